@@ -1,0 +1,258 @@
+"""Every setting of a run: frozen dataclasses, validated once, and the command line.
+
+`parse_args(argv)` is the only way in from a shell; `TrainConfig(...)` from Python.
+The string under a field is its help text (unit and meaning).
+"""
+
+import dataclasses
+import importlib.util
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Norm = Literal["bn", "gn_ws", "gn", "ws", "ln", "none"]
+Network = Literal[
+    "resnet14",
+    "resnet20",
+    "resnet56",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "resnet200",
+]
+
+
+class InputError(ValueError):
+    """The user's input is at fault; the message is one sentence saying what to do.
+
+    Command lines print it and exit with status 2, without a traceback.
+    """
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """One MLP head: dense, norm, ReLU, dense (P1 section 3.1)."""
+
+    hidden: int = 4096
+    """Width of the hidden layers."""
+    out: int = 256
+    """Width of the output. Projector and predictor must agree."""
+    depth: int = 2
+    """Number of dense layers, 1 to 3 (P1 Table 14a)."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Encoder, heads, and what each normalization variant means in detail."""
+
+    name: Network = "resnet18"
+    """Encoder; resnet14, 20 and 56 are the three-stage CIFAR family."""
+    width: float = 1.0
+    """Multiplies the channels of every layer; fractions are allowed."""
+    stem: Literal["imagenet", "small"] = "small"
+    """imagenet: 7x7 stride 2 and max-pool. small: 3x3, no pool."""
+    stem_stride: Literal[1, 2] = 1
+    """Stride of the small stem; 2 quarters the cost of the network."""
+    projector: HeadConfig = HeadConfig()
+    """MLP from representation to projection."""
+    predictor: HeadConfig = HeadConfig()
+    """MLP from projection to prediction; the online network only."""
+    groups: int = 16
+    """Groups of GroupNorm for gn and gn_ws (16 in re-implementations; paper silent)."""
+    min_group_channels: int = 4
+    """A GroupNorm group never has fewer channels than this."""
+    standardize_conv: bool = True
+    """gn_ws and ws: standardize the kernels of convolutions."""
+    standardize_dense: bool = True
+    """gn_ws and ws: standardize the kernels of the heads' dense layers (our choice)."""
+    last_scale_init: float = 1.0
+    """Initial scale of the last norm of a bottleneck block (paper 1; code 0)."""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Optimizer, learning-rate schedule and moving average of the target."""
+
+    name: Literal["lars", "sgd", "adamw"] = "lars"
+    """lars is BYOL's order: decay, trust ratio, momentum, then learning rate."""
+    momentum: float = 0.9
+    """Momentum of lars and sgd; first moment's decay of adamw."""
+    weight_decay: float = 1.5e-6
+    """Decay of kernels; biases and norm parameters are never decayed."""
+    trust_coefficient: float = 1e-3
+    """eta of LARS."""
+    warmup_epochs: float = 10.0
+    """Linear warm-up from 0, in epochs; capped at a tenth of a shorter run."""
+    tau_base: float = 0.996
+    """Target's decay at step 0; rises to 1 by a cosine over the run."""
+
+
+@dataclass(frozen=True)
+class ViewConfig:
+    """Random image operations of one view (P1 Table 6)."""
+
+    crop_area: tuple[float, float] = (0.08, 1.0)
+    """Range of the crop's share of the image's area."""
+    crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    """Range of the crop's width over height, drawn log-uniformly."""
+    flip: float = 0.5
+    """Probability of a horizontal flip."""
+    jitter: float = 0.8
+    """Probability of colour jitter (all four operations or none)."""
+    brightness: float = 0.4
+    """Largest additive change of brightness on the [0, 1] scale."""
+    contrast: float = 0.4
+    """Contrast factor is drawn from 1 +/- this."""
+    saturation: float = 0.2
+    """Saturation factor is drawn from 1 +/- this."""
+    hue: float = 0.1
+    """Largest shift of hue, in turns."""
+    grayscale: float = 0.2
+    """Probability of dropping colour."""
+    blur: float = 1.0
+    """Probability of a Gaussian blur; its kernel is a tenth of the image."""
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    """Range of the blur's sigma, in pixels."""
+    solarize: float = 0.0
+    """Probability of inverting pixels at or above the threshold."""
+    solarize_threshold: float = 0.5
+    """Threshold of solarization on the [0, 1] scale."""
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """The two views' distributions T and T', and pixel normalization."""
+
+    view1: ViewConfig = ViewConfig()
+    """T."""
+    view2: ViewConfig = ViewConfig(blur=0.1, solarize=0.2)
+    """T'."""
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    """Channel means subtracted after augmentation (their average if not RGB)."""
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    """Channel deviations divided by (their average if not RGB)."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where images come from and how they are held."""
+
+    image_size: int | None = None
+    """Side of the network's square input, pixels; none: the data set's own (224 if it varies)."""
+    channels: Literal[1, 3] | None = None
+    """Channels to convert every image to; none: the data set's own (3 if mixed)."""
+    train_split: str = "train"
+    """Split that pre-training, probe and the evaluation's fit use."""
+    test_split: str = "test"
+    """Split that evaluation reports on; never trained on."""
+    in_memory_gib: float = 4.0
+    """Sets of equal-sized images up to this size are decoded once into memory."""
+    workers: int = 0
+    """Decoding processes per host for sets that stream; 0 decodes in a thread."""
+    shapes_train: int = 4096
+    """Number of generated training images of --dataset=shapes."""
+    shapes_test: int = 1024
+    """Number of generated test images of --dataset=shapes."""
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """The evaluation that a run ends with."""
+
+    knn_k: int = 20
+    """Neighbours of the kNN classifier."""
+    knn_temperature: float = 0.1
+    """Temperature of its weights exp(cosine / temperature)."""
+    max_train: int = 50_000
+    """Labelled training images used at most (a fixed random subset beyond)."""
+    max_test: int = 50_000
+    """Test images used at most."""
+    batch_size: int = 512
+    """Images per step when features are extracted."""
+    knn_every_epochs: float = 0.0
+    """Log kNN on the test split this often, in epochs; 0: only at the end."""
+    skip: bool = False
+    """Do not evaluate at the end."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Logging, checkpoints, devices."""
+
+    log_every: int = 20
+    """Steps between rows of metrics.jsonl."""
+    checkpoint_seconds: float = 120.0
+    """Seconds between checkpoints; one is always written at the end."""
+    checkpoint_steps: int = 0
+    """If positive, also checkpoint every so many steps."""
+    keep: int = 3
+    """Newest checkpoints kept."""
+    model_devices: int = 1
+    """Size of the mesh axis `model`; the rest of the devices form `data`."""
+    compilation_cache: str | None = None
+    """Folder of JAX's persistent compilation cache; none: off."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Pre-train BYOL, with or without batch statistics."""
+
+    norm: Norm = "gn_ws"
+    """Normalization of every part of the network."""
+    encoder_norm: Norm | None = None
+    """Normalization of the encoder; none: that of --norm."""
+    projector_norm: Norm | None = None
+    """Normalization of the projector; none: that of --norm."""
+    predictor_norm: Norm | None = None
+    """Normalization of the predictor; none: that of --norm."""
+    bn_stat_groups: int = 1
+    """bn: statistics over this many equal groups of the batch (1: global)."""
+    init: Literal["standard", "data_dependent"] = "standard"
+    """data_dependent: set the scale and offset of `none` from one batch."""
+    workdir: str | None = None
+    """Folder of the run; the same command again resumes. None: a new one in runs/."""
+    dataset: str = "shapes"
+    """shapes (generated), a tensorflow-datasets name, or folder:PATH."""
+    data_dir: str | None = None
+    """Root of prepared tensorflow-datasets."""
+    batch_size: int = 256
+    """Global batch size over all devices and processes."""
+    epochs: float | None = None
+    """Length of the run in epochs; give this or --steps."""
+    steps: int | None = None
+    """Length of the run in optimizer steps; give this or --epochs."""
+    base_lr: float = 0.2
+    """Peak learning rate is this times batch_size / 256."""
+    seed: int = 0
+    """Seed of initialization, data order and augmentation."""
+    micro_batches: int = 1
+    """Accumulate gradients over this many pieces of the batch."""
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of activations; parameters, statistics and loss stay float32."""
+    shard_state: bool = False
+    """Shard parameters and optimizer state over the `data` axis too."""
+    on_collapse: Literal["warn", "stop"] = "warn"
+    """What to do when the representation collapses."""
+    on_bad_image: Literal["stop", "skip"] = "stop"
+    """What to do with an image that cannot be decoded."""
+    coordinator: str | None = None
+    """host:port of process 0, where no cluster manager is found."""
+    num_processes: int | None = None
+    """Number of processes, with --coordinator."""
+    process_id: int | None = None
+    """Index of this process, with --coordinator."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """Network."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """Optimizer and schedules."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """Views."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Images."""
+    evaluation: EvalConfig = field(default_factory=EvalConfig)
+    """Evaluation at the end."""
+    run: RunConfig = field(default_factory=RunConfig)
+    """Logs, checkpoints, devices."""
