@@ -1,0 +1,1 @@
+"""Flax Linen networks: they know nothing of training."""

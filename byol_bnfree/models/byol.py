@@ -1,0 +1,243 @@
+"""Encoder, projector, predictor and probe as one network with two parameter trees.
+
+The only callers of `init` and `apply`. Online parameters hold every part, target
+parameters the encoder and the projector. Statistics (`{}` without BatchNorm) travel
+beside the parameters, one tree for each network.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from byol_bnfree.config import ModelConfig, Norm, TrainConfig
+from byol_bnfree.models.heads import MLPHead
+from byol_bnfree.models.norm import BN_DECAY, EPSILON, fan_in_init, layers_for
+from byol_bnfree.models.resnet import create_encoder
+
+Tree = dict[str, Any]
+
+
+class Variables(NamedTuple):
+    """Parameters and statistics of both networks."""
+
+    online_params: Tree
+    online_stats: Tree
+    target_params: Tree
+    target_stats: Tree
+
+
+class Outputs(NamedTuple):
+    """What the online network says of one view; float32."""
+
+    representation: Float[Array, "b d"]
+    projection: Float[Array, "b k"]
+    prediction: Float[Array, "b k"]
+    logits: Float[Array, "b c"] | None
+
+
+@dataclass(frozen=True)
+class BYOLNetwork:
+    """BYOL's modules; `probe` is None where there are no labels."""
+
+    encoder: nn.Module
+    projector: nn.Module
+    predictor: nn.Module
+    probe: nn.Module | None
+
+    def init(self, key: Array, images: Float[Array, "b h w c"]) -> Variables:
+        """Both networks, drawn with different keys as in DeepMind's code."""
+        online_key, target_key = jax.random.split(key)
+        online_params, online_stats = self._init(online_key, images)
+        target_params, target_stats = self._init(target_key, images)
+        return Variables(
+            online_params,
+            online_stats,
+            target_part(target_params),
+            target_part(target_stats),
+        )
+
+    def _init(self, key: Array, images: Array) -> tuple[Tree, Tree]:
+        params, stats = {}, {}
+        keys = dict(zip(_PARTS, jax.random.split(key, len(_PARTS)), strict=True))
+
+        def init(part: str, x: Array, *train: bool) -> Array:
+            module = getattr(self, part)
+            x, variables = module.init_with_output(keys[part], x, *train)
+            params[part] = variables["params"]
+            if "batch_stats" in variables:
+                stats[part] = variables["batch_stats"]
+            return x
+
+        representation = init("encoder", images, True)
+        init("predictor", init("projector", representation, True), True)
+        if self.probe is not None:
+            init("probe", representation)
+        return params, stats
+
+    def online(
+        self,
+        params: Tree,
+        stats: Tree,
+        images: Float[Array, "b h w c"],
+        train: bool,
+    ) -> tuple[Outputs, Tree]:
+        """Online network on normalized images, and its new statistics.
+
+        The probe reads the representation behind a stop-gradient: it never trains
+        the encoder (DeepMind's byol_experiment.py).
+        """
+        stats = dict(stats)
+        y = self._apply("encoder", params, stats, images, train)
+        z = self._apply("projector", params, stats, y, train)
+        q = self._apply("predictor", params, stats, z, train)
+        logits = None
+        if self.probe is not None:
+            fixed = jax.lax.stop_gradient(y)
+            logits = self.probe.apply({"params": params["probe"]}, fixed)
+        return Outputs(y, _float32(z), _float32(q), logits), stats
+
+    def target(
+        self,
+        params: Tree,
+        stats: Tree,
+        images: Float[Array, "b h w c"],
+        train: bool,
+    ) -> tuple[Float[Array, "b k"], Tree]:
+        """Target projections of normalized images, and the target's statistics."""
+        stats = dict(stats)
+        y = self._apply("encoder", params, stats, images, train)
+        z = self._apply("projector", params, stats, y, train)
+        return _float32(z), stats
+
+    def representation(
+        self, params: Tree, stats: Tree, images: Float[Array, "b h w c"]
+    ) -> Float[Array, "b d"]:
+        """Features in inference mode: BatchNorm reads its running statistics."""
+        return self._apply("encoder", params, dict(stats), images, False)
+
+    def _apply(self, part: str, params: Tree, stats: Tree, x: Array, train: bool):
+        """Output of a part; puts its new statistics into `stats`."""
+        module = getattr(self, part)
+        if part not in stats:
+            return module.apply({"params": params[part]}, x, train)
+        variables = {"params": params[part], "batch_stats": stats[part]}
+        if not train:
+            return module.apply(variables, x, train)
+        y, updated = module.apply(variables, x, train, mutable=["batch_stats"])
+        stats[part] = updated["batch_stats"]
+        return y
+
+
+_PARTS = ("encoder", "projector", "predictor", "probe")
+
+
+def target_part(tree: Tree) -> Tree:
+    """The subtree that a target network has: encoder and projector."""
+    return {k: v for k, v in tree.items() if k in ("encoder", "projector")}
+
+
+def _float32(x: Array) -> Array:
+    return x.astype(jnp.float32)
+
+
+def part_norms(config: TrainConfig) -> dict[str, Norm]:
+    """Normalization of encoder, projector and predictor: the one function deciding."""
+    return {
+        "encoder": config.encoder_norm or config.norm,
+        "projector": config.projector_norm or config.norm,
+        "predictor": config.predictor_norm or config.norm,
+    }
+
+
+def create_network(
+    config: TrainConfig, num_classes: int | None, stat_groups: int | None = None
+) -> BYOLNetwork:
+    """The network of a configuration; no probe if `num_classes` is None.
+
+    `stat_groups` replaces `config.bn_stat_groups` (a micro-batch has fewer groups).
+    """
+    model = config.model
+    dtype = jnp.dtype(config.compute_dtype)
+    options = {
+        "groups": model.groups,
+        "min_group_channels": model.min_group_channels,
+        "standardize_conv": model.standardize_conv,
+        "standardize_dense": model.standardize_dense,
+        "stat_groups": stat_groups or config.bn_stat_groups,
+    }
+    norms = part_norms(config)
+
+    def head(part: str) -> MLPHead:
+        sizes = getattr(model, part)
+        layers = layers_for(norms[part], dtype=dtype, **options)
+        return MLPHead(sizes.hidden, sizes.out, sizes.depth, layers)
+
+    return BYOLNetwork(
+        encoder=_encoder(model, norms["encoder"], dtype, options),
+        projector=head("projector"),
+        predictor=head("predictor"),
+        probe=nn.Dense(num_classes, kernel_init=fan_in_init) if num_classes else None,
+    )
+
+
+def _encoder(model: ModelConfig, norm: str, dtype, options) -> nn.Module:
+    return create_encoder(
+        model.name,
+        norm=norm,
+        width=model.width,
+        stem=model.stem,
+        stem_stride=model.stem_stride,
+        last_scale_init=model.last_scale_init,
+        dtype=dtype,
+        **options,
+    )
+
+
+def data_dependent_init(
+    config: TrainConfig, variables: Variables, images: Float[Array, "b h w c"]
+) -> Variables:
+    """Scale and offset of every `none` layer, set from one batch of normalized images.
+
+    The network is run once with BatchNorm where it has no norm; at each place the
+    batch's mean m and deviation s give scale / s and bias - scale * m / s, so that
+    the network without norm reproduces the normalized one on this batch. (P2 section
+    3; batch, epsilon and the target's repetition are our choices.)
+    """
+    replaced = [part for part, norm in part_norms(config).items() if norm == "none"]
+    reference = create_network(
+        dataclasses.replace(
+            config, **{f"{part}_norm": "bn" for part in replaced}, bn_stat_groups=1
+        ),
+        num_classes=None,
+    )
+    fresh = reference.init(jax.random.key(0), images)
+    _, online = reference.online(
+        variables.online_params, fresh.online_stats, images, True
+    )
+    _, target = reference.target(
+        variables.target_params, fresh.target_stats, images, True
+    )
+
+    def absorb(params: Tree, stats: Tree) -> Tree:
+        parts = {k: stats[k] for k in replaced if k in params}
+        return params | {k: _absorb(params[k], parts[k]) for k in parts}
+
+    return variables._replace(
+        online_params=absorb(variables.online_params, online),
+        target_params=absorb(variables.target_params, target),
+    )
+
+
+def _absorb(params: Tree, stats: Tree) -> Tree:
+    """Statistics of one pass, folded into the scale and bias beside them."""
+    if "count" not in stats:
+        return params | {k: _absorb(params[k], stats[k]) for k in stats}
+    # One update from zero leaves (1 - decay) times the batch's own value.
+    mean, variance = (stats[k] / (1 - BN_DECAY) for k in ("mean", "var"))
+    scale = params["scale"] * jax.lax.rsqrt(variance + EPSILON)
+    return {"scale": scale, "bias": params["bias"] - scale * mean}

@@ -1,0 +1,255 @@
+"""The one place that knows the normalization variants.
+
+`layers_for(norm)` returns the three layer types that a network is built from. Every
+variant gives the same parameter tree (`scale` and `bias` where a norm stands), so
+masks, checkpoints and counts agree between the arms of a comparison.
+
+| norm    | activations                         | kernels      |
+|---------|-------------------------------------|--------------|
+| `bn`    | BatchNorm over the global batch     | plain        |
+| `gn_ws` | GroupNorm                           | standardized |
+| `gn`    | GroupNorm                           | plain        |
+| `ws`    | trainable scale and offset only     | standardized |
+| `ln`    | GroupNorm with one group            | plain        |
+| `none`  | trainable scale and offset only     | plain        |
+
+What arXiv 2010.10241 (P2) leaves open, and we chose: 16 groups (two independent
+re-implementations use it), GroupNorm wherever BatchNorm stood (heads included),
+standardizing the heads' dense kernels as well as the convolutions, the epsilons,
+LayerNorm over (h, w, c) of an example, and keeping the trainable scale and offset
+where there is no normalization. The linear probe is never standardized.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from flax import linen as nn
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from byol_bnfree.config import Norm
+from byol_bnfree.errors import InputError
+
+EPSILON = 1e-5  # of BatchNorm (DeepMind's configs/byol.py) and GroupNorm
+BN_DECAY = 0.9
+NORMS = get_args(Norm)
+
+
+class Layers(NamedTuple):
+    """The layer types of a network; `norm` modules are called as `norm(x, train)`."""
+
+    conv: Callable[..., nn.Module]
+    dense: Callable[..., nn.Module]
+    norm: Callable[..., nn.Module]
+
+
+def layers_for(
+    norm: str,
+    *,
+    groups: int = 16,
+    min_group_channels: int = 4,
+    standardize_conv: bool = True,
+    standardize_dense: bool = True,
+    stat_groups: int = 1,
+    dtype: DTypeLike = jnp.float32,
+) -> Layers:
+    """Layer types of one normalization variant.
+
+    Args:
+      norm: one of `NORMS`; see the table of this module.
+      groups: GroupNorm's groups, at most (`gn`, `gn_ws`).
+      min_group_channels: a group is never thinner than this (`gn`, `gn_ws`).
+      standardize_conv: standardize convolution kernels (`gn_ws`, `ws`).
+      standardize_dense: standardize dense kernels (`gn_ws`, `ws`).
+      stat_groups: `bn` takes statistics over this many equal groups of the batch.
+      dtype: of activations; parameters and statistics are float32.
+    """
+    group_norm = partial(GroupNorm, max_groups=groups, min_channels=min_group_channels)
+    norms: dict[str, Callable[..., nn.Module]] = {
+        "bn": partial(BatchNorm, stat_groups=stat_groups),
+        "gn_ws": group_norm,
+        "gn": group_norm,
+        "ws": Affine,
+        "ln": partial(GroupNorm, max_groups=1, min_channels=1),
+        "none": Affine,
+    }
+    if norm not in norms:
+        raise InputError(f"norm is {norm!r}; choose one of {', '.join(NORMS)}.")
+    standardized = norm in ("gn_ws", "ws")
+    conv = StdConv if standardized and standardize_conv else nn.Conv
+    dense = StdDense if standardized and standardize_dense else nn.Dense
+    return Layers(
+        conv=partial(conv, use_bias=False, kernel_init=fan_in_init, dtype=dtype),
+        dense=partial(dense, kernel_init=fan_in_init, dtype=dtype),
+        norm=norms[norm],
+    )
+
+
+def fan_in_init(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32):
+    """Normal truncated at 2 sigma, sigma = 1 / sqrt(fan_in).
+
+    Haiku's default, which does not correct for the truncation: the deviation of the
+    draws is 0.88 sigma. `nn.initializers.lecun_normal` does correct.
+    """
+    sigma = 1 / math.sqrt(math.prod(shape[:-1]))
+    return sigma * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
+
+
+def weight_standardize(
+    kernel: Float[Array, "..."], epsilon: float = 1e-6
+) -> Float[Array, "..."]:
+    """Zero mean and variance 1 / fan_in for every output unit (the last axis).
+
+    Weight Standardization (arXiv 1903.10520), with the factor 1 / sqrt(fan_in) of
+    NF-ResNets (arXiv 2101.08692) so that a layer keeps the scale of its input where
+    no norm follows; before a norm the factor has no effect. Biased variance, epsilon
+    inside the root, float32.
+    """
+    kernel = kernel.astype(jnp.float32)
+    inputs = tuple(range(kernel.ndim - 1))
+    fan_in = math.prod(kernel.shape[:-1])
+    centred = kernel - kernel.mean(inputs, keepdims=True)
+    variance = jnp.square(centred).mean(inputs, keepdims=True)
+    return centred * jax.lax.rsqrt(variance * fan_in + epsilon)
+
+
+class StdConv(nn.Conv):
+    """`nn.Conv` whose kernel is standardized where it is read."""
+
+    def param(self, name, *args, **kwargs):
+        value = super().param(name, *args, **kwargs)
+        return weight_standardize(value) if name == "kernel" else value
+
+
+class StdDense(nn.Dense):
+    """`nn.Dense` whose kernel is standardized where it is read."""
+
+    def param(self, name, *args, **kwargs):
+        value = super().param(name, *args, **kwargs)
+        return weight_standardize(value) if name == "kernel" else value
+
+
+class Affine(nn.Module):
+    """y = scale * x + bias per channel: what stands where there is no norm."""
+
+    scale_init: float = 1.0
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b ... c"], train: bool
+    ) -> Float[Array, "b ... c"]:
+        scale, bias = _scale_and_bias(self, x.shape[-1], self.scale_init)
+        return _scale_shift(x, scale, bias)
+
+
+class GroupNorm(nn.Module):
+    """Group normalization (arXiv 1803.08494): statistics of one example's groups.
+
+    The number of groups is the largest that leaves `min_channels` in a group, at
+    most `max_groups`: 16 groups on a 16-channel layer would be instance norm.
+    """
+
+    max_groups: int = 16
+    min_channels: int = 4
+    scale_init: float = 1.0
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b ... c"], train: bool
+    ) -> Float[Array, "b ... c"]:
+        channels = x.shape[-1]
+        groups = group_count(channels, self.max_groups, self.min_channels)
+        grouped = rearrange(x, "b ... (g c) -> b (...) g c", g=groups)
+        mean, variance = _moments(grouped, (1, 3))  # [b g]
+        scale, bias = _scale_and_bias(self, channels, self.scale_init)
+        scale = rearrange(scale, "(g c) -> 1 g c", g=groups)
+        factor = jax.lax.rsqrt(variance + EPSILON)[:, :, None] * scale
+        offset = rearrange(bias, "(g c) -> 1 g c", g=groups) - mean[:, :, None] * factor
+        middle = (1,) * (x.ndim - 2)
+        shape = (x.shape[0], *middle, channels)
+        return _scale_shift(x, factor.reshape(shape), offset.reshape(shape))
+
+
+def group_count(channels: int, max_groups: int, min_channels: int) -> int:
+    """Groups of a layer; `InputError` when they do not divide its channels."""
+    groups = max(1, min(max_groups, channels // min_channels))
+    if channels % groups:
+        raise InputError(
+            f"a layer of {channels} channels cannot be cut into {groups} equal groups; "
+            f"choose a width or a number of groups that divides it."
+        )
+    return groups
+
+
+class BatchNorm(nn.Module):
+    """Batch normalization exactly as in DeepMind's BYOL (Haiku's BatchNorm).
+
+    Statistics are biased (E[x^2] - E[x]^2) over the whole batch, which under `jit`
+    with a sharded batch means over all devices. `stat_groups` = n takes them over n
+    equal contiguous groups of the batch instead, as per-device BatchNorm does; the
+    running values then follow the mean over groups. Running values decay by 0.9 and
+    are corrected for their zero start as in Adam; `train=False` reads them. Before
+    the first update they count as mean 0 and variance 1.
+    """
+
+    stat_groups: int = 1
+    scale_init: float = 1.0
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b ... c"], train: bool
+    ) -> Float[Array, "b ... c"]:
+        channels = x.shape[-1]
+        scale, bias = _scale_and_bias(self, channels, self.scale_init)
+        grouped = rearrange(x, "(n b) ... c -> n (b ...) c", n=self.stat_groups)
+        mean, variance = self._statistics(grouped, train)  # [n c]
+        factor = jax.lax.rsqrt(variance + EPSILON) * scale[None, :]
+        offset = bias[None, :] - mean * factor
+        y = _scale_shift(grouped, factor[:, None, :], offset[:, None, :])
+        return y.reshape(x.shape)
+
+    def _statistics(self, grouped: Float[Array, "n b c"], train: bool):
+        zeros = partial(jnp.zeros, grouped.shape[-1:], jnp.float32)
+        running_mean = self.variable("batch_stats", "mean", zeros)
+        running_var = self.variable("batch_stats", "var", zeros)
+        count = self.variable("batch_stats", "count", partial(jnp.zeros, (), jnp.int32))
+        if not train:
+            correction = 1 - BN_DECAY ** count.value.astype(jnp.float32)
+            fresh = count.value == 0
+            safe = jnp.where(fresh, 1.0, correction)
+            mean = running_mean.value / safe
+            variance = jnp.where(fresh, 1.0, running_var.value / safe)
+            return mean[None, :], variance[None, :]
+        mean, variance = _moments(grouped, (1,))
+        if not self.is_initializing():
+            keep, add = BN_DECAY, 1 - BN_DECAY
+            running_mean.value = keep * running_mean.value + add * mean.mean(0)
+            running_var.value = keep * running_var.value + add * variance.mean(0)
+            count.value = count.value + 1
+        return mean, variance
+
+
+def _moments(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
+    """Mean and biased variance over `axes` in float32, reading x once."""
+    x = x.astype(jnp.float32)
+    mean = x.mean(axes)
+    variance = jnp.square(x).mean(axes) - jnp.square(mean)
+    return mean, jnp.maximum(variance, 0.0)
+
+
+def _scale_and_bias(module: nn.Module, channels: int, scale_init: float):
+    scale = module.param("scale", nn.initializers.constant(scale_init), (channels,))
+    bias = module.param("bias", nn.initializers.zeros, (channels,))
+    return scale, bias
+
+
+def _scale_shift(x: Array, scale: Array, bias: Array) -> Array:
+    """scale * x + bias in float32, in the dtype of x."""
+    expand = (1,) * (x.ndim - scale.ndim)
+    scale, bias = scale.reshape(expand + scale.shape), bias.reshape(expand + bias.shape)
+    return (x.astype(jnp.float32) * scale + bias).astype(x.dtype)

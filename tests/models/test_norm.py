@@ -1,0 +1,140 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from byol_bnfree.errors import InputError
+from byol_bnfree.models.norm import (
+    NORMS,
+    BatchNorm,
+    GroupNorm,
+    fan_in_init,
+    group_count,
+    layers_for,
+    weight_standardize,
+)
+
+BATCH_FREE = [norm for norm in NORMS if norm != "bn"]
+
+
+def images(batch: int = 4, channels: int = 16) -> jax.Array:
+    return 3 + 2 * jax.random.normal(jax.random.key(0), (batch, 5, 5, channels))
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 8, 6), (20, 5)])
+def test_standardized_kernel_has_mean_0_and_variance_1_over_fan_in(shape):
+    kernel = weight_standardize(7 + fan_in_init(jax.random.key(0), shape))
+    units = np.asarray(kernel).reshape(-1, shape[-1])
+    np.testing.assert_allclose(units.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(units.var(0) * len(units), 1, rtol=1e-3)
+
+
+def test_standardization_is_float32_and_finite_for_a_constant_kernel():
+    kernel = jnp.ones((3, 3, 2, 4), jnp.bfloat16)
+    value, gradient = jax.value_and_grad(lambda k: weight_standardize(k).sum())(kernel)
+    assert weight_standardize(kernel).dtype == jnp.float32
+    assert jnp.isfinite(value) and jnp.all(jnp.isfinite(gradient))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_only_ws_variants_standardize_kernels(norm):
+    layers, x = layers_for(norm), images()
+    conv = layers.conv(8, (3, 3))
+    variables = conv.init(jax.random.key(1), x)
+    shifted = jax.tree.map(lambda kernel: 5 * kernel + 1, variables)
+    invariant = jnp.allclose(conv.apply(variables, x), conv.apply(shifted, x), 1e-3)
+    assert bool(invariant) == (norm in ("gn_ws", "ws"))
+
+
+@pytest.mark.parametrize("norm", ["gn_ws", "ws"])
+def test_either_kind_of_kernel_can_be_left_unstandardized(norm):
+    plain = layers_for("bn")
+    assert layers_for(norm, standardize_conv=False).conv.func is plain.conv.func
+    assert layers_for(norm, standardize_dense=False).dense.func is plain.dense.func
+
+
+@pytest.mark.parametrize("norm", BATCH_FREE)
+@pytest.mark.parametrize("shape", [(4, 5, 5, 16), (4, 16)])
+def test_row_does_not_depend_on_the_rest_of_the_batch(norm, shape):
+    x = jax.random.normal(jax.random.key(0), shape)
+    module = layers_for(norm).norm()
+    variables = module.init(jax.random.key(1), x, True)
+    changed = x.at[1:].set(100.0)
+    before, after = (module.apply(variables, v, True)[0] for v in (x, changed))
+    np.testing.assert_array_equal(before, after)
+
+
+def test_group_norm_normalizes_each_group_of_each_example():
+    x = images(channels=32)
+    module = GroupNorm(max_groups=4)
+    y = module.apply(module.init(jax.random.key(0), x, True), x, True)
+    grouped = np.asarray(y).reshape(4, 25, 4, 8)
+    np.testing.assert_allclose(grouped.mean((1, 3)), 0, atol=1e-5)
+    np.testing.assert_allclose(grouped.var((1, 3)), 1, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "channels, groups", [(4, 1), (16, 4), (32, 8), (64, 16), (512, 16), (2, 1)]
+)
+def test_groups_are_at_most_16_and_never_thinner_than_4_channels(channels, groups):
+    assert group_count(channels, 16, 4) == groups
+
+
+def test_channels_that_the_groups_do_not_divide_are_refused():
+    with pytest.raises(InputError, match="72 channels cannot be cut into 16"):
+        group_count(72, 16, 4)
+
+
+def test_unknown_norm_is_refused_with_the_choices():
+    with pytest.raises(InputError, match="gnws.*bn, gn_ws, gn, ws, ln, none"):
+        layers_for("gnws")
+
+
+def batch_norm(x, **fields):
+    module = BatchNorm(**fields)
+    variables = module.init(jax.random.key(0), x, True)
+    y, updated = module.apply(variables, x, True, mutable=["batch_stats"])
+    return module, y, variables | updated
+
+
+def test_running_statistics_after_one_batch_are_the_batch_statistics():
+    x = images()
+    module, y, variables = batch_norm(x)
+    inference = module.apply(variables, x, False)
+    np.testing.assert_allclose(inference, y, rtol=1e-4, atol=1e-4)
+
+
+def test_running_statistics_decay_by_nine_tenths_with_zero_debias():
+    module, _, variables = batch_norm(jnp.full((4, 2), 1.0))
+    _, updated = module.apply(
+        variables, jnp.full((4, 2), 3.0), True, mutable=["batch_stats"]
+    )
+    stats = updated["batch_stats"]
+    average = stats["mean"] / (1 - 0.9 ** stats["count"])
+    np.testing.assert_allclose(average, (0.9 * 0.1 * 1 + 0.1 * 3) / 0.19, rtol=1e-6)
+
+
+def test_inference_before_any_update_changes_nothing_but_epsilon():
+    x = images()
+    module = BatchNorm()
+    variables = module.init(jax.random.key(0), x, True)
+    np.testing.assert_allclose(module.apply(variables, x, False), x, rtol=1e-4)
+
+
+def test_statistics_groups_equal_separate_batches():
+    x = images(batch=8) * jnp.arange(8.0)[:, None, None, None]
+    _, grouped, variables = batch_norm(x, stat_groups=2)
+    parts = [batch_norm(half) for half in (x[:4], x[4:])]
+    separate = jnp.concatenate([y for _, y, _ in parts])
+    np.testing.assert_allclose(grouped, separate, rtol=1e-5, atol=1e-5)
+    means = [v["batch_stats"]["mean"] for _, _, v in parts]
+    np.testing.assert_allclose(
+        variables["batch_stats"]["mean"], sum(means) / 2, rtol=1e-5
+    )
+
+
+def test_initializer_is_truncated_normal_without_correction():
+    kernel = fan_in_init(jax.random.key(0), (3, 3, 64, 512))
+    sigma = 1 / np.sqrt(3 * 3 * 64)
+    assert abs(kernel).max() <= 2 * sigma
+    np.testing.assert_allclose(kernel.std(), 0.87963 * sigma, rtol=1e-2)

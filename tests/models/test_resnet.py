@@ -1,0 +1,134 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from byol_bnfree.errors import InputError
+from byol_bnfree.models.norm import NORMS
+from byol_bnfree.models.resnet import ARCHITECTURES, create_encoder
+from byol_bnfree.training.state import parameter_count
+
+
+def abstract_params(encoder, shape=(1, 32, 32, 3)):
+    images = jax.ShapeDtypeStruct(shape, jnp.float32)
+    return jax.eval_shape(encoder.init, jax.random.key(0), images)["params"]
+
+
+@pytest.mark.parametrize(
+    "name, width, millions",
+    [
+        ("resnet50", 1, 23.51),
+        ("resnet50", 2, 93.9),
+        ("resnet50", 3, 211.2),
+        ("resnet50", 4, 375.4),
+        ("resnet101", 1, 42.5),
+        ("resnet152", 1, 58.1),
+        ("resnet200", 1, 62.6),
+        ("resnet200", 2, 250.1),
+    ],
+)
+def test_parameter_counts_are_the_published_ones(name, width, millions):
+    count = parameter_count(abstract_params(create_encoder(name, width=width))) / 1e6
+    assert round(count, 2 if millions == 23.51 else 1) == millions
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_norm_gives_the_same_parameter_tree(name):
+    trees = [abstract_params(create_encoder(name, norm=norm)) for norm in NORMS]
+    assert all(tree == trees[0] for tree in trees)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("name, features", [("resnet14", 16), ("resnet18", 128)])
+def test_any_number_of_channels_and_a_fractional_width(name, features, channels):
+    encoder = create_encoder(name, width=0.25, stem="small")
+    images = jnp.ones((2, 16, 16, channels))
+    y, _ = jax.jit(encoder.init_with_output)(jax.random.key(0), images)
+    assert y.shape == (2, features) and y.dtype == jnp.float32
+
+
+def test_weighted_layers_match_the_name():
+    for name in ARCHITECTURES:
+        params = abstract_params(create_encoder(name))
+        convs = [
+            path
+            for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+            if leaf.ndim == 4 and "shortcut" not in str(path)
+        ]
+        assert len(convs) + 1 == int(name.removeprefix("resnet"))  # + classifier
+
+
+def test_every_group_begins_with_a_projection_shortcut():
+    params = abstract_params(create_encoder("resnet18"))
+    blocks = [k for k, v in params.items() if "shortcut_conv" in v]
+    assert sorted(blocks) == [f"group{group}_block0" for group in range(4)]
+
+
+@pytest.mark.parametrize("stem, size", [("imagenet", 1), ("small", 4)])
+def test_stem_decides_the_size_of_the_maps(stem, size):
+    encoder = create_encoder("resnet18", width=0.25, stem=stem)
+    images = jnp.ones((1, 32, 32, 3))
+    _, state = jax.eval_shape(
+        lambda key: encoder.init_with_output(key, images, capture_intermediates=True),
+        jax.random.key(0),
+    )
+    maps = state["intermediates"]["group3_block1"]["__call__"][0]
+    assert maps.shape == (1, size, size, 128)
+
+
+def test_stride_is_on_the_3x3_of_a_bottleneck():
+    encoder = create_encoder("resnet50", width=0.25, stem="small")
+    images = jnp.ones((1, 16, 16, 3))
+    _, state = jax.eval_shape(
+        lambda key: encoder.init_with_output(key, images, capture_intermediates=True),
+        jax.random.key(0),
+    )
+    block = state["intermediates"]["group1_block0"]
+    assert block["conv1"]["__call__"][0].shape[1] == 16
+    assert block["conv2"]["__call__"][0].shape[1] == 8
+
+
+def test_last_scale_starts_where_told_and_only_in_bottlenecks():
+    encoder = create_encoder("resnet50", width=0.25, last_scale_init=0.0)
+    images = jnp.ones((1, 32, 32, 3))
+    params = jax.jit(encoder.init)(jax.random.key(0), images)["params"]
+    block = params["group0_block0"]
+    assert not block["norm3"]["scale"].any()
+    assert (block["norm2"]["scale"] == 1).all()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_bfloat16_keeps_parameters_and_features_in_float32(norm):
+    encoder = create_encoder("resnet14", norm=norm, stem="small", dtype=jnp.bfloat16)
+    y, variables = jax.eval_shape(
+        lambda key: encoder.init_with_output(key, jnp.ones((2, 16, 16, 3)), True),
+        jax.random.key(0),
+    )
+    assert y.dtype == jnp.float32
+    leaves = jax.tree.leaves(variables)
+    assert all(leaf.dtype in (jnp.float32, jnp.int32) for leaf in leaves)
+
+
+@pytest.mark.parametrize("width", [0.3, 0.001])
+def test_width_without_whole_channels_is_refused(width):
+    with pytest.raises(InputError, match="whole numbers"):
+        create_encoder("resnet18", width=width)
+
+
+def test_unknown_names_are_refused_with_the_choices():
+    with pytest.raises(InputError, match="resnet19.*resnet18"):
+        create_encoder("resnet19")
+    with pytest.raises(InputError, match="imagenet or small"):
+        create_encoder("resnet18", stem="tiny")
+
+
+@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
+def test_encoder_serves_an_nnx_program(norm):
+    encoder = create_encoder("resnet14", norm=norm, stem="small")
+    images = jax.random.normal(jax.random.key(0), (2, 16, 16, 3))
+    wrapped = nnx.bridge.ToNNX(encoder, rngs=nnx.Rngs(0)).lazy_init(images)
+    gradient = nnx.grad(lambda model: model(images).sum())(wrapped)
+    assert wrapped(images).shape == (2, 64)
+    leaves = jax.tree.leaves(nnx.state(gradient, nnx.Param))
+    assert leaves and any(np.abs(leaf).max() > 0 for leaf in leaves)
