@@ -1,15 +1,15 @@
-"""Every setting of a run: frozen dataclasses, validated once, and the command line.
+"""Every setting of a run: frozen dataclasses.
 
-`parse_args(argv)` is the only way in from a shell; `TrainConfig(...)` from Python.
+Validated when made (see `validation`); `command_line.parse_args` makes one from
+a shell's arguments.
 The string under a field is its help text (unit and meaning).
 """
 
-import dataclasses
-import importlib.util
-import math
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
+
+from byol_bnfree.errors import InputError as InputError
+from byol_bnfree.validation import validate
 
 Norm = Literal["bn", "gn_ws", "gn", "ws", "ln", "none"]
 Network = Literal[
@@ -23,13 +23,6 @@ Network = Literal[
     "resnet152",
     "resnet200",
 ]
-
-
-class InputError(ValueError):
-    """The user's input is at fault; the message is one sentence saying what to do.
-
-    Command lines print it and exit with status 2, without a traceback.
-    """
 
 
 @dataclass(frozen=True)
@@ -85,7 +78,7 @@ class OptimConfig:
     trust_coefficient: float = 1e-3
     """eta of LARS."""
     warmup_epochs: float = 10.0
-    """Linear warm-up from 0, in epochs; capped at a tenth of a shorter run."""
+    """Linear warm-up of the learning rate from 0, in epochs."""
     tau_base: float = 0.996
     """Target's decay at step 0; rises to 1 by a cosine over the run."""
 
@@ -141,7 +134,7 @@ class DataConfig:
     """Where images come from and how they are held."""
 
     image_size: int | None = None
-    """Side of the network's square input, pixels; none: the data set's own (224 if it varies)."""
+    """Side of the input, pixels; none: the data set's own (224 if that varies)."""
     channels: Literal[1, 3] | None = None
     """Channels to convert every image to; none: the data set's own (3 if mixed)."""
     train_split: str = "train"
@@ -202,6 +195,8 @@ class TrainConfig:
 
     norm: Norm = "gn_ws"
     """Normalization of every part of the network."""
+    config: str | None = None
+    """FILE or FILE:ARG whose get_config() or get_config(ARG) gives the defaults."""
     encoder_norm: Norm | None = None
     """Normalization of the encoder; none: that of --norm."""
     projector_norm: Norm | None = None
@@ -220,10 +215,10 @@ class TrainConfig:
     """Root of prepared tensorflow-datasets."""
     batch_size: int = 256
     """Global batch size over all devices and processes."""
-    epochs: float | None = None
-    """Length of the run in epochs; give this or --steps."""
+    epochs: float = 20.0
+    """Length of the run in epochs."""
     steps: int | None = None
-    """Length of the run in optimizer steps; give this or --epochs."""
+    """Length of the run in optimizer steps; if given, instead of --epochs."""
     base_lr: float = 0.2
     """Peak learning rate is this times batch_size / 256."""
     seed: int = 0
@@ -244,15 +239,18 @@ class TrainConfig:
     """Number of processes, with --coordinator."""
     process_id: int | None = None
     """Index of this process, with --coordinator."""
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: ModelConfig = ModelConfig()
     """Network."""
-    optim: OptimConfig = field(default_factory=OptimConfig)
+    optim: OptimConfig = OptimConfig()
     """Optimizer and schedules."""
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    augment: AugmentConfig = AugmentConfig()
     """Views."""
-    data: DataConfig = field(default_factory=DataConfig)
+    data: DataConfig = DataConfig()
     """Images."""
-    evaluation: EvalConfig = field(default_factory=EvalConfig)
+    evaluation: EvalConfig = EvalConfig()
     """Evaluation at the end."""
-    run: RunConfig = field(default_factory=RunConfig)
+    run: RunConfig = RunConfig()
     """Logs, checkpoints, devices."""
+
+    def __post_init__(self):
+        validate(self)

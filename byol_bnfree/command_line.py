@@ -1,0 +1,96 @@
+"""From a shell's arguments to a configuration, and from an error to a sentence."""
+
+import dataclasses
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import tyro
+
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.errors import InputError, RunStopped
+
+EXAMPLE = "configs/cifar10_cpu.py"
+
+
+def parse_args(argv: Sequence[str] | None = None) -> TrainConfig:
+    """The configuration of a command line.
+
+    Flags override the values of `--config=FILE[:ARG]`, which override the defaults.
+
+    Raises:
+      SystemExit: status 2 and a message for an unknown flag or value (from tyro),
+        status 0 after `--help`.
+      InputError: for values that cannot be.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    path = _config_argument(argv)
+    default = load_config(path) if path else TrainConfig()
+    return tyro.cli(
+        TrainConfig,
+        args=argv,
+        default=default,
+        prog="python -m byol_bnfree.train",
+        description="Pre-train BYOL, with or without batch statistics.",
+    )
+
+
+def _config_argument(argv: list[str]) -> str | None:
+    for index, argument in enumerate(argv):
+        if argument.startswith("--config="):
+            return argument.removeprefix("--config=")
+        if argument == "--config" and index + 1 < len(argv):
+            return argv[index + 1]
+    return None
+
+
+def load_config(path: str) -> TrainConfig:
+    """Run the Python file `FILE` or `FILE:ARG` and return its `get_config([ARG])`.
+
+    A config file is code: it is executed. Load only files that you trust.
+    """
+    file, _, argument = path.partition(":")
+    if not Path(file).is_file():
+        raise InputError(f"config {file} is not a file; give a path such as {EXAMPLE}.")
+    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
+    if spec is None or spec.loader is None:
+        raise InputError(
+            f"config {file} is not a Python file; give one such as {EXAMPLE}."
+        )
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"config {file} fails with {type(error).__name__}: {error}; mend the file."
+        ) from error
+    get_config = getattr(module, "get_config", None)
+    if not callable(get_config):
+        raise InputError(
+            f"config {file} has no function get_config; add one, as {EXAMPLE} has."
+        )
+    config = get_config(argument) if argument else get_config()
+    if not isinstance(config, TrainConfig):
+        raise InputError(
+            f"get_config of {file} returns {type(config).__name__}; it must return "
+            f"a byol_bnfree.TrainConfig."
+        )
+    return dataclasses.replace(config, config=path)
+
+
+def exit_on_error(main: Callable[[], None]) -> None:
+    """Run a command line; an error that speaks to the user becomes its sentence.
+
+    `InputError` exits with status 2, `RunStopped` with its own.
+    """
+    try:
+        main()
+    except (InputError, RunStopped) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, InputError) else error.status)
+    except KeyboardInterrupt:
+        print("error: interrupted; the last checkpoint is kept.", file=sys.stderr)
+        sys.exit(130)

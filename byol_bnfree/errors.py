@@ -1,0 +1,19 @@
+"""The one exception that is the user's to mend."""
+
+
+class InputError(ValueError):
+    """The user's input is at fault; the message is one sentence saying what to do.
+
+    Command lines print it and exit with status 2, without a traceback.
+    """
+
+
+class RunStopped(RuntimeError):
+    """A run ended before its last step; what could be saved is saved.
+
+    Command lines print the message and exit with `status`.
+    """
+
+    def __init__(self, message: str, status: int = 1):
+        super().__init__(message)
+        self.status = status

@@ -1,0 +1,109 @@
+"""The two figures a run ends with: kNN and linear accuracy on the test split."""
+
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from byol_bnfree.data.sources import Source
+from byol_bnfree.evaluation.features import evaluation_indices, extract_features
+from byol_bnfree.evaluation.knn import knn_accuracy
+from byol_bnfree.evaluation.linear import linear_accuracy
+from byol_bnfree.training.mesh import batch_sharding
+from byol_bnfree.training.program import Program, make_encoder
+from byol_bnfree.training.state import TrainState
+
+
+class Features(NamedTuple):
+    """Representations of both splits; float32."""
+
+    train: Float[np.ndarray, "n d"]
+    test: Float[np.ndarray, "m d"]
+
+
+class Evaluator:
+    """Evaluates the online encoder of a state in inference mode.
+
+    Whole images, no augmentation; BatchNorm reads its running statistics. Up to
+    `evaluation.max_train` and `max_test` images are used, a subset fixed for all.
+    """
+
+    def __init__(self, program: Program, train: Source, test: Source):
+        self._program, self._train, self._test = program, train, test
+        self._config = program.config.evaluation
+        self._encoder = make_encoder(program.network, program.config)
+
+    @property
+    def possible(self) -> bool:
+        """Whether there are labels to compare with."""
+        return self._train.num_classes is not None
+
+    def features(self, state: TrainState) -> Features:
+        """Representations of the images used from both splits."""
+        return Features(
+            self._extract(state, self._train, self._train_indices),
+            self._extract(state, self._test, self._test_indices),
+        )
+
+    def knn(self, state: TrainState, features: Features | None = None) -> float:
+        """Top-1 accuracy of the weighted kNN classifier, a fraction."""
+        features = features or self.features(state)
+        return knn_accuracy(
+            features.train,
+            self._train.labels(self._train_indices),
+            features.test,
+            self._test.labels(self._test_indices),
+            num_classes=self._program.data.num_classes,
+            k=self._config.knn_k,
+            temperature=self._config.knn_temperature,
+        )
+
+    def linear(self, features: Features) -> float:
+        """Top-1 accuracy of multinomial logistic regression, a fraction."""
+        figures = linear_accuracy(
+            features.train,
+            self._train.labels(self._train_indices),
+            features.test,
+            self._test.labels(self._test_indices),
+            num_classes=self._program.data.num_classes,
+            seed=self._program.config.seed,
+        )
+        return figures["top1"]
+
+    def untrained(self, batch: dict[str, Any]) -> TrainState:
+        """The state of step 0, BatchNorm's running statistics from one batch.
+
+        Without that pass an untrained BatchNorm encoder would not normalize at all,
+        which is a weaker floor than the network it starts from.
+        """
+        state = self._program.init(batch)
+        if not state.online_stats:
+            return state
+        trained, _ = self._program.step(state, batch)
+        return self._program.init(batch).replace(online_stats=trained.online_stats)
+
+    def _extract(self, state: TrainState, source: Source, indices: np.ndarray):
+        return extract_features(
+            lambda images: self._encoder(
+                state.online_params, state.online_stats, images
+            ),
+            source,
+            indices,
+            self._batch_size,
+            sharding=batch_sharding(self._program.mesh),
+        )
+
+    @property
+    def _batch_size(self) -> int:
+        """The configured size, rounded up to a multiple of the devices."""
+        devices = self._program.mesh.shape["data"]
+        return -(-self._config.batch_size // devices) * devices
+
+    @cached_property
+    def _train_indices(self) -> Int[np.ndarray, " n"]:
+        return evaluation_indices(len(self._train), self._config.max_train, 0)
+
+    @cached_property
+    def _test_indices(self) -> Int[np.ndarray, " m"]:
+        return evaluation_indices(len(self._test), self._config.max_test, 0)

@@ -1,0 +1,306 @@
+"""One run from configuration to summary: `train(config)`."""
+
+import contextlib
+import dataclasses
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.data.pipeline import Batches
+from byol_bnfree.data.sources import Source, open_source
+from byol_bnfree.errors import InputError
+from byol_bnfree.evaluation.final import Evaluator
+from byol_bnfree.models.byol import part_norms
+from byol_bnfree.training import distributed
+from byol_bnfree.training.checkpoint import Checkpoints
+from byol_bnfree.training.figures import save_curves, save_views
+from byol_bnfree.training.journal import Journal
+from byol_bnfree.training.logs import MetricsLog, environment
+from byol_bnfree.training.loop import Evaluation, run_loop
+from byol_bnfree.training.mesh import batch_sharding
+from byol_bnfree.training.optim import peak_learning_rate
+from byol_bnfree.training.program import DataShape, Program, build_program
+from byol_bnfree.training.progress import Progress, progress
+from byol_bnfree.training.state import TrainState, parameter_count
+from byol_bnfree.training.workdir import (
+    compare_config,
+    lock_workdir,
+    prepare_workdir,
+    write_json,
+)
+
+# Settings that change neither the numbers of a run nor what a checkpoint holds.
+FREE_ON_RESUME = frozenset(
+    {
+        *("workdir", "config", "data_dir", "data.workers", "evaluation", "run"),
+        *("on_collapse", "on_bad_image", "shard_state", "micro_batches"),
+        *("coordinator", "num_processes", "process_id"),
+    }
+)
+
+
+class Data(NamedTuple):
+    """Both splits of the data set."""
+
+    train: Source
+    test: Source
+
+    @property
+    def shape(self) -> DataShape:
+        """What networks and schedules depend on."""
+        return DataShape(
+            len(self.train), self.train.num_classes, self.train.image_shape
+        )
+
+
+def train(config: TrainConfig) -> dict[str, Any]:
+    """Pre-train, evaluate, and leave everything in the work folder.
+
+    The same call again resumes an unfinished run and returns the summary of a
+    finished one.
+
+    Args:
+      config: all settings; `config.workdir` None makes a new folder under `runs/`.
+
+    Returns:
+      The content of summary.json.
+
+    Raises:
+      InputError: before any work, for settings or data that cannot be.
+      RunStopped: the run ended early; what could be saved is saved.
+    """
+    distributed.initialize(config)
+    if config.run.compilation_cache is not None:
+        jax.config.update("jax_compilation_cache_dir", config.run.compilation_cache)
+    data = Data(open_source(config, "train"), open_source(config, "test"))
+    config = _resolved(config, data)
+    program = build_program(config, data.shape)
+    workdir = prepare_workdir(config.workdir, _name(config))
+    with _writing(workdir):
+        _check_resumable(workdir, config)
+        finished = _read_json(workdir / "summary.json")
+        if finished is not None:
+            _say(f"{workdir} holds a finished run; nothing is left to do.")
+            return finished
+        if distributed.is_primary():
+            _write_inputs(workdir, config, data)
+        return _run(program, data, workdir)
+
+
+def _run(program: Program, data: Data, workdir: Path) -> dict[str, Any]:
+    config, primary = program.config, distributed.is_primary()
+    batches = Batches(data.train, config, batch_sharding(program.mesh))
+    evaluator = Evaluator(program, data.train, data.test)
+    log = MetricsLog(workdir, primary)
+    with contextlib.closing(log), _checkpoints(workdir, config) as checkpoints:
+        state = _restore_or_init(program, batches, checkpoints, log)
+        with progress(program.total_steps, int(state.step), primary=primary) as shown:
+            _introduce(program, data, state, shown, workdir)
+            if primary:
+                save_views(workdir / "views.png", *program.views(batches(0)))
+            journal = Journal(program, log, shown)
+            try:
+                state = run_loop(
+                    program,
+                    state,
+                    batches,
+                    journal,
+                    checkpoints,
+                    evaluation=_periodic(program, evaluator),
+                )
+            finally:
+                if primary:
+                    save_curves(workdir / "curves.png", log.rows())
+        summary = _summarize(program, evaluator, state, journal, batches)
+    if primary:
+        write_json(workdir / "summary.json", summary)
+        _conclude(summary, workdir)
+    return summary
+
+
+def _resolved(config: TrainConfig, data: Data) -> TrainConfig:
+    """With the image size and channels that the data decided."""
+    size, _, channels = data.train.image_shape
+    images = dataclasses.replace(config.data, image_size=size, channels=channels)
+    return dataclasses.replace(config, data=images)
+
+
+def _name(config: TrainConfig) -> str:
+    dataset = Path(config.dataset.removeprefix("folder:")).name
+    return f"{dataset}-{config.model.name}-{config.norm}-seed{config.seed}"
+
+
+@contextlib.contextmanager
+def _writing(workdir: Path) -> Iterator[None]:
+    if distributed.is_primary():
+        with lock_workdir(workdir):
+            yield
+    else:
+        yield
+
+
+def _check_resumable(workdir: Path, config: TrainConfig) -> None:
+    saved = _read_json(workdir / "config.json")
+    if saved is None:
+        return
+    differing = compare_config(saved, dataclasses.asdict(config), FREE_ON_RESUME)
+    if differing:
+        raise InputError(
+            f"{workdir} holds a run with other settings ({'; '.join(differing)}); "
+            f"use the same ones to resume it, or another --workdir."
+        )
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text())
+    except ValueError:
+        raise InputError(f"{path} is not JSON; restore or delete it.") from None
+
+
+def _write_inputs(workdir: Path, config: TrainConfig, data: Data) -> None:
+    write_json(workdir / "config.json", dataclasses.asdict(config))
+    write_json(workdir / "environment.json", environment())
+    description = {
+        "name": data.train.name,
+        "num_classes": data.train.num_classes,
+        "class_names": data.train.class_names,
+        "image_shape": data.train.image_shape,
+        "train": {"split": data.train.split, "images": len(data.train)},
+        "test": {"split": data.test.split, "images": len(data.test)},
+    }
+    write_json(workdir / "dataset.json", description)
+
+
+@contextlib.contextmanager
+def _checkpoints(workdir: Path, config: TrainConfig) -> Iterator[Checkpoints]:
+    checkpoints = Checkpoints(workdir, config.run.keep, _say)
+    try:
+        yield checkpoints
+    finally:
+        checkpoints.close()
+
+
+def _restore_or_init(
+    program: Program, batches: Batches, checkpoints: Checkpoints, log: MetricsLog
+) -> TrainState:
+    restored = checkpoints.restore(program.abstract_state)
+    if restored is None:
+        log.truncate_after(0)
+        return program.init(batches(0))
+    state, step = restored
+    log.truncate_after(step)
+    _say(f"resuming from the checkpoint of step {step}")
+    return state
+
+
+def _periodic(program: Program, evaluator: Evaluator) -> Evaluation | None:
+    epochs = program.config.evaluation.knn_every_epochs
+    if not epochs or not evaluator.possible:
+        return None
+    per_epoch = program.data.num_examples / program.config.batch_size
+    return Evaluation(
+        max(1, round(epochs * per_epoch)),
+        lambda state: {"knn/top1": evaluator.knn(state)},
+    )
+
+
+def _introduce(
+    program: Program, data: Data, state: TrainState, shown: Progress, workdir: Path
+) -> None:
+    """What this run is, in a few lines, before the first step compiles."""
+    config, norms = program.config, part_norms(program.config)
+    optim, skipped = config.optim, len(data.train.skipped) + len(data.test.skipped)
+    shown.say(f"run        {workdir}")
+    shown.say(
+        f"data       {data.train.name}: {len(data.train)} images of "
+        f"{'x'.join(map(str, data.train.image_shape))}"
+        + (f", {skipped} bad ones skipped" if skipped else "")
+    )
+    shown.say(
+        f"network    {config.model.name} width {config.model.width:g}, "
+        + ", ".join(f"{part} {norm}" for part, norm in norms.items())
+        + f"; {parameter_count(state.online_params) / 1e6:.2f} M parameters"
+    )
+    shown.say(
+        f"optimizer  {optim.name}, learning rate {config.base_lr:g} x "
+        f"{config.batch_size} / 256 = {peak_learning_rate(config):g}, "
+        f"{program.warmup_steps} of {program.total_steps} steps of warm-up, "
+        f"tau {optim.tau_base:g} to 1"
+    )
+    shown.say(
+        f"devices    {program.mesh.size} {jax.devices()[0].platform} in "
+        f"{jax.process_count()} process{'es' * (jax.process_count() > 1)}; "
+        f"compiling the first step"
+    )
+
+
+def _summarize(
+    program: Program,
+    evaluator: Evaluator,
+    state: TrainState,
+    journal: Journal,
+    batches: Batches,
+) -> dict[str, Any]:
+    config, watch = program.config, journal.watch
+    rows = [row for row in journal.log.rows() if "perf/seconds" in row]
+    seconds = sum(row["perf/seconds"] for row in rows)
+    nothing = {"untrained": None, "trained": None}
+    summary = {
+        "norm": config.norm,
+        "norms": part_norms(config),
+        "seed": config.seed,
+        "steps": int(state.step),
+        "knn": dict(nothing),
+        "linear": dict(nothing),
+        "collapse": {
+            "verdict": watch.verdict.state,
+            "reason": watch.verdict.reason,
+            "first_drifting": watch.first_drifting,
+            "first_collapsed": watch.first_collapsed,
+        },
+        "images_per_s": program.total_steps * config.batch_size / max(seconds, 1e-9),
+        "seconds": seconds,
+    }
+    if config.evaluation.skip or not evaluator.possible:
+        return summary
+    began = time.perf_counter()
+    _say("evaluating on the test split, trained and untrained encoder")
+    for name, chosen in (
+        ("trained", state),
+        ("untrained", evaluator.untrained(batches(0))),
+    ):
+        features = evaluator.features(chosen)
+        summary["knn"][name] = evaluator.knn(chosen, features)
+        summary["linear"][name] = evaluator.linear(features)
+    return summary | {"evaluation_seconds": time.perf_counter() - began}
+
+
+def _conclude(summary: dict[str, Any], workdir: Path) -> None:
+    if summary["knn"]["trained"] is not None:
+        print("test accuracy   untrained   trained")
+        for name, title in (("knn", "kNN"), ("linear", "linear")):
+            figures = summary[name]
+            print(
+                f"{title:<14}{100 * figures['untrained']:>9.1f} %"
+                f"{100 * figures['trained']:>8.1f} %"
+            )
+    collapse = summary["collapse"]
+    reason = f": {collapse['reason']}" if collapse["verdict"] != "healthy" else ""
+    print(f"collapse        {collapse['verdict']}{reason}")
+    print(f"training        {summary['images_per_s']:.0f} images/s")
+    for name in ("summary.json", "metrics.jsonl", "curves.png", "views.png"):
+        print(f"                {workdir / name}")
+    print(f"checkpoints     {workdir / 'checkpoints'}")
+
+
+def _say(text: str) -> None:
+    if distributed.is_primary():
+        print(text, flush=True)

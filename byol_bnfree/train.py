@@ -1,0 +1,15 @@
+"""`python -m byol_bnfree.train`: pre-train BYOL, with or without batch statistics."""
+
+from byol_bnfree.command_line import exit_on_error, parse_args
+
+
+def main() -> None:
+    """Parse, train, print; see `--help`."""
+    config = parse_args()
+    from byol_bnfree.pretraining import train  # after parsing: --help needs no JAX
+
+    train(config)
+
+
+if __name__ == "__main__":
+    exit_on_error(main)

@@ -1,0 +1,128 @@
+"""What a run says of itself while it trains: rows, progress, collapse, bad numbers."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+
+from byol_bnfree.diagnostics.verdict import CollapseWatch, update_watch
+from byol_bnfree.errors import RunStopped
+from byol_bnfree.training.logs import MetricsLog
+from byol_bnfree.training.program import Program
+from byol_bnfree.training.progress import Progress
+
+MUST_BE_FINITE = ("train/loss", "optim/grad_norm", "optim/update_norm")
+MEASURES = ("feature_std", "positive_cosine", "negative_cosine", "centered_rank")
+
+
+class Collapsed(RunStopped):
+    """The representation collapsed under --on-collapse=stop."""
+
+
+@dataclass
+class Journal:
+    """Reads each step's metrics once they are there, and acts on them."""
+
+    program: Program
+    log: MetricsLog
+    progress: Progress
+    watch: CollapseWatch = CollapseWatch()
+    _rows: list[dict[str, float]] = field(default_factory=list)
+    _waited: float = 0.0
+    _began: float = field(default_factory=time.perf_counter)
+
+    def __post_init__(self):
+        """Fold the watch over the rows of an earlier part of the run."""
+        for row in self.log.rows():
+            self._watch(row["step"], row)
+
+    def next_batch(self, stream: Iterator[Any]) -> Any:
+        """The stream's next batch; the time it takes counts as waiting for data."""
+        began = time.perf_counter()
+        batch = next(stream)
+        self._waited += time.perf_counter() - began
+        return batch
+
+    def read(self, step: int, metrics: dict[str, jax.Array]) -> None:
+        """Metrics of the step that made the count `step`; blocks until they exist.
+
+        Raises:
+          RunStopped: a number that must be finite is not, or the representation
+            collapsed and --on-collapse=stop.
+        """
+        values = {k: float(v) for k, v in jax.device_get(metrics).items()}
+        for name in MUST_BE_FINITE:
+            if not math.isfinite(values[name]):
+                raise RunStopped(
+                    f"{name} is {values[name]} at step {step}; the checkpoint before "
+                    f"it is kept: lower --base-lr or lengthen optim.warmup_epochs."
+                )
+        self._rows.append(values)
+        if self.program.is_logged(step):
+            self._write_row(step)
+
+    def without(self, work: Callable[[], Any]) -> Any:
+        """Do something whose time is no part of the training rate."""
+        began = time.perf_counter()
+        result = work()
+        self._began += time.perf_counter() - began
+        return result
+
+    def _write_row(self, step: int) -> None:
+        """Losses and norms are means since the last row, the rest is the latest."""
+        config, seconds = self.program.config, time.perf_counter() - self._began
+        last = self._rows[-1]
+        row = {
+            name: float(np.mean([values[name] for values in self._rows]))
+            if name.startswith(("train/", "probe/", "optim/grad", "optim/update"))
+            else last[name]
+            for name in last
+        }
+        row["epoch"] = step * config.batch_size / self.program.data.num_examples
+        row["perf/images_per_s"] = config.batch_size * len(self._rows) / seconds
+        row["perf/data_wait"] = self._waited / seconds
+        row["perf/seconds"] = seconds
+        self._rows, self._waited, self._began = [], 0.0, time.perf_counter()
+        self.log.write(step, row)
+        self._judge(step, row)
+        self.progress.update(
+            step,
+            {
+                "epoch": row["epoch"],
+                "loss": row["train/loss"],
+                "probe": row.get("probe/top1"),
+                "collapse": self.watch.verdict.state,
+                "images_per_s": row["perf/images_per_s"],
+            },
+        )
+
+    def _judge(self, step: int, row: dict[str, float]) -> None:
+        before = self.watch.verdict.state
+        self._watch(step, row)
+        verdict = self.watch.verdict
+        if verdict.state == before:
+            return
+        if verdict.state == "healthy":
+            self.progress.say(f"step {step}: no longer {before}.")
+            return
+        self.progress.say(f"step {step}: {verdict.state}: {verdict.reason}")
+        if verdict.state == "collapsed" and self.program.config.on_collapse == "stop":
+            raise Collapsed(
+                f"the representation collapsed at step {self.watch.first_collapsed} "
+                f"({verdict.reason}); stopped because of --on-collapse=stop.",
+                status=3,
+            )
+
+    def _watch(self, step: int, row: dict[str, Any]) -> None:
+        measures = {name: row.get(f"collapse/{name}") for name in MEASURES}
+        if measures["feature_std"] is None:
+            return  # a row of an evaluation
+        if step == 1:  # measured before the first update
+            self.watch = self.watch._replace(untrained=measures)
+        self.watch = update_watch(
+            self.watch, step, measures, warmup_steps=self.program.warmup_steps
+        )

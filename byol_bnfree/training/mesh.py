@@ -1,0 +1,84 @@
+"""Devices, and how batch and state are laid over them."""
+
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.errors import InputError
+
+SMALLEST_SHARDED = 2**12  # elements; a smaller parameter costs more to gather
+
+
+def make_mesh(model_devices: int = 1) -> Mesh:
+    """All devices of all processes as axes `data` and `model`.
+
+    Axes are Auto: in Explicit mode sharded convolution kernels raise (jax 0.10).
+    """
+    devices = jax.device_count()
+    if devices % model_devices:
+        raise InputError(
+            f"run.model_devices {model_devices} does not divide the {devices} devices "
+            f"of this run; choose a divisor of {devices}."
+        )
+    shape = (devices // model_devices, model_devices)
+    return jax.make_mesh(shape, ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+
+
+def check_batch(config: TrainConfig, mesh: Mesh) -> None:
+    """`InputError` unless batch, micro-batches and groups fit the devices.
+
+    A micro-batch takes an equal piece of every device's part of the batch, and
+    BatchNorm's groups are contiguous pieces: with micro-batches they agree with the
+    full batch's only when each device's piece of a micro-batch is whole groups.
+    """
+    size, devices, pieces = config.batch_size, mesh.shape["data"], config.micro_batches
+    if size % (devices * pieces):
+        raise InputError(
+            f"batch_size {size} cannot be cut into {pieces} micro-batches on {devices} "
+            f"data devices; choose a multiple of {devices * pieces}."
+        )
+    groups = config.bn_stat_groups
+    if pieces > 1 and groups > 1 and groups % (devices * pieces):
+        raise InputError(
+            f"bn_stat_groups {groups} with {pieces} micro-batches on {devices} data "
+            f"devices is not exact; choose a multiple of {devices * pieces}."
+        )
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Examples over `data`, repeated over `model`."""
+    return NamedSharding(mesh, P("data"))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same value on every device."""
+    return NamedSharding(mesh, P())
+
+
+def state_shardings(abstract_state: Any, mesh: Mesh, over_data: bool) -> Any:
+    """A sharding for every leaf of the state, from `eval_shape` of it.
+
+    The last axis (output channels) is split over `model`; with `over_data` the
+    largest remaining axis that divides is split over `data`. Small leaves and those
+    that nothing divides are replicated. Numbers do not depend on it.
+    """
+
+    def sharding(leaf: jax.ShapeDtypeStruct) -> NamedSharding:
+        spec: list[str | None] = [None] * leaf.ndim
+        if leaf.ndim > 0 and leaf.size >= SMALLEST_SHARDED:
+            if mesh.shape["model"] > 1 and leaf.shape[-1] % mesh.shape["model"] == 0:
+                spec[-1] = "model"
+            if over_data:
+                free = [
+                    (size, axis)
+                    for axis, size in enumerate(leaf.shape)
+                    if spec[axis] is None and size % mesh.shape["data"] == 0
+                ]
+                if free:
+                    spec[max(free)[1]] = "data"
+        return NamedSharding(mesh, P(*spec))
+
+    return jax.tree.map(sharding, abstract_state)

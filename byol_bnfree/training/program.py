@@ -1,0 +1,170 @@
+"""From a configuration to compiled functions: built once, pure, with shardings."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, UInt8
+
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.data.augment import normalize
+from byol_bnfree.models.byol import BYOLNetwork, create_network, data_dependent_init
+from byol_bnfree.training.mesh import (
+    batch_sharding,
+    check_batch,
+    make_mesh,
+    replicated,
+    state_shardings,
+)
+from byol_bnfree.training.optim import (
+    learning_rate_schedule,
+    make_optimizer,
+    peak_learning_rate,
+    tau_schedule,
+    total_steps,
+    warmup_steps,
+)
+from byol_bnfree.training.state import TrainState, create_state
+from byol_bnfree.training.step import (
+    Batch,
+    Metrics,
+    Schedules,
+    make_train_step,
+    make_views,
+    step_key,
+)
+
+
+class DataShape(NamedTuple):
+    """What the program must know of the data."""
+
+    num_examples: int
+    num_classes: int | None
+    image_shape: tuple[int, int, int]
+
+
+class Program(NamedTuple):
+    """The run as functions of arrays."""
+
+    config: TrainConfig
+    data: DataShape
+    network: BYOLNetwork
+    mesh: Mesh
+    warmup_steps: int
+    total_steps: int
+    abstract_state: Any
+    """`ShapeDtypeStruct`s with shardings, for a restore."""
+    init: Callable[[Batch], TrainState]
+    """State of step 0; reads the batch only for --init=data_dependent."""
+    step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+    """Donates the state."""
+    views: Callable[[Batch], tuple[Array, Array]]
+    """The two views of step 0 in [0, 1], for a picture."""
+
+    @property
+    def processes(self) -> int:
+        """Processes that run this program together."""
+        return jax.process_count()
+
+    def is_logged(self, step: int) -> bool:
+        """Whether a row is written when `step` steps are done."""
+        every = self.config.run.log_every
+        return step % every == 0 or step in (1, self.total_steps)
+
+
+def build_program(config: TrainConfig, data: DataShape) -> Program:
+    """Network, optimizer and step of a configuration on all devices.
+
+    Raises:
+      InputError: what cannot be built, such as a width that the groups do not divide
+        or a batch that the devices do not.
+    """
+    mesh = make_mesh(config.run.model_devices)
+    check_batch(config, mesh)
+    network = create_network(
+        config, data.num_classes, config.bn_stat_groups // config.micro_batches or 1
+    )
+    total = total_steps(config, data.num_examples)
+    warmup = warmup_steps(config, data.num_examples)
+    schedules = Schedules(
+        learning_rate_schedule(peak_learning_rate(config), warmup, total),
+        tau_schedule(config.optim.tau_base, total),
+    )
+    optimizer = make_optimizer(config.optim, schedules.learning_rate)
+    views = _views_of_step_0(config)
+
+    def init(batch: Batch) -> TrainState:
+        # The streams of keys for initialization and augmentation must not meet.
+        key = jax.random.fold_in(jax.random.key(config.seed), 2**32 - 1)
+        images = normalize(views(batch)[0], config.augment)
+        fresh = create_network(config, data.num_classes, stat_groups=1)
+        variables = fresh.init(key, images[:2])
+        if config.init == "data_dependent":
+            variables = data_dependent_init(config, variables, images)
+        return create_state(variables, optimizer)
+
+    step = make_train_step(
+        network,
+        optimizer,
+        schedules,
+        config,
+        data_devices=mesh.shape["data"],
+        total_steps=total,
+    )
+    abstract = jax.eval_shape(init, _abstract_batch(config, data))
+    shardings = state_shardings(abstract, mesh, config.shard_state)
+    on_data, everywhere = batch_sharding(mesh), replicated(mesh)
+    return Program(
+        config=config,
+        data=data,
+        network=network,
+        mesh=mesh,
+        warmup_steps=warmup,
+        total_steps=total,
+        abstract_state=jax.tree.map(
+            lambda leaf, sharding: leaf.update(sharding=sharding), abstract, shardings
+        ),
+        init=jax.jit(init, in_shardings=(on_data,), out_shardings=shardings),
+        step=jax.jit(
+            step,
+            in_shardings=(shardings, on_data),
+            out_shardings=(shardings, everywhere),
+            donate_argnums=0,
+        ),
+        views=jax.jit(views, in_shardings=(on_data,), out_shardings=everywhere),
+    )
+
+
+def _views_of_step_0(config: TrainConfig):
+    plain = dataclasses.replace(config.augment, mean=(0, 0, 0), std=(1, 1, 1))
+
+    def views(batch: Batch) -> tuple[Array, Array]:
+        positions = jnp.arange(len(batch["label"]))
+        key = step_key(config.seed, 0)
+        return make_views(key, batch | {"position": positions}, plain)
+
+    return views
+
+
+def _abstract_batch(config: TrainConfig, data: DataShape) -> dict:
+    size = config.batch_size
+    return {
+        "image": jax.ShapeDtypeStruct((size, *data.image_shape), jnp.uint8),
+        "label": jax.ShapeDtypeStruct((size,), jnp.int32),
+    }
+
+
+def make_encoder(
+    network: BYOLNetwork, config: TrainConfig
+) -> Callable[[Any, Any, UInt8[Array, "b h w c"]], Float[Array, "b d"]]:
+    """Compiled (params, stats, images as they come) -> representations, inference."""
+
+    @jax.jit
+    def encode(params, stats, images):
+        pixels = normalize(images.astype(jnp.float32) / 255, config.augment)
+        return network.representation(params, stats, pixels)
+
+    return encode

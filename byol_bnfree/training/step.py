@@ -1,0 +1,219 @@
+"""One training step: views, both networks, loss, gradient, optimizer, target."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from einops import rearrange
+from jaxtyping import Array, Float
+
+from byol_bnfree.config import AugmentConfig, TrainConfig
+from byol_bnfree.data.augment import (
+    normalize,
+    two_views,
+    two_views_of_crops,
+)
+from byol_bnfree.diagnostics.collapse import (
+    centered_rank,
+    collapse_measures,
+    effective_rank,
+)
+from byol_bnfree.losses import byol_loss, probe_loss, top_k
+from byol_bnfree.models.byol import BYOLNetwork
+from byol_bnfree.training.ema import ema_update
+from byol_bnfree.training.state import TrainState
+
+Batch = dict[str, Array]
+Metrics = dict[str, Float[Array, ""]]
+
+
+class Forward(NamedTuple):
+    """What a pass over a (micro-)batch leaves beside its gradient."""
+
+    loss: Float[Array, " b"]
+    probe_loss: Float[Array, " b"]
+    representation: Float[Array, "b d"]
+    projection1: Float[Array, "b k"]
+    projection2: Float[Array, "b k"]
+    logits: Float[Array, "b c"] | None
+
+
+class Schedules(NamedTuple):
+    """Functions of the step."""
+
+    learning_rate: optax.Schedule
+    tau: optax.Schedule
+
+
+def make_views(
+    key: Array, batch: Batch, augment: AugmentConfig
+) -> tuple[Float[Array, "b h w c"], Float[Array, "b h w c"]]:
+    """Two normalized views; cropped here unless the host has cropped already.
+
+    `batch` has "image" (uint8 [b h w c]) or "crops" (uint8 [b 2 h w c]), and
+    "position" (int32 [b]) in the global batch, from which an example's key derives.
+    """
+    positions = batch["position"]
+    if "crops" in batch:
+        views = two_views_of_crops(key, batch["crops"], augment, positions=positions)
+    else:
+        views = two_views(key, batch["image"], augment, positions=positions)
+    return normalize(views[0], augment), normalize(views[1], augment)
+
+
+def step_key(seed: int, step: Array | int) -> Array:
+    """The key of a step; examples fold in their position in the global batch."""
+    return jax.random.fold_in(jax.random.key(seed), step)
+
+
+def make_loss(network: BYOLNetwork) -> Callable[..., Any]:
+    """Mean loss of two normalized views, with statistics and outputs beside it.
+
+    Each view is a pass of its own: BatchNorm's statistics are per view and its
+    running values move twice a step, view 1 first. The target runs in training mode
+    with statistics of its own that are never averaged (DeepMind's loss_fn).
+    """
+
+    def loss_fn(online_params, state: TrainState, views, labels):
+        view1, view2 = views
+        stats, target_stats = state.online_stats, state.target_stats
+        out1, stats = network.online(online_params, stats, view1, True)
+        out2, stats = network.online(online_params, stats, view2, True)
+        target1, target_stats = network.target(
+            state.target_params, target_stats, view1, True
+        )
+        target2, target_stats = network.target(
+            state.target_params, target_stats, view2, True
+        )
+        loss = byol_loss((out1.prediction, out2.prediction), (target1, target2))
+        probe = jnp.zeros_like(loss)
+        if out1.logits is not None:
+            probe = probe_loss(out1.logits, labels)
+        forward = Forward(
+            loss,
+            probe,
+            out1.representation,
+            out1.projection,
+            out2.projection,
+            out1.logits,
+        )
+        return jnp.mean(loss + probe), ((stats, target_stats), forward)
+
+    return loss_fn
+
+
+def make_train_step(
+    network: BYOLNetwork,
+    optimizer: optax.GradientTransformation,
+    schedules: Schedules,
+    config: TrainConfig,
+    *,
+    data_devices: int = 1,
+    total_steps: int = 0,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """The step as a plain function; the caller jits it with shardings.
+
+    `network` must have `bn_stat_groups / micro_batches` statistics groups. Gradient,
+    statistics and metrics of k micro-batches are those of the full batch: the loss is
+    a mean over examples and running statistics are linear in the batch's. Optimizer,
+    target and schedules advance once. Ranks cost an eigendecomposition and are NaN
+    but after the first, every `run.log_every`-th and the `total_steps`-th step.
+    """
+    loss_and_grad = jax.value_and_grad(make_loss(network), has_aux=True)
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        key = step_key(config.seed, state.step)
+
+        def gradient(piece: Batch):
+            views = make_views(key, piece, config.augment)
+            (_, (stats, forward)), grads = loss_and_grad(
+                state.online_params, state, views, piece["label"]
+            )
+            return (grads, stats), (forward, piece["label"])
+
+        positions = jnp.arange(config.batch_size)
+        (grads, (stats, target_stats)), (forward, labels) = _accumulate(
+            gradient,
+            batch | {"position": positions},
+            config.micro_batches,
+            data_devices,
+        )
+        updates, opt_state = optimizer.update(
+            grads, state.opt_state, state.online_params
+        )
+        online_params = optax.apply_updates(state.online_params, updates)
+        tau = schedules.tau(state.step)
+        done = state.step + 1
+        logged = (
+            (done % config.run.log_every == 0) | (done == 1) | (done == total_steps)
+        )
+        metrics = _metrics(forward, labels, logged) | {
+            "optim/lr": schedules.learning_rate(state.step),
+            "optim/grad_norm": optax.global_norm(grads),
+            "optim/update_norm": optax.global_norm(updates),
+            "ema/tau": tau,
+        }
+        state = TrainState(
+            step=done,
+            online_params=online_params,
+            target_params=ema_update(state.target_params, online_params, tau),
+            online_stats=stats,
+            target_stats=target_stats,
+            opt_state=opt_state,
+        )
+        return state, metrics
+
+    return train_step
+
+
+def _split(tree: Any, pieces: int, devices: int) -> Any:
+    """Stacks of micro-batches, [k b ...]: an equal piece of every device's part each,
+    so that no example moves to another device.
+    """
+    return jax.tree.map(
+        lambda x: rearrange(x, "(d k b) ... -> k (d b) ...", d=devices, k=pieces), tree
+    )
+
+
+def _accumulate(gradient, batch: Any, pieces: int, devices: int):
+    """Mean gradient and statistics of the micro-batches, and their joined outputs.
+
+    Unrolled on CPU, where XLA runs a convolution's gradient inside a loop 30 times
+    slower; a loop elsewhere, which bounds memory.
+    """
+    if pieces == 1:
+        return gradient(batch)
+
+    def add(total, piece):
+        averaged, outputs = gradient(piece)
+        return jax.tree.map(jnp.add, total, averaged), outputs
+
+    stacked = _split(batch, pieces, devices)
+    shapes, _ = jax.eval_shape(gradient, jax.tree.map(lambda x: x[0], stacked))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    unroll = jax.default_backend() == "cpu"
+    total, outputs = jax.lax.scan(add, zeros, stacked, unroll=unroll)
+    return (
+        jax.tree.map(lambda x: (x / pieces).astype(x.dtype), total),
+        jax.tree.map(lambda x: rearrange(x, "k b ... -> (k b) ..."), outputs),
+    )
+
+
+def _metrics(forward: Forward, labels: Array, with_ranks: Array) -> Metrics:
+    """Scalars of a step, before its update."""
+    metrics = {"train/loss": jnp.mean(forward.loss)}
+    measures = collapse_measures(
+        forward.representation, forward.projection1, forward.projection2
+    )
+    metrics |= {f"collapse/{name}": value for name, value in measures.items()}
+    for rank in (effective_rank, centered_rank):
+        metrics[f"collapse/{rank.__name__}"] = jax.lax.cond(
+            with_ranks, rank, lambda _: jnp.float32(jnp.nan), forward.representation
+        )
+    if forward.logits is not None:
+        metrics["probe/loss"] = jnp.mean(forward.probe_loss)
+        metrics["probe/top1"] = top_k(forward.logits, labels, 1)
+        metrics["probe/top5"] = top_k(forward.logits, labels, 5)
+    return metrics

@@ -1,0 +1,113 @@
+"""Checks of a configuration that need neither data nor devices."""
+
+import math
+from typing import Any
+
+from byol_bnfree.errors import InputError
+
+
+def validate(config: Any) -> None:
+    """Every check that needs neither data nor devices; `InputError` in a sentence."""
+    positive = (
+        "batch_size micro_batches bn_stat_groups epochs base_lr model.width "
+        "model.groups model.min_group_channels model.projector.hidden "
+        "model.projector.out model.predictor.hidden model.predictor.out "
+        "optim.trust_coefficient data.in_memory_gib data.shapes_train "
+        "data.shapes_test evaluation.knn_k evaluation.knn_temperature "
+        "evaluation.max_train evaluation.max_test evaluation.batch_size "
+        "run.log_every run.checkpoint_seconds run.keep run.model_devices"
+    )
+    for name in positive.split():
+        _require(config, name, lambda x: x > 0, "a positive number")
+    not_negative = (
+        "seed optim.weight_decay optim.warmup_epochs data.workers "
+        "evaluation.knn_every_epochs run.checkpoint_steps"
+    )
+    for name in not_negative.split():
+        _require(config, name, lambda x: x >= 0, "zero or more")
+    for name in ("optim.momentum", "optim.tau_base"):
+        _require(config, name, lambda x: 0 <= x <= 1, "between 0 and 1")
+    for name in ("steps", "data.image_size"):
+        _require(config, name, lambda x: x is None or x > 0, "a positive number")
+    for name in ("model.projector.depth", "model.predictor.depth"):
+        _require(config, name, lambda x: x in (1, 2, 3), "1, 2 or 3")
+    for view in ("augment.view1", "augment.view2"):
+        _validate_view(config, view)
+    _validate_together(config)
+
+
+def _validate_view(config: Any, view: str) -> None:
+    for name in ("flip", "jitter", "grayscale", "blur", "solarize"):
+        _require(config, f"{view}.{name}", lambda x: 0 <= x <= 1, "a probability")
+    for name in ("brightness", "contrast", "saturation", "hue"):
+        _require(config, f"{view}.{name}", lambda x: 0 <= x <= 1, "between 0 and 1")
+    for name, limit in (("crop_area", 1.0), ("crop_aspect", math.inf)):
+        _require(
+            config,
+            f"{view}.{name}",
+            lambda x, limit=limit: 0 < x[0] <= x[1] <= limit,
+            f"a range LOW HIGH with 0 < LOW <= HIGH <= {limit:g}",
+        )
+    _require(
+        config,
+        f"{view}.blur_sigma",
+        lambda x: 0 < x[0] <= x[1],
+        "a range LOW HIGH with 0 < LOW <= HIGH",
+    )
+
+
+def _validate_together(config: Any) -> None:
+    """Fields that must agree with each other."""
+    norms = {
+        config.encoder_norm or config.norm,
+        config.projector_norm or config.norm,
+        config.predictor_norm or config.norm,
+    }
+    if config.model.projector.out != config.model.predictor.out:
+        raise InputError(
+            f"model.projector.out {config.model.projector.out} and model.predictor.out "
+            f"{config.model.predictor.out} must be equal: the loss compares them."
+        )
+    if config.init == "data_dependent" and "none" not in norms:
+        raise InputError(
+            "init data_dependent sets the layers of norm none, and no part of this "
+            "network has it; add --norm=none or leave --init away."
+        )
+    if config.bn_stat_groups > 1 and "bn" not in norms:
+        raise InputError(
+            f"bn_stat_groups {config.bn_stat_groups} needs a part with norm bn; leave "
+            f"it away: the other norms use no batch statistics."
+        )
+    if config.batch_size % config.bn_stat_groups:
+        raise InputError(
+            f"batch_size {config.batch_size} is not divisible by bn_stat_groups "
+            f"{config.bn_stat_groups}; choose a divisor of the batch."
+        )
+    if config.batch_size % config.micro_batches:
+        raise InputError(
+            f"batch_size {config.batch_size} is not divisible by micro_batches "
+            f"{config.micro_batches}; choose a divisor of the batch."
+        )
+    regrouped = config.bn_stat_groups % config.micro_batches != 0
+    if "bn" in norms and regrouped:
+        raise InputError(
+            f"micro_batches {config.micro_batches} would change the batch "
+            f"statistics of bn; set bn_stat_groups to a multiple of "
+            f"{config.micro_batches} or use a norm without them, such as gn_ws."
+        )
+    alone = (config.coordinator, config.num_processes, config.process_id)
+    if any(x is not None for x in alone) and any(x is None for x in alone):
+        raise InputError(
+            "coordinator, num_processes and process_id go together; give all three, "
+            "or none where a cluster manager starts the processes."
+        )
+
+
+def _require(config: Any, name: str, holds, allowed: str) -> None:
+    value: Any = config
+    for part in name.split("."):
+        value = getattr(value, part)
+    ok = holds(value)
+    numbers = value if isinstance(value, tuple) else (value,)
+    if not ok or any(isinstance(x, float) and not math.isfinite(x) for x in numbers):
+        raise InputError(f"{name} is {value}; it must be {allowed}.")

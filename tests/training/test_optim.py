@@ -1,0 +1,110 @@
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from byol_bnfree.config import HeadConfig, ModelConfig, OptimConfig, TrainConfig
+from byol_bnfree.errors import InputError
+from byol_bnfree.models.byol import create_network
+from byol_bnfree.models.norm import NORMS
+from byol_bnfree.training.optim import (
+    decayed_mask,
+    learning_rate_schedule,
+    make_optimizer,
+    peak_learning_rate,
+    tau_schedule,
+    total_steps,
+    warmup_steps,
+)
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+PRESETS = json.loads((GOLDEN / "schedules.json").read_text())
+
+
+@pytest.mark.parametrize("epochs", PRESETS)
+def test_schedules_are_deepminds(epochs):
+    preset = PRESETS[epochs]
+    config = TrainConfig(
+        batch_size=preset["batch"],
+        epochs=float(epochs),
+        base_lr=preset["base_lr"],
+        optim=OptimConfig(tau_base=preset["tau_base"], warmup_epochs=10),
+    )
+    total = total_steps(config, preset["examples"])
+    warmup = warmup_steps(config, preset["examples"])
+    assert (total, warmup) == (preset["total_steps"], preset["warmup_steps"])
+    lr = learning_rate_schedule(peak_learning_rate(config), warmup, total)
+    tau = tau_schedule(preset["tau_base"], total)
+    steps = np.array(preset["steps"])
+    close = {"rtol": 1e-5, "atol": 1e-6}
+    np.testing.assert_allclose(jax.vmap(lr)(steps), preset["learning_rate"], **close)
+    np.testing.assert_allclose(jax.vmap(tau)(steps), preset["tau"], **close)
+
+
+def golden_tree(arrays, prefix):
+    """The file's `layer/w|b|scale|offset` under our names."""
+    names = {"w": "kernel", "b": "bias", "scale": "scale", "offset": "bias"}
+    tree = {}
+    for key in arrays.files:
+        if key.startswith(prefix + "/"):
+            _, layer, name = key.rsplit("/", 2)
+            tree.setdefault(layer, {})[names[name]] = jnp.asarray(arrays[key])
+    return tree
+
+
+def test_lars_is_deepminds_over_twelve_steps():
+    arrays = np.load(GOLDEN / "lars.npz")
+    rates = jnp.asarray(arrays["learning_rate"])
+    optim = OptimConfig(weight_decay=1e-3, trust_coefficient=1e-3, momentum=0.9)
+    optimizer = make_optimizer(optim, lambda step: rates[step])
+    params = golden_tree(arrays, "init")
+    state = optimizer.init(params)
+    steps = sorted({k.split("/")[0] for k in arrays.files if k.startswith("grad")})
+    assert len(steps) == 12
+    for step in steps:
+        updates, state = optimizer.update(golden_tree(arrays, step), state, params)
+        params = optax.apply_updates(params, updates)
+        expected = golden_tree(arrays, step.replace("grad", "params"))
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), params, expected
+        )
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_mask_takes_every_kernel_and_nothing_else(norm):
+    head = HeadConfig(hidden=8, out=4, depth=3)
+    model = ModelConfig(name="resnet14", projector=head, predictor=head)
+    network = create_network(TrainConfig(norm=norm, model=model), num_classes=3)
+    images = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32)
+    params = jax.eval_shape(network.init, jax.random.key(0), images).online_params
+    expected = jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+    assert decayed_mask(params) == expected
+
+
+@pytest.mark.parametrize("name", ["lars", "sgd", "adamw"])
+def test_every_optimizer_lowers_a_loss_and_starts_at_rate_zero(name):
+    schedule = learning_rate_schedule(0.1, 5, 50)
+    optimizer = make_optimizer(OptimConfig(name=name, trust_coefficient=0.1), schedule)
+    params = {"fc1": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
+    state, loss = optimizer.init(params), lambda p: optax.global_norm(p) ** 2
+    first, _ = optimizer.update(jax.grad(loss)(params), state, params)
+    assert optax.global_norm(first) == 0
+    start = loss(params)
+    for _ in range(50):
+        updates, state = optimizer.update(jax.grad(loss)(params), state, params)
+        params = optax.apply_updates(params, updates)
+    assert loss(params) < 0.8 * start
+
+
+def test_learning_rate_scales_with_the_batch():
+    assert peak_learning_rate(TrainConfig(base_lr=0.3, batch_size=4096)) == 4.8
+
+
+def test_warmup_as_long_as_the_run_is_refused():
+    config = TrainConfig(steps=10, batch_size=100, optim=OptimConfig(warmup_epochs=1))
+    with pytest.raises(InputError, match="warmup_epochs"):
+        warmup_steps(config, 1000)
