@@ -1,0 +1,234 @@
+"""Checkpoints of the training state: saved in the background, verified on restore.
+
+A checkpoint is a folder `checkpoints/<step>`. Orbax writes it under a temporary name
+and renames it; it is committed once its manifest exists. The order is always: write,
+rename, manifest, and only then delete what is no longer needed, so that a kill at any
+moment leaves the newest committed checkpoint whole.
+"""
+
+import logging
+import shutil
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jaxtyping import PyTree
+from orbax.checkpoint import v1 as ocp
+
+from byol_bnfree.errors import InputError
+from byol_bnfree.training.manifest import MANIFEST, verify_manifest, write_manifest
+
+_log = logging.getLogger(__name__)
+_NONE, _ALL_DAMAGED = -1, -2  # what process 0 can say instead of a step
+
+
+class Checkpoints:
+    """The checkpoints in `workdir/checkpoints`.
+
+    Every process of a run makes one and calls `save` and `restore` at the same steps;
+    process 0 writes manifests, deletes, and decides what is restored. The folder must
+    be one that all processes see, and belong to this run alone (`lock_workdir`).
+    """
+
+    def __init__(
+        self,
+        workdir: Path,
+        keep: int,
+        warn: Callable[[str], None] = _log.warning,
+    ):
+        """Removes what a killed save left behind.
+
+        Args:
+          workdir: the run's folder.
+          keep: number of newest intact checkpoints to keep, at least 1.
+          warn: called with one sentence for each checkpoint that cannot be used.
+        """
+        self._root = workdir.absolute() / "checkpoints"  # Orbax wants absolute paths
+        self._keep, self._warn = keep, warn
+        self._primary = jax.process_index() == 0
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._pending: Future | None = None
+        self._current: int | None = None  # the step last saved or restored here
+        logging.getLogger("absl").addFilter(_is_not_raised_later)
+        self._root.mkdir(parents=True, exist_ok=True)
+        if self._primary:
+            for leftover in self._root.glob("*.orbax-checkpoint-tmp*"):
+                shutil.rmtree(leftover, ignore_errors=True)  # or at the next start
+
+    def save(self, step: int, state: PyTree) -> None:
+        """Copies `state` to the host and writes it in the background.
+
+        Returns when the device buffers may be donated. Waits for the save before it.
+        The step this object last saved or restored is not written again; any other
+        folder of the same step is stale (damaged, never committed) and is replaced.
+
+        Raises:
+          OSError: the save before this one failed.
+        """
+        self.wait()
+        if step == self._current:
+            return
+        response = ocp.save_async(
+            self._root / str(step),
+            state,
+            overwrite=True,
+            custom_metadata={"leaves": _describe_leaves(state)},
+        )
+        self._current = step
+        self._pending = self._thread.submit(self._commit, response.result, step)
+
+    def wait(self) -> None:
+        """Returns when the last save is committed and old checkpoints are deleted.
+
+        Raises:
+          OSError: that save failed; the checkpoints before it are untouched.
+        """
+        pending, self._pending = self._pending, None
+        try:
+            if pending is not None:
+                pending.result()
+        except OSError:
+            self._current = None  # so the same step can be tried again
+            raise
+
+    def steps(self) -> list[int]:
+        """Steps of the committed checkpoints, oldest first.
+
+        Process 0 is sure of them after `wait`; the others may see the last one later.
+        """
+        return [s for s in _folders(self._root) if (self._path(s) / MANIFEST).exists()]
+
+    def restore(self, abstract_state: PyTree) -> tuple[PyTree, int] | None:
+        """Loads the newest intact checkpoint; None if there is no committed one.
+
+        Args:
+          abstract_state: `jax.ShapeDtypeStruct`s with shardings, which need not be
+            those of the run that saved. No two leaves share a buffer afterwards.
+
+        Returns:
+          (state, step).
+
+        Raises:
+          InputError: every checkpoint is damaged, or its leaves are not those of
+            `abstract_state`.
+        """
+        self.wait()
+        decision = _newest_intact(self._root, self._warn) if self._primary else _NONE
+        step = int(multihost_utils.broadcast_one_to_all(np.int32(decision)))
+        if step == _NONE:
+            return None
+        state = _load(self._root, step, abstract_state)
+        self._current = step
+        return state, step
+
+    def close(self) -> None:
+        """Waits as `wait` does, then ends the background thread."""
+        try:
+            self.wait()
+        finally:
+            self._thread.shutdown()
+            logging.getLogger("absl").removeFilter(_is_not_raised_later)
+
+    def _path(self, step: int) -> Path:
+        return self._root / str(step)
+
+    def _commit(self, written: Callable[[], None], step: int) -> None:
+        """Runs in the background; `written` waits for every process and the rename."""
+        try:
+            written()
+            if self._primary:
+                write_manifest(self._path(step))
+                self._prune(step)
+        except Exception as error:  # tensorstore reports a full disk as a ValueError
+            raise OSError(
+                f"The checkpoint of step {step} could not be saved in {self._root}: "
+                f"{error}"
+            ) from error
+
+    def _prune(self, saved: int) -> None:
+        """Deletes all but the step just saved and the newest intact others."""
+        kept = {saved}
+        others = [step for step in _folders(self._root) if step != saved]
+        for step in reversed(others):
+            if len(kept) < self._keep and not verify_manifest(self._path(step)):
+                kept.add(step)
+        for step in set(others) - kept:
+            # Without its manifest a half-deleted folder is not committed; what cannot
+            # be deleted yet (a file that is open over NFS) is tried at the next save.
+            (self._path(step) / MANIFEST).unlink(missing_ok=True)
+            shutil.rmtree(self._path(step), ignore_errors=True)
+
+
+def load_newest(
+    workdir: Path, abstract_state: PyTree, warn: Callable[[str], None] = _log.warning
+) -> tuple[PyTree, int]:
+    """(state, step) of the newest intact checkpoint of a run; changes nothing there.
+
+    Arguments are those of `Checkpoints` and its `restore`.
+
+    Raises:
+      InputError: as `restore`, and if there is no checkpoint.
+    """
+    root = workdir.absolute() / "checkpoints"
+    step = _newest_intact(root, warn) if root.is_dir() else _NONE
+    if step == _NONE:
+        raise InputError(f"{workdir} holds no checkpoint; give the folder of a run.")
+    return _load(root, step, abstract_state), step
+
+
+def _folders(root: Path) -> list[int]:
+    return sorted(int(p.name) for p in root.iterdir() if p.name.isdecimal())
+
+
+def _newest_intact(root: Path, warn: Callable[[str], None]) -> int:
+    """The step to restore, or _NONE or _ALL_DAMAGED; warns about those passed over."""
+    damaged = False
+    for step in reversed(_folders(root)):
+        folder = root / str(step)
+        problems = verify_manifest(folder)
+        if not problems:
+            return step
+        damaged |= (folder / MANIFEST).exists()
+        warn(f"Checkpoint {folder} is not used: {problems[0]}.")
+    return _ALL_DAMAGED if damaged else _NONE
+
+
+def _load(root: Path, step: int, abstract_state: PyTree) -> PyTree:
+    if step == _ALL_DAMAGED:
+        raise InputError(
+            f"Every checkpoint in {root} is damaged; restore a copy of one, or start "
+            "again in another --workdir."
+        )
+    _check_leaves(root / str(step), abstract_state)
+    return ocp.load(root / str(step), abstract_state)
+
+
+def _describe_leaves(tree: PyTree) -> dict[str, str]:
+    """Dotted name -> "float32[3,3,64,64]" of every leaf."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): (
+            f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+        )
+        for path, leaf in jax.tree.leaves_with_path(tree)
+    }
+
+
+def _check_leaves(folder: Path, abstract_state: PyTree) -> None:
+    found = ocp.metadata(folder).custom_metadata["leaves"]
+    expected = _describe_leaves(abstract_state)
+    for name in expected | found:
+        here, there = expected.get(name, "absent"), found.get(name, "absent")
+        if here != there:
+            raise InputError(
+                f"{folder} is of another architecture: {name} is {there} in the "
+                f"checkpoint and {here} in this run; use the settings it was saved "
+                "with, or another --workdir."
+            )
+
+
+def _is_not_raised_later(record: logging.LogRecord) -> bool:
+    """Drops Orbax's tracebacks of failed background saves: `wait` raises them."""
+    return "_SignalingThread.run() raised" not in record.getMessage()

@@ -1,0 +1,200 @@
+"""What a run leaves to read: metrics.jsonl, TensorBoard events, environment.json."""
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, SupportsFloat
+
+import jax
+
+from byol_bnfree.errors import InputError
+from byol_bnfree.training.workdir import strict, write_atomically
+
+# fmt: off
+_PACKAGES = (
+    "byol_bnfree", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",
+    "einops", "grain", "tensorflow-datasets", "array-record", "pillow",
+)
+# fmt: on
+
+
+class MetricsLog:
+    """Rows of metrics, in `workdir/metrics.jsonl` and `workdir/tensorboard`.
+
+    A row is written whole or not at all: a line that a kill or a full disk cut short
+    is dropped. NaN and infinities are null, as strict JSON wants. Only the process
+    with `primary` writes.
+    """
+
+    def __init__(self, workdir: Path, primary: bool = True):
+        self._path = workdir / "metrics.jsonl"
+        self._tensorboard = workdir / "tensorboard"
+        self._primary = primary
+        self._events = None
+        self._resumed: int | None = None
+        if primary:
+            self._rewrite(_whole_lines(self._path))
+
+    def write(self, step: int, metrics: Mapping[str, SupportsFloat]) -> None:
+        """Appends a row and flushes it.
+
+        Raises:
+          OSError: the disk is full or gone; metrics.jsonl ends with the last row.
+        """
+        if not self._primary:
+            return
+        values = {name: float(value) for name, value in metrics.items()}
+        row = json.dumps(strict({"step": step, **values}), allow_nan=False)
+        self._append(row.encode() + b"\n")
+        self._write_event(step, values)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All rows so far, {"step": int, name: float or None}, in order."""
+        return [json.loads(line) for line in _whole_lines(self._path)]
+
+    def truncate_after(self, step: int) -> None:
+        """Drops the rows of later steps, which a run resumed at `step` writes again.
+
+        TensorBoard is told to forget them too.
+        """
+        if not self._primary:
+            return
+        lines = _whole_lines(self._path)
+        self._file.close()
+        self._rewrite([line for line in lines if json.loads(line)["step"] <= step])
+        self._resumed = step
+
+    def close(self) -> None:
+        if self._primary:
+            self._file.close()
+        if self._events is not None:
+            self._events.close()
+
+    def _rewrite(self, lines: list[bytes]) -> None:
+        write_atomically(self._path, b"".join(lines))
+        self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115
+
+    def _append(self, line: bytes) -> None:
+        start = os.fstat(self._file.fileno()).st_size
+        try:
+            while line:  # a nearly full disk takes a part, then refuses the rest
+                line = line[self._file.write(line) :]
+        except OSError:
+            self._file.truncate(start)
+            raise
+
+    def _write_event(self, step: int, values: dict[str, float]) -> None:
+        """tensorboardX's SummaryWriter loses errors in its thread; this raises them."""
+        from tensorboardX.proto.event_pb2 import Event, SessionLog  # 0.4 s to import
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        if self._events is None:
+            self._events = _new_event_file(self._tensorboard)
+        if self._resumed is not None:
+            start = SessionLog(status=SessionLog.START)
+            self._events.write_event(Event(step=self._resumed + 1, session_log=start))
+            self._resumed = None
+        scalars = [Summary.Value(tag=k, simple_value=v) for k, v in values.items()]
+        summary = Summary(value=scalars)
+        event = Event(step=step, wall_time=time.time(), summary=summary)
+        self._events.write_event(event)
+        self._events.flush()
+
+
+def _new_event_file(folder: Path) -> Any:
+    """tensorboardX's own name has only the second and the host: two could collide."""
+    from tensorboardX.event_file_writer import EventsWriter
+
+    folder.mkdir(exist_ok=True)
+    return EventsWriter(str(folder / "events"), f".{time.time_ns()}")
+
+
+def _whole_lines(path: Path) -> list[bytes]:
+    """The lines that are JSON; a half-written last one is left out.
+
+    Raises:
+      InputError: a line before the last is damaged.
+    """
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    if lines and not _is_row(lines[-1]):
+        lines.pop()
+    for number, line in enumerate(lines, 1):
+        if not _is_row(line):
+            raise InputError(f"{path} is damaged at line {number}; delete that line.")
+    return lines
+
+
+def _is_row(line: bytes) -> bool:
+    try:
+        return line.endswith(b"\n") and "step" in json.loads(line)
+    except (ValueError, TypeError):
+        return False
+
+
+def environment() -> dict[str, Any]:
+    """Where and with what a run was made: versions, devices, commit, machine, command.
+
+    Starts JAX's devices if nothing has yet.
+    """
+    devices = jax.devices()
+    return {
+        "python": platform.python_version(),
+        "packages": _versions(),
+        "commit": _commit(),
+        "platform": platform.platform(),
+        "host": socket.gethostname(),
+        "backend": jax.default_backend(),
+        "devices": [device.device_kind for device in devices],
+        "processes": jax.process_count(),
+        "cpu": _cpu_model(),
+        "cores": _cores(),
+        "memory_gib": round(_memory_bytes() / 2**30, 1),
+        "argv": sys.argv,
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def _commit() -> str | None:
+    """The checkout's commit, "-dirty" if tracked files differ; None if not in one."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():  # installed, perhaps inside another's checkout
+        return None
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    except OSError:
+        return None
+    return done.stdout.strip() or None
+
+
+def _cpu_model() -> str:
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _cores() -> int | None:
+    """Those this process may use, where the system tells (Linux)."""
+    usable = getattr(os, "sched_getaffinity", None)
+    return len(usable(0)) if usable else os.cpu_count()
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

