@@ -16,7 +16,13 @@ from jaxtyping import Array, Float
 
 from byol_bnfree.config import ModelConfig, Norm, TrainConfig
 from byol_bnfree.models.heads import MLPHead
-from byol_bnfree.models.norm import BN_DECAY, EPSILON, fan_in_init, layers_for
+from byol_bnfree.models.norm import (
+    BN_DECAY,
+    EPSILON,
+    draw_kernels,
+    fan_in_init,
+    layers_for,
+)
 from byol_bnfree.models.resnet import create_encoder
 
 Tree = dict[str, Any]
@@ -63,11 +69,10 @@ class BYOLNetwork:
 
     def _init(self, key: Array, images: Array) -> tuple[Tree, Tree]:
         params, stats = {}, {}
-        keys = dict(zip(_PARTS, jax.random.split(key, len(_PARTS)), strict=True))
 
         def init(part: str, x: Array, *train: bool) -> Array:
             module = getattr(self, part)
-            x, variables = module.init_with_output(keys[part], x, *train)
+            x, variables = module.init_with_output(key, x, *train)
             params[part] = variables["params"]
             if "batch_stats" in variables:
                 stats[part] = variables["batch_stats"]
@@ -77,7 +82,7 @@ class BYOLNetwork:
         init("predictor", init("projector", representation, True), True)
         if self.probe is not None:
             init("probe", representation)
-        return params, stats
+        return draw_kernels(key, params), stats
 
     def online(
         self,
@@ -131,9 +136,6 @@ class BYOLNetwork:
         y, updated = module.apply(variables, x, train, mutable=["batch_stats"])
         stats[part] = updated["batch_stats"]
         return y
-
-
-_PARTS = ("encoder", "projector", "predictor", "probe")
 
 
 def target_part(tree: Tree) -> Tree:

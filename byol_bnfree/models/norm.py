@@ -20,10 +20,11 @@ LayerNorm over (h, w, c) of an example, and keeping the trainable scale and offs
 where there is no normalization. The linear probe is never standardized.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -98,6 +99,26 @@ def fan_in_init(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float
     """
     sigma = 1 / math.sqrt(math.prod(shape[:-1]))
     return sigma * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
+
+
+def draw_kernels(key: Array, params: dict[str, Any]) -> dict[str, Any]:
+    """The tree with every `kernel` drawn anew by `fan_in_init`'s law, all at once.
+
+    XLA:CPU takes about two seconds to compile each random draw of another shape, so a
+    network whose layers draw for themselves takes minutes to start.
+    """
+    leaves, tree = jax.tree.flatten_with_path(params)
+    kernels = [leaf for path, leaf in leaves if path[-1].key == "kernel"]
+    sizes = [leaf.size for leaf in kernels]
+    flat = jax.random.truncated_normal(key, -2.0, 2.0, (sum(sizes),))
+    pieces = iter(jnp.split(flat, list(itertools.accumulate(sizes))[:-1]))
+    drawn = [
+        next(pieces).reshape(leaf.shape) / math.sqrt(math.prod(leaf.shape[:-1]))
+        if path[-1].key == "kernel"
+        else leaf
+        for path, leaf in leaves
+    ]
+    return jax.tree.unflatten(tree, drawn)
 
 
 def weight_standardize(

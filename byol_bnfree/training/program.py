@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
 
@@ -75,15 +76,24 @@ class Program(NamedTuple):
         return step % every == 0 or step in (1, self.total_steps)
 
 
-def build_program(config: TrainConfig, data: DataShape) -> Program:
-    """Network, optimizer and step of a configuration on all devices.
+class Parts(NamedTuple):
+    """A run as objects, before devices are involved."""
+
+    network: BYOLNetwork
+    optimizer: optax.GradientTransformation
+    schedules: Schedules
+    warmup_steps: int
+    total_steps: int
+    init: Callable[[Batch], TrainState]
+    abstract_state: Any
+
+
+def build_parts(config: TrainConfig, data: DataShape) -> Parts:
+    """Network, optimizer, schedules and the shapes of the state.
 
     Raises:
-      InputError: what cannot be built, such as a width that the groups do not divide
-        or a batch that the devices do not.
+      InputError: what cannot be built, such as a width that the groups do not divide.
     """
-    mesh = make_mesh(config.run.model_devices)
-    check_batch(config, mesh)
     network = create_network(
         config, data.num_classes, config.bn_stat_groups // config.micro_batches or 1
     )
@@ -106,35 +116,53 @@ def build_program(config: TrainConfig, data: DataShape) -> Program:
             variables = data_dependent_init(config, variables, images)
         return create_state(variables, optimizer)
 
+    abstract = jax.eval_shape(init, _abstract_batch(config, data))
+    return Parts(network, optimizer, schedules, warmup, total, init, abstract)
+
+
+def build_program(config: TrainConfig, data: DataShape) -> Program:
+    """The parts of a configuration compiled for all devices.
+
+    Raises:
+      InputError: what cannot be built, or a batch that the devices do not divide.
+    """
+    mesh = make_mesh(config.run.model_devices)
+    check_batch(config, mesh)
+    parts = build_parts(config, data)
     step = make_train_step(
-        network,
-        optimizer,
-        schedules,
+        parts.network,
+        parts.optimizer,
+        parts.schedules,
         config,
         data_devices=mesh.shape["data"],
-        total_steps=total,
+        total_steps=parts.total_steps,
     )
-    abstract = jax.eval_shape(init, _abstract_batch(config, data))
-    shardings = state_shardings(abstract, mesh, config.shard_state)
+    shardings = state_shardings(parts.abstract_state, mesh, config.shard_state)
     on_data, everywhere = batch_sharding(mesh), replicated(mesh)
     return Program(
         config=config,
         data=data,
-        network=network,
+        network=parts.network,
         mesh=mesh,
-        warmup_steps=warmup,
-        total_steps=total,
+        warmup_steps=parts.warmup_steps,
+        total_steps=parts.total_steps,
         abstract_state=jax.tree.map(
-            lambda leaf, sharding: leaf.update(sharding=sharding), abstract, shardings
+            lambda leaf, sharding: leaf.update(sharding=sharding),
+            parts.abstract_state,
+            shardings,
         ),
-        init=jax.jit(init, in_shardings=(on_data,), out_shardings=shardings),
+        init=jax.jit(parts.init, in_shardings=(on_data,), out_shardings=shardings),
         step=jax.jit(
             step,
             in_shardings=(shardings, on_data),
             out_shardings=(shardings, everywhere),
             donate_argnums=0,
         ),
-        views=jax.jit(views, in_shardings=(on_data,), out_shardings=everywhere),
+        views=jax.jit(
+            _views_of_step_0(config),
+            in_shardings=(on_data,),
+            out_shardings=everywhere,
+        ),
     )
 
 
