@@ -1,0 +1,17 @@
+"""What a frozen encoder is worth: its features, kNN, and a linear classifier.
+
+All three fit on features of the training split and report on those of the test split.
+"""
+
+from byol_bnfree.evaluation.features import evaluation_indices, extract_features
+from byol_bnfree.evaluation.knn import knn_accuracy, knn_predict
+from byol_bnfree.evaluation.linear import linear_accuracy, top_k_accuracy
+
+__all__ = [
+    "evaluation_indices",
+    "extract_features",
+    "knn_accuracy",
+    "knn_predict",
+    "linear_accuracy",
+    "top_k_accuracy",
+]

@@ -1,0 +1,113 @@
+"""Frozen features of chosen images, in the order of their indices."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Sharding
+from jaxtyping import Array, Float, Int, UInt8
+
+from byol_bnfree.errors import InputError
+
+
+def evaluation_indices(n: int, limit: int, seed: int) -> Int[np.ndarray, " m"]:
+    """All of range(n), or a random subset of `limit` that is fixed by seed; sorted."""
+    if n <= limit:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(seed).choice(n, limit, replace=False))
+
+
+def extract_features(
+    encode: Callable[[UInt8[Array, "b h w c"]], Float[Array, "b d"]],
+    source: Any,
+    indices: Int[np.ndarray, " n"],
+    batch_size: int,
+    *,
+    sharding: Sharding | None = None,
+) -> Float[np.ndarray, "n d"]:
+    """Apply `encode` to `source.images(indices)` in batches of one fixed size.
+
+    The next batch is read in a thread while the device works on this one. The last
+    batch is filled up with zero images, so that a jitted `encode` compiles once.
+
+    Args:
+      encode: jitted; uint8 images to features of any float type, image by image
+        (BatchNorm in inference mode: a feature must not depend on the zero images).
+      source: has `images(indices) -> uint8 [b h w c]`.
+      batch_size: global; the devices must divide it.
+      sharding: of a batch over devices, e.g. `NamedSharding(mesh, P("data"))`. Required
+        with several processes: each reads its own rows, and all get all features.
+
+    Returns: float32.
+
+    Raises: InputError if there is nothing to encode or a feature is not finite.
+    """
+    if len(indices) == 0:
+        raise InputError("There are 0 images to encode; give at least 1.")
+    starts = range(0, len(indices), batch_size)
+    features, running = [], None
+    with ThreadPoolExecutor(1, thread_name_prefix="read-features") as reader:
+
+        def read(start: int):
+            batch = indices[start : start + batch_size]
+            return reader.submit(_read_batch, source, batch, batch_size, sharding)
+
+        pending = read(0)
+        for start in starts:
+            images = pending.result()
+            if start + batch_size < len(indices):
+                pending = read(start + batch_size)
+            done, running = running, encode(images)
+            if done is not None:  # fetched only after the next one was dispatched
+                features.append(_to_host(done, sharding))
+        features.append(_to_host(running, sharding))
+    features = np.concatenate(features)[: len(indices)]
+    return _check_finite(features)
+
+
+def _read_batch(
+    source: Any, indices: np.ndarray, batch_size: int, sharding: Sharding | None
+) -> UInt8[Array, "b h w c"] | UInt8[np.ndarray, "b h w c"]:
+    if sharding is None:
+        return _read_rows(source, indices, np.arange(batch_size))
+    spans = sharding.addressable_devices_indices_map((batch_size,)).values()
+    mine = np.unique(np.concatenate([np.arange(batch_size)[span] for span in spans]))
+    images = _read_rows(source, indices, mine)
+    return jax.make_array_from_callback(
+        (batch_size, *images.shape[1:]),
+        sharding,
+        lambda index: images[np.searchsorted(mine, np.arange(batch_size)[index[0]])],
+    )
+
+
+def _read_rows(
+    source: Any, indices: np.ndarray, rows: np.ndarray
+) -> UInt8[np.ndarray, "b h w c"]:
+    """These rows of a batch; those beyond its last image are zero."""
+    real = rows[rows < len(indices)]
+    # A process whose rows are all filling still has to know the shape of an image.
+    images = source.images(indices[real] if len(real) else indices[:1])
+    batch = np.zeros((len(rows), *images.shape[1:]), np.uint8)
+    batch[: len(real)] = images[: len(real)]
+    return batch
+
+
+def _to_host(
+    features: Float[Array, "b d"], sharding: Sharding | None
+) -> Float[np.ndarray, "b d"]:
+    if sharding is not None and jax.process_count() > 1:
+        features = multihost_utils.process_allgather(features, tiled=True)
+    return np.asarray(features, np.float32)
+
+
+def _check_finite(features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+    bad = int(np.sum(~np.isfinite(features).all(axis=1)))
+    if bad:
+        raise InputError(
+            f"The encoder gives features that are not finite for {bad} of "
+            f"{len(features)} images; use a checkpoint from before it diverged."
+        )
+    return features

@@ -1,0 +1,147 @@
+"""Pictures of a run: the two views of a few images, and the curves of its log.
+
+Made without pyplot, which holds global state and may open a window.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Float
+
+Row = Mapping[str, float | None]
+
+
+class Panel(NamedTuple):
+    """One plot over the steps."""
+
+    title: str
+    unit: str
+    lines: dict[str, str]
+    """Metric to its name in the legend."""
+    scale: Literal["from zero", "tight", "log", "share"] = "from zero"
+
+
+PANELS = (
+    Panel("BYOL loss", "2 - 2 cos, both orders", {"train/loss": "loss"}),
+    Panel(
+        "accuracy",
+        "fraction",
+        {
+            "probe/top1": "probe top-1 (train views)",
+            "probe/top5": "probe top-5 (train views)",
+            "knn/top1": "kNN top-1 (test)",
+        },
+    ),
+    Panel(
+        "collapse measures",
+        "deviation, cosine",
+        {
+            "collapse/feature_std": "feature std",
+            "collapse/positive_cosine": "cosine, same image",
+            "collapse/negative_cosine": "cosine, other images",
+        },
+    ),
+    Panel(
+        "effective rank",
+        "directions",
+        {
+            "collapse/effective_rank": "of representations",
+            "collapse/centered_rank": "without their mean",
+        },
+    ),
+    Panel("learning rate", "scaled rate", {"optim/lr": "learning rate"}),
+    Panel("decay of the target", "tau", {"ema/tau": "tau"}, "tight"),
+    Panel(
+        "norms",
+        "l2 norm, all parameters",
+        {"optim/grad_norm": "gradient", "optim/update_norm": "update"},
+        scale="log",
+    ),
+    Panel("throughput", "images/s", {"perf/images_per_s": "images/s"}),
+    Panel(
+        "waiting for data",
+        "share of the time",
+        {"perf/data_wait": "data wait"},
+        scale="share",
+    ),
+)
+
+
+def save_views(
+    path: str | Path,
+    view1: Float[Array | np.ndarray, "b h w c"],
+    view2: Float[Array | np.ndarray, "b h w c"],
+    n: int = 8,
+) -> None:
+    """Write a sheet of the first n images: view 1 above view 2.
+
+    Views are in [0, 1] (values beyond are clipped) with 1 or 3 channels.
+    """
+    n = min(n, len(view1))
+    figure = _figure(1.25 * n + 0.9, 2.9)
+    axes = figure.subplots(2, n, squeeze=False)
+    for row, views, name in ((0, view1, "view 1 (T)"), (1, view2, "view 2 (T')")):
+        images = np.clip(np.asarray(views[:n], np.float32), 0, 1)
+        for axis, image in zip(axes[row], images, strict=True):
+            image = image[..., 0] if image.shape[-1] == 1 else image
+            axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+        axes[row, 0].set_ylabel(name)
+    figure.savefig(path)
+
+
+def save_curves(path: str | Path, rows: Sequence[Row]) -> None:
+    """Write the curves of `metrics.jsonl` rows over the step, one panel per subject.
+
+    Metrics that no row has leave their panel empty; None and NaN leave gaps.
+    """
+    figure = _figure(14, 9.5)
+    for axis, panel in zip(figure.subplots(3, 3).flat, PANELS, strict=True):
+        _draw_panel(axis, panel, rows)
+    figure.savefig(path)
+
+
+def _figure(width: float, height: float) -> Any:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=110, layout="constrained")
+
+
+def _draw_panel(axis: Any, panel: Panel, rows: Sequence[Row]) -> None:
+    axis.set(title=panel.title, xlabel="step", ylabel=panel.unit)
+    axis.grid(alpha=0.3)
+    drawn = False
+    for metric, name in panel.lines.items():
+        points = _points(rows, metric)
+        if panel.scale == "log":
+            points[points[:, 1] <= 0, 1] = np.nan
+        if np.isfinite(points[:, 1]).any():
+            style = "-" if len(points) > 60 else ".-"
+            axis.plot(*points.T, style, label=name)
+            drawn = True
+    if not drawn:
+        axis.text(0.5, 0.5, "no data", ha="center", transform=axis.transAxes)
+        return
+    axis.ticklabel_format(axis="y", useOffset=False)
+    _set_scale(axis, panel.scale)
+    if len(panel.lines) > 1:
+        axis.legend(fontsize="small")
+
+
+def _set_scale(axis: Any, scale: str) -> None:
+    if scale == "log":
+        axis.set_yscale("log")
+    elif scale == "share":
+        axis.set_ylim(0, 1)
+    elif scale == "from zero":
+        # Otherwise noise fills the panel and looks like news.
+        low, high = axis.get_ylim()
+        axis.set_ylim(min(0, low), max(0, high) * 1.05)
+
+
+def _points(rows: Sequence[Row], metric: str) -> Float[np.ndarray, "n 2"]:
+    """(step, value) of the rows that have the metric; None becomes NaN, a gap."""
+    points = [(row["step"], row[metric]) for row in rows if metric in row]
+    return np.array(points, np.float64).reshape(len(points), 2)

@@ -1,0 +1,102 @@
+"""Features come back complete, in order, and from one compilation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from byol_bnfree.errors import InputError
+from byol_bnfree.evaluation.features import evaluation_indices, extract_features
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (11, 4, 4, 3), np.uint8)
+DIRECT = IMAGES.astype(np.float32).mean(axis=(1, 2))
+
+
+class Source:
+    def images(self, indices):
+        return IMAGES[indices]
+
+
+@jax.jit
+def encode(images):
+    return jnp.mean(images.astype(jnp.float32), axis=(1, 2))
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 11, 16])
+def test_features_of_a_filled_batch_equal_direct_ones(batch_size):
+    features = extract_features(encode, Source(), np.arange(11), batch_size)
+    np.testing.assert_allclose(features, DIRECT, rtol=1e-6)
+
+
+def test_features_are_in_the_order_of_the_indices():
+    chosen = np.array([7, 2, 9, 2, 0])
+    features = extract_features(encode, Source(), chosen, 2)
+    np.testing.assert_allclose(features, DIRECT[chosen], rtol=1e-6)
+
+
+def test_encoder_is_compiled_once():
+    traces = []
+
+    @jax.jit
+    def counted(images):
+        traces.append(images.shape)
+        return encode(images)
+
+    extract_features(counted, Source(), np.arange(11), 4)
+    assert traces == [(4, 4, 4, 3)]
+
+
+def test_features_over_two_devices_equal_direct_ones():
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
+    sharding = NamedSharding(mesh, PartitionSpec("data"))
+    devices = []
+
+    def watched(images):
+        devices.append(images.sharding.device_set)
+        return encode(images)
+
+    features = extract_features(watched, Source(), np.arange(11), 8, sharding=sharding)
+    np.testing.assert_allclose(features, DIRECT, rtol=1e-6)
+    assert all(len(used) == 2 for used in devices)
+
+
+def test_bfloat16_features_become_float32():
+    half = extract_features(
+        lambda images: encode(images).astype(jnp.bfloat16), Source(), np.arange(11), 4
+    )
+    assert half.dtype == np.float32
+
+
+def test_features_that_are_not_finite_are_refused():
+    with pytest.raises(InputError, match="11 of 11 images"):
+        extract_features(
+            lambda images: encode(images) * jnp.nan, Source(), np.arange(11), 4
+        )
+
+
+def test_no_image_is_refused():
+    with pytest.raises(InputError, match="0 images"):
+        extract_features(encode, Source(), np.arange(0), 4)
+
+
+def test_a_broken_image_is_raised_from_the_reading_thread():
+    class Broken(Source):
+        def images(self, indices):
+            if 6 in indices:
+                raise InputError("picture 6 is truncated")
+            return super().images(indices)
+
+    with pytest.raises(InputError, match="picture 6"):
+        extract_features(encode, Broken(), np.arange(11), 4)
+
+
+def test_a_limited_evaluation_uses_a_fixed_sorted_subset_without_repeats():
+    chosen = evaluation_indices(100, 60, seed=3)
+    assert len(chosen) == 60 and np.all(np.diff(chosen) > 0)
+    np.testing.assert_array_equal(chosen, evaluation_indices(100, 60, seed=3))
+    assert not np.array_equal(chosen, evaluation_indices(100, 60, seed=4))
+
+
+def test_all_images_are_used_below_the_limit():
+    np.testing.assert_array_equal(evaluation_indices(5, 10, seed=0), np.arange(5))

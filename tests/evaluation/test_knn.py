@@ -1,0 +1,110 @@
+"""kNN is exact: equal to brute force, whatever the blocks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from byol_bnfree.errors import InputError
+from byol_bnfree.evaluation import knn
+
+CLASSES = 5
+
+
+def data(n=203, m=57, d=6, seed=0):
+    rng = np.random.default_rng(seed)
+    centers = rng.normal(size=(CLASSES, d))
+    labels, test_labels = rng.integers(0, CLASSES, n), rng.integers(0, CLASSES, m)
+    train = centers[labels] + rng.normal(size=(n, d))
+    test = centers[test_labels] + rng.normal(size=(m, d))
+    return train.astype(np.float32), labels, test.astype(np.float32), test_labels
+
+
+def brute_force(train, labels, test, k, temperature):
+    def unit(x):
+        return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+    cosine = unit(test) @ unit(train).T
+    votes = np.zeros((len(test), CLASSES))
+    for i, row in enumerate(cosine):
+        for j in np.argsort(-row)[:k]:
+            votes[i, labels[j]] += np.exp(row[j] / temperature)
+    return votes.argmax(axis=1)
+
+
+@pytest.mark.parametrize("k", [1, 3, 20, 150])
+@pytest.mark.parametrize("temperature", [0.1, 1.0])
+def test_predictions_equal_brute_force(k, temperature):
+    train, labels, test, _ = data()
+    found = knn.knn_predict(
+        train, labels, test, CLASSES, k=k, temperature=temperature, bank_block=128
+    )
+    np.testing.assert_array_equal(
+        found, brute_force(train, labels, test, k, temperature)
+    )
+
+
+@pytest.mark.parametrize("blocks", [(1, 20), (7, 41), (57, 203), (999, 999)])
+def test_block_sizes_do_not_matter(blocks):
+    train, labels, test, _ = data()
+    expected = knn.knn_predict(train, labels, test, CLASSES, k=20)
+    found = knn.knn_predict(
+        train, labels, test, CLASSES, k=20, test_block=blocks[0], bank_block=blocks[1]
+    )
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("n", [70, 256, 1000])
+def test_grouped_search_finds_the_top_k(n):
+    x = jax.random.normal(jax.random.key(n), (9, n))
+    values, indices = knn._top_k(x, 3)
+    expected_values, expected_indices = jax.lax.top_k(x, 3)
+    np.testing.assert_array_equal(values, expected_values)
+    np.testing.assert_array_equal(indices, expected_indices)
+
+
+def test_grouped_search_finds_neighbours_that_share_a_group():
+    groups = -(-1000 // knn._GROUP)
+    best = jnp.arange(3) * groups  # three columns of group 0
+    x = jnp.zeros((1, 1000)).at[:, best].set(jnp.array([[3.0, 2.0, 1.0]]))
+    np.testing.assert_array_equal(knn._top_k(x, 3)[1], best[None, :])
+
+
+def test_filling_of_the_last_bank_block_never_votes():
+    # All cosines are negative, so that the zero rows that fill the block are nearer.
+    train, labels = -np.ones((5, 3), np.float32), np.full(5, 4)
+    test = np.ones((2, 3), np.float32)
+    found = knn.knn_predict(train, labels, test, CLASSES, k=3, bank_block=3)
+    np.testing.assert_array_equal(found, [4, 4])
+
+
+def test_scale_of_a_feature_does_not_matter():
+    train, labels, test, _ = data()
+    scale = np.random.default_rng(1).uniform(0.1, 10, (len(train), 1))
+    found = knn.knn_predict(train * scale.astype(np.float32), labels, test, CLASSES)
+    np.testing.assert_array_equal(found, knn.knn_predict(train, labels, test, CLASSES))
+
+
+def test_k_is_capped_at_the_number_of_training_features():
+    train, labels, test, _ = data(n=4)
+    found = knn.knn_predict(train, labels, test, CLASSES, k=20)
+    np.testing.assert_array_equal(found, brute_force(train, labels, test, 4, 0.1))
+
+
+def test_a_low_temperature_does_not_overflow():
+    train, labels, test, _ = data()
+    found = knn.knn_predict(train, labels, test, CLASSES, k=20, temperature=1e-3)
+    nearest = knn.knn_predict(train, labels, test, CLASSES, k=1)
+    np.testing.assert_array_equal(found, nearest)
+
+
+def test_accuracy_of_training_features_among_themselves_is_one_with_k_one():
+    train, labels, _, _ = data()
+    found = knn.knn_accuracy(train, labels, train, labels, num_classes=CLASSES, k=1)
+    assert found == 1.0
+
+
+def test_an_empty_bank_is_refused():
+    train, labels, test, _ = data(n=0)
+    with pytest.raises(InputError, match="0 training features"):
+        knn.knn_predict(train, labels, test, CLASSES)

@@ -1,0 +1,60 @@
+"""Figures are written for whatever a run has to show, also for next to nothing."""
+
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from byol_bnfree.training.figures import PANELS, _points, save_curves, save_views
+
+METRICS = [metric for panel in PANELS for metric in panel.lines]
+
+
+def pixels(path):
+    return np.asarray(Image.open(path).convert("RGB"), np.int32)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("b", [1, 10])
+def test_views_are_drawn_for_any_batch_and_channels(tmp_path, b, channels):
+    views = np.random.default_rng(0).random((2, b, 8, 8, channels), np.float32)
+    save_views(tmp_path / "views.png", views[0], views[1])
+    assert pixels(tmp_path / "views.png").std() > 10
+
+
+def test_a_sheet_shows_both_views_and_no_more_than_n_images(tmp_path):
+    red, blue = np.zeros((2, 4, 8, 8, 3), np.float32)
+    red[:3, ..., 0], blue[:3, ..., 2] = 1, 1
+    red[3, ..., 1], blue[3, ..., 1] = 1, 1
+    save_views(tmp_path / "views.png", red, blue, n=3)
+    seen = {tuple(color) for row in pixels(tmp_path / "views.png") for color in row}
+    assert {(255, 0, 0), (0, 0, 255)} <= seen
+    assert (0, 255, 0) not in seen
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        [{"step": 1} | dict.fromkeys(METRICS, 0.5)],
+        [{"step": 1} | dict.fromkeys(METRICS, None), {"step": 2, "ema/tau": math.nan}],
+        [{"step": s, "train/loss": s / 10, "optim/grad_norm": 0.0} for s in range(99)],
+    ],
+    ids=["none", "one", "unknown", "many"],
+)
+def test_curves_are_drawn_for_any_rows(tmp_path, rows, recwarn):
+    save_curves(tmp_path / "curves.png", rows)
+    assert pixels(tmp_path / "curves.png").std() > 10
+    assert not recwarn.list
+
+
+def test_a_metric_of_some_rows_keeps_its_steps_and_gaps():
+    rows = [
+        {"step": 1, "knn/top1": 0.2},
+        {"step": 2},
+        {"step": 3, "knn/top1": None},
+        {"step": 4, "knn/top1": 0.4},
+    ]
+    expected = [[1, 0.2], [3, math.nan], [4, 0.4]]
+    np.testing.assert_array_equal(_points(rows, "knn/top1"), expected)
