@@ -1,10 +1,18 @@
-"""Two CPU devices, and no silent rank promotion, for every test."""
+"""Two CPU devices, no silent rank promotion, and programs compiled quickly and once.
+
+Set in the environment, so that command lines started by tests share it.
+"""
 
 import os
+import tempfile
 
 os.environ["JAX_NUM_CPU_DEVICES"] = "2"  # before jax starts
 os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
+_cache = tempfile.TemporaryDirectory(prefix="jax-cache-")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
-import jax
+import jax  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")

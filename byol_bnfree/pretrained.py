@@ -1,0 +1,105 @@
+"""Trained encoders in other people's code: `load_encoder(workdir)`."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, UInt8
+
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.data.augment import normalize
+from byol_bnfree.errors import InputError
+from byol_bnfree.training.checkpoint import load_newest
+from byol_bnfree.training.program import DataShape, build_parts
+
+
+class Encoder(NamedTuple):
+    """A trained encoder; call it on images, or take the module and its variables."""
+
+    module: nn.Module
+    """Linen: normalized images [b h w c] to representations [b d]."""
+    variables: dict[str, Any]
+    """{"params": ...} and, with BatchNorm, {"batch_stats": ...}."""
+    config: TrainConfig
+    step: int
+
+    def __call__(
+        self, images: UInt8[Array, "b h w c"] | Float[Array, "b h w c"]
+    ) -> Float[Array, "b d"]:
+        """Representations of uint8 images, or of floats in [0, 1]; inference mode."""
+        images = jnp.asarray(images)
+        scale = 255 if images.dtype == jnp.uint8 else 1
+        pixels = images.astype(jnp.float32) / scale
+        return self.module.apply(
+            self.variables, normalize(pixels, self.config.augment), False
+        )
+
+
+def load_encoder(
+    workdir: str | Path, network: Literal["online", "target"] = "online"
+) -> Encoder:
+    """The encoder of a run's newest intact checkpoint.
+
+    Args:
+      workdir: a run's folder, with config.json, dataset.json and checkpoints.
+      network: the papers evaluate the online network.
+
+    Raises:
+      InputError: not a run's folder, or no checkpoint in it can be used.
+    """
+    workdir = Path(workdir)
+    config, data = _read_run(workdir)
+    parts = build_parts(config, data)
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    abstract = jax.tree.map(
+        lambda leaf: leaf.update(sharding=device), parts.abstract_state
+    )
+    state, step = load_newest(workdir, abstract)
+    params = getattr(state, f"{network}_params")["encoder"]
+    stats = getattr(state, f"{network}_stats").get("encoder")
+    variables = {"params": params} | ({"batch_stats": stats} if stats else {})
+    return Encoder(parts.network.encoder, variables, config, step)
+
+
+def _read_run(workdir: Path) -> tuple[TrainConfig, DataShape]:
+    try:
+        saved = json.loads((workdir / "config.json").read_text())
+        data = json.loads((workdir / "dataset.json").read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{workdir} is not the work folder of a run ({error}); give the folder "
+            f"that `python -m byol_bnfree.train` named in its first line."
+        ) from error
+    shape = DataShape(
+        data["train"]["images"], data["num_classes"], tuple(data["image_shape"])
+    )
+    return config_from_dict(TrainConfig, saved), shape
+
+
+def config_from_dict(kind: type, saved: dict[str, Any]) -> Any:
+    """A configuration from the dict that `dataclasses.asdict` made of it.
+
+    Fields that are missing take their defaults, as in a file of an older version.
+
+    Raises:
+      InputError: a field that this version does not know.
+    """
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    unknown = sorted(saved.keys() - fields.keys())
+    if unknown:
+        raise InputError(
+            f"the saved configuration has the unknown field {unknown[0]}; load it with "
+            f"the version of byol_bnfree that wrote it."
+        )
+
+    def value(name: str, raw: Any) -> Any:
+        default = fields[name].default
+        if dataclasses.is_dataclass(default):
+            return config_from_dict(type(default), raw)
+        return tuple(raw) if isinstance(raw, list) else raw
+
+    return kind(**{name: value(name, raw) for name, raw in saved.items()})

@@ -1,0 +1,131 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from byol_bnfree.errors import InputError
+from byol_bnfree.models.byol import create_network, data_dependent_init, part_norms
+from byol_bnfree.models.norm import NORMS, BatchNorm, GroupNorm
+
+IMAGES = jax.random.normal(jax.random.key(0), (8, 8, 8, 3))
+
+
+def initialized(cfg):
+    network = tiny.network(cfg)
+    return network, jax.jit(network.init)(jax.random.key(1), IMAGES)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_predictions_depend_on_other_images_only_under_bn(norm):
+    network, variables = initialized(tiny.config(norm=norm))
+    params, stats = variables.online_params, variables.online_stats
+
+    @jax.jit
+    def predict(images):
+        return network.online(params, stats, images, True)[0].prediction[0]
+
+    same = np.array_equal(predict(IMAGES), predict(IMAGES.at[1:].multiply(3)))
+    assert same == (norm != "bn")
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_features_do_not_depend_on_other_images_in_inference(norm):
+    network, variables = initialized(tiny.config(norm=norm))
+
+    @jax.jit
+    def features(images):
+        return network.representation(
+            variables.online_params, variables.online_stats, images
+        )[0]
+
+    np.testing.assert_array_equal(features(IMAGES), features(IMAGES.at[1:].multiply(3)))
+
+
+def test_each_part_takes_its_own_norm():
+    cfg = tiny.config(norm="gn_ws", encoder_norm="bn", predictor_norm="none")
+    assert part_norms(cfg) == {
+        "encoder": "bn",
+        "projector": "gn_ws",
+        "predictor": "none",
+    }
+    network = create_network(cfg, None)
+    assert network.encoder.layers.norm.func is BatchNorm
+    assert network.projector.layers.norm.func is GroupNorm
+    _, variables = initialized(cfg)
+    assert set(variables.online_stats) == {"encoder"}
+
+
+def test_online_and_target_start_from_different_draws():
+    _, variables = initialized(tiny.config())
+    kernels = (
+        tree["encoder"]["conv1"]["kernel"]
+        for tree in (variables.online_params, variables.target_params)
+    )
+    assert not np.allclose(*kernels)
+
+
+def test_target_has_encoder_and_projector_only():
+    _, variables = initialized(tiny.config())
+    assert set(variables.target_params) == {"encoder", "projector"}
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_head_depth_counts_dense_layers_and_only_the_last_has_no_bias(depth):
+    head = tiny.HeadConfig(hidden=16, out=8, depth=depth)
+    model = tiny.ModelConfig(name="resnet14", projector=head, predictor=head)
+    _, variables = initialized(tiny.config(model=model))
+    dense = {
+        name: set(layer)
+        for name, layer in variables.online_params["projector"].items()
+        if name.startswith("fc")
+    }
+    assert len(dense) == depth
+    assert dense.pop(f"fc{depth}") == {"kernel"}
+    assert all(names == {"kernel", "bias"} for names in dense.values())
+
+
+def test_data_dependent_init_reproduces_the_normalized_network_on_its_batch():
+    # The tiny encoder does not fit `create_network`; resnet14 of width 0.25 does.
+    model = tiny.ModelConfig(
+        name="resnet14", width=0.25, projector=tiny.HEAD, predictor=tiny.HEAD
+    )
+    cfg = tiny.config(norm="none", init="data_dependent", model=model)
+    network = create_network(cfg, tiny.CLASSES)
+    normalized = create_network(tiny.config(norm="bn", model=model), tiny.CLASSES)
+    stats = jax.jit(normalized.init)(jax.random.key(1), IMAGES).online_stats
+
+    @jax.jit
+    def compare(key):
+        variables = network.init(key, IMAGES)
+        params = variables.online_params
+        reference, _ = normalized.online(params, stats, IMAGES, True)
+        fitted = data_dependent_init(cfg, variables, IMAGES)
+        plain, _ = network.online(params, {}, IMAGES, True)
+        out, _ = network.online(fitted.online_params, {}, IMAGES, True)
+        return reference, plain, out
+
+    reference, plain, out = compare(jax.random.key(1))
+    np.testing.assert_allclose(
+        out.prediction, reference.prediction, rtol=1e-2, atol=1e-3
+    )
+    assert not np.allclose(plain.prediction, reference.prediction, rtol=0.1)
+
+
+def test_options_that_have_no_effect_are_refused():
+    with pytest.raises(InputError, match="data_dependent"):
+        tiny.config(norm="gn_ws", init="data_dependent")
+    with pytest.raises(InputError, match="bn_stat_groups"):
+        tiny.config(norm="gn_ws", bn_stat_groups=2)
+    with pytest.raises(InputError, match="micro_batches"):
+        tiny.config(norm="bn", micro_batches=2)
+
+
+def test_outputs_of_a_bfloat16_network_are_float32():
+    network = tiny.network(tiny.config(compute_dtype="bfloat16"))
+    variables = jax.eval_shape(network.init, jax.random.key(0), IMAGES)
+    outputs, _ = jax.eval_shape(
+        lambda v: network.online(v.online_params, v.online_stats, IMAGES, True),
+        variables,
+    )
+    assert {leaf.dtype for leaf in outputs} == {jnp.dtype("float32")}

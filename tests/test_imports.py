@@ -1,0 +1,59 @@
+"""Imports point one way; the map is in the README."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "byol_bnfree"
+LEAVES = ("errors", "config", "validation")
+FORBIDDEN = {
+    "losses": ("models", "data", "training", "evaluation", "diagnostics"),
+    "models": ("data", "training", "evaluation", "diagnostics"),
+    "data": ("models", "training", "evaluation", "diagnostics"),
+    "diagnostics": ("data", "training", "evaluation"),
+    "training": ("evaluation", "pretraining", "pretrained", "train"),
+    "evaluation": ("pretraining", "train"),
+}
+OPTIONAL = ("tensorflow", "torch", "wandb", "sklearn", "beartype", "pytest")
+
+
+def imported(file: Path) -> set[str]:
+    """Dotted names that a file imports anywhere."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names
+
+
+def files_of(part: str) -> list[Path]:
+    folder = PACKAGE / part
+    return (
+        sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
+    )
+
+
+@pytest.mark.parametrize("part", FORBIDDEN)
+def test_imports_point_down(part):
+    for file in files_of(part):
+        for other in FORBIDDEN[part]:
+            prefix = f"byol_bnfree.{other}"
+            bad = {
+                n for n in imported(file) if n == prefix or n.startswith(prefix + ".")
+            }
+            assert not bad, f"{file.name} imports {bad}"
+
+
+@pytest.mark.parametrize("part", LEAVES)
+def test_settings_import_nothing_of_ours_but_each_other(part):
+    ours = {n for n in imported(PACKAGE / f"{part}.py") if n.startswith("byol_bnfree")}
+    assert ours <= {f"byol_bnfree.{leaf}" for leaf in LEAVES}
+
+
+def test_the_package_never_imports_configs_experiments_or_optional_packages():
+    roots = {n.split(".")[0] for f in PACKAGE.rglob("*.py") for n in imported(f)}
+    assert not roots & {"configs", "experiments", "tests", *OPTIONAL}

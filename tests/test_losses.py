@@ -1,0 +1,49 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from byol_bnfree.losses import (
+    byol_loss,
+    l2_normalize,
+    probe_loss,
+    regression_loss,
+    top_k,
+)
+
+X = jnp.array([[3.0, 4.0], [1.0, 0.0]])
+
+
+@pytest.mark.parametrize("scale, loss", [(2.0, 0.0), (-1.0, 4.0)])
+def test_loss_is_2_minus_2_cosine(scale, loss):
+    np.testing.assert_allclose(regression_loss(X, scale * X), loss, atol=1e-6)
+    np.testing.assert_allclose(regression_loss(X[1:], jnp.array([[0.0, 5.0]])), 2.0)
+
+
+def test_both_orders_are_summed():
+    q, z = (X, -X), (X, X)
+    np.testing.assert_allclose(byol_loss(q, z), 0 + 4, atol=1e-6)
+
+
+def test_target_receives_no_gradient():
+    gradient = jax.grad(lambda z: byol_loss((X, X), (z, z)).sum())(X + 1)
+    assert not gradient.any()
+
+
+def test_zero_vector_has_a_finite_loss_and_gradient():
+    zero = jnp.zeros((1, 2))
+    assert not l2_normalize(zero).any()
+    gradient = jax.grad(lambda q: regression_loss(q, X[:1]).sum())(zero)
+    assert jnp.isfinite(gradient).all()
+
+
+def test_unlabelled_examples_cost_nothing():
+    losses = probe_loss(jnp.array([[0.0, 0.0], [0.0, 0.0]]), jnp.array([1, -1]))
+    np.testing.assert_allclose(losses, [np.log(2), 0])
+
+
+def test_top_k_counts_labelled_examples_and_not_ties():
+    logits = jnp.array([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0], [1.0, 1.0, 1.0], [0, 0, 9]])
+    labels = jnp.array([0, 1, 2, -1])
+    assert top_k(logits, labels, 1) == pytest.approx(1 / 3)
+    assert top_k(logits, labels, 2) == pytest.approx(2 / 3)

@@ -1,0 +1,84 @@
+"""The smallest run that has every part: two blocks, 8x8 images, a batch of 8."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from byol_bnfree.config import HeadConfig, ModelConfig, OptimConfig, TrainConfig
+from byol_bnfree.models.byol import BYOLNetwork, create_network
+from byol_bnfree.models.norm import layers_for
+from byol_bnfree.models.resnet import Architecture, ResNet
+from byol_bnfree.training.optim import make_optimizer, tau_schedule
+from byol_bnfree.training.state import TrainState, create_state
+from byol_bnfree.training.step import Schedules, make_train_step
+
+HEAD = HeadConfig(hidden=16, out=8)
+CLASSES = 3
+
+
+def config(**fields) -> TrainConfig:
+    """A configuration of 10 steps; keyword arguments replace fields."""
+    base = TrainConfig(
+        batch_size=8,
+        steps=10,
+        model=ModelConfig(name="resnet14", projector=HEAD, predictor=HEAD),
+        optim=OptimConfig(warmup_epochs=0, tau_base=0.9, weight_decay=1e-3),
+    )
+    return dataclasses.replace(base, **fields)
+
+
+def network(cfg: TrainConfig) -> BYOLNetwork:
+    """The network of `cfg` with an encoder of two blocks."""
+    groups = cfg.bn_stat_groups // cfg.micro_batches or 1
+    full = create_network(cfg, CLASSES, groups)
+    encoder = ResNet(
+        Architecture((1, 1), (8, 16), False, 8),
+        layers_for(cfg.encoder_norm or cfg.norm, stat_groups=groups),
+        stem="small",
+    )
+    return dataclasses.replace(full, encoder=encoder)
+
+
+def batch(size: int = 8, seed: int = 0) -> dict[str, np.ndarray]:
+    """Random images and labels."""
+    draws = np.random.default_rng(seed)
+    return {
+        "image": draws.integers(0, 256, (size, 8, 8, 3), dtype=np.uint8),
+        "label": draws.integers(0, CLASSES, size).astype(np.int32),
+    }
+
+
+def start(cfg: TrainConfig, rate: float = 0.5, data_devices: int = 1):
+    """State of step 0 and the step function, not jitted."""
+    optimizer = make_optimizer(cfg.optim, lambda step: rate)
+    schedules = Schedules(lambda step: rate, tau_schedule(cfg.optim.tau_base, 10))
+    net = network(cfg)
+    step = make_train_step(
+        net, optimizer, schedules, cfg, data_devices=data_devices, total_steps=10
+    )
+    plain = network(dataclasses.replace(cfg, bn_stat_groups=1, micro_batches=1))
+    images = jnp.zeros((2, 8, 8, 3))
+    state = create_state(jax.jit(plain.init)(jax.random.key(1), images), optimizer)
+    return state, step
+
+
+def run(cfg: TrainConfig, steps: int = 2, **options) -> tuple[TrainState, list]:
+    """State and losses after some steps on one device."""
+    state, step = start(cfg, **options)
+    step, losses = jax.jit(step), []
+    for index in range(steps):
+        state, metrics = step(state, batch(cfg.batch_size, seed=index))
+        losses.append(metrics["train/loss"])
+    return state, losses
+
+
+def assert_close(a, b, rtol: float = 1e-4, atol: float = 1e-5) -> None:
+    """Two trees agree to rounding, leaf by leaf."""
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for (path, x), y in zip(
+        jax.tree.leaves_with_path(a), jax.tree.leaves(b), strict=True
+    ):
+        name = jax.tree_util.keystr(path)
+        np.testing.assert_allclose(x, y, rtol=rtol, atol=atol, err_msg=name)

@@ -1,0 +1,154 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from byol_bnfree.models.norm import NORMS
+from byol_bnfree.training.mesh import (
+    batch_sharding,
+    make_mesh,
+    replicated,
+    state_shardings,
+)
+from byol_bnfree.training.optim import tau_schedule
+
+
+def run_on_two_devices(cfg, shard_state: bool):
+    mesh = make_mesh()
+    state, step = tiny.start(cfg, data_devices=2)
+    layout = state_shardings(jax.eval_shape(lambda: state), mesh, shard_state)
+    step = jax.jit(
+        step,
+        in_shardings=(layout, batch_sharding(mesh)),
+        out_shardings=(layout, replicated(mesh)),
+    )
+    state, losses = jax.device_put(state, layout), []
+    for index in range(2):
+        state, metrics = step(state, tiny.batch(cfg.batch_size, seed=index))
+        losses.append(metrics["train/loss"])
+    return state, losses
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_two_devices_equal_one_device(norm):
+    """For bn this is: statistics are global under sharding."""
+    cfg = tiny.config(norm=norm)
+    one, two = tiny.run(cfg), run_on_two_devices(cfg, shard_state=False)
+    tiny.assert_close(jax.device_get(two), jax.device_get(one))
+
+
+@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
+def test_sharded_state_equals_replicated_state(norm, monkeypatch):
+    monkeypatch.setattr("byol_bnfree.training.mesh.SMALLEST_SHARDED", 8)
+    cfg = tiny.config(norm=norm)
+    state, losses = run_on_two_devices(cfg, shard_state=True)
+    kernel = state.online_params["projector"]["fc1"]["kernel"]
+    assert not kernel.sharding.is_fully_replicated
+    tiny.assert_close(jax.device_get((state, losses)), jax.device_get(tiny.run(cfg)))
+
+
+@pytest.mark.parametrize("norm", [norm for norm in NORMS if norm != "bn"])
+@pytest.mark.parametrize("pieces", [2, 4])
+def test_micro_batches_equal_the_full_batch(norm, pieces):
+    cfg = tiny.config(norm=norm)
+    cut = dataclasses.replace(cfg, micro_batches=pieces)
+    tiny.assert_close(tiny.run(cut), tiny.run(cfg))
+
+
+def test_micro_batches_of_whole_statistics_groups_equal_the_full_batch():
+    cfg = tiny.config(norm="bn", bn_stat_groups=4)
+    cut = dataclasses.replace(cfg, micro_batches=2)
+    tiny.assert_close(tiny.run(cut), tiny.run(cfg))
+    other = tiny.run(tiny.config(norm="bn"))
+    assert not np.allclose(other[1], tiny.run(cfg)[1], rtol=1e-3)
+
+
+def test_micro_batches_on_two_devices_equal_one_device():
+    cfg = tiny.config(norm="gn_ws", micro_batches=2)
+    two = run_on_two_devices(cfg, shard_state=False)
+    tiny.assert_close(jax.device_get(two), jax.device_get(tiny.run(cfg)))
+
+
+@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
+def test_probe_does_not_train_the_encoder(norm):
+    cfg = tiny.config(norm=norm)
+    state, step = tiny.start(cfg)
+    batch = tiny.batch()
+    relabelled = batch | {"label": (batch["label"] + 1) % tiny.CLASSES}
+    step = jax.jit(step)
+    a, b = (step(state, data)[0].online_params for data in (batch, relabelled))
+    tiny.assert_close(a["encoder"], b["encoder"], rtol=0, atol=0)
+    assert not np.array_equal(a["probe"]["kernel"], b["probe"]["kernel"])
+
+
+@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
+def test_target_moves_only_by_the_moving_average_of_the_new_online_network(norm):
+    cfg = tiny.config(norm=norm)
+    state, step = tiny.start(cfg)
+    after, metrics = jax.jit(step)(state, tiny.batch())
+    tau = float(tau_schedule(0.9, 10)(0))
+    assert float(metrics["ema/tau"]) == pytest.approx(tau)
+    expected = jax.tree.map(
+        lambda xi, theta: tau * xi + (1 - tau) * theta,
+        state.target_params,
+        {part: after.online_params[part] for part in ("encoder", "projector")},
+    )
+    tiny.assert_close(after.target_params, expected, rtol=1e-5)
+
+
+def test_target_statistics_are_its_own_and_move_once_a_view():
+    state, step = tiny.start(tiny.config(norm="bn"))
+    after, _ = jax.jit(step)(state, tiny.batch())
+    online, target = (
+        tree["encoder"]["norm1"] for tree in (after.online_stats, after.target_stats)
+    )
+    assert online["count"] == 2 and target["count"] == 2
+    assert not np.allclose(online["mean"], target["mean"], rtol=1e-3)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_without_batchnorm_there_are_no_statistics(norm):
+    state, _ = tiny.start(tiny.config(norm=norm))
+    assert bool(state.online_stats) == bool(state.target_stats) == (norm == "bn")
+
+
+@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
+def test_steps_compile_once(norm):
+    state, step = tiny.start(tiny.config(norm=norm))
+    step = jax.jit(step, donate_argnums=0)
+    for index in range(3):
+        state, _ = step(state, tiny.batch(seed=index))
+    assert step._cache_size() == 1
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_bfloat16_leaves_state_and_loss_in_float32(norm):
+    cfg = tiny.config(norm=norm, compute_dtype="bfloat16")
+    state, step = tiny.start(cfg)
+    after, metrics = jax.eval_shape(step, state, tiny.batch())
+    leaves = jax.tree.leaves((after, metrics))
+    assert {leaf.dtype for leaf in leaves} <= {jnp.dtype("float32"), jnp.dtype("int32")}
+
+
+def test_unlabelled_images_leave_the_probe_alone():
+    state, step = tiny.start(tiny.config())
+    batch = tiny.batch() | {"label": np.full(8, -1, np.int32)}
+    after, metrics = jax.jit(step)(state, batch)
+    assert metrics["probe/loss"] == 0 and metrics["probe/top1"] == 0
+    bias = after.online_params["probe"]["bias"]
+    assert not np.asarray(bias).any()
+
+
+def test_ranks_are_measured_on_logged_steps_only():
+    cfg = tiny.config()
+    cfg = dataclasses.replace(cfg, run=dataclasses.replace(cfg.run, log_every=3))
+    state, step = tiny.start(cfg)
+    step, measured = jax.jit(step), []
+    for done in range(1, 7):
+        state, metrics = step(state, tiny.batch())
+        if np.isfinite(metrics["collapse/effective_rank"]):
+            measured.append(done)
+    assert measured == [1, 3, 6]
