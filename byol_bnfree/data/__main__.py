@@ -1,0 +1,47 @@
+"""`python -m byol_bnfree.data prepare NAME --data-dir=DIR` and `... list`."""
+
+import argparse
+from collections.abc import Sequence
+
+from byol_bnfree.config import InputError
+from byol_bnfree.data.prepared import data_root, list_sets, prepare
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Prepare a tensorflow-datasets set, or list those on disk."""
+    parser = argparse.ArgumentParser(
+        prog="python -m byol_bnfree.data", description=main.__doc__
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    preparing = commands.add_parser("prepare", help="download one set and prepare it")
+    preparing.add_argument("name", help="NAME[/CONFIG][:VERSION], such as cifar10")
+    listing = commands.add_parser("list", help="what is on disk")
+    for command in (preparing, listing):
+        command.add_argument(
+            "--data-dir",
+            help="root of the prepared sets; without it tensorflow-datasets' default",
+        )
+    arguments = parser.parse_args(argv)
+    try:
+        if arguments.command == "prepare":
+            print(prepare(arguments.name, arguments.data_dir))
+        else:
+            _print_sets(arguments.data_dir)
+    except InputError as error:
+        parser.exit(2, f"error: {error}\n")
+
+
+def _print_sets(data_dir: str | None) -> None:
+    root = data_root(data_dir)
+    if not root.is_dir():
+        raise InputError(f"data_dir {root} is not a folder; give --data-dir=DIR.")
+    sets = list_sets(root)
+    if not sets:
+        print(f"no prepared data set in {root}")
+    for found in sets:
+        splits = ", ".join(f"{name} {count:,}" for name, count in found.splits.items())
+        print(f"{found.name} {found.version}: {splits} ({found.file_format})")
+
+
+if __name__ == "__main__":
+    main()

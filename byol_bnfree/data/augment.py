@@ -1,0 +1,356 @@
+"""BYOL's image augmentation on the device (P1 appendix B), keyed per example.
+
+`two_views` draws every random number of a view (`draw_view`), then applies it
+(`apply_view`): the operations themselves are deterministic. They take one image
+[c h w], float32 in [0, 1], and are vmapped over the batch. Channels come first because
+XLA:CPU vectorizes planes, not triples: colour jitter is five times faster so.
+Saturation, hue and grayscale leave an image alone unless it has three channels.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
+
+from byol_bnfree.config import AugmentConfig, ViewConfig
+
+Image = Float[Array, "c h w"]
+Scalar = Float[Array, ""] | float
+Size = int | tuple[int, int]  # one side, or height and width
+
+LUMA = (0.2989, 0.5870, 0.1140)
+SMALLEST_CHROMA = 1e-12  # only keeps 0/0 away; every use is multiplied by the chroma
+
+
+def two_views(
+    key: PRNGKeyArray,
+    images: UInt8[Array, "b h w c"] | Float[Array, "b h w c"],
+    augment: AugmentConfig,
+    *,
+    size: int | None = None,
+    positions: Int[Array, " b"] | None = None,
+) -> tuple[Float[Array, "b h2 w2 c"], Float[Array, "b h2 w2 c"]]:
+    """Draw view 1 from T and view 2 from T' for every image (P1 section 3.1).
+
+    `key` is the run's key folded with the step. `images` are uint8, or floats in
+    [0, 1]. The views are float32 in [0, 1], not normalized, `size` pixels square or
+    of the images' own size. View i is a function of `key`, image i and its position
+    in the global batch alone; `positions` are 0, 1, ... unless given.
+    """
+    if positions is None:
+        positions = jnp.arange(len(images))
+    planes = _planes(images)
+    draw = partial(_random_views, augment=augment, crop_to=size or images.shape[1:3])
+    views = jax.vmap(draw)(example_keys(key, positions), planes, planes)
+    return _pixels(views[0]), _pixels(views[1])
+
+
+def two_views_of_crops(
+    key: PRNGKeyArray,
+    crops: UInt8[Array, "b 2 h w c"] | Float[Array, "b 2 h w c"],
+    augment: AugmentConfig,
+    *,
+    positions: Int[Array, " b"] | None = None,
+) -> tuple[Float[Array, "b h w c"], Float[Array, "b h w c"]]:
+    """Like `two_views`, of two random resized crops per image made on the host."""
+    if positions is None:
+        positions = jnp.arange(len(crops))
+    planes1, planes2 = _planes(crops[:, 0]), _planes(crops[:, 1])
+    draw = partial(_random_views, augment=augment, crop_to=None)
+    views = jax.vmap(draw)(example_keys(key, positions), planes1, planes2)
+    return _pixels(views[0]), _pixels(views[1])
+
+
+def normalize(
+    images: Float[Array, "b h w c"], augment: AugmentConfig
+) -> Float[Array, "b h w c"]:
+    """Subtract the channels' mean, divide by their deviation; float32."""
+    mean, std = jnp.array(augment.mean), jnp.array(augment.std)
+    if images.shape[-1] != 3:
+        mean, std = mean.mean(keepdims=True), std.mean(keepdims=True)
+    return (images.astype(jnp.float32) - mean[None, None, None]) / std[None, None, None]
+
+
+def example_keys(key: PRNGKeyArray, positions: Int[Array, " b"]) -> Array:
+    """One key per example from its position in the global batch."""
+    return jax.vmap(partial(jax.random.fold_in, key))(positions)
+
+
+def _planes(images: Array) -> Float[Array, "b c h w"]:
+    scale = 255 if images.dtype == jnp.uint8 else 1
+    return rearrange(images.astype(jnp.float32) / scale, "b h w c -> b c h w")
+
+
+def _pixels(planes: Float[Array, "b c h w"]) -> Float[Array, "b h w c"]:
+    return rearrange(planes, "b c h w -> b h w c")
+
+
+def _random_views(
+    key: PRNGKeyArray,
+    image1: Image,
+    image2: Image,
+    *,
+    augment: AugmentConfig,
+    crop_to: Size | None,
+) -> tuple[Array, Array]:
+    key1, key2 = jax.random.split(key)
+    return (
+        random_view(key1, image1, augment.view1, crop_to),
+        random_view(key2, image2, augment.view2, crop_to),
+    )
+
+
+def random_view(
+    key: PRNGKeyArray, image: Image, view: ViewConfig, crop_to: Size | None
+) -> Float[Array, "c h2 w2"]:
+    """One view of one image; `crop_to` None leaves out the crop."""
+    return apply_view(image, draw_view(key, image.shape[1:], view), view, crop_to)
+
+
+class ViewDraw(NamedTuple):
+    """What chance decides about one view of one image."""
+
+    box: Int[Array, "4"]
+    """Top, left, height and width of the crop, whole pixels inside the image."""
+    flip: Bool[Array, ""]
+    jitter: Bool[Array, ""]
+    amounts: Float[Array, "4"]
+    """Arguments of brightness, contrast, saturation and hue."""
+    turns: Float[Array, "4"]
+    """The same four are applied in rising order of these."""
+    grayscale: Bool[Array, ""]
+    blur: Bool[Array, ""]
+    sigma: Float[Array, ""]
+    """Of the blur, pixels."""
+    solarize: Bool[Array, ""]
+
+
+def draw_view(
+    key: PRNGKeyArray, image_size: tuple[int, int], view: ViewConfig
+) -> ViewDraw:
+    """Draw one view of an image of this height and width.
+
+    All numbers come from one call of the generator, because each call compiles for
+    longer than an image operation. They keep their places: switching one operation
+    off leaves the draws of the others.
+    """
+    numbers = jax.random.uniform(key, (18,))
+    strengths = (view.brightness, view.contrast, view.saturation, view.hue)
+    amounts = (2 * numbers[4:8] - 1) * jnp.array(strengths)
+    return ViewDraw(
+        box=_crop_box(numbers[:4], image_size, view),
+        amounts=amounts + jnp.array([0.0, 1.0, 1.0, 0.0]),
+        turns=numbers[8:12],
+        sigma=_between(view.blur_sigma, numbers[12]),
+        flip=numbers[13] < view.flip,
+        jitter=numbers[14] < view.jitter,
+        grayscale=numbers[15] < view.grayscale,
+        blur=numbers[16] < view.blur,
+        solarize=numbers[17] < view.solarize,
+    )
+
+
+def _between(limits: tuple[float, float], number: Scalar) -> Scalar:
+    return limits[0] + (limits[1] - limits[0]) * number
+
+
+def _crop_box(
+    numbers: Float[Array, "4"], image_size: tuple[int, int], view: ViewConfig
+) -> Int[Array, "4"]:
+    """One draw, clipped to the image (torchvision tries ten times, then centres)."""
+    height, width = image_size
+    area = height * width * _between(view.crop_area, numbers[0])
+    low, high = view.crop_aspect
+    aspect = jnp.exp(_between((math.log(low), math.log(high)), numbers[1]))
+    crop_h = jnp.clip(jnp.round(jnp.sqrt(area / aspect)), 1, height)
+    crop_w = jnp.clip(jnp.round(jnp.sqrt(area * aspect)), 1, width)
+    # A number just below 1 may round up to one offset too many.
+    top = jnp.minimum(jnp.floor(numbers[2] * (height - crop_h + 1)), height - crop_h)
+    left = jnp.minimum(jnp.floor(numbers[3] * (width - crop_w + 1)), width - crop_w)
+    return jnp.stack([top, left, crop_h, crop_w]).astype(jnp.int32)
+
+
+def apply_view(
+    image: Image, draw: ViewDraw, view: ViewConfig, crop_to: Size | None
+) -> Float[Array, "c h2 w2"]:
+    """The drawn operations in BYOL's order, then a clip; `crop_to` None: no crop."""
+    if crop_to is not None:
+        image = resized_crop(image, draw.box, crop_to)
+    jitter = partial(color_jitter, amounts=draw.amounts, turns=draw.turns, view=view)
+    blur = partial(gaussian_blur, sigma=draw.sigma)
+    invert = partial(solarize, threshold=view.solarize_threshold)
+    image = _choose(view.flip, draw.flip, flip, image)
+    image = _choose(view.jitter, draw.jitter, jitter, image)
+    image = _choose(view.grayscale, draw.grayscale, grayscale, image)
+    image = _choose(view.blur, draw.blur, blur, image)
+    image = _choose(view.solarize, draw.solarize, invert, image)
+    return jnp.clip(image, 0, 1)
+
+
+def _choose(
+    probability: float,
+    chosen: Bool[Array, ""],
+    operation: Callable[[Image], Image],
+    image: Image,
+) -> Image:
+    """The operation's result if chosen; probabilities 0 and 1 are settled in tracing.
+
+    Between them both results are computed: `lax.cond` under vmap would do so too.
+    """
+    if probability <= 0:
+        return image
+    if probability >= 1:
+        return operation(image)
+    return jnp.where(chosen, operation(image), image)
+
+
+def resized_crop(
+    image: Image, box: Int[Array, "4"], size: Size
+) -> Float[Array, "c h2 w2"]:
+    """Bicubic resize of the box (top, left, height, width), clipped to [0, 1].
+
+    The same as cropping and then tf.image.resize: half-pixel centres, no
+    antialiasing, no weight on pixels outside the box.
+    `jax.image.scale_and_translate` would give them weight (up to 0.6 off).
+    """
+    out_h, out_w = (size, size) if isinstance(size, int) else size
+    top, left, crop_h, crop_w = box
+    rows = _bicubic_weights(top, crop_h, image.shape[1], out_h)
+    columns = _bicubic_weights(left, crop_w, image.shape[2], out_w)
+    # Accelerators would multiply in bfloat16 or TF32 by default.
+    resized = jnp.einsum("chw,oh,pw->cop", image, rows, columns, precision="highest")
+    return jnp.clip(resized, 0, 1)
+
+
+def _bicubic_weights(
+    start: Int[Array, ""], length: Int[Array, ""], pixels: int, out: int
+) -> Float[Array, "out pixels"]:
+    """Weight of each input pixel in each output pixel, along one axis of a crop."""
+    source = jnp.arange(pixels)
+    centre = start + (jnp.arange(out) + 0.5) * (length / out) - 0.5
+    weights = _keys_cubic(jnp.abs(centre[:, None] - source[None]))
+    inside = (source >= start) & (source < start + length)
+    weights = jnp.where(inside[None], weights, 0)
+    return weights / weights.sum(1, keepdims=True)
+
+
+def _keys_cubic(x: Array) -> Array:
+    """Keys' cubic kernel with a = -0.5 at distance x >= 0 (Keys 1981, equation 15)."""
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return jnp.where(x < 1, near, jnp.where(x < 2, far, 0))
+
+
+def flip(image: Image) -> Image:
+    """Mirror left and right."""
+    return image[:, :, ::-1]
+
+
+def color_jitter(
+    image: Image, amounts: Float[Array, "4"], turns: Float[Array, "4"], view: ViewConfig
+) -> Image:
+    """Brightness, contrast, saturation and hue in rising order of `turns`.
+
+    An operation of strength 0 in `view` is left out. Each turn computes every
+    operation and keeps one; they are cheap enough.
+    """
+    adjustments = (
+        (adjust_brightness, view.brightness),
+        (adjust_contrast, view.contrast),
+        (adjust_saturation, view.saturation),
+        (adjust_hue, view.hue),
+    )
+    active = [i for i, (_, strength) in enumerate(adjustments) if strength > 0]
+    for choice in jnp.argsort(turns[np.array(active, int)]):
+        results = [adjustments[i][0](image, amounts[i]) for i in active]
+        image = jax.lax.select_n(choice, *results)
+    return image
+
+
+def adjust_brightness(image: Image, amount: Scalar) -> Image:
+    """Add `amount`: BYOL's brightness is additive, torchvision's multiplies."""
+    return jnp.clip(image + amount, 0, 1)
+
+
+def adjust_contrast(image: Image, amount: Scalar) -> Image:
+    """Scale by `amount` about each channel's mean over the image."""
+    mean = image.mean((1, 2), keepdims=True)
+    return jnp.clip(mean + amount * (image - mean), 0, 1)
+
+
+def adjust_saturation(image: Image, amount: Scalar) -> Image:
+    """Multiply S of HSV by `amount`, at most to 1.
+
+    H and V stay, so a channel's distance below the largest one scales as S does: no
+    conversion is needed.
+    """
+    if image.shape[0] != 3:
+        return image
+    value = image.max(0, keepdims=True)
+    chroma = value - image.min(0, keepdims=True)  # S = chroma / value
+    gain = jnp.minimum(amount, value / jnp.maximum(chroma, SMALLEST_CHROMA))
+    return jnp.clip(value - (value - image) * gain, 0, 1)
+
+
+def adjust_hue(image: Image, amount: Scalar) -> Image:
+    """Add `amount`, in turns, to H of HSV; S and V stay."""
+    if image.shape[0] != 3:
+        return image
+    red, green, blue = image
+    value = image.max(0)
+    chroma = value - image.min(0)
+    scale = 1 / jnp.maximum(chroma, SMALLEST_CHROMA)
+    # Not `red == value`: XLA may compute the two differently by a bit, and the hue is
+    # continuous where the largest channels are equal, but not where none is largest.
+    hue = jnp.where(  # in sixths of a turn: red 0, green 2, blue 4
+        (red >= green) & (red >= blue),
+        (green - blue) * scale,
+        jnp.where(green >= blue, (blue - red) * scale + 2, (red - green) * scale + 4),
+    )
+    primaries = jnp.array([0.0, 2.0, 4.0])
+    distance = (hue + 6 * amount)[None] - primaries[:, None, None]
+    distance = distance - 6 * jnp.floor(distance / 6)
+    # A channel is full within a sixth of its primary and absent beyond two.
+    share = jnp.clip(jnp.abs(distance - 3) - 1, 0, 1)
+    return jnp.clip(value[None] - chroma[None] * (1 - share), 0, 1)
+
+
+def grayscale(image: Image) -> Image:
+    """Luma in all three channels."""
+    if image.shape[0] != 3:
+        return image
+    luma = jnp.einsum("chw,c->hw", image, jnp.array(LUMA), precision="highest")
+    return jnp.broadcast_to(luma[None], image.shape)
+
+
+def gaussian_blur(image: Image, sigma: Scalar) -> Image:
+    """Blur with a Gaussian of `sigma` pixels cut off at a twentieth of the height.
+
+    Zeros beyond the edges, horizontal then vertical. Below 20 pixels the kernel is a
+    single tap. A sum of shifted images is 20 times faster than a convolution, which
+    vmap would turn into a grouped one.
+    """
+    radius = int(image.shape[1] / 10 / 2)
+    if radius == 0:
+        return image
+    kernel = jnp.exp(-(jnp.arange(-radius, radius + 1) ** 2) / (2 * sigma**2))
+    kernel = kernel / kernel.sum()
+    for axis in (2, 1):
+        pad = [(radius, radius) if axis == a else (0, 0) for a in range(3)]
+        padded, pixels = jnp.pad(image, pad), image.shape[axis]
+        image = sum(
+            weight * jax.lax.slice_in_dim(padded, i, i + pixels, axis=axis)
+            for i, weight in enumerate(kernel)
+        )
+    return image
+
+
+def solarize(image: Image, threshold: Scalar) -> Image:
+    """Invert the values at or above the threshold."""
+    return jnp.where(image < threshold, image, 1 - image)

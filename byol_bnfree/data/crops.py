@@ -1,0 +1,49 @@
+"""Random resized crops on the host, for pictures too large to keep in memory.
+
+The device's crop (`augment.resized_crop`) needs pictures of one size. Here the
+crop is cut from the original picture, so nothing is resized twice.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from byol_bnfree.config import ViewConfig
+from byol_bnfree.data.decode import to_array
+
+
+def crop_box(
+    rng: np.random.Generator, width: int, height: int, view: ViewConfig
+) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of one random crop, in pixels.
+
+    One draw as in DeepMind's code: area A uniform, aspect r log-uniform, sides
+    round(sqrt(A r)) and round(sqrt(A / r)) clipped to the picture, offset uniform.
+    (torchvision draws up to ten times and falls back to the centre.)
+    """
+    area = rng.uniform(*view.crop_area) * width * height
+    low, high = view.crop_aspect
+    aspect = math.exp(rng.uniform(math.log(low), math.log(high)))
+    w = min(max(round(math.sqrt(area * aspect)), 1), width)
+    h = min(max(round(math.sqrt(area / aspect)), 1), height)
+    left = int(rng.integers(width - w + 1))
+    top = int(rng.integers(height - h + 1))
+    return left, top, left + w, top + h
+
+
+def random_crops(
+    image: Image.Image, size: int, views: Sequence[ViewConfig], key: tuple[int, ...]
+) -> UInt8[np.ndarray, "v h w c"]:
+    """One random resized crop of the picture for each view, of side `size`.
+
+    A pure function of the picture and `key`. The resize is PIL's bicubic, which
+    averages (antialiases) when it shrinks; DeepMind's TensorFlow resize does not.
+    """
+    rng = np.random.default_rng(key)
+    boxes = [crop_box(rng, *image.size, view) for view in views]
+    crops = [image.crop(box) for box in boxes]  # first: PIL's box= reads past its edge
+    bicubic = Image.Resampling.BICUBIC
+    return np.stack([to_array(crop.resize((size, size), bicubic)) for crop in crops])

@@ -1,0 +1,91 @@
+"""(seed, step) to one batch of global arrays; nothing else is remembered.
+
+Position p = step * batch_size + i of an endless stream holds image number p % n of
+epoch p // n, and every epoch is a permutation drawn from (seed, epoch). So a run that
+resumes needs only its step, and the order does not depend on how many processes or
+devices read it.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+from jaxtyping import Int
+
+from byol_bnfree.config import InputError, TrainConfig
+from byol_bnfree.data.sources import Source
+
+PREFETCH = 2  # batches made ahead of the one in use
+
+
+def stream_order(
+    seed: int, start: int, stop: int, n: int
+) -> Int[np.ndarray, " positions"]:
+    """Image numbers at positions start to stop of the endless shuffled stream.
+
+    Batches straddle epochs, so nothing is dropped; n may be less than a batch.
+    """
+    epochs = range(start // n, (stop - 1) // n + 1)
+    orders = [np.random.default_rng([seed, epoch]).permutation(n) for epoch in epochs]
+    return np.concatenate(orders)[start - epochs[0] * n : stop - epochs[0] * n]
+
+
+class Batches:
+    """Batches of a source, laid over devices; `batches(step)` is a pure function.
+
+    A batch is {"image": uint8 [B h w c]}, or {"crops": uint8 [B 2 h w c]} of a source
+    that streams, with "label": int32 [B]. `sharding` splits axis 0 over the mesh axis
+    `data`; every process reads only the rows of its own devices, each once.
+    """
+
+    def __init__(self, source: Source, config: TrainConfig, sharding: NamedSharding):
+        if len(source) == 0:
+            raise InputError(f"the {source.split} split of {source.name} is empty.")
+        self._source, self._config, self._sharding = source, config, sharding
+        batch = (config.batch_size,)
+        slices = sharding.addressable_devices_indices_map(batch).values()
+        rows = [np.arange(config.batch_size)[index] for index in slices]
+        self._rows = np.unique(np.concatenate(rows))  # devices may repeat each other's
+
+    def __call__(self, step: int) -> dict[str, jax.Array]:
+        size = self._config.batch_size
+        seed, start = self._config.seed, step * size
+        order = stream_order(seed, start, start + size, len(self._source))
+        indices = order[self._rows]
+        if self._source.in_memory:
+            local = {"image": self._source.images(indices)}
+        else:
+            local = {"crops": self._source.crops(indices, self._rows, step)}
+        local["label"] = self._source.labels(indices)  # after the pictures: see stream
+        return {name: self._global_array(rows) for name, rows in local.items()}
+
+    def iterate(self, start_step: int, stop_step: int) -> Iterator[dict]:
+        """Batches start_step to stop_step - 1, made ahead in a thread.
+
+        What the thread raises is raised here, at the batch it belongs to. Closing
+        the iterator drops the batches made ahead and ends the thread.
+        """
+        thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        try:
+            ahead: deque = deque()
+            for step in range(start_step, stop_step + PREFETCH):
+                if step < stop_step:
+                    ahead.append(thread.submit(self, step))
+                if step >= start_step + PREFETCH:
+                    yield ahead.popleft().result()
+        finally:
+            thread.shutdown(wait=True, cancel_futures=True)
+
+    def _global_array(self, local: np.ndarray) -> jax.Array:
+        """One array over all processes from this process's rows of it."""
+        shape = (self._config.batch_size, *local.shape[1:])
+
+        def rows_of(index: tuple[slice, ...]) -> np.ndarray:
+            wanted = range(shape[0])[index[0]]
+            first = np.searchsorted(self._rows, wanted.start)
+            return local[first : first + len(wanted)]
+
+        return jax.make_array_from_callback(shape, self._sharding, rows_of)

@@ -1,0 +1,119 @@
+"""Which data sets tensorflow-datasets has prepared on this disk, and preparing one.
+
+What is there is learned from each set's dataset_info.json, so a set that is missing
+is reported at once: tensorflow-datasets itself would first retry a download for
+minutes. It is imported only where it is needed, because that takes seconds.
+"""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from byol_bnfree.config import InputError
+
+FILE_FORMAT = "array_record"  # the one that is random access without TensorFlow
+
+
+class PreparedSet(NamedTuple):
+    """One version of one data set, as its dataset_info.json describes it."""
+
+    name: str  # with the configuration's name, if any: imagenet_resized/32x32
+    version: str
+    file_format: str
+    splits: dict[str, int]
+    path: Path
+
+
+def data_root(data_dir: str | None) -> Path:
+    """The given folder, or tensorflow-datasets' own default."""
+    if data_dir is not None:
+        return Path(data_dir).expanduser()
+    import tensorflow_datasets as tfds
+
+    return Path(tfds.core.constants.DATA_DIR)
+
+
+def list_sets(root: Path) -> list[PreparedSet]:
+    """Every data set under `root`, by name and version; [] if there is none."""
+    found = []
+    for pattern in ("*/*/dataset_info.json", "*/*/*/dataset_info.json"):
+        for path in root.glob(pattern):
+            if "incomplete" in path.parent.name:  # a preparation that was cut short
+                continue
+            try:
+                info = json.loads(path.read_text())
+            except ValueError as error:
+                raise InputError(f"{path} is not JSON ({error}); remove it.") from error
+            splits = {
+                s["name"]: sum(map(int, s.get("shardLengths", [])))
+                for s in info.get("splits", [])
+            }
+            name = path.parent.parent.relative_to(root).as_posix()
+            file_format = info.get("fileFormat", "tfrecord")
+            version = path.parent.name
+            found.append(PreparedSet(name, version, file_format, splits, path.parent))
+    return sorted(found, key=lambda s: (s.name, _version_key(s.version)))
+
+
+def find_set(name: str, root: Path) -> PreparedSet:
+    """The newest version of NAME[/CONFIG][:VERSION] under `root` that can be read."""
+    wanted, _, version = name.partition(":")
+    command = f"python -m byol_bnfree.data prepare {name} --data-dir={root}"
+    sets = [s for s in list_sets(root) if not version or s.version == version]
+    matches = [s for s in sets if s.name == wanted]
+    if not matches:
+        matches = [s for s in sets if s.name.startswith(f"{wanted}/")]
+        configs = sorted({s.name for s in matches})
+        if len(configs) > 1:
+            raise InputError(
+                f"data set {name} is in {root} in several configurations; choose one "
+                f"of {', '.join(configs)}."
+            )
+    if not matches:
+        there = ", ".join(sorted({s.name for s in list_sets(root)})) or "none"
+        raise InputError(
+            f"data set {name} is not in {root} (there: {there}); prepare it: {command}"
+        )
+    readable = [s for s in matches if s.file_format == FILE_FORMAT]
+    if not readable:
+        raise InputError(
+            f"data set {name} in {root} is stored as {matches[-1].file_format}, and "
+            f"only {FILE_FORMAT} can be read here; prepare it in another folder: "
+            f"python -m byol_bnfree.data prepare {name} --data-dir=DIR"
+        )
+    return readable[-1]
+
+
+def prepare(name: str, data_dir: str | None) -> str:
+    """Download and prepare a data set as array_record; one sentence on the outcome."""
+    root = data_root(data_dir)
+    wanted = name.partition(":")[0]
+    for there in list_sets(root):
+        if there.name == wanted and there.file_format == FILE_FORMAT:
+            return f"{name} is already prepared: {there.path}"
+    if importlib.util.find_spec("tensorflow") is None:
+        raise InputError(
+            "preparing a data set needs TensorFlow (reading it does not); install it: "
+            'pip install "byol_bnfree[tf]"'
+        )
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name, data_dir=str(root), file_format=FILE_FORMAT)
+    except tfds.core.DatasetNotFoundError as error:
+        raise InputError(
+            f"tensorflow-datasets has no data set {name}; see "
+            f"https://www.tensorflow.org/datasets/catalog for the names."
+        ) from error
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # no network, no space, files to be fetched by hand
+        raise InputError(
+            f"preparing {name} failed with {type(error).__name__}: {error}"
+        ) from error
+    return f"{name} is prepared: {builder.data_dir}"
+
+
+def _version_key(version: str) -> tuple[int, ...]:
+    return tuple(int(part) if part.isdigit() else -1 for part in version.split("."))

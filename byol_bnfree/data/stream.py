@@ -1,0 +1,147 @@
+"""Pictures decoded when they are asked for: sets too large or too varied for memory.
+
+The reading is a pool of threads (PIL releases the interpreter's lock while it decodes
+and resizes) or, with data.workers, of processes, from the standard library rather
+than grain: a batch is a function of (seed, step) already, so an ordered parallel map
+is all that is missing, and here errors keep their type and only pictures, not lists
+of a million files, travel to the workers.
+"""
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, Int32, UInt8
+from PIL import Image
+
+from byol_bnfree.config import InputError, TrainConfig
+from byol_bnfree.data.crops import random_crops
+from byol_bnfree.data.decode import BadImage, centre_square, decode, to_array
+from byol_bnfree.data.records import Layout, Records
+
+EVAL_SHARE = 224 / 256  # of the shorter side; DeepMind's evaluation crop
+CROP_STREAM = 1  # keeps crops' random numbers apart from those of the data order
+TASKS_PER_MESSAGE = 4  # pictures sent to a worker process at a time
+
+
+class StreamSource:
+    """A split that is decoded at every access; `sources.Source` with `crops`.
+
+    A bad picture met on the way raises `InputError`, or under on_bad_image="skip" is
+    added to `skipped` and from then on the next good one stands in for it (with its
+    label: ask for labels after images).
+    """
+
+    in_memory = False
+
+    def __init__(self, records: Records, layout: Layout, config: TrainConfig):
+        self.name, self.split = records.name, records.split
+        self.class_names = records.class_names
+        self.num_classes = len(records.class_names) or None
+        self.image_shape = (layout.size, layout.size, layout.channels)
+        self.skipped = list(records.skipped)
+        self._records, self._config = records, config
+        self._bad: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def labels(
+        self, indices: Int[np.ndarray, " b"] | None = None
+    ) -> Int32[np.ndarray, " b"]:
+        """Of all or some images; of a large tfds set all is a pass over its files."""
+        indices = np.arange(len(self)) if indices is None else indices
+        return self._records.labels(self._stand_in(indices))
+
+    def images(self, indices: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w c"]:
+        """Central squares, as DeepMind evaluates; see `decode.centre_square`."""
+        return self._decode(_evaluation_view, indices, [()] * len(indices))
+
+    def crops(
+        self,
+        indices: Int[np.ndarray, " b"],
+        positions: Int[np.ndarray, " b"],
+        step: int,
+    ) -> UInt8[np.ndarray, "b 2 h w c"]:
+        """Two random resized crops of each picture, for view 1 and view 2.
+
+        A pure function of the picture and (seed, step, position in the global batch).
+        """
+        seed = self._config.seed
+        keys = [(seed, int(step), int(p), CROP_STREAM) for p in positions]
+        views = (self._config.augment.view1, self._config.augment.view2)
+        return self._decode(partial(random_crops, views=views), indices, keys)
+
+    def _decode(
+        self, view: Callable, indices: Int[np.ndarray, " b"], keys: Sequence[tuple]
+    ) -> np.ndarray:
+        """`view` of every picture, in order; again for those that were bad."""
+        task = partial(_view_of, view, self.image_shape)
+        done: list[Any] = [None] * len(indices)
+        missing = np.arange(len(indices))
+        while len(missing):
+            chosen = self._stand_in(indices[missing])
+            results = self._pool.map(
+                task,
+                self._records.read(chosen),
+                [keys[k] for k in missing],
+                chunksize=TASKS_PER_MESSAGE,
+            )
+            for k, index, result in zip(missing, chosen, results, strict=True):
+                done[k] = result
+                if isinstance(result, BadImage):
+                    self._reject(int(index), result)
+            missing = np.array([k for k in missing if isinstance(done[k], BadImage)])
+        return np.stack(done)
+
+    def _stand_in(self, indices: Int[np.ndarray, " b"]) -> Int[np.ndarray, " b"]:
+        """For each the first picture from it on that is not known to be bad."""
+        chosen = np.array(indices)
+        while (bad := np.isin(chosen, list(self._bad))).any():
+            chosen[bad] = (chosen[bad] + 1) % len(self)
+        return chosen
+
+    def _reject(self, index: int, bad: BadImage) -> None:
+        if self._config.on_bad_image == "stop":
+            raise bad.stop() from bad
+        if index not in self._bad:
+            self._bad.add(index)
+            self.skipped.append(bad.name)
+        if len(self._bad) == len(self):
+            raise InputError(
+                f"no picture of {self.name} {self.split} can be decoded; the last "
+                f"one, {bad.name}: {bad.reason}."
+            )
+
+    @cached_property
+    def _pool(self) -> Executor:
+        if not self._config.data.workers:
+            return ThreadPoolExecutor()
+        return ProcessPoolExecutor(
+            self._config.data.workers,
+            mp_context=multiprocessing.get_context("spawn"),  # jax's threads bar fork
+            initializer=signal.signal,  # Ctrl-C is the main process's to handle
+            initargs=(signal.SIGINT, signal.SIG_IGN),
+        )
+
+
+def _view_of(
+    view: Callable, shape: tuple[int, int, int], picture: tuple, key: tuple
+) -> np.ndarray | BadImage:
+    """Runs in the pool; returns a `BadImage` so that the others of a batch go on."""
+    name, file = picture
+    try:
+        return view(decode(file, name, shape[2]), shape[0], key=key)
+    except BadImage as bad:
+        return bad
+
+
+def _evaluation_view(
+    image: Image.Image, size: int, key: tuple
+) -> UInt8[np.ndarray, "h w c"]:
+    del key  # nothing is random
+    return to_array(centre_square(image, size, EVAL_SHARE))

@@ -1,0 +1,143 @@
+"""Images of a data set that tensorflow-datasets has prepared, without TensorFlow."""
+
+import os
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Int, Int32
+
+from byol_bnfree.config import InputError, TrainConfig
+from byol_bnfree.data.prepared import data_root, find_set
+
+LABEL_CHUNK = 1024  # records in memory at a time when only labels are wanted
+UNREAD = -2
+
+
+@dataclass
+class PreparedRecords:
+    """Encoded images of one split by index; see `records.Records`."""
+
+    name: str
+    split: str
+    class_names: tuple[str, ...]
+    stored_shape: tuple[int | None, int | None, int]
+    total: int
+    skipped: list[str]
+    examples: Any  # tfds.data_source of serialized tf.train.Example
+    keys: tuple[str, str | None]  # of image and label in an example
+    known_labels: Int32[np.ndarray, " n"]  # UNREAD where no example was read yet
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def read(self, indices: Int[np.ndarray, " b"]) -> list[tuple[str, bytes]]:
+        """Printable name and encoded picture of each; their labels are remembered."""
+        image, label = self.keys
+        examples = self._parse(indices.tolist())
+        if label is not None:
+            found = [e[label].int64_list.value[0] for e in examples]
+            self.known_labels[indices] = found
+        names = [f"record {i} of {self.name} {self.split}" for i in indices]
+        pictures = [e[image].bytes_list.value[0] for e in examples]
+        return list(zip(names, pictures, strict=True))
+
+    def labels(self, indices: Int[np.ndarray, " b"]) -> Int32[np.ndarray, " b"]:
+        """Labels that no `read` has met yet cost a pass over their records."""
+        unread = indices[self.known_labels[indices] == UNREAD]
+        for start in range(0, len(unread), LABEL_CHUNK):
+            self.read(unread[start : start + LABEL_CHUNK])
+        return self.known_labels[indices]
+
+    def _parse(self, indices: list[int]) -> list[Any]:
+        """The features of each; 20 times faster than tfds' own decoding of them."""
+        from tensorflow_datasets.proto import tf_example_pb2
+
+        try:
+            serialized = self.examples.__getitems__(indices)
+        except RuntimeError as error:  # array_record's only kind of error
+            raise InputError(
+                f"the files of {self.name} {self.split} are damaged ({error}); "
+                f"remove the data set and prepare it again."
+            ) from error
+        parse = tf_example_pb2.Example.FromString
+        return [parse(example).features.feature for example in serialized]
+
+
+def open_prepared(
+    config: TrainConfig, split: Literal["train", "test"]
+) -> PreparedRecords:
+    """One split of a prepared data set; `config.data` names splits, with slices.
+
+    Raises `InputError` if it is not on disk, is stored in another format, lacks the
+    split or a file, has no image, or if the two splits share images.
+    """
+    found = find_set(config.dataset, data_root(config.data_dir))
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder_from_directory(str(found.path))
+    names = {"train": config.data.train_split, "test": config.data.test_split}
+    ranges = {key: _ranges(builder.info, name) for key, name in names.items()}
+    _check_disjoint(names, ranges)
+    image, label = _keys(builder.info, tfds.features)
+    features = builder.info.features
+    height, width, channels = features[image].shape
+    raw = tfds.decode.DeserializeMethod.RAW_BYTES
+    examples = builder.as_data_source(names[split], deserialize_method=raw)
+    unread = UNREAD if label else -1
+    return PreparedRecords(
+        name=found.name,
+        split=split,
+        class_names=tuple(features[label].names) if label else (),
+        stored_shape=(height, width, channels or 3),
+        total=sum(stop - start for r in ranges.values() for _, start, stop in r),
+        skipped=[],
+        examples=examples,
+        keys=(image, label),
+        known_labels=np.full(len(examples), unread, np.int32),
+    )
+
+
+def _ranges(info: Any, split: str) -> list[tuple[str, int, int]]:
+    """File, first and last record of a split such as `train[:90%]`."""
+    try:
+        instructions = info.splits[split].file_instructions
+    except (KeyError, ValueError, AssertionError) as error:
+        raise InputError(
+            f"data set {info.name} has no split {split!r}; it has "
+            f"{', '.join(info.splits)}, which may be sliced as in 'train[:90%]'."
+        ) from error
+    if not instructions:
+        raise InputError(f"split {split!r} of data set {info.name} is empty; widen it.")
+    for instruction in instructions:
+        if not os.path.exists(instruction.filename):
+            raise InputError(
+                f"data set {info.name} lacks its file {instruction.filename}; remove "
+                f"the data set and prepare it again."
+            )
+    return [(i.filename, i.skip, i.skip + i.take) for i in instructions]
+
+
+def _check_disjoint(names: dict[str, str], ranges: dict[str, list]) -> None:
+    for file, start, stop in ranges["train"]:
+        for other, first, last in ranges["test"]:
+            if file == other and start < last and first < stop:
+                raise InputError(
+                    f"data.train_split {names['train']!r} and data.test_split "
+                    f"{names['test']!r} share images; choose splits that do not."
+                )
+
+
+def _keys(info: Any, kinds: Any) -> tuple[str, str | None]:
+    """Names of the image and of its class; the supervised pair if the set names one."""
+    pair = info.supervised_keys or ()
+    order = [*(key for key in pair if isinstance(key, str)), *info.features]
+    features = [(key, info.features[key]) for key in order]
+    images = [k for k, f in features if type(f) is kinds.Image]
+    labels = [k for k, f in features if isinstance(f, kinds.ClassLabel)]
+    if not images:
+        raise InputError(
+            f"data set {info.name} has no image among its features "
+            f"({', '.join(info.features)}); choose another."
+        )
+    return images[0], labels[0] if labels else None

@@ -1,0 +1,275 @@
+"""Pictures in folders: every kind is read, bad ones are named, splits never overlap."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from byol_bnfree.config import DataConfig, InputError, TrainConfig
+from byol_bnfree.data.decode import BadImage, decode, read_header, to_array
+from byol_bnfree.data.sources import open_source
+
+PIXELS = np.arange(12 * 10 * 3, dtype=np.uint8).reshape(12, 10, 3) // 2 + 40
+
+
+def encode(image: Image.Image, fmt: str = "PNG", **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, fmt, **options)
+    return file.getvalue()
+
+
+def write(path: Path, size=(8, 8), value=128) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (value,) * 3).save(path)
+    return path
+
+
+def folder(path: Path, **options) -> TrainConfig:
+    data = DataConfig(**options.pop("data", {}))
+    return TrainConfig(dataset=f"folder:{path}", steps=1, data=data, **options)
+
+
+def pixels(file: bytes, channels: int = 3) -> np.ndarray:
+    return to_array(decode(file, "it", channels)).astype(int)
+
+
+@pytest.mark.parametrize("fmt", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1"])
+def test_every_format_and_mode_decodes(fmt, mode):
+    if (fmt, mode) == ("JPEG", "P"):
+        pytest.skip("JPEG has no palettes")
+    image = Image.fromarray(PIXELS).convert(mode)
+    expected = np.asarray(image.convert("RGB"), int)
+    assert np.abs(pixels(encode(image, fmt)) - expected).mean() < 12  # lossy formats
+    assert pixels(encode(image, fmt), channels=1).shape == (12, 10, 1)
+
+
+def test_transparency_shows_white():
+    clear = encode(Image.new("RGBA", (4, 4), (10, 20, 30, 0)))
+    half = encode(Image.new("LA", (4, 4), (0, 128)))
+    palette = encode(Image.new("P", (4, 4), 0), transparency=0)
+    assert (pixels(clear) == 255).all() and (pixels(palette) == 255).all()
+    assert np.abs(pixels(half) - 127).max() <= 1
+
+
+def test_sixteen_bits_become_eight():
+    deep = Image.fromarray(np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16))
+    for fmt in ("PNG", "TIFF"):
+        assert (pixels(encode(deep, fmt), 1).ravel() == np.arange(256)).all()
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_other_colour_spaces_become_rgb(mode, channels):
+    gray = Image.new("RGB", (8, 8), (90, 90, 90))
+    image = (
+        gray.convert(mode) if mode != "LAB" else Image.new("LAB", (8, 8), (97, 0, 0))
+    )
+    assert np.abs(pixels(encode(image, "TIFF"), channels) - 90).max() <= 3
+
+
+def test_exif_rotation_is_applied():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: display rotated by 90 degrees
+    file = encode(Image.fromarray(PIXELS), exif=exif)
+    assert read_header(file, "it") == (10, 12, False)
+    np.testing.assert_array_equal(pixels(file), np.rot90(PIXELS, -1))
+
+
+def test_first_frame_of_an_animation_is_used():
+    frames = [Image.new("RGB", (4, 4), c) for c in ("blue", "red")]
+    for fmt in ("GIF", "WEBP", "TIFF"):
+        file = encode(frames[0], fmt, save_all=True, append_images=frames[1:])
+        assert pixels(file)[0, 0].argmax() == 2
+
+
+@pytest.mark.parametrize(
+    ("file", "reason"),
+    [
+        (b"", "empty"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not one of"),
+        (encode(Image.fromarray(PIXELS))[:-30], "truncated"),
+        (encode(Image.fromarray(PIXELS.astype(np.float32)[..., 0]), "TIFF"), "range"),
+        (encode(Image.fromarray(np.full((4, 4), 10**6, np.int32)), "TIFF"), "range"),
+    ],
+)
+def test_bad_pictures_say_what_is_wrong(file, reason):
+    with pytest.raises(BadImage) as error:
+        decode(file, "cat.png", 3)
+    assert error.value.name == "cat.png" and reason in error.value.reason
+
+
+def test_decompression_bomb_is_refused_from_its_header():
+    header = bytearray(encode(Image.new("1", (8, 8))))
+    header[16:24] = (9_500).to_bytes(4, "big") * 2  # IHDR: 90 million pixels
+    header[29:33] = __import__("zlib").crc32(header[12:29]).to_bytes(4, "big")
+    limit = Image.MAX_IMAGE_PIXELS
+    for read in (lambda f: read_header(f, "bomb"), lambda f: decode(f, "bomb", 3)):
+        with (
+            pytest.raises(BadImage, match="pixels"),
+            pytest.warns(Image.DecompressionBombWarning),
+        ):
+            read(bytes(header))
+    assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_extreme_shapes_go_through(tmp_path):
+    for k, size in enumerate([(1, 1), (30_000, 1), (1, 3000), (7, 5), (50, 90)] * 2):
+        write(tmp_path / f"{k}.png", size, value=77)
+    source = open_source(folder(tmp_path, data={"image_size": 16}), "train")
+    everything = np.arange(len(source))
+    assert source.image_shape == (16, 16, 3) and not source.in_memory
+    assert (source.images(everything) == 77).all()
+    assert (source.crops(everything, everything, 0) == 77).all()
+
+
+def test_classes_are_folders_and_other_files_are_ignored(tmp_path):
+    for k in range(20):
+        write(tmp_path / "cat" / f"{k}.PNG", value=k)
+        write(tmp_path / "dog" / f"{k}.jpeg", value=100)
+    (tmp_path / "dog" / "notes.txt").write_text("not a picture")
+    (tmp_path / "dog" / ".hidden.png").write_text("not a picture")
+    (tmp_path / ".cache").mkdir()
+    source = open_source(folder(tmp_path), "train")
+    assert source.class_names == ("cat", "dog") and source.num_classes == 2
+    assert source.in_memory and source.image_shape == (8, 8, 3)
+    cats = source.labels() == 0
+    assert source.images(np.flatnonzero(cats)).max() < 20
+    assert (source.images(np.flatnonzero(~cats)) == 100).all()
+
+
+def test_held_out_tenth_is_balanced_fixed_and_never_trained_on(tmp_path):
+    for k in range(30):
+        for name, count in (("a", 30), ("b", 20)):
+            if k < count:
+                write(tmp_path / name / f"{k}.png", value=k + 100 * (name == "b"))
+    train, test = (open_source(folder(tmp_path), s) for s in ("train", "test"))
+    assert (np.bincount(test.labels()) == [3, 2]).all() and len(train) == 45
+    values = [{x.max() for x in s.images(np.arange(len(s)))} for s in (train, test)]
+    assert not values[0] & values[1]
+    a_values = sorted(v for v in values[1] if v < 100)
+    assert np.diff(a_values).max() > 1  # neighbouring names are often near copies
+    write(tmp_path / "a" / "new.png", value=250)
+    later = open_source(folder(tmp_path), "test")
+    assert len(values[1] - {x.max() for x in later.images(np.arange(len(later)))}) <= 1
+
+
+def test_flat_folder_has_no_labels(tmp_path):
+    for k in range(20):
+        write(tmp_path / f"{k}.png")
+    train, test = (open_source(folder(tmp_path), s) for s in ("train", "test"))
+    assert (len(train), len(test)) == (20, 2)
+    assert train.num_classes is None and train.class_names == ()
+    assert (train.labels() == -1).all()
+
+
+def test_split_folders_are_used_as_named(tmp_path):
+    for split, count in (("train", 3), ("val", 2)):
+        for k in range(count):
+            write(tmp_path / split / "cat" / f"{k}.png")
+    config = folder(tmp_path, data={"test_split": "val"})
+    assert [len(open_source(config, s)) for s in ("train", "test")] == [3, 2]
+    with pytest.raises(InputError, match="--data.test-split"):
+        open_source(folder(tmp_path), "train")
+    with pytest.raises(InputError, match="--data.train-split"):
+        open_source(folder(tmp_path, data={"train_split": "training"}), "train")
+    (tmp_path / "train").rename(tmp_path / "training")  # val is no class beside it
+    with pytest.raises(InputError, match="--data.train-split"):
+        open_source(folder(tmp_path), "train")
+
+
+def test_both_splits_have_one_layout(tmp_path):
+    for split, size in (("train", (8, 8)), ("test", (9, 8))):
+        write(tmp_path / split / "cat" / "0.png", size)
+    sources = [open_source(folder(tmp_path), s) for s in ("train", "test")]
+    assert [s.image_shape for s in sources] == [(224, 224, 3)] * 2
+    assert not any(s.in_memory for s in sources)
+
+
+def test_grayscale_pictures_have_one_channel_unless_asked(tmp_path):
+    for k in range(2):
+        Image.new("L", (6, 6), 50).save(tmp_path / f"{k}.png")
+    assert open_source(folder(tmp_path), "train").image_shape == (6, 6, 1)
+    wide = open_source(folder(tmp_path, data={"channels": 3}), "train")
+    assert wide.images(np.arange(2)).shape == (2, 6, 6, 3)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ([], "holds no pictures"),
+        (["readme.txt"], "holds no pictures"),
+        (["a.png", "cat/b.png"], "both pictures and folders"),
+        (["train/cat/a.png", "test/dog/b.png"], "dog"),
+        (["train/cat/a.png", "test/b.png"], "without a class"),
+        (["cat/a.png"], "no usable picture"),
+    ],
+)
+def test_folders_that_cannot_work_are_one_sentence(tmp_path, files, message):
+    for name in files:
+        write(tmp_path / name) if name.endswith("png") else (tmp_path / name).touch()
+    with pytest.raises(InputError, match=message):
+        open_source(folder(tmp_path), "test")
+
+
+def test_missing_folder_is_one_sentence():
+    for path in ("/nowhere/at/all", ""):
+        with pytest.raises(InputError, match="does not exist"):
+            open_source(folder(path), "train")
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_bad_picture_stops_with_its_name_and_the_way_out(tmp_path, in_memory):
+    for k in range(4):
+        write(tmp_path / f"{k}.png", (64, 64))
+    whole = (tmp_path / "2.png").read_bytes()
+    (tmp_path / "2.png").write_bytes(whole[:-40])  # its header is intact
+    config = folder(tmp_path, data={"in_memory_gib": 1.0 if in_memory else 1e-9})
+    with pytest.raises(InputError, match=r"2\.png.*--on-bad-image=skip"):
+        open_source(config, "train").images(np.arange(4))
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_skipped_pictures_are_recorded_and_labels_stay_right(tmp_path, in_memory):
+    for k in range(12):
+        write(tmp_path / "train" / str(k // 6) / f"{k:02}.png", (64, 64), value=k)
+        write(tmp_path / "test" / "0" / f"{k:02}.png", (64, 64))
+    (tmp_path / "train" / "0" / "03.png").write_bytes(b"junk")  # found by its header
+    cut = tmp_path / "train" / "0" / "05.png"  # found when it is decoded
+    cut.write_bytes(cut.read_bytes()[:-40])
+    config = folder(
+        tmp_path,
+        on_bad_image="skip",
+        data={"in_memory_gib": 1.0 if in_memory else 1e-9},
+    )
+    source = open_source(config, "train")
+    images = source.images(np.arange(len(source)))
+    values = [int(x.max()) for x in images]
+    expected = [0, 1, 2, 4, 6, 7, 8, 9, 10, 11]
+    if not in_memory:
+        expected.insert(4, 6)  # the next good one stands in for 05.png
+    assert values == expected
+    assert [v // 6 for v in values] == source.labels().tolist()
+    assert [Path(name).name for name in source.skipped] == ["03.png", "05.png"]
+
+
+def test_stream_of_bad_pictures_only_ends(tmp_path):
+    for k in range(3):
+        file = write(tmp_path / f"{k}.png", (64, 64))
+        file.write_bytes(file.read_bytes()[:-40])
+    config = folder(tmp_path, on_bad_image="skip", data={"in_memory_gib": 1e-9})
+    with pytest.raises(InputError, match="no picture of"):
+        open_source(config, "train").images(np.arange(3))
+
+
+def test_large_folders_are_not_scanned(tmp_path, monkeypatch):
+    monkeypatch.setattr("byol_bnfree.data.folder.SCAN_LIMIT", 3)
+    for k in range(4):
+        write(tmp_path / f"{k}.png")
+    (tmp_path / "1.png").write_bytes(b"junk")
+    source = open_source(folder(tmp_path, on_bad_image="skip"), "train")
+    assert len(source) == 4 and source.image_shape == (224, 224, 3)
+    source.images(np.arange(4))
+    assert len(source.skipped) == 1

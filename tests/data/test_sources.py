@@ -1,0 +1,186 @@
+"""Every kind of data set looks the same to the rest: one Source."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from byol_bnfree.config import DataConfig, InputError, TrainConfig, ViewConfig
+from byol_bnfree.data.crops import crop_box, random_crops
+from byol_bnfree.data.decode import centre_square
+from byol_bnfree.data.shapes import CLASS_NAMES
+from byol_bnfree.data.sources import Source, open_source
+
+TFDS = Path(__file__).parents[2] / "../shared/tfds"
+needs_tfds = pytest.mark.skipif(not TFDS.is_dir(), reason="prepared data sets absent")
+SOME = np.arange(20)
+
+
+def tfds_config(name="cifar10", **data) -> TrainConfig:
+    data = {"train_split": "train[:60]", "test_split": "test[:30]"} | data
+    return TrainConfig(
+        dataset=name, data_dir=str(TFDS), steps=1, data=DataConfig(**data)
+    )
+
+
+def shapes_config(**data) -> TrainConfig:
+    return TrainConfig(steps=1, data=DataConfig(**data))
+
+
+def picture(width=40, height=30) -> Image.Image:
+    return Image.fromarray(
+        np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    )
+
+
+def test_shapes_are_a_source_of_the_sizes_asked_for():
+    config = shapes_config(shapes_train=30, shapes_test=20, image_size=16, channels=1)
+    train, test = (open_source(config, split) for split in ("train", "test"))
+    assert isinstance(train, Source) and train.in_memory and train.name == "shapes"
+    assert (len(train), len(test), train.num_classes) == (30, 20, 10)
+    assert train.image_shape == (16, 16, 1) and train.class_names == CLASS_NAMES
+    assert train.images(SOME).shape == (20, 16, 16, 1)
+
+
+def test_shapes_have_no_other_splits():
+    with pytest.raises(InputError, match="--data.shapes-train"):
+        open_source(shapes_config(train_split="train[:10]"), "train")
+
+
+def test_shapes_need_no_tensorflow_datasets():
+    program = """
+import sys
+from byol_bnfree.config import DataConfig, TrainConfig
+from byol_bnfree.data.sources import open_source
+open_source(TrainConfig(steps=1, data=DataConfig(shapes_train=10)), "train")
+sys.exit("tensorflow_datasets" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+@needs_tfds
+def test_prepared_set_is_decoded_as_tfds_decodes_it():
+    import tensorflow_datasets as tfds
+
+    source = open_source(tfds_config(), "train")
+    reference = tfds.data_source(
+        "cifar10", split="train", data_dir=TFDS, download=False
+    )
+    assert len(source) == 60 and source.in_memory and source.num_classes == 10
+    assert source.class_names[3] == "cat"
+    np.testing.assert_array_equal(source.images(SOME)[7], reference[7]["image"])
+    expected = [reference[i]["label"] for i in range(20)]
+    np.testing.assert_array_equal(source.labels(SOME), expected)
+    assert "tensorflow" not in sys.modules
+
+
+@needs_tfds
+def test_channels_and_size_are_converted_as_asked():
+    assert open_source(tfds_config("fashion_mnist"), "test").image_shape == (28, 28, 1)
+    gray = open_source(tfds_config(channels=1, image_size=24), "test")
+    assert gray.images(SOME).shape == (20, 24, 24, 1)
+    rgb = open_source(tfds_config("fashion_mnist", channels=3), "test").images(SOME)
+    assert (rgb[..., 0] == rgb[..., 2]).all()
+
+
+@needs_tfds
+def test_streaming_gives_what_memory_gives():
+    held = open_source(tfds_config(), "train")
+    stream = open_source(tfds_config(in_memory_gib=1e-9), "train")
+    assert isinstance(stream, Source) and not stream.in_memory
+    assert stream.image_shape == held.image_shape and len(stream) == len(held)
+    np.testing.assert_array_equal(stream.labels(SOME[::-1]), held.labels(SOME[::-1]))
+    np.testing.assert_array_equal(stream.labels(), held.labels())
+    np.testing.assert_array_equal(stream.images(SOME), held.images(SOME))
+
+
+@needs_tfds
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        (("train", "validation"), "train, test"),
+        (("train[", "test"), "train, test"),
+        (("train", "train[90%:]"), "share images"),
+        (("train[:0]", "test"), "is empty"),
+    ],
+)
+def test_splits_that_cannot_be_are_one_sentence(splits, message):
+    config = tfds_config(train_split=splits[0], test_split=splits[1])
+    with pytest.raises(InputError, match=message):
+        open_source(config, "train")
+
+
+def test_crop_sides_follow_area_and_aspect():
+    view = ViewConfig(crop_area=(0.25, 0.25), crop_aspect=(2.0, 2.0))
+    box = crop_box(np.random.default_rng(0), 200, 200, view)
+    assert (box[2] - box[0], box[3] - box[1]) == (141, 71)  # sqrt(A r), sqrt(A / r)
+
+
+def test_crops_stay_inside_and_cover_the_areas_asked_for():
+    rng, view = np.random.default_rng(0), ViewConfig()
+    boxes = np.array([crop_box(rng, 30, 30, view) for _ in range(2000)])
+    left, top, right, bottom = boxes.T
+    assert left.min() == top.min() == 0 and right.max() == bottom.max() == 30
+    area = (right - left) * (bottom - top) / 900
+    assert 0.06 < area.min() < 0.1 and area.max() == 1
+    assert abs(area.mean() - 0.52) < 0.03  # a little under (0.08 + 1) / 2: clipping
+
+
+def test_every_offset_of_a_crop_is_equally_likely():
+    view = ViewConfig(crop_area=(0.25, 0.25), crop_aspect=(1.0, 1.0))
+    rng = np.random.default_rng(0)
+    boxes = np.array([crop_box(rng, 8, 8, view) for _ in range(1000)])
+    for offset in boxes.T[:2]:
+        assert (np.abs(np.bincount(offset, minlength=5) - 200) < 50).all()
+
+
+def test_crop_of_everything_is_the_picture():
+    whole = ViewConfig(crop_area=(1.0, 1.0), crop_aspect=(1.0, 1.0))
+    image = picture(16, 16)
+    crops = random_crops(image, 16, [whole, whole], (0,))
+    np.testing.assert_array_equal(crops, np.stack([np.asarray(image)] * 2))
+
+
+def test_evaluation_takes_the_central_seven_eighths():
+    image = picture(320, 256)
+    expected = image.crop((48, 16, 272, 240))
+    np.testing.assert_array_equal(centre_square(image, 224, 224 / 256), expected)
+    small = picture(20, 16)  # no larger than the network's input: all of its height
+    expected = small.crop((2, 0, 18, 16)).resize((32, 32), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(centre_square(small, 32, 224 / 256), expected)
+
+
+@pytest.fixture
+def stream_config(tmp_path):
+    for k in range(6):
+        picture(20 + k, 15).save(tmp_path / f"{k}.png")
+    data = DataConfig(image_size=8)
+    return TrainConfig(dataset=f"folder:{tmp_path}", steps=1, data=data)
+
+
+def test_crops_depend_on_seed_step_and_position_only(stream_config):
+    source, again = (open_source(stream_config, "train") for _ in range(2))
+    indices, positions = np.array([4, 1, 2]), np.array([0, 1, 2])
+    crops = source.crops(indices, positions, 5)
+    assert crops.shape == (3, 2, 8, 8, 3) and crops.dtype == np.uint8
+    alone = again.crops(indices[1:2], positions[1:2], 5)
+    np.testing.assert_array_equal(crops[1:2], alone)
+    for other in (
+        source.crops(indices, positions + 1, 5),
+        source.crops(indices, positions, 6),
+    ):
+        assert (crops != other).any((1, 2, 3, 4)).all()
+    assert (crops[:, 0] != crops[:, 1]).any((1, 2, 3)).all()
+
+
+def test_worker_processes_change_nothing(stream_config):
+    import dataclasses
+
+    data = dataclasses.replace(stream_config.data, workers=1)
+    config = dataclasses.replace(stream_config, data=data)
+    thread, process = (open_source(c, "train") for c in (stream_config, config))
+    expected = thread.crops(SOME[:3], SOME[:3], 0)
+    np.testing.assert_array_equal(process.crops(SOME[:3], SOME[:3], 0), expected)
