@@ -12,6 +12,7 @@ from byol_bnfree.errors import InputError as InputError
 from byol_bnfree.validation import validate
 
 Norm = Literal["bn", "gn_ws", "gn", "ws", "ln", "none"]
+TargetInit = Literal["independent", "copy"]
 Network = Literal[
     "resnet14",
     "resnet20",
@@ -207,6 +208,8 @@ class TrainConfig:
     """bn: statistics over this many equal groups of the batch (1: global)."""
     init: Literal["standard", "data_dependent"] = "standard"
     """data_dependent: set the scale and offset of `none` from one batch."""
+    target_init: TargetInit = "independent"
+    """independent: a draw of its own (DeepMind's code). copy: the online network's."""
     workdir: str | None = None
     """Folder of the run; the same command again resumes. None: a new one in runs/."""
     dataset: str = "shapes"

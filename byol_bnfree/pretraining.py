@@ -101,8 +101,9 @@ def _run(program: Program, data: Data, workdir: Path) -> dict[str, Any]:
         state = _restore_or_init(program, batches, checkpoints, log)
         with progress(program.total_steps, int(state.step), primary=primary) as shown:
             _introduce(program, data, state, shown, workdir)
+            views = program.views(batches(0))  # by all processes together
             if primary:
-                save_views(workdir / "views.png", *program.views(batches(0)))
+                save_views(workdir / "views.png", *views)
             journal = Journal(program, log, shown)
             try:
                 state = run_loop(
@@ -192,13 +193,13 @@ def _restore_or_init(
     program: Program, batches: Batches, checkpoints: Checkpoints, log: MetricsLog
 ) -> TrainState:
     restored = checkpoints.restore(program.abstract_state)
-    if restored is None:
-        log.truncate_after(0)
-        return program.init(batches(0))
-    state, step = restored
+    step = 0 if restored is None else restored[1]
     log.truncate_after(step)
+    distributed.wait_for_all("log")  # all processes read it next
+    if restored is None:
+        return program.init(batches(0))
     _say(f"resuming from the checkpoint of step {step}")
-    return state
+    return restored[0]
 
 
 def _periodic(program: Program, evaluator: Evaluator) -> Evaluation | None:

@@ -80,7 +80,7 @@ def generate(
 ) -> tuple[UInt8[np.ndarray, "n h w c"], Int32[np.ndarray, " n"]]:
     """`n` images of side `size` and their labels; classes alternate, so they balance.
 
-    About 0.2 ms per 32x32 image. One channel is the luma of the three.
+    About 0.3 ms per 32x32 image. One channel is the luma of the three.
     """
     stream = [SEED, ("train", "test").index(split)]
     whole = -(-n // CHUNK) * CHUNK

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from byol_bnfree.config import ModelConfig, Norm, TrainConfig
+from byol_bnfree.config import ModelConfig, Norm, TargetInit, TrainConfig
 from byol_bnfree.models.heads import MLPHead
 from byol_bnfree.models.norm import (
     BN_DECAY,
@@ -55,11 +55,18 @@ class BYOLNetwork:
     predictor: nn.Module
     probe: nn.Module | None
 
-    def init(self, key: Array, images: Float[Array, "b h w c"]) -> Variables:
-        """Both networks, drawn with different keys as in DeepMind's code."""
+    def init(
+        self,
+        key: Array,
+        images: Float[Array, "b h w c"],
+        target_init: TargetInit = "independent",
+    ) -> Variables:
+        """Both networks: the target with a key of its own, or as a copy."""
         online_key, target_key = jax.random.split(key)
         online_params, online_stats = self._init(online_key, images)
-        target_params, target_stats = self._init(target_key, images)
+        target_params, target_stats = online_params, online_stats
+        if target_init == "independent":
+            target_params, target_stats = self._init(target_key, images)
         return Variables(
             online_params,
             online_stats,
@@ -213,9 +220,10 @@ def data_dependent_init(
     replaced = [part for part, norm in part_norms(config).items() if norm == "none"]
     reference = create_network(
         dataclasses.replace(
-            config, **{f"{part}_norm": "bn" for part in replaced}, bn_stat_groups=1
+            config, **{f"{part}_norm": "bn" for part in replaced}, init="standard"
         ),
         num_classes=None,
+        stat_groups=1,
     )
     fresh = reference.init(jax.random.key(0), images)
     _, online = reference.online(

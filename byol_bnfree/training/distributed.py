@@ -63,3 +63,9 @@ def agreed(flag: bool) -> bool:
     if jax.process_count() == 1:
         return flag
     return bool(multihost_utils.broadcast_one_to_all(np.bool_(flag)))
+
+
+def wait_for_all(name: str) -> None:
+    """Return when every process has come here; `name` tells the places apart."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)

@@ -111,7 +111,7 @@ def build_parts(config: TrainConfig, data: DataShape) -> Parts:
         key = jax.random.fold_in(jax.random.key(config.seed), 2**32 - 1)
         images = normalize(views(batch)[0], config.augment)
         fresh = create_network(config, data.num_classes, stat_groups=1)
-        variables = fresh.init(key, images[:2])
+        variables = fresh.init(key, images[:2], config.target_init)
         if config.init == "data_dependent":
             variables = data_dependent_init(config, variables, images)
         return create_state(variables, optimizer)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from jaxtyping import Array, Int
+
 
 from byol_bnfree.models.byol import Variables
 
@@ -14,8 +14,8 @@ from byol_bnfree.models.byol import Variables
 class TrainState(struct.PyTreeNode):
     """Arrays only. Statistics are `{}` without BatchNorm, so one step serves all."""
 
-    step: Int[Array, ""]
-    """Optimizer steps taken."""
+    step: Any
+    """Optimizer steps taken; int32 scalar."""
     online_params: Any
     """encoder, projector, predictor, probe."""
     target_params: Any

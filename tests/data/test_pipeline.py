@@ -112,7 +112,8 @@ def stream_config(tmp_path):
 
     for k in range(12):
         (tmp_path / str(k % 2)).mkdir(exist_ok=True)
-        image = Image.new("RGB", (6 + k, 9), (k + 100 * (k % 2),) * 3)
+        noise = np.random.default_rng(k).integers(20, 60, (9, 6 + k, 3), np.uint8)
+        image = Image.fromarray(noise + np.uint8(100 * (k % 2)))
         image.save(tmp_path / str(k % 2) / f"{k}.png")
     data = DataConfig(image_size=5)
     return TrainConfig(dataset=f"folder:{tmp_path}", steps=1, batch_size=4, data=data)

@@ -1,0 +1,1 @@
+"""Experiments: one folder, one question, with its command and results."""

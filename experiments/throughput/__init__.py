@@ -1,0 +1,1 @@
+"""How fast is a training step, and how fast could this machine be?"""
