@@ -1,5 +1,8 @@
 """Every setting of a run: frozen dataclasses.
 
+The defaults are a small recipe for the generated shapes; augmentation and LARS have
+BYOL's own values. configs/ holds the recipes for real images.
+
 Validated when made (see `validation`); `command_line.parse_args` makes one from
 a shell's arguments.
 The string under a field is its help text (unit and meaning).
@@ -42,17 +45,17 @@ class HeadConfig:
 class ModelConfig:
     """Encoder, heads, and what each normalization variant means in detail."""
 
-    name: Network = "resnet18"
+    name: Network = "resnet14"
     """Encoder; resnet14, 20 and 56 are the three-stage CIFAR family."""
     width: float = 1.0
     """Multiplies the channels of every layer; fractions are allowed."""
     stem: Literal["imagenet", "small"] = "small"
     """imagenet: 7x7 stride 2 and max-pool. small: 3x3, no pool."""
-    stem_stride: Literal[1, 2] = 1
+    stem_stride: Literal[1, 2] = 2
     """Stride of the small stem; 2 quarters the cost of the network."""
-    projector: HeadConfig = HeadConfig()
+    projector: HeadConfig = HeadConfig(hidden=512, out=128)
     """MLP from representation to projection."""
-    predictor: HeadConfig = HeadConfig()
+    predictor: HeadConfig = HeadConfig(hidden=512, out=128)
     """MLP from projection to prediction; the online network only."""
     groups: int = 16
     """Groups of GroupNorm for gn and gn_ws (16 in re-implementations; paper silent)."""
@@ -74,13 +77,13 @@ class OptimConfig:
     """lars is BYOL's order: decay, trust ratio, momentum, then learning rate."""
     momentum: float = 0.9
     """Momentum of lars and sgd; first moment's decay of adamw."""
-    weight_decay: float = 1.5e-6
+    weight_decay: float = 1e-6
     """Decay of kernels; biases and norm parameters are never decayed."""
     trust_coefficient: float = 1e-3
     """eta of LARS."""
-    warmup_epochs: float = 10.0
+    warmup_epochs: float = 1.0
     """Linear warm-up of the learning rate from 0, in epochs."""
-    tau_base: float = 0.996
+    tau_base: float = 0.99
     """Target's decay at step 0; rises to 1 by a cosine over the run."""
 
 
@@ -216,13 +219,13 @@ class TrainConfig:
     """shapes (generated), a tensorflow-datasets name, or folder:PATH."""
     data_dir: str | None = None
     """Root of prepared tensorflow-datasets."""
-    batch_size: int = 256
+    batch_size: int = 128
     """Global batch size over all devices and processes."""
-    epochs: float = 20.0
+    epochs: float = 8.0
     """Length of the run in epochs."""
     steps: int | None = None
     """Length of the run in optimizer steps; if given, instead of --epochs."""
-    base_lr: float = 0.2
+    base_lr: float = 4.0
     """Peak learning rate is this times batch_size / 256."""
     seed: int = 0
     """Seed of initialization, data order and augmentation."""

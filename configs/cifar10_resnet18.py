@@ -30,6 +30,7 @@ def get_config(epochs: str = "200") -> TrainConfig:
         model=ModelConfig(
             name="resnet18",
             stem="small",
+            stem_stride=1,
             projector=HeadConfig(hidden=4096, out=256),
             predictor=HeadConfig(hidden=4096, out=256),
         ),

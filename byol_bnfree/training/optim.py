@@ -1,9 +1,10 @@
 """Learning rate, tau and optimizer (P1 section 3.3, DeepMind's optimizers.py)."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array
 
 from byol_bnfree.config import OptimConfig, TrainConfig
 from byol_bnfree.errors import InputError
@@ -60,7 +61,7 @@ def decayed_mask(params):
     the name of the parameter and of the layers above it, as DeepMind's code does.
     """
 
-    def is_kernel(path: tuple, _: Array) -> bool:
+    def is_kernel(path: tuple, _: Any) -> bool:
         names = [str(key.key) for key in path]
         return names[-1] not in ("bias", "scale") and not any(
             "norm" in name for name in names

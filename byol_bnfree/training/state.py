@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-
 from byol_bnfree.models.byol import Variables
 
 

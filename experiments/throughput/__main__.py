@@ -95,6 +95,7 @@ def _program(workload: Workload, norm: str) -> Program:
         model=ModelConfig(
             name=workload.name,
             stem=workload.stem,
+            stem_stride=1,
             projector=HeadConfig(hidden=4096, out=256),
             predictor=HeadConfig(hidden=4096, out=256),
         ),
