@@ -36,6 +36,7 @@ def get_config(epochs: str = "200") -> TrainConfig:
         ),
         optim=OptimConfig(
             weight_decay=1e-6,
+            trust_coefficient=1e-3,
             warmup_epochs=10.0,
             tau_base=0.99 if epochs == "200" else 0.996,
         ),

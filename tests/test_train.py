@@ -111,7 +111,7 @@ def test_other_settings_are_refused_with_the_fields_that_differ(finished):
         *TINY, f"--workdir={finished[0]}", "--base-lr=0.7", "--seed=3", check=False
     )
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "base_lr: 4.0 -> 0.7" in done.stderr and "seed: 0 -> 3" in done.stderr
+    assert "base_lr: 0.4 -> 0.7" in done.stderr and "seed: 0 -> 3" in done.stderr
 
 
 def test_trained_encoder_is_the_one_in_the_checkpoint(finished):

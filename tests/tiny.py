@@ -24,7 +24,9 @@ def config(**fields) -> TrainConfig:
         batch_size=8,
         steps=10,
         model=ModelConfig(name="resnet14", projector=HEAD, predictor=HEAD),
-        optim=OptimConfig(warmup_epochs=0, tau_base=0.9, weight_decay=1e-3),
+        optim=OptimConfig(
+            warmup_epochs=0, tau_base=0.9, weight_decay=1e-3, trust_coefficient=1e-3
+        ),
     )
     return dataclasses.replace(base, **fields)
 

@@ -1,0 +1,69 @@
+"""Every recipe in configs/ is a configuration that builds."""
+
+from pathlib import Path
+
+import jax
+import pytest
+
+from byol_bnfree import InputError, load_config
+from byol_bnfree.pretrained import config_from_dict
+from byol_bnfree.training.program import DataShape, build_parts
+from byol_bnfree.training.state import parameter_count
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+RECIPES = {
+    "smoke.py": (16, 128),
+    "cifar10_cpu.py": (32, 50_000),
+    "cifar10_resnet18.py:200": (32, 50_000),
+    "cifar10_resnet18.py:800": (32, 50_000),
+    "imagenet_resnet50.py:40": (224, 1_281_167),
+    "imagenet_resnet50.py:1000": (224, 1_281_167),
+    "imagenet_resnet50_gn_ws.py:300": (224, 1_281_167),
+}
+
+
+def test_every_file_is_listed():
+    names = {name.split(":")[0] for name in RECIPES}
+    assert names == {path.name for path in CONFIGS.glob("*.py")}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_builds_on_abstract_shapes(name):
+    size, examples = RECIPES[name]
+    config = load_config(str(CONFIGS / name))
+    parts = build_parts(config, DataShape(examples, 10, (size, size, 3)))
+    assert parts.warmup_steps < parts.total_steps
+    assert not config.workdir
+
+
+def test_vanilla_on_imagenet_has_deepminds_parameters_and_steps():
+    config = load_config(str(CONFIGS / "imagenet_resnet50.py:300"))
+    parts = build_parts(config, DataShape(1_281_167, 1000, (224, 224, 3)))
+    assert parameter_count(parts.abstract_state.online_params) == 37_115_944
+    assert (parts.warmup_steps, parts.total_steps) == (3127, 93835)
+
+
+def test_both_imagenet_arms_have_the_same_parameter_tree():
+    trees = [
+        build_parts(
+            load_config(str(CONFIGS / name)), DataShape(1_281_167, 1000, (224, 224, 3))
+        ).abstract_state.online_params
+        for name in ("imagenet_resnet50.py:300", "imagenet_resnet50_gn_ws.py:300")
+    ]
+    assert jax.tree.structure(trees[0]) == jax.tree.structure(trees[1])
+
+
+def test_unknown_preset_is_refused_with_the_choices():
+    with pytest.raises(InputError, match="40, 100, 300, 1000"):
+        load_config(str(CONFIGS / "imagenet_resnet50.py:50"))
+
+
+def test_saved_configuration_comes_back_equal():
+    import dataclasses
+    import json
+
+    config = load_config(str(CONFIGS / "cifar10_resnet18.py"))
+    saved = json.loads(json.dumps(dataclasses.asdict(config)))
+    assert config_from_dict(type(config), saved) == config
+    with pytest.raises(InputError, match="unknown field"):
+        config_from_dict(type(config), saved | {"teacher": 1})
