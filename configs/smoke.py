@@ -18,7 +18,12 @@ def get_config() -> TrainConfig:
         steps=20,
         base_lr=1.0,
         model=ModelConfig(
-            name="resnet14", width=0.5, stem_stride=2, projector=head, predictor=head
+            name="resnet14",
+            width=0.5,
+            stem="small",
+            stem_stride=2,
+            projector=head,
+            predictor=head,
         ),
         optim=OptimConfig(warmup_epochs=0.1, tau_base=0.9),
         data=DataConfig(image_size=16, shapes_train=128, shapes_test=64),

@@ -19,8 +19,9 @@ ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "tfds"
 TINY = (
     "--batch-size=8 --steps=6 --model.name=resnet14 --model.width=0.25 "
-    "--model.stem-stride=2 --model.projector.hidden=8 --model.projector.out=8 "
-    "--model.predictor.hidden=8 --model.predictor.out=8 --optim.warmup-epochs=0.1 "
+    "--model.stem=small --model.stem-stride=2 --model.projector.hidden=8 "
+    "--model.projector.out=8 --model.predictor.hidden=8 --model.predictor.out=8 "
+    "--optim.warmup-epochs=0.1 "
     "--data.image-size=16 --data.shapes-train=32 --data.shapes-test=16 "
     "--run.log-every=2 --evaluation.batch-size=16"
 ).split()
