@@ -1,6 +1,7 @@
 """From a shell's arguments to a configuration, and from an error to a sentence."""
 
 import dataclasses
+import errno
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
@@ -91,6 +92,15 @@ def exit_on_error(main: Callable[[], None]) -> None:
     except (InputError, RunStopped) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, InputError) else error.status)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(
+            f"error: no space left to write {error.filename or 'a file'}; free some "
+            f"and run the same command again, which goes on from the last checkpoint.",
+            file=sys.stderr,
+        )
+        sys.exit(1)
     except KeyboardInterrupt:
         print("error: interrupted; the last checkpoint is kept.", file=sys.stderr)
         sys.exit(130)

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -103,7 +103,7 @@ def _run(program: Program, data: Data, workdir: Path) -> dict[str, Any]:
             _introduce(program, data, state, shown, workdir)
             views = program.views(batches(0))  # by all processes together
             if primary:
-                save_views(workdir / "views.png", *views)
+                _draw(save_views, workdir / "views.png", *views)
             journal = Journal(program, log, shown)
             try:
                 state = run_loop(
@@ -116,12 +116,20 @@ def _run(program: Program, data: Data, workdir: Path) -> dict[str, Any]:
                 )
             finally:
                 if primary:
-                    save_curves(workdir / "curves.png", log.rows())
+                    _draw(save_curves, workdir / "curves.png", log.rows())
         summary = _summarize(program, evaluator, state, journal, batches)
     if primary:
         write_json(workdir / "summary.json", summary)
         _conclude(summary, workdir)
     return summary
+
+
+def _draw(save: Callable[..., None], path: Path, *contents: Any) -> None:
+    """A picture that cannot be written is no reason to stop, or to hide one."""
+    try:
+        save(path, *contents)
+    except OSError as error:
+        _say(f"{path} was not written: {error.strerror}.")
 
 
 def _resolved(config: TrainConfig, data: Data) -> TrainConfig:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -21,7 +22,7 @@ TINY = (
     "--batch-size=8 --steps=6 --model.name=resnet14 --model.width=0.25 "
     "--model.stem=small --model.stem-stride=2 --model.projector.hidden=8 "
     "--model.projector.out=8 --model.predictor.hidden=8 --model.predictor.out=8 "
-    "--optim.warmup-epochs=0.1 "
+    "--base-lr=0.4 --optim.warmup-epochs=0.1 "
     "--data.image-size=16 --data.shapes-train=32 --data.shapes-test=16 "
     "--run.log-every=2 --evaluation.batch-size=16"
 ).split()
@@ -207,6 +208,22 @@ def test_bad_input_is_one_sentence_and_status_2(arguments, sentence, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_a_checkpoint_that_does_not_fit_on_disk_stops_the_run_with_a_sentence(tmp_path):
+    """Files of this process may have 2 MiB; the checkpoint's are larger."""
+    limit = (2**21, 2**21)
+    wide = ["--model.projector.hidden=60000", "--model.predictor.hidden=60000"]
+    done = subprocess.run(
+        command(*TINY, *wide, f"--workdir={tmp_path}/run", "--evaluation.skip"),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert "could not be saved" in done.stderr
+    assert (tmp_path / "run" / "metrics.jsonl").exists()
+
+
 def test_a_checkpoint_of_another_architecture_is_refused(finished, tmp_path):
     import shutil
 
@@ -277,7 +294,7 @@ def test_prepared_tfds_sets_train(name, channels, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one(tmp_path):
+def test_two_processes_with_a_sharded_state_equal_one_device(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -288,6 +305,8 @@ def test_two_processes_equal_one(tmp_path):
             command(
                 *arguments,
                 f"--workdir={together}",
+                "--run.model-devices=2",
+                "--shard-state",
                 f"--coordinator=127.0.0.1:{port}",
                 "--num-processes=2",
                 f"--process-id={index}",

@@ -142,10 +142,10 @@ class Checkpoints:
             if self._primary:
                 write_manifest(self._path(step))
                 self._prune(step)
-        except Exception as error:  # tensorstore reports a full disk as a ValueError
+        except Exception as error:  # of tensorstore's, any kind
             raise OSError(
                 f"The checkpoint of step {step} could not be saved in {self._root}: "
-                f"{error}"
+                f"{_reason(error)}."
             ) from error
 
     def _prune(self, saved: int) -> None:
@@ -160,6 +160,13 @@ class Checkpoints:
             # be deleted yet (a file that is open over NFS) is tried at the next save.
             (self._path(step) / MANIFEST).unlink(missing_ok=True)
             shutil.rmtree(self._path(step), ignore_errors=True)
+
+
+def _reason(error: Exception) -> str:
+    """Tensorstore reports a full disk as a ValueError of several hundred letters."""
+    if "No space left on device" in str(error):
+        return "no space left on the disk; free some and run the same command again"
+    return str(error)
 
 
 def load_newest(

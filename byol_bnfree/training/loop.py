@@ -96,8 +96,8 @@ def _last_effort(save: Callable[[], None], step: int) -> str:
     """Save what there is, and say whether that worked."""
     try:
         save()
-    except OSError as error:
-        return f"Step {step} could not be saved either ({error})."
+    except OSError:
+        return f"Step {step} could not be saved either."
     return f"Step {step} is saved; the same command resumes."
 
 
