@@ -25,13 +25,14 @@ class Collapsed(RunStopped):
 
 @dataclass
 class Journal:
-    """Reads each step's metrics once they are there, and acts on them."""
+    """Reads each step's metrics after the next is dispatched, and acts on them."""
 
     program: Program
     log: MetricsLog
     progress: Progress
     watch: CollapseWatch = CollapseWatch()
     _rows: list[dict[str, float]] = field(default_factory=list)
+    _unread: tuple[int, dict[str, jax.Array]] | None = None
     _waited: float = 0.0
     _began: float = field(default_factory=time.perf_counter)
 
@@ -47,13 +48,28 @@ class Journal:
         self._waited += time.perf_counter() - began
         return batch
 
-    def read(self, step: int, metrics: dict[str, jax.Array]) -> None:
-        """Metrics of the step that made the count `step`; blocks until they exist.
+    def take(self, step: int, metrics: dict[str, jax.Array]) -> None:
+        """Keep the metrics of the step just dispatched; read those before them.
+
+        Raises:
+          RunStopped: as `catch_up`.
+        """
+        before, self._unread = self._unread, (step, metrics)
+        if before is not None:
+            self._read(*before)
+
+    def catch_up(self) -> None:
+        """Read what is kept; blocks until its step is done.
 
         Raises:
           RunStopped: a number that must be finite is not, or the representation
             collapsed and --on-collapse=stop.
         """
+        before, self._unread = self._unread, None
+        if before is not None:
+            self._read(*before)
+
+    def _read(self, step: int, metrics: dict[str, jax.Array]) -> None:
         values = {k: float(v) for k, v in jax.device_get(metrics).items()}
         for name in MUST_BE_FINITE:
             if not math.isfinite(values[name]):

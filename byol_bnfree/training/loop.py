@@ -40,18 +40,12 @@ def run_loop(
       RunStopped: by a signal, a number that is not finite, a collapse under
         --on-collapse=stop, a full disk or an unreadable picture.
     """
-    step, pending = int(state.step), None
+    step = int(state.step)
     due = _checkpoint_timer(program)
     stream = batches.iterate(step, program.total_steps)
 
-    def read() -> None:
-        nonlocal pending
-        if pending is not None:
-            metrics, pending = pending, None
-            journal.read(*metrics)
-
     def save() -> None:
-        read()
+        journal.catch_up()
         checkpoints.save(step, state)
         checkpoints.wait()
 
@@ -61,21 +55,15 @@ def run_loop(
                 batch = journal.next_batch(stream)
                 state, metrics = program.step(state, batch)
                 step += 1
-                before, pending = pending, (step, metrics)
-                if before is not None:
-                    journal.read(*before)
+                journal.take(step, metrics)
                 if signal := asked(step):
                     save()
-                    raise RunStopped(
-                        f"stopped by signal {signal}, saved at step {step} of "
-                        f"{program.total_steps}; the same command resumes.",
-                        status=128 + signal,
-                    )
+                    raise _stopped_by(signal, step, program.total_steps)
                 if due(step):
-                    read()
+                    journal.catch_up()
                     journal.without(lambda: checkpoints.save(step, state))  # noqa: B023
                 if evaluation is not None and step % evaluation.every == 0:
-                    read()
+                    journal.catch_up()
                     figures = journal.without(lambda: evaluation.measure(state))  # noqa: B023
                     journal.log.write(step, figures)
             save()
@@ -90,6 +78,14 @@ def run_loop(
     finally:
         stream.close()
     return state
+
+
+def _stopped_by(signal: int, step: int, total: int) -> RunStopped:
+    return RunStopped(
+        f"stopped by signal {signal}, saved at step {step} of {total}; the same "
+        f"command resumes.",
+        status=128 + signal,
+    )
 
 
 def _last_effort(save: Callable[[], None], step: int) -> str:

@@ -33,6 +33,7 @@ from byol_bnfree.training.step import (
     Batch,
     Metrics,
     Schedules,
+    is_logged,
     make_train_step,
     make_views,
     step_key,
@@ -72,8 +73,7 @@ class Program(NamedTuple):
 
     def is_logged(self, step: int) -> bool:
         """Whether a row is written when `step` steps are done."""
-        every = self.config.run.log_every
-        return step % every == 0 or step in (1, self.total_steps)
+        return is_logged(step, self.config.run.log_every, self.total_steps)
 
 
 class Parts(NamedTuple):

@@ -127,11 +127,11 @@ def make_train_step(
         key = step_key(config.seed, state.step)
 
         def gradient(piece: Batch):
-            views = make_views(key, piece, config.augment)
+            views, labels = make_views(key, piece, config.augment), piece["label"]
             (_, (stats, forward)), grads = loss_and_grad(
-                state.online_params, state, views, piece["label"]
+                state.online_params, state, views, labels
             )
-            return (grads, stats), (forward, piece["label"])
+            return (grads, stats), (forward, labels)
 
         positions = jnp.arange(config.batch_size)
         (grads, (stats, target_stats)), (forward, labels) = _accumulate(
@@ -146,9 +146,7 @@ def make_train_step(
         online_params = optax.apply_updates(state.online_params, updates)
         tau = schedules.tau(state.step)
         done = state.step + 1
-        logged = (
-            (done % config.run.log_every == 0) | (done == 1) | (done == total_steps)
-        )
+        logged = is_logged(done, config.run.log_every, total_steps)
         metrics = _metrics(forward, labels, logged) | {
             "optim/lr": schedules.learning_rate(state.step),
             "optim/grad_norm": optax.global_norm(grads),
@@ -166,6 +164,11 @@ def make_train_step(
         return state, metrics
 
     return train_step
+
+
+def is_logged(step: Any, every: int, total: int) -> Any:
+    """Whether a row is written when `step` steps (int or array) are done."""
+    return (step % every == 0) | (step == 1) | (step == total)
 
 
 def _split(tree: Any, pieces: int, devices: int) -> Any:

@@ -37,7 +37,7 @@ def test_mean_colour_alone_is_a_hint_and_no_more():
     test, truth = generate("test", 500)
     a, b = (x.mean((1, 2)) for x in (train, test))
     nearest = ((a[None] - b[:, None]) ** 2).sum(-1).argmin(1)
-    assert 0.1 < np.mean(labels[nearest] == truth) < 0.4
+    assert 0.15 < np.mean(labels[nearest] == truth) < 0.4  # chance is 0.1
 
 
 def test_outlines_enclose_the_areas_of_their_shapes():
