@@ -58,6 +58,7 @@ def layers_for(
     standardize_dense: bool = True,
     stat_groups: int = 1,
     dtype: DTypeLike = jnp.float32,
+    convolution: Callable[..., Array] | None = None,
 ) -> Layers:
     """Layer types of one normalization variant.
 
@@ -69,6 +70,8 @@ def layers_for(
       standardize_dense: standardize dense kernels (`gn_ws`, `ws`).
       stat_groups: `bn` takes statistics over this many equal groups of the batch.
       dtype: of activations; parameters and statistics are float32.
+      convolution: what computes convolutions, called as `jax.lax`'s
+        `conv_general_dilated`, which None stands for.
     """
     group_norm = partial(GroupNorm, max_groups=groups, min_channels=min_group_channels)
     norms: dict[str, Callable[..., nn.Module]] = {
@@ -85,7 +88,13 @@ def layers_for(
     conv = StdConv if standardized and standardize_conv else nn.Conv
     dense = StdDense if standardized and standardize_dense else nn.Dense
     return Layers(
-        conv=partial(conv, use_bias=False, kernel_init=fan_in_init, dtype=dtype),
+        conv=partial(
+            conv,
+            use_bias=False,
+            kernel_init=fan_in_init,
+            dtype=dtype,
+            conv_general_dilated=convolution,
+        ),
         dense=partial(dense, kernel_init=fan_in_init, dtype=dtype),
         norm=norms[norm],
     )
@@ -185,8 +194,7 @@ class GroupNorm(nn.Module):
     ) -> Float[Array, "b ... c"]:
         channels = x.shape[-1]
         groups = group_count(channels, self.max_groups, self.min_channels)
-        grouped = rearrange(x, "b ... (g c) -> b (...) g c", g=groups)
-        mean, variance = _moments(grouped, (1, 3))  # [b g]
+        mean, variance = _group_moments(x, groups)  # [b g]
         scale, bias = _scale_and_bias(self, channels, self.scale_init)
         scale = rearrange(scale, "(g c) -> 1 g c", g=groups)
         factor = jax.lax.rsqrt(variance + EPSILON)[:, :, None] * scale
@@ -227,14 +235,15 @@ class BatchNorm(nn.Module):
     ) -> Float[Array, "b ... c"]:
         channels = x.shape[-1]
         scale, bias = _scale_and_bias(self, channels, self.scale_init)
-        grouped = rearrange(x, "(n b) ... c -> n (b ...) c", n=self.stat_groups)
+        grouped = rearrange(x, "(n b) ... c -> n b ... c", n=self.stat_groups)
         mean, variance = self._statistics(grouped, train)  # [n c]
         factor = jax.lax.rsqrt(variance + EPSILON) * scale[None, :]
         offset = bias[None, :] - mean * factor
-        y = _scale_shift(grouped, factor[:, None, :], offset[:, None, :])
-        return y.reshape(x.shape)
+        middle = tuple(range(1, grouped.ndim - 1))
+        factor, offset = (jnp.expand_dims(z, middle) for z in (factor, offset))
+        return _scale_shift(grouped, factor, offset).reshape(x.shape)
 
-    def _statistics(self, grouped: Float[Array, "n b c"], train: bool):
+    def _statistics(self, grouped: Float[Array, "n b ... c"], train: bool):
         zeros = partial(jnp.zeros, grouped.shape[-1:], jnp.float32)
         running_mean = self.variable("batch_stats", "mean", zeros)
         running_var = self.variable("batch_stats", "var", zeros)
@@ -246,7 +255,7 @@ class BatchNorm(nn.Module):
             mean = running_mean.value / safe
             variance = jnp.where(fresh, 1.0, running_var.value / safe)
             return mean[None, :], variance[None, :]
-        mean, variance = _moments(grouped, (1,))
+        mean, variance = _moments(grouped)
         if not self.is_initializing():
             keep, add = BN_DECAY, 1 - BN_DECAY
             running_mean.value = keep * running_mean.value + add * mean.mean(0)
@@ -255,12 +264,30 @@ class BatchNorm(nn.Module):
         return mean, variance
 
 
-def _moments(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
-    """Mean and biased variance over `axes` in float32, reading x once."""
+def _moments(x: Float[Array, "n ... c"]) -> tuple[Array, Array]:
+    """Mean and biased variance of every n and c in float32, reading x once.
+
+    The axes between stay apart: merged, their gradient is 20 times slower on XLA:CPU.
+    """
+    mean, square = _mean_and_square(x)
+    return mean, jnp.maximum(square - jnp.square(mean), 0.0)
+
+
+def _group_moments(x: Float[Array, "b ... c"], groups: int) -> tuple[Array, Array]:
+    """Mean and biased variance of each example's groups of channels, [b g].
+
+    A channel's means first, then those of its group: a third faster on XLA:CPU.
+    """
+    means = _mean_and_square(x)
+    mean, square = (rearrange(m, "b (g c) -> b g c", g=groups).mean(-1) for m in means)
+    return mean, jnp.maximum(square - jnp.square(mean), 0.0)
+
+
+def _mean_and_square(x: Float[Array, "n ... c"]) -> tuple[Array, Array]:
+    """Means of x and of its square over all axes but the first and the last."""
     x = x.astype(jnp.float32)
-    mean = x.mean(axes)
-    variance = jnp.square(x).mean(axes) - jnp.square(mean)
-    return mean, jnp.maximum(variance, 0.0)
+    between = tuple(range(1, x.ndim - 1))
+    return x.mean(between), jnp.square(x).mean(between)
 
 
 def _scale_and_bias(module: nn.Module, channels: int, scale_init: float):
