@@ -191,6 +191,8 @@ class RunConfig:
     """Newest checkpoints kept."""
     model_devices: int = 1
     """Size of the mesh axis `model`; the rest of the devices form `data`."""
+    convolution: Literal["auto", "xla", "onednn"] = "auto"
+    """auto: oneDNN's on one CPU device, if the `cpu` extra is installed; else XLA's."""
     compilation_cache: str | None = None
     """Folder of JAX's persistent compilation cache; none: off."""
 

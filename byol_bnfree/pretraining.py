@@ -88,7 +88,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
             _say(f"{workdir} holds a finished run; nothing is left to do.")
             return finished
         if distributed.is_primary():
-            _write_inputs(workdir, config, data)
+            _write_inputs(workdir, program, data)
         return _run(program, data, workdir)
 
 
@@ -174,9 +174,10 @@ def _read_json(path: Path) -> dict[str, Any] | None:
         raise InputError(f"{path} is not JSON; restore or delete it.") from None
 
 
-def _write_inputs(workdir: Path, config: TrainConfig, data: Data) -> None:
-    write_json(workdir / "config.json", dataclasses.asdict(config))
-    write_json(workdir / "environment.json", environment())
+def _write_inputs(workdir: Path, program: Program, data: Data) -> None:
+    write_json(workdir / "config.json", dataclasses.asdict(program.config))
+    where = environment() | {"convolution": program.convolution}
+    write_json(workdir / "environment.json", where)
     description = {
         "name": data.train.name,
         "num_classes": data.train.num_classes,
@@ -247,7 +248,7 @@ def _introduce(
     shown.say(
         f"devices    {program.mesh.size} {jax.devices()[0].platform} in "
         f"{jax.process_count()} process{'es' * (jax.process_count() > 1)}; "
-        f"compiling the first step"
+        f"convolutions by {program.convolution}; compiling the first step"
     )
 
 

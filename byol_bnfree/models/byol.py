@@ -15,6 +15,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from byol_bnfree.config import ModelConfig, Norm, TargetInit, TrainConfig
+from byol_bnfree.models.conv import Convolution
 from byol_bnfree.models.heads import MLPHead
 from byol_bnfree.models.norm import (
     BN_DECAY,
@@ -164,11 +165,15 @@ def part_norms(config: TrainConfig) -> dict[str, Norm]:
 
 
 def create_network(
-    config: TrainConfig, num_classes: int | None, stat_groups: int | None = None
+    config: TrainConfig,
+    num_classes: int | None,
+    stat_groups: int | None = None,
+    convolution: Convolution | None = None,
 ) -> BYOLNetwork:
     """The network of a configuration; no probe if `num_classes` is None.
 
-    `stat_groups` replaces `config.bn_stat_groups` (a micro-batch has fewer groups).
+    `stat_groups` replaces `config.bn_stat_groups` (a micro-batch has fewer groups);
+    `convolution` None is XLA's.
     """
     model = config.model
     dtype = jnp.dtype(config.compute_dtype)
@@ -178,6 +183,7 @@ def create_network(
         "standardize_conv": model.standardize_conv,
         "standardize_dense": model.standardize_dense,
         "stat_groups": stat_groups or config.bn_stat_groups,
+        "convolution": convolution,
     }
     norms = part_norms(config)
 

@@ -22,6 +22,7 @@ from byol_bnfree.training.workdir import strict, write_atomically
 _PACKAGES = (
     "byol_bnfree", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",
     "einops", "grain", "tensorflow-datasets", "array-record", "pillow",
+    "onednn-cpu-gomp",
 )
 # fmt: on
 

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, UInt8
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.augment import normalize
 from byol_bnfree.models.byol import BYOLNetwork, create_network, data_dependent_init
+from byol_bnfree.models.conv import Convolution, choose_convolution
 from byol_bnfree.training.mesh import (
     batch_sharding,
     check_batch,
@@ -53,6 +54,8 @@ class Program(NamedTuple):
 
     config: TrainConfig
     data: DataShape
+    convolution: str
+    """What computes convolutions, in words."""
     network: BYOLNetwork
     mesh: Mesh
     warmup_steps: int
@@ -88,14 +91,19 @@ class Parts(NamedTuple):
     abstract_state: Any
 
 
-def build_parts(config: TrainConfig, data: DataShape) -> Parts:
+def build_parts(
+    config: TrainConfig, data: DataShape, convolution: Convolution | None = None
+) -> Parts:
     """Network, optimizer, schedules and the shapes of the state.
 
     Raises:
       InputError: what cannot be built, such as a width that the groups do not divide.
     """
     network = create_network(
-        config, data.num_classes, config.bn_stat_groups // config.micro_batches or 1
+        config,
+        data.num_classes,
+        config.bn_stat_groups // config.micro_batches or 1,
+        convolution,
     )
     total = total_steps(config, data.num_examples)
     warmup = warmup_steps(config, data.num_examples)
@@ -128,7 +136,8 @@ def build_program(config: TrainConfig, data: DataShape) -> Program:
     """
     mesh = make_mesh(config.run.model_devices)
     check_batch(config, mesh)
-    parts = build_parts(config, data)
+    choice = choose_convolution(config.run.convolution, mesh.size)
+    parts = build_parts(config, data, choice.convolution)
     step = make_train_step(
         parts.network,
         parts.optimizer,
@@ -142,6 +151,7 @@ def build_program(config: TrainConfig, data: DataShape) -> Program:
     return Program(
         config=config,
         data=data,
+        convolution=choice.words,
         network=parts.network,
         mesh=mesh,
         warmup_steps=parts.warmup_steps,

@@ -31,6 +31,7 @@ from byol_bnfree import (
     ModelConfig,
     TrainConfig,
     ViewConfig,
+    create_network,
 )
 from byol_bnfree.training.logs import environment
 from byol_bnfree.training.program import DataShape, Program, build_program
@@ -149,9 +150,10 @@ def forward_flops(program: Program, workload: Workload) -> float:
     """Operations of convolutions and matrix products for one image, one pass."""
     shape = (1, workload.image_size, workload.image_size, 3)
     state = program.abstract_state
+    network = create_network(program.config, program.data.num_classes)  # XLA's layers
 
     def forward(params, stats, images):
-        return program.network.online(params, stats, images, True)[0]
+        return network.online(params, stats, images, True)[0]
 
     jaxpr = jax.make_jaxpr(forward)(
         state.online_params, state.online_stats, jax.ShapeDtypeStruct(shape, "float32")

@@ -1,0 +1,141 @@
+"""Convolutions by oneDNN on a CPU, where XLA's own are slow.
+
+XLA:CPU takes the gradient to the kernel of a 3x3 convolution on large maps at an
+eighth of the rate of its forward pass, and 2x2 maps at a thirtieth of the rate of a
+matrix product. The optional packages of the `cpu` extra bring oneDNN, which PyTorch
+uses too; `onednn.cc` calls it as an XLA custom call, and is compiled when first used.
+Nothing needs it: without it, on other devices and for more than one device (a custom
+call cannot be cut over devices) the networks use XLA's convolution.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from byol_bnfree.errors import InputError
+from byol_bnfree.models import onednn
+
+Convolution = Callable[..., Array]
+"""What `flax.linen.Conv` takes as `conv_general_dilated`; called as jax.lax's."""
+
+
+class Choice(NamedTuple):
+    """What computes convolutions (None: XLA), and a few words that say so."""
+
+    convolution: Convolution | None
+    words: str
+
+
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def choose_convolution(
+    wanted: Literal["auto", "xla", "onednn"], num_devices: int
+) -> Choice:
+    """What computes the convolutions of a program for `num_devices` devices.
+
+    Args:
+      wanted: "auto" is oneDNN's on one CPU device where it is installed.
+
+    Raises:
+      InputError: "onednn" where it is not installed, cannot be compiled or does not
+        apply.
+    """
+    applies = jax.default_backend() == "cpu" and num_devices == 1
+    if wanted == "onednn" and not applies:
+        raise InputError(
+            f"run.convolution is onednn, but this run has {num_devices} devices of "
+            f"type {jax.default_backend()}; it works on one CPU device only, use auto."
+        )
+    if wanted == "xla" or not applies:
+        return Choice(None, "XLA")
+    problem = onednn.register()
+    if problem is None:
+        return Choice(onednn_conv_general_dilated, "oneDNN")
+    if wanted == "onednn":
+        raise InputError(f"run.convolution is onednn, but {problem}; use auto or xla.")
+    return Choice(None, f"XLA; {problem}")
+
+
+def onednn_conv_general_dilated(
+    lhs: Float[Array, "b h w c"],
+    rhs: Float[Array, "kh kw c d"],
+    window_strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    dimension_numbers: lax.ConvDimensionNumbers | None = None,
+    **options,
+) -> Float[Array, "b h2 w2 d"]:
+    """`jax.lax.conv_general_dilated` of images; oneDNN's where the case is plain.
+
+    Plain is: float32, two spatial axes, no dilation, one group. The rest is XLA's.
+    """
+    layout = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
+    images = lax.conv_dimension_numbers(lhs.shape, rhs.shape, LAYOUT)
+    ordinary = {None, 1, (1, 1)}
+    dtypes = {lhs.dtype, rhs.dtype}
+    if (
+        layout != images
+        or dtypes != {jnp.dtype("float32")}
+        or any(value not in ordinary for value in options.values())
+    ):
+        return lax.conv_general_dilated(
+            lhs,
+            rhs,
+            window_strides,
+            padding,
+            dimension_numbers=dimension_numbers,
+            **options,
+        )
+    strides = tuple(window_strides)
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], strides, padding)
+    return convolve(lhs, rhs, strides, tuple((low, high) for low, high in padding))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def convolve(
+    images: Float[Array, "b h w c"],
+    kernel: Float[Array, "kh kw c d"],
+    strides: tuple[int, int],
+    padding: tuple[tuple[int, int], tuple[int, int]],
+) -> Float[Array, "b h2 w2 d"]:
+    """oneDNN's convolution, with both gradients; float32, CPU, after `register`."""
+    shape = jax.eval_shape(
+        partial(_by_xla, strides=strides, padding=padding), images, kernel
+    )
+    return _call("output", images, kernel, shape, strides, padding)
+
+
+def _forward(images, kernel, strides, padding):
+    return convolve(images, kernel, strides, padding), (images, kernel)
+
+
+def _backward(strides, padding, saved, cotangent):
+    images, kernel = saved
+    to_images = _call("input_gradient", cotangent, kernel, images, strides, padding)
+    to_kernel = _call("kernel_gradient", images, cotangent, kernel, strides, padding)
+    return to_images, to_kernel
+
+
+convolve.defvjp(_forward, _backward)
+
+
+def _by_xla(images, kernel, strides, padding):
+    return lax.conv_general_dilated(
+        images, kernel, strides, padding, dimension_numbers=LAYOUT
+    )
+
+
+def _call(name: str, a: Array, b: Array, like, strides, padding) -> Array:
+    call = jax.ffi.ffi_call(
+        onednn.TARGETS[name],
+        jax.ShapeDtypeStruct(like.shape, jnp.float32),
+        vmap_method="sequential",
+    )
+    return call(a, b, strides=np.int64(strides), padding=np.int64(padding).reshape(-1))

@@ -1,0 +1,79 @@
+"""Compiles `onednn.cc` once for a machine and makes it known to JAX."""
+
+import ctypes
+import functools
+import hashlib
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import jax
+
+PASSES = ("output", "input_gradient", "kernel_gradient")
+TARGETS = {name: f"byol_conv_{name}" for name in PASSES}
+_SOURCE = Path(__file__).with_name("onednn.cc")
+_LIBRARY, _HEADERS = "onednn-cpu-gomp", "onednn-devel-cpu-gomp"
+_FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-fopenmp")
+
+
+@functools.cache
+def register() -> str | None:
+    """Makes `TARGETS` callable on CPUs; None, or why that cannot be.
+
+    The first call on a machine takes about 6 seconds and leaves the compiled file in
+    `$XDG_CACHE_HOME/byol_bnfree` (`~/.cache/byol_bnfree`).
+    """
+    try:
+        library = _file(_LIBRARY, "libdnnl.so.3")
+        headers = _file(_HEADERS, "oneapi/dnnl/dnnl.hpp").parents[2]
+    except FileNotFoundError:
+        return 'oneDNN is not installed (pip install "byol_bnfree[cpu]")'
+    compiler = shutil.which(os.environ.get("CXX", "c++"))
+    if compiler is None:
+        return "there is no C++ compiler (c++, or the one that $CXX names)"
+    try:
+        compiled = ctypes.CDLL(str(_compiled(compiler, library, headers)))
+    except subprocess.CalledProcessError as error:
+        last = (error.stderr.strip().splitlines() or ["no message"])[-1]
+        return f"oneDNN's convolutions could not be compiled ({last})"
+    except OSError as error:
+        return f"oneDNN's convolutions could not be loaded ({error})"
+    for name in TARGETS.values():
+        capsule = jax.ffi.pycapsule(getattr(compiled, name))
+        jax.ffi.register_ffi_target(name, capsule, platform="cpu")
+    return None
+
+
+def _file(package: str, end: str) -> Path:
+    """The file of an installed package whose path ends so."""
+    try:
+        files = importlib.metadata.files(package) or []
+    except importlib.metadata.PackageNotFoundError:
+        raise FileNotFoundError(package) from None
+    for file in files:
+        if str(file).endswith(end):
+            return Path(file.locate()).resolve()
+    raise FileNotFoundError(end)
+
+
+def _compiled(compiler: str, library: Path, headers: Path) -> Path:
+    """The compiled file, from the cache or new; processes may do this side by side."""
+    include = jax.ffi.include_dir()
+    parts = (_SOURCE.read_text(), include, str(library), compiler, jax.__version__)
+    digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(base) / "byol_bnfree"
+    target = folder / f"onednn-{digest}.so"
+    if not target.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            output = Path(scratch) / target.name
+            command = [compiler, *_FLAGS, "-isystem", include, "-isystem", str(headers)]
+            command += [str(_SOURCE), "-o", str(output), str(library)]
+            command.append(f"-Wl,-rpath,{library.parent}")
+            subprocess.run(command, check=True, capture_output=True, text=True)
+            output.replace(target)
+    return target

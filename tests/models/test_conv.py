@@ -1,0 +1,144 @@
+"""oneDNN's convolutions equal XLA's, in all three passes, and stand back elsewhere."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from byol_bnfree.errors import InputError
+from byol_bnfree.models import onednn
+from byol_bnfree.models.conv import (
+    LAYOUT,
+    choose_convolution,
+    convolve,
+    onednn_conv_general_dilated,
+)
+from byol_bnfree.models.resnet import create_encoder
+
+problem = onednn.register()
+needs_onednn = pytest.mark.skipif(problem is not None, reason=str(problem))
+
+CASES = {  # batch, side, channels in and out, kernel, stride
+    "stem": (4, 16, 3, 16, 3, 1),
+    "imagenet stem": (2, 33, 3, 8, 7, 2),
+    "one channel": (2, 8, 1, 4, 3, 1),
+    "3x3": (5, 8, 16, 16, 3, 1),
+    "strided": (4, 8, 16, 32, 3, 2),
+    "strided, odd side": (3, 7, 8, 8, 3, 2),
+    "tiny maps": (4, 2, 32, 32, 3, 1),
+    "one pixel": (2, 1, 8, 8, 3, 2),
+    "shortcut": (4, 8, 16, 32, 1, 2),
+    "one image": (1, 8, 16, 16, 3, 1),
+    "channels that no vector divides": (3, 5, 7, 13, 3, 1),
+}
+
+
+def arrays(batch, side, c, d, k, _):
+    draws = np.random.default_rng(0)
+    images = draws.normal(size=(batch, side, side, c)).astype(np.float32)
+    return images, draws.normal(size=(k, k, c, d)).astype(np.float32)
+
+
+def passes(convolution, images, kernel, stride):
+    """Output, gradient to the images and gradient to the kernel."""
+
+    def f(images, kernel):
+        return convolution(
+            images, kernel, (stride, stride), "SAME", dimension_numbers=LAYOUT
+        )
+
+    output, pull = jax.vjp(f, images, kernel)
+    return output, *pull(jnp.sin(output))
+
+
+@needs_onednn
+@pytest.mark.parametrize("case", CASES)
+def test_all_three_passes_equal_xla(case):
+    images, kernel = arrays(*CASES[case])
+    ours, theirs = (
+        jax.jit(lambda x, w, f=f: passes(f, x, w, CASES[case][-1]))(images, kernel)
+        for f in (onednn_conv_general_dilated, jax.lax.conv_general_dilated)
+    )
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max())
+
+
+@needs_onednn
+def test_the_same_call_gives_the_same_bits():
+    images, kernel = arrays(*CASES["3x3"])
+    f = jax.jit(lambda x, w: passes(onednn_conv_general_dilated, x, w, 1))
+    first, second = f(images, kernel), f(images, kernel)
+    assert all((a == b).all() for a, b in zip(first, second, strict=True))
+
+
+@needs_onednn
+@pytest.mark.parametrize(
+    "options",
+    [{"feature_group_count": 2}, {"rhs_dilation": (2, 2)}, {"precision": "highest"}],
+)
+def test_other_cases_are_xlas(options):
+    images, kernel = arrays(2, 8, 4, 4, 3, 1)
+    kernel = kernel[:, :, :2] if "feature_group_count" in options else kernel
+    arguments = (images, kernel, (1, 1), "SAME")
+    options = {"dimension_numbers": LAYOUT, **options}
+    ours = onednn_conv_general_dilated(*arguments, **options)
+    assert (ours == jax.lax.conv_general_dilated(*arguments, **options)).all()
+
+
+@needs_onednn
+def test_bfloat16_is_xlas():
+    x, w = (jnp.bfloat16(a) for a in arrays(*CASES["3x3"]))
+    f = jax.make_jaxpr(lambda x, w: passes(onednn_conv_general_dilated, x, w, 1))
+    assert "byol_conv" not in str(f(x, w))
+
+
+@needs_onednn
+def test_a_mapped_convolution_equals_its_pieces():
+    images, kernel = arrays(*CASES["3x3"])
+    pads = ((1, 1), (1, 1))
+    mapped = jax.vmap(lambda x: convolve(x[None], kernel, (1, 1), pads)[0])(images)
+    whole = convolve(images, kernel, (1, 1), pads)
+    np.testing.assert_allclose(mapped, whole, rtol=1e-5, atol=1e-5)
+
+
+@needs_onednn
+@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
+def test_an_encoder_gives_the_same_features_and_gradients(norm):
+    images = jnp.asarray(arrays(4, 16, 3, 3, 3, 1)[0])
+    loss_and_gradient = []
+    for convolution in (None, onednn_conv_general_dilated):
+        encoder = create_encoder(
+            "resnet14", norm=norm, stem="small", convolution=convolution
+        )
+        variables = encoder.init(jax.random.key(0), images, False)
+
+        def loss(params, encoder=encoder, variables=variables):
+            features = encoder.apply(variables | {"params": params}, images, False)
+            return jnp.sin(features).sum()
+
+        loss_and_gradient.append(jax.value_and_grad(loss)(variables["params"]))
+    leaves = (jax.tree.leaves(result) for result in loss_and_gradient)
+    for a, b in zip(*leaves, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(a).max() + 1e-7)
+
+
+def test_more_than_one_device_is_xlas():
+    assert choose_convolution("auto", num_devices=2).convolution is None
+    assert choose_convolution("xla", num_devices=1).convolution is None
+    with pytest.raises(InputError, match="has 2 devices of type cpu"):
+        choose_convolution("onednn", num_devices=2)
+
+
+@needs_onednn
+def test_without_a_compiler_the_sentence_says_so(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert "no C++ compiler" in onednn.register.__wrapped__()
+
+
+@needs_onednn
+def test_a_compiler_that_fails_is_quoted(monkeypatch, tmp_path):
+    compiler = tmp_path / "c++"
+    compiler.write_text("#!/bin/sh\necho broken flag >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    assert "could not be compiled (broken flag)" in onednn.register.__wrapped__()
