@@ -1,0 +1,145 @@
+"""One measurement in a process of its own; prints JSON, as the peer does.
+
+python -m experiments.throughput.measure --workload=cifar_thin --norm=bn
+"""
+
+import json
+import resource
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from byol_bnfree import create_network
+from byol_bnfree.config import Norm
+from byol_bnfree.data.pipeline import Batches
+from byol_bnfree.data.sources import open_source
+from byol_bnfree.training.mesh import batch_sharding
+from byol_bnfree.training.program import DataShape, Program, build_program
+from experiments.throughput.workloads import WORKLOADS, config_for
+
+PASSES = 2 * (1 + 2 + 1)  # of two views: online forward, its gradient, target forward
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Time one workload with one norm."""
+
+    workload: str = "cifar_resnet18"
+    """A key of WORKLOADS."""
+    norm: Norm = "gn_ws"
+    """Normalization of every part."""
+    convolution: Literal["auto", "xla", "onednn"] = "auto"
+    """As --run.convolution."""
+    seconds: float = 15.0
+    """Length of each of the two timings."""
+
+
+def main(arguments: Arguments) -> dict[str, float | str]:
+    """Matrix-product rate, step on ready-made views, then with data and augmentation.
+
+    The two ready-made views differ: of equal ones the compiler would make one.
+    """
+    workload = WORKLOADS[arguments.workload]
+    config = config_for(workload, arguments.norm, arguments.convolution, False)
+    shape = DataShape(50_000, 10, (workload.image_size,) * 2 + (3,))
+    program, limit = build_program(config, shape), matmul_rate()
+    batch = ready_views(config.batch_size, workload.image_size)
+    compile_seconds, rate = step_rate(program, lambda: batch, arguments.seconds)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    gflop = PASSES * forward_flops(program) / 1e9
+    return {
+        "images_per_s": rate,
+        "augmented_images_per_s": augmented_rate(arguments),
+        "matmul_gflop_per_s": limit,
+        "gflop_per_image": gflop,
+        "part_of_limit": rate * gflop / limit,
+        "compile_seconds": compile_seconds,
+        "peak_gib": peak,
+        "convolution": program.convolution,
+    }
+
+
+def ready_views(batch_size: int, image_size: int) -> dict[str, np.ndarray]:
+    """Two different random pictures for each example."""
+    draws = np.random.default_rng(0)
+    shape = (batch_size, 2, image_size, image_size, 3)
+    return {
+        "crops": draws.integers(0, 256, shape, dtype=np.uint8),
+        "label": draws.integers(0, 10, batch_size).astype(np.int32),
+    }
+
+
+def augmented_rate(arguments: Arguments) -> float:
+    """Images per second with batches from a source and the recipe's augmentation."""
+    workload = WORKLOADS[arguments.workload]
+    config = config_for(workload, arguments.norm, arguments.convolution, True)
+    source = open_source(config, "train")
+    shape = DataShape(len(source), source.num_classes, source.image_shape)
+    program = build_program(config, shape)
+    batches = Batches(source, config, batch_sharding(program.mesh))
+    made_ahead: Iterator = batches.iterate(0, 10**6)
+    return step_rate(program, lambda: next(made_ahead), arguments.seconds)[1]
+
+
+def step_rate(
+    program: Program, next_batch: Callable[[], dict], seconds: float
+) -> tuple[float, float]:
+    """Seconds of the first step, which compiles, and images per second of the rest."""
+    state, began = program.init(next_batch()), time.perf_counter()
+    state, metrics = program.step(state, next_batch())
+    jax.block_until_ready(metrics)
+    first, times, start = time.perf_counter() - began, [], time.perf_counter()
+    while time.perf_counter() - start < seconds or len(times) < 3:
+        began = time.perf_counter()
+        state, metrics = program.step(state, next_batch())
+        jax.block_until_ready(metrics)
+        times.append(time.perf_counter() - began)
+    return first, program.config.batch_size / statistics.median(times)
+
+
+def matmul_rate(size: int = 2048, repeats: int = 5) -> float:
+    """GFLOP/s of a float32 matrix product: what the machine can do at best."""
+    x = jnp.ones((size, size))
+    product = jax.jit(lambda x: x @ x)
+    product(x).block_until_ready()
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        product(x).block_until_ready()
+        times.append(time.perf_counter() - began)
+    return 2 * size**3 / statistics.median(times) / 1e9
+
+
+def forward_flops(program: Program) -> float:
+    """Operations of convolutions and matrix products for one image, one pass."""
+    state = program.abstract_state
+    network = create_network(program.config, program.data.num_classes)  # XLA's layers
+
+    def forward(params, stats, images):
+        return network.online(params, stats, images, True)[0]
+
+    shape = jax.ShapeDtypeStruct((1, *program.data.image_shape), "float32")
+    jaxpr = jax.make_jaxpr(forward)(state.online_params, state.online_stats, shape)
+    return float(sum(_products(jaxpr.jaxpr)))
+
+
+def _products(jaxpr):
+    """2 x output size x terms of each sum, for every convolution and dot."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in ("conv_general_dilated", "dot_general"):
+            kernel, out = equation.invars[1].aval, equation.outvars[0].aval
+            yield 2 * out.size * kernel.size / kernel.shape[-1]
+        for value in equation.params.values():
+            if hasattr(value, "jaxpr"):
+                yield from _products(value.jaxpr)
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(tyro.cli(Arguments))))
