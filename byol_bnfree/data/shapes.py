@@ -1,14 +1,22 @@
 """The built-in data set: ten classes of coloured shapes, generated; no download.
 
-An image is a grid of copies of one shape, its class. The grid's pitch and phase, the
-size, rotation, place and colour of each copy, the background and the noise vary from
-image to image. So does the hue, but around a hue that belongs to the class, as the
-hues of natural classes do: without such a cue, which a crop keeps, `gn_ws` does not
-leave its first, nearly constant representation within minutes. Image i of a split is
-a pure function of (split, i): not of how many are asked for, nor of a run's seed.
+An image is a grid of copies of one shape. Its class is the shape with two colours, of
+the copies and of the ground, as in "red disc on green". The rest varies:
+
+- Brightness, and how it falls off across the image, vary widely. Augmentation changes
+  them too, so BYOL learns to ignore what an untrained network sees first.
+- Brightness, size, place and rotation vary from copy to copy, so that two crops of an
+  image share little besides its class: pitch, saturation and a spread of hue. BYOL
+  keeps what crops share, whether it tells the class or not.
+- Hues are a third of a turn apart. Hue jitter moves two views by up to 0.2 turns
+  against each other, which mixes up classes whose hues are nearer.
+
+Colour is a cue that a crop keeps: by shape alone, `gn_ws` does not leave its first,
+nearly constant representation within minutes. Image i of a split is a pure function of
+(split, i): not of how many are asked for, nor of a run's seed.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from einops import rearrange
@@ -19,62 +27,46 @@ COPIES = (2.0, 4.0)  # of the shape along a side
 CELLS = 5  # of the grid along a side, at most: 4 and a part
 LUMA = np.float32([0.299, 0.587, 0.114])  # ITU-R 601, as PIL's conversion to gray
 NOISE = np.float32(0.02)
-HUE_SPREAD = 0.03  # of a class's images, in turns (standard deviation)
+HUE_SPREAD = 0.02  # of a class's images, in turns (standard deviation)
 CHUNK = 50  # images rendered at a time, always: a float's last bit can depend on its
 # place in an array, and image i must not depend on how many are asked for
 
 Field = Float[np.ndarray, "b h w"]
 
 
-def _polygon(u: Field, v: Field, corners: int, radius: float) -> Field:
-    angles = 2 * np.pi * np.arange(corners) / corners
-    edges = [np.float32(np.cos(a)) * u + np.float32(np.sin(a)) * v for a in angles]
-    return np.maximum.reduce(edges) - np.float32(radius)
-
-
 def _box(u: Field, v: Field, width: float, height: float) -> Field:
     return np.maximum(np.abs(u) - np.float32(width), np.abs(v) - np.float32(height))
 
 
-def _disc(u: Field, v: Field, x: float, radius: float) -> Field:
-    return np.hypot(u - np.float32(x), v) - np.float32(radius)
-
-
-def _star(u: Field, v: Field) -> Field:
-    """Five points: fold to one edge, from the tip (1.1, 0) to a notch of radius .45."""
-    tenth = np.pi / 5
-    angle = np.abs((np.arctan2(v, u) + tenth) % (2 * tenth) - tenth)
-    radius = np.hypot(u, v)
-    along = np.array([0.45 * np.cos(tenth) - 1.1, 0.45 * np.sin(tenth)])
-    normal = np.float32([along[1], -along[0]] / np.hypot(*along))
-    x, y = radius * np.cos(angle) - np.float32(1.1), radius * np.sin(angle)
-    return normal[0] * x + normal[1] * y
-
-
-def _heart(u: Field, v: Field) -> Field:
-    """A square on its corner and a disc on each of two neighbouring sides."""
-    square = _box(u, v, 0.55, 0.55)
-    return np.minimum.reduce([square, _disc(u, v, 0.55, 0.55), _disc(v, u, 0.55, 0.55)])
-
-
 # Signed distance to the outline (negative inside), in units of the shape's size.
 SHAPES = {
-    "circle": lambda u, v: _disc(u, v, 0.0, 0.9),
-    "square": lambda u, v: _box(u, v, 0.8, 0.8),
-    "triangle": lambda u, v: _polygon(u, v, 3, 0.55),
-    "star": _star,
+    "disc": lambda u, v: np.hypot(u, v) - np.float32(0.9),
     "cross": lambda u, v: np.minimum(_box(u, v, 0.95, 0.3), _box(u, v, 0.3, 0.95)),
-    "ring": lambda u, v: np.abs(_disc(u, v, 0.0, 0.72)) - np.float32(0.22),
-    "crescent": lambda u, v: np.maximum(
-        _disc(u, v, 0.0, 0.95), -_disc(u, v, 0.5, 0.75)
-    ),
-    "heart": _heart,
-    "bar": lambda u, v: _box(u, v, 1.05, 0.28),
-    "bow tie": lambda u, v: np.maximum(
-        (np.abs(v) - np.abs(u)) * np.float32(0.7071), np.abs(u) - np.float32(0.9)
-    ),
 }
-CLASS_NAMES = tuple(SHAPES)
+HUES = {"red": 0.0, "green": 1 / 3, "blue": 2 / 3}  # in turns; gray has none
+
+
+class Look(NamedTuple):
+    """What the images of a class have in common."""
+
+    colour: str
+    shape: str
+    ground: str
+
+
+CLASSES = (
+    Look("red", "disc", "green"),
+    Look("red", "cross", "blue"),
+    Look("green", "disc", "red"),
+    Look("green", "cross", "blue"),
+    Look("blue", "disc", "red"),
+    Look("blue", "cross", "green"),
+    Look("gray", "disc", "red"),
+    Look("gray", "cross", "green"),
+    Look("gray", "disc", "blue"),
+    Look("red", "cross", "gray"),
+)
+CLASS_NAMES = tuple(f"{x.colour} {x.shape} on {x.ground}" for x in CLASSES)
 
 
 def generate(
@@ -86,9 +78,9 @@ def generate(
     """
     stream = [SEED, ("train", "test").index(split)]
     whole = -(-n // CHUNK) * CHUNK
-    drawn = _draw(np.random.SeedSequence(stream), whole)
+    labels = (np.arange(whole) % len(CLASSES)).astype(np.int32)
+    drawn = _draw(np.random.SeedSequence(stream), labels)
     noise = np.random.default_rng([*stream, 1])
-    labels = (np.arange(whole) % len(SHAPES)).astype(np.int32)
     images = np.empty((whole, size, size, channels), np.uint8)
     for start in range(0, whole, CHUNK):
         rows = slice(start, start + CHUNK)
@@ -101,41 +93,55 @@ def generate(
     return images[:n], labels[:n]
 
 
-def _draw(seeds: np.random.SeedSequence, n: int) -> dict[str, np.ndarray]:
+def _draw(
+    seeds: np.random.SeedSequence, labels: Int32[np.ndarray, " n"]
+) -> dict[str, np.ndarray]:
     """What differs between images; each item has its own stream of numbers.
 
     Lengths are in half images (`pitch`) or half cells; angles in radians; colours in
-    [0, 1]; an item with an axis of `CELLS` squared is drawn for each copy.
+    [0, 1], and `shade` is the change of brightness from the middle to an edge; an item
+    with an axis of `CELLS` squared is drawn for each copy.
     """
     streams = iter(seeds.spawn(16))
     cells = CELLS**2
 
     def uniform(low: float, high: float, *shape: int) -> np.ndarray:
-        draws = np.random.default_rng(next(streams)).uniform(low, high, (n, *shape))
+        draws = np.random.default_rng(next(streams)).uniform(
+            low, high, (len(labels), *shape)
+        )
         return draws.astype(np.float32)
 
-    luma = uniform(0.2, 0.4)
-    background = _colour(luma, uniform(-0.15, 0.15, 3))
-    image_hue = np.random.default_rng(next(streams)).normal(0, HUE_SPREAD, (n, 1))
-    class_hue = np.arange(n)[:, None] * 3 % len(SHAPES) / len(SHAPES)
-    hue = class_hue + image_hue + uniform(-0.03, 0.03, cells)  # in turns
-    tint = uniform(0.3, 0.45, 1, 1) * _on_color_wheel(hue)
-    tint += uniform(-0.05, 0.05, cells, 3) + background[:, None] - luma[:, None, None]
+    turns = np.random.default_rng(next(streams)).normal(0, HUE_SPREAD, (len(labels), 2))
+    tint = uniform(0.2, 0.35, 2, 1) * _class_tints(turns, labels)
+    tint += uniform(-0.05, 0.05, 1, 3)  # of the light: on copies and ground
+    luma = uniform(0.2, 0.75, 1)
+    copy_luma = luma + uniform(-0.35, 0.35, cells)
+    copy_tint = tint[:, :1] + uniform(-0.05, 0.05, cells, 3)
     return {
         "pitch": np.exp(-uniform(*np.log(COPIES))) * 2,
         "phase": uniform(0, 1, 2),
         "radius": uniform(0.7, 0.95, cells),
         "centre": uniform(-0.1, 0.1, cells, 2),
         "rotation": uniform(-0.3, 0.3, cells),
-        "colour": _colour(luma[:, None] + uniform(0.2, 0.35, cells), tint),
-        "background": background,
+        "shade": uniform(-0.2, 0.2, 2),
+        "colour": _colour(copy_luma, copy_tint),
+        "background": _colour(luma[:, 0], tint[:, 1] + uniform(-0.05, 0.05, 3)),
     }
 
 
-def _on_color_wheel(turns: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n 3"]:
-    """RGB of length about 1 around gray."""
-    thirds = np.arange(3) / 3
-    return np.cos(2 * np.pi * (turns[..., None] - thirds)).astype(np.float32)
+def _class_tints(
+    turns: Float[np.ndarray, "n 2"], labels: Int32[np.ndarray, " n"]
+) -> Float[np.ndarray, "n 2 3"]:
+    """RGB around gray, of length about 1 (gray: 0), of each image's copies and ground.
+
+    `turns` is how far their hues are from their class's.
+    """
+    names = [(look.colour, look.ground) for look in CLASSES]
+    hue = np.array([[HUES.get(name, 0.0) for name in pair] for pair in names])
+    coloured = np.array([[name in HUES for name in pair] for pair in names])
+    on_wheel = (hue[labels] + turns)[..., None] - np.arange(3) / 3
+    tints = np.cos(2 * np.pi * on_wheel) * coloured[labels][..., None]
+    return tints.astype(np.float32)
 
 
 def _colour(
@@ -148,7 +154,7 @@ def _colour(
 def _render(
     drawn: dict[str, np.ndarray], labels: Int32[np.ndarray, " b"], size: int
 ) -> Float[np.ndarray, "b h w 3"]:
-    """Background, then the shapes over it with antialiased edges; before noise."""
+    """Background, shapes over it with antialiased edges, shade; before noise."""
     axis = ((np.arange(size) + 0.5) / size * 2 - 1).astype(np.float32)
     pitch = rearrange(drawn["pitch"], "b -> b 1 1")
     phase = rearrange(drawn["phase"], "b two -> two b 1 1")
@@ -168,10 +174,13 @@ def _render(
     u = (np.cos(angle) * dx + np.sin(angle) * dy) / radius
     v = (np.cos(angle) * dy - np.sin(angle) * dx) / radius
     distance = np.empty_like(u)
-    for label, signed_distance in enumerate(SHAPES.values()):
+    for label, look in enumerate(CLASSES):
         rows = labels == label
-        distance[rows] = signed_distance(u[rows], v[rows])
+        distance[rows] = SHAPES[look.shape](u[rows], v[rows])
     pixels_outside = distance * radius * pitch * np.float32(size / 4)
     coverage = np.clip(0.5 - pixels_outside, 0, 1)[..., None]
     background = rearrange(drawn["background"], "b c -> b 1 1 c")
-    return background + coverage * (of_cell(drawn["colour"]) - background)
+    shade = rearrange(drawn["shade"], "b two -> two b 1 1")
+    light = shade[0] * axis[None, None, :] + shade[1] * axis[None, :, None]
+    surface = background + coverage * (of_cell(drawn["colour"]) - background)
+    return surface + light[..., None]
