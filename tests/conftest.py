@@ -3,14 +3,18 @@
 Set in the environment, so that command lines started by tests share it.
 """
 
+import atexit
 import os
+import shutil
 import tempfile
 
 os.environ["JAX_NUM_CPU_DEVICES"] = "2"  # before jax starts
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
-_cache = tempfile.TemporaryDirectory(prefix="jax-cache-")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit it
+    _cache = tempfile.mkdtemp(prefix="jax-cache-")
+    atexit.register(shutil.rmtree, _cache, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 import jax  # noqa: E402
