@@ -63,7 +63,9 @@ def main(arguments: Arguments) -> None:
         rows.append(_row(name, rounds))
     with (HERE / "results.jsonl").open("a") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
-    Console().print(_table(rows))
+    console = Console()
+    console.width = max(console.width, 100)
+    console.print(_table(rows))
     save_figure(HERE / "throughput.png", rows)
 
 
