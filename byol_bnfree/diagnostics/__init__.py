@@ -1,9 +1,20 @@
-"""Is the representation collapsing? Measures of a batch, and a verdict over a run."""
+"""Is the representation collapsing? Does the batch leak between examples?"""
 
 from byol_bnfree.diagnostics.collapse import (
     centered_rank,
     collapse_measures,
     effective_rank,
+)
+from byol_bnfree.diagnostics.independence import (
+    IndependenceReport,
+    NumericalReport,
+    batch_independence,
+    numerical_independence,
+)
+from byol_bnfree.diagnostics.static import (
+    StaticReport,
+    static_independence,
+    step_places,
 )
 from byol_bnfree.diagnostics.verdict import (
     CollapseVerdict,
@@ -15,9 +26,16 @@ from byol_bnfree.diagnostics.verdict import (
 __all__ = [
     "CollapseVerdict",
     "CollapseWatch",
+    "IndependenceReport",
+    "NumericalReport",
+    "StaticReport",
+    "batch_independence",
     "centered_rank",
     "collapse_measures",
     "effective_rank",
     "judge",
+    "numerical_independence",
+    "static_independence",
+    "step_places",
     "update_watch",
 ]

@@ -1,0 +1,6 @@
+"""Static analysis: which examples of a batch does each element of a program see?"""
+
+from byol_bnfree.diagnostics.dataflow.interpret import trace_owners
+from byol_bnfree.diagnostics.dataflow.trace import Place, Trace
+
+__all__ = ["Place", "Trace", "trace_owners"]

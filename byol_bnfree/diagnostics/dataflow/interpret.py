@@ -1,0 +1,207 @@
+"""Follows the examples of a batch through a jaxpr, equation by equation.
+
+A sound over-approximation for the shapes traced: an element that is said to depend on
+one example depends on no other, whatever the numbers. Loops are run until nothing
+changes, or step by step where they read another part of the batch each time.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend import core
+
+from byol_bnfree.diagnostics.dataflow.owners import (
+    Owners,
+    combine,
+    filled,
+    free,
+    in_order,
+    is_free,
+    smallest,
+)
+from byol_bnfree.diagnostics.dataflow.rules import RULES
+from byol_bnfree.diagnostics.dataflow.trace import Site, Trace, Value
+
+_CALLED = ("jaxpr", "call_jaxpr", "fun_jaxpr")
+_CALLS = frozenset(
+    "jit pjit closed_call core_call call custom_jvp_call custom_vjp_call "
+    "custom_vjp_call_jaxpr remat2 checkpoint".split()
+)
+
+
+def trace_owners(
+    jaxpr: core.ClosedJaxpr, inputs: Sequence[Owners]
+) -> tuple[list[Owners], Trace]:
+    """Owner tables of a program's outputs, from those of its inputs."""
+    trace = Trace()
+    outputs = _run(jaxpr, [Value(table) for table in inputs], trace, None)
+    return [value.owners for value in outputs], trace
+
+
+def _run(program: Any, inputs: list[Value], trace: Trace, caller: Site | None):
+    """Outputs of a (closed) jaxpr; `caller` is the call that it belongs to."""
+    jaxpr = getattr(program, "jaxpr", program)
+    consts = map(_constant, getattr(program, "consts", ()))
+    known = dict(zip(jaxpr.constvars, consts, strict=True))
+    known |= dict(zip(jaxpr.invars, inputs, strict=True))
+
+    def read(atom) -> Value:
+        return _constant(atom.val) if isinstance(atom, core.Literal) else known[atom]
+
+    in_library = caller is not None and _is_library(jaxpr)
+    for equation in jaxpr.eqns:
+        site = Site(
+            trace,
+            equation,
+            caller.shown if in_library else equation,
+            "transpose(" in str(equation.source_info.name_stack)
+            or (caller is not None and caller.backward),
+        )
+        outputs = _equation(site, [read(atom) for atom in equation.invars])
+        known |= dict(zip(equation.outvars, outputs, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _constant(number: Any) -> Value:
+    return Value(free(np.ndim(number)), lambda: number)
+
+
+def _is_library(jaxpr: Any) -> bool:
+    """Whether the function is JAX's own: it has the line numbers of its first use."""
+    path = getattr(jaxpr.debug_info, "func_filename", None) or ""
+    return "site-packages/jax/" in path.replace("\\", "/")
+
+
+def _equation(site: Site, inputs: list[Value]) -> list[Value]:
+    name = site.equation.primitive.name
+    if name in _CALLS:
+        params = site.equation.params
+        called = next(params[key] for key in _CALLED if key in params)
+        return _run(called, inputs, site.trace, site)
+    if name in _CONTROL:
+        return [Value(smallest(t)) for t in _CONTROL[name](site, inputs)]
+    return _operation(site, inputs)
+
+
+def _operation(site: Site, inputs: list[Value]) -> list[Value]:
+    """Outputs of an equation that runs no other program."""
+    equation = site.equation
+    ranks = [len(getattr(v.aval, "shape", ())) for v in equation.outvars]
+    name = equation.primitive.name
+    # What an effect or a mutable array gives may have been written somewhere else.
+    opaque = equation.effects or any(map(_is_mutable, equation.invars))
+    if not opaque and all(is_free(value.owners) for value in inputs):
+        return [
+            Value(free(rank), _when_asked(equation, inputs, index))
+            for index, rank in enumerate(ranks)
+        ]
+    if opaque or name not in RULES:
+        return [Value(filled(site.unknown(), rank)) for rank in ranks]
+    tables = [smallest(table) for table in RULES[name](site, inputs)]
+    for table in tables:
+        if not in_order(table) and all(in_order(v.owners) for v in inputs):
+            site.trace.code("moves", site)
+    return [Value(table) for table in tables]
+
+
+def _is_mutable(atom: Any) -> bool:
+    return hasattr(atom.aval, "inner_aval")
+
+
+def _when_asked(
+    equation: Any, inputs: list[Value], index: int
+) -> Callable[[], np.ndarray | None]:
+    """Computes an output if all inputs are constants; most are never asked for."""
+
+    def number():
+        numbers = [value.number() for value in inputs]
+        if any(x is None for x in numbers):
+            return None
+        with jax.ensure_compile_time_eval():
+            result = equation.primitive.bind(*numbers, **equation.params)
+        return result[index] if equation.primitive.multiple_results else result
+
+    return number
+
+
+def _cond(site: Site, inputs: list[Value]) -> list[Owners]:
+    """Either branch may run, and which one depends on the index."""
+    index, *operands = inputs
+    branches = [
+        [v.owners for v in _run(branch, operands, site.trace, site)]
+        for branch in site.equation.params["branches"]
+    ]
+    results = [
+        reduce(lambda a, b: combine(a, b, site.mixes), tables)
+        for tables in zip(*branches, strict=True)
+    ]
+    return [_decided_by(index.owners, table, site) for table in results]
+
+
+def _decided_by(scalar: Owners, table: Owners, site: Site) -> Owners:
+    """A value that is one or another by a scalar."""
+    return combine(table, scalar.reshape((1,) * table.ndim), site.mixes)
+
+
+def _while(site: Site, inputs: list[Value]) -> list[Owners]:
+    """The number of turns is unknown: joined until nothing changes."""
+    params = site.equation.params
+    ends = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
+    cond_consts, body_consts = inputs[: ends[0]], inputs[ends[0] : ends[1]]
+    carry = [Value(value.owners) for value in inputs[ends[1] :]]
+    while True:
+        body = _run(params["body_jaxpr"], body_consts + carry, site.trace, site)
+        (goes_on,) = _run(params["cond_jaxpr"], cond_consts + carry, site.trace, site)
+        after = [
+            _decided_by(goes_on.owners, combine(a.owners, b.owners, site.mixes), site)
+            for a, b in zip(carry, body, strict=True)
+        ]
+        if all(map(_same, after, carry)):
+            return after
+        carry = [Value(smallest(table)) for table in after]
+
+
+def _same(table: Owners, value: Value) -> bool:
+    return np.array_equal(*np.broadcast_arrays(table, value.owners))
+
+
+def _scan(site: Site, inputs: list[Value]) -> list[Owners]:
+    """Turn by turn, until further turns would be as the last one was."""
+    params = site.equation.params
+    start = params["num_consts"] + params["num_carry"]
+    consts, rows = inputs[: params["num_consts"]], inputs[start:]
+    carry = [Value(value.owners) for value in inputs[params["num_consts"] : start]]
+    length, stacked = params["length"], []
+    alike = all(value.owners.shape[0] == 1 for value in rows)
+    for turn in range(length):
+        index = length - 1 - turn if params["reverse"] else turn
+        row = [Value(_row(value.owners, index)) for value in rows]
+        outputs = _run(params["jaxpr"], consts + carry + row, site.trace, site)
+        after = [Value(value.owners) for value in outputs[: len(carry)]]
+        stacked.append([value.owners for value in outputs[len(carry) :]])
+        settled = all(_same(a.owners, b) for a, b in zip(after, carry, strict=True))
+        carry = after
+        if alike and settled:
+            stacked += [stacked[-1]] * (length - 1 - turn)
+            break
+    if params["reverse"]:
+        stacked.reverse()
+    if not stacked:
+        ranks = [v.aval.ndim for v in site.equation.outvars[len(carry) :]]
+        return [value.owners for value in carry] + [free(rank) for rank in ranks]
+    columns = zip(*stacked, strict=True)
+    return [value.owners for value in carry] + [_stack(list(c)) for c in columns]
+
+
+def _row(table: Owners, index: int) -> Owners:
+    return table[index if table.shape[0] > 1 else 0]
+
+
+def _stack(tables: list[Owners]) -> Owners:
+    return np.stack(np.broadcast_arrays(*tables))
+
+
+_CONTROL = {"cond": _cond, "while": _while, "scan": _scan}

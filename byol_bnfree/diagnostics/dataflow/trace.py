@@ -1,0 +1,88 @@
+"""What following a batch through a program finds: values, and places of mixing."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from jax.extend import source_info_util
+
+from byol_bnfree.diagnostics.dataflow.owners import FREE, Owners
+
+Kind = Literal["mixes", "moves", "unknown"]
+_LIBRARIES = tuple(
+    f"site-packages{os.sep}{name}{os.sep}" for name in ("jax", "flax", "einops")
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """An equation of the program at which examples meet, or might."""
+
+    kind: Kind
+    """mixes: combines several examples. moves: takes them out of their order.
+    unknown: cannot be judged, such as an index that is known only at run time."""
+    primitive: str
+    source: str
+    """file:line:column (function) of the innermost frame outside the libraries."""
+    backward: bool
+    """Whether it computes a gradient."""
+
+    def __str__(self) -> str:
+        return f"{self.primitive} at {self.source}"
+
+
+class Value(NamedTuple):
+    """What is known of an array of the program."""
+
+    owners: Owners
+    number: Callable[[], np.ndarray | None] = lambda: None
+    """The array itself where it is a constant, such as an index; else None."""
+
+
+class Trace:
+    """The places found so far; `places[k]` has the code FREE - 1 - k."""
+
+    def __init__(self):
+        self.places: list[Place] = []
+        self._codes: dict[tuple[Kind, int, int], int] = {}
+
+    def code(self, kind: Kind, site: "Site") -> int:
+        """The code of a place, a new one at the first call."""
+        key = (kind, id(site.equation), id(site.shown))
+        if key not in self._codes:
+            primitive = site.equation.primitive.name
+            source = source_line(site.shown.source_info)
+            self.places.append(Place(kind, primitive, source, site.backward))
+            self._codes[key] = FREE - len(self.places)
+        return self._codes[key]
+
+    def place(self, code: int) -> Place:
+        """The place that a code stands for."""
+        return self.places[FREE - 1 - code]
+
+
+class Site(NamedTuple):
+    """An equation, and how to point at it."""
+
+    trace: Trace
+    equation: Any
+    shown: Any
+    """Itself, or the call of the library's function that it stands in."""
+    backward: bool
+
+    def mixes(self) -> int:
+        """Code of this place as one that combines examples."""
+        return self.trace.code("mixes", self)
+
+    def unknown(self) -> int:
+        """Code of this place as one that cannot be judged."""
+        return self.trace.code("unknown", self)
+
+
+def source_line(info: Any) -> str:
+    """The innermost frame of the user's own code; a library's if there is no other."""
+    frames = source_info_util.summarize(info, 50).splitlines()[::-1]
+    own = (f for f in frames if not any(name in f for name in _LIBRARIES))
+    return next(own, frames[0] if frames else "").strip() or "an unknown line"

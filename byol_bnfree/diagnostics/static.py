@@ -1,0 +1,99 @@
+"""Is a function of a batch independent across examples, whatever the numbers?"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from byol_bnfree.diagnostics.dataflow import Place, Trace, trace_owners
+from byol_bnfree.diagnostics.dataflow.owners import FREE, Owners, free
+from byol_bnfree.errors import InputError
+
+Verdict = Literal["independent", "mixes examples", "not proven"]
+
+
+@dataclass(frozen=True)
+class StaticReport:
+    """What the program of a function says of its outputs."""
+
+    verdict: Verdict
+    places: tuple[Place, ...] = ()
+    """Where the outputs' examples meet, or what cannot be judged."""
+
+    def __str__(self) -> str:
+        return "; ".join([self.verdict, *map(str, self.places)])
+
+
+def static_independence(function: Callable[..., Any], images: Any) -> StaticReport:
+    """Follow each example of `images` through the traced program of `function`.
+
+    Args:
+      function: images to an array [b ...] or a tree of such.
+      images: array or `jax.ShapeDtypeStruct` [b ...]; only shape and type are used.
+
+    Returns:
+      "independent" only if row i of every output depends on image i alone, for all
+      inputs of this shape; otherwise the operations and source lines to blame.
+
+    Raises:
+      InputError: fewer than two images, or an output that is not [b ...].
+    """
+    size = _batch_size(images)
+    jaxpr = jax.make_jaxpr(function)(images)
+    for output in jaxpr.out_avals:
+        check_rows(output.shape, size)
+    tables, trace = trace_owners(jaxpr, [along_batch(size, np.ndim(images))])
+    return judge(tables, trace, size)
+
+
+def along_batch(size: int, rank: int) -> Owners:
+    """The table of a batch: example i owns row i."""
+    return np.arange(size, dtype=np.int32).reshape((size,) + (1,) * (rank - 1))
+
+
+def step_places(step: Callable[..., Any], state: Any, batch: Any) -> list[Place]:
+    """Every place at which a function of (state, batch [b ...] leaves) mixes examples.
+
+    Dead code counts. The state's leaves depend on no example of this batch.
+    """
+    jaxpr = jax.make_jaxpr(step)(state, batch)
+    leaves = jax.tree.leaves(batch)
+    inputs = [free(np.ndim(leaf)) for leaf in jax.tree.leaves(state)]
+    inputs += [along_batch(len(leaf), np.ndim(leaf)) for leaf in leaves]
+    _, trace = trace_owners(jaxpr, inputs)
+    return [place for place in trace.places if place.kind != "moves"]
+
+
+def judge(tables: list[Owners], trace: Trace, size: int) -> StaticReport:
+    """The verdict on outputs whose row i may depend on example i alone."""
+    codes = np.unique(np.concatenate([t[t < FREE].ravel() for t in tables]))
+    places = [trace.place(int(code)) for code in codes[::-1]]
+    rows = (along_batch(size, table.ndim) for table in tables)
+    moved = [((t >= 0) & (t != row)).any() for t, row in zip(tables, rows, strict=True)]
+    if any(moved) and not any(place.kind == "mixes" for place in places):
+        moves = [place for place in trace.places if place.kind == "moves"]
+        nowhere = Place("moves", "the order of the rows", "the output", False)
+        places += moves[:1] or [nowhere]
+    mixing = tuple(place for place in places if place.kind != "unknown")
+    if mixing:
+        return StaticReport("mixes examples", mixing)
+    return StaticReport("not proven" if places else "independent", tuple(places))
+
+
+def _batch_size(images: Any) -> int:
+    if not np.ndim(images) or images.shape[0] < 2:
+        raise InputError(
+            "images must be a batch [b ...] of two or more to tell examples apart."
+        )
+    return images.shape[0]
+
+
+def check_rows(shape: tuple[int, ...], size: int) -> None:
+    """`InputError` unless an output has one row for every image."""
+    if not shape or shape[0] != size:
+        raise InputError(
+            f"an output of shape {shape} has no row for each of the {size} images; "
+            f"return arrays [b ...] only."
+        )

@@ -1,0 +1,160 @@
+"""The static analysis finds every leak, names its line, and never proves too much."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from byol_bnfree.diagnostics import static_independence, step_places
+from byol_bnfree.models.norm import NORMS
+
+IMAGES = jax.random.normal(jax.random.key(0), (4, 8, 8, 3))
+
+
+def forward(norm, leak=None):
+    """Predictions of a tiny network, a leak in the middle if there is one."""
+    network = tiny.network(tiny.config(norm=norm))
+    shapes = jax.eval_shape(network.init, jax.random.key(1), IMAGES)
+    variables = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), shapes)
+    if leak is None:
+        params, stats = variables.online_params, variables.online_stats
+        return lambda x: network.online(params, stats, x, True)[0]
+    params = {"params": variables.online_params["encoder"]}
+    encode = network.encoder.apply
+    head = {"params": variables.online_params["projector"]}
+    return lambda x: network.projector.apply(head, leak(encode(params, x, True)), True)
+
+
+@pytest.mark.parametrize("norm", [norm for norm in NORMS if norm != "bn"])
+def test_networks_without_batch_statistics_are_proven_independent(norm):
+    report = static_independence(forward(norm), IMAGES)
+    assert (report.verdict, report.places) == ("independent", ())
+
+
+def test_batchnorm_is_found_and_its_line_is_named():
+    report = static_independence(forward("bn"), IMAGES)
+    assert report.verdict == "mixes examples"
+    assert report.places[0].primitive == "reduce_sum"
+    assert "models/norm.py" in report.places[0].source
+    assert "_moments" in report.places[0].source
+
+
+def into_space(y):
+    """The batch as the axis of a window."""
+    merged = y.reshape(1, -1, 1)
+    return jax.lax.reduce_window(
+        merged, 0.0, jax.lax.add, (1, 2, 1), (1, 1, 1), "SAME"
+    ).reshape(y.shape)
+
+
+LEAKS = {
+    "mean": lambda y: y - y.mean(0)[None],
+    "sort": lambda y: jnp.sort(y, 0),
+    "roll": lambda y: y + jnp.roll(y, 1, 0),
+    "pure roll": lambda y: jnp.roll(y, 1, 0),
+    "softmax": lambda y: y * jax.nn.softmax(y, 0),
+    "flip": lambda y: y[::-1],
+    "first row": lambda y: y - y[:1],
+    "constant order": lambda y: y[np.array([1, 0, 3, 2])],
+    "another's argmax": lambda y: jnp.take_along_axis(
+        y, jnp.argmax(y[::-1], 1, keepdims=True) + jnp.arange(16)[None] * 0, 1
+    ),
+    "argmax": lambda y: y + y[jnp.argmax(y[:, 0])][None],
+    "sum of those before": lambda y: jnp.cumsum(y, 0),
+    "gram matrix": lambda y: y @ y.T @ y,
+    "write": lambda y: y.at[1].add(y[2]),
+    "scan": lambda y: jax.lax.scan(lambda c, r: (c + r, c + r), y[0] * 0, y)[1],
+    "branch": lambda y: jax.lax.cond(y[0, 0] > 0, jnp.sin, jnp.cos, y),
+    "while": lambda y: jax.lax.while_loop(lambda c: c[0, 0] < 9, lambda c: c + 1, y),
+    "into space": into_space,
+}
+
+
+@pytest.mark.parametrize("name", LEAKS)
+def test_a_planted_leak_is_found_and_its_line_named(name):
+    report = static_independence(forward("gn_ws", LEAKS[name]), IMAGES)
+    assert report.verdict == "mixes examples"
+    lines, first = inspect.getsourcelines(LEAKS[name])
+    file, line = report.places[0].source.split(" ")[0].split(":")[:2]
+    assert file == __file__
+    assert first <= int(line) < first + len(lines)
+
+
+@pytest.mark.parametrize("wanted", ["pure_callback", "gather"])
+def test_what_cannot_be_judged_is_never_proven(wanted):
+    leaks = {
+        "pure_callback": lambda y: jax.pure_callback(lambda a: a, y, y),
+        "gather": lambda y: y[(y[:, 0] > 0).astype(int) + jnp.arange(4) // 2],
+    }
+    report = static_independence(forward("gn_ws", leaks[wanted]), IMAGES)
+    assert report.verdict == "not proven"
+    assert report.places[0].primitive == wanted
+
+
+def test_a_mutable_array_is_not_judged():
+    def through_memory(x):
+        memory = jax.new_ref(jnp.zeros_like(x))
+        memory[...] = x + x.mean(0)[None]
+        return memory[...]
+
+    assert static_independence(through_memory, IMAGES).verdict != "independent"
+
+
+KEPT_APART = {
+    "pieces": lambda x: jnp.concatenate([jnp.sin(x[:2]), jnp.cos(x[2:])]),
+    "there and back": lambda x: x[::-1][::-1],
+    "merged and split": lambda x: (x.reshape(32, -1) * 2).reshape(2, 2, -1),
+    "one by one": lambda x: jax.lax.map(lambda row: row - row.mean(), x),
+    "own argmax": lambda x: jnp.take_along_axis(x, x.argmax(3, keepdims=True), 3),
+    "position": lambda x: x * jnp.arange(4.0)[:, None, None, None],
+    "random": lambda x: x * jax.random.bernoulli(jax.random.key(0), 0.5, x.shape),
+    "gradient": jax.grad(lambda x: jnp.sum(jnp.sin(x) ** 2)),
+    "own kernel": jax.vmap(lambda r: jnp.convolve(r[:, 0, 0], r[0, :3, 0])),
+    "rematerialized": jax.checkpoint(jnp.tanh),
+    "tiled": lambda x: jnp.tile(x, (1, 2, 1, 1)),
+}
+
+
+@pytest.mark.parametrize("name", KEPT_APART)
+def test_examples_kept_apart_are_proven_so(name):
+    function = KEPT_APART[name]
+    report = static_independence(lambda x: function(x).reshape(4, -1), IMAGES)
+    assert report.verdict == "independent", str(report)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_proven_independent_is_so_in_numbers(seed):
+    """Chains of random array operations."""
+    draws = np.random.default_rng(seed)
+    pool = [
+        *LEAKS.values(),
+        lambda y: y.T,
+        lambda y: y.reshape(2, 2, -1).swapaxes(0, 1),
+    ]
+    chosen = [pool[i] for i in draws.integers(0, len(pool), 2)]
+
+    def chain(x):
+        for step in chosen:
+            x = step(x.reshape(4, -1))
+        return x.reshape(4, -1)
+
+    x = IMAGES.reshape(4, -1)[:, :4]
+    same = np.array_equal(chain(x)[0], chain(x.at[1:].multiply(-3))[0])
+    assert same or static_independence(chain, x).verdict != "independent"
+
+
+def test_a_training_step_mixes_in_its_gradient_loss_probe_and_measures_only():
+    state, step = tiny.start(tiny.config(norm="gn_ws"))
+    places = step_places(step, state, tiny.batch())
+    forward = {p.source.split("/")[-1].split(":")[0] for p in places if not p.backward}
+    assert forward == {"losses.py", "step.py", "collapse.py"}
+    assert all(place.kind == "mixes" for place in places)
+
+
+def test_a_training_step_with_batchnorm_mixes_in_its_forward_pass():
+    state, step = tiny.start(tiny.config(norm="bn"))
+    places = step_places(step, state, tiny.batch())
+    assert any("norm.py" in p.source and not p.backward for p in places)
