@@ -19,6 +19,7 @@ from byol_bnfree.validation import validate
 Norm = Literal["bn", "gn_ws", "gn", "ws", "ln", "none"]
 TargetInit = Literal["independent", "copy"]
 Network = Literal[
+    "resnet8",
     "resnet14",
     "resnet20",
     "resnet56",
@@ -48,7 +49,7 @@ class ModelConfig:
     """Encoder, heads, and what each normalization variant means in detail."""
 
     name: Network = "resnet14"
-    """Encoder; resnet14, 20 and 56 are the three-stage CIFAR family."""
+    """Encoder; resnet8, 14, 20 and 56 are the three-stage CIFAR family."""
     width: float = 1.0
     """Multiplies the channels of every layer; fractions are allowed."""
     stem: Literal["imagenet", "small"] = "imagenet"

@@ -59,9 +59,9 @@ def step_places(step: Callable[..., Any], state: Any, batch: Any) -> list[Place]
     Dead code counts. The state's leaves depend on no example of this batch.
     """
     jaxpr = jax.make_jaxpr(step)(state, batch)
-    leaves = jax.tree.leaves(batch)
-    inputs = [free(np.ndim(leaf)) for leaf in jax.tree.leaves(state)]
-    inputs += [along_batch(len(leaf), np.ndim(leaf)) for leaf in leaves]
+    inputs = [free(len(leaf.shape)) for leaf in jax.tree.leaves(state)]
+    shapes = [leaf.shape for leaf in jax.tree.leaves(batch)]
+    inputs += [along_batch(shape[0], len(shape)) for shape in shapes]
     _, trace = trace_owners(jaxpr, inputs)
     return [place for place in trace.places if place.kind != "moves"]
 

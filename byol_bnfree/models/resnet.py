@@ -2,8 +2,8 @@
 
 As in DeepMind's BYOL (Haiku's ResNet v1): `SAME` padding, the stride on the first
 3x3 convolution of a block, a projection shortcut in the first block of every group,
-mean over the image at the end. resnet14, 20 and 56 are the three-stage CIFAR family
-of He et al. 2016, section 4.2.
+mean over the image at the end. resnet8, 14, 20 and 56 are the three-stage CIFAR
+family of He et al. 2016, section 4.2.
 """
 
 from typing import NamedTuple
@@ -30,6 +30,7 @@ class Architecture(NamedTuple):
 BASIC, BOTTLENECK = (64, 128, 256, 512), (256, 512, 1024, 2048)
 CIFAR = (16, 32, 64)
 ARCHITECTURES: dict[str, Architecture] = {
+    "resnet8": Architecture((1, 1, 1), CIFAR, False, 16),
     "resnet14": Architecture((2, 2, 2), CIFAR, False, 16),
     "resnet20": Architecture((3, 3, 3), CIFAR, False, 16),
     "resnet56": Architecture((9, 9, 9), CIFAR, False, 16),

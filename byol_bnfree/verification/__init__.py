@@ -1,0 +1,1 @@
+"""The promises of this package, each checked on this machine: see `verify.py`."""

@@ -1,0 +1,121 @@
+"""Claim 7: what the devices tell each other in a step, from the compiled program.
+
+`python -m byol_bnfree.verification.communication NETWORK NORM GROUPS` compiles one
+step for the devices of its process and prints the bytes by purpose, as JSON.
+"""
+
+import json
+import sys
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+from byol_bnfree.config import HeadConfig, ModelConfig, OptimConfig, TrainConfig
+from byol_bnfree.verification.finding import Finding
+from byol_bnfree.verification.hlo import Moved, collectives
+from byol_bnfree.verification.processes import finish, start
+
+DEVICES = 8
+ARMS = (("bn", 1), ("bn", DEVICES), ("gn_ws", 1))
+ALLOWED = {"gradient", "metrics", "metrics of logged steps"}
+METRICS = {"_metrics", "collapse_measures", "effective_rank", "centered_rank", "top_k"}
+MEGABYTE = 1e6
+
+
+def communication_claim(network: str, folder: Path, say) -> Finding:
+    """gn_ws moves its gradient and metrics between devices, and nothing else."""
+    arms = {}
+    for norm, groups in ARMS:
+        name = norm if groups == 1 else f"{norm} in {groups} groups"
+        say(f"compiling {network} {name} for {DEVICES} devices")
+        module = "byol_bnfree.verification.communication"
+        process = start(
+            *(module, network, norm, str(groups)),
+            devices=DEVICES,
+            cache=folder / "compiled",
+        )
+        arms[name] = json.loads(finish(process))
+    moved = arms["gn_ws"]["bytes"]
+    others = {purpose: n for purpose, n in moved.items() if purpose not in ALLOWED}
+    statistics = arms["bn"]["bytes"].get("batch statistics", 0)
+    return Finding(
+        f"gn_ws communicates gradient and metrics only ({network})",
+        f"collectives in the step compiled for {DEVICES} CPU devices, batch 16, "
+        f"16x16 images (gradient and statistics do not depend on either)",
+        f"other bytes: gn_ws {sum(others.values())}, bn {statistics:,}",
+        not others and statistics > 0,
+        note=table(network, arms),
+    )
+
+
+def table(network: str, arms: dict[str, Any]) -> str:
+    """What each arm moves, by purpose, and in a ring of 8, 64 and 512 devices."""
+    lines = [
+        f"{network}: collectives, MB by purpose, and MB that each device sends in a "
+        f"step when rings of n devices all-reduce: 2 (n - 1) / n times the bytes"
+    ]
+    for name, arm in arms.items():
+        sizes = arm["bytes"]
+        every = sum(n for k, n in sizes.items() if k != "metrics of logged steps")
+        rings = ", ".join(
+            f"{2 * (n - 1) / n * every / MEGABYTE:.2f} on {n}" for n in (8, 64, 512)
+        )
+        purposes = ", ".join(f"{k} {n / MEGABYTE:.4f}" for k, n in sizes.items())
+        lines.append(f"  {name}: {arm['collectives']} collectives; {purposes}; {rings}")
+    parameters = arms["gn_ws"]["parameters"] * 4 / MEGABYTE
+    lines.append(f"  parameters of the online network: {parameters:.2f} MB")
+    return "\n".join(lines)
+
+
+def purpose(moved: Moved, parameter_sizes: set[int]) -> str:
+    """What an array is moved for."""
+    functions = {name.split(".")[-1] for name in moved.functions}
+    if "transpose(" in moved.operation:
+        return "gradient" if moved.elements in parameter_sizes else "unknown"
+    if "_moments" in functions or "_statistics" in functions:
+        return "batch statistics"
+    if "cond/branch" in moved.operation:
+        return "metrics of logged steps"
+    if functions & METRICS or "loss_fn" in functions:
+        return "metrics"
+    return "unknown"
+
+
+def measure(network: str, norm: str, groups: int) -> dict[str, Any]:
+    """Collectives of one compiled step on the devices at hand; bytes by purpose."""
+    import jax
+
+    from byol_bnfree.training.program import DataShape, build_program
+
+    head = HeadConfig(hidden=4096, out=256)
+    config = TrainConfig(
+        norm=norm,
+        batch_size=16,
+        steps=10,
+        bn_stat_groups=groups,
+        model=ModelConfig(name=network, stem="small", projector=head, predictor=head),
+        optim=OptimConfig(warmup_epochs=0),
+    )
+    program = build_program(config, DataShape(160, 10, (16, 16, 3)))
+    batch = {
+        "image": jax.ShapeDtypeStruct((16, 16, 16, 3), "uint8"),
+        "label": jax.ShapeDtypeStruct((16,), "int32"),
+    }
+    compiled = program.step.lower(program.abstract_state, batch).compile()
+    found = collectives(compiled.as_text())
+    sizes = [x.size for x in jax.tree.leaves(program.abstract_state.online_params)]
+    by_purpose: dict[str, int] = defaultdict(int)
+    for moved in found:
+        by_purpose[purpose(moved, set(sizes))] += moved.bytes
+    kinds = Counter({moved.collective: moved.kind for moved in found}.values())
+    return {
+        "collectives": sum(kinds.values()),
+        "kinds": kinds,
+        "bytes": dict(by_purpose),
+        "unknown": [m.operation for m in found if purpose(m, set(sizes)) == "unknown"],
+        "parameters": sum(sizes),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(sys.argv[1], sys.argv[2], int(sys.argv[3]))))
