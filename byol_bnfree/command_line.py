@@ -26,15 +26,19 @@ def parse_args(argv: Sequence[str] | None = None) -> TrainConfig:
       InputError: for values that cannot be.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    path = _config_argument(argv)
-    default = load_config(path) if path else TrainConfig()
     return tyro.cli(
         TrainConfig,
         args=argv,
-        default=default,
+        default=default_config(argv),
         prog="python -m byol_bnfree.train",
         description="Pre-train BYOL, with or without batch statistics.",
     )
+
+
+def default_config(argv: Sequence[str]) -> TrainConfig:
+    """The configuration that flags start from: that of `--config`, if it is given."""
+    path = _config_argument(list(argv))
+    return load_config(path) if path else TrainConfig()
 
 
 def _config_argument(argv: list[str]) -> str | None:

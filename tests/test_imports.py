@@ -10,11 +10,13 @@ PACKAGE = ROOT / "byol_bnfree"
 LEAVES = ("errors", "config", "validation")
 FORBIDDEN = {
     "losses": ("models", "data", "training", "evaluation", "diagnostics"),
-    "models": ("data", "training", "evaluation", "diagnostics"),
-    "data": ("models", "training", "evaluation", "diagnostics"),
-    "diagnostics": ("data", "training", "evaluation"),
-    "training": ("evaluation", "pretraining", "pretrained", "train"),
-    "evaluation": ("pretraining", "train"),
+    "models": ("data", "training", "evaluation", "diagnostics", "verification"),
+    "data": ("models", "training", "evaluation", "diagnostics", "verification"),
+    "diagnostics": ("data", "training", "evaluation", "verification"),
+    "training": ("evaluation", "pretraining", "pretrained", "train", "verification"),
+    "evaluation": ("pretraining", "train", "verification"),
+    "verification": ("pretraining", "train", "verify"),
+    "pretraining": ("verification", "verify"),
 }
 OPTIONAL = ("tensorflow", "torch", "wandb", "sklearn", "beartype", "pytest")
 

@@ -1,0 +1,114 @@
+"""`python -m byol_bnfree.verify`: the promises of this package, checked here and now.
+
+    python -m byol_bnfree.verify --norm=gn_ws
+
+checks every claim but the last of `CLAIMS`, in about three minutes on two CPU cores.
+`--claims=independence,program` picks some. Exits with 0 if all that were asked for
+hold, with 1 if one does not, with 2 for settings that cannot be.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from byol_bnfree.command_line import default_config, exit_on_error
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.errors import InputError
+
+if TYPE_CHECKING:
+    from byol_bnfree.verification.finding import Finding
+
+CLAIMS = {
+    "independence": "derivatives and rows of the network, in numbers",
+    "program": "the traced program, for all inputs",
+    "control": "BatchNorm is found by both",
+    "pieces": "micro-batches are exact",
+    "devices": "the number of devices does not matter",
+    "resume": "a resumed run equals an uninterrupted one",
+    "communication": "collectives of a ResNet-18 step on 8 devices",
+    "communication_resnet50": "the same of ResNet-50; about three minutes more",
+}
+ON_REQUEST = "communication_resnet50"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Check the promises of this package for a configuration."""
+
+    train: Annotated[TrainConfig, tyro.conf.arg(name="")]
+    claims: str = ",".join(name for name in CLAIMS if name != ON_REQUEST)
+    """Which, with commas between: of the names in the default, and
+    communication_resnet50 (about three minutes more)."""
+
+
+def parse(argv: list[str]) -> tuple[TrainConfig, list[str]]:
+    """The configuration and the claims to check.
+
+    Raises:
+      SystemExit, InputError: as `command_line.parse_args`.
+    """
+    options = tyro.cli(
+        Options,
+        args=argv,
+        default=Options(default_config(argv)),
+        prog="python -m byol_bnfree.verify",
+    )
+    names = options.claims.split(",")
+    for name in names:
+        if name not in CLAIMS:
+            raise InputError(
+                f"claims has {name!r}; choose of {', '.join(CLAIMS)}, with commas."
+            )
+    return options.train, names
+
+
+def main() -> None:
+    """Check, show progress, print the table; see `--help`."""
+    config, names = parse(sys.argv[1:])
+    from byol_bnfree.verification.report import print_report  # --help needs no JAX
+
+    findings = []
+    with tempfile.TemporaryDirectory(prefix="verify-") as folder:
+        for number, name in enumerate(names, start=1):
+            began = time.monotonic()
+            print(f"[{number}/{len(names)}] {name}: {CLAIMS[name]}", flush=True)
+            finding = check(name, config, Path(folder))
+            findings.append(finding)
+            seconds = time.monotonic() - began
+            print(f"      {finding.verdict} ({seconds:.0f} s)", flush=True)
+    print_report(findings)
+    sys.exit(0 if all(finding.holds for finding in findings) else 1)
+
+
+def check(name: str, config: TrainConfig, folder: Path) -> "Finding":
+    """Check one claim; `folder` keeps what the claims' processes share."""
+    from byol_bnfree.verification import communication, network, training
+
+    def say(text: str) -> None:
+        print(f"      {text}", flush=True)
+
+    checks: dict[str, Callable[[], Finding]] = {
+        "independence": lambda: network.numerical_claim(config),
+        "program": lambda: network.static_claim(config),
+        "control": lambda: network.control_claim(config),
+        "pieces": lambda: training.pieces_claim(config, folder, say),
+        "devices": lambda: training.devices_claim(config, folder, say),
+        "resume": lambda: training.resume_claim(config, folder, say),
+        "communication": lambda: communication.communication_claim(
+            "resnet18", folder, say
+        ),
+        "communication_resnet50": lambda: communication.communication_claim(
+            "resnet50", folder, say
+        ),
+    }
+    return checks[name]()
+
+
+if __name__ == "__main__":
+    exit_on_error(main)

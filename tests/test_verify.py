@@ -1,0 +1,123 @@
+"""`python -m byol_bnfree.verify`: its exit status, and what it compares."""
+
+import sys
+
+import numpy as np
+import pytest
+import tiny
+
+from byol_bnfree import verify
+from byol_bnfree.command_line import exit_on_error
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.diagnostics.dataflow import Place
+from byol_bnfree.verification import communication, network, training
+from byol_bnfree.verification.hlo import collectives
+
+SMALL = (
+    "--model.name=resnet8 --model.width=0.5 --model.stem=small --model.stem-stride=2 "
+    "--model.projector.hidden=8 --model.projector.out=8 --model.predictor.hidden=8 "
+    "--model.predictor.out=8 --data.image-size=16"
+).split()
+
+
+def status(monkeypatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["verify", *SMALL, *arguments])
+    with pytest.raises(SystemExit) as ended:
+        exit_on_error(verify.main)
+    return ended.value.code
+
+
+@pytest.mark.parametrize("norm, code", [("gn_ws", 0), ("bn", 1)])
+def test_the_program_is_judged_and_the_status_says_so(norm, code, monkeypatch, capsys):
+    assert status(monkeypatch, f"--norm={norm}", "--claims=program") == code
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert ("as expected of bn" in said) == (norm == "bn")
+    assert "parameter gradient" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm, code", [("gn_ws", 0), ("bn", 1)])
+def test_numbers_and_the_negative_control(norm, code, monkeypatch, capsys):
+    claims = "--claims=independence,control"
+    assert status(monkeypatch, f"--norm={norm}", claims) == code
+    assert "holds" in capsys.readouterr().out  # the control, for both
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["--claims=foo"], "claims has 'foo'"),
+        (["--norm=gnws"], "invalid choice 'gnws'"),
+        (["--config=missing.py"], "missing.py"),
+        (["--claims=program", "--model.width=0.3"], "width 0.3"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_status_2(
+    arguments, sentence, monkeypatch, capsys
+):
+    assert status(monkeypatch, *arguments) == 2
+    assert sentence in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
+@pytest.mark.parametrize("claim", ["pieces", "devices", "resume"])
+def test_claims_on_the_training_step_hold(norm, claim, tmp_path):
+    finding = verify.check(claim, TrainConfig(norm=norm), tmp_path)
+    assert finding.holds, finding.deviation
+
+
+def test_a_deviation_is_relative_to_its_array():
+    whole = {"params/w": np.array([1.0, 100.0]), "params/b": np.zeros(2)}
+    other = {"params/w": np.array([1.0, 101.0]), "params/b": np.array([0.0, 1e-3])}
+    assert training.deviation(other, whole) == pytest.approx(0.01)
+    assert training.deviation(whole, whole) == 0
+    broken = whole | {"params/w": np.array([np.nan, 0.0])}
+    assert training.deviation(broken, whole) == np.inf
+
+
+HLO = """
+FunctionNames
+1 "train_step"
+2 "_moments"
+
+FileLocations
+1 {file_name_id=1 function_name_id=1 line=3}
+2 {file_name_id=1 function_name_id=2 line=7}
+
+StackFrames
+1 {file_location_id=1 parent_frame_id=1}
+2 {file_location_id=2 parent_frame_id=2}
+
+  %a = f32[3,4]{1,0} fusion(%x), metadata={op_name="jit(f)/transpose(jvp(g))/dot"}
+  %b = bf16[8]{0} fusion(%x), metadata={op_name="jit(f)/reduce_sum" stack_frame_id=2}
+  %c = bf16[8]{0} copy(%b)
+  ROOT %r = (f32[3,4]{1,0}, /*index=1*/bf16[8]{0}) all-reduce(%a, %c), channel_id=1
+"""
+
+
+def test_collectives_are_read_with_bytes_and_purpose():
+    gradient, statistics = collectives(HLO)
+    assert (gradient.kind, gradient.bytes, statistics.bytes) == ("all-reduce", 48, 16)
+    assert statistics.functions == ("_moments", "train_step")
+    assert communication.purpose(gradient, {12}) == "gradient"
+    assert communication.purpose(gradient, {13}) == "unknown"
+    assert communication.purpose(statistics, {12}) == "batch statistics"
+
+
+def test_a_ring_moves_nearly_twice_the_bytes():
+    arm = {"collectives": 1, "bytes": {"gradient": 8_000_000}, "parameters": 2_000_000}
+    text = communication.table("net", {"gn_ws": arm})
+    assert "14.00 on 8, 15.75 on 64, 15.97 on 512" in text
+
+
+def test_a_mixing_place_without_a_known_purpose_is_named():
+    place = Place("mixes", "sort", "/a/byol_bnfree/models/heads.py:3:4 (f)", False)
+    assert network.purpose(place) == f"elsewhere: {place}"
+    unjudged = Place("unknown", "gather", "/a/byol_bnfree/losses.py:1:2 (top_k)", True)
+    assert network.purpose(unjudged).startswith("elsewhere")
+
+
+def test_the_claims_run_on_the_norms_that_were_asked_for():
+    config = tiny.config(norm="gn_ws", encoder_norm="bn")
+    assert training.tiny(config).encoder_norm == "bn"
