@@ -76,6 +76,7 @@ def judge(tables: list[Owners], trace: Trace, size: int) -> StaticReport:
         moves = [place for place in trace.places if place.kind == "moves"]
         nowhere = Place("moves", "the order of the rows", "the output", False)
         places += moves[:1] or [nowhere]
+    places = list(dict.fromkeys(places))
     mixing = tuple(place for place in places if place.kind != "unknown")
     if mixing:
         return StaticReport("mixes examples", mixing)
