@@ -27,15 +27,15 @@ def deviation(a: Numbers, b: Numbers) -> float:
 
     Arrays that are next to nothing beside the others of their part of the state, such
     as the momentum of a bias before a norm, are rounding: a thousandth of the part's
-    largest value counts as the least scale. Measures of collapse are left out: they
-    say how small a spread is, and a rank is a matter of which values count as zero.
+    largest value counts as the least scale. Left out: measures of collapse, where a
+    rank is a matter of which values count as zero, and the probe's counts of hits.
     """
     largest = 0.0
     for name in b:
-        if name.startswith("metrics/collapse") or b[name].size == 0:
+        if name.startswith(("metrics/collapse", "metrics/probe/top")):
             continue
         part = name.split("/")[0] if not name.startswith("metrics/") else name
-        peers = [np.abs(b[n]).max() for n in b if n.startswith(part) and b[n].size]
+        peers = [np.abs(b[n]).max() for n in b if n.startswith(part)]
         scale = max(np.abs(b[name]).max(), 1e-3 * max(peers)) or 1.0
         difference = np.abs(a[name].astype(float) - b[name]).max()
         largest = max(largest, float(np.nan_to_num(difference, nan=np.inf) / scale))
