@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,6 +14,7 @@ from jaxtyping import Array, Float, UInt8
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.augment import normalize
 from byol_bnfree.errors import InputError
+from byol_bnfree.models.conv import Convolution
 from byol_bnfree.training.checkpoint import load_newest
 from byol_bnfree.training.program import DataShape, build_parts
 
@@ -40,20 +42,24 @@ class Encoder(NamedTuple):
 
 
 def load_encoder(
-    workdir: str | Path, network: Literal["online", "target"] = "online"
+    workdir: str | Path,
+    network: Literal["online", "target"] = "online",
+    *,
+    convolution: Convolution | None = None,
 ) -> Encoder:
     """The encoder of a run's newest intact checkpoint.
 
     Args:
       workdir: a run's folder, with config.json, dataset.json and checkpoints.
       network: the papers evaluate the online network.
+      convolution: of `models.conv.choose_convolution`; None is XLA's, for any device.
 
     Raises:
       InputError: not a run's folder, or no checkpoint in it can be used.
     """
     workdir = Path(workdir)
-    config, data = _read_run(workdir)
-    parts = build_parts(config, data)
+    config, data = read_run(workdir)
+    parts = build_parts(config, data, convolution)
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     abstract = jax.tree.map(
         lambda leaf: leaf.update(sharding=device), parts.abstract_state
@@ -65,7 +71,39 @@ def load_encoder(
     return Encoder(parts.network.encoder, variables, config, step)
 
 
-def _read_run(workdir: Path) -> tuple[TrainConfig, DataShape]:
+def untrained_encoder(
+    workdir: str | Path,
+    images: UInt8[Array, "b h w c"],
+    *,
+    convolution: Convolution | None = None,
+) -> Encoder:
+    """The encoder a run started from: the floor beside its figures.
+
+    BatchNorm's running statistics come from one pass over `images`. Without it an
+    untrained BatchNorm encoder would not normalize at all, which is a weaker floor
+    than the network it starts from.
+
+    Raises:
+      InputError: not a run's folder.
+    """
+    config, data = read_run(Path(workdir))
+    parts = build_parts(config, data, convolution)
+    labels = jnp.zeros(len(images), jnp.int32)
+    state = jax.jit(parts.init)({"image": jnp.asarray(images), "label": labels})
+    module, variables = (
+        parts.network.encoder,
+        {"params": state.online_params["encoder"]},
+    )
+    if "encoder" in state.online_stats:
+        variables["batch_stats"] = state.online_stats["encoder"]
+        pixels = normalize(jnp.asarray(images) / 255, config.augment)
+        apply = jax.jit(partial(module.apply, train=True, mutable=["batch_stats"]))
+        variables |= apply(variables, pixels)[1]
+    return Encoder(module, variables, config, 0)
+
+
+def read_run(workdir: Path) -> tuple[TrainConfig, DataShape]:
+    """Configuration and data of a run, from its folder; `InputError` if it is none."""
     try:
         saved = json.loads((workdir / "config.json").read_text())
         data = json.loads((workdir / "dataset.json").read_text())

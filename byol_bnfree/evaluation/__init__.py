@@ -5,7 +5,7 @@ All three fit on features of the training split and report on those of the test 
 
 from byol_bnfree.evaluation.features import evaluation_indices, extract_features
 from byol_bnfree.evaluation.knn import knn_accuracy, knn_predict
-from byol_bnfree.evaluation.linear import linear_accuracy, top_k_accuracy
+from byol_bnfree.evaluation.logistic import linear_accuracy, top_k_accuracy
 
 __all__ = [
     "evaluation_indices",

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Sharding
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, UInt8
 
 from byol_bnfree.errors import InputError
@@ -27,6 +28,7 @@ def extract_features(
     batch_size: int,
     *,
     sharding: Sharding | None = None,
+    dtype: DTypeLike = np.float32,
 ) -> Float[np.ndarray, "n d"]:
     """Apply `encode` to `source.images(indices)` in batches of one fixed size.
 
@@ -40,15 +42,24 @@ def extract_features(
       batch_size: global; the devices must divide it.
       sharding: of a batch over devices, e.g. `NamedSharding(mesh, P("data"))`. Required
         with several processes: each reads its own rows, and all get all features.
+      dtype: of the result, which exists once: 1.28 million features of 2048 numbers
+        are 10.5 GB in float32 and 5.2 GB in float16.
 
-    Returns: float32.
-
-    Raises: InputError if there is nothing to encode or a feature is not finite.
+    Raises: InputError if there is nothing to encode or a feature is not finite in
+      `dtype` (float16 ends at 65,504).
     """
     if len(indices) == 0:
         raise InputError("There are 0 images to encode; give at least 1.")
     starts = range(0, len(indices), batch_size)
-    features, running = [], None
+    features, running = None, None
+
+    def keep(start: int, done: Array) -> None:
+        nonlocal features
+        rows = _to_host(done, sharding)
+        if features is None:
+            features = np.empty((len(indices), rows.shape[1]), dtype)
+        features[start : start + batch_size] = rows[: len(indices) - start]
+
     with ThreadPoolExecutor(1, thread_name_prefix="read-features") as reader:
 
         def read(start: int):
@@ -62,9 +73,8 @@ def extract_features(
                 pending = read(start + batch_size)
             done, running = running, encode(images)
             if done is not None:  # fetched only after the next one was dispatched
-                features.append(_to_host(done, sharding))
-        features.append(_to_host(running, sharding))
-    features = np.concatenate(features)[: len(indices)]
+                keep(start - batch_size, done)
+        keep(start, running)
     return _check_finite(features)
 
 
@@ -104,7 +114,13 @@ def _to_host(
 
 
 def _check_finite(features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
-    bad = int(np.sum(~np.isfinite(features).all(axis=1)))
+    bad = (
+        len(features)
+        - sum(  # in blocks: a mask of all would be as large as they are
+            int(np.isfinite(features[i : i + 4096]).all(axis=1).sum())
+            for i in range(0, len(features), 4096)
+        )
+    )
     if bad:
         raise InputError(
             f"The encoder gives features that are not finite for {bad} of "

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from byol_bnfree.data.sources import Source
 from byol_bnfree.evaluation.features import evaluation_indices, extract_features
 from byol_bnfree.evaluation.knn import knn_accuracy
-from byol_bnfree.evaluation.linear import linear_accuracy
+from byol_bnfree.evaluation.logistic import linear_accuracy
 from byol_bnfree.training.mesh import batch_sharding
 from byol_bnfree.training.program import Program, make_encoder
 from byol_bnfree.training.state import TrainState

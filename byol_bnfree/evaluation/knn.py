@@ -5,15 +5,19 @@ training features, by cosine, votes for its label with weight exp(cosine / T).
 
 Memory is bounded whatever the size of the bank: cosines exist for one block of test
 rows against one block of bank rows at a time, and a running top-k is merged over the
-blocks of the bank, which are sent to the device one after the other.
+blocks of the bank, which are sent to the device one after the other. The bank may be
+float16, half the memory: a block becomes float32 on the device. Several devices share
+the rows of a test block.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from byol_bnfree.errors import InputError
@@ -30,6 +34,7 @@ def knn_accuracy(
     num_classes: int,
     k: int = 20,
     temperature: float = 0.1,
+    mesh: Mesh | None = None,
 ) -> float:
     """Fraction of test features that `knn_predict` gives their own label."""
     predictions = knn_predict(
@@ -39,6 +44,7 @@ def knn_accuracy(
         num_classes,
         k=k,
         temperature=temperature,
+        mesh=mesh,
     )
     return float(np.mean(predictions == test_labels))
 
@@ -53,12 +59,14 @@ def knn_predict(
     temperature: float = 0.1,
     test_block: int = 1024,
     bank_block: int = 16_384,
+    mesh: Mesh | None = None,
 ) -> Int[np.ndarray, " m"]:
     """Label of each test feature by a weighted vote of its k nearest training features.
 
     Features need not be normalized. `k` is capped at n. The block sizes bound the
     memory (test_block x bank_block float32) and do not change the result. An exact
-    tie goes to the lower label.
+    tie goes to the lower label. `mesh` with an axis `data` spreads the test rows over
+    its devices.
 
     Raises: InputError if there is no training feature.
 
@@ -69,27 +77,44 @@ def knn_predict(
         raise InputError("kNN was given 0 training features; it needs at least 1.")
     k = min(k, n)
     bank_block = max(k, min(bank_block, n))
-    test_block = max(1, min(test_block, m))
+    devices = 1 if mesh is None else mesh.shape["data"]
+    test_block = -(-max(1, min(test_block, m)) // devices) * devices
+    by_row, everywhere, merge = _placement(mesh)
     tests = [
-        _unit_rows(_pad_rows(test_features[i : i + test_block], test_block))
+        by_row(_unit_rows(_pad_rows(test_features[i : i + test_block], test_block)))
         for i in range(0, m, test_block)
     ]
-    best = [
-        (jnp.full((test_block, k), -jnp.inf), jnp.zeros((test_block, k), jnp.int32))
-        for _ in tests
-    ]
+    nothing = jnp.full((test_block, k), -jnp.inf), jnp.zeros((test_block, k), jnp.int32)
+    best = [by_row(nothing) for _ in tests]
     # The bank is the outer loop: it is the large side and crosses to the device once.
     for start in range(0, n, bank_block):
         rows = slice(start, start + bank_block)
-        bank = _unit_rows(_pad_rows(train_features[rows], bank_block))
+        features = _unit_rows(_pad_rows(train_features[rows], bank_block))
         labels = jnp.asarray(_pad_rows(train_labels[rows], bank_block), jnp.int32)
-        valid = min(bank_block, n - start)
-        best = [
-            _merge_block(b, t, (bank, labels), valid)
-            for b, t in zip(best, tests, strict=True)
-        ]
+        bank = everywhere((features, labels))
+        valid = everywhere(jnp.asarray(min(bank_block, n - start)))
+        best = [merge(b, t, bank, valid) for b, t in zip(best, tests, strict=True)]
     votes = [_vote(*b, temperature, num_classes) for b in best]
     return np.concatenate([np.asarray(v) for v in votes] or [np.zeros(0, np.int32)])[:m]
+
+
+def _placement(mesh: Mesh | None) -> tuple[Callable, Callable, Callable]:
+    """What puts rows on devices, what repeats a block on all, and `_merge_block`."""
+    if mesh is None or mesh.size == 1:
+        return (lambda x: x), (lambda x: x), _merge_block
+    rows, everywhere = PartitionSpec("data"), PartitionSpec()
+    # Not left to the compiler: it would gather the rows for the search of the top k.
+    merge = jax.shard_map(
+        _merge_block,
+        mesh=mesh,
+        in_specs=(rows, rows, everywhere, everywhere),
+        out_specs=rows,
+    )
+    return (
+        lambda x: jax.device_put(x, NamedSharding(mesh, rows)),
+        lambda x: jax.device_put(x, NamedSharding(mesh, everywhere)),
+        jax.jit(merge),
+    )
 
 
 def _pad_rows(rows: np.ndarray, count: int) -> np.ndarray:

@@ -8,6 +8,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.features import evaluation_indices, extract_features
+from byol_bnfree.models.norm import NORMS
+from byol_bnfree.models.resnet import create_encoder
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (11, 4, 4, 3), np.uint8)
 DIRECT = IMAGES.astype(np.float32).mean(axis=(1, 2))
@@ -100,3 +102,19 @@ def test_a_limited_evaluation_uses_a_fixed_sorted_subset_without_repeats():
 
 def test_all_images_are_used_below_the_limit():
     np.testing.assert_array_equal(evaluation_indices(5, 10, seed=0), np.arange(5))
+
+
+def test_float16_features_are_kept_in_float16():
+    half = extract_features(encode, Source(), np.arange(11), 4, dtype=np.float16)
+    assert half.dtype == np.float16
+    np.testing.assert_allclose(half, DIRECT, rtol=1e-3)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_batch_composition_changes_no_feature_in_inference_mode(norm):
+    images, others = jax.random.normal(jax.random.key(0), (2, 3, 8, 8, 3))
+    encoder = create_encoder("resnet14", norm=norm, width=0.25, stem="small")
+    variables = encoder.init(jax.random.key(1), images, True)
+    apply = jax.jit(lambda x: encoder.apply(variables, x, False))
+    mixed = apply(jnp.concatenate([images[:1], others[1:]]))
+    np.testing.assert_allclose(mixed[0], apply(images)[0], rtol=1e-5, atol=1e-6)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType
 
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation import knn
@@ -108,3 +109,35 @@ def test_an_empty_bank_is_refused():
     train, labels, test, _ = data(n=0)
     with pytest.raises(InputError, match="0 training features"):
         knn.knn_predict(train, labels, test, CLASSES)
+
+
+def test_two_devices_find_the_same_neighbours_as_one():
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
+    train, labels, test, _ = data()
+    blocks = {"test_block": 20, "bank_block": 64}
+    alone = knn.knn_predict(train, labels, test, CLASSES, **blocks)
+    together = knn.knn_predict(train, labels, test, CLASSES, mesh=mesh, **blocks)
+    np.testing.assert_array_equal(alone, together)
+
+
+def test_a_half_precision_bank_gives_the_same_labels():
+    train, labels, test, _ = data()
+    half = knn.knn_predict(train.astype(np.float16), labels, test, CLASSES)
+    whole = knn.knn_predict(train, labels, test, CLASSES)
+    assert np.mean(half == whole) > 0.97
+
+
+def test_no_array_of_all_cosines_is_ever_made():
+    """The largest array of a merge is one block of tests against one of the bank."""
+    shapes = [
+        (
+            jax.ShapeDtypeStruct((4, 3), "float32"),
+            jax.ShapeDtypeStruct((4, 3), "int32"),
+        ),
+        jax.ShapeDtypeStruct((4, 5), "float32"),
+        (jax.ShapeDtypeStruct((7, 5), "float32"), jax.ShapeDtypeStruct((7,), "int32")),
+        jax.ShapeDtypeStruct((), "int32"),
+    ]
+    equations = jax.make_jaxpr(knn._merge_block.__wrapped__)(*shapes).eqns
+    sizes = [v.aval.size for e in equations for v in e.outvars]
+    assert max(sizes) <= 7 * 5

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from byol_bnfree.errors import InputError
-from byol_bnfree.evaluation.linear import (
+from byol_bnfree.evaluation.logistic import (
     L2_VALUES,
     hold_out,
     linear_accuracy,

@@ -1,0 +1,26 @@
+"""`python -m byol_bnfree.evaluate`: what a run has learned, by every protocol."""
+
+import sys
+from collections.abc import Sequence
+
+import tyro
+
+from byol_bnfree.command_line import exit_on_error
+from byol_bnfree.evaluation.config import EvaluateConfig
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse, evaluate, print; see `--help`."""
+    config = tyro.cli(
+        EvaluateConfig,
+        args=sys.argv[1:] if argv is None else list(argv),
+        prog="python -m byol_bnfree.evaluate",
+        description="Evaluate what a run has learned.",
+    )
+    from byol_bnfree.evaluation.run import evaluate  # after parsing: --help is quick
+
+    evaluate(config)
+
+
+if __name__ == "__main__":
+    exit_on_error(main)

@@ -1,0 +1,41 @@
+"""Some images of a source as a source of their own."""
+
+import numpy as np
+from jaxtyping import Int
+
+from byol_bnfree.data.sources import Source
+from byol_bnfree.evaluation.features import evaluation_indices
+
+
+class Subset:
+    """Images `indices` of `source`, in that order; `sources.Source`."""
+
+    def __init__(self, source: Source, indices: Int[np.ndarray, " n"]):
+        self._source, self._indices = source, indices
+        self.name, self.split = source.name, source.split
+        self.class_names, self.num_classes = source.class_names, source.num_classes
+        self.image_shape, self.in_memory = source.image_shape, source.in_memory
+        self.skipped = source.skipped
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def labels(self, indices: Int[np.ndarray, " b"] | None = None):
+        """As those of the source."""
+        chosen = self._indices if indices is None else self._indices[indices]
+        return self._source.labels(chosen)
+
+    def images(self, indices: Int[np.ndarray, " b"]):
+        """As those of the source."""
+        return self._source.images(self._indices[indices])
+
+    def crops(self, indices: Int[np.ndarray, " b"], positions, step: int):
+        """As those of a source that streams."""
+        return self._source.crops(self._indices[indices], positions, step)
+
+
+def limited(source: Source, limit: int | None, seed: int) -> Source:
+    """At most `limit` images, a random subset fixed by seed."""
+    if limit is None or len(source) <= limit:
+        return source
+    return Subset(source, evaluation_indices(len(source), limit, seed))

@@ -1,0 +1,123 @@
+"""Figures are stored with what they are of, and never measured twice."""
+
+import json
+
+import numpy as np
+import pytest
+from runs import copy_of, run, trained
+
+from byol_bnfree.data.sources import MemorySource
+from byol_bnfree.errors import InputError
+from byol_bnfree.evaluation import bench as benches
+from byol_bnfree.evaluation.bench import check_images, check_labels
+from byol_bnfree.evaluation.subset import Subset, limited
+from byol_bnfree.evaluation.table import figures_table
+from byol_bnfree.pretrained import load_encoder
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    return copy_of(trained(), tmp_path)
+
+
+def labelled(targets, split="test", shape=(16, 16, 3)) -> MemorySource:
+    """A split of which only the labels matter."""
+    pixels = np.zeros((len(targets), *shape), np.uint8)
+    labels = np.array(targets, np.int32)
+    return MemorySource("letters", split, ("a", "b", "c"), pixels, labels, [])
+
+
+def test_a_row_says_what_was_measured_and_how(workdir):
+    (row,) = run(workdir, "knn")
+    identity = row["identity"]
+    assert (identity["protocol"], identity["dataset"]) == ("knn", "shapes")
+    assert (identity["network"], identity["step"]) == ("online", 4)
+    assert identity["test"] == {"split": "test", "images": 48}
+    assert identity["settings"] == {"k": 20, "temperature": 0.1}
+    assert 0 <= row["figures"]["top1"] <= 1 and row["seconds"] > 0
+    lines = (workdir / "evaluations.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1]) == row
+
+
+def test_a_finished_protocol_is_not_measured_twice_unless_again(workdir, monkeypatch):
+    first = run(workdir, "knn")
+    with monkeypatch.context() as patch:
+        patch.setattr(benches, "extract_features", None)
+        assert run(workdir, "knn") == first
+    assert run(workdir, "knn", again=True) != first  # its seconds differ
+    assert len((workdir / "evaluations.jsonl").read_text().splitlines()) == 2
+
+
+def test_features_are_extracted_once_for_all_protocols(workdir, monkeypatch):
+    run(workdir, "knn")
+    monkeypatch.setattr(benches, "extract_features", None)
+    run(workdir, "knn", again=True)
+
+
+@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
+def test_target_and_untrained_networks_are_measured_as_others(norm, tmp_path):
+    workdir = copy_of(trained(norm), tmp_path)
+    rows = run(workdir, "knn", "random", network="target") + run(workdir, "knn")
+    subjects = [row["identity"] for row in rows]
+    assert [s["network"] for s in subjects] == ["target", "random", "online"]
+    assert len({s["weights"] for s in subjects}) == 3
+    assert [s["step"] for s in subjects] == [4, 0, 4]
+
+
+def test_half_precision_features_give_nearly_the_same_figure(workdir):
+    (whole,), (half,) = (
+        run(workdir, "knn"),
+        run(workdir, "knn", half_precision=True, again=True),
+    )
+    assert abs(whole["figures"]["top1"] - half["figures"]["top1"]) < 0.1
+
+
+def test_kinds_of_figures_never_share_a_column():
+    rows = [
+        {
+            "identity": {"protocol": p, "dataset": "d", "network": "n", "step": 1},
+            "figures": {"top1": 0.5},
+        }
+        for p in ("knn", "linear_cached")
+    ]
+    table = figures_table(rows)
+    assert [c.header for c in table.columns][3:] == ["kNN", "linear, cached"]
+    assert table.row_count == 1
+
+
+def test_a_subset_is_its_images_in_its_order():
+    subset = Subset(labelled([0, 1, 2, 1]), np.array([3, 0]))
+    assert subset.labels().tolist() == [1, 0]
+    assert subset.labels(np.array([1])).tolist() == [0]
+    assert (len(subset), subset.name) == (2, "letters")
+    assert limited(subset, 5, seed=0) is subset and len(limited(subset, 1, 0)) == 1
+
+
+def test_a_run_without_a_checkpoint_is_refused(tmp_path):
+    with pytest.raises(InputError, match="not the work folder of a run"):
+        run(tmp_path, "knn")
+    workdir = copy_of(trained(), tmp_path)
+    (workdir / "checkpoints").rename(workdir / "elsewhere")
+    with pytest.raises(InputError, match="holds no checkpoint"):
+        run(workdir, "knn")
+
+
+def test_images_without_labels_are_refused():
+    with pytest.raises(InputError, match="without label"):
+        check_labels(labelled([0, -1], "train"), labelled([0]))
+
+
+def test_a_class_that_train_lacks_is_named():
+    with pytest.raises(InputError, match="class 'c' in the test split"):
+        check_labels(labelled([0, 1], "train"), labelled([0, 2]))
+
+
+def test_images_of_another_shape_are_refused(workdir):
+    source = labelled([0], shape=(28, 28, 1))
+    with pytest.raises(InputError, match="are 28x28x1 .* made for 16x16x3"):
+        check_images(load_encoder(workdir), source)
+
+
+def test_random_alone_is_refused(workdir):
+    with pytest.raises(InputError, match="protocol random"):
+        run(workdir, "random")
