@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from evaluation.runs import copy_of, trained
+from runs import copy_of, trained
 
 ROOT = Path(__file__).parent.parent
 

@@ -27,7 +27,7 @@ class EvaluateConfig:
 
     workdir: str
     """Folder of the run; figures are added to its evaluations.jsonl."""
-    protocol: tuple[Protocol, ...] = ("knn", "random")
+    protocol: tuple[Protocol, ...] = ("knn", "linear_cached", "random")
     """What to measure; random repeats the others on the untrained encoder."""
     network: Literal["online", "target"] = "online"
     """The papers evaluate the online network."""

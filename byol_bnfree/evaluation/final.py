@@ -9,10 +9,13 @@ from jaxtyping import Float, Int
 from byol_bnfree.data.sources import Source
 from byol_bnfree.evaluation.features import evaluation_indices, extract_features
 from byol_bnfree.evaluation.knn import knn_accuracy
-from byol_bnfree.evaluation.logistic import linear_accuracy
+from byol_bnfree.evaluation.logistic import logistic_evaluation
 from byol_bnfree.training.mesh import batch_sharding
 from byol_bnfree.training.program import Program, make_encoder
 from byol_bnfree.training.state import TrainState
+
+# Of the mean cross-entropy: a short list, for a figure at the end of every run.
+L2_VALUES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 
 
 class Features(NamedTuple):
@@ -61,13 +64,14 @@ class Evaluator:
 
     def linear(self, features: Features) -> float:
         """Top-1 accuracy of multinomial logistic regression, a fraction."""
-        figures = linear_accuracy(
+        figures = logistic_evaluation(
             features.train,
             self._train.labels(self._train_indices),
             features.test,
             self._test.labels(self._test_indices),
             num_classes=self._program.data.num_classes,
             seed=self._program.config.seed,
+            strengths=tuple(len(features.train) * l2 for l2 in L2_VALUES),
         )
         return figures["top1"]
 

@@ -1,7 +1,7 @@
-"""Some images of a source as a source of their own."""
+"""Some images of a source as a source of their own, and which ones."""
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from byol_bnfree.data.sources import Source
 from byol_bnfree.evaluation.features import evaluation_indices
@@ -39,3 +39,9 @@ def limited(source: Source, limit: int | None, seed: int) -> Source:
     if limit is None or len(source) <= limit:
         return source
     return Subset(source, evaluation_indices(len(source), limit, seed))
+
+
+def hold_out(n: int, seed: int) -> Bool[np.ndarray, " n"]:
+    """A random tenth of n rows, at least one, fixed by seed."""
+    chosen = np.random.default_rng(seed).permutation(n)[: max(1, n // 10)]
+    return np.isin(np.arange(n), chosen)
