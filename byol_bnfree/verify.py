@@ -2,7 +2,7 @@
 
     python -m byol_bnfree.verify --norm=gn_ws
 
-checks every claim but the last of `CLAIMS`, in about three minutes on two CPU cores.
+checks every claim but the last of `CLAIMS`, in about ten minutes on two CPU cores.
 `--claims=independence,program` picks some. Exits with 0 if all that were asked for
 hold, with 1 if one does not, with 2 for settings that cannot be.
 """

@@ -39,7 +39,7 @@ def test_batchnorm_is_found_and_its_line_is_named():
     assert report.verdict == "mixes examples"
     assert report.places[0].primitive == "reduce_sum"
     assert "models/norm.py" in report.places[0].source
-    assert "_moments" in report.places[0].source
+    assert "_mean_and_square" in report.places[0].source
 
 
 def into_space(y):
