@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -93,9 +94,16 @@ def exit_on_error(main: Callable[[], None]) -> None:
     """
     try:
         main()
-    except (InputError, RunStopped) as error:
+    except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, InputError) else error.status)
+        sys.exit(2)
+    except RunStopped as error:
+        print(f"error: {error}", file=sys.stderr)
+        if error.at_once:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(error.status)
+        sys.exit(error.status)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -79,9 +79,11 @@ def untrained_encoder(
 ) -> Encoder:
     """The encoder a run started from: the floor beside its figures.
 
-    BatchNorm's running statistics come from one pass over `images`. Without it an
-    untrained BatchNorm encoder would not normalize at all, which is a weaker floor
-    than the network it starts from.
+    BatchNorm's running statistics come from one pass over `images`: without it an
+    untrained encoder would not normalize at all, and not be the network that training
+    starts from. (The untrained figure in summary.json takes them from the first batch's
+    views, so that of a BatchNorm encoder differs a little.) With
+    `--init=data_dependent` give the first batch, or it is not the run's own start.
 
     Raises:
       InputError: not a run's folder.

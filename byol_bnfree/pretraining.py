@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from byol_bnfree.data.sources import Source, open_source
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.final import Evaluator
 from byol_bnfree.models.byol import part_norms
+from byol_bnfree.summary import conclude, summarize
 from byol_bnfree.training import distributed
 from byol_bnfree.training.checkpoint import Checkpoints
 from byol_bnfree.training.figures import save_curves, save_views
@@ -117,10 +117,10 @@ def _run(program: Program, data: Data, workdir: Path) -> dict[str, Any]:
             finally:
                 if primary:
                     _draw(save_curves, workdir / "curves.png", log.rows())
-        summary = _summarize(program, evaluator, state, journal, batches)
+        summary = summarize(program, evaluator, state, journal, batches)
     if primary:
         write_json(workdir / "summary.json", summary)
-        _conclude(summary, workdir)
+        conclude(summary, workdir)
     return summary
 
 
@@ -250,65 +250,6 @@ def _introduce(
         f"{jax.process_count()} process{'es' * (jax.process_count() > 1)}; "
         f"convolutions by {program.convolution}; compiling the first step"
     )
-
-
-def _summarize(
-    program: Program,
-    evaluator: Evaluator,
-    state: TrainState,
-    journal: Journal,
-    batches: Batches,
-) -> dict[str, Any]:
-    config, watch = program.config, journal.watch
-    rows = [row for row in journal.log.rows() if "perf/seconds" in row]
-    seconds = sum(row["perf/seconds"] for row in rows)
-    nothing = {"untrained": None, "trained": None}
-    summary = {
-        "norm": config.norm,
-        "norms": part_norms(config),
-        "seed": config.seed,
-        "steps": int(state.step),
-        "knn": dict(nothing),
-        "linear": dict(nothing),
-        "collapse": {
-            "verdict": watch.verdict.state,
-            "reason": watch.verdict.reason,
-            "first_drifting": watch.first_drifting,
-            "first_collapsed": watch.first_collapsed,
-        },
-        "images_per_s": program.total_steps * config.batch_size / max(seconds, 1e-9),
-        "seconds": seconds,
-    }
-    if config.evaluation.skip or not evaluator.possible:
-        return summary
-    began = time.perf_counter()
-    _say("evaluating on the test split, trained and untrained encoder")
-    for name, chosen in (
-        ("trained", state),
-        ("untrained", evaluator.untrained(batches(0))),
-    ):
-        features = evaluator.features(chosen)
-        summary["knn"][name] = evaluator.knn(chosen, features)
-        summary["linear"][name] = evaluator.linear(features)
-    return summary | {"evaluation_seconds": time.perf_counter() - began}
-
-
-def _conclude(summary: dict[str, Any], workdir: Path) -> None:
-    if summary["knn"]["trained"] is not None:
-        print("test accuracy   untrained   trained")
-        for name, title in (("knn", "kNN"), ("linear", "linear")):
-            figures = summary[name]
-            print(
-                f"{title:<14}{100 * figures['untrained']:>9.1f} %"
-                f"{100 * figures['trained']:>8.1f} %"
-            )
-    collapse = summary["collapse"]
-    reason = f": {collapse['reason']}" if collapse["verdict"] != "healthy" else ""
-    print(f"collapse        {collapse['verdict']}{reason}")
-    print(f"training        {summary['images_per_s']:.0f} images/s")
-    for name in ("summary.json", "metrics.jsonl", "curves.png", "views.png"):
-        print(f"                {workdir / name}")
-    print(f"checkpoints     {workdir / 'checkpoints'}")
 
 
 def _say(text: str) -> None:

@@ -6,11 +6,7 @@ All three fit on features of the training split and report on those of the test 
 from byol_bnfree.evaluation.features import evaluation_indices, extract_features
 from byol_bnfree.evaluation.knn import knn_accuracy, knn_predict
 from byol_bnfree.evaluation.logistic import fit_logistic, logistic_evaluation
-from byol_bnfree.evaluation.metrics import (
-    eleven_point_map,
-    mean_per_class,
-    top_k_accuracy,
-)
+from byol_bnfree.evaluation.metrics import top_k_accuracy
 
 __all__ = [
     "evaluation_indices",
@@ -19,7 +15,5 @@ __all__ = [
     "knn_predict",
     "fit_logistic",
     "logistic_evaluation",
-    "eleven_point_map",
-    "mean_per_class",
     "top_k_accuracy",
 ]

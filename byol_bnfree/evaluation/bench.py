@@ -48,7 +48,7 @@ class Bench:
 
     @property
     def num_classes(self) -> int:
-        """Of the data set; `open_bench` has checked that there are labels."""
+        """Of the data set; `check_labels` has seen that there are labels."""
         return self.train.num_classes
 
     @cached_property
@@ -132,13 +132,12 @@ class Bench:
         Its seconds are all that was needed, features too unless they were kept.
         """
         identity = self.identity(protocol, settings)
-        row = None if self.config.again else self.store.find("figure", identity)
+        row = None if self.config.again else self.store.find(identity)
         if row is None:
             began = time.perf_counter()
             outcome = make()
             seconds = round(time.perf_counter() - began, 2)
             row = self.store.add(
-                "figure",
                 identity,
                 figures=outcome.figures,
                 chosen=outcome.chosen,

@@ -1,7 +1,6 @@
 """Arrays kept between evaluations: named after what they are of, checked when read."""
 
 import hashlib
-import io
 import json
 import zipfile
 from collections.abc import Callable
@@ -10,9 +9,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, PyTree
-
-from byol_bnfree.training.workdir import write_atomically
 
 
 def checksum(*parts: Any) -> str:
@@ -27,32 +23,26 @@ def checksum(*parts: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-def cached(path: Path, make: Callable[[], np.ndarray | Array]) -> np.ndarray:
+def cached(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
     """The array in the file, or that of `make()`, which is written there.
 
-    The zip container has a checksum: a damaged file is made again.
+    The zip container has a checksum: a damaged file is made again. The file is the old
+    one or the new one, never a part.
     """
-    found = load_arrays(path)
+    found = _read(path)
     if found is not None:
-        return found[0]
-    array = np.asarray(make())
+        return found
+    array = make()
     path.parent.mkdir(exist_ok=True)
-    save_arrays(path, array)
+    unfinished = path.with_name(f"unfinished-{path.name}")
+    np.savez(unfinished, array=array)
+    unfinished.replace(path)
     return array
 
 
-def save_arrays(path: Path, tree: PyTree) -> None:
-    """Write the leaves of a tree; the file is the old or the new one, never a part."""
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
-    buffer = io.BytesIO()
-    np.savez(buffer, **{f"{i:05}": leaf for i, leaf in enumerate(leaves)})
-    write_atomically(path, buffer.getvalue())
-
-
-def load_arrays(path: Path) -> list[np.ndarray] | None:
-    """The leaves that `save_arrays` wrote; None if there is no whole file."""
+def _read(path: Path) -> np.ndarray | None:
     try:
         with np.load(path, allow_pickle=False) as file:
-            return [file[name] for name in sorted(file.files)]
+            return file["array"]
     except (FileNotFoundError, zipfile.BadZipFile, ValueError, EOFError, KeyError):
         return None

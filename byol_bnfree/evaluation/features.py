@@ -1,6 +1,6 @@
 """Frozen features of chosen images, in the order of their indices."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -50,32 +50,41 @@ def extract_features(
     """
     if len(indices) == 0:
         raise InputError("There are 0 images to encode; give at least 1.")
-    starts = range(0, len(indices), batch_size)
-    features, running = None, None
-
-    def keep(start: int, done: Array) -> None:
-        nonlocal features
+    starts, features = range(0, len(indices), batch_size), None
+    encoded = map(encode, _read_ahead(source, indices, batch_size, sharding))
+    for start, done in zip(starts, _one_late(encoded), strict=True):
         rows = _to_host(done, sharding)
         if features is None:
             features = np.empty((len(indices), rows.shape[1]), dtype)
         features[start : start + batch_size] = rows[: len(indices) - start]
-
-    with ThreadPoolExecutor(1, thread_name_prefix="read-features") as reader:
-
-        def read(start: int):
-            batch = indices[start : start + batch_size]
-            return reader.submit(_read_batch, source, batch, batch_size, sharding)
-
-        pending = read(0)
-        for start in starts:
-            images = pending.result()
-            if start + batch_size < len(indices):
-                pending = read(start + batch_size)
-            done, running = running, encode(images)
-            if done is not None:  # fetched only after the next one was dispatched
-                keep(start - batch_size, done)
-        keep(start, running)
     return _check_finite(features)
+
+
+def _read_ahead(
+    source: Any,
+    indices: Int[np.ndarray, " n"],
+    batch_size: int,
+    sharding: Sharding | None,
+) -> Iterator[UInt8[Array, "b h w c"] | UInt8[np.ndarray, "b h w c"]]:
+    """The batches, each read while the one before it is used."""
+    with ThreadPoolExecutor(1, thread_name_prefix="read-features") as reader:
+        pending = None
+        for start in range(0, len(indices), batch_size):
+            batch = indices[start : start + batch_size]
+            after = reader.submit(_read_batch, source, batch, batch_size, sharding)
+            if pending is not None:
+                yield pending.result()
+            pending = after
+        yield pending.result()
+
+
+def _one_late(arrays: Iterator[Array]) -> Iterator[Array]:
+    """Each array once the next was asked for, so that the device is never idle."""
+    before = next(arrays)
+    for array in arrays:
+        yield before
+        before = array
+    yield before
 
 
 def _read_batch(
@@ -114,13 +123,9 @@ def _to_host(
 
 
 def _check_finite(features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
-    bad = (
-        len(features)
-        - sum(  # in blocks: a mask of all would be as large as they are
-            int(np.isfinite(features[i : i + 4096]).all(axis=1).sum())
-            for i in range(0, len(features), 4096)
-        )
-    )
+    # In blocks: a mask of all would be as large as they are.
+    blocks = (features[i : i + 4096] for i in range(0, len(features), 4096))
+    bad = sum(int((~np.isfinite(block).all(axis=1)).sum()) for block in blocks)
     if bad:
         raise InputError(
             f"The encoder gives features that are not finite for {bad} of "

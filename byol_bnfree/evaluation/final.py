@@ -78,8 +78,8 @@ class Evaluator:
     def untrained(self, batch: dict[str, Any]) -> TrainState:
         """The state of step 0, BatchNorm's running statistics from one batch.
 
-        Without that pass an untrained BatchNorm encoder would not normalize at all,
-        which is a weaker floor than the network it starts from.
+        Without that pass an untrained BatchNorm encoder would not normalize at all:
+        it would not be the network that training starts from.
         """
         state = self._program.init(batch)
         if not state.online_stats:

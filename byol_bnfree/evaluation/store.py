@@ -12,27 +12,21 @@ Row = dict[str, Any]
 
 
 class Store:
-    """Rows of one work folder. A row says what was measured (`identity`) and how much.
-
-    Row kinds: "figure" is a result of a protocol, "trial" one setting of a sweep, kept
-    so that an interrupted sweep goes on where it stopped.
-    """
+    """Rows of a work folder: what was measured (`identity`), and how much."""
 
     def __init__(self, path: Path):
         self._path = path
         self._rows = _read(path)
 
-    def find(self, kind: str, identity: Row) -> Row | None:
-        """The newest row of this kind and identity."""
+    def find(self, identity: Row) -> Row | None:
+        """The newest row of this identity."""
         wanted = strict(identity)
-        for row in reversed(self._rows):
-            if row["kind"] == kind and row["identity"] == wanted:
-                return row
-        return None
+        same = (row for row in reversed(self._rows) if row["identity"] == wanted)
+        return next(same, None)
 
-    def add(self, kind: str, identity: Row, **measured: Any) -> Row:
+    def add(self, identity: Row, **measured: Any) -> Row:
         """Append a row; it is on disk when this returns."""
-        row = strict({"kind": kind, "identity": identity} | measured)
+        row = strict({"identity": identity} | measured)
         text = json.dumps(row, allow_nan=False) + "\n"
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(text)
@@ -44,9 +38,7 @@ class Store:
     def figures(self) -> list[Row]:
         """The newest figure of each identity, in the order they were measured."""
         newest = {
-            json.dumps(row["identity"], sort_keys=True): row
-            for row in self._rows
-            if row["kind"] == "figure"
+            json.dumps(row["identity"], sort_keys=True): row for row in self._rows
         }
         return list(newest.values())
 

@@ -9,14 +9,18 @@
 
 #include <omp.h>
 
-#include <array>
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <new>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -189,53 +193,82 @@ void InParallel(ffi::ThreadPool& pool, int64_t pieces, Work work) {
 
 Dims ChannelsSecond(ffi::Span<const int64_t> d) { return {d[0], d[3], d[1], d[2]}; }
 
-void Convolve(ffi::ThreadPool& pool, Pass pass, Convolution whole, float* input,
-              float* kernel, float* output) {
-  OneThread one;
-  const int64_t batch = whole.input[0];
-  const int64_t pieces = std::min<int64_t>(batch, std::max<int64_t>(1, pool.num_threads()));
-  auto start = [&](int64_t piece) { return batch * piece / pieces; };
-  auto plan_of = [&](int64_t piece) -> const Plan& {
-    Convolution part = whole;
-    part.input[0] = part.output[0] = start(piece + 1) - start(piece);
-    return PlanFor(pass, part);
-  };
-  const size_t image = whole.input[1] * whole.input[2] * whole.input[3];
-  const size_t result = whole.output[1] * whole.output[2] * whole.output[3];
-  const auto plain = PlainKernel(whole.kernel);
-  const Plan& first = plan_of(0);
-  const size_t kernel_bytes = first.kernel.get_size();
+int64_t Size(const Dims& dims) {
+  int64_t size = 1;
+  for (int64_t d : dims) size *= d;
+  return size;
+}
 
-  static thread_local Workspace own;
-  if (pass != Pass::kKernelGradient) {
-    float* packed = own.Get(kernel_bytes);
-    Reorder(plain, kernel, first.kernel, packed);
-    InParallel(pool, pieces, [&](int64_t i) {
-      const Plan& plan = plan_of(i);
-      float* mine = packed;
-      static thread_local Workspace other;  // a piece of another size may want another layout
-      if (plan.kernel != first.kernel) {
-        mine = other.Get(plan.kernel.get_size());
-        Reorder(plain, kernel, plan.kernel, mine);
-      }
-      Run(plan, pass, input + start(i) * image, mine, output + start(i) * result);
-    });
-    return;
+// A convolution cut into one piece of the batch a thread.
+class Pieces {
+ public:
+  Pieces(ffi::ThreadPool& pool, Pass pass, const Convolution& whole)
+      : pass_(pass), whole_(whole), batch_(whole.input[0]) {
+    count = std::clamp<int64_t>(pool.num_threads(), 1, batch_);
   }
-  const size_t kernel_size =
-      whole.kernel[0] * whole.kernel[1] * whole.kernel[2] * whole.kernel[3];
-  const size_t partial_bytes = pieces * kernel_size * sizeof(float);
-  float* partial = own.Get(partial_bytes);
-  InParallel(pool, pieces, [&](int64_t i) {
-    const Plan& plan = plan_of(i);
-    static thread_local Workspace packed;
-    float* mine = packed.Get(plan.kernel.get_size());
-    Run(plan, pass, input + start(i) * image, mine, output + start(i) * result);
-    Reorder(plan.kernel, mine, plain, partial + i * kernel_size);
+
+  const Plan& PlanOf(int64_t piece) const {
+    Convolution part = whole_;
+    part.input[0] = part.output[0] = Start(piece + 1) - Start(piece);
+    return PlanFor(pass_, part);
+  }
+  float* Input(float* all, int64_t piece) const {
+    return all + Start(piece) * (Size(whole_.input) / batch_);
+  }
+  float* Output(float* all, int64_t piece) const {
+    return all + Start(piece) * (Size(whole_.output) / batch_);
+  }
+
+  int64_t count;
+
+ private:
+  int64_t Start(int64_t piece) const { return batch_ * piece / count; }
+
+  Pass pass_;
+  const Convolution& whole_;
+  int64_t batch_;
+};
+
+// The output, or the gradient to the input: every piece writes its own images.
+void ByImages(ffi::ThreadPool& pool, Pass pass, const Convolution& whole, float* input,
+              float* kernel, float* output) {
+  static thread_local Workspace shared;
+  const Pieces pieces(pool, pass, whole);
+  const auto plain = PlainKernel(whole.kernel);
+  const Plan& first = pieces.PlanOf(0);
+  float* packed = shared.Get(first.kernel.get_size());
+  Reorder(plain, kernel, first.kernel, packed);
+  InParallel(pool, pieces.count, [&](int64_t i) {
+    static thread_local Workspace own;  // a piece of another size may want another layout
+    const Plan& plan = pieces.PlanOf(i);
+    float* mine = packed;
+    if (plan.kernel != first.kernel) {
+      mine = own.Get(plan.kernel.get_size());
+      Reorder(plain, kernel, plan.kernel, mine);
+    }
+    Run(plan, pass, pieces.Input(input, i), mine, pieces.Output(output, i));
   });
-  std::memcpy(kernel, partial, kernel_size * sizeof(float));
-  for (int64_t i = 1; i < pieces; ++i)
-    for (size_t j = 0; j < kernel_size; ++j) kernel[j] += partial[i * kernel_size + j];
+}
+
+// The gradient to the kernel: the sum of what every piece finds, in their order.
+void ByKernel(ffi::ThreadPool& pool, const Convolution& whole, float* input,
+              float* kernel, float* output) {
+  static thread_local Workspace shared;
+  const Pieces pieces(pool, Pass::kKernelGradient, whole);
+  const auto plain = PlainKernel(whole.kernel);
+  const int64_t size = Size(whole.kernel);
+  float* partial = shared.Get(pieces.count * size * sizeof(float));
+  InParallel(pool, pieces.count, [&](int64_t i) {
+    static thread_local Workspace own;
+    const Plan& plan = pieces.PlanOf(i);
+    float* mine = own.Get(plan.kernel.get_size());
+    Run(plan, Pass::kKernelGradient, pieces.Input(input, i), mine,
+        pieces.Output(output, i));
+    Reorder(plan.kernel, mine, plain, partial + i * size);
+  });
+  std::memcpy(kernel, partial, size * sizeof(float));
+  for (int64_t i = 1; i < pieces.count; ++i)
+    for (int64_t j = 0; j < size; ++j) kernel[j] += partial[i * size + j];
 }
 
 ffi::Error Call(ffi::ThreadPool pool, Pass pass, const Buffer& input,
@@ -251,8 +284,12 @@ ffi::Error Call(ffi::ThreadPool pool, Pass pass, const Buffer& input,
                 {padding[0], padding[2]},
                 {padding[1], padding[3]}};
   try {
-    Convolve(pool, pass, c, input.typed_data(), kernel.typed_data(),
-             output.typed_data());
+    OneThread one;
+    float *x = input.typed_data(), *w = kernel.typed_data(), *y = output.typed_data();
+    if (pass == Pass::kKernelGradient)
+      ByKernel(pool, c, x, w, y);
+    else
+      ByImages(pool, pass, c, x, w, y);
   } catch (const std::exception& error) {
     return ffi::Error::Internal(std::string("oneDNN: ") + error.what());
   }

@@ -25,6 +25,14 @@ _log = logging.getLogger(__name__)
 _NONE, _ALL_DAMAGED = -1, -2  # what process 0 can say instead of a step
 
 
+class SaveFailed(OSError):
+    """The checkpoint of `step` could not be written; those before it are untouched."""
+
+    def __init__(self, message: str, step: int):
+        super().__init__(message)
+        self.step = step
+
+
 class Checkpoints:
     """The checkpoints in `workdir/checkpoints`.
 
@@ -52,6 +60,7 @@ class Checkpoints:
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future | None = None
         self._current: int | None = None  # the step last saved or restored here
+        self._failed = False
         logging.getLogger("absl").addFilter(_is_not_raised_later)
         self._root.mkdir(parents=True, exist_ok=True)
         if self._primary:
@@ -66,7 +75,7 @@ class Checkpoints:
         folder of the same step is stale (damaged, never committed) and is replaced.
 
         Raises:
-          OSError: the save before this one failed.
+          SaveFailed: the save before this one failed.
         """
         self.wait()
         if step == self._current:
@@ -84,14 +93,15 @@ class Checkpoints:
         """Returns when the last save is committed and old checkpoints are deleted.
 
         Raises:
-          OSError: that save failed; the checkpoints before it are untouched.
+          SaveFailed: that save failed.
         """
         pending, self._pending = self._pending, None
         try:
             if pending is not None:
                 pending.result()
-        except OSError:
+        except SaveFailed:
             self._current = None  # so the same step can be tried again
+            self._failed = True
             raise
 
     def steps(self) -> list[int]:
@@ -130,7 +140,8 @@ class Checkpoints:
             self.wait()
         finally:
             self._thread.shutdown()
-            logging.getLogger("absl").removeFilter(_is_not_raised_later)
+            if not self._failed:  # else Orbax's threads go on reporting it
+                logging.getLogger("absl").removeFilter(_is_not_raised_later)
 
     def _path(self, step: int) -> Path:
         return self._root / str(step)
@@ -143,9 +154,10 @@ class Checkpoints:
                 write_manifest(self._path(step))
                 self._prune(step)
         except Exception as error:  # of tensorstore's, any kind
-            raise OSError(
+            raise SaveFailed(
                 f"The checkpoint of step {step} could not be saved in {self._root}: "
-                f"{_reason(error)}."
+                f"{_reason(error)}.",
+                step,
             ) from error
 
     def _prune(self, saved: int) -> None:
@@ -187,7 +199,7 @@ def load_newest(
 
 
 def _folders(root: Path) -> list[int]:
-    return sorted(int(p.name) for p in root.iterdir() if p.name.isdecimal())
+    return sorted(int(p.name) for p in root.glob("*") if p.name.isdecimal())
 
 
 def _newest_intact(root: Path, warn: Callable[[str], None]) -> int:

@@ -1,12 +1,13 @@
 """The training loop: the only side effects of a run."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.errors import InputError, RunStopped
-from byol_bnfree.training.checkpoint import Checkpoints
+from byol_bnfree.training.checkpoint import Checkpoints, SaveFailed
 from byol_bnfree.training.distributed import agreed
 from byol_bnfree.training.interrupts import interrupts
 from byol_bnfree.training.journal import Collapsed, Journal
@@ -49,6 +50,14 @@ def run_loop(
         checkpoints.save(step, state)
         checkpoints.wait()
 
+    def save_and_go_on() -> None:
+        journal.catch_up()
+        journal.without(lambda: checkpoints.save(step, state))
+
+    def evaluate(measure: Callable[[TrainState], dict[str, float]]) -> None:
+        journal.catch_up()
+        journal.log.write(step, journal.without(lambda: measure(state)))
+
     try:
         with interrupts() as asked:
             while step < program.total_steps:
@@ -60,21 +69,12 @@ def run_loop(
                     save()
                     raise _stopped_by(signal, step, program.total_steps)
                 if due(step):
-                    journal.catch_up()
-                    journal.without(lambda: checkpoints.save(step, state))  # noqa: B023
+                    save_and_go_on()
                 if evaluation is not None and step % evaluation.every == 0:
-                    journal.catch_up()
-                    figures = journal.without(lambda: evaluation.measure(state))  # noqa: B023
-                    journal.log.write(step, figures)
+                    evaluate(evaluation.measure)
             save()
-    except Collapsed:
-        save()
-        raise
-    except (InputError, OSError) as error:  # a bad picture, a full disk
-        raise RunStopped(
-            f"{error} {_last_effort(save, step)}",
-            status=2 if isinstance(error, InputError) else 1,
-        ) from error
+    except (Collapsed, InputError, OSError) as error:  # a bad picture, a full disk
+        raise _stopped_by_error(error, step, save, checkpoints) from error
     finally:
         stream.close()
     return state
@@ -88,13 +88,23 @@ def _stopped_by(signal: int, step: int, total: int) -> RunStopped:
     )
 
 
-def _last_effort(save: Callable[[], None], step: int) -> str:
-    """Save what there is, and say whether that worked."""
-    try:
-        save()
-    except OSError:
-        return f"Step {step} could not be saved either."
-    return f"Step {step} is saved; the same command resumes."
+def _stopped_by_error(
+    error: Exception, step: int, save: Callable[[], None], checkpoints: Checkpoints
+) -> RunStopped:
+    """Saves what there is, unless that is what just failed, and says what is kept."""
+    status = 2 if isinstance(error, InputError) else getattr(error, "status", 1)
+    if not (isinstance(error, SaveFailed) and error.step == step):
+        with contextlib.suppress(OSError):
+            save()
+    kept = checkpoints.steps()
+    if step in kept:
+        outcome = f"Step {step} is saved; the same command resumes."
+    elif kept:
+        outcome = f"Step {step} is not saved; the same command resumes at {kept[-1]}."
+    else:
+        outcome = f"Step {step} is not saved, and no checkpoint was before it."
+    at_once = isinstance(error, SaveFailed) or step not in kept
+    return RunStopped(f"{error} {outcome}", status, at_once)
 
 
 def _checkpoint_timer(program: Program) -> Callable[[int], bool]:

@@ -12,8 +12,9 @@ from jaxtyping import Array, Float, UInt8
 
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.augment import normalize
-from byol_bnfree.models.byol import BYOLNetwork, create_network, data_dependent_init
+from byol_bnfree.models.byol import BYOLNetwork, create_network
 from byol_bnfree.models.conv import Convolution, choose_convolution
+from byol_bnfree.models.data_dependent import data_dependent_init
 from byol_bnfree.training.mesh import (
     batch_sharding,
     check_batch,

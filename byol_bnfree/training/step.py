@@ -77,6 +77,7 @@ def make_loss(network: BYOLNetwork) -> Callable[..., Any]:
     """
 
     def loss_fn(online_params, state: TrainState, views, labels):
+        """The loss; beside it (online, target statistics) and a `Forward`."""
         view1, view2 = views
         stats, target_stats = state.online_stats, state.target_stats
         out1, stats = network.online(online_params, stats, view1, True)
@@ -104,6 +105,33 @@ def make_loss(network: BYOLNetwork) -> Callable[..., Any]:
     return loss_fn
 
 
+def make_gradient(
+    network: BYOLNetwork, config: TrainConfig, data_devices: int
+) -> Callable[..., Any]:
+    """(state, batch) -> ((gradient, statistics), (`Forward`, labels)) of the batch.
+
+    Gradient, statistics and outputs of k micro-batches are those of the full batch: the
+    loss is a mean over examples and running statistics are linear in the batch's.
+    """
+    loss_and_grad = jax.value_and_grad(make_loss(network), has_aux=True)
+
+    def gradient(state: TrainState, batch: Batch):
+        """Views are drawn here, by each example's position in the global batch."""
+        key = step_key(config.seed, state.step)
+
+        def of_piece(piece: Batch):
+            views, labels = make_views(key, piece, config.augment), piece["label"]
+            (_, (stats, forward)), grads = loss_and_grad(
+                state.online_params, state, views, labels
+            )
+            return (grads, stats), (forward, labels)
+
+        batch = batch | {"position": jnp.arange(config.batch_size)}
+        return _accumulate(of_piece, batch, config.micro_batches, data_devices)
+
+    return gradient
+
+
 def make_train_step(
     network: BYOLNetwork,
     optimizer: optax.GradientTransformation,
@@ -115,35 +143,18 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The step as a plain function; the caller jits it with shardings.
 
-    `network` must have `bn_stat_groups / micro_batches` statistics groups. Gradient,
-    statistics and metrics of k micro-batches are those of the full batch: the loss is
-    a mean over examples and running statistics are linear in the batch's. Optimizer,
-    target and schedules advance once. Ranks cost an eigendecomposition and are NaN
-    but after the first, every `run.log_every`-th and the `total_steps`-th step.
+    `network` must have `bn_stat_groups / micro_batches` statistics groups. Optimizer,
+    target and schedules advance once, whatever the micro-batches. Ranks cost an
+    eigendecomposition and are NaN but after the first, every `run.log_every`-th and
+    the `total_steps`-th step.
     """
-    loss_and_grad = jax.value_and_grad(make_loss(network), has_aux=True)
+    gradient = make_gradient(network, config, data_devices)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        key = step_key(config.seed, state.step)
-
-        def gradient(piece: Batch):
-            views, labels = make_views(key, piece, config.augment), piece["label"]
-            (_, (stats, forward)), grads = loss_and_grad(
-                state.online_params, state, views, labels
-            )
-            return (grads, stats), (forward, labels)
-
-        positions = jnp.arange(config.batch_size)
-        (grads, (stats, target_stats)), (forward, labels) = _accumulate(
-            gradient,
-            batch | {"position": positions},
-            config.micro_batches,
-            data_devices,
-        )
+        (grads, (stats, target_stats)), (forward, labels) = gradient(state, batch)
         updates, opt_state = optimizer.update(
             grads, state.opt_state, state.online_params
         )
-        online_params = optax.apply_updates(state.online_params, updates)
         tau = schedules.tau(state.step)
         done = state.step + 1
         logged = is_logged(done, config.run.log_every, total_steps)
@@ -153,6 +164,7 @@ def make_train_step(
             "optim/update_norm": optax.global_norm(updates),
             "ema/tau": tau,
         }
+        online_params = optax.apply_updates(state.online_params, updates)
         state = TrainState(
             step=done,
             online_params=online_params,

@@ -6,7 +6,7 @@ step for the devices of its process and prints the bytes by purpose, as JSON.
 
 import json
 import sys
-from collections import Counter, defaultdict
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -107,12 +107,9 @@ def measure(network: str, norm: str, groups: int) -> dict[str, Any]:
     by_purpose: dict[str, int] = defaultdict(int)
     for moved in found:
         by_purpose[purpose(moved, set(sizes))] += moved.bytes
-    kinds = Counter({moved.collective: moved.kind for moved in found}.values())
     return {
-        "collectives": sum(kinds.values()),
-        "kinds": kinds,
-        "bytes": dict(by_purpose),
-        "unknown": [m.operation for m in found if purpose(m, set(sizes)) == "unknown"],
+        "collectives": len({moved.collective for moved in found}),
+        "bytes": by_purpose,
         "parameters": sum(sizes),
     }
 

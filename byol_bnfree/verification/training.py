@@ -17,7 +17,7 @@ from byol_bnfree.verification.runs import Numbers
 from byol_bnfree.verification.settings import STEPS, tiny, uses_batch_statistics
 
 Say = Callable[[str], None]
-TOLERANCE = 1e-3
+TOLERANCE = 1e-4
 """Of `deviation`, for runs whose sums are ordered otherwise."""
 PIECES = (1, 2, 4, 8)
 

@@ -10,28 +10,28 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from byol_bnfree.config import AugmentConfig, ViewConfig
-from byol_bnfree.data import augment
+from byol_bnfree.data import augment, image_ops
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "augment.npz")
 OFF = ViewConfig(
     crop_area=(1.0, 1.0), crop_aspect=(1.0, 1.0), flip=0, jitter=0, grayscale=0, blur=0
 )
 OPERATIONS = {
-    "brightness": jax.jit(augment.adjust_brightness),
-    "contrast": jax.jit(augment.adjust_contrast),
-    "saturation": jax.jit(augment.adjust_saturation),
-    "hue": jax.jit(augment.adjust_hue),
-    "grayscale": jax.jit(augment.grayscale),
-    "gaussian_blur": jax.jit(augment.gaussian_blur),
-    "solarize": jax.jit(augment.solarize),
+    "brightness": jax.jit(image_ops.adjust_brightness),
+    "contrast": jax.jit(image_ops.adjust_contrast),
+    "saturation": jax.jit(image_ops.adjust_saturation),
+    "hue": jax.jit(image_ops.adjust_hue),
+    "grayscale": jax.jit(image_ops.grayscale),
+    "gaussian_blur": jax.jit(image_ops.gaussian_blur),
+    "solarize": jax.jit(image_ops.solarize),
 }
 COLOUR = list(OPERATIONS.values())[:4]
 two_views = jax.jit(augment.two_views, static_argnames=("augment", "size"))
 two_views_of_crops = jax.jit(augment.two_views_of_crops, static_argnames="augment")
-resized_crop = jax.jit(augment.resized_crop, static_argnames="size")
+resized_crop = jax.jit(image_ops.resized_crop, static_argnames="size")
 apply_view = jax.jit(augment.apply_view, static_argnames=("view", "crop_to"))
 draw_view = jax.jit(augment.draw_view, static_argnames=("image_size", "view"))
-color_jitter = jax.jit(augment.color_jitter, static_argnames="view")
+color_jitter = jax.jit(image_ops.color_jitter, static_argnames="view")
 
 
 def pictures(b: int = 4, h: int = 20, w: int = 20, c: int = 3) -> jax.Array:
@@ -182,10 +182,10 @@ def test_operations_of_probability_0_are_not_computed():
 def test_operations_of_probability_1_run_in_byols_order():
     view = ViewConfig(flip=1, jitter=1, grayscale=1, blur=1, solarize=1)
     image, draw = planes(), augment.draw_view(jax.random.key(3), (20, 20), OFF)
-    expected = augment.flip(resized_crop(image, draw.box, 20))
+    expected = image_ops.flip(resized_crop(image, draw.box, 20))
     expected = color_jitter(expected, draw.amounts, draw.turns, view)
-    expected = OPERATIONS["gaussian_blur"](augment.grayscale(expected), draw.sigma)
-    expected = jnp.clip(augment.solarize(expected, 0.5), 0, 1)
+    expected = OPERATIONS["gaussian_blur"](image_ops.grayscale(expected), draw.sigma)
+    expected = jnp.clip(image_ops.solarize(expected, 0.5), 0, 1)
     actual = apply_view(image, draw, view, 20)
     np.testing.assert_allclose(actual, expected, atol=1e-6)
 
@@ -218,7 +218,7 @@ def test_one_channel_has_no_saturation_hue_and_grayscale_but_the_rest():
     gray = planes(c=1)
     for name in ("saturation", "hue"):
         np.testing.assert_array_equal(OPERATIONS[name](gray, 0.1), gray)
-    np.testing.assert_array_equal(augment.grayscale(gray), gray)
+    np.testing.assert_array_equal(image_ops.grayscale(gray), gray)
     for name in ("brightness", "contrast", "gaussian_blur", "solarize"):
         assert jnp.abs(OPERATIONS[name](gray, 0.3) - gray).max() > 1e-3
 

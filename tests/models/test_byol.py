@@ -5,7 +5,8 @@ import pytest
 import tiny
 
 from byol_bnfree.errors import InputError
-from byol_bnfree.models.byol import create_network, data_dependent_init, part_norms
+from byol_bnfree.models.byol import create_network, part_norms
+from byol_bnfree.models.data_dependent import data_dependent_init
 from byol_bnfree.models.norm import NORMS, BatchNorm, GroupNorm
 
 IMAGES = jax.random.normal(jax.random.key(0), (8, 8, 8, 3))

@@ -1,0 +1,105 @@
+"""Rules of the primitives that move elements: owners move as they do."""
+
+import numpy as np
+
+from byol_bnfree.diagnostics.dataflow.owners import FREE, Owners, combine, is_free
+from byol_bnfree.diagnostics.dataflow.trace import Site, Value
+
+
+def broadcast_in_dim(site: Site, inputs: list[Value]) -> list[Owners]:
+    params, table = site.equation.params, inputs[0].owners
+    shape = [1] * len(params["shape"])
+    for axis, size in zip(params["broadcast_dimensions"], table.shape, strict=True):
+        shape[axis] = size
+    return [table.reshape(shape)]
+
+
+def reshape(site: Site, inputs: list[Value]) -> list[Owners]:
+    params = site.equation.params
+    full = np.broadcast_to(inputs[0].owners, site.equation.invars[0].aval.shape)
+    if params["dimensions"] is not None:
+        full = full.transpose(params["dimensions"])
+    return [full.reshape(params["new_sizes"])]
+
+
+def squeeze(site: Site, inputs: list[Value]) -> list[Owners]:
+    return [inputs[0].owners.squeeze(tuple(site.equation.params["dimensions"]))]
+
+
+def transpose(site: Site, inputs: list[Value]) -> list[Owners]:
+    return [inputs[0].owners.transpose(site.equation.params["permutation"])]
+
+
+def rev(site: Site, inputs: list[Value]) -> list[Owners]:
+    return [np.flip(inputs[0].owners, site.equation.params["dimensions"])]
+
+
+def strided_slice(site: Site, inputs: list[Value]) -> list[Owners]:
+    params, table = site.equation.params, inputs[0].owners
+    strides = params["strides"] or (1,) * table.ndim
+    ranges = zip(params["start_indices"], params["limit_indices"], strides, strict=True)
+    cuts = [
+        slice(*cut) if size > 1 else slice(None)
+        for cut, size in zip(ranges, table.shape, strict=True)
+    ]
+    return [table[tuple(cuts)]]
+
+
+def concatenate(site: Site, inputs: list[Value]) -> list[Owners]:
+    axis = int(site.equation.params["dimension"])
+    return [_joined(site, inputs, axis)]
+
+
+def _joined(site: Site, inputs: list[Value], axis: int) -> Owners:
+    """The tables one after another, as long along `axis` as their values are."""
+    tables = [value.owners for value in inputs]
+    shape = list(np.broadcast_shapes(*(_without(t.shape, axis) for t in tables)))
+    parts = []
+    for table, variable in zip(tables, site.equation.invars, strict=True):
+        shape[axis] = variable.aval.shape[axis]
+        parts.append(np.broadcast_to(table, shape))
+    return np.concatenate(parts, axis)
+
+
+def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    return (*shape[:axis], 1, *shape[axis + 1 :])
+
+
+def stack(site: Site, inputs: list[Value]) -> list[Owners]:
+    tables = np.broadcast_arrays(*(value.owners for value in inputs))
+    return [np.stack(tables, site.equation.params["axis"])]
+
+
+def tile(site: Site, inputs: list[Value]) -> list[Owners]:
+    table, repeats = inputs[0].owners, site.equation.params["reps"]
+    pairs = zip(table.shape, repeats, strict=True)
+    return [np.tile(table, [rep if size > 1 else 1 for size, rep in pairs])]
+
+
+def split(site: Site, inputs: list[Value]) -> list[Owners]:
+    params, table = site.equation.params, inputs[0].owners
+    axis, sizes = params["axis"], params["sizes"]
+    if table.shape[axis] == 1:
+        return [table] * len(sizes)
+    return np.split(table, np.cumsum(sizes)[:-1], axis)
+
+
+def pad(site: Site, inputs: list[Value]) -> list[Owners]:
+    """With the padding value's owners wherever it may stand."""
+    table, value = (v.owners for v in inputs)
+    config = site.equation.params["padding_config"]
+    shape = site.equation.invars[0].aval.shape
+    for axis, (low, high, inside) in enumerate(config):
+        if table.shape[axis] == 1:
+            continue
+        size = shape[axis] + inside * (shape[axis] - 1)
+        spread = np.full((*table.shape[:axis], size, *table.shape[axis + 1 :]), FREE)
+        spread[(slice(None),) * axis + (slice(None, None, inside + 1),)] = table
+        widths = [(0, 0)] * table.ndim
+        widths[axis] = (max(low, 0), max(high, 0))
+        spread = np.pad(spread, widths, constant_values=FREE)
+        kept = slice(max(-low, 0), spread.shape[axis] - max(-high, 0))
+        table = spread[(slice(None),) * axis + (kept,)].astype(np.int32)
+    if is_free(value):
+        return [table]
+    return [combine(table, value.reshape((1,) * table.ndim), site.mixes)]
