@@ -11,7 +11,7 @@ import tempfile
 os.environ["JAX_NUM_CPU_DEVICES"] = "2"  # before jax starts
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
-if "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit it
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # workers inherit it
     _cache = tempfile.mkdtemp(prefix="jax-cache-")
     atexit.register(shutil.rmtree, _cache, ignore_errors=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache
