@@ -34,7 +34,7 @@ from byol_bnfree.training.workdir import (
     write_json,
 )
 
-# Settings that change neither the numbers of a run nor what a checkpoint holds.
+# Settings that change a run's numbers by rounding at most, and no checkpoint's layout.
 FREE_ON_RESUME = frozenset(
     {
         *("workdir", "config", "data_dir", "data.workers", "evaluation", "run"),

@@ -22,7 +22,7 @@ SHARED = ROOT.parent / "shared" / "tfds"
 # The rate is low so that runs can be compared: from a relative 1e-7 at the start, bn's
 # parameters differ by 4e-7 after the 6 steps, and by 1e-3 at the default rate.
 TINY = (
-    "--batch-size=8 --steps=6 --model.name=resnet14 --model.width=0.25 "
+    "--batch-size=8 --steps=6 --model.name=resnet8 --model.width=0.25 "
     "--model.stem=small --model.stem-stride=2 --model.projector.hidden=8 "
     "--model.projector.out=8 --model.predictor.hidden=8 --model.predictor.out=8 "
     "--base-lr=0.4 --optim.warmup-epochs=0.1 "
@@ -130,7 +130,7 @@ def test_trained_encoder_is_the_one_in_the_checkpoint(finished):
 @pytest.mark.parametrize("norm", ["bn", "gn_ws"])
 @pytest.mark.slow
 def test_killed_and_resumed_equals_uninterrupted_to_the_last_bit(norm, tmp_path):
-    arguments = [*TINY, f"--norm={norm}", "--run.checkpoint-steps=1", "--steps=40"]
+    arguments = [*TINY, f"--norm={norm}", "--run.checkpoint-steps=1", "--steps=16"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     skip = "--evaluation.skip"
     train(*arguments, skip, f"--workdir={whole}")
