@@ -37,7 +37,7 @@ def linear_cached(bench: Bench) -> Row:
     def measure() -> Outcome:
         fit = logistic_fit(bench)
         scores = fit.classifier.scores(bench.test_features)
-        chosen = {"strength": fit.strength, "validation_top1": fit.validation_top1}
+        chosen = {"strength": fit.strength, "validation_top1": fit.validation}
         return Outcome(top_figures(scores, bench.test_labels), chosen)
 
     return bench.measure("linear_cached", {"strengths": len(STRENGTHS)}, measure)
