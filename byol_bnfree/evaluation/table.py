@@ -5,7 +5,14 @@ from rich.table import Table
 
 from byol_bnfree.evaluation.store import Row
 
-COLUMNS = {"knn": "kNN", "linear_cached": "linear, cached"}
+COLUMNS = {
+    "knn": "kNN",
+    "linear": "linear",
+    "linear_cached": "linear, cached",
+    "semi_supervised": "{:.4g} % labels",
+    "finetune": "fine-tuned",
+    "supervised": "supervised",
+}
 
 
 def figures_table(rows: list[Row]) -> Table:
@@ -14,9 +21,9 @@ def figures_table(rows: list[Row]) -> Table:
     Of several measurements of one cell (other seeds or settings) the newest shows;
     evaluations.jsonl has all.
     """
-    protocols = [p for p in COLUMNS if any(_protocol(row) == p for row in rows)]
+    titles = [title for _, title in sorted({_place(row) for row in rows})]
     table = Table(caption="test split, %; top-1, and top-5 after the stroke")
-    for title in ("data", "network", "step", *(COLUMNS[p] for p in protocols)):
+    for title in ("data", "network", "step", *titles):
         table.add_column(
             title, justify="left" if title in ("data", "network") else "right"
         )
@@ -24,14 +31,19 @@ def figures_table(rows: list[Row]) -> Table:
     for row in rows:
         identity = row["identity"]
         subject = identity["dataset"], identity["network"], str(identity["step"])
-        lines.setdefault(subject, {})[_protocol(row)] = _cell(row["figures"])
+        lines.setdefault(subject, {})[_place(row)[1]] = _cell(row["figures"])
     for subject, cells in lines.items():
-        table.add_row(*subject, *(cells.get(protocol, "") for protocol in protocols))
+        table.add_row(*subject, *(cells.get(title, "") for title in titles))
     return table
 
 
-def _protocol(row: Row) -> str:
-    return row["identity"]["protocol"]
+def _place(row: Row) -> tuple[tuple[int, float], str]:
+    """Order and title of a row's column."""
+    identity = row["identity"]
+    protocol = identity["protocol"]
+    share = identity["settings"].get("share", 0.0)
+    order = list(COLUMNS).index(protocol), share
+    return order, COLUMNS[protocol].format(100 * share)
 
 
 def _cell(figures: dict[str, float]) -> str:
