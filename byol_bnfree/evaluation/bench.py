@@ -16,6 +16,7 @@ from byol_bnfree.data.sources import Source
 from byol_bnfree.evaluation.cache import cached, checksum
 from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.evaluation.features import encoder_features
+from byol_bnfree.evaluation.logistic import Fit, fit_logistic
 from byol_bnfree.evaluation.outcome import Outcome
 from byol_bnfree.evaluation.store import Row, Store
 from byol_bnfree.evaluation.unfinished import Unfinished
@@ -61,6 +62,16 @@ class Bench:
     def test_labels(self) -> Int[np.ndarray, " m"]:
         """Of all test images."""
         return self.test.labels()
+
+    @cached_property
+    def linear_fit(self) -> Fit:
+        """Logistic regression on the training features."""
+        return fit_logistic(
+            self.train_features,
+            self.train_labels,
+            self.num_classes,
+            seed=self.config.seed,
+        )
 
     def features(self, source: Source) -> Float[np.ndarray, "n d"]:
         """Of all images of a source; from the work folder if they are there."""

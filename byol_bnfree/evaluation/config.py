@@ -130,6 +130,8 @@ class EvaluateConfig:
     """Images per step when features are extracted."""
     half_precision: bool = False
     """Keep features as float16: half the memory and disk."""
+    plot: bool = False
+    """Also draw embedding.png, confusion.png and neighbours.png in the work folder."""
     again: bool = False
     """Measure again what evaluations.jsonl holds already."""
     knn: KnnSettings = KnnSettings()

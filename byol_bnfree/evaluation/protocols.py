@@ -8,7 +8,7 @@ import numpy as np
 from byol_bnfree.evaluation.bench import Bench
 from byol_bnfree.evaluation.knn import knn_predict
 from byol_bnfree.evaluation.linear import linear_evaluation
-from byol_bnfree.evaluation.logistic import STRENGTHS, Fit, fit_logistic
+from byol_bnfree.evaluation.logistic import STRENGTHS
 from byol_bnfree.evaluation.outcome import Outcome, top_figures
 from byol_bnfree.evaluation.store import Row
 from byol_bnfree.evaluation.tuning import (
@@ -42,22 +42,12 @@ def linear_cached(bench: Bench) -> list[Row]:
     """Logistic regression on cached features (P1 appendix D.2)."""
 
     def measure() -> Outcome:
-        fit = logistic_fit(bench)
+        fit = bench.linear_fit
         scores = fit.classifier.scores(bench.test_features)
         chosen = {"strength": fit.strength, "validation_top1": fit.validation}
         return Outcome(top_figures(scores, bench.test_labels), chosen)
 
     return [bench.measure("linear_cached", {"strengths": len(STRENGTHS)}, measure)]
-
-
-def logistic_fit(bench: Bench) -> Fit:
-    """The classifier of `linear_cached`."""
-    return fit_logistic(
-        bench.train_features,
-        bench.train_labels,
-        bench.num_classes,
-        seed=bench.config.seed,
-    )
 
 
 def linear(bench: Bench) -> list[Row]:

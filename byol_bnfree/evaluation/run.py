@@ -8,6 +8,7 @@ import numpy as np
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.bench import Bench
 from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.evaluation.looking import save_pictures
 from byol_bnfree.evaluation.protocols import PROTOCOLS
 from byol_bnfree.evaluation.splits import check_images, open_splits
 from byol_bnfree.evaluation.store import Row, Store
@@ -56,7 +57,12 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
             for network, protocol in plan
             for row in PROTOCOLS[protocol](benches[network])
         ]
+        pictures = (
+            save_pictures(benches[config.network], workdir) if config.plot else []
+        )
     print_table(store.figures())
+    for path in pictures:
+        _say(str(path))
     _say(str(workdir / "evaluations.jsonl"))
     return rows
 
