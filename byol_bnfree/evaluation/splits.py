@@ -9,12 +9,17 @@ from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.sources import Source, open_source
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.evaluation.multilabel import open_many_labels
 from byol_bnfree.evaluation.subset import limited
 from byol_bnfree.pretrained import Encoder
 
 
-def open_splits(run: TrainConfig, config: EvaluateConfig) -> tuple[Source, Source]:
+def open_splits(
+    run: TrainConfig, config: EvaluateConfig, *, several: bool = False
+) -> tuple[Source, Source]:
     """Both splits as the encoder sees them: at the run's image size and channels.
+
+    `several`: images have several labels, the sources are `multilabel.ManyLabels`.
 
     Raises: InputError for a set that cannot be read or compared with.
     """
@@ -32,9 +37,11 @@ def open_splits(run: TrainConfig, config: EvaluateConfig) -> tuple[Source, Sourc
         seed=config.seed,
         data=dataclasses.replace(run.data, **splits),
     )
-    train = limited(open_source(run, "train"), config.max_train, config.seed)
-    test = limited(open_source(run, "test"), config.max_test, config.seed)
-    check_labels(train, test)
+    open_split = open_many_labels if several else open_source
+    train = limited(open_split(run, "train"), config.max_train, config.seed)
+    test = limited(open_split(run, "test"), config.max_test, config.seed)
+    if not several:
+        check_labels(train, test)
     return train, test
 
 
