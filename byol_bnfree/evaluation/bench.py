@@ -54,13 +54,13 @@ class Bench:
         return self.features(self.test)
 
     @cached_property
-    def train_labels(self) -> Int[np.ndarray, " n"]:
-        """Of all training images."""
+    def train_labels(self) -> Int[np.ndarray, "n ..."]:
+        """Of all training images; a row for each if it has several."""
         return self.train.labels()
 
     @cached_property
-    def test_labels(self) -> Int[np.ndarray, " m"]:
-        """Of all test images."""
+    def test_labels(self) -> Int[np.ndarray, "m ..."]:
+        """Of all test images; a row for each if it has several."""
         return self.test.labels()
 
     @cached_property
@@ -97,11 +97,13 @@ class Bench:
 
     def identity(self, protocol: str, settings: Row) -> Row:
         """What makes two measurements the same one."""
+        train = self.config.train_split or self.train.split
+        test = self.config.test_split or self.test.split
         return {
             "protocol": protocol,
             "dataset": self.train.name,
-            "train": {"split": self.train.split, "images": len(self.train)},
-            "test": {"split": self.test.split, "images": len(self.test)},
+            "train": {"split": train, "images": len(self.train)},
+            "test": {"split": test, "images": len(self.test)},
             "network": self.network,
             "step": self.encoder.step,
             "weights": self.fingerprint,

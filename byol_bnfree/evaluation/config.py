@@ -19,6 +19,8 @@ Protocol = Literal[
     "semi_supervised",
     "finetune",
     "supervised",
+    "robustness",
+    "transfer",
     "random",
 ]
 
@@ -103,6 +105,16 @@ class SupervisedSettings:
 
 
 @dataclass(frozen=True)
+class TransferSettings:
+    """Other data sets (P1 appendix D)."""
+
+    method: Literal["linear_cached", "finetune"] = "linear_cached"
+    """Logistic regression on cached features, or the whole network fine-tuned."""
+    datasets: tuple[str, ...] = ()
+    """Those of the paper's twelve to try, such as cifar100 dtd; none: all."""
+
+
+@dataclass(frozen=True)
 class EvaluateConfig:
     """Evaluate what a run has learned."""
 
@@ -144,6 +156,8 @@ class EvaluateConfig:
     """All labels, from the pre-trained network."""
     supervised: SupervisedSettings = SupervisedSettings()
     """All labels, from scratch."""
+    transfer: TransferSettings = TransferSettings()
+    """Other data sets."""
 
     def __post_init__(self):
         _require_positive("", self)

@@ -10,7 +10,9 @@ from byol_bnfree.evaluation.knn import knn_predict
 from byol_bnfree.evaluation.linear import linear_evaluation
 from byol_bnfree.evaluation.logistic import STRENGTHS
 from byol_bnfree.evaluation.outcome import Outcome, top_figures
+from byol_bnfree.evaluation.robustness import robustness
 from byol_bnfree.evaluation.store import Row
+from byol_bnfree.evaluation.transfer import transfer
 from byol_bnfree.evaluation.tuning import (
     finetune_evaluation,
     labelled_subset,
@@ -142,4 +144,6 @@ PROTOCOLS: dict[str, Callable[[Bench], list[Row]]] = {
     "semi_supervised": semi_supervised,
     "finetune": finetune,
     "supervised": supervised,
+    "robustness": robustness,
+    "transfer": transfer,
 }

@@ -12,7 +12,7 @@ from byol_bnfree.evaluation.looking import save_pictures
 from byol_bnfree.evaluation.protocols import PROTOCOLS
 from byol_bnfree.evaluation.splits import check_images, open_splits
 from byol_bnfree.evaluation.store import Row, Store
-from byol_bnfree.evaluation.table import print_table
+from byol_bnfree.evaluation.table import print_tables
 from byol_bnfree.models.conv import choose_convolution
 from byol_bnfree.pretrained import Encoder, load_encoder, read_run, untrained_encoder
 from byol_bnfree.training.mesh import make_mesh
@@ -60,7 +60,7 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
         pictures = (
             save_pictures(benches[config.network], workdir) if config.plot else []
         )
-    print_table(store.figures())
+    print_tables(store.figures())
     for path in pictures:
         _say(str(path))
     _say(str(workdir / "evaluations.jsonl"))
@@ -68,13 +68,12 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
 
 
 def _plan(config: EvaluateConfig) -> list[tuple[str, str]]:
-    """Network and protocol of everything asked for, each once.
+    """Network and protocol of everything asked for, each once, in `PROTOCOLS`' order.
 
     `random` is an encoder, not a protocol: it repeats the others. `supervised` starts
     from the untrained network and from no other.
     """
-    asked = list(dict.fromkeys(config.protocol))
-    named = [name for name in asked if name != "random"]
+    named = [name for name in PROTOCOLS if name in config.protocol]
     if not named:
         raise InputError(
             "protocol random is the untrained encoder beside other protocols; name "
@@ -82,7 +81,7 @@ def _plan(config: EvaluateConfig) -> list[tuple[str, str]]:
         )
     pretrained = [name for name in named if name != "supervised"]
     plan = [(config.network, name) for name in pretrained]
-    plan += [("random", name) for name in pretrained if "random" in asked]
+    plan += [("random", name) for name in pretrained if "random" in config.protocol]
     return plan + [("random", name) for name in named if name == "supervised"]
 
 

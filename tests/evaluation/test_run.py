@@ -11,7 +11,7 @@ from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation import bench as benches
 from byol_bnfree.evaluation.splits import check_images, check_labels
 from byol_bnfree.evaluation.subset import Subset, limited
-from byol_bnfree.evaluation.table import figures_table
+from byol_bnfree.evaluation.table import figures_table, print_tables
 from byol_bnfree.pretrained import load_encoder
 
 
@@ -72,23 +72,29 @@ def test_half_precision_features_give_nearly_the_same_figure(workdir):
     assert abs(whole["figures"]["top1"] - half["figures"]["top1"]) < 0.1
 
 
+def measured(protocol, metric="top1", **settings) -> dict:
+    """A row of one encoder on one data set."""
+    subject = {"dataset": "d", "network": "n", "step": 1}
+    identity = {**subject, "protocol": protocol, "settings": settings}
+    return {"identity": identity, "figures": {metric: 0.5}}
+
+
 def test_kinds_of_figures_never_share_a_column():
-    rows = [
-        {
-            "identity": {
-                **{"protocol": p, "dataset": "d", "network": "n", "step": 1},
-                "settings": {"share": share} if share else {},
-            },
-            "figures": {"top1": 0.5},
-        }
-        for p, share in (
-            *(("semi_supervised", 0.1), ("knn", None)),
-            *(("semi_supervised", 0.01), ("linear", None)),
-        )
-    ]
-    titles = [c.header for c in figures_table(rows).columns]
+    few = [measured("semi_supervised", share=share) for share in (0.1, 0.01)]
+    table = figures_table([*few, measured("linear"), measured("knn")])
+    titles = [column.header for column in table.columns]
     assert titles[3:] == ["kNN", "linear", "1 % labels", "10 % labels"]
-    assert figures_table(rows).row_count == 1
+    assert table.row_count == 1
+
+
+def test_corrupted_images_and_other_data_sets_have_tables_of_their_own(capsys):
+    corrupted = measured("robustness", corruption="blur")
+    other = measured("transfer", "map11", method="finetune")
+    print_tables([measured("knn"), corrupted, other])
+    tables = capsys.readouterr().out.split("┏")[1:]
+    for table, title in zip(tables, ("kNN", "blur", "finetune"), strict=True):
+        assert title in table and table.count("50.0") == 1
+    assert "50.0 mAP" in tables[2]
 
 
 def test_a_subset_is_its_images_in_its_order():
