@@ -25,7 +25,9 @@ def figures_table(rows: list[Row]) -> Table:
     table = Table(caption="test split, %; top-1, and top-5 after the stroke")
     for title in ("data", "network", "step", *titles):
         table.add_column(
-            title, justify="left" if title in ("data", "network") else "right"
+            title,
+            justify="left" if title in ("data", "network") else "right",
+            min_width=max(len(word) for word in title.split()),
         )
     lines: dict[tuple, dict[str, str]] = {}
     for row in rows:
