@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, UInt8
 
 from byol_bnfree.data.augment import normalize
+from byol_bnfree.data.sources import Source
 from byol_bnfree.errors import InputError
 from byol_bnfree.pretrained import Encoder
 from byol_bnfree.training.mesh import batch_sharding, make_mesh, replicated
@@ -28,7 +29,7 @@ def evaluation_indices(n: int, limit: int, seed: int) -> Int[np.ndarray, " m"]:
 
 def encoder_features(
     encoder: Encoder,
-    source: Any,
+    source: Source,
     mesh: Mesh | None = None,
     *,
     batch_size: int = 512,
@@ -51,6 +52,12 @@ def encoder_features(
         sharding=batch_sharding(mesh),
         dtype=dtype,
     )
+
+
+def feature_width(encoder: Encoder, source: Source) -> int:
+    """Numbers in one representation of an image of this source."""
+    image = jnp.zeros((1, *source.image_shape))
+    return jax.eval_shape(lambda x: encoder(x), image).shape[1]
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -2,7 +2,8 @@
 
 P1 appendices C.1 and D.3 (https://arxiv.org/abs/2006.07733): crops and flips, SGD with
 Nesterov momentum 0.9, a linear head. What P1 leaves open is our choice: a cosine to 0,
-rates scaled by batch / 256, one rate for encoder and head, BatchNorm in training mode.
+rates scaled by batch / 256, one rate for encoder and head. BatchNorm is in training
+mode, with statistics of the (global) batch; its running values serve the evaluation.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from jaxtyping import Array, Float
 
 from byol_bnfree.data.augment import normalize
 from byol_bnfree.data.sources import Source
-from byol_bnfree.evaluation.features import extract_features
+from byol_bnfree.evaluation.features import extract_features, feature_width
 from byol_bnfree.evaluation.unfinished import Unfinished
 from byol_bnfree.evaluation.views import (
     augmented_view,
@@ -27,7 +28,8 @@ from byol_bnfree.evaluation.views import (
     train_loop,
     whole_steps,
 )
-from byol_bnfree.models.norm import fan_in_init
+from byol_bnfree.models.norm import BN_DECAY, fan_in_init
+from byol_bnfree.models.running_stats import settled, with_decay
 from byol_bnfree.pretrained import Encoder
 from byol_bnfree.training.mesh import batch_sharding, replicated
 from byol_bnfree.training.optim import decayed_mask
@@ -46,6 +48,17 @@ class Trial(NamedTuple):
     """Of kernels, added to their gradient."""
     warmup_epochs: float = 0.0
     label_smoothing: float = 0.0
+    bn_decay: float = BN_DECAY
+    """Of BatchNorm's running statistics."""
+
+
+class Now(NamedTuple):
+    """The numbers of one step: arguments, so that all trials share one program."""
+
+    rate: Float[Array, ""] | float
+    weight_decay: float
+    label_smoothing: float
+    bn_decay: float
 
 
 class Tuned(NamedTuple):
@@ -77,13 +90,11 @@ class Tuner:
         total = whole_steps(trial.epochs, len(source), size)
         schedule = rate_schedule(trial, len(source), size, total)
         augment = crops_and_flips(config.augment)
-        # As arrays, so that the trials of a sweep share one compiled step.
-        numbers = jnp.array([trial.weight_decay, trial.label_smoothing])
+        fixed = trial.weight_decay, trial.label_smoothing, trial.bn_decay
+        static = {"module": self.encoder.module, "augment": augment, "seed": self.seed}
 
         def step(state, batch, index):
-            now = jnp.append(numbers, schedule(index))
-            module = self.encoder.module
-            return _step(module, augment, self.seed, state, batch, index, now)
+            return _step(state, batch, index, Now(schedule(index), *fixed), **static)
 
         return train_loop(
             step,
@@ -95,17 +106,15 @@ class Tuner:
 
     def start(self, source: Source) -> Tuned:
         """The encoder with a head for the classes of `source`."""
-        module, variables = self.encoder.module, self.encoder.variables
-        image = jnp.zeros((1, *source.image_shape))
-        width = jax.eval_shape(module.apply, variables, image, False).shape[1]
         classes = source.num_classes
-        kernel = fan_in_init(jax.random.key(self.seed), (width, classes))
+        shape = feature_width(self.encoder, source), classes
+        kernel = fan_in_init(jax.random.key(self.seed), shape)
         # Copied, because a step donates its state and the encoder is needed again.
-        fresh = jax.tree.map(jnp.copy, variables)
+        fresh = jax.tree.map(jnp.copy, self.encoder.variables)
         head = {"kernel": kernel, "bias": jnp.zeros(classes)}
         params = {"encoder": fresh["params"], "head": head}
         zeros = jax.tree.map(jnp.zeros_like, params)
-        return Tuned(params, fresh.get("batch_stats", {}), zeros)
+        return Tuned(params, settled(fresh.get("batch_stats", {})), zeros)
 
     def scores(self, tuned: Tuned, source: Source) -> Float[np.ndarray, "n k"]:
         """Logits of all images of a source, whole and in inference mode."""
@@ -147,13 +156,15 @@ def _head(params: Any, features: Float[Array, "b d"]) -> Float[Array, "b k"]:
 def _scores(module, augment, tuned: Tuned, images):
     pixels = normalize(images.astype(jnp.float32) / 255, augment)
     features = module.apply(_variables(tuned.params, tuned.stats), pixels, False)
-    return _head(tuned.params, features)
+    # A fit that diverged scores as a constant does, and its sweep goes on.
+    return jnp.nan_to_num(_head(tuned.params, features))
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
-def _step(module, augment, seed, state: Tuned, batch, index, numbers):
-    """One step of SGD; `numbers` are weight decay, label smoothing and rate."""
-    decay, smoothing, rate = numbers
+@partial(
+    jax.jit, static_argnames=("module", "augment", "seed"), donate_argnames="state"
+)
+def _step(state: Tuned, batch, index, now: Now, *, module, augment, seed):
+    """One step of SGD, and the loss before it."""
     images = augmented_view(batch, index, augment, seed)
 
     def loss(params):
@@ -162,13 +173,16 @@ def _step(module, augment, seed, state: Tuned, batch, index, numbers):
             variables, images, True, mutable=["batch_stats"]
         )
         targets = jax.nn.one_hot(batch["label"], params["head"]["bias"].shape[0])
-        targets = optax.smooth_labels(targets, smoothing)
+        targets = optax.smooth_labels(targets, now.label_smoothing)
         losses = optax.softmax_cross_entropy(_head(params, features), targets)
         return losses.mean(), updated.get("batch_stats", {})
 
     (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
-    update, momentum = sgd_update(gradient, state.params, state.momentum, decay)
-    params = jax.tree.map(lambda p, u: p - rate * u, state.params, update)
+    update, momentum = sgd_update(
+        gradient, state.params, state.momentum, now.weight_decay
+    )
+    params = jax.tree.map(lambda p, u: p - now.rate * u, state.params, update)
+    stats = with_decay(state.stats, stats, now.bn_decay)
     return Tuned(params, stats, momentum), value
 
 

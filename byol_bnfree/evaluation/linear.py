@@ -19,10 +19,9 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from byol_bnfree.config import AugmentConfig
 from byol_bnfree.data.sources import Source
 from byol_bnfree.evaluation.config import LinearSettings
-from byol_bnfree.evaluation.features import encoder_features
+from byol_bnfree.evaluation.features import encoder_features, feature_width
 from byol_bnfree.evaluation.metrics import top_k_accuracy
 from byol_bnfree.evaluation.outcome import Outcome, top_figures
 from byol_bnfree.evaluation.subset import Subset, hold_out
@@ -44,10 +43,14 @@ CLIP, CLIP_PENALTY = 20.0, 1e-2  # P1 Table 7: 20 tanh(x / 20), 1e-2 mean of squ
 
 
 class Probes(NamedTuple):
-    """One linear classifier for each learning rate."""
+    """One linear classifier for each learning rate; `one` has no axis r."""
 
-    kernel: Float[Array, "r d k"]
-    bias: Float[Array, "r k"]
+    kernel: Float[Array, "*r d k"]
+    bias: Float[Array, "*r k"]
+
+    def one(self, index: int) -> "Probes":
+        """That of one rate."""
+        return Probes(self.kernel[index], self.bias[index])
 
 
 def linear_evaluation(
@@ -72,23 +75,24 @@ def linear_evaluation(
     mesh = mesh or make_mesh()
     features = features or partial(encoder_features, encoder, mesh=mesh)
     held_out = hold_out(len(train), seed)
+    source, valid = (
+        Subset(train, np.flatnonzero(rows)) for rows in (~held_out, held_out)
+    )
     probes = fit_probes(
         encoder,
-        Subset(train, np.flatnonzero(~held_out)),
+        source,
         settings,
         seed=seed,
         mesh=mesh,
         snapshot=snapshot or Snapshot(),
     )
-    top1s = probe_accuracies(
-        probes, features(train)[held_out], train.labels()[held_out]
-    )
-    best = int(np.argmax(top1s))
+    top1s = probe_accuracies(probes, features(valid), valid.labels())
     sweep = [
         {"rate": rate, "validation_top1": top1}
         for rate, top1 in zip(settings.rates, top1s, strict=True)
     ]
-    scores = np.asarray(probe_scores(probes, features(test)))[best]
+    best = int(np.argmax(top1s))
+    scores = np.asarray(probe_scores(probes.one(best), features(test)))
     return Outcome(top_figures(scores, test.labels()), sweep[best], sweep)
 
 
@@ -108,19 +112,19 @@ def fit_probes(
         augment = crops_and_flips(augment)
     batches = labelled_batches(source, encoder.config, mesh, settings.batch_size, seed)
     variables = jax.device_put(encoder.variables, replicated(mesh))
-    image = jnp.zeros((1, *source.image_shape))
-    width = jax.eval_shape(encoder.module.apply, encoder.variables, image).shape[1]
+    width = feature_width(encoder, source)
     probes = _start(len(settings.rates), width, source.num_classes, seed)
     state = jax.device_put((probes, optimizer().init(probes)), replicated(mesh))
-    step = _make_step(encoder, augment, settings, total, seed)
-    state = train_loop(
-        lambda state, batch, index: step(state, variables, batch, index),
-        state,
-        batches,
-        total,
-        snapshot,
-    )
-    return state[0]
+    peaks = jnp.array(settings.rates) * settings.batch_size / 256
+    cosine = optax.cosine_decay_schedule(1.0, total)
+    static = {"module": encoder.module, "augment": augment, "seed": seed}
+    static["logit_clip"] = settings.logit_clip
+
+    def step(state, batch, index):
+        rates = peaks * cosine(index)
+        return _step(state, (variables, rates), batch, index, **static)
+
+    return train_loop(step, state, batches, total, snapshot)[0]
 
 
 def probe_accuracies(
@@ -128,34 +132,34 @@ def probe_accuracies(
     features: Float[np.ndarray, "n d"],
     labels: Int[np.ndarray, " n"],
 ) -> list[float]:
-    """Top-1 of every probe."""
-    scores = np.asarray(probe_scores(probes, features))
-    return [top_k_accuracy(one, labels, 1) for one in scores]
+    """Top-1 of every probe, one after the other: all logits at once may be large."""
+    return [
+        top_k_accuracy(np.asarray(probe_scores(probes.one(i), features)), labels, 1)
+        for i in range(len(probes.bias))
+    ]
 
 
 @jax.jit
 def probe_scores(
-    probes: Probes, features: Float[Array | np.ndarray, "b d"]
-) -> Float[Array, "r b k"]:
-    """Logits of every probe."""
-    features = jnp.asarray(features, jnp.float32)
-    return jnp.einsum("bd,rdk->rbk", features, probes.kernel) + probes.bias[:, None]
+    probe: Probes, features: Float[Array | np.ndarray, "b d"]
+) -> Float[Array, "b k"]:
+    """Logits of one probe."""
+    return jnp.asarray(features, jnp.float32) @ probe.kernel + probe.bias[None, :]
 
 
 def probe_loss(
-    probes: Probes,
+    probe: Probes,
     features: Float[Array, "b d"],
     labels: Int[Array, " b"],
     logit_clip: bool,
 ) -> Float[Array, ""]:
-    """Sum over probes of the mean cross-entropy: each has the gradient of its own."""
-    scores, penalty = probe_scores(probes, features), 0.0
+    """Mean cross-entropy of one probe; `logit_clip` is that of P1 Table 7."""
+    scores, penalty = probe_scores(probe, features), 0.0
     if logit_clip:
         scores = CLIP * jnp.tanh(scores / CLIP)
-        penalty = CLIP_PENALTY * jnp.mean(jnp.square(scores), (1, 2)).sum()
-    labels = jnp.broadcast_to(labels[None, :], scores.shape[:2])
+        penalty = CLIP_PENALTY * jnp.mean(jnp.square(scores))
     losses = optax.softmax_cross_entropy_with_integer_labels(scores, labels)
-    return losses.mean(axis=1).sum() + penalty
+    return losses.mean() + penalty
 
 
 def optimizer() -> optax.GradientTransformation:
@@ -168,30 +172,17 @@ def _start(rates: int, width: int, classes: int, seed: int) -> Probes:
     return Probes(jnp.stack([kernel] * rates), jnp.zeros((rates, classes)))
 
 
-def _make_step(
-    encoder: Encoder,
-    augment: AugmentConfig,
-    settings: LinearSettings,
-    total: int,
-    seed: int,
-) -> Callable:
-    peaks = jnp.array(settings.rates) * settings.batch_size / 256
-    cosine = optax.cosine_decay_schedule(1.0, total)
-
-    @jax.jit
-    def step(state, variables, batch, index):
-        probes, momentum = state
-        images = augmented_view(batch, index, augment, seed)
-        features = encoder.module.apply(variables, images, False)
-        loss, gradient = jax.value_and_grad(probe_loss)(
-            probes, features, batch["label"], settings.logit_clip
-        )
-        update, momentum = optimizer().update(gradient, momentum)
-        rates = peaks * cosine(index)
-        probes = Probes(
-            probes.kernel - rates[:, None, None] * update.kernel,
-            probes.bias - rates[:, None] * update.bias,
-        )
-        return (probes, momentum), loss / len(settings.rates)
-
-    return step
+@partial(jax.jit, static_argnames=("module", "augment", "seed", "logit_clip"))
+def _step(state, fixed, batch, index, *, module, augment, seed, logit_clip):
+    """One step of SGD for every probe, and their mean loss before it."""
+    (probes, momentum), (variables, rates) = state, fixed
+    images = augmented_view(batch, index, augment, seed)
+    features = module.apply(variables, images, False)
+    loss_and_grad = jax.vmap(jax.value_and_grad(probe_loss), (0, None, None, None))
+    losses, gradient = loss_and_grad(probes, features, batch["label"], logit_clip)
+    update, momentum = optimizer().update(gradient, momentum)
+    probes = Probes(
+        probes.kernel - rates[:, None, None] * update.kernel,
+        probes.bias - rates[:, None] * update.bias,
+    )
+    return (probes, momentum), losses.mean()

@@ -7,6 +7,7 @@ import numpy as np
 
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.bench import Bench
+from byol_bnfree.evaluation.checks import check_protocols
 from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.evaluation.looking import save_pictures
 from byol_bnfree.evaluation.protocols import PROTOCOLS
@@ -37,10 +38,11 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
     encoder = load_encoder(workdir, config.network, convolution=convolution)
     train, test = open_splits(run, config)
     check_images(encoder, train)
+    mesh = make_mesh()
+    check_protocols(config, encoder.config, train, mesh.shape["data"])
     folder = prepare_workdir(workdir / "evaluation", "")
     with lock_workdir(folder):
         store = Store(workdir / "evaluations.jsonl")
-        mesh = make_mesh()
 
         def bench(encoder: Encoder, network: str) -> Bench:
             return Bench(
@@ -51,6 +53,8 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
         if {"random", "supervised"} & set(config.protocol):
             some = train.images(np.arange(min(STATISTICS, len(train))))
             floor = untrained_encoder(workdir, some, convolution=convolution)
+            # One module object, so that both encoders share compiled programs.
+            floor = floor._replace(module=encoder.module)
             benches["random"] = bench(floor, "random")
         rows = [
             row

@@ -34,7 +34,9 @@ def figures_table(rows: list[Row], caption: str = CAPTION) -> Table:
     table = Table(caption=caption)
     for title in ("data", "network", "step", *titles):
         table.add_column(
-            title, justify="left" if title in ("data", "network") else "right"
+            title,
+            justify="left" if title in ("data", "network") else "right",
+            min_width=max(len(word) for word in title.split()),
         )
     lines: dict[tuple, dict[str, str]] = {}
     for row in rows:

@@ -1,7 +1,5 @@
 """Protocols that train the whole network: few labels, all labels, from scratch."""
 
-import time
-from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,11 +12,12 @@ from byol_bnfree.evaluation.config import (
     SemiSettings,
     SupervisedSettings,
 )
-from byol_bnfree.evaluation.finetune import Trial, Tuned, Tuner
-from byol_bnfree.evaluation.metrics import top_k_accuracy
+from byol_bnfree.evaluation.finetune import Trial, Tuner
 from byol_bnfree.evaluation.outcome import Outcome, top_figures
 from byol_bnfree.evaluation.subset import Subset, class_balanced, hold_out
+from byol_bnfree.evaluation.sweep import sweep
 from byol_bnfree.evaluation.unfinished import Unfinished
+from byol_bnfree.models.norm import BN_DECAY
 from byol_bnfree.pretrained import Encoder
 from byol_bnfree.training.mesh import make_mesh
 
@@ -141,57 +140,15 @@ def semi_trials(settings: SemiSettings) -> list[Trial]:
 
 
 def finetune_trials(settings: FinetuneSettings, num_examples: int) -> list[Trial]:
-    """Every rate with every decay, which P1 divides by the rate."""
+    """Every rate with every decay, which P1 divides by the rate.
+
+    BatchNorm's statistics decay by max(1 - 10 / steps per epoch, 0.9), as in P1.
+    """
     epochs = settings.steps * settings.batch_size / num_examples
+    steps_per_epoch = num_examples / settings.batch_size
+    bn_decay = max(1 - 10 / steps_per_epoch, BN_DECAY)
     return [
-        Trial(rate, epochs, decay / rate)
+        Trial(rate, epochs, decay / rate, bn_decay=bn_decay)
         for rate in settings.rates
         for decay in settings.weight_decays
     ]
-
-
-class Swept(NamedTuple):
-    """The best setting of a sweep, and all of them."""
-
-    best: Trial
-    tuned: Tuned | None
-    """Its network; None if an interrupted evaluation trained it."""
-    chosen: dict[str, Any]
-    points: list[dict[str, Any]]
-
-
-def sweep(
-    tuner: Tuner,
-    source: Source,
-    valid: Source,
-    trials: Sequence[Trial],
-    say: Callable[[str], None] = print,
-) -> Swept:
-    """The trial with the best top-1 on held-out images, the first of equals.
-
-    Finished trials are kept: an interrupted sweep does not repeat them.
-    """
-    best, tuned, points = 0, None, []
-    for number, trial in enumerate(trials):
-        described, network = tuner.describe(source, trial), None
-        point = tuner.unfinished.find(described)
-        if point is None:
-            began = time.perf_counter()
-            network = tuner.fit(source, trial)
-            top1 = top_k_accuracy(tuner.scores(network, valid), valid.labels(), 1)
-            seconds = round(time.perf_counter() - began, 2)
-            point = {"validation_top1": top1, "seconds": seconds}
-            tuner.unfinished.add(described, **point)
-        points.append(
-            {
-                "rate": trial.rate,
-                "epochs": trial.epochs,
-                "weight_decay": trial.weight_decay,
-                "validation_top1": point["validation_top1"],
-                "seconds": point["seconds"],
-            }
-        )
-        if number == 0 or point["validation_top1"] > points[best]["validation_top1"]:
-            best, tuned = number, network
-        say(f"sweep {number + 1}/{len(trials)}: {points[-1]}")
-    return Swept(trials[best], tuned, points[best], points)

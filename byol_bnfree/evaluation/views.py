@@ -17,8 +17,6 @@ from byol_bnfree.training.mesh import batch_sharding
 from byol_bnfree.training.progress import progress
 from byol_bnfree.training.step import make_views, step_key
 
-LOG_EVERY = 20  # steps between two readings of the loss
-
 
 def crops_and_flips(augment: AugmentConfig) -> AugmentConfig:
     """Random resized crops and flips alone (P1 C.1): the augmentation of the probes."""
@@ -62,13 +60,15 @@ def train_loop(
     """`total` steps from where the snapshot stands; shows loss and time left."""
     start, state = snapshot.restore(state)
     stream: Iterator[dict] = batches.iterate(start, total)
-    primary = jax.process_index() == 0
-    with progress(total, start, primary=primary) as shown:
+    before = None
+    with progress(total, start, primary=jax.process_index() == 0) as shown:
         for index, batch in enumerate(stream, start):
             state, loss = step(state, batch, jnp.asarray(index))
-            if (index + 1) % LOG_EVERY == 0 or index + 1 == total:
-                shown.update(index + 1, {"loss": float(loss)})
-                snapshot.offer(index + 1, state)
-    jax.block_until_ready(state)
+            if before is not None:  # read one late, so that the device is never idle
+                shown.update(index, {"loss": float(before)})
+            before = loss
+            snapshot.offer(index + 1, state)
+        if before is not None:
+            shown.update(total, {"loss": float(before)})
     snapshot.remove()
     return state
