@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from runs import copy_of, trained
 
 ROOT = Path(__file__).parent.parent
@@ -22,12 +23,16 @@ def evaluate(*arguments) -> subprocess.CompletedProcess:
     )
 
 
-def test_the_table_and_the_file_are_named(tmp_path):
+def test_the_table_the_pictures_and_the_file_are_named(tmp_path):
     workdir = copy_of(trained(), tmp_path)
-    done = evaluate(f"--workdir={workdir}", "--protocol", "knn", "random")
+    done = evaluate(f"--workdir={workdir}", "--plot", "--protocol", "knn", "random")
     assert done.returncode == 0, done.stderr
     assert "kNN" in done.stdout and "random" in done.stdout
-    assert done.stdout.splitlines()[-1] == str(workdir / "evaluations.jsonl")
+    names = "embedding.png", "confusion.png", "neighbours.png", "evaluations.jsonl"
+    assert done.stdout.splitlines()[-4:] == [str(workdir / name) for name in names]
+    for name in names[:3]:
+        with Image.open(workdir / name) as picture:
+            assert min(picture.size) > 500
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from byol_bnfree.config import HeadConfig, ModelConfig, OptimConfig, TrainConfig
+from byol_bnfree.data.sources import MemorySource
 from byol_bnfree.models.byol import BYOLNetwork, create_network
 from byol_bnfree.models.norm import layers_for
 from byol_bnfree.models.resnet import Architecture, ResNet
+from byol_bnfree.pretrained import Encoder
 from byol_bnfree.training.optim import make_optimizer, tau_schedule
 from byol_bnfree.training.state import TrainState, create_state
 from byol_bnfree.training.step import Schedules, make_train_step
@@ -51,6 +53,23 @@ def batch(size: int = 8, seed: int = 0) -> dict[str, np.ndarray]:
         "image": draws.integers(0, 256, (size, 8, 8, 3), dtype=np.uint8),
         "label": draws.integers(0, CLASSES, size).astype(np.int32),
     }
+
+
+@functools.cache
+def encoder(norm: str) -> Encoder:
+    """The untrained encoder of `network`, for 8x8 images."""
+    cfg = config(norm=norm)
+    module = network(cfg).encoder
+    init = jax.jit(functools.partial(module.init, train=False))
+    return Encoder(module, init(jax.random.key(1), jnp.zeros((2, 8, 8, 3))), cfg, 0)
+
+
+def light(split: str = "train", n: int = 48) -> MemorySource:
+    """A bright and a dark class of 8x8 noise, which a mean tells apart."""
+    draws = np.random.default_rng(len(split))
+    labels = (np.arange(n) % 2).astype(np.int32)
+    pixels = draws.integers(0, 60, (n, 8, 8, 3)) + 150 * labels[:, None, None, None]
+    return MemorySource("light", split, ("a", "b"), pixels.astype(np.uint8), labels, [])
 
 
 def start(cfg: TrainConfig, rate: float = 0.5, data_devices: int = 1):

@@ -1,0 +1,69 @@
+"""Several settings of one fine-tuning, compared on held-out images."""
+
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from byol_bnfree.data.sources import Source
+from byol_bnfree.evaluation.finetune import Trial, Tuned, Tuner
+from byol_bnfree.evaluation.metrics import top_k_accuracy
+
+
+class Swept(NamedTuple):
+    """The best setting of a sweep, and all of them."""
+
+    best: Trial
+    tuned: Tuned | None
+    """Its network; None if an interrupted evaluation trained it."""
+    chosen: dict[str, Any]
+    points: list[dict[str, Any]]
+
+
+def sweep(
+    tuner: Tuner,
+    source: Source,
+    valid: Source,
+    trials: Sequence[Trial],
+) -> Swept:
+    """The trial with the best top-1 on `valid`, the first of equals.
+
+    All share one compiled step. Finished trials are kept: an interrupted sweep does
+    not repeat them.
+    """
+    best, tuned, points = 0, None, []
+    for number, trial in enumerate(trials):
+        point, network = _measured(tuner, source, valid, trial)
+        points.append(point)
+        if number == 0 or point["validation_top1"] > points[best]["validation_top1"]:
+            best, tuned = number, network
+        _say(f"{number + 1} of {len(trials)} done: {_words(point)}")
+    chosen = {name: value for name, value in points[best].items() if name != "seconds"}
+    return Swept(trials[best], tuned, chosen, points)
+
+
+def _measured(
+    tuner: Tuner, source: Source, valid: Source, trial: Trial
+) -> tuple[dict[str, Any], Tuned | None]:
+    """What is known of a trial, and its network if it was trained now."""
+    fit, network = tuner.describe(source, trial), None
+    found = tuner.unfinished.find(fit)
+    if found is None:
+        began = time.perf_counter()
+        network = tuner.fit(source, trial)
+        top1 = top_k_accuracy(tuner.scores(network, valid), valid.labels(), 1)
+        seconds = round(time.perf_counter() - began, 2)
+        found = {"validation_top1": top1, "seconds": seconds}
+        tuner.unfinished.add(fit, **found)
+    swept = {name: getattr(trial, name) for name in ("rate", "epochs", "weight_decay")}
+    return swept | {n: found[n] for n in ("validation_top1", "seconds")}, network
+
+
+def _words(point: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in point.items())
+
+
+def _say(text: str) -> None:
+    if jax.process_index() == 0:
+        print(text, flush=True)
