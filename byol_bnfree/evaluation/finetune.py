@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from byol_bnfree.data.augment import normalize
 from byol_bnfree.data.sources import Source
@@ -172,9 +172,7 @@ def _step(state: Tuned, batch, index, now: Now, *, module, augment, seed):
         features, updated = module.apply(
             variables, images, True, mutable=["batch_stats"]
         )
-        targets = jax.nn.one_hot(batch["label"], params["head"]["bias"].shape[0])
-        targets = optax.smooth_labels(targets, now.label_smoothing)
-        losses = optax.softmax_cross_entropy(_head(params, features), targets)
+        losses = _losses(_head(params, features), batch["label"], now.label_smoothing)
         return losses.mean(), updated.get("batch_stats", {})
 
     (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
@@ -184,6 +182,21 @@ def _step(state: Tuned, batch, index, now: Now, *, module, augment, seed):
     params = jax.tree.map(lambda p, u: p - now.rate * u, state.params, update)
     stats = with_decay(state.stats, stats, now.bn_decay)
     return Tuned(params, stats, momentum), value
+
+
+def _losses(
+    scores: Float[Array, "b k"],
+    labels: Int[Array, "b ..."],
+    smoothing: Float[Array, ""] | float,
+) -> Float[Array, " b"]:
+    """Of one class an image; or of a sigmoid for each class, summed, not smoothed.
+
+    Labels of the second kind are 1, -1, or 0 for what does not count: `multilabel`.
+    """
+    if labels.ndim == 2:
+        return jnp.sum(jnp.abs(labels) * jax.nn.softplus(-labels * scores), axis=1)
+    targets = jax.nn.one_hot(labels, scores.shape[1])
+    return optax.softmax_cross_entropy(scores, optax.smooth_labels(targets, smoothing))
 
 
 def sgd_update(gradient, params, momentum, decay) -> tuple[Any, Any]:

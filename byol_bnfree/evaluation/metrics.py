@@ -1,7 +1,12 @@
 """The figures of the literature: top-k, mean per class, 11-point mAP."""
 
+from collections.abc import Callable
+from typing import Literal
+
 import numpy as np
 from jaxtyping import Float, Int, Int8
+
+Metric = Literal["top1", "mean_per_class", "map11"]
 
 
 def top_k_accuracy(
@@ -51,3 +56,10 @@ def eleven_point_map(
         best = [precision[recall >= level].max() for level in levels]
         precisions.append(np.mean(best))
     return float(np.mean(precisions))
+
+
+METRICS: dict[Metric, Callable[[np.ndarray, np.ndarray], float]] = {
+    "top1": top_k_accuracy,
+    "mean_per_class": mean_per_class,
+    "map11": eleven_point_map,
+}

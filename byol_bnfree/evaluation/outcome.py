@@ -15,9 +15,9 @@ class Outcome(NamedTuple):
     figures: dict[str, Any]
     """Fractions, of the test split."""
     chosen: dict[str, Any]
-    """Hyper-parameters and `validation_top1`; {} where nothing is chosen."""
+    """Hyper-parameters and `validation_METRIC`; {} where nothing is chosen."""
     sweep: Sequence[dict[str, Any]] = ()
-    """What it was chosen from: each with its own `validation_top1`."""
+    """What it was chosen from: each with its own `validation_METRIC`."""
 
 
 def top_figures(

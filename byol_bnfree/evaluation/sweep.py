@@ -8,7 +8,7 @@ import jax
 
 from byol_bnfree.data.sources import Source
 from byol_bnfree.evaluation.finetune import Trial, Tuned, Tuner
-from byol_bnfree.evaluation.metrics import top_k_accuracy
+from byol_bnfree.evaluation.metrics import METRICS, Metric
 
 
 class Swept(NamedTuple):
@@ -26,17 +26,18 @@ def sweep(
     source: Source,
     valid: Source,
     trials: Sequence[Trial],
+    metric: Metric = "top1",
 ) -> Swept:
-    """The trial with the best top-1 on `valid`, the first of equals.
+    """The trial with the best figure on `valid`, the first of equals.
 
     All share one compiled step. Finished trials are kept: an interrupted sweep does
     not repeat them.
     """
-    best, tuned, points = 0, None, []
+    best, tuned, points, key = 0, None, [], f"validation_{metric}"
     for number, trial in enumerate(trials):
-        point, network = _measured(tuner, source, valid, trial)
+        point, network = _measured(tuner, source, valid, trial, metric)
         points.append(point)
-        if number == 0 or point["validation_top1"] > points[best]["validation_top1"]:
+        if number == 0 or point[key] > points[best][key]:
             best, tuned = number, network
         _say(f"{number + 1} of {len(trials)} done: {_words(point)}")
     chosen = {name: value for name, value in points[best].items() if name != "seconds"}
@@ -44,20 +45,20 @@ def sweep(
 
 
 def _measured(
-    tuner: Tuner, source: Source, valid: Source, trial: Trial
+    tuner: Tuner, source: Source, valid: Source, trial: Trial, metric: Metric
 ) -> tuple[dict[str, Any], Tuned | None]:
     """What is known of a trial, and its network if it was trained now."""
-    fit, network = tuner.describe(source, trial), None
+    fit, network, key = tuner.describe(source, trial), None, f"validation_{metric}"
     found = tuner.unfinished.find(fit)
     if found is None:
         began = time.perf_counter()
         network = tuner.fit(source, trial)
-        top1 = top_k_accuracy(tuner.scores(network, valid), valid.labels(), 1)
+        figure = METRICS[metric](tuner.scores(network, valid), valid.labels())
         seconds = round(time.perf_counter() - began, 2)
-        found = {"validation_top1": top1, "seconds": seconds}
+        found = {key: figure, "seconds": seconds}
         tuner.unfinished.add(fit, **found)
     swept = {name: getattr(trial, name) for name in ("rate", "epochs", "weight_decay")}
-    return swept | {n: found[n] for n in ("validation_top1", "seconds")}, network
+    return swept | {n: found[n] for n in (key, "seconds")}, network
 
 
 def _words(point: dict[str, Any]) -> str:

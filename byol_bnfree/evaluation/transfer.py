@@ -8,28 +8,16 @@ is resized.
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.bench import Bench
 from byol_bnfree.evaluation.logistic import STRENGTHS, fit_logistic
-from byol_bnfree.evaluation.metrics import (
-    eleven_point_map,
-    mean_per_class,
-    top_k_accuracy,
-)
+from byol_bnfree.evaluation.metrics import METRICS, Metric
 from byol_bnfree.evaluation.outcome import Outcome
 from byol_bnfree.evaluation.splits import check_images, open_splits
 from byol_bnfree.evaluation.store import Row
 from byol_bnfree.evaluation.tuning import finetuned_scores
-
-Metric = Literal["top1", "mean_per_class", "map11"]
-METRICS: dict[Metric, Callable] = {
-    "top1": top_k_accuracy,
-    "mean_per_class": mean_per_class,
-    "map11": eleven_point_map,
-}
 
 
 class Task(NamedTuple):
@@ -75,7 +63,7 @@ def transfer(bench: Bench) -> list[Row]:
         except InputError as error:
             bench.say(f"transfer: {task.title} is left out: {error}")
             continue
-        rows.append(_measure(there, task.metric))
+        rows.append(measured_by(there, task.metric))
     return rows
 
 
@@ -103,7 +91,8 @@ def _on_task(bench: Bench, task: Task) -> Bench:
     return dataclasses.replace(bench, config=config, train=train, test=test)
 
 
-def _measure(bench: Bench, metric: Metric) -> Row:
+def measured_by(bench: Bench, metric: Metric) -> Row:
+    """The metric of a bench's data set, by the method of its configuration."""
     config, method = bench.config, bench.config.transfer.method
     settings = {"method": method, "metric": metric}
     if method == "finetune":
@@ -130,7 +119,8 @@ def _linear(bench: Bench, metric: Metric, settings: Row) -> Outcome:
     )
     scores = fit.classifier.scores(bench.test_features)
     figures = {metric: METRICS[metric](scores, bench.test_labels)}
-    return Outcome(figures, {"strength": fit.strength, "validation": fit.validation})
+    chosen = {"strength": fit.strength, f"validation_{metric}": fit.validation}
+    return Outcome(figures, chosen)
 
 
 def _finetuned(bench: Bench, metric: Metric, settings: Row) -> Outcome:
@@ -143,6 +133,7 @@ def _finetuned(bench: Bench, metric: Metric, settings: Row) -> Outcome:
         seed=bench.config.seed,
         mesh=bench.mesh,
         unfinished=bench.unfinished("transfer", settings),
+        metric=metric,
     )
     figures = {metric: METRICS[metric](found.scores, bench.test_labels)}
     return Outcome(figures, found.chosen, found.sweep)

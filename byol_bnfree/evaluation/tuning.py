@@ -13,6 +13,7 @@ from byol_bnfree.evaluation.config import (
     SupervisedSettings,
 )
 from byol_bnfree.evaluation.finetune import Trial, Tuner
+from byol_bnfree.evaluation.metrics import Metric
 from byol_bnfree.evaluation.outcome import Outcome, top_figures
 from byol_bnfree.evaluation.subset import Subset, class_balanced, hold_out
 from byol_bnfree.evaluation.sweep import sweep
@@ -78,15 +79,20 @@ def finetuned_scores(
     seed: int = 0,
     mesh: Mesh | None = None,
     unfinished: Unfinished = NOTHING,
+    metric: Metric = "top1",
 ) -> Scored:
-    """All labels: rate and decay from a sweep, then all images (P1 appendix D.3)."""
+    """All labels: rate and decay from a sweep, then all images (P1 appendix D.3).
+
+    Sources of several labels an image (`multilabel`) train a sigmoid for each class.
+    """
     size = settings.batch_size
     tuner = Tuner(encoder, size, seed, mesh or make_mesh(), unfinished)
     held_out = hold_out(len(train), seed)
     source, valid = (
         Subset(train, np.flatnonzero(rows)) for rows in (~held_out, held_out)
     )
-    found = sweep(tuner, source, valid, finetune_trials(settings, len(source)))
+    trials = finetune_trials(settings, len(source))
+    found = sweep(tuner, source, valid, trials, metric)
     # As many steps, on all images.
     final = found.best._replace(epochs=settings.steps * size / len(train))
     scores = tuner.scores(tuner.fit(train, final), test)

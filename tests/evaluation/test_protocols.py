@@ -16,6 +16,7 @@ from byol_bnfree.evaluation.config import (
     LinearSettings,
     SemiSettings,
     SupervisedSettings,
+    TransferSettings,
 )
 
 QUICK = {
@@ -63,6 +64,15 @@ def test_a_batch_that_cannot_be_cut_is_refused_for_the_protocols_asked_for():
         check("linear", **odd)
     with pytest.raises(InputError, match="supervised.batch_size 16 .* multiple of 32"):
         check("supervised", groups=32, supervised=QUICK["supervised"])
+
+
+def test_what_transfer_needs_is_checked_before_any_work():
+    check("transfer", finetune=FinetuneSettings(batch_size=9))
+    tuned = TransferSettings("finetune")
+    with pytest.raises(InputError, match="finetune.batch_size 9"):
+        check("transfer", transfer=tuned, finetune=FinetuneSettings(batch_size=9))
+    with pytest.raises(InputError, match="'mnist'; choose from food101, cifar10"):
+        check("transfer", transfer=TransferSettings(datasets=("mnist",)))
 
 
 def test_more_labels_than_a_class_has_are_refused_before_any_work():
