@@ -26,7 +26,7 @@ from byol_bnfree.evaluation.finetune import (
     rate_schedule,
     sgd_update,
 )
-from byol_bnfree.evaluation.subset import class_balanced
+from byol_bnfree.evaluation.subset import class_balanced, hold_out
 from byol_bnfree.evaluation.sweep import sweep
 from byol_bnfree.evaluation.tuning import finetune_trials, labelled_subset, semi_trials
 from byol_bnfree.evaluation.unfinished import Unfinished
@@ -57,11 +57,10 @@ def test_a_class_with_fewer_images_than_asked_for_is_named():
 
 
 def test_labelled_images_are_none_of_those_that_choose_the_setting():
-    few, many = (labelled_subset(light(n=100), share, 0) for share in (0.1, 0.8))
-    held_out = np.flatnonzero(np.isin(np.arange(100), many, invert=True))
-    assert (len(few), len(many)) == (10, 80)
-    assert not np.isin(few, np.random.default_rng(0).permutation(100)[:10]).any()
-    assert len(held_out) == 20
+    source = light(n=100)
+    few, many = (labelled_subset(source, share, seed=0) for share in (0.1, 0.8))
+    assert np.bincount(source.labels(few)).tolist() == [5, 5] and len(many) == 80
+    assert not np.isin(many, np.flatnonzero(hold_out(100, seed=0))).any()
 
 
 def test_several_labels_have_a_sigmoid_each_and_difficult_ones_none():
