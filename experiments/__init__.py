@@ -1,1 +1,8 @@
-"""Experiments: one folder, one question, with its command and results."""
+"""Experiments: one folder, one question, with its command and results.
+
+python -m experiments norm_comparison --seeds 0 1 2
+python -m experiments report
+"""
+
+GRIDS = ("norm_comparison",)
+"""Experiments that are grids of training runs, each a folder."""
