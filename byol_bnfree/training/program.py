@@ -110,7 +110,7 @@ def build_parts(
     warmup = warmup_steps(config, data.num_examples)
     schedules = Schedules(
         learning_rate_schedule(peak_learning_rate(config), warmup, total),
-        tau_schedule(config.optim.tau_base, total),
+        tau_schedule(config.optim.tau_base, total, config.optim.tau_schedule),
     )
     optimizer = make_optimizer(config.optim, schedules.learning_rate)
     views = _views_of_step_0(config)
