@@ -146,6 +146,7 @@ def build_program(config: TrainConfig, data: DataShape) -> Program:
         config,
         data_devices=mesh.shape["data"],
         total_steps=parts.total_steps,
+        unroll=choice.convolution is None and jax.default_backend() == "cpu",
     )
     shardings = state_shardings(parts.abstract_state, mesh, config.shard_state)
     on_data, everywhere = batch_sharding(mesh), replicated(mesh)
