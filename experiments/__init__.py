@@ -4,5 +4,12 @@ python -m experiments norm_comparison --seeds 0 1 2
 python -m experiments report
 """
 
-GRIDS = ("norm_comparison",)
+GRIDS = (
+    "norm_comparison",
+    "norm_placement",
+    "initialization",
+    "batch_size",
+    "target_network",
+    "recipe_search",
+)
 """Experiments that are grids of training runs, each a folder."""

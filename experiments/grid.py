@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from byol_bnfree.command_line import parse_args
 from byol_bnfree.config import TrainConfig
+from byol_bnfree.models.byol import part_norms
 from experiments.scales import Scale
 
 if TYPE_CHECKING:
@@ -111,9 +112,13 @@ def make_runs(experiment: Experiment, scale: Scale, seeds: Sequence[int]) -> lis
 def settings_checksum(flags: Sequence[str]) -> str:
     """Eight digits of all settings that are not the defaults.
 
-    A setting that a later version adds leaves those of earlier runs as they are.
+    A setting that a later version adds leaves those of earlier runs as they are, and
+    two ways to say the same of the parts' norms are one.
     """
-    found = _not_default(parse_args(flags), TrainConfig())
+    config = parse_args(flags)
+    norms = {f"{part}_norm": norm for part, norm in part_norms(config).items()}
+    config = dataclasses.replace(config, norm=TrainConfig.norm, **norms)
+    found = _not_default(config, TrainConfig())
     text = json.dumps({k: v for k, v in found.items() if k not in _FREE})
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from experiments.grid import Experiment, Run
 from experiments.results import Row, read_rows
-from experiments.runner import Places, state_of
+from experiments.runner import Places
 from experiments.scales import Scale
 
 
@@ -24,7 +24,7 @@ def print_plan(
     table.add_column("settings", overflow="fold")
     total = 0.0
     for number, run in enumerate(runs, 1):
-        state = state_of(places.workdir(run))
+        state = places.state(run)
         seconds = expected_seconds(run, scale, rows)
         total += 0 if state == "finished" else seconds or float("nan")
         cells = (str(number), run.arm, str(run.seed), state, _minutes(seconds))

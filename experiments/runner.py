@@ -1,8 +1,9 @@
 """The runs of a grid one after another, each a `python -m byol_bnfree.train` process.
 
 A work folder tells where its run stands: it is finished once it holds `row.json`, the
-line that was added to results.jsonl. Everything else is left to `train`, which resumes
-what was interrupted. A run that fails does not stop the others.
+line that was added to results.jsonl, or once another experiment's folder of the same
+settings and seed does. Everything else is left to `train`, which resumes what was
+interrupted. A run that fails does not stop the others.
 """
 
 import contextlib
@@ -41,20 +42,25 @@ class Places(NamedTuple):
     def rows(self, experiment: str) -> Path:
         return self.results / experiment / "results.jsonl"
 
+    def known(self, run: Run) -> Path | None:
+        """The row of the run, or of the same run of another experiment."""
+        own = self.workdir(run) / ROW
+        same = f"*/{run.scale}/*-seed{run.seed}-{run.settings}/{ROW}"
+        return own if own.exists() else next(self.runs.glob(same), None)
+
+    def state(self, run: Run) -> State:
+        """How far the run is."""
+        if self.known(run):
+            return "finished"
+        files = (self.workdir(run) / name for name in ("checkpoints", "summary.json"))
+        return "interrupted" if any(file.exists() for file in files) else "new"
+
 
 class Failure(NamedTuple):
     """A run that ended without a result."""
 
     run: Run
     why: str
-
-
-def state_of(workdir: Path) -> State:
-    """How far the run of a work folder is."""
-    if (workdir / ROW).exists():
-        return "finished"
-    started = (workdir / "checkpoints").exists() or (workdir / "summary.json").exists()
-    return "interrupted" if started else "new"
 
 
 def train_command(run: Run, workdir: Path, data_dir: str | None) -> list[str]:
@@ -67,26 +73,25 @@ def train_command(run: Run, workdir: Path, data_dir: str | None) -> list[str]:
 def run_grid(runs: Sequence[Run], places: Places) -> list[Failure]:
     """Do every run that is not finished; returns those that failed."""
     failures, began, done = [], time.monotonic(), 0
-    open_runs = [r for r in runs if state_of(places.workdir(r)) != "finished"]
+    open_runs = [run for run in runs if places.state(run) != "finished"]
     with _end_on_sigterm():
         for number, run in enumerate(runs, 1):
             title = f"[{number}/{len(runs)}] {run.arm} seed {run.seed}"
-            workdir = places.workdir(run)
-            state = state_of(workdir)
+            state = places.state(run)
             if state == "finished":
-                row = json.loads((workdir / ROW).read_text())
-                _say(f"{title}: finished before: {outcome(row)}")
+                _say(f"{title}: finished before: {outcome(_recall(run, places))}")
                 continue
             left = ""
             if done:
                 each = (time.monotonic() - began) / done
                 left = f"; about {each * (len(open_runs) - done) / 60:.0f} minutes left"
             _say(f"{title}: {'resumes' if state == 'interrupted' else 'starts'}{left}")
-            row = _do(run, workdir, places)
+            row = _do(run, places)
             done += 1
             if isinstance(row, Failure):
                 failures.append(row)
-                _say(f"{title}: FAILED: {row.why} All it said: {workdir}/train.log")
+                log = places.workdir(run) / "train.log"
+                _say(f"{title}: FAILED: {row.why} All it said: {log}")
             else:
                 _say(f"{title}: {outcome(row)}; {row['wall_seconds'] / 60:.1f} minutes")
     return failures
@@ -105,9 +110,25 @@ def outcome(row: Row) -> str:
     return ", ".join([*figures, summary["collapse"]["verdict"]])
 
 
-def _do(run: Run, workdir: Path, places: Places) -> Row | Failure:
+def _recall(run: Run, places: Places) -> Row:
+    """The row of a finished run; that of another experiment becomes one of this too."""
+    row = json.loads(places.known(run).read_text())
+    own = {"experiment": run.experiment, "arm": run.arm}
+    if row != row | own:
+        row |= own
+        _keep(run, row, places)
+    return row
+
+
+def _keep(run: Run, row: Row, places: Places) -> None:
+    append_row(places.rows(run.experiment), row)
+    places.workdir(run).mkdir(parents=True, exist_ok=True)
+    write_json(places.workdir(run) / ROW, row)
+
+
+def _do(run: Run, places: Places) -> Row | Failure:
     """One run from wherever it stands to its row."""
-    resumed = state_of(workdir) == "interrupted"
+    workdir, resumed = places.workdir(run), places.state(run) == "interrupted"
     command = train_command(run, workdir, places.data_dir)
     workdir.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
@@ -123,8 +144,7 @@ def _do(run: Run, workdir: Path, places: Places) -> Row | Failure:
         diverged=last if status == DIVERGED else None,
         layers=_layers(workdir) if status == 0 else None,
     )
-    append_row(places.rows(run.experiment), row)
-    write_json(workdir / ROW, row)
+    _keep(run, row, places)
     return row
 
 

@@ -10,22 +10,33 @@ from experiments.grid import load_experiment, make_runs, settings_checksum
 from experiments.scales import SCALES
 
 
-@pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
+@pytest.mark.parametrize("scale", ["cpu", "paper"])
 @pytest.mark.parametrize("name", GRIDS)
 def test_every_arm_is_a_configuration_of_its_own(name, scale):
+    scale = SCALES[scale]
     runs = make_runs(load_experiment(name), scale, (0, 1))
     assert len({run.name for run in runs}) == len(runs)
     first = [run for run in runs if run.seed == 0]
     assert len({run.settings for run in first}) == len(first)
-    for run in first:
-        config = parse_args(run.flags)
-        assert config.batch_size == scale.batch_size
+
+
+def test_the_scales_batches_are_those_of_their_recipes():
+    for scale in SCALES.values():
+        assert parse_args(scale.flags(300)).batch_size == scale.batch_size
+
+
+def test_both_arms_of_the_search_have_as_many_trials():
+    arms = load_experiment("recipe_search").arms(SCALES["cpu"])
+    families = [arm.family for arm in arms]
+    assert families.count("bn") == families.count("gn_ws") == len(families) / 2
 
 
 def test_the_checksum_of_settings_ignores_seed_and_folders():
     plain = settings_checksum(["--norm=bn"])
     assert plain == settings_checksum(["--norm=bn", "--seed=3", "--workdir=x"])
     assert plain == settings_checksum(["--norm=bn", "--base-lr=4.0"])  # the default
+    parts = [f"--{part}-norm=bn" for part in ("encoder", "projector", "predictor")]
+    assert plain == settings_checksum(parts)
     assert plain != settings_checksum(["--norm=bn", "--base-lr=1"])
 
 

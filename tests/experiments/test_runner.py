@@ -7,7 +7,7 @@ from runs import ARGUMENTS, copy_of, trained
 
 from experiments.grid import Run
 from experiments.results import make_row, newest, read_rows
-from experiments.runner import Places, outcome, run_grid, state_of
+from experiments.runner import Places, outcome, run_grid
 
 
 def tiny(arm: str, *flags: str) -> Run:
@@ -25,7 +25,7 @@ def grid(tmp_path_factory):
     workdir = places.workdir(GOOD)
     workdir.parent.mkdir(parents=True)
     copy_of(trained("gn_ws"), folder).rename(workdir)
-    assert state_of(workdir) == "interrupted"
+    assert places.state(GOOD) == "interrupted"
     return places, run_grid([BAD, GOOD], places)
 
 
@@ -34,8 +34,7 @@ def test_a_run_that_fails_is_named_and_does_not_stop_the_others(grid):
     places, failures = grid
     assert [failure.run for failure in failures] == [BAD]
     assert "width 0.3" in failures[0].why
-    assert state_of(places.workdir(BAD)) == "new"
-    assert state_of(places.workdir(GOOD)) == "finished"
+    assert (places.state(BAD), places.state(GOOD)) == ("new", "finished")
 
 
 @pytest.mark.slow
@@ -60,6 +59,16 @@ def test_finished_runs_are_not_done_again(grid, capsys):
     assert run_grid([GOOD], places) == []
     assert places.rows("tiny").read_bytes() == before
     assert "finished before" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_same_run_of_another_experiment_is_not_done_again(grid):
+    places, _ = grid
+    other = GOOD._replace(experiment="other", arm="same")
+    assert run_grid([other], places) == run_grid([other], places) == []
+    (row,) = read_rows(places.rows("other"))
+    assert (row["experiment"], row["arm"]) == ("other", "same")
+    assert row["summary"] == read_rows(places.rows("tiny"))[0]["summary"]
 
 
 def test_a_run_that_diverged_is_a_result(tmp_path):
