@@ -243,7 +243,7 @@ def _introduce(
         f"optimizer  {optim.name}, learning rate {config.base_lr:g} x "
         f"{config.batch_size} / 256 = {peak_learning_rate(config):g}, "
         f"{program.warmup_steps} of {program.total_steps} steps of warm-up, "
-        f"tau {optim.tau_base:g} to 1"
+        f"tau {optim.tau_base:g}{' to 1' if optim.tau_schedule == 'cosine' else ''}"
     )
     shown.say(
         f"devices    {program.mesh.size} {jax.devices()[0].platform} in "

@@ -14,6 +14,7 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 RECIPES = {
     "smoke.py": (16, 128),
     "cifar10_cpu.py": (32, 50_000),
+    "cifar10_10k.py": (32, 10_000),
     "cifar10_resnet18.py:200": (32, 50_000),
     "cifar10_resnet18.py:800": (32, 50_000),
     "imagenet_resnet50.py:40": (224, 1_281_167),

@@ -16,6 +16,7 @@ from PIL import Image
 
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.pretrained import load_encoder
+from byol_bnfree.training.journal import DIVERGED
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "tfds"
@@ -89,6 +90,7 @@ def test_summary_holds_what_scripts_rely_on(finished):
         assert all(0 <= summary[figure][k] <= 1 for k in ("untrained", "trained"))
     assert summary["collapse"]["verdict"] in ("healthy", "drifting", "collapsed")
     assert summary["images_per_s"] > 0 and summary["seconds"] > 0
+    assert 0.1 < summary["peak_gib"]["host"] < 20
 
 
 def test_rows_have_every_metric_and_no_duplicate_step(finished):
@@ -182,7 +184,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path):
         f"--workdir={tmp_path}",
         check=False,
     )
-    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.returncode == DIVERGED and "Traceback" not in done.stderr
     assert "at step" in done.stderr and "--base-lr" in done.stderr
 
 

@@ -78,7 +78,13 @@ def start(cfg: TrainConfig, rate: float = 0.5, data_devices: int = 1):
     schedules = Schedules(lambda step: rate, tau_schedule(cfg.optim.tau_base, 10))
     net = network(cfg)
     step = make_train_step(
-        net, optimizer, schedules, cfg, data_devices=data_devices, total_steps=10
+        net,
+        optimizer,
+        schedules,
+        cfg,
+        data_devices=data_devices,
+        total_steps=10,
+        unroll=False,
     )
     plain = network(dataclasses.replace(cfg, bn_stat_groups=1, micro_batches=1))
     images = jnp.zeros((2, 8, 8, 3))

@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import resource
 import socket
 import subprocess
 import sys
@@ -160,6 +161,17 @@ def environment() -> dict[str, Any]:
         "memory_gib": round(_memory_bytes() / 2**30, 1),
         "argv": sys.argv,
     }
+
+
+def peak_memory() -> dict[str, float | None]:
+    """GiB that this process has used at most: of the host, and of its first device.
+
+    The device's is None where the backend does not count it, as on CPU.
+    """
+    unit = 2**30 if sys.platform == "darwin" else 2**20  # bytes there, KiB elsewhere
+    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    device = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    return {"host": host, "device": None if device is None else device / 2**30}
 
 
 def _versions() -> dict[str, str]:

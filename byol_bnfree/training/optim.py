@@ -1,6 +1,6 @@
 """Learning rate, tau and optimizer (P1 section 3.3, DeepMind's optimizers.py)."""
 
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -45,8 +45,15 @@ def learning_rate_schedule(peak: float, warmup: int, total: int) -> optax.Schedu
     return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, total)
 
 
-def tau_schedule(tau_base: float, total: int) -> optax.Schedule:
-    """tau_k = 1 - (1 - tau_base) (cos(pi k / K) + 1) / 2 (P1 section 3.2)."""
+def tau_schedule(
+    tau_base: float, total: int, shape: Literal["cosine", "constant"] = "cosine"
+) -> optax.Schedule:
+    """tau_k = 1 - (1 - tau_base) (cos(pi k / K) + 1) / 2 (P1 section 3.2).
+
+    `constant` is for P1's Table 5a: its row of tau 0 has no ramp.
+    """
+    if shape == "constant":
+        return optax.constant_schedule(jnp.float32(tau_base))
 
     def tau(step):
         return 1 - (1 - tau_base) * (jnp.cos(jnp.pi * step / total) + 1) / 2

@@ -110,7 +110,7 @@ def build_parts(
     warmup = warmup_steps(config, data.num_examples)
     schedules = Schedules(
         learning_rate_schedule(peak_learning_rate(config), warmup, total),
-        tau_schedule(config.optim.tau_base, total),
+        tau_schedule(config.optim.tau_base, total, config.optim.tau_schedule),
     )
     optimizer = make_optimizer(config.optim, schedules.learning_rate)
     views = _views_of_step_0(config)
@@ -146,6 +146,7 @@ def build_program(config: TrainConfig, data: DataShape) -> Program:
         config,
         data_devices=mesh.shape["data"],
         total_steps=parts.total_steps,
+        unroll=choice.convolution is None and jax.default_backend() == "cpu",
     )
     shardings = state_shardings(parts.abstract_state, mesh, config.shard_state)
     on_data, everywhere = batch_sharding(mesh), replicated(mesh)
