@@ -12,7 +12,13 @@ from byol_bnfree.evaluation.features import (
 from byol_bnfree.evaluation.knn import knn_accuracy, knn_predict
 from byol_bnfree.evaluation.linear import linear_evaluation
 from byol_bnfree.evaluation.logistic import fit_logistic, logistic_evaluation
-from byol_bnfree.evaluation.metrics import top_k_accuracy
+from byol_bnfree.evaluation.metrics import (
+    eleven_point_map,
+    mean_per_class,
+    top_k_accuracy,
+)
+from byol_bnfree.evaluation.neighbours import nearest
+from byol_bnfree.evaluation.robustness import corrupted_accuracy
 from byol_bnfree.evaluation.tuning import (
     finetune_evaluation,
     semi_supervised_evaluation,
@@ -31,5 +37,9 @@ __all__ = [
     "knn_predict",
     "fit_logistic",
     "logistic_evaluation",
+    "nearest",
+    "corrupted_accuracy",
     "top_k_accuracy",
+    "mean_per_class",
+    "eleven_point_map",
 ]

@@ -79,16 +79,19 @@ class Bench:
         key = checksum(self.fingerprint, describe(source), dtype)
         name = f"{self.network}-{self.encoder.step}-{source.split}-{key}.npz"
         path = self.folder / "features" / name.replace("/", "-")
-        return cached(
-            path,
-            lambda: encoder_features(
+
+        def extract() -> np.ndarray:
+            place = f"{source.name} {source.split}"
+            self.say(f"features of {len(source):,} images, {place}, {self.network}")
+            return encoder_features(
                 self.encoder,
                 source,
                 self.mesh,
                 batch_size=self.config.batch_size,
                 dtype=dtype,
-            ),
-        )
+            )
+
+        return cached(path, extract)
 
     @cached_property
     def fingerprint(self) -> str:

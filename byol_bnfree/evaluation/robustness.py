@@ -20,18 +20,25 @@ def robustness(bench: Bench) -> list[Row]:
 
 
 def _with(bench: Bench, kind: str) -> Row:
-    def measure() -> Outcome:
-        fit = bench.linear_fit
-        figures = corrupted_accuracy(
+    config = bench.config
+
+    def top1(level: int) -> float:
+        figure = corrupted_accuracy(
             bench.encoder,
-            fit.classifier,
+            bench.linear_fit.classifier,
             bench.test,
-            kind,
-            seed=bench.config.seed,
+            (kind, level),
+            seed=config.seed,
             mesh=bench.mesh,
-            batch_size=bench.config.batch_size,
+            batch_size=config.batch_size,
         )
-        return Outcome(figures, {"strength": fit.strength})
+        bench.say(f"{kind}, level {level} of {LEVELS}: top1 {100 * figure:.2f} %")
+        return figure
+
+    def measure() -> Outcome:
+        levels = {f"level{level}": top1(level) for level in range(1, LEVELS + 1)}
+        mean = float(np.mean(list(levels.values())))
+        return Outcome({"top1": mean} | levels, {"strength": bench.linear_fit.strength})
 
     settings = {"corruption": kind, "strengths": len(STRENGTHS)}
     return bench.measure("robustness", settings, measure)
@@ -41,22 +48,18 @@ def corrupted_accuracy(
     encoder: Encoder,
     classifier: Classifier,
     test: Source,
-    kind: str,
+    corruption: tuple[str, int],
     *,
     seed: int = 0,
     mesh: Mesh | None = None,
     batch_size: int = 512,
-) -> dict[str, float]:
-    """Top-1 on corrupted images, fractions: `level1` to `level5`, their mean `top1`.
+) -> float:
+    """Top-1 on corrupted images, a fraction.
 
     Args:
       classifier: of features of clean images, as `fit_logistic` gives it.
-      kind: noise, blur, contrast or jpeg, see `corrupt`.
+      corruption: noise, blur, contrast or jpeg, and its level, 1 to 5; see `corrupt`.
     """
-    levels = {}
-    for level in range(1, LEVELS + 1):
-        source = Corrupted(test, kind, level, seed)
-        features = encoder_features(encoder, source, mesh, batch_size=batch_size)
-        scores = classifier.scores(features)
-        levels[f"level{level}"] = top_k_accuracy(scores, test.labels())
-    return {"top1": float(np.mean(list(levels.values())))} | levels
+    source = Corrupted(test, *corruption, seed)
+    features = encoder_features(encoder, source, mesh, batch_size=batch_size)
+    return top_k_accuracy(classifier.scores(features), test.labels())

@@ -89,6 +89,8 @@ def test_every_corruption_and_set_on_disk_has_its_row_and_the_rest_is_reported(
     *corrupted, voc, flowers = run(workdir, "transfer", "robustness", **limits)
     settings = [row["identity"]["settings"] for row in corrupted]
     assert [s["corruption"] for s in settings] == ["noise", "blur", "contrast", "jpeg"]
+    levels = [corrupted[0]["figures"][f"level{k}"] for k in range(1, 6)]
+    assert corrupted[0]["figures"]["top1"] == pytest.approx(np.mean(levels))
     found = {row["identity"]["dataset"]: row["figures"] for row in (voc, flowers)}
     # Any encoder tells three greys apart; difficult classes do not count.
     assert found == {VOC: {"map11": 1.0}, FLOWERS: {"mean_per_class": 1.0}}
