@@ -114,5 +114,5 @@ def exit_on_error(main: Callable[[], None]) -> None:
         )
         sys.exit(1)
     except KeyboardInterrupt:
-        print("error: interrupted; the last checkpoint is kept.", file=sys.stderr)
+        print("error: interrupted; the same command goes on.", file=sys.stderr)
         sys.exit(130)
