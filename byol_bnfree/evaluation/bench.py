@@ -22,6 +22,8 @@ from byol_bnfree.evaluation.store import Row, Store
 from byol_bnfree.evaluation.unfinished import Unfinished
 from byol_bnfree.pretrained import Encoder
 
+KINDS = ("share", "corruption", "method")  # settings that name a kind of measurement
+
 
 @dataclass(frozen=True)
 class Bench:
@@ -139,7 +141,9 @@ class Bench:
 
 def sentence(row: Row) -> str:
     """A row of the store as one line of text."""
-    identity = row["identity"]
+    identity, settings = row["identity"], row["identity"]["settings"]
+    kinds = [settings[key] for key in KINDS if key in settings]
+    subject = " ".join(map(str, [*kinds, identity["dataset"], identity["network"]]))
     figures = ", ".join(
         f"{name} {100 * value:.2f} %"
         for name, value in row["figures"].items()
@@ -147,7 +151,7 @@ def sentence(row: Row) -> str:
     )
     chosen = ", ".join(f"{k} {v:.4g}" for k, v in row["chosen"].items())
     return (
-        f"{identity['protocol']:<14} {identity['dataset']} {identity['network']}: "
+        f"{identity['protocol']:<14} {subject}: "
         f"{figures}{'; ' if chosen else ''}{chosen}  ({row['seconds']:.1f} s)"
     )
 

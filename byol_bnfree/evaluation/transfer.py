@@ -61,7 +61,8 @@ def transfer(bench: Bench) -> list[Row]:
         try:
             there = _on_task(bench, task)
         except InputError as error:
-            bench.say(f"transfer: {task.title} is left out: {error}")
+            if bench.network != "random":  # beside another, for which it was said
+                bench.say(f"transfer: {task.title} is left out: {error}")
             continue
         rows.append(measured_by(there, task.metric))
     return rows

@@ -19,13 +19,7 @@ from byol_bnfree.evaluation.config import (
     SemiSettings,
     SupervisedSettings,
 )
-from byol_bnfree.evaluation.finetune import (
-    Trial,
-    Tuner,
-    _losses,
-    rate_schedule,
-    sgd_update,
-)
+from byol_bnfree.evaluation.finetune import Trial, Tuner, rate_schedule, sgd_update
 from byol_bnfree.evaluation.subset import class_balanced, hold_out
 from byol_bnfree.evaluation.sweep import sweep
 from byol_bnfree.evaluation.tuning import finetune_trials, labelled_subset, semi_trials
@@ -61,14 +55,6 @@ def test_labelled_images_are_none_of_those_that_choose_the_setting():
     few, many = (labelled_subset(source, share, seed=0) for share in (0.1, 0.8))
     assert np.bincount(source.labels(few)).tolist() == [5, 5] and len(many) == 80
     assert not np.isin(many, np.flatnonzero(hold_out(100, seed=0))).any()
-
-
-def test_several_labels_have_a_sigmoid_each_and_difficult_ones_none():
-    scores = jnp.array([[2.0, -1.0, 5.0], [0.5, 3.0, -4.0]])
-    labels = jnp.array([[1, -1, 0], [-1, 1, 1]], jnp.int8)
-    each = optax.sigmoid_binary_cross_entropy(scores, labels > 0)
-    expected = [each[0, :2].sum(), each[1].sum()]
-    np.testing.assert_allclose(_losses(scores, labels, 0.0), expected, rtol=1e-6)
 
 
 def test_the_update_is_optax_nesterov_with_decay_of_kernels_only():

@@ -3,7 +3,9 @@
 import io
 import re
 
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import tiny
 from PIL import Image
@@ -19,6 +21,7 @@ from byol_bnfree.evaluation.config import (
     FinetuneSettings,
     TransferSettings,
 )
+from byol_bnfree.evaluation.finetune import _losses
 from byol_bnfree.evaluation.metrics import METRICS
 from byol_bnfree.evaluation.multilabel import ManyLabels
 from byol_bnfree.evaluation.store import Store
@@ -121,6 +124,14 @@ def test_networks_are_fine_tuned_for_several_labels_too(tmp_path):
     row = measured_by(bench, "map11")
     assert row["identity"]["settings"]["method"] == "finetune"
     assert row["figures"]["map11"] > 0.9 and row["chosen"]["validation_map11"] > 0.9
+
+
+def test_several_labels_have_a_sigmoid_each_and_difficult_ones_none():
+    scores = jnp.array([[2.0, -1.0, 5.0], [0.5, 3.0, -4.0]])
+    labels = jnp.array([[1, -1, 0], [-1, 1, 1]], jnp.int8)
+    each = optax.sigmoid_binary_cross_entropy(scores, labels > 0)
+    expected = [each[0, :2].sum(), each[1].sum()]
+    np.testing.assert_allclose(_losses(scores, labels, 0.0), expected, rtol=1e-6)
 
 
 def test_classes_of_difficult_objects_only_are_neither_present_nor_absent(prepared):
