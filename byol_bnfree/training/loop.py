@@ -91,11 +91,10 @@ def _stopped_by(signal: int, step: int, total: int) -> RunStopped:
 def _stopped_by_error(
     error: Exception, step: int, save: Callable[[], None], checkpoints: Checkpoints
 ) -> RunStopped:
-    """Saves what there is, unless that is what just failed, and says what is kept."""
+    """Saves what there is, be it again, and says what is kept."""
     status = 2 if isinstance(error, InputError) else getattr(error, "status", 1)
-    if not (isinstance(error, SaveFailed) and error.step == step):
-        with contextlib.suppress(OSError):
-            save()
+    with contextlib.suppress(OSError):
+        save()
     kept = checkpoints.steps()
     if step in kept:
         outcome = f"Step {step} is saved; the same command resumes."
