@@ -50,6 +50,12 @@ def run_loop(
         checkpoints.save(step, state)
         checkpoints.wait()
 
+    def save_all_the_same() -> None:
+        with contextlib.suppress(OSError):  # of the row; its numbers are finite
+            journal.catch_up()
+        checkpoints.save(step, state)
+        checkpoints.wait()
+
     def save_and_go_on() -> None:
         journal.catch_up()
         journal.without(lambda: checkpoints.save(step, state))
@@ -73,8 +79,8 @@ def run_loop(
                 if evaluation is not None and step % evaluation.every == 0:
                     evaluate(evaluation.measure)
             save()
-    except (Collapsed, InputError, OSError) as error:  # a bad picture, a full disk
-        raise _stopped_by_error(error, step, save, checkpoints) from error
+    except (Collapsed, InputError, OSError) as error:
+        raise _stopped_by_error(error, step, save_all_the_same, checkpoints) from error
     finally:
         stream.close()
     return state
