@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
+
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.errors import InputError, RunStopped
 from byol_bnfree.training.checkpoint import Checkpoints, SaveFailed
-from byol_bnfree.training.distributed import agreed
+from byol_bnfree.training.distributed import agreed, fate_shared
 from byol_bnfree.training.interrupts import interrupts
 from byol_bnfree.training.journal import Collapsed, Journal
 from byol_bnfree.training.program import Program
@@ -65,7 +67,7 @@ def run_loop(
         journal.log.write(step, journal.without(lambda: measure(state)))
 
     try:
-        with interrupts() as asked:
+        with interrupts() as asked, fate_shared():
             while step < program.total_steps:
                 batch = journal.next_batch(stream)
                 state, metrics = program.step(state, batch)
@@ -97,10 +99,16 @@ def _stopped_by(signal: int, step: int, total: int) -> RunStopped:
 def _stopped_by_error(
     error: Exception, step: int, save: Callable[[], None], checkpoints: Checkpoints
 ) -> RunStopped:
-    """Saves what there is, be it again, and says what is kept."""
+    """Saves what there is, be it again, and says what is kept.
+
+    A process that fails alone cannot save: that takes all of them, and the others wait
+    for its next step. It leaves at once, which is what tells them.
+    """
     status = 2 if isinstance(error, InputError) else getattr(error, "status", 1)
-    with contextlib.suppress(OSError):
-        save()
+    alone = jax.process_count() > 1 and not isinstance(error, Collapsed)
+    if not alone:
+        with contextlib.suppress(OSError):
+            save()
     kept = checkpoints.steps()
     if step in kept:
         outcome = f"Step {step} is saved; the same command resumes."
@@ -108,7 +116,7 @@ def _stopped_by_error(
         outcome = f"Step {step} is not saved; the same command resumes at {kept[-1]}."
     else:
         outcome = f"Step {step} is not saved, and no checkpoint was before it."
-    at_once = isinstance(error, SaveFailed) or step not in kept
+    at_once = alone or isinstance(error, SaveFailed) or step not in kept
     return RunStopped(f"{error} {outcome}", status, at_once)
 
 
