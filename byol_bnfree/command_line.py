@@ -11,9 +11,14 @@ from pathlib import Path
 import tyro
 
 from byol_bnfree.config import TrainConfig
-from byol_bnfree.errors import InputError, RunStopped
+from byol_bnfree.errors import InputError, RunStopped, why_not_written
 
 EXAMPLE = "configs/cifar10_cpu.py"
+# What a disk says; with anything else, such as a missing file, the fault may be ours.
+_DISK = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
+    *(errno.EROFS, errno.EACCES, errno.EPERM),
+)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> TrainConfig:
@@ -105,11 +110,11 @@ def exit_on_error(main: Callable[[], None]) -> None:
             os._exit(error.status)
         sys.exit(error.status)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in _DISK:
             raise
         print(
-            f"error: no space left to write {error.filename or 'a file'}; free some "
-            f"and run the same command again, which goes on from the last checkpoint.",
+            f"error: {error.filename or 'a file'}: {why_not_written(error)}. "
+            f"The last checkpoint is kept.",
             file=sys.stderr,
         )
         sys.exit(1)

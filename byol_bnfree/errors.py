@@ -1,4 +1,8 @@
-"""The one exception that is the user's to mend."""
+"""Errors that speak to the user, and what a failed write says."""
+
+import errno
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class InputError(ValueError):
@@ -19,3 +23,11 @@ class RunStopped(RuntimeError):
         super().__init__(message)
         self.status = status
         self.at_once = at_once
+
+
+def why_not_written(error: Exception) -> str:
+    """The cause, without a full stop, and what to do about it."""
+    full = getattr(error, "errno", None) in _FULL or "No space left" in str(error)
+    if full:  # tensorstore says so in a ValueError of several hundred letters
+        return "no space left on the disk; free some and run the same command again"
+    return getattr(error, "strerror", None) or str(error)

@@ -15,8 +15,8 @@ from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.augment import normalize
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.conv import Convolution
-from byol_bnfree.training.checkpoint import load_newest
 from byol_bnfree.training.program import DataShape, build_parts
+from byol_bnfree.training.restore import load_newest
 
 
 class Encoder(NamedTuple):

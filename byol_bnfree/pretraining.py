@@ -75,6 +75,13 @@ def train(config: TrainConfig) -> dict[str, Any]:
       RunStopped: the run ended early; what could be saved is saved.
     """
     distributed.initialize(config)
+    with distributed.fate_shared():
+        summary = _train(config)
+        distributed.wait_for_all("end")  # however long process 0 still writes
+    return summary
+
+
+def _train(config: TrainConfig) -> dict[str, Any]:
     if config.run.compilation_cache is not None:
         jax.config.update("jax_compilation_cache_dir", config.run.compilation_cache)
     data = Data(open_source(config, "train"), open_source(config, "test"))
@@ -194,8 +201,11 @@ def _checkpoints(workdir: Path, config: TrainConfig) -> Iterator[Checkpoints]:
     checkpoints = Checkpoints(workdir, config.run.keep, _say)
     try:
         yield checkpoints
-    finally:
-        checkpoints.close()
+    except BaseException:
+        if jax.process_count() == 1:  # a lost process would be waited for
+            checkpoints.close()
+        raise
+    checkpoints.close()
 
 
 def _restore_or_init(

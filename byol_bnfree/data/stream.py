@@ -8,7 +8,9 @@ of a million files, travel to the workers.
 """
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import cached_property, partial
@@ -119,14 +121,34 @@ class StreamSource:
 
     @cached_property
     def _pool(self) -> Executor:
-        if not self._config.data.workers:
-            return ThreadPoolExecutor()
-        return ProcessPoolExecutor(
-            self._config.data.workers,
-            mp_context=multiprocessing.get_context("spawn"),  # jax's threads bar fork
-            initializer=signal.signal,  # Ctrl-C is the main process's to handle
-            initargs=(signal.SIGINT, signal.SIG_IGN),
-        )
+        return reading_pool(self._config.data.workers)
+
+
+def reading_pool(workers: int) -> Executor:
+    """Processes, or threads of this one if `workers` is 0."""
+    if not workers:
+        return ThreadPoolExecutor()
+    return ProcessPoolExecutor(
+        workers,
+        mp_context=multiprocessing.get_context("spawn"),  # jax's threads bar fork
+        initializer=_serve_one_process,
+    )
+
+
+def _serve_one_process() -> None:
+    """Runs in a worker: it leaves Ctrl-C to the main process and ends when that ends.
+
+    A worker holds both ends of the pipe that it reads its tasks from, so the death of
+    a killed main process would not end it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    main = multiprocessing.parent_process()
+
+    def end_with_main() -> None:
+        main.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_main, daemon=True).start()
 
 
 def _view_of(

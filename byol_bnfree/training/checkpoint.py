@@ -18,19 +18,21 @@ from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 from orbax.checkpoint import v1 as ocp
 
-from byol_bnfree.errors import InputError
+from byol_bnfree.errors import why_not_written
 from byol_bnfree.training.manifest import MANIFEST, verify_manifest, write_manifest
+from byol_bnfree.training.restore import (
+    NONE,
+    describe_leaves,
+    load,
+    newest_intact,
+    saved_steps,
+)
 
 _log = logging.getLogger(__name__)
-_NONE, _ALL_DAMAGED = -1, -2  # what process 0 can say instead of a step
 
 
 class SaveFailed(OSError):
-    """The checkpoint of `step` could not be written; those before it are untouched."""
-
-    def __init__(self, message: str, step: int):
-        super().__init__(message)
-        self.step = step
+    """A checkpoint could not be written; those before it are untouched."""
 
 
 class Checkpoints:
@@ -80,11 +82,12 @@ class Checkpoints:
         self.wait()
         if step == self._current:
             return
+        self._warn_if_deleted(step)
         response = ocp.save_async(
             self._root / str(step),
             state,
             overwrite=True,
-            custom_metadata={"leaves": _describe_leaves(state)},
+            custom_metadata={"leaves": describe_leaves(state)},
         )
         self._current = step
         self._pending = self._thread.submit(self._commit, response.result, step)
@@ -109,7 +112,8 @@ class Checkpoints:
 
         Process 0 is sure of them after `wait`; the others may see the last one later.
         """
-        return [s for s in _folders(self._root) if (self._path(s) / MANIFEST).exists()]
+        found = saved_steps(self._root)
+        return [step for step in found if (self._path(step) / MANIFEST).exists()]
 
     def restore(self, abstract_state: PyTree) -> tuple[PyTree, int] | None:
         """Loads the newest intact checkpoint; None if there is no committed one.
@@ -126,11 +130,11 @@ class Checkpoints:
             `abstract_state`.
         """
         self.wait()
-        decision = _newest_intact(self._root, self._warn) if self._primary else _NONE
+        decision = newest_intact(self._root, self._warn) if self._primary else NONE
         step = int(multihost_utils.broadcast_one_to_all(np.int32(decision)))
-        if step == _NONE:
+        if step == NONE:
             return None
-        state = _load(self._root, step, abstract_state)
+        state = load(self._root, step, abstract_state)
         self._current = step
         return state, step
 
@@ -142,6 +146,14 @@ class Checkpoints:
             self._thread.shutdown()
             if not self._failed:  # else Orbax's threads go on reporting it
                 logging.getLogger("absl").removeFilter(_is_not_raised_later)
+
+    def _warn_if_deleted(self, step: int) -> None:
+        """Orbax makes the folder again, so the run goes on, but not silently."""
+        if self._primary and not self._root.is_dir():
+            self._warn(
+                f"{self._root} was deleted under the run; it is made again, and the "
+                f"first checkpoint in it will be that of step {step}."
+            )
 
     def _path(self, step: int) -> Path:
         return self._root / str(step)
@@ -156,14 +168,13 @@ class Checkpoints:
         except Exception as error:  # of tensorstore's, any kind
             raise SaveFailed(
                 f"The checkpoint of step {step} could not be saved in {self._root}: "
-                f"{_reason(error)}.",
-                step,
+                f"{why_not_written(error)}."
             ) from error
 
     def _prune(self, saved: int) -> None:
         """Deletes all but the step just saved and the newest intact others."""
         kept = {saved}
-        others = [step for step in _folders(self._root) if step != saved]
+        others = [step for step in saved_steps(self._root) if step != saved]
         for step in reversed(others):
             if len(kept) < self._keep and not verify_manifest(self._path(step)):
                 kept.add(step)
@@ -172,80 +183,6 @@ class Checkpoints:
             # be deleted yet (a file that is open over NFS) is tried at the next save.
             (self._path(step) / MANIFEST).unlink(missing_ok=True)
             shutil.rmtree(self._path(step), ignore_errors=True)
-
-
-def _reason(error: Exception) -> str:
-    """Tensorstore reports a full disk as a ValueError of several hundred letters."""
-    if "No space left on device" in str(error):
-        return "no space left on the disk; free some and run the same command again"
-    return str(error)
-
-
-def load_newest(
-    workdir: Path, abstract_state: PyTree, warn: Callable[[str], None] = _log.warning
-) -> tuple[PyTree, int]:
-    """(state, step) of the newest intact checkpoint of a run; changes nothing there.
-
-    Arguments are those of `Checkpoints` and its `restore`.
-
-    Raises:
-      InputError: as `restore`, and if there is no checkpoint.
-    """
-    root = workdir.absolute() / "checkpoints"
-    step = _newest_intact(root, warn) if root.is_dir() else _NONE
-    if step == _NONE:
-        raise InputError(f"{workdir} holds no checkpoint; give the folder of a run.")
-    return _load(root, step, abstract_state), step
-
-
-def _folders(root: Path) -> list[int]:
-    return sorted(int(p.name) for p in root.glob("*") if p.name.isdecimal())
-
-
-def _newest_intact(root: Path, warn: Callable[[str], None]) -> int:
-    """The step to restore, or _NONE or _ALL_DAMAGED; warns about those passed over."""
-    damaged = False
-    for step in reversed(_folders(root)):
-        folder = root / str(step)
-        problems = verify_manifest(folder)
-        if not problems:
-            return step
-        damaged |= (folder / MANIFEST).exists()
-        warn(f"Checkpoint {folder} is not used: {problems[0]}.")
-    return _ALL_DAMAGED if damaged else _NONE
-
-
-def _load(root: Path, step: int, abstract_state: PyTree) -> PyTree:
-    if step == _ALL_DAMAGED:
-        raise InputError(
-            f"Every checkpoint in {root} is damaged; restore a copy of one, or start "
-            "again in another --workdir."
-        )
-    _check_leaves(root / str(step), abstract_state)
-    return ocp.load(root / str(step), abstract_state)
-
-
-def _describe_leaves(tree: PyTree) -> dict[str, str]:
-    """Dotted name -> "float32[3,3,64,64]" of every leaf."""
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="."): (
-            f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
-        )
-        for path, leaf in jax.tree.leaves_with_path(tree)
-    }
-
-
-def _check_leaves(folder: Path, abstract_state: PyTree) -> None:
-    found = ocp.metadata(folder).custom_metadata["leaves"]
-    expected = _describe_leaves(abstract_state)
-    for name in expected | found:
-        here, there = expected.get(name, "absent"), found.get(name, "absent")
-        if here != there:
-            raise InputError(
-                f"{folder} is of another architecture: {name} is {there} in the "
-                f"checkpoint and {here} in this run; use the settings it was saved "
-                "with, or another --workdir."
-            )
 
 
 def _is_not_raised_later(record: logging.LogRecord) -> bool:

@@ -1,7 +1,11 @@
-"""Several processes as one program."""
+"""Several processes as one program: they start, agree and end together."""
 
+import contextlib
 import importlib.util
 import os
+import re
+import sys
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -9,6 +13,12 @@ from jax.experimental import multihost_utils
 
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.errors import InputError
+
+# Seconds: how long a process may give no sign of life, or be late for the common end,
+# before JAX ends the others. A beat comes from a thread of its own, however busy the
+# process is, so a loaded machine is not taken for a dead one.
+_SILENCE, _LATENESS = 30, 60
+_FROM_XLA = re.compile("[A-Z_]+: ")  # "UNKNOWN: Gloo all-reduce failed"
 
 
 def initialize(config: TrainConfig) -> None:
@@ -18,6 +28,8 @@ def initialize(config: TrainConfig) -> None:
     elsewhere --coordinator, --num-processes and --process-id tell. To be called
     before JAX's devices are used; a second call does nothing.
 
+    From then on the processes live and die together: see `fate_shared`.
+
     Raises:
       InputError: the coordinator cannot be reached.
     """
@@ -26,10 +38,17 @@ def initialize(config: TrainConfig) -> None:
     try:
         if config.coordinator is not None:
             jax.distributed.initialize(
-                config.coordinator, config.num_processes, config.process_id
+                config.coordinator,
+                config.num_processes,
+                config.process_id,
+                heartbeat_timeout_seconds=_SILENCE,
+                shutdown_timeout_seconds=_LATENESS,
             )
         elif in_cluster(os.environ):
-            jax.distributed.initialize()
+            jax.distributed.initialize(
+                heartbeat_timeout_seconds=_SILENCE,
+                shutdown_timeout_seconds=_LATENESS,
+            )
     except (RuntimeError, ValueError) as error:
         where = config.coordinator or "the cluster manager's coordinator"
         reason = str(error).splitlines()[0]
@@ -69,3 +88,28 @@ def wait_for_all(name: str) -> None:
     """Return when every process has come here; `name` tells the places apart."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
+
+
+@contextlib.contextmanager
+def fate_shared() -> Iterator[None]:
+    """Ends this process with a sentence where work with the others fails.
+
+    At once, because JAX aborts every process when it misses one (process 0 in
+    milliseconds, another after 30 s), and because leaving in order waits for the lost.
+    Whatever XLA reports is taken for a loss: each transport has words of its own, and
+    if the cause is here after all (no memory left), they are in the sentence.
+    """
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, ValueError) as error:  # it raises both
+        if jax.process_count() == 1 or not _FROM_XLA.match(str(error)):
+            raise
+        print(
+            f"error: process {jax.process_index()} of {jax.process_count()} cannot go "
+            f"on without the others ({str(error).splitlines()[0]}); see what the one "
+            f"that ended first says. The same command in all of them resumes from the "
+            f"last checkpoint.",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(1)

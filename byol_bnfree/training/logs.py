@@ -16,7 +16,7 @@ from typing import Any, SupportsFloat
 
 import jax
 
-from byol_bnfree.errors import InputError
+from byol_bnfree.errors import InputError, why_not_written
 from byol_bnfree.training.workdir import strict, write_atomically
 
 # fmt: off
@@ -49,14 +49,21 @@ class MetricsLog:
         """Appends a row and flushes it.
 
         Raises:
-          OSError: the disk is full or gone; metrics.jsonl ends with the last row.
+          OSError: with a sentence; the disk is full, say, or metrics.jsonl is deleted.
+            It ends with a whole row, of this step or of the one before.
         """
         if not self._primary:
             return
         values = {name: float(value) for name, value in metrics.items()}
         row = json.dumps(strict({"step": step, **values}), allow_nan=False)
-        self._append(row.encode() + b"\n")
-        self._write_event(step, values)
+        try:
+            self._append(row.encode() + b"\n")
+            self._write_event(step, values)
+        except OSError as error:
+            raise OSError(
+                f"The row of step {step} could not be written in {self._path.parent}: "
+                f"{why_not_written(error)}."
+            ) from error
 
     def rows(self) -> list[dict[str, Any]]:
         """All rows so far, {"step": int, name: float or None}, in order."""
@@ -85,12 +92,15 @@ class MetricsLog:
         self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115
 
     def _append(self, line: bytes) -> None:
-        start = os.fstat(self._file.fileno()).st_size
+        status = os.fstat(self._file.fileno())
+        if not status.st_nlink:
+            raise OSError("metrics.jsonl was deleted under the run")
         try:
             while line:  # a nearly full disk takes a part, then refuses the rest
                 line = line[self._file.write(line) :]
         except OSError:
-            self._file.truncate(start)
+            with contextlib.suppress(OSError):  # a disk turned read-only; the error
+                self._file.truncate(status.st_size)  # that stopped the row counts
             raise
 
     def _write_event(self, step: int, values: dict[str, float]) -> None:

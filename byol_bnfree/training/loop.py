@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
+
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.errors import InputError, RunStopped
 from byol_bnfree.training.checkpoint import Checkpoints, SaveFailed
-from byol_bnfree.training.distributed import agreed
+from byol_bnfree.training.distributed import agreed, fate_shared
 from byol_bnfree.training.interrupts import interrupts
 from byol_bnfree.training.journal import Collapsed, Journal
 from byol_bnfree.training.program import Program
@@ -50,6 +52,12 @@ def run_loop(
         checkpoints.save(step, state)
         checkpoints.wait()
 
+    def save_all_the_same() -> None:
+        with contextlib.suppress(OSError):  # of the row; its numbers are finite
+            journal.catch_up()
+        checkpoints.save(step, state)
+        checkpoints.wait()
+
     def save_and_go_on() -> None:
         journal.catch_up()
         journal.without(lambda: checkpoints.save(step, state))
@@ -59,7 +67,7 @@ def run_loop(
         journal.log.write(step, journal.without(lambda: measure(state)))
 
     try:
-        with interrupts() as asked:
+        with interrupts() as asked, fate_shared():
             while step < program.total_steps:
                 batch = journal.next_batch(stream)
                 state, metrics = program.step(state, batch)
@@ -73,8 +81,8 @@ def run_loop(
                 if evaluation is not None and step % evaluation.every == 0:
                     evaluate(evaluation.measure)
             save()
-    except (Collapsed, InputError, OSError) as error:  # a bad picture, a full disk
-        raise _stopped_by_error(error, step, save, checkpoints) from error
+    except (Collapsed, InputError, OSError) as error:
+        raise _stopped_by_error(error, step, save_all_the_same, checkpoints) from error
     finally:
         stream.close()
     return state
@@ -91,9 +99,14 @@ def _stopped_by(signal: int, step: int, total: int) -> RunStopped:
 def _stopped_by_error(
     error: Exception, step: int, save: Callable[[], None], checkpoints: Checkpoints
 ) -> RunStopped:
-    """Saves what there is, unless that is what just failed, and says what is kept."""
+    """Saves what there is, be it again, and says what is kept.
+
+    A process that fails alone cannot save: that takes all of them, and the others wait
+    for its next step. It leaves at once, which is what tells them.
+    """
     status = 2 if isinstance(error, InputError) else getattr(error, "status", 1)
-    if not (isinstance(error, SaveFailed) and error.step == step):
+    alone = jax.process_count() > 1 and not isinstance(error, Collapsed)
+    if not alone:
         with contextlib.suppress(OSError):
             save()
     kept = checkpoints.steps()
@@ -103,7 +116,7 @@ def _stopped_by_error(
         outcome = f"Step {step} is not saved; the same command resumes at {kept[-1]}."
     else:
         outcome = f"Step {step} is not saved, and no checkpoint was before it."
-    at_once = isinstance(error, SaveFailed) or step not in kept
+    at_once = alone or isinstance(error, SaveFailed) or step not in kept
     return RunStopped(f"{error} {outcome}", status, at_once)
 
 

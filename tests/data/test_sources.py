@@ -1,5 +1,6 @@
 """Every kind of data set looks the same to the rest: one Source."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -174,6 +175,19 @@ def test_crops_depend_on_seed_step_and_position_only(stream_config):
     ):
         assert (crops != other).any((1, 2, 3, 4)).all()
     assert (crops[:, 0] != crops[:, 1]).any((1, 2, 3)).all()
+
+
+@pytest.mark.slow
+def test_worker_processes_end_with_a_killed_main_process():
+    """They hold its standard output, so they are gone when that can be read."""
+    script = (
+        "import os, signal; from byol_bnfree.data.stream import reading_pool\n"
+        "print(*reading_pool(1).map(abs, [-7]), flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, "7\n")
 
 
 def test_worker_processes_change_nothing(stream_config):

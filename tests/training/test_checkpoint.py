@@ -12,8 +12,9 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from byol_bnfree.errors import InputError
-from byol_bnfree.training.checkpoint import Checkpoints, load_newest
+from byol_bnfree.training.checkpoint import Checkpoints
 from byol_bnfree.training.manifest import MANIFEST, verify_manifest, write_manifest
+from byol_bnfree.training.restore import load_newest
 
 
 def sharding(devices, *axes):
@@ -196,6 +197,17 @@ def test_damage_to_any_file_is_named_and_the_older_one_used(tmp_path, damage):
     assert restore(tmp_path)[1] == 2
 
 
+def test_any_flipped_bit_of_a_manifest_is_noticed(tmp_path):
+    save_all(tmp_path, 1)
+    folder = tmp_path / "checkpoints" / "1"
+    content = (folder / MANIFEST).read_bytes()
+    for index in range(len(content)):
+        damaged = bytearray(content)
+        damaged[index] ^= 1 << index % 8
+        (folder / MANIFEST).write_bytes(damaged)
+        assert MANIFEST in verify_manifest(folder)[0], damaged[index - 9 : index + 9]
+
+
 @pytest.mark.parametrize(
     ("damage", "problem"),
     [
@@ -230,6 +242,27 @@ def test_checkpoint_without_manifest_is_not_committed_and_is_replaced(tmp_path):
         assert saved.restore(abstract(make_state(0)))[1] == 1
         saved.save(2, make_state(7))
     assert_bitwise(restore(tmp_path)[0], make_state(7))
+
+
+def test_checkpoint_committed_without_all_its_files_is_named(tmp_path):
+    save_all(tmp_path, 1)
+    folder = tmp_path / "checkpoints" / "1"
+    shutil.rmtree(folder / "state" / "d")  # as by an rm -r while it was written
+    write_manifest(folder)
+    with pytest.raises(InputError, match=f"{folder} is as it was saved but .*delete"):
+        restore(tmp_path)
+
+
+def test_deleted_folder_is_made_again_and_that_is_said(tmp_path):
+    said = []
+    with checkpoints(tmp_path, warn=said.append) as saved:
+        saved.save(1, make_state(1))
+        saved.wait()
+        shutil.rmtree(tmp_path / "checkpoints")
+        saved.save(2, make_state(2))
+        saved.wait()
+        assert saved.steps() == [2]
+    assert len(said) == 1 and "deleted under the run" in said[0]
 
 
 def test_leftovers_of_a_killed_save_are_removed(tmp_path):

@@ -74,6 +74,27 @@ def test_half_written_last_line_is_dropped(tmp_path, half):
     assert [json.loads(line)["step"] for line in lines_of(tmp_path)] == [1, 2, 4]
 
 
+def test_cut_anywhere_in_the_last_row_loses_that_row_and_no_other(tmp_path):
+    write_steps(tmp_path, 1, 2)
+    content = (tmp_path / "metrics.jsonl").read_bytes()
+    for end in range(content.index(b"\n") + 1, len(content)):
+        (tmp_path / "metrics.jsonl").write_bytes(content[:end])
+        log = MetricsLog(tmp_path)
+        assert [row["step"] for row in log.rows()] == [1]
+        log.close()
+
+
+def test_new_events_go_to_a_new_file_so_a_cut_old_one_does_no_harm(tmp_path):
+    write_steps(tmp_path, 1, 2)
+    (old,) = (tmp_path / "tensorboard").iterdir()
+    old.write_bytes(old.read_bytes()[:-5])
+    cut = old.read_bytes()
+    write_steps(tmp_path, 3)
+    assert old.read_bytes() == cut
+    old.unlink()
+    assert [e.step for e in events_of(tmp_path) if e.summary.value] == [3]
+
+
 def test_damaged_line_in_the_middle_is_named(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"st\n{"step": 3}\n')
     with pytest.raises(InputError, match="damaged at line 2"):
@@ -110,11 +131,19 @@ def test_full_disk_is_raised_and_leaves_whole_rows(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + 5, hard))
     try:
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match=f"row of step 2 .* in {tmp_path}: File too"):
             log.write(2, {"train/loss": 0.2})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert (tmp_path / "metrics.jsonl").stat().st_size == size
+    log.close()
+
+
+def test_deleted_file_is_not_written_on_silently(tmp_path):
+    log = MetricsLog(tmp_path)
+    (tmp_path / "metrics.jsonl").unlink()
+    with pytest.raises(OSError, match="metrics.jsonl was deleted under the run"):
+        log.write(1, {"train/loss": 0.1})
     log.close()
 
 
