@@ -19,7 +19,7 @@ from byol_bnfree.training.workdir import write_atomically
 class Snapshot:
     """The state of a fit under way, so that an interrupted one goes on."""
 
-    def __init__(self, path: Path | None = None, seconds: float = 60.0):
+    def __init__(self, path: Path | None = None, seconds: float = 30.0):
         """`path` None keeps nothing; `seconds` lie between two saves at least."""
         self._path, self._seconds = path, seconds
         self._saved_at = time.monotonic()
