@@ -46,3 +46,12 @@ def test_every_class_has_a_colour_in_the_embedding(classes, tmp_path):
     wanted = np.round(255 * drawing.class_colors(classes)[:, :3])
     assert {tuple(int(x) for x in color) for color in wanted} <= seen
     drawing.draw_confusion(np.eye(classes), names, "test").savefig(tmp_path / "c.png")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_neighbours_are_framed_by_whether_their_class_is_right(channels, tmp_path):
+    pictures, cosines = np.zeros((2, 8, 8, channels), np.uint8), np.array([0.9, 0.8])
+    row = drawing.Neighbourhood(pictures[0], "a", pictures, ["a", "b"], cosines)
+    seen = colors_of(drawing.draw_neighbours([row, row], "test"), tmp_path / "n.png")
+    green, firebrick = (0, 128, 0), (178, 34, 34)
+    assert {green, firebrick} <= seen
