@@ -16,6 +16,7 @@ from byol_bnfree.errors import InputError, RunStopped
 from experiments import GRIDS
 from experiments.grid import Experiment, Run, load_experiment, make_runs
 from experiments.plan import print_plan
+from experiments.report.write import write_all, write_report
 from experiments.runner import Places, run_grid
 from experiments.scales import SCALES, Scale
 
@@ -58,6 +59,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     places = _places(arguments)
     os.chdir(ROOT)  # recipes are named from there
+    if arguments.name == "report":
+        print(write_all(places.results))
+        return
     scale, experiment = SCALES[arguments.scale], load_experiment(arguments.name)
     runs = _chosen(experiment, scale, arguments)
     _check_data(runs, arguments.data_dir)
@@ -66,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     failures = run_grid(runs, places)
     print(f"{len(runs) - len(failures)} of {len(runs)} runs are finished.")
+    if write_report(experiment, places.results):
+        print(places.results / experiment.name / "report.html")
     if failures:
         names = ", ".join(f"{f.run.arm} seed {f.run.seed}" for f in failures)
         raise RunStopped(f"{len(failures)} failed: {names}; see above.")

@@ -4,8 +4,8 @@ import dataclasses
 import hashlib
 import importlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from byol_bnfree.command_line import parse_args
@@ -55,10 +55,10 @@ class Experiment:
     """The arm that the others are compared with; None: the first."""
     paper_epochs: int = 300
     """Of the ImageNet recipe at paper scale."""
-    flags: tuple[str, ...] = ()
-    """Of every arm."""
     axis: str | None = None
     """What `Arm.x` is, on the axis of the figure."""
+    paper_curve: Mapping[float, float] = field(default_factory=dict)
+    """The paper's figures along that axis, percent; also those that no arm has."""
     note: str = ""
     """What a reader must know of the comparison beside the table."""
 
@@ -91,9 +91,8 @@ def make_runs(experiment: Experiment, scale: Scale, seeds: Sequence[int]) -> lis
 
     Raises: InputError for settings that cannot be.
     """
-    base = (*scale.flags(experiment.paper_epochs), *experiment.flags)
-    arms = experiment.arms(scale)
-    checksums = {arm.name: settings_checksum((*base, *arm.flags)) for arm in arms}
+    base, arms = scale.flags(experiment.paper_epochs), experiment.arms(scale)
+    checksums = arm_settings(experiment, scale)
     return [
         Run(
             experiment.name,
@@ -107,6 +106,15 @@ def make_runs(experiment: Experiment, scale: Scale, seeds: Sequence[int]) -> lis
         for arm in arms
         if scale.name != "cpu" or arm.seeds_on_cpu is None or index < arm.seeds_on_cpu
     ]
+
+
+def arm_settings(experiment: Experiment, scale: Scale) -> dict[str, str]:
+    """Checksum of the settings of each arm, by name."""
+    base = scale.flags(experiment.paper_epochs)
+    return {
+        arm.name: settings_checksum((*base, *arm.flags))
+        for arm in experiment.arms(scale)
+    }
 
 
 def settings_checksum(flags: Sequence[str]) -> str:

@@ -3,7 +3,6 @@
 import datetime
 import json
 import statistics
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -88,16 +87,6 @@ def read_rows(path: Path) -> list[Row]:
         raise InputError(
             f"{path} has a line that is not JSON ({error}); mend or remove it."
         ) from None
-
-
-def newest(rows: Iterable[Row], runs: Iterable[Run]) -> dict[tuple[str, int], Row]:
-    """(arm, seed) of each of the runs to its newest row with the run's settings."""
-    wanted = {(run.scale, run.arm, run.seed, run.settings) for run in runs}
-    found = {}
-    for row in rows:
-        if (row["scale"], row["arm"], row["seed"], row["settings"]) in wanted:
-            found[row["arm"], row["seed"]] = row
-    return found
 
 
 def _read_lines(path: Path) -> list[Row]:

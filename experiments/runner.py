@@ -79,7 +79,7 @@ def run_grid(runs: Sequence[Run], places: Places) -> list[Failure]:
             title = f"[{number}/{len(runs)}] {run.arm} seed {run.seed}"
             state = places.state(run)
             if state == "finished":
-                _say(f"{title}: finished before: {outcome(_recall(run, places))}")
+                _say(f"{title}: finished before: {describe(_recall(run, places))}")
                 continue
             left = ""
             if done:
@@ -93,11 +93,13 @@ def run_grid(runs: Sequence[Run], places: Places) -> list[Failure]:
                 log = places.workdir(run) / "train.log"
                 _say(f"{title}: FAILED: {row.why} All it said: {log}")
             else:
-                _say(f"{title}: {outcome(row)}; {row['wall_seconds'] / 60:.1f} minutes")
+                _say(
+                    f"{title}: {describe(row)}; {row['wall_seconds'] / 60:.1f} minutes"
+                )
     return failures
 
 
-def outcome(row: Row) -> str:
+def describe(row: Row) -> str:
     """A row in a few words."""
     summary = row["summary"]
     if summary is None:
@@ -141,6 +143,7 @@ def _do(run: Run, places: Places) -> Row | Failure:
         shlex.join(["python", *train_command(run, Path("WORKDIR"), "DATA")]),
         resumed=resumed,
         wall_seconds=time.monotonic() - began,
+        load_average=os.getloadavg()[0],
         diverged=last if status == DIVERGED else None,
         layers=_layers(workdir) if status == 0 else None,
     )

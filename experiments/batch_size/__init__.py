@@ -3,6 +3,7 @@
 from experiments.grid import Arm, Experiment
 from experiments.recipes import BN, GN_WS
 from experiments.scales import Scale
+from experiments.sentences import flatness
 
 # arXiv 2006.07733, Table 16; the optimizer's batch stays at 4096 there too.
 PAPER = {4096: 72.5, 2048: 72.4, 1024: 72.2, 512: 72.2, 256: 71.8, 128: 69.6, 64: 59.7}
@@ -36,10 +37,11 @@ EXPERIMENT = Experiment(
     name="batch_size",
     question="Whose accuracy falls with the group of images that it sees?",
     arms=arms,
-    answer=lambda comparison: comparison.flatness(),
+    answer=flatness,
     paper="arXiv 2006.07733, Table 16: BatchNorm, ImageNet, ResNet-50, 300 epochs, "
     "optimizer batch 4096, linear top-1",
     axis="images in a group",
+    paper_curve=PAPER,
     note="The optimizer's batch is the same in all arms. bn: statistics over groups of "
     "that many images. gn_ws: gradients accumulated over micro-batches of that many, "
     "which is exact: only rounding differs.",

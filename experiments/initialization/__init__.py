@@ -3,6 +3,7 @@
 from experiments.grid import Arm, Experiment
 from experiments.recipes import GN_WS
 from experiments.scales import Scale
+from experiments.sentences import initialization
 
 
 def arms(scale: Scale) -> tuple[Arm, ...]:
@@ -19,7 +20,7 @@ EXPERIMENT = Experiment(
     question="Is it initialization, rather than batch statistics, that BatchNorm "
     "provides?",
     arms=arms,
-    answer=lambda comparison: comparison.outcomes(),
+    answer=initialization,
     paper="arXiv 2010.10241: ImageNet, ResNet-50, linear top-1; of 300 epochs (none) "
     "and, as far as is known, 1000 (the others)",
     paper_epochs=1000,

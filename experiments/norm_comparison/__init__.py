@@ -3,6 +3,7 @@
 from experiments.grid import Arm, Experiment
 from experiments.recipes import BN, GN_WS
 from experiments.scales import Scale
+from experiments.sentences import versus
 
 
 def arms(scale: Scale) -> tuple[Arm, ...]:
@@ -21,7 +22,7 @@ EXPERIMENT = Experiment(
     name="norm_comparison",
     question="Does GroupNorm with Weight Standardization match BatchNorm?",
     arms=arms,
-    answer=lambda comparison: comparison.versus("gn_ws", "bn"),
+    answer=versus("gn_ws", "bn"),
     reference="bn",
     paper="arXiv 2010.10241: ImageNet, ResNet-50, 1000 epochs, linear top-1",
     paper_epochs=1000,

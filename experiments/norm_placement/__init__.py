@@ -3,6 +3,7 @@
 from experiments.grid import Arm, Experiment
 from experiments.recipes import GN_WS
 from experiments.scales import Scale
+from experiments.sentences import agreement
 
 # Encoder, projector, predictor, and BYOL's top-1 after 300 epochs on ImageNet.
 TABLE_1 = (
@@ -46,7 +47,7 @@ EXPERIMENT = Experiment(
     name="norm_placement",
     question="In which part of the network does BYOL need normalization?",
     arms=arms,
-    answer=lambda comparison: comparison.agreement_with_paper(),
+    answer=agreement,
     paper="arXiv 2010.10241, Table 1: ImageNet, ResNet-50, 300 epochs, linear top-1; "
     "0.1 is chance",
     note="An arm is named encoder-projector-predictor.",

@@ -3,6 +3,7 @@
 from experiments.grid import Arm, Experiment
 from experiments.recipes import BN, GN_WS
 from experiments.scales import Scale
+from experiments.sentences import best_of_families
 
 # Images of the training split that neither pre-training nor classifiers see.
 HELD_OUT = {
@@ -54,7 +55,7 @@ EXPERIMENT = Experiment(
     name="recipe_search",
     question="Which settings suit each arm?",
     arms=arms,
-    answer=lambda comparison: comparison.best_of_families(),
+    answer=best_of_families,
     reference="bn-recipe",
     paper="none: the second paper's settings are not public",
     note="All figures are of training images that neither pre-training nor classifiers "
