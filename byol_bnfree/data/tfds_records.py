@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int, Int8, Int32
 
 from byol_bnfree.config import InputError, TrainConfig
-from byol_bnfree.data.prepared import data_root, find_set
+from byol_bnfree.data.prepared import check_features, data_root, find_set
 
 LABEL_CHUNK = 1024  # records in memory at a time when only labels are wanted
 UNREAD = -2
@@ -73,6 +73,7 @@ def open_prepared(
     split or a file, has no image, or if the two splits share images.
     """
     found = find_set(config.dataset, data_root(config.data_dir))
+    check_features(found)
     import tensorflow_datasets as tfds
 
     builder = tfds.builder_from_directory(str(found.path))

@@ -17,6 +17,7 @@ from typing import Any, SupportsFloat
 import jax
 
 from byol_bnfree.errors import InputError, why_not_written
+from byol_bnfree.memory import machine_bytes
 from byol_bnfree.training.workdir import strict, write_atomically
 
 # fmt: off
@@ -168,7 +169,7 @@ def environment() -> dict[str, Any]:
         "processes": jax.process_count(),
         "cpu": _cpu_model(),
         "cores": _cores(),
-        "memory_gib": round(_memory_bytes() / 2**30, 1),
+        "memory_gib": round(machine_bytes() / 2**30, 1),
         "argv": sys.argv,
     }
 
@@ -217,7 +218,3 @@ def _cores() -> int | None:
     """Those this process may use, where the system tells (Linux)."""
     usable = getattr(os, "sched_getaffinity", None)
     return len(usable(0)) if usable else os.cpu_count()
-
-
-def _memory_bytes() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -9,6 +9,8 @@ import optax
 from byol_bnfree.config import OptimConfig, TrainConfig
 from byol_bnfree.errors import InputError
 
+LONGEST = 2**31 - 1  # steps: the state counts them in int32
+
 
 def total_steps(config: TrainConfig, num_examples: int) -> int:
     """Optimizer steps of a run: --steps, or epochs * examples // batch."""
@@ -19,6 +21,11 @@ def total_steps(config: TrainConfig, num_examples: int) -> int:
         raise InputError(
             f"epochs {config.epochs:g} of {num_examples} images make no whole batch "
             f"of {config.batch_size}; give more epochs, --steps or a smaller batch."
+        )
+    if steps > LONGEST:
+        raise InputError(
+            f"epochs {config.epochs:g} of {num_examples} images are {steps:,} steps, "
+            f"and a run has at most {LONGEST:,}; give fewer epochs."
         )
     return steps
 
