@@ -19,7 +19,7 @@ NETWORKS = {
     "resnet14, stride 2": {"name": "resnet14", "stem_stride": 2},
     "resnet18": {"name": "resnet18"},
 }
-BATCH, BATCHES = 512, {"resnet14, stride 2": 20, "resnet18": 4}
+BATCH, BATCHES = 512, {"resnet14, stride 2": 20, "resnet18": 2}
 CLASSES, K, TEMPERATURE = 10, 20, 0.1
 
 
