@@ -15,6 +15,7 @@ from byol_bnfree.data.prepared import data_root, find_set
 from byol_bnfree.errors import InputError, RunStopped
 from experiments import GRIDS
 from experiments.grid import Experiment, Run, load_experiment, make_runs
+from experiments.paper_scale import lower_all
 from experiments.plan import print_plan
 from experiments.report.write import write_all, write_report
 from experiments.runner import Places, run_grid
@@ -64,9 +65,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     scale, experiment = SCALES[arguments.scale], load_experiment(arguments.name)
     runs = _chosen(experiment, scale, arguments)
-    _check_data(runs, arguments.data_dir)
+    if scale.name != "paper":
+        _check_data(runs, arguments.data_dir)
     print_plan(experiment, scale, runs, places)
     if arguments.dry_run:
+        return
+    if scale.name == "paper":
+        lower_all(runs)
         return
     failures = run_grid(runs, places)
     print(f"{len(runs) - len(failures)} of {len(runs)} runs are finished.")

@@ -133,10 +133,10 @@ def settings_checksum(flags: Sequence[str]) -> str:
 
 def _not_default(config: Any, default: Any) -> dict[str, Any]:
     found = {}
-    for entry in dataclasses.fields(config):
-        value, usual = getattr(config, entry.name), getattr(default, entry.name)
+    for name in (setting.name for setting in dataclasses.fields(config)):
+        value, usual = getattr(config, name), getattr(default, name)
         if dataclasses.is_dataclass(value):
             value, usual = _not_default(value, usual), {}
         if value != usual:
-            found[entry.name] = value
+            found[name] = value
     return found
