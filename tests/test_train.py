@@ -129,32 +129,6 @@ def test_trained_encoder_is_the_one_in_the_checkpoint(finished):
     assert not np.allclose(encoder(images + 99), target(images + 99))
 
 
-@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
-@pytest.mark.slow
-def test_killed_and_resumed_equals_uninterrupted_to_the_last_bit(norm, tmp_path):
-    arguments = [*TINY, f"--norm={norm}", "--run.checkpoint-steps=1", "--steps=16"]
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    skip = "--evaluation.skip"
-    train(*arguments, skip, f"--workdir={whole}")
-    process = subprocess.Popen(
-        command(*arguments, skip, f"--workdir={cut}"),
-        env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"},
-        cwd=ROOT,
-    )
-    while not list(cut.glob("checkpoints/*/manifest.json")):
-        time.sleep(0.05)
-        assert process.poll() is None
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (cut / "summary.json").exists()
-    resumed = train(*arguments, skip, f"--workdir={cut}")
-    assert "resuming from the checkpoint of step" in resumed.stdout
-    for a, b in zip(final_weights(whole), final_weights(cut), strict=True):
-        np.testing.assert_array_equal(a, b)
-    steps = [row["step"] for row in rows(cut)]
-    assert steps == sorted(set(steps)) == [row["step"] for row in rows(whole)]
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_the_same_command_resumes(number, tmp_path):
     arguments = [*TINY, "--steps=4000", f"--workdir={tmp_path}", "--evaluation.skip"]
