@@ -59,6 +59,11 @@ def test_unknown_preset_is_refused_with_the_choices():
         load_config(str(CONFIGS / "imagenet_resnet50.py:50"))
 
 
+def test_an_argument_that_a_recipe_does_not_take_is_one_sentence():
+    with pytest.raises(InputError, match="smoke.py:200 fails with TypeError"):
+        load_config(str(CONFIGS / "smoke.py:200"))
+
+
 def test_saved_configuration_comes_back_equal():
     import dataclasses
     import json
