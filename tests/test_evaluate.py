@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from runs import copy_of, trained
 
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.evaluate import main
+from runs import copy_of, trained
 
 ROOT = Path(__file__).parent.parent
 

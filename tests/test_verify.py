@@ -4,8 +4,8 @@ import sys
 
 import numpy as np
 import pytest
-import tiny
 
+import tiny
 from byol_bnfree import verify
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.config import TrainConfig

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 
+import tiny
 from byol_bnfree.diagnostics import static_independence, step_places
 from byol_bnfree.models.norm import NORMS
 

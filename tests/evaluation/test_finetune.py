@@ -5,9 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import tiny
-from tiny import light
 
+import tiny
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation import (
     finetune_evaluation,
@@ -25,6 +24,7 @@ from byol_bnfree.evaluation.sweep import sweep
 from byol_bnfree.evaluation.tuning import finetune_trials, labelled_subset, semi_trials
 from byol_bnfree.evaluation.unfinished import Unfinished
 from byol_bnfree.training.mesh import make_mesh
+from tiny import light
 
 LABELS = np.repeat([0, 1, 2], 20)
 BATCH = 16  # of every fit here, so that a norm compiles one step

@@ -7,15 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
-from tiny import light
 
+import tiny
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.evaluation import linear, views
 from byol_bnfree.evaluation.config import LinearSettings
 from byol_bnfree.evaluation.unfinished import Snapshot
 from byol_bnfree.pretrained import Encoder
 from byol_bnfree.training.mesh import make_mesh
+from tiny import light
 
 SETTINGS = LinearSettings(epochs=3, batch_size=16, rates=(0.4, 0.05))
 

@@ -4,8 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from runs import copy_of, run, trained
-from tiny import light
 
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.errors import InputError
@@ -18,6 +16,8 @@ from byol_bnfree.evaluation.config import (
     SupervisedSettings,
     TransferSettings,
 )
+from runs import copy_of, run, trained
+from tiny import light
 
 QUICK = {
     "linear": LinearSettings(epochs=0.5, batch_size=16),

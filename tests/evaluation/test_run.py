@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from runs import copy_of, run, trained
 
 from byol_bnfree.data.sources import MemorySource
 from byol_bnfree.errors import InputError
@@ -13,6 +12,7 @@ from byol_bnfree.evaluation.splits import check_images, check_labels
 from byol_bnfree.evaluation.subset import Subset, limited
 from byol_bnfree.evaluation.table import figures_table, print_tables
 from byol_bnfree.pretrained import load_encoder
+from runs import copy_of, run, trained
 
 
 @pytest.fixture

@@ -7,11 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import tiny
 from PIL import Image
-from runs import copy_of, run, trained
-from tiny import light
 
+import tiny
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.tfds_records import object_classes
 from byol_bnfree.errors import InputError
@@ -27,6 +25,8 @@ from byol_bnfree.evaluation.multilabel import ManyLabels
 from byol_bnfree.evaluation.store import Store
 from byol_bnfree.evaluation.transfer import TASKS, chosen_tasks, measured_by
 from byol_bnfree.training.mesh import make_mesh
+from runs import copy_of, run, trained
+from tiny import light
 
 SPLITS = {"train": 12, "validation": 9, "test": 6}
 FLOWERS, VOC = "oxford_flowers102", "voc/2007"

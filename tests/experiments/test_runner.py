@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from runs import ARGUMENTS, copy_of, trained
 
 from experiments.grid import Run
 from experiments.results import make_row, read_rows
 from experiments.runner import Places, describe, run_grid
+from runs import ARGUMENTS, copy_of, trained
 
 
 def tiny(arm: str, *flags: str) -> Run:

@@ -2,8 +2,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 
+import tiny
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.byol import create_network, part_norms
 from byol_bnfree.models.data_dependent import data_dependent_init

@@ -1,9 +1,10 @@
 """The scripts of this folder, a few times; docs/reliability.md has what many gave."""
 
+import pytest
+
 import disk
 import kill
 import kill_peer
-import pytest
 from commands import finish, printed_by, start, wait_until
 
 pytestmark = pytest.mark.slow

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 
+import tiny
 from byol_bnfree.models.norm import NORMS
 from byol_bnfree.training.mesh import (
     batch_sharding,
