@@ -1,11 +1,12 @@
 """From a shell's arguments to a configuration, and from an error to a sentence."""
 
+import contextlib
 import dataclasses
 import errno
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import tyro
@@ -62,7 +63,7 @@ def load_config(path: str) -> TrainConfig:
     A config file is code: it is executed. Load only files that you trust.
     """
     file, _, argument = path.partition(":")
-    if not Path(file).is_file():
+    if not os.path.isfile(file):
         raise InputError(f"config {file} is not a file; give a path such as {EXAMPLE}.")
     spec = importlib.util.spec_from_file_location(Path(file).stem, file)
     if spec is None or spec.loader is None:
@@ -70,20 +71,15 @@ def load_config(path: str) -> TrainConfig:
             f"config {file} is not a Python file; give one such as {EXAMPLE}."
         )
     module = importlib.util.module_from_spec(spec)
-    try:
+    with _mended_by_the_user(file):
         spec.loader.exec_module(module)
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(
-            f"config {file} fails with {type(error).__name__}: {error}; mend the file."
-        ) from error
     get_config = getattr(module, "get_config", None)
     if not callable(get_config):
         raise InputError(
             f"config {file} has no function get_config; add one, as {EXAMPLE} has."
         )
-    config = get_config(argument) if argument else get_config()
+    with _mended_by_the_user(path):
+        config = get_config(argument) if argument else get_config()
     if not isinstance(config, TrainConfig):
         raise InputError(
             f"get_config of {file} returns {type(config).__name__}; it must return "
@@ -92,10 +88,24 @@ def load_config(path: str) -> TrainConfig:
     return dataclasses.replace(config, config=path)
 
 
+@contextlib.contextmanager
+def _mended_by_the_user(file: str) -> Iterator[None]:
+    """Errors of a config file's own code as a sentence that names the file."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"config {file} fails with {type(error).__name__}: {error}; mend the file."
+        ) from error
+
+
 def exit_on_error(main: Callable[[], None]) -> None:
     """Run a command line; an error that speaks to the user becomes its sentence.
 
-    `InputError` exits with status 2, `RunStopped` with its own.
+    `InputError` exits with status 2, `RunStopped` with its own, a machine or device
+    without the space or the memory with 1.
     """
     try:
         main()
@@ -118,6 +128,16 @@ def exit_on_error(main: Callable[[], None]) -> None:
             file=sys.stderr,
         )
         sys.exit(1)
+    except (MemoryError, RuntimeError) as error:  # XLA's is a RuntimeError
+        reason = str(error).partition("\n")[0]
+        if not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in reason):
+            raise
+        print(
+            f"error: out of memory ({reason}); lower --batch-size, raise "
+            f"--micro-batches, or choose a smaller network or --data.image-size.",
+            file=sys.stderr,
+        )
+        sys.exit(1)
     except KeyboardInterrupt:
-        print("error: interrupted; the last checkpoint is kept.", file=sys.stderr)
+        print("error: interrupted; the same command goes on.", file=sys.stderr)
         sys.exit(130)

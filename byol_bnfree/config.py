@@ -87,7 +87,9 @@ class OptimConfig:
     warmup_epochs: float = 1.0
     """Linear warm-up of the learning rate from 0, in epochs."""
     tau_base: float = 0.99
-    """Target's decay at step 0; rises to 1 by a cosine over the run."""
+    """Target's decay at step 0."""
+    tau_schedule: Literal["cosine", "constant"] = "cosine"
+    """cosine: tau rises to 1 over the run. constant: it stays tau_base."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from byol_bnfree.training.workdir import (
     write_json,
 )
 
-# Settings that change neither the numbers of a run nor what a checkpoint holds.
+# Settings that change a run's numbers by rounding at most, and no checkpoint's layout.
 FREE_ON_RESUME = frozenset(
     {
         *("workdir", "config", "data_dir", "data.workers", "evaluation", "run"),
@@ -260,7 +260,7 @@ def _introduce(
         f"optimizer  {optim.name}, learning rate {config.base_lr:g} x "
         f"{config.batch_size} / 256 = {peak_learning_rate(config):g}, "
         f"{program.warmup_steps} of {program.total_steps} steps of warm-up, "
-        f"tau {optim.tau_base:g} to 1"
+        f"tau {optim.tau_base:g}{' to 1' if optim.tau_schedule == 'cosine' else ''}"
     )
     shown.say(
         f"devices    {program.mesh.size} {jax.devices()[0].platform} in "

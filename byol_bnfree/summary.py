@@ -9,6 +9,7 @@ from byol_bnfree.evaluation.final import Evaluator
 from byol_bnfree.models.byol import part_norms
 from byol_bnfree.training import distributed
 from byol_bnfree.training.journal import Journal
+from byol_bnfree.training.logs import peak_memory
 from byol_bnfree.training.program import Program
 from byol_bnfree.training.state import TrainState
 
@@ -40,6 +41,7 @@ def summarize(
         },
         "images_per_s": program.total_steps * config.batch_size / max(seconds, 1e-9),
         "seconds": seconds,
+        "peak_gib": peak_memory(),
     }
     if config.evaluation.skip or not evaluator.possible:
         return summary

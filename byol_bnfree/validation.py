@@ -4,10 +4,17 @@ import math
 from typing import Any
 
 from byol_bnfree.errors import InputError
+from byol_bnfree.setting_types import check_types
+
+MOST_EPOCHS = 1e9
+MOST_WORKERS = 512  # processes; all of them start at once
+LEAST_STD, LEAST_SIGMA = 1e-6, 1e-3  # below, float32 makes 0 of them or their square
+LEAST_AREA, ASPECT_LIMIT = 1e-6, 1e3
 
 
 def validate(config: Any) -> None:
     """Every check that needs neither data nor devices; `InputError` in a sentence."""
+    check_types(config)
     positive = (
         "batch_size micro_batches bn_stat_groups epochs base_lr model.width "
         "model.groups model.min_group_channels model.projector.hidden "
@@ -20,14 +27,28 @@ def validate(config: Any) -> None:
     for name in positive.split():
         _require(config, name, lambda x: x > 0, "a positive number")
     not_negative = (
-        "seed optim.weight_decay optim.warmup_epochs data.workers "
-        "evaluation.knn_every_epochs run.checkpoint_steps"
+        "seed optim.weight_decay optim.warmup_epochs evaluation.knn_every_epochs "
+        "run.checkpoint_steps"
     )
     for name in not_negative.split():
         _require(config, name, lambda x: x >= 0, "zero or more")
-    for name in ("optim.momentum", "optim.tau_base"):
-        _require(config, name, lambda x: 0 <= x <= 1, "between 0 and 1")
-    for name in ("steps", "data.image_size"):
+    _require(config, "optim.momentum", lambda x: 0 <= x < 1, "from 0 to below 1")
+    _require(config, "optim.tau_base", lambda x: 0 <= x <= 1, "between 0 and 1")
+    _require(
+        config,
+        "data.workers",
+        lambda x: 0 <= x <= MOST_WORKERS,
+        f"between 0 and {MOST_WORKERS}",
+    )
+    _require(
+        config,
+        "augment.std",
+        lambda x: min(x) >= LEAST_STD,
+        f"numbers of at least {LEAST_STD:g}",
+    )
+    for name in ("epochs", "optim.warmup_epochs", "evaluation.knn_every_epochs"):
+        _require(config, name, lambda x: x <= MOST_EPOCHS, f"at most {MOST_EPOCHS:g}")
+    for name in ("steps", "data.image_size", "num_processes"):
         _require(config, name, lambda x: x is None or x > 0, "a positive number")
     for name in ("model.projector.depth", "model.predictor.depth"):
         _require(config, name, lambda x: x in (1, 2, 3), "1, 2 or 3")
@@ -41,19 +62,18 @@ def _validate_view(config: Any, view: str) -> None:
         _require(config, f"{view}.{name}", lambda x: 0 <= x <= 1, "a probability")
     for name in ("brightness", "contrast", "saturation", "hue"):
         _require(config, f"{view}.{name}", lambda x: 0 <= x <= 1, "between 0 and 1")
-    for name, limit in (("crop_area", 1.0), ("crop_aspect", math.inf)):
+    ranges = {
+        "crop_area": (LEAST_AREA, 1),
+        "crop_aspect": (1 / ASPECT_LIMIT, ASPECT_LIMIT),
+        "blur_sigma": (LEAST_SIGMA, math.inf),
+    }
+    for name, (least, most) in ranges.items():
         _require(
             config,
             f"{view}.{name}",
-            lambda x, limit=limit: 0 < x[0] <= x[1] <= limit,
-            f"a range LOW HIGH with 0 < LOW <= HIGH <= {limit:g}",
+            lambda x, a=least, b=most: a <= x[0] <= x[1] <= b,
+            f"a range LOW HIGH with LOW <= HIGH, from {least:g} to {most:g}",
         )
-    _require(
-        config,
-        f"{view}.blur_sigma",
-        lambda x: 0 < x[0] <= x[1],
-        "a range LOW HIGH with 0 < LOW <= HIGH",
-    )
 
 
 def _validate_together(config: Any) -> None:
@@ -95,11 +115,21 @@ def _validate_together(config: Any) -> None:
             f"statistics of bn; set bn_stat_groups to a multiple of "
             f"{config.micro_batches} or use a norm without them, such as gn_ws."
         )
-    alone = (config.coordinator, config.num_processes, config.process_id)
+    _validate_processes(config)
+
+
+def _validate_processes(config: Any) -> None:
+    count, index = config.num_processes, config.process_id
+    alone = (config.coordinator, count, index)
     if any(x is not None for x in alone) and any(x is None for x in alone):
         raise InputError(
             "coordinator, num_processes and process_id go together; give all three, "
             "or none where a cluster manager starts the processes."
+        )
+    if count is not None and not 0 <= index < count:
+        raise InputError(
+            f"process_id is {index} of num_processes {count}; it must be from 0 to "
+            f"{count - 1}, another one for each process."
         )
 
 
@@ -107,7 +137,5 @@ def _require(config: Any, name: str, holds, allowed: str) -> None:
     value: Any = config
     for part in name.split("."):
         value = getattr(value, part)
-    ok = holds(value)
-    numbers = value if isinstance(value, tuple) else (value,)
-    if not ok or any(isinstance(x, float) and not math.isfinite(x) for x in numbers):
+    if not holds(value):
         raise InputError(f"{name} is {value}; it must be {allowed}.")

@@ -1,1 +1,15 @@
-"""Experiments: one folder, one question, with its command and results."""
+"""Experiments: one folder, one question, with its command and results.
+
+python -m experiments norm_comparison --seeds 0 1 2
+python -m experiments report
+"""
+
+GRIDS = (
+    "norm_comparison",
+    "norm_placement",
+    "initialization",
+    "batch_size",
+    "target_network",
+    "recipe_search",
+)
+"""Experiments that are grids of training runs, each a folder."""

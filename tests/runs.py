@@ -10,7 +10,7 @@ from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.evaluation.run import evaluate
 
 ARGUMENTS = (
-    "--batch-size=8 --steps=4 --model.name=resnet14 --model.width=0.25 "
+    "--batch-size=8 --steps=4 --model.name=resnet8 --model.width=0.25 "
     "--model.stem=small --model.stem-stride=2 --model.projector.hidden=8 "
     "--model.projector.out=8 --model.predictor.hidden=8 --model.predictor.out=8 "
     "--base-lr=0.4 --optim.warmup-epochs=0.1 --evaluation.skip "

@@ -14,6 +14,7 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 RECIPES = {
     "smoke.py": (16, 128),
     "cifar10_cpu.py": (32, 50_000),
+    "cifar10_10k.py": (32, 10_000),
     "cifar10_resnet18.py:200": (32, 50_000),
     "cifar10_resnet18.py:800": (32, 50_000),
     "imagenet_resnet50.py:40": (224, 1_281_167),
@@ -56,6 +57,11 @@ def test_both_imagenet_arms_have_the_same_parameter_tree():
 def test_unknown_preset_is_refused_with_the_choices():
     with pytest.raises(InputError, match="40, 100, 300, 1000"):
         load_config(str(CONFIGS / "imagenet_resnet50.py:50"))
+
+
+def test_an_argument_that_a_recipe_does_not_take_is_one_sentence():
+    with pytest.raises(InputError, match="smoke.py:200 fails with TypeError"):
+        load_config(str(CONFIGS / "smoke.py:200"))
 
 
 def test_saved_configuration_comes_back_equal():

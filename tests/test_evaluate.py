@@ -5,8 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from runs import copy_of, trained
+
+from byol_bnfree.command_line import exit_on_error
+from byol_bnfree.evaluate import main
 
 ROOT = Path(__file__).parent.parent
 
@@ -22,12 +27,16 @@ def evaluate(*arguments) -> subprocess.CompletedProcess:
     )
 
 
-def test_the_table_and_the_file_are_named(tmp_path):
+def test_the_table_the_pictures_and_the_file_are_named(tmp_path):
     workdir = copy_of(trained(), tmp_path)
-    done = evaluate(f"--workdir={workdir}", "--protocol", "knn", "random")
+    done = evaluate(f"--workdir={workdir}", "--plot", "--protocol", "knn", "random")
     assert done.returncode == 0, done.stderr
     assert "kNN" in done.stdout and "random" in done.stdout
-    assert done.stdout.splitlines()[-1] == str(workdir / "evaluations.jsonl")
+    names = "embedding.png", "confusion.png", "neighbours.png", "evaluations.jsonl"
+    assert done.stdout.splitlines()[-4:] == [str(workdir / name) for name in names]
+    for name in names[:3]:
+        with Image.open(workdir / name) as picture:
+            assert min(picture.size) > 500
 
 
 @pytest.mark.parametrize(
@@ -43,3 +52,36 @@ def test_bad_input_is_one_sentence_and_status_2(arguments, sentence):
     assert done.returncode == 2, done.stderr
     assert sentence in " ".join(done.stderr.replace("│", " ").split())
     assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Folders of noise: some unlabelled, and a class that only the test split has."""
+    names = ("plain", "two/train/a", "two/train/b", "two/test/a", "two/test/c")
+    for name in names:
+        (tmp_path / name).mkdir(parents=True)
+        noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        for number in range(12):
+            Image.fromarray(noise).save(tmp_path / name / f"{number}.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["--semi.shares=0.95"], "ask for a smaller share"),
+        (["--dataset=folder:{}/plain"], "has images without label"),
+        (["--dataset=folder:{}/two"], "has c, which its train split lacks"),
+    ],
+)
+def test_data_that_cannot_be_evaluated_on_is_refused(
+    arguments, sentence, pictures, capsys
+):
+    workdir = f"--workdir={trained()}"
+    given = [argument.format(pictures) for argument in arguments]
+    with pytest.raises(SystemExit) as stopped:
+        argv = [workdir, "--protocol", "knn", "semi_supervised", *given]
+        exit_on_error(lambda: main(argv))
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2 and sentence in said
+    assert said.count("\n") == 1 and not (trained() / "evaluations.jsonl").exists()

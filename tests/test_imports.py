@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "byol_bnfree"
-LEAVES = ("errors", "config", "validation")
+LEAVES = ("errors", "config", "validation", "setting_types")
 FORBIDDEN = {
     "losses": ("models", "data", "training", "evaluation", "diagnostics"),
     "models": ("data", "training", "evaluation", "diagnostics", "verification"),

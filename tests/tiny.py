@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from byol_bnfree.config import HeadConfig, ModelConfig, OptimConfig, TrainConfig
+from byol_bnfree.data.sources import MemorySource
 from byol_bnfree.models.byol import BYOLNetwork, create_network
 from byol_bnfree.models.norm import layers_for
 from byol_bnfree.models.resnet import Architecture, ResNet
+from byol_bnfree.pretrained import Encoder
 from byol_bnfree.training.optim import make_optimizer, tau_schedule
 from byol_bnfree.training.state import TrainState, create_state
 from byol_bnfree.training.step import Schedules, make_train_step
@@ -53,13 +55,36 @@ def batch(size: int = 8, seed: int = 0) -> dict[str, np.ndarray]:
     }
 
 
+@functools.cache
+def encoder(norm: str) -> Encoder:
+    """The untrained encoder of `network`, for 8x8 images."""
+    cfg = config(norm=norm)
+    module = network(cfg).encoder
+    init = jax.jit(functools.partial(module.init, train=False))
+    return Encoder(module, init(jax.random.key(1), jnp.zeros((2, 8, 8, 3))), cfg, 0)
+
+
+def light(split: str = "train", n: int = 48) -> MemorySource:
+    """A bright and a dark class of 8x8 noise, which a mean tells apart."""
+    draws = np.random.default_rng(len(split))
+    labels = (np.arange(n) % 2).astype(np.int32)
+    pixels = draws.integers(0, 60, (n, 8, 8, 3)) + 150 * labels[:, None, None, None]
+    return MemorySource("light", split, ("a", "b"), pixels.astype(np.uint8), labels, [])
+
+
 def start(cfg: TrainConfig, rate: float = 0.5, data_devices: int = 1):
     """State of step 0 and the step function, not jitted."""
     optimizer = make_optimizer(cfg.optim, lambda step: rate)
     schedules = Schedules(lambda step: rate, tau_schedule(cfg.optim.tau_base, 10))
     net = network(cfg)
     step = make_train_step(
-        net, optimizer, schedules, cfg, data_devices=data_devices, total_steps=10
+        net,
+        optimizer,
+        schedules,
+        cfg,
+        data_devices=data_devices,
+        total_steps=10,
+        unroll=False,
     )
     plain = network(dataclasses.replace(cfg, bn_stat_groups=1, micro_batches=1))
     images = jnp.zeros((2, 8, 8, 3))

@@ -114,9 +114,11 @@ def _to_8bit(image: Image.Image) -> Image.Image:
             raise ValueError("32-bit pixels have no agreed range")
         return Image.fromarray((pixels // 257).astype(np.uint8))
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image)
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
+        # Not alpha_composite: a third copy of every pixel, of perhaps a gigabyte.
+        white = Image.new("RGB", image.size, "white")
+        white.paste(image, mask=image.getchannel("A"))
+        return white
     return image
 
 

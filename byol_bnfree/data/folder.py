@@ -62,8 +62,8 @@ def open_folder(config: TrainConfig, split: Literal["train", "test"]) -> FolderR
     under on_bad_image="stop", the first picture whose header cannot be read.
     """
     path = config.dataset.removeprefix("folder:")
-    root = Path(path).expanduser()
-    if not path or not root.is_dir():
+    root = Path(os.path.expanduser(path))
+    if not path or not os.path.isdir(root):
         raise InputError(f"folder {path!r} does not exist; give --dataset=folder:PATH.")
     splits = dict(zip(("train", "test"), _list_splits(root, config), strict=True))
     _check_classes(root, splits)

@@ -5,13 +5,17 @@ is reported at once: tensorflow-datasets itself would first retry a download for
 minutes. It is imported only where it is needed, because that takes seconds.
 """
 
+import contextlib
 import importlib.util
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from byol_bnfree.config import InputError
 
+CLASS_KEYS = ("pythonClassName", "python_class_name", "type")  # in features.json
 FILE_FORMAT = "array_record"  # the one that is random access without TensorFlow
 
 
@@ -28,7 +32,7 @@ class PreparedSet(NamedTuple):
 def data_root(data_dir: str | None) -> Path:
     """The given folder, or tensorflow-datasets' own default."""
     if data_dir is not None:
-        return Path(data_dir).expanduser()
+        return Path(os.path.expanduser(data_dir))
     import tensorflow_datasets as tfds
 
     return Path(tfds.core.constants.DATA_DIR)
@@ -37,6 +41,8 @@ def data_root(data_dir: str | None) -> Path:
 def list_sets(root: Path) -> list[PreparedSet]:
     """Every data set under `root`, by name and version; [] if there is none."""
     found = []
+    if not os.path.isdir(root):  # as of a name that is too long, unlike Path.glob
+        return found
     for pattern in ("*/*/dataset_info.json", "*/*/*/dataset_info.json"):
         for path in root.glob(pattern):
             if "incomplete" in path.parent.name:  # a preparation that was cut short
@@ -83,6 +89,40 @@ def find_set(name: str, root: Path) -> PreparedSet:
             f"python -m byol_bnfree.data prepare {name} --data-dir=DIR"
         )
     return readable[-1]
+
+
+def check_features(found: PreparedSet) -> None:
+    """`InputError` if the set names a Python class from outside tensorflow-datasets.
+
+    tensorflow-datasets imports whatever module features.json names, which executes it:
+    a data set could so run code of any package, or of the current folder.
+    """
+    path = found.path / "features.json"
+    try:
+        features = json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error}); prepare it again.") from error
+    for name in _class_names(features):
+        if not name.startswith("tensorflow_datasets."):
+            raise InputError(
+                f"{path} names the class {name!r}, and only those of "
+                f"tensorflow_datasets are imported; choose another data set."
+            )
+
+
+def _class_names(node: Any) -> Iterator[str]:
+    """Values of `CLASS_KEYS` in nested JSON, and in JSON inside its texts."""
+    if isinstance(node, dict):
+        yield from (
+            v for k, v in node.items() if k in CLASS_KEYS and isinstance(v, str)
+        )
+        node = list(node.values())
+    if isinstance(node, list):
+        for item in node:
+            yield from _class_names(item)
+    if isinstance(node, str) and node.lstrip().startswith(("{", "[")):
+        with contextlib.suppress(ValueError):
+            yield from _class_names(json.loads(node))
 
 
 def prepare(name: str, data_dir: str | None) -> str:

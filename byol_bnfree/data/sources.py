@@ -6,6 +6,7 @@ are decoded once into one array, and the device crops them. All others stream: t
 pictures are decoded at every access, and the host crops them.
 """
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
@@ -20,8 +21,10 @@ from byol_bnfree.data.folder import open_folder
 from byol_bnfree.data.records import Layout, Records, layout_of
 from byol_bnfree.data.stream import StreamSource
 from byol_bnfree.data.tfds_records import open_prepared
+from byol_bnfree.memory import check_memory
 
 CHUNK = 64  # pictures decoded by one task of a thread
+SHAPE_BYTES = 1000  # what is drawn for a shape before its pixels, about
 
 
 @runtime_checkable
@@ -117,9 +120,12 @@ def _open_shapes(config: TrainConfig, split: Literal["train", "test"]) -> Memory
             f"test; set their sizes with --data.shapes-train and --data.shapes-test."
         )
     n = data.shapes_train if split == "train" else data.shapes_test
-    images, labels = shapes.generate(
-        split, n, data.image_size or 32, data.channels or 3
+    size, channels = data.image_size or 32, data.channels or 3
+    check_memory(
+        {f"{n:,} shapes of {size} pixels": n * (size**2 * channels + SHAPE_BYTES)},
+        f"lower data.shapes_{split} or data.image_size",
     )
+    images, labels = shapes.generate(split, n, size, channels)
     return MemorySource("shapes", split, shapes.CLASS_NAMES, images, labels, [])
 
 
@@ -127,6 +133,10 @@ def _load(records: Records, layout: Layout, skip: bool) -> MemorySource:
     """Decode everything; other sizes than the network's are resized, bicubic."""
     n = len(records)
     shape = (n, layout.size, layout.size, layout.channels)
+    check_memory(
+        {f"{n:,} images of {layout.size} pixels": math.prod(shape)},
+        "lower data.in_memory_gib, so that they stream, or data.image_size",
+    )
     pixels = np.empty(shape, np.uint8)
     bad: dict[int, BadImage] = {}
 

@@ -11,6 +11,7 @@ from byol_bnfree.diagnostics.independence import (
     batch_independence,
     numerical_independence,
 )
+from byol_bnfree.diagnostics.layers import kernel_norms, output_measures
 from byol_bnfree.diagnostics.static import (
     StaticReport,
     static_independence,
@@ -34,7 +35,9 @@ __all__ = [
     "collapse_measures",
     "effective_rank",
     "judge",
+    "kernel_norms",
     "numerical_independence",
+    "output_measures",
     "static_independence",
     "step_places",
     "update_watch",

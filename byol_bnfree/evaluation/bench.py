@@ -5,30 +5,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
-from byol_bnfree.data.augment import normalize
 from byol_bnfree.data.sources import Source
-from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.cache import cached, checksum
 from byol_bnfree.evaluation.config import EvaluateConfig
-from byol_bnfree.evaluation.features import extract_features
+from byol_bnfree.evaluation.features import encoder_features
+from byol_bnfree.evaluation.logistic import Fit, fit_logistic
+from byol_bnfree.evaluation.outcome import Outcome
 from byol_bnfree.evaluation.store import Row, Store
+from byol_bnfree.evaluation.unfinished import Unfinished
 from byol_bnfree.pretrained import Encoder
-from byol_bnfree.training.mesh import batch_sharding, replicated
 
-
-class Outcome(NamedTuple):
-    """What a protocol found; `chosen` was picked on images held out of training."""
-
-    figures: dict[str, Any]
-    chosen: dict[str, Any]
+KINDS = ("share", "corruption", "method")  # settings that name a kind of measurement
 
 
 @dataclass(frozen=True)
@@ -48,7 +42,7 @@ class Bench:
 
     @property
     def num_classes(self) -> int:
-        """Of the data set; `check_labels` has seen that there are labels."""
+        """Of the data set; `open_splits` has seen that there are labels."""
         return self.train.num_classes
 
     @cached_property
@@ -62,14 +56,24 @@ class Bench:
         return self.features(self.test)
 
     @cached_property
-    def train_labels(self) -> Int[np.ndarray, " n"]:
-        """Of all training images."""
+    def train_labels(self) -> Int[np.ndarray, "n ..."]:
+        """Of all training images; a row for each if it has several."""
         return self.train.labels()
 
     @cached_property
-    def test_labels(self) -> Int[np.ndarray, " m"]:
-        """Of all test images."""
+    def test_labels(self) -> Int[np.ndarray, "m ..."]:
+        """Of all test images; a row for each if it has several."""
         return self.test.labels()
+
+    @cached_property
+    def linear_fit(self) -> Fit:
+        """Logistic regression on the training features."""
+        return fit_logistic(
+            self.train_features,
+            self.train_labels,
+            self.num_classes,
+            seed=self.config.seed,
+        )
 
     def features(self, source: Source) -> Float[np.ndarray, "n d"]:
         """Of all images of a source; from the work folder if they are there."""
@@ -77,35 +81,19 @@ class Bench:
         key = checksum(self.fingerprint, describe(source), dtype)
         name = f"{self.network}-{self.encoder.step}-{source.split}-{key}.npz"
         path = self.folder / "features" / name.replace("/", "-")
-        devices = self.mesh.shape["data"]
-        return cached(
-            path,
-            lambda: extract_features(
-                self.encode,
+
+        def extract() -> np.ndarray:
+            place = f"{source.name} {source.split}"
+            self.say(f"features of {len(source):,} images, {place}, {self.network}")
+            return encoder_features(
+                self.encoder,
                 source,
-                np.arange(len(source)),
-                -(-self.config.batch_size // devices) * devices,
-                sharding=batch_sharding(self.mesh),
+                self.mesh,
+                batch_size=self.config.batch_size,
                 dtype=dtype,
-            ),
-        )
+            )
 
-    @cached_property
-    def variables(self) -> Any:
-        """The encoder's, on all devices."""
-        return jax.device_put(self.encoder.variables, replicated(self.mesh))
-
-    @cached_property
-    def encode(self) -> Callable:
-        """Compiled: uint8 images to features, inference mode."""
-        module, augment = self.encoder.module, self.encoder.config.augment
-
-        @jax.jit
-        def apply(variables, images):
-            pixels = normalize(images.astype(jnp.float32) / 255, augment)
-            return module.apply(variables, pixels, False)
-
-        return lambda images: apply(self.variables, images)
+        return cached(path, extract)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -114,11 +102,13 @@ class Bench:
 
     def identity(self, protocol: str, settings: Row) -> Row:
         """What makes two measurements the same one."""
+        train = self.config.train_split or self.train.split
+        test = self.config.test_split or self.test.split
         return {
             "protocol": protocol,
             "dataset": self.train.name,
-            "train": {"split": self.train.split, "images": len(self.train)},
-            "test": {"split": self.test.split, "images": len(self.test)},
+            "train": {"split": train, "images": len(self.train)},
+            "test": {"split": test, "images": len(self.test)},
             "network": self.network,
             "step": self.encoder.step,
             "weights": self.fingerprint,
@@ -126,10 +116,16 @@ class Bench:
             "settings": settings,
         }
 
+    def unfinished(self, protocol: str, settings: Row) -> Unfinished:
+        """Where a measurement that takes long keeps what it has."""
+        name = f"{protocol}-{checksum(self.identity(protocol, settings))}"
+        return Unfinished(self.folder / "unfinished" / name)
+
     def measure(self, protocol: str, settings: Row, make: Callable[[], Outcome]) -> Row:
         """The stored figure of a protocol, or that of `make()`, which is stored.
 
-        Its seconds are all that was needed, features too unless they were kept.
+        Its seconds are those of this process: all that was needed, features too unless
+        they were kept, and without what an interrupted evaluation had done before.
         """
         identity = self.identity(protocol, settings)
         row = None if self.config.again else self.store.find(identity)
@@ -137,19 +133,17 @@ class Bench:
             began = time.perf_counter()
             outcome = make()
             seconds = round(time.perf_counter() - began, 2)
-            row = self.store.add(
-                identity,
-                figures=outcome.figures,
-                chosen=outcome.chosen,
-                seconds=seconds,
-            )
+            row = self.store.add(identity, **outcome._asdict(), seconds=seconds)
+            self.unfinished(protocol, settings).remove()
         self.say(sentence(row))
         return row
 
 
 def sentence(row: Row) -> str:
     """A row of the store as one line of text."""
-    identity = row["identity"]
+    identity, settings = row["identity"], row["identity"]["settings"]
+    kinds = [settings[key] for key in KINDS if key in settings]
+    subject = " ".join(map(str, [*kinds, identity["dataset"], identity["network"]]))
     figures = ", ".join(
         f"{name} {100 * value:.2f} %"
         for name, value in row["figures"].items()
@@ -157,7 +151,7 @@ def sentence(row: Row) -> str:
     )
     chosen = ", ".join(f"{k} {v:.4g}" for k, v in row["chosen"].items())
     return (
-        f"{identity['protocol']:<14} {identity['dataset']} {identity['network']}: "
+        f"{identity['protocol']:<14} {subject}: "
         f"{figures}{'; ' if chosen else ''}{chosen}  ({row['seconds']:.1f} s)"
     )
 
@@ -171,38 +165,3 @@ def describe(source: Source) -> list[Any]:
         *source.image_shape,
         checksum(source.labels(), source.images(some)),
     ]
-
-
-def check_labels(train: Source, test: Source) -> None:
-    """`InputError` without labels, or for a class that only the test images have."""
-    for source in (train, test):
-        if source.num_classes is None or (source.labels() < 0).any():
-            raise InputError(
-                f"the {source.split} split of {source.name} has images without label; "
-                f"evaluation compares with labels, give a set with one for each image."
-            )
-    known, asked = np.unique(train.labels()), np.unique(test.labels())
-    missing = np.setdiff1d(asked, known)
-    if test.class_names != train.class_names:
-        missing_names = sorted(set(test.class_names) - set(train.class_names))
-        raise InputError(
-            f"the classes of {test.name} {test.split} are not those of {train.split} "
-            f"({', '.join(missing_names) or 'another order'}); make them the same."
-        )
-    if len(missing):
-        raise InputError(
-            f"class {test.class_names[missing[0]]!r} in the {test.split} split of "
-            f"{test.name} has no image in {train.split}; add some or leave it out."
-        )
-
-
-def check_images(encoder: Encoder, source: Source) -> None:
-    """`InputError` unless the encoder was made for images of this shape."""
-    data = encoder.config.data
-    wanted = (data.image_size, data.image_size, data.channels)
-    if source.image_shape != wanted:
-        shapes = ["x".join(map(str, shape)) for shape in (source.image_shape, wanted)]
-        raise InputError(
-            f"images of {source.name} are {shapes[0]} and the encoder was made for "
-            f"{shapes[1]}; convert them, or train an encoder for them."
-        )

@@ -2,16 +2,22 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Sharding
+from jax.sharding import Mesh, Sharding
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, UInt8
 
+from byol_bnfree.data.augment import normalize
+from byol_bnfree.data.sources import Source
 from byol_bnfree.errors import InputError
+from byol_bnfree.pretrained import Encoder
+from byol_bnfree.training.mesh import batch_sharding, make_mesh, replicated
 
 
 def evaluation_indices(n: int, limit: int, seed: int) -> Int[np.ndarray, " m"]:
@@ -19,6 +25,45 @@ def evaluation_indices(n: int, limit: int, seed: int) -> Int[np.ndarray, " m"]:
     if n <= limit:
         return np.arange(n)
     return np.sort(np.random.default_rng(seed).choice(n, limit, replace=False))
+
+
+def encoder_features(
+    encoder: Encoder,
+    source: Source,
+    mesh: Mesh | None = None,
+    *,
+    batch_size: int = 512,
+    dtype: DTypeLike = np.float32,
+) -> Float[np.ndarray, "n d"]:
+    """Representations of all images of a source, whole and in inference mode.
+
+    `mesh` (all devices by default) shares a batch, whose size is rounded up to a
+    multiple of its axis `data`.
+    """
+    mesh = mesh or make_mesh()
+    variables = jax.device_put(encoder.variables, replicated(mesh))
+    encode = partial(_encode, encoder.module, encoder.config.augment, variables)
+    devices = mesh.shape["data"]
+    return extract_features(
+        encode,
+        source,
+        np.arange(len(source)),
+        -(-batch_size // devices) * devices,
+        sharding=batch_sharding(mesh),
+        dtype=dtype,
+    )
+
+
+def feature_width(encoder: Encoder, source: Source) -> int:
+    """Numbers in one representation of an image of this source."""
+    image = jnp.zeros((1, *source.image_shape))
+    return jax.eval_shape(lambda x: encoder(x), image).shape[1]
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _encode(module, augment, variables, images):
+    pixels = normalize(images.astype(jnp.float32) / 255, augment)
+    return module.apply(variables, pixels, False)
 
 
 def extract_features(

@@ -100,9 +100,10 @@ class Evaluator:
 
     @property
     def _batch_size(self) -> int:
-        """The configured size, rounded up to a multiple of the devices."""
+        """The configured size, at most all images, up to a multiple of the devices."""
         devices = self._program.mesh.shape["data"]
-        return -(-self._config.batch_size // devices) * devices
+        images = max(len(self._train_indices), len(self._test_indices))
+        return -(-min(self._config.batch_size, images) // devices) * devices
 
     @cached_property
     def _train_indices(self) -> Int[np.ndarray, " n"]:

@@ -4,16 +4,25 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float, Int
 
-from byol_bnfree.evaluation.bench import Bench, Outcome
+from byol_bnfree.evaluation.bench import Bench
 from byol_bnfree.evaluation.knn import knn_predict
-from byol_bnfree.evaluation.logistic import STRENGTHS, Fit, fit_logistic
-from byol_bnfree.evaluation.metrics import top_k_accuracy
+from byol_bnfree.evaluation.linear import linear_evaluation
+from byol_bnfree.evaluation.logistic import STRENGTHS
+from byol_bnfree.evaluation.outcome import Outcome, top_figures
+from byol_bnfree.evaluation.robustness import robustness
 from byol_bnfree.evaluation.store import Row
+from byol_bnfree.evaluation.transfer import transfer
+from byol_bnfree.evaluation.tuning import (
+    finetune_evaluation,
+    labelled_subset,
+    semi_supervised_evaluation,
+    supervised_evaluation,
+)
+from byol_bnfree.training.workdir import write_json
 
 
-def knn(bench: Bench) -> Row:
+def knn(bench: Bench) -> list[Row]:
     """Top-1 of the weighted kNN classifier on cached features."""
     settings = dataclasses.asdict(bench.config.knn)
 
@@ -28,39 +37,113 @@ def knn(bench: Bench) -> Row:
         )
         return Outcome({"top1": float(np.mean(predictions == bench.test_labels))}, {})
 
-    return bench.measure("knn", settings, measure)
+    return [bench.measure("knn", settings, measure)]
 
 
-def linear_cached(bench: Bench) -> Row:
+def linear_cached(bench: Bench) -> list[Row]:
     """Logistic regression on cached features (P1 appendix D.2)."""
 
     def measure() -> Outcome:
-        fit = logistic_fit(bench)
+        fit = bench.linear_fit
         scores = fit.classifier.scores(bench.test_features)
-        chosen = {"strength": fit.strength, "validation_top1": fit.validation_top1}
+        chosen = {"strength": fit.strength, "validation_top1": fit.validation}
         return Outcome(top_figures(scores, bench.test_labels), chosen)
 
-    return bench.measure("linear_cached", {"strengths": len(STRENGTHS)}, measure)
+    return [bench.measure("linear_cached", {"strengths": len(STRENGTHS)}, measure)]
 
 
-def logistic_fit(bench: Bench) -> Fit:
-    """The classifier of `linear_cached`."""
-    return fit_logistic(
-        bench.train_features,
-        bench.train_labels,
-        bench.num_classes,
-        seed=bench.config.seed,
+def linear(bench: Bench) -> list[Row]:
+    """The papers' linear evaluation (P1 appendix C.1)."""
+    settings = bench.config.linear
+    described = dataclasses.asdict(settings)
+
+    def measure() -> Outcome:
+        return linear_evaluation(
+            bench.encoder,
+            bench.train,
+            bench.test,
+            settings,
+            seed=bench.config.seed,
+            mesh=bench.mesh,
+            features=bench.features,
+            snapshot=bench.unfinished("linear", described).snapshot({}),
+        )
+
+    return [bench.measure("linear", described, measure)]
+
+
+def semi_supervised(bench: Bench) -> list[Row]:
+    """Few labels (P1 appendix C.1); one row for each share."""
+    return [_with_share(bench, share) for share in bench.config.semi.shares]
+
+
+def _with_share(bench: Bench, share: float) -> Row:
+    described = dataclasses.asdict(bench.config.semi) | {"share": share}
+    del described["shares"]
+
+    def measure() -> Outcome:
+        _list_labels(bench, share)
+        return semi_supervised_evaluation(
+            bench.encoder,
+            bench.train,
+            bench.test,
+            share,
+            settings=bench.config.semi,
+            seed=bench.config.seed,
+            mesh=bench.mesh,
+            unfinished=bench.unfinished("semi_supervised", described),
+        )
+
+    return bench.measure("semi_supervised", described, measure)
+
+
+def _list_labels(bench: Bench, share: float) -> None:
+    """Which images keep their label, for others who compare with us."""
+    seed, train = bench.config.seed, bench.train
+    kept = labelled_subset(train, share, seed)
+    name = f"labels-{train.name}-{100 * share:g}pct-seed{seed}.json"
+    of = {"dataset": train.name, "split": train.split, "images": len(train)}
+    write_json(
+        bench.folder / name.replace("/", "-"),
+        of | {"indices": kept, "labels": train.labels(kept)},
     )
 
 
-def top_figures(
-    scores: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]
-) -> dict[str, float]:
-    """Top-1 and top-5, fractions."""
-    return {f"top{k}": top_k_accuracy(scores, labels, k) for k in (1, 5)}
+def finetune(bench: Bench) -> list[Row]:
+    """The transfer protocol on this data set (P1 appendix D.3)."""
+    return [_with_all_labels(bench, "finetune", finetune_evaluation)]
 
 
-PROTOCOLS: dict[str, Callable[[Bench], Row]] = {
+def supervised(bench: Bench) -> list[Row]:
+    """The ceiling: training with all labels; `bench` has the untrained network."""
+    return [_with_all_labels(bench, "supervised", supervised_evaluation)]
+
+
+def _with_all_labels(bench: Bench, name: str, evaluation: Callable) -> Row:
+    settings = getattr(bench.config, name)
+    described = dataclasses.asdict(settings)
+
+    def measure() -> Outcome:
+        return evaluation(
+            bench.encoder,
+            bench.train,
+            bench.test,
+            settings,
+            seed=bench.config.seed,
+            mesh=bench.mesh,
+            unfinished=bench.unfinished(name, described),
+        )
+
+    return bench.measure(name, described, measure)
+
+
+PROTOCOLS: dict[str, Callable[[Bench], list[Row]]] = {
     "knn": knn,
+    "linear": linear,
     "linear_cached": linear_cached,
+    "semi_supervised": semi_supervised,
+    "finetune": finetune,
+    "supervised": supervised,
+    "robustness": robustness,
+    "transfer": transfer,
 }

@@ -1,21 +1,19 @@
 """One evaluation from configuration to table: `evaluate(config)`."""
 
-import dataclasses
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
-from byol_bnfree.config import TrainConfig
-from byol_bnfree.data.sources import Source, open_source
 from byol_bnfree.errors import InputError
-from byol_bnfree.evaluation.bench import Bench, check_images, check_labels
+from byol_bnfree.evaluation.bench import Bench
+from byol_bnfree.evaluation.checks import check_protocols
 from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.evaluation.looking import save_pictures
 from byol_bnfree.evaluation.protocols import PROTOCOLS
+from byol_bnfree.evaluation.splits import check_images, open_splits
 from byol_bnfree.evaluation.store import Row, Store
-from byol_bnfree.evaluation.subset import limited
-from byol_bnfree.evaluation.table import print_table
+from byol_bnfree.evaluation.table import print_tables
 from byol_bnfree.models.conv import choose_convolution
 from byol_bnfree.pretrained import Encoder, load_encoder, read_run, untrained_encoder
 from byol_bnfree.training.mesh import make_mesh
@@ -34,65 +32,61 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
       InputError: no run or no checkpoint in the work folder, or data that cannot be
         evaluated on.
     """
-    workdir = Path(config.workdir)
+    plan, workdir = _plan(config), Path(config.workdir)
     run, _ = read_run(workdir)
     convolution = choose_convolution("auto", jax.device_count()).convolution
     encoder = load_encoder(workdir, config.network, convolution=convolution)
     train, test = open_splits(run, config)
-    check_labels(train, test)
     check_images(encoder, train)
+    mesh = make_mesh()
+    check_protocols(config, encoder.config, train, mesh.shape["data"])
     folder = prepare_workdir(workdir / "evaluation", "")
     with lock_workdir(folder):
         store = Store(workdir / "evaluations.jsonl")
-        mesh = make_mesh()
 
         def bench(encoder: Encoder, network: str) -> Bench:
             return Bench(
                 config, encoder, network, train, test, mesh, store, folder, _say
             )
 
-        benches = [bench(encoder, config.network)]
-        if "random" in config.protocol:
+        benches = {config.network: bench(encoder, config.network)}
+        if {"random", "supervised"} & set(config.protocol):
             some = train.images(np.arange(min(STATISTICS, len(train))))
             floor = untrained_encoder(workdir, some, convolution=convolution)
-            benches.append(bench(floor, "random"))
-        rows = [PROTOCOLS[p](b) for b in benches for p in _measured(config)]
-    print_table(store.figures())
+            # One module object, so that both encoders share compiled programs.
+            floor = floor._replace(module=encoder.module)
+            benches["random"] = bench(floor, "random")
+        rows = [
+            row
+            for network, protocol in plan
+            for row in PROTOCOLS[protocol](benches[network])
+        ]
+        pictures = (
+            save_pictures(benches[config.network], workdir) if config.plot else []
+        )
+    print_tables(store.figures())
+    for path in pictures:
+        _say(str(path))
     _say(str(workdir / "evaluations.jsonl"))
     return rows
 
 
-def _measured(config: EvaluateConfig) -> list[str]:
-    """The protocols asked for, once each; `random` is an encoder, not a measure."""
-    names = [name for name in dict.fromkeys(config.protocol) if name != "random"]
-    if not names:
+def _plan(config: EvaluateConfig) -> list[tuple[str, str]]:
+    """Network and protocol of everything asked for, each once, in `PROTOCOLS`' order.
+
+    `random` is an encoder, not a protocol: it repeats the others. `supervised` starts
+    from the untrained network and from no other.
+    """
+    named = [name for name in PROTOCOLS if name in config.protocol]
+    if not named:
         raise InputError(
             "protocol random is the untrained encoder beside other protocols; name "
             "one of them too, such as --protocol knn random."
         )
-    return names
-
-
-def open_splits(run: TrainConfig, config: EvaluateConfig) -> tuple[Source, Source]:
-    """Both splits as the encoder sees them: at the run's image size and channels."""
-    other = config.dataset not in (None, run.dataset)
-    splits: dict[str, Any] = {} if not other else {"train_split": "train"}
-    if other:
-        splits["test_split"] = "test"
-    for name in ("train_split", "test_split"):
-        if getattr(config, name) is not None:
-            splits[name] = getattr(config, name)
-    run = dataclasses.replace(
-        run,
-        dataset=config.dataset or run.dataset,
-        data_dir=config.data_dir or run.data_dir,
-        seed=config.seed,
-        data=dataclasses.replace(run.data, **splits),
-    )
-    return (
-        limited(open_source(run, "train"), config.max_train, config.seed),
-        limited(open_source(run, "test"), config.max_test, config.seed),
-    )
+    pretrained = [name for name in named if name != "supervised"]
+    plan = [(config.network, name) for name in pretrained]
+    plan += [("random", name) for name in pretrained if "random" in config.protocol]
+    return plan + [("random", name) for name in named if name == "supervised"]
 
 
 def _say(text: str) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from byol_bnfree.data.sources import Source
+from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.features import evaluation_indices
 
 
@@ -45,3 +46,23 @@ def hold_out(n: int, seed: int) -> Bool[np.ndarray, " n"]:
     """A random tenth of n rows, at least one, fixed by seed."""
     chosen = np.random.default_rng(seed).permutation(n)[: max(1, n // 10)]
     return np.isin(np.arange(n), chosen)
+
+
+def class_balanced(
+    labels: Int[np.ndarray, " n"], count: int, names: tuple[str, ...], seed: int
+) -> Int[np.ndarray, " m"]:
+    """Sorted indices of `count` random images of every class, fixed by seed.
+
+    Raises: InputError for a class with fewer.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = []
+    for label, name in enumerate(names):
+        rows = np.flatnonzero(labels == label)
+        if len(rows) < count:
+            raise InputError(
+                f"class {name!r} has {len(rows)} images to choose from and {count} "
+                f"were asked for; ask for a smaller share."
+            )
+        chosen.append(rng.choice(rows, count, replace=False))
+    return np.sort(np.concatenate(chosen))

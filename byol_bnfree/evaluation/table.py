@@ -5,40 +5,70 @@ from rich.table import Table
 
 from byol_bnfree.evaluation.store import Row
 
-COLUMNS = {"knn": "kNN", "linear_cached": "linear, cached"}
+COLUMNS = {
+    "knn": "kNN",
+    "linear": "linear",
+    "linear_cached": "linear, cached",
+    "semi_supervised": "{percent:.4g} % labels",
+    "finetune": "fine-tuned",
+    "supervised": "supervised",
+    "robustness": "{corruption}",
+    "transfer": "{method}",
+}
+CAPTIONS = {
+    "robustness": "corrupted images, %: top-1 of linear, cached; mean over five levels",
+    "transfer": "other data sets, %: top-1 where nothing else is said",
+}
+CAPTION = "test split, %; top-1, and top-5 after the stroke"
+UNBROKEN = 140  # characters a line where no terminal says how many it has
+UNITS = {"top1": "", "top5": "", "mean_per_class": " per class", "map11": " mAP"}
 
 
-def figures_table(rows: list[Row]) -> Table:
+def figures_table(rows: list[Row], caption: str = CAPTION) -> Table:
     """One row for each data set, network and step; one column for each protocol.
 
     Of several measurements of one cell (other seeds or settings) the newest shows;
     evaluations.jsonl has all.
     """
-    protocols = [p for p in COLUMNS if any(_protocol(row) == p for row in rows)]
-    table = Table(caption="test split, %; top-1, and top-5 after the stroke")
-    for title in ("data", "network", "step", *(COLUMNS[p] for p in protocols)):
+    titles = [title for _, title in sorted({_place(row) for row in rows})]
+    table = Table(caption=caption)
+    for title in ("data", "network", "step", *titles):
         table.add_column(
-            title, justify="left" if title in ("data", "network") else "right"
+            title,
+            justify="left" if title in ("data", "network") else "right",
+            min_width=max(len(word) for word in title.split()),
         )
     lines: dict[tuple, dict[str, str]] = {}
     for row in rows:
         identity = row["identity"]
         subject = identity["dataset"], identity["network"], str(identity["step"])
-        lines.setdefault(subject, {})[_protocol(row)] = _cell(row["figures"])
+        lines.setdefault(subject, {})[_place(row)[1]] = _cell(row["figures"])
     for subject, cells in lines.items():
-        table.add_row(*subject, *(cells.get(protocol, "") for protocol in protocols))
+        table.add_row(*subject, *(cells.get(title, "") for title in titles))
     return table
 
 
-def _protocol(row: Row) -> str:
-    return row["identity"]["protocol"]
+def _place(row: Row) -> tuple[tuple[int, float], str]:
+    """Order and title of a row's column."""
+    protocol, settings = row["identity"]["protocol"], row["identity"]["settings"]
+    share = settings.get("share", 0.0)
+    title = COLUMNS[protocol].format(percent=100 * share, **settings)
+    return (list(COLUMNS).index(protocol), share), title
 
 
 def _cell(figures: dict[str, float]) -> str:
-    shown = [figures[name] for name in ("top1", "top5") if name in figures]
-    return " / ".join(f"{100 * value:.1f}" for value in shown)
+    shown = [name for name in UNITS if name in figures]
+    return " / ".join(f"{100 * figures[name]:.1f}{UNITS[name]}" for name in shown)
 
 
-def print_table(rows: list[Row], console: Console | None = None) -> None:
-    """To a terminal or a pipe."""
-    (console or Console()).print(figures_table(rows))
+def print_tables(rows: list[Row], console: Console | None = None) -> None:
+    """To a terminal or a pipe; corrupted images and other data sets apart."""
+    console = console or Console()
+    if not console.is_terminal:
+        console.width = max(console.width, UNBROKEN)
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        caption = CAPTIONS.get(row["identity"]["protocol"], CAPTION)
+        groups.setdefault(caption, []).append(row)
+    for caption, group in groups.items():
+        console.print(figures_table(group, caption))

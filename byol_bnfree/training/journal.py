@@ -23,6 +23,10 @@ class Collapsed(RunStopped):
     """The representation collapsed under --on-collapse=stop."""
 
 
+DIVERGED = 4
+"""Exit status of a run whose numbers are no longer finite: a result, not a fault."""
+
+
 @dataclass
 class Journal:
     """Reads each step's metrics after the next is dispatched, and acts on them."""
@@ -75,7 +79,8 @@ class Journal:
             if not math.isfinite(values[name]):
                 raise RunStopped(
                     f"{name} is {values[name]} at step {step}; the checkpoint before "
-                    f"it is kept: lower --base-lr or lengthen optim.warmup_epochs."
+                    f"it is kept: lower --base-lr or lengthen optim.warmup_epochs.",
+                    status=DIVERGED,
                 )
         self._rows.append(values)
         if self.program.is_logged(step):

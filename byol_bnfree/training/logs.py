@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import resource
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Any, SupportsFloat
 import jax
 
 from byol_bnfree.errors import InputError, why_not_written
+from byol_bnfree.memory import machine_bytes
 from byol_bnfree.training.workdir import strict, write_atomically
 
 # fmt: off
@@ -167,9 +169,20 @@ def environment() -> dict[str, Any]:
         "processes": jax.process_count(),
         "cpu": _cpu_model(),
         "cores": _cores(),
-        "memory_gib": round(_memory_bytes() / 2**30, 1),
+        "memory_gib": round(machine_bytes() / 2**30, 1),
         "argv": sys.argv,
     }
+
+
+def peak_memory() -> dict[str, float | None]:
+    """GiB that this process has used at most: of the host, and of its first device.
+
+    The device's is None where the backend does not count it, as on CPU.
+    """
+    unit = 2**30 if sys.platform == "darwin" else 2**20  # bytes there, KiB elsewhere
+    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    device = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    return {"host": host, "device": None if device is None else device / 2**30}
 
 
 def _versions() -> dict[str, str]:
@@ -205,7 +218,3 @@ def _cores() -> int | None:
     """Those this process may use, where the system tells (Linux)."""
     usable = getattr(os, "sched_getaffinity", None)
     return len(usable(0)) if usable else os.cpu_count()
-
-
-def _memory_bytes() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

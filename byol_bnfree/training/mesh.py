@@ -1,5 +1,6 @@
 """Devices, and how batch and state are laid over them."""
 
+import math
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ from jax.sharding import PartitionSpec as P
 
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.errors import InputError
+from byol_bnfree.memory import check_memory
 
 SMALLEST_SHARDED = 2**12  # elements; a smaller parameter costs more to gather
 
@@ -36,9 +38,10 @@ def check_batch(config: TrainConfig, mesh: Mesh) -> None:
     """
     size, devices, pieces = config.batch_size, mesh.shape["data"], config.micro_batches
     if size % (devices * pieces):
+        cut = f" in {pieces} micro-batches" if pieces > 1 else ""
         raise InputError(
-            f"batch_size {size} cannot be cut into {pieces} micro-batches on {devices} "
-            f"data devices; choose a multiple of {devices * pieces}."
+            f"batch_size {size} cannot be shared by {devices} data devices{cut}; "
+            f"choose a multiple of {devices * pieces}."
         )
     groups = config.bn_stat_groups
     if pieces > 1 and groups > 1 and groups % (devices * pieces):
@@ -46,6 +49,31 @@ def check_batch(config: TrainConfig, mesh: Mesh) -> None:
             f"bn_stat_groups {groups} with {pieces} micro-batches on {devices} data "
             f"devices is not exact; choose a multiple of {devices * pieces}."
         )
+
+
+def check_state_fits(abstract_state: Any, image_bytes: int, mesh: Mesh) -> None:
+    """`InputError` unless the state and two float32 views of a batch fit the devices.
+
+    Args:
+      abstract_state: with shardings.
+      image_bytes: of a batch of uint8 images.
+    """
+    state = sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(abstract_state)
+    )
+    views = image_bytes * 2 * 4 / mesh.shape["data"]
+    device = mesh.local_devices[0]
+    limit = (device.memory_stats() or {}).get("bytes_limit")
+    sharing = 1 if limit else len(mesh.local_devices)  # CPU devices share the memory
+    check_memory(
+        {
+            "the training state": state * sharing,
+            "two views of a batch": views * sharing,
+        },
+        "choose a smaller network or batch, or shard them over more devices",
+        limit,
+    )
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -1,6 +1,6 @@
 """Learning rate, tau and optimizer (P1 section 3.3, DeepMind's optimizers.py)."""
 
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,8 @@ import optax
 
 from byol_bnfree.config import OptimConfig, TrainConfig
 from byol_bnfree.errors import InputError
+
+LONGEST = 2**31 - 1  # steps: the state counts them in int32
 
 
 def total_steps(config: TrainConfig, num_examples: int) -> int:
@@ -19,6 +21,11 @@ def total_steps(config: TrainConfig, num_examples: int) -> int:
         raise InputError(
             f"epochs {config.epochs:g} of {num_examples} images make no whole batch "
             f"of {config.batch_size}; give more epochs, --steps or a smaller batch."
+        )
+    if steps > LONGEST:
+        raise InputError(
+            f"epochs {config.epochs:g} of {num_examples} images are {steps:,} steps, "
+            f"and a run has at most {LONGEST:,}; give fewer epochs."
         )
     return steps
 
@@ -45,8 +52,15 @@ def learning_rate_schedule(peak: float, warmup: int, total: int) -> optax.Schedu
     return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, total)
 
 
-def tau_schedule(tau_base: float, total: int) -> optax.Schedule:
-    """tau_k = 1 - (1 - tau_base) (cos(pi k / K) + 1) / 2 (P1 section 3.2)."""
+def tau_schedule(
+    tau_base: float, total: int, shape: Literal["cosine", "constant"] = "cosine"
+) -> optax.Schedule:
+    """tau_k = 1 - (1 - tau_base) (cos(pi k / K) + 1) / 2 (P1 section 3.2).
+
+    `constant` is for P1's Table 5a: its row of tau 0 has no ramp.
+    """
+    if shape == "constant":
+        return optax.constant_schedule(jnp.float32(tau_base))
 
     def tau(step):
         return 1 - (1 - tau_base) * (jnp.cos(jnp.pi * step / total) + 1) / 2

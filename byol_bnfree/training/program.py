@@ -1,6 +1,7 @@
 """From a configuration to compiled functions: built once, pure, with shardings."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from byol_bnfree.models.data_dependent import data_dependent_init
 from byol_bnfree.training.mesh import (
     batch_sharding,
     check_batch,
+    check_state_fits,
     make_mesh,
     replicated,
     state_shardings,
@@ -110,7 +112,7 @@ def build_parts(
     warmup = warmup_steps(config, data.num_examples)
     schedules = Schedules(
         learning_rate_schedule(peak_learning_rate(config), warmup, total),
-        tau_schedule(config.optim.tau_base, total),
+        tau_schedule(config.optim.tau_base, total, config.optim.tau_schedule),
     )
     optimizer = make_optimizer(config.optim, schedules.learning_rate)
     views = _views_of_step_0(config)
@@ -133,7 +135,8 @@ def build_program(config: TrainConfig, data: DataShape) -> Program:
     """The parts of a configuration compiled for all devices.
 
     Raises:
-      InputError: what cannot be built, or a batch that the devices do not divide.
+      InputError: what cannot be built, a batch that the devices do not divide, or a
+        state that cannot fit into their memory.
     """
     mesh = make_mesh(config.run.model_devices)
     check_batch(config, mesh)
@@ -146,8 +149,16 @@ def build_program(config: TrainConfig, data: DataShape) -> Program:
         config,
         data_devices=mesh.shape["data"],
         total_steps=parts.total_steps,
+        unroll=choice.convolution is None and jax.default_backend() == "cpu",
     )
     shardings = state_shardings(parts.abstract_state, mesh, config.shard_state)
+    abstract_state = jax.tree.map(
+        lambda leaf, sharding: leaf.update(sharding=sharding),
+        parts.abstract_state,
+        shardings,
+    )
+    image_bytes = config.batch_size * math.prod(data.image_shape)
+    check_state_fits(abstract_state, image_bytes, mesh)
     on_data, everywhere = batch_sharding(mesh), replicated(mesh)
     return Program(
         config=config,
@@ -157,11 +168,7 @@ def build_program(config: TrainConfig, data: DataShape) -> Program:
         mesh=mesh,
         warmup_steps=parts.warmup_steps,
         total_steps=parts.total_steps,
-        abstract_state=jax.tree.map(
-            lambda leaf, sharding: leaf.update(sharding=sharding),
-            parts.abstract_state,
-            shardings,
-        ),
+        abstract_state=abstract_state,
         init=jax.jit(parts.init, in_shardings=(on_data,), out_shardings=shardings),
         step=jax.jit(
             step,

@@ -106,7 +106,10 @@ def make_loss(network: BYOLNetwork) -> Callable[..., Any]:
 
 
 def make_gradient(
-    network: BYOLNetwork, config: TrainConfig, data_devices: int
+    network: BYOLNetwork,
+    config: TrainConfig,
+    data_devices: int,
+    unroll: bool,
 ) -> Callable[..., Any]:
     """(state, batch) -> ((gradient, statistics), (`Forward`, labels)) of the batch.
 
@@ -127,7 +130,10 @@ def make_gradient(
             return (grads, stats), (forward, labels)
 
         batch = batch | {"position": jnp.arange(config.batch_size)}
-        return _accumulate(of_piece, batch, config.micro_batches, data_devices)
+        if config.micro_batches == 1:
+            return of_piece(batch)
+        stacked = _split(batch, config.micro_batches, data_devices)
+        return _accumulate(of_piece, stacked, unroll)
 
     return gradient
 
@@ -140,15 +146,19 @@ def make_train_step(
     *,
     data_devices: int = 1,
     total_steps: int = 0,
+    unroll: bool | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The step as a plain function; the caller jits it with shardings.
 
     `network` must have `bn_stat_groups / micro_batches` statistics groups. Optimizer,
     target and schedules advance once, whatever the micro-batches. Ranks cost an
     eigendecomposition and are NaN but after the first, every `run.log_every`-th and
-    the `total_steps`-th step.
+    the `total_steps`-th step. `unroll` copies the program of a micro-batch instead of
+    looping over it, as XLA's convolutions on CPU need: their gradient is 30 times
+    slower in a loop. None: on CPU.
     """
-    gradient = make_gradient(network, config, data_devices)
+    unroll = jax.default_backend() == "cpu" if unroll is None else unroll
+    gradient = make_gradient(network, config, data_devices, unroll)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         (grads, (stats, target_stats)), (forward, labels) = gradient(state, batch)
@@ -192,23 +202,16 @@ def _split(tree: Any, pieces: int, devices: int) -> Any:
     )
 
 
-def _accumulate(gradient, batch: Any, pieces: int, devices: int):
-    """Mean gradient and statistics of the micro-batches, and their joined outputs.
-
-    Unrolled on CPU, where XLA runs a convolution's gradient inside a loop 30 times
-    slower; a loop elsewhere, which bounds memory.
-    """
-    if pieces == 1:
-        return gradient(batch)
+def _accumulate(gradient, stacked: Any, unroll: bool):
+    """Mean gradient and statistics of micro-batches [k b ...], their joined outputs."""
 
     def add(total, piece):
         averaged, outputs = gradient(piece)
         return jax.tree.map(jnp.add, total, averaged), outputs
 
-    stacked = _split(batch, pieces, devices)
+    pieces = len(jax.tree.leaves(stacked)[0])
     shapes, _ = jax.eval_shape(gradient, jax.tree.map(lambda x: x[0], stacked))
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    unroll = jax.default_backend() == "cpu"
     total, outputs = jax.lax.scan(add, zeros, stacked, unroll=unroll)
     return (
         jax.tree.map(lambda x: (x / pieces).astype(x.dtype), total),

@@ -37,7 +37,7 @@ def prepare_workdir(path: str | Path | None, name_hint: str) -> Path:
       InputError: a file is in the way, the folder is not writable, the disk is full.
     """
     try:
-        folder = _new_run(name_hint) if path is None else Path(path).expanduser()
+        folder = _new_run(name_hint) if path is None else Path(os.path.expanduser(path))
         folder.mkdir(parents=True, exist_ok=True)
         _try_writing(folder)
     except FileExistsError as error:

@@ -96,7 +96,7 @@ def run_tasks(
 
 
 def _read(folder: Path, task: str) -> dict[str, np.ndarray]:
-    with np.load(folder / f"{task}.npz") as file:
+    with np.load(folder / f"{task}.npz", allow_pickle=False) as file:
         return dict(file)
 
 

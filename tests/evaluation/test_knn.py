@@ -1,7 +1,6 @@
 """kNN is exact: equal to brute force, whatever the blocks."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType
@@ -53,22 +52,6 @@ def test_block_sizes_do_not_matter(blocks):
         train, labels, test, CLASSES, k=20, test_block=blocks[0], bank_block=blocks[1]
     )
     np.testing.assert_array_equal(found, expected)
-
-
-@pytest.mark.parametrize("n", [70, 256, 1000])
-def test_grouped_search_finds_the_top_k(n):
-    x = jax.random.normal(jax.random.key(n), (9, n))
-    values, indices = knn._top_k(x, 3)
-    expected_values, expected_indices = jax.lax.top_k(x, 3)
-    np.testing.assert_array_equal(values, expected_values)
-    np.testing.assert_array_equal(indices, expected_indices)
-
-
-def test_grouped_search_finds_neighbours_that_share_a_group():
-    groups = -(-1000 // knn._GROUP)
-    best = jnp.arange(3) * groups  # three columns of group 0
-    x = jnp.zeros((1, 1000)).at[:, best].set(jnp.array([[3.0, 2.0, 1.0]]))
-    np.testing.assert_array_equal(knn._top_k(x, 3)[1], best[None, :])
 
 
 def test_filling_of_the_last_bank_block_never_votes():
@@ -125,19 +108,3 @@ def test_a_half_precision_bank_gives_the_same_labels():
     half = knn.knn_predict(train.astype(np.float16), labels, test, CLASSES)
     whole = knn.knn_predict(train, labels, test, CLASSES)
     assert np.mean(half == whole) > 0.97
-
-
-def test_no_array_of_all_cosines_is_ever_made():
-    """The largest array of a merge is one block of tests against one of the bank."""
-    shapes = [
-        (
-            jax.ShapeDtypeStruct((4, 3), "float32"),
-            jax.ShapeDtypeStruct((4, 3), "int32"),
-        ),
-        jax.ShapeDtypeStruct((4, 5), "float32"),
-        (jax.ShapeDtypeStruct((7, 5), "float32"), jax.ShapeDtypeStruct((7,), "int32")),
-        jax.ShapeDtypeStruct((), "int32"),
-    ]
-    equations = jax.make_jaxpr(knn._merge_block.__wrapped__)(*shapes).eqns
-    sizes = [v.aval.size for e in equations for v in e.outvars]
-    assert max(sizes) <= 7 * 5

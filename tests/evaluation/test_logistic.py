@@ -18,6 +18,7 @@ from byol_bnfree.evaluation.logistic import (
     logistic_evaluation,
     standardizer,
 )
+from byol_bnfree.evaluation.metrics import eleven_point_map
 from byol_bnfree.evaluation.subset import hold_out
 from byol_bnfree.models.resnet import create_encoder
 
@@ -138,3 +139,32 @@ def test_one_training_feature_is_refused():
     train, labels, test, test_labels = data(n=1)
     with pytest.raises(InputError, match="needs at least 2"):
         logistic_evaluation(train, labels, test, test_labels, num_classes=CLASSES)
+
+
+def several_labels():
+    """Features, and which of three overlapping halves of the classes each is in."""
+    train, labels, test, test_labels = data()
+    halves = np.array([[0, 1, 2], [0, 3, 4], [1, 3, 5]])
+    member = np.array([[c in half for half in halves] for c in range(CLASSES)])
+    signs = np.where(member, 1, -1).astype(np.int8)
+    return train, signs[labels], test, signs[test_labels]
+
+
+def test_several_labels_are_fitted_as_sklearn_fits_one_classifier_each():
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    train, targets, test, _ = several_labels()
+    fit = fit_logistic(train, targets, 3, strengths=(6.0,), score=eleven_point_map)
+    mean, scale = standardizer(train)
+    for column, ours in enumerate(fit.classifier.scores(test).T):
+        theirs = linear_model.LogisticRegression(C=1 / 6, max_iter=1000)
+        theirs.fit((train - mean) / scale, targets[:, column])
+        expected = theirs.decision_function((test - mean) / scale)
+        np.testing.assert_allclose(ours, expected, atol=0.02)
+
+
+def test_a_class_that_no_row_counts_for_learns_nothing():
+    train, targets, test, _ = several_labels()
+    targets[:, 1] = 0
+    fit = fit_logistic(train, targets, 3, strengths=(6.0,), score=eleven_point_map)
+    scores = fit.classifier.scores(test)
+    assert np.abs(scores[:, 1]).max() == 0 and np.abs(scores[:, 0]).max() > 1

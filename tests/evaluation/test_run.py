@@ -9,9 +9,9 @@ from runs import copy_of, run, trained
 from byol_bnfree.data.sources import MemorySource
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation import bench as benches
-from byol_bnfree.evaluation.bench import check_images, check_labels
+from byol_bnfree.evaluation.splits import check_images, check_labels
 from byol_bnfree.evaluation.subset import Subset, limited
-from byol_bnfree.evaluation.table import figures_table
+from byol_bnfree.evaluation.table import figures_table, print_tables
 from byol_bnfree.pretrained import load_encoder
 
 
@@ -42,7 +42,7 @@ def test_a_row_says_what_was_measured_and_how(workdir):
 def test_a_finished_protocol_is_not_measured_twice_unless_again(workdir, monkeypatch):
     first = run(workdir, "knn")
     with monkeypatch.context() as patch:
-        patch.setattr(benches, "extract_features", None)
+        patch.setattr(benches, "encoder_features", None)
         assert run(workdir, "knn") == first
     assert run(workdir, "knn", again=True) != first  # its seconds differ
     assert len((workdir / "evaluations.jsonl").read_text().splitlines()) == 2
@@ -50,7 +50,7 @@ def test_a_finished_protocol_is_not_measured_twice_unless_again(workdir, monkeyp
 
 def test_features_are_extracted_once_for_all_protocols(workdir, monkeypatch):
     run(workdir, "knn")
-    monkeypatch.setattr(benches, "extract_features", None)
+    monkeypatch.setattr(benches, "encoder_features", None)
     run(workdir, "knn", again=True)
 
 
@@ -72,17 +72,29 @@ def test_half_precision_features_give_nearly_the_same_figure(workdir):
     assert abs(whole["figures"]["top1"] - half["figures"]["top1"]) < 0.1
 
 
+def measured(protocol, metric="top1", **settings) -> dict:
+    """A row of one encoder on one data set."""
+    subject = {"dataset": "d", "network": "n", "step": 1}
+    identity = {**subject, "protocol": protocol, "settings": settings}
+    return {"identity": identity, "figures": {metric: 0.5}}
+
+
 def test_kinds_of_figures_never_share_a_column():
-    rows = [
-        {
-            "identity": {"protocol": p, "dataset": "d", "network": "n", "step": 1},
-            "figures": {"top1": 0.5},
-        }
-        for p in ("knn", "linear_cached")
-    ]
-    table = figures_table(rows)
-    assert [c.header for c in table.columns][3:] == ["kNN", "linear, cached"]
+    few = [measured("semi_supervised", share=share) for share in (0.1, 0.01)]
+    table = figures_table([*few, measured("linear"), measured("knn")])
+    titles = [column.header for column in table.columns]
+    assert titles[3:] == ["kNN", "linear", "1 % labels", "10 % labels"]
     assert table.row_count == 1
+
+
+def test_corrupted_images_and_other_data_sets_have_tables_of_their_own(capsys):
+    corrupted = measured("robustness", corruption="blur")
+    other = measured("transfer", "map11", method="finetune")
+    print_tables([measured("knn"), corrupted, other])
+    tables = capsys.readouterr().out.split("┏")[1:]
+    for table, title in zip(tables, ("kNN", "blur", "finetune"), strict=True):
+        assert title in table and table.count("50.0") == 1
+    assert "50.0 mAP" in tables[2]
 
 
 def test_a_subset_is_its_images_in_its_order():

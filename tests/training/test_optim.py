@@ -45,6 +45,10 @@ def test_schedules_are_deepminds(epochs):
     np.testing.assert_allclose(jax.vmap(tau)(steps), preset["tau"], **close)
 
 
+def test_a_constant_tau_has_no_ramp():
+    assert tau_schedule(0.0, 10, "constant")(7) == 0 < tau_schedule(0.0, 10)(7)
+
+
 def golden_tree(arrays, prefix):
     """The file's `layer/w|b|scale|offset` under our names."""
     names = {"w": "kernel", "b": "bias", "scale": "scale", "offset": "bias"}

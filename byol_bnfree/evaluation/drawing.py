@@ -1,0 +1,108 @@
+"""The pictures of an evaluation, from arrays; made without pyplot's global state."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+POINTS = 3000  # of the embedding; more hide each other
+MOST_NAMES = 30  # classes whose names fit beside a picture
+
+
+class Neighbourhood(NamedTuple):
+    """A test picture and the training pictures nearest to it, best first."""
+
+    picture: UInt8[np.ndarray, "h w c"]
+    name: str
+    pictures: UInt8[np.ndarray, "k h w c"]
+    names: list[str]
+    cosines: Float[np.ndarray, " k"]
+
+
+def draw_embedding(
+    plane: Float[np.ndarray, "n 2"],
+    shares: Float[np.ndarray, " 2"],
+    labels: Int[np.ndarray, " n"],
+    names: tuple[str, ...],
+    subject: str,
+) -> Figure:
+    """Points coloured by class, and the mean of every class as a larger one.
+
+    `shares` are those of the variance that the two axes hold.
+    """
+    # Mixed, so that no class hides another.
+    shown = np.random.default_rng(0).permutation(len(plane))[:POINTS]
+    colors = class_colors(len(names))
+    figure = Figure(figsize=(10, 7), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    axes.scatter(*plane[shown].T, s=9, c=colors[labels[shown]], lw=0, alpha=0.6)
+    for label in np.unique(labels):
+        mean = plane[labels == label].mean(axis=0)
+        style = {"s": 110, "color": colors[label], "edgecolor": "black", "zorder": 3}
+        axes.scatter(*mean, label=names[label], **style)
+    first, second = (f"{100 * share:.0f} % of the variance" for share in shares)
+    axes.set(
+        title=f"{subject}: principal components, large points are class means",
+        xlabel=f"first, {first}",
+        ylabel=f"second, {second}",
+    )
+    if len(names) <= MOST_NAMES:
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return figure
+
+
+def draw_confusion(
+    shares: Float[np.ndarray, "k k"], names: tuple[str, ...], subject: str
+) -> Figure:
+    """Rows are true classes, columns predicted ones; numbers are percent of a row."""
+    figure = Figure(figsize=(8.5, 7.5), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=max(shares.max(), 1e-9))
+    figure.colorbar(image, label="share of the images of a class")
+    axes.set(title=subject, xlabel="predicted class", ylabel="true class")
+    if len(names) <= MOST_NAMES:
+        axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+        axes.set_yticks(range(len(names)), names)
+        for (row, column), share in np.ndenumerate(shares):
+            color = "white" if share > shares.max() / 2 else "black"
+            style = {"ha": "center", "va": "center", "color": color}
+            size = 9 if len(names) <= 12 else 5
+            axes.text(column, row, f"{100 * share:.0f}", fontsize=size, **style)
+    return figure
+
+
+def draw_neighbours(rows: list[Neighbourhood], subject: str) -> Figure:
+    """Queries in the left column; green names are of the query's class, red not."""
+    columns = 1 + max(len(row.names) for row in rows)
+    size = 1.3 * columns, 1.55 * len(rows) + 0.6
+    figure = Figure(figsize=size, dpi=110, layout="constrained")
+    figure.suptitle(f"{subject}\nqueries, and their nearest training images by cosine")
+    for line, row in zip(
+        figure.subplots(len(rows), columns, squeeze=False), rows, strict=True
+    ):
+        _show(line[0], row.picture, row.name, "black")
+        found = zip(line[1:], row.pictures, row.names, row.cosines, strict=True)
+        for axes, picture, name, cosine in found:
+            color = "green" if name == row.name else "firebrick"
+            _show(axes, picture, f"{name}\n{cosine:.3f}", color)
+    return figure
+
+
+def class_colors(count: int) -> Float[np.ndarray, "k 4"]:
+    """Ten that are easily told apart, or as many as there are classes."""
+    if count <= 10:
+        return colormaps["tab10"](np.arange(count))
+    return colormaps["turbo"](np.linspace(0, 1, count))
+
+
+def _show(axes: Axes, picture: np.ndarray, title: str, color: str) -> None:
+    gray = picture.shape[-1] == 1
+    image = picture[..., 0] if gray else picture
+    axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axes.set_title(title, fontsize=8, color=color)
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set(color=color, linewidth=2)

@@ -1,0 +1,80 @@
+"""The images an evaluation is made on, and what is wrong with some."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.data.sources import Source, open_source
+from byol_bnfree.errors import InputError
+from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.evaluation.multilabel import open_many_labels
+from byol_bnfree.evaluation.subset import limited
+from byol_bnfree.pretrained import Encoder
+
+
+def open_splits(
+    run: TrainConfig, config: EvaluateConfig, *, several: bool = False
+) -> tuple[Source, Source]:
+    """Both splits as the encoder sees them: at the run's image size and channels.
+
+    `several`: images have several labels, the sources are `multilabel.ManyLabels`.
+
+    Raises: InputError for a set that cannot be read or compared with.
+    """
+    other = config.dataset not in (None, run.dataset)
+    splits: dict[str, Any] = {} if not other else {"train_split": "train"}
+    if other:
+        splits["test_split"] = "test"
+    for name in ("train_split", "test_split"):
+        if getattr(config, name) is not None:
+            splits[name] = getattr(config, name)
+    run = dataclasses.replace(
+        run,
+        dataset=config.dataset or run.dataset,
+        data_dir=config.data_dir or run.data_dir,
+        seed=config.seed,
+        data=dataclasses.replace(run.data, **splits),
+    )
+    open_split = open_many_labels if several else open_source
+    train = limited(open_split(run, "train"), config.max_train, config.seed)
+    test = limited(open_split(run, "test"), config.max_test, config.seed)
+    if not several:
+        check_labels(train, test)
+    return train, test
+
+
+def check_labels(train: Source, test: Source) -> None:
+    """`InputError` without labels, or for a class that only the test images have."""
+    for source in (train, test):
+        if source.num_classes is None or (source.labels() < 0).any():
+            raise InputError(
+                f"the {source.split} split of {source.name} has images without label; "
+                f"evaluation compares with labels, give a set with one for each image."
+            )
+    known, asked = np.unique(train.labels()), np.unique(test.labels())
+    missing = np.setdiff1d(asked, known)
+    if test.class_names != train.class_names:
+        missing_names = sorted(set(test.class_names) - set(train.class_names))
+        raise InputError(
+            f"the classes of {test.name} {test.split} are not those of {train.split} "
+            f"({', '.join(missing_names) or 'another order'}); make them the same."
+        )
+    if len(missing):
+        raise InputError(
+            f"class {test.class_names[missing[0]]!r} in the {test.split} split of "
+            f"{test.name} has no image in {train.split}; add some or leave it out."
+        )
+
+
+def check_images(encoder: Encoder, source: Source) -> None:
+    """`InputError` unless the encoder was made for images of this shape."""
+    data = encoder.config.data
+    wanted = (data.image_size, data.image_size, data.channels)
+    if source.image_shape != wanted:
+        shapes = ["x".join(map(str, shape)) for shape in (source.image_shape, wanted)]
+        raise InputError(
+            f"images of {source.name} are {shapes[0]} and the encoder was made for "
+            f"{shapes[1]}; convert them, or train an encoder for them."
+        )

@@ -1,0 +1,74 @@
+"""Augmented labelled batches for protocols that train, and the loop over them."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import Array, Float
+
+from byol_bnfree.config import AugmentConfig, TrainConfig
+from byol_bnfree.data.pipeline import Batches
+from byol_bnfree.data.sources import Source
+from byol_bnfree.evaluation.unfinished import Snapshot
+from byol_bnfree.training.mesh import batch_sharding
+from byol_bnfree.training.progress import progress
+from byol_bnfree.training.step import make_views, step_key
+
+
+def crops_and_flips(augment: AugmentConfig) -> AugmentConfig:
+    """Random resized crops and flips alone (P1 C.1): the augmentation of the probes."""
+    plain = {"jitter": 0.0, "grayscale": 0.0, "blur": 0.0, "solarize": 0.0}
+    return dataclasses.replace(
+        augment, view1=dataclasses.replace(augment.view1, **plain)
+    )
+
+
+def augmented_view(
+    batch: dict[str, Array], index: Array, augment: AugmentConfig, seed: int
+) -> Float[Array, "b h w c"]:
+    """View 1 of a batch, normalized; a function of (seed, step, position)."""
+    positions = jnp.arange(len(batch["label"]))
+    placed = batch | {"position": positions}
+    return make_views(step_key(seed, index), placed, augment)[0]
+
+
+def labelled_batches(
+    source: Source, run: TrainConfig, mesh: Mesh, batch_size: int, seed: int
+) -> Batches:
+    """`batches(step)` of a source, whatever the batch of the run; see `Batches`."""
+    plain = {"bn_stat_groups": 1, "micro_batches": 1}
+    config = dataclasses.replace(run, batch_size=batch_size, seed=seed, **plain)
+    return Batches(source, config, batch_sharding(mesh))
+
+
+def whole_steps(epochs: float, num_examples: int, batch_size: int) -> int:
+    """Optimizer steps in so many epochs, at least one."""
+    # Rounded first: epochs may be steps * batch_size / num_examples.
+    return max(1, int(round(epochs * num_examples, 3)) // batch_size)
+
+
+def train_loop(
+    step: Callable[[Any, dict, Array], tuple[Any, Array]],
+    state: Any,
+    batches: Batches,
+    total: int,
+    snapshot: Snapshot,
+) -> Any:
+    """`total` steps from where the snapshot stands; shows loss and time left."""
+    start, state = snapshot.restore(state)
+    stream: Iterator[dict] = batches.iterate(start, total)
+    before = None
+    with progress(total, start, primary=jax.process_index() == 0) as shown:
+        for index, batch in enumerate(stream, start):
+            state, loss = step(state, batch, jnp.asarray(index))
+            if before is not None:  # read one late, so that the device is never idle
+                shown.update(index, {"loss": float(before)})
+            before = loss
+            snapshot.offer(index + 1, state)
+        if before is not None:
+            shown.update(total, {"loss": float(before)})
+    snapshot.remove()
+    return state

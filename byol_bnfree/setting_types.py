@@ -1,0 +1,78 @@
+"""Whether every setting has the type that its dataclass states.
+
+A command line's parser sees to that; a config file and `TrainConfig(...)` in a program
+do not, and an optimizer called "adam" would silently train with another one.
+"""
+
+import dataclasses
+import sys
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from byol_bnfree.errors import InputError
+
+LARGEST = 2**31 - 1  # of whole numbers: int32 is what devices count with
+WORDS = {
+    int: f"a whole number of at most {LARGEST:,}",
+    float: "a finite number",
+    bool: "True or False",
+    str: "a text that is not empty",
+    NoneType: "None",
+}
+
+
+def check_types(config: Any, prefix: str = "") -> None:
+    """`InputError` naming the first setting of another type; into nested dataclasses.
+
+    Whole numbers count as numbers, True and False as neither; NumPy's do. Numbers must
+    be finite, whole ones fit int32, and texts be what a path may be.
+    """
+    kinds = get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        name, kind = f"{prefix}{field.name}", kinds[field.name]
+        value = getattr(config, field.name)
+        if not _fits(value, kind):
+            shown = repr(value)
+            shown = shown if len(shown) < 80 else f"{shown[:77]}..."
+            raise InputError(f"{name} is {shown}; it must be {_words(kind)}.")
+        if dataclasses.is_dataclass(kind):
+            check_types(value, f"{name}.")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return any(type(value) is type(choice) and value == choice for choice in inner)
+    if origin in (Union, UnionType):
+        return any(_fits(value, choice) for choice in inner)
+    if origin is tuple:
+        return (
+            isinstance(value, tuple)
+            and len(value) == len(inner)
+            and all(map(_fits, value, inner))
+        )
+    if kind is float:
+        limit = sys.float_info.max
+        return _is_number(value, Real) and -limit <= value <= limit
+    if kind is int:
+        return _is_number(value, Integral) and abs(value) <= LARGEST
+    if kind is str:
+        return isinstance(value, str) and value != "" and "\0" not in value
+    return isinstance(value, kind)
+
+
+def _is_number(value: Any, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _words(kind: Any) -> str:
+    """What a value of this type looks like, for a sentence."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, inner))
+    if origin in (Union, UnionType):
+        return " or ".join(map(_words, inner))
+    if origin is tuple:
+        return f"a tuple of {len(inner)} values, each {_words(inner[0])}"
+    return WORDS.get(kind) or f"of type {kind.__name__}"

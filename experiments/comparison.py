@@ -1,0 +1,92 @@
+"""The arms of an experiment side by side, and sentences about them."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from experiments.collapse import outcome
+from experiments.grid import Arm, Experiment, arm_settings
+from experiments.results import Row
+from experiments.scales import Scale
+from experiments.seeds import Difference, paired_difference, spread
+
+
+class Result(NamedTuple):
+    """The runs of one arm, by seed."""
+
+    arm: Arm
+    rows: Mapping[int, Row]
+
+    def percent(self, figure: str, network: str = "trained") -> dict[int, float]:
+        """`knn` or `linear` of each seed that has it."""
+        found = {
+            seed: (row["summary"] or {}).get(figure, {}).get(network)
+            for seed, row in self.rows.items()
+        }
+        return {k: 100 * value for k, value in found.items() if value is not None}
+
+    @property
+    def mean(self) -> float | None:
+        """Linear accuracy, percent."""
+        known = spread(self.percent("linear"))
+        return known and known.mean
+
+    @property
+    def outcomes(self) -> list[str]:
+        """Of every run."""
+        return [outcome(row) for row in self.rows.values()]
+
+    @property
+    def learned(self) -> bool:
+        """Most runs did."""
+        return self.outcomes.count("learned") * 2 > len(self.outcomes)
+
+
+class Comparison(NamedTuple):
+    """All results of an experiment at one scale; arms without a run are left out."""
+
+    experiment: Experiment
+    scale: Scale
+    arms: Sequence[Arm]
+    results: Mapping[str, Result]
+
+    @property
+    def reference(self) -> str:
+        """The arm that others are compared with."""
+        return self.experiment.reference or self.arms[0].name
+
+    def difference(self, a: str, b: str) -> Difference | None:
+        """Of linear accuracy, points."""
+        if a not in self.results or b not in self.results:
+            return None
+        return paired_difference(
+            self.results[a].percent("linear"), self.results[b].percent("linear")
+        )
+
+    def answer(self) -> str:
+        """The experiment's sentence, or what is missing for one."""
+        if not self.results:
+            return "Not run yet."
+        return self.experiment.answer(self)
+
+    def families(self) -> dict[str, list[Result]]:
+        """The results of each curve, along its axis."""
+        found: dict[str, list[Result]] = {}
+        for result in self.results.values():
+            found.setdefault(result.arm.family, []).append(result)
+        return found
+
+
+def compare(experiment: Experiment, scale: Scale, rows: Sequence[Row]) -> Comparison:
+    """The newest row of every arm and seed whose settings are those of today."""
+    arms, settings = experiment.arms(scale), arm_settings(experiment, scale)
+    results = {}
+    for arm in arms:
+        wanted = (scale.name, arm.name, settings[arm.name])
+        own = {
+            row["seed"]: row
+            for row in rows
+            if (row["scale"], row["arm"], row["settings"]) == wanted
+        }
+        if own:
+            results[arm.name] = Result(arm, dict(sorted(own.items())))
+    return Comparison(experiment, scale, arms, results)

@@ -1,0 +1,80 @@
+"""How long evaluation takes, beside the machine's limit and the obvious program.
+
+    python -m experiments.evaluation_speed
+
+Three measurements, each in turn with what it is compared with, `rounds` times: features
+of CIFAR-sized images (beside the bare forward pass, and a plain loop), kNN of 10,000
+features against 50,000 x 512 (beside NumPy, and its matrix product alone), and the 45
+strengths of `linear_cached` on 50,000 x 512 (beside one fit by scikit-learn). Prints
+medians of the rounds and appends all to results.jsonl. About ten minutes on 2 CPU
+cores; leave the machine otherwise idle.
+"""
+
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from byol_bnfree.training.logs import environment
+from experiments.evaluation_speed.contests import CONTESTS
+
+RESULTS = Path(__file__).with_name("results.jsonl")
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Time evaluation beside other programs."""
+
+    contest: tuple[Literal["features", "knn", "linear_cached"], ...] = tuple(CONTESTS)
+    """What to time."""
+    rounds: int = 3
+    """Rounds; medians are reported."""
+
+
+def main(arguments: Arguments) -> None:
+    """Measure in turn, print a table, append to results.jsonl."""
+    rows = []
+    for name in arguments.contest:
+        for title, runners in CONTESTS[name]():
+            print(f"{name}: {title}", flush=True)
+            rounds = [_one_round(runners) for _ in range(arguments.rounds)]
+            rows.append({"contest": name, "title": title, "seconds": rounds})
+    with RESULTS.open("a") as file:
+        for row in rows:
+            row |= {"load": os.getloadavg()[0], "environment": environment()}
+            file.write(json.dumps(row) + "\n")
+    Console().print(_table(rows))
+
+
+def _one_round(runners: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Seconds of each; they have run once before."""
+    seconds = {}
+    for name, run in runners.items():
+        began = time.perf_counter()
+        run()
+        seconds[name] = time.perf_counter() - began
+    return seconds
+
+
+def _table(rows: list[dict]) -> Table:
+    table = Table(title="medians of the rounds; ratios are of one round")
+    for head in ("what", "by", "seconds", "ours takes this many times as long"):
+        table.add_column(head, justify="left" if head in ("what", "by") else "right")
+    for row in rows:
+        for name in row["seconds"][0]:
+            seconds = statistics.median(found[name] for found in row["seconds"])
+            ratio = statistics.median(f["ours"] / f[name] for f in row["seconds"])
+            table.add_row(row["title"], name, f"{seconds:.2f}", f"{ratio:.2f}")
+    return table
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))

@@ -1,0 +1,27 @@
+"""Is it initialization, rather than batch statistics, that BatchNorm provides?"""
+
+from experiments.grid import Arm, Experiment
+from experiments.recipes import GN_WS
+from experiments.scales import Scale
+from experiments.sentences import initialization
+
+
+def arms(scale: Scale) -> tuple[Arm, ...]:
+    """No normalization, the same started as if normalized, and the arm that works."""
+    return (
+        Arm("none", ("--norm=none",), paper=0.1),
+        Arm("none_data_init", ("--norm=none", "--init=data_dependent"), paper=65.7),
+        Arm("gn_ws", GN_WS, paper=73.9),
+    )
+
+
+EXPERIMENT = Experiment(
+    name="initialization",
+    question="Is it initialization, rather than batch statistics, that BatchNorm "
+    "provides?",
+    arms=arms,
+    answer=initialization,
+    paper="arXiv 2010.10241: ImageNet, ResNet-50, linear top-1; of 300 epochs (none) "
+    "and, as far as is known, 1000 (the others)",
+    paper_epochs=1000,
+)

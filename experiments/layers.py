@@ -1,0 +1,95 @@
+"""Layers of a finished run, before and after training, on the first batch's views.
+
+    python -m experiments.layers WORKDIR
+
+prints {"untrained": {layer: numbers}, "trained": ...} as JSON: of each layer the size
+and variety of its outputs on view 1 (`diagnostics.layers`), the norm of its kernel and
+of the gradient of the loss to it.
+"""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from byol_bnfree.command_line import exit_on_error
+from byol_bnfree.data.pipeline import Batches
+from byol_bnfree.data.sources import open_source
+from byol_bnfree.diagnostics import kernel_norms, output_measures
+from byol_bnfree.models.byol import BYOLNetwork
+from byol_bnfree.pretrained import read_run
+from byol_bnfree.training.checkpoint import load_newest
+from byol_bnfree.training.mesh import batch_sharding, make_mesh, replicated
+from byol_bnfree.training.program import build_parts
+from byol_bnfree.training.state import TrainState
+from byol_bnfree.training.step import make_loss, make_views, step_key
+
+PARTS = ("encoder", "projector", "predictor")
+Layers = dict[str, dict[str, float]]
+
+
+def measure(workdir: Path) -> dict[str, Layers]:
+    """Of the state that the run started from, and of its newest checkpoint."""
+    config, data = read_run(workdir)
+    config = dataclasses.replace(config, micro_batches=1)  # the same gradient
+    parts = build_parts(config, data)
+    mesh = make_mesh()
+    batch = Batches(open_source(config, "train"), config, batch_sharding(mesh))(0)
+    key, positions = step_key(config.seed, 0), jnp.arange(config.batch_size)
+    views = jax.jit(lambda b: make_views(key, b, config.augment))(
+        batch | {"position": positions}
+    )
+    abstract = jax.tree.map(
+        lambda leaf: leaf.update(sharding=replicated(mesh)), parts.abstract_state
+    )
+    states = {
+        "untrained": jax.jit(parts.init, out_shardings=replicated(mesh))(batch),
+        "trained": load_newest(workdir, abstract)[0],
+    }
+    of_state = make_measure(parts.network)
+    return {k: of_state(state, views, batch["label"]) for k, state in states.items()}
+
+
+def make_measure(network: BYOLNetwork):
+    """(state, views, labels) -> numbers of every layer, in the order of the layers."""
+    loss, order = make_loss(network), []
+
+    @jax.jit
+    def numbers(state: TrainState, views, labels):
+        params, outputs, x = state.online_params, {}, views[0]
+        for part in PARTS:
+            variables = {"params": params[part]}
+            if part in state.online_stats:
+                variables["batch_stats"] = state.online_stats[part]
+            x, found = output_measures(getattr(network, part), variables, x, True)
+            outputs |= {f"{part}/{name}": values for name, values in found.items()}
+        order[:] = outputs  # jit sorts what it returns
+        gradient = jax.grad(loss, has_aux=True)(params, state, views, labels)[0]
+        return outputs, kernel_norms(params), kernel_norms(gradient)
+
+    def of_state(state: TrainState, views, labels) -> Layers:
+        outputs, kernels, gradients = jax.device_get(numbers(state, views, labels))
+        layers = {name: _floats(outputs[name]) for name in order}
+        for name, layer in layers.items():
+            if name in kernels:
+                layer["kernel"] = float(kernels[name])
+                layer["gradient"] = float(gradients[name])
+        return layers
+
+    return of_state
+
+
+def _floats(values: dict) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items()}
+
+
+def main() -> None:
+    """Measure the run named on the command line."""
+    print(json.dumps(measure(Path(sys.argv[1]))))
+
+
+if __name__ == "__main__":
+    exit_on_error(main)

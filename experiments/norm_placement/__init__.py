@@ -1,0 +1,54 @@
+"""Where is normalization needed? Table 1 of arXiv 2010.10241."""
+
+from experiments.grid import Arm, Experiment
+from experiments.recipes import GN_WS
+from experiments.scales import Scale
+from experiments.sentences import agreement
+
+# Encoder, projector, predictor, and BYOL's top-1 after 300 epochs on ImageNet.
+TABLE_1 = (
+    ("bn", "bn", "bn", 73.2),
+    ("bn", "bn", "none", 73.2),
+    ("bn", "none", "bn", 72.0),
+    ("bn", "none", "none", 72.1),
+    ("ln", "ln", "ln", 0.1),
+    ("ln", "ln", "none", 5.4),
+    ("ln", "none", "ln", 0.1),
+    ("ln", "none", "none", 0.1),
+    ("none", "bn", "bn", 62.6),
+    ("none", "bn", "none", 0.1),
+    ("none", "ln", "ln", 0.1),
+    ("none", "ln", "none", 0.1),
+    ("none", "none", "bn", 61.1),
+    ("none", "none", "ln", 0.1),
+    ("none", "none", "none", 0.1),
+)
+
+
+def arms(scale: Scale) -> tuple[Arm, ...]:
+    """The 15 rows, and two networks without batch statistics that the table lacks."""
+    rows = [
+        Arm(
+            "-".join(norms),
+            tuple(
+                f"--{part}-norm={norm}"
+                for part, norm in zip(
+                    ("encoder", "projector", "predictor"), norms, strict=True
+                )
+            ),
+            paper,
+        )
+        for *norms, paper in TABLE_1
+    ]
+    return (*rows, Arm("gn_ws", GN_WS), Arm("gn_ws_everywhere", ("--norm=gn_ws",)))
+
+
+EXPERIMENT = Experiment(
+    name="norm_placement",
+    question="In which part of the network does BYOL need normalization?",
+    arms=arms,
+    answer=agreement,
+    paper="arXiv 2010.10241, Table 1: ImageNet, ResNet-50, 300 epochs, linear top-1; "
+    "0.1 is chance",
+    note="An arm is named encoder-projector-predictor.",
+)

@@ -1,0 +1,51 @@
+"""The grid and the time it is expected to take, before anything runs."""
+
+import statistics
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from experiments.grid import Experiment, Run
+from experiments.results import Row, read_rows
+from experiments.runner import Places
+from experiments.scales import Scale
+
+
+def print_plan(
+    experiment: Experiment, scale: Scale, runs: Sequence[Run], places: Places
+) -> None:
+    """One line a run: its state, its time, its settings; and the time in all."""
+    rows = read_rows(places.rows(experiment.name))
+    table = Table(title=f"{experiment.name}, {scale.name} scale: {scale.what}")
+    for name in ("run", "arm", "seed", "state"):
+        table.add_column(name)
+    table.add_column("minutes", justify="right")
+    table.add_column("settings", overflow="fold")
+    total = 0.0
+    for number, run in enumerate(runs, 1):
+        state = places.state(run)
+        seconds = expected_seconds(run, scale, rows)
+        total += 0 if state == "finished" else seconds or float("nan")
+        cells = (str(number), run.arm, str(run.seed), state, _minutes(seconds))
+        table.add_row(*cells, " ".join(run.flags))
+    console = Console()
+    console.width = max(console.width, 100)
+    console.print(experiment.question)
+    console.print(table)
+    console.print(f"expected: {_minutes(total)} minutes on {scale.machine}")
+
+
+def expected_seconds(run: Run, scale: Scale, rows: Sequence[Row]) -> float | None:
+    """Median of the arm's runs so far, at this scale; else the scale's figure."""
+    times = [
+        row["wall_seconds"]
+        for row in rows
+        if (row["scale"], row["arm"]) == (run.scale, run.arm) and not row["resumed"]
+    ]
+    return statistics.median(times) if times else scale.seconds
+
+
+def _minutes(seconds: float | None) -> str:
+    known = seconds is not None and seconds == seconds
+    return f"{seconds / 60:.1f}" if known else "?"

@@ -1,0 +1,63 @@
+"""Which settings suit each arm? As many trials for both, on held-out images."""
+
+from experiments.grid import Arm, Experiment
+from experiments.recipes import BN, GN_WS
+from experiments.scales import Scale
+from experiments.sentences import best_of_families
+
+# Images of the training split that neither pre-training nor classifiers see.
+HELD_OUT = {
+    "smoke": (),
+    "cpu": ("--data.test-split=train[45000:]",),
+    "gpu": ("--data.train-split=train[:45000]", "--data.test-split=train[45000:]"),
+    "paper": (
+        "--data.train-split=train[:1271158]",
+        "--data.test-split=train[1271158:]",
+    ),
+}
+BOTH = {
+    "lr1": ("--base-lr=1",),
+    "lr4": ("--base-lr=4",),
+    "wd1e-5": ("--optim.weight-decay=1e-5",),
+    "tau0.97": ("--optim.tau-base=0.97",),
+    "tau0.996": ("--optim.tau-base=0.996",),
+    "batch128": ("--batch-size=128",),
+    "warmup2": ("--optim.warmup-epochs=2",),
+    "adamw": ("--optim.name=adamw", "--base-lr=1e-3", "--optim.weight-decay=1e-4"),
+}
+OWN = {
+    "bn": {
+        "lr0.5": ("--base-lr=0.5",),
+        "lr8": ("--base-lr=8",),
+        "wd1e-4": ("--optim.weight-decay=1e-4",),
+        "tau0.999": ("--optim.tau-base=0.999",),
+    },
+    "gn_ws": {
+        "groups4": ("--model.groups=4",),
+        "plain_conv": ("--encoder-norm=gn",),
+        "gn_heads": ("--projector-norm=gn_ws", "--predictor-norm=gn_ws"),
+        "plain_heads": ("--projector-norm=none", "--predictor-norm=none"),
+    },
+}
+
+
+def arms(scale: Scale) -> tuple[Arm, ...]:
+    """The recipe as it is, then one setting changed at a time."""
+    held_out = HELD_OUT[scale.name]
+    return tuple(
+        Arm(f"{name}-{trial}", (*flags, *held_out, *changed), family=name)
+        for name, flags in (("bn", BN), ("gn_ws", GN_WS))
+        for trial, changed in ({"recipe": ()} | BOTH | OWN[name]).items()
+    )
+
+
+EXPERIMENT = Experiment(
+    name="recipe_search",
+    question="Which settings suit each arm?",
+    arms=arms,
+    answer=best_of_families,
+    reference="bn-recipe",
+    paper="none: the second paper's settings are not public",
+    note="All figures are of training images that neither pre-training nor classifiers "
+    "see, never of the test split.",
+)

@@ -1,0 +1,1 @@
+"""Pages that show what an experiment found, made from results.jsonl alone."""

@@ -1,0 +1,141 @@
+"""What a page is made of, as it is in HTML and in Markdown."""
+
+import base64
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph; `strong` is the one that a reader must not miss."""
+
+    text: str
+    strong: bool = False
+
+
+@dataclass(frozen=True)
+class Code:
+    """A command."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of plain text; all columns but the first `words` are numbers."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    words: int = 1
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture with a name that is unique on its page."""
+
+    name: str
+    caption: str
+    svg: bytes
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Pictures side by side where there is room; a narrow screen scrolls the larger."""
+
+    figures: Sequence[Figure]
+    size: Literal["small", "large", "strip"] = "small"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with what is under it; `folded` until a reader opens it."""
+
+    title: str
+    blocks: Sequence["Block"]
+    folded: bool = False
+
+
+Block = Text | Code | Table | Figures | Section
+
+
+def to_html(block: Block, level: int = 2) -> str:
+    """Everything inline, nothing to fetch."""
+    match block:
+        case Text(text, strong):
+            kind = ' class="answer"' if strong else ""
+            return f"<p{kind}>{html.escape(text)}</p>"
+        case Code(text):
+            return f"<pre>{html.escape(text)}</pre>"
+        case Table():
+            return _table_html(block)
+        case Figures(figures, size):
+            inside = "".join(map(_figure_html, figures))
+            return f'<div class="figures {size}">{inside}</div>'
+        case Section(title, blocks, folded):
+            inside = "".join(to_html(b, level + 1) for b in blocks)
+            if folded:
+                title = html.escape(title)
+                return f"<details><summary>{title}</summary>{inside}</details>"
+            return f"<h{level}>{html.escape(title)}</h{level}>{inside}"
+
+
+def _table_html(table: Table) -> str:
+    number = ' class="n"'
+
+    def line(cells: Sequence[str], tag: str) -> str:
+        return "".join(
+            f"<{tag}{number * (index >= table.words)}>{html.escape(cell)}</{tag}>"
+            for index, cell in enumerate(cells)
+        )
+
+    rows = "".join(f"<tr>{line(row, 'td')}</tr>" for row in table.rows)
+    head = f"<thead><tr>{line(table.head, 'th')}</tr></thead>"
+    return f'<div class="table"><table>{head}<tbody>{rows}</tbody></table></div>'
+
+
+def _figure_html(figure: Figure) -> str:
+    data = base64.b64encode(figure.svg).decode()
+    caption = html.escape(figure.caption)
+    return (
+        f'<figure><img alt="{caption}" src="data:image/svg+xml;base64,{data}">'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def to_markdown(block: Block, level: int = 2) -> str:
+    """Pictures are links to files in figures/; what is folded is left out."""
+    match block:
+        case Text(text, strong):
+            return f"**{text}**\n" if strong else f"{text}\n"
+        case Code(text):
+            return "\n".join(f"    {line}" for line in text.splitlines()) + "\n"
+        case Table():
+            return table_markdown(block)
+        case Figures(figures):
+            return "".join(f"![{f.caption}](figures/{f.name}.svg)\n" for f in figures)
+        case Section(title, blocks, folded):
+            if folded:
+                return ""
+            inside = "\n".join(to_markdown(b, level + 1) for b in blocks)
+            return f"{'#' * level} {title}\n\n{inside}"
+
+
+def table_markdown(table: Table) -> str:
+    """A pipe table."""
+    rule = ["---" if i < table.words else "---:" for i in range(len(table.head))]
+    lines = (table.head, rule, *table.rows)
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def save_figures(blocks: Sequence[Block], folder: Path) -> None:
+    """The pictures that Markdown links to."""
+    for block in blocks:
+        if isinstance(block, Figures):
+            folder.mkdir(parents=True, exist_ok=True)
+            for figure in block.figures:
+                (folder / f"{figure.name}.svg").write_bytes(figure.svg)
+        elif isinstance(block, Section) and not block.folded:
+            save_figures(block.blocks, folder)

@@ -1,0 +1,111 @@
+"""What is said of one experiment at one scale."""
+
+from experiments.comparison import Comparison
+from experiments.report import figures
+from experiments.report.blocks import Block, Code, Figures, Section, Text
+from experiments.report.tables import accuracy_table, collapse_table, cost_table
+from experiments.results import Row
+
+COLLAPSE = (
+    "The measures are the spread of representations, the cosine between projections of "
+    "different images and the rank of representations (byol_bnfree/diagnostics). "
+    "Drifting is on the way to a collapse, from which a run may recover. The probe is "
+    "the online linear classifier; it is said to fall once it has lost half of what it "
+    "had gained, for good."
+)
+LAYERS = (
+    "Mean over the seeds, on view 1 of the first training batch, in the order of the "
+    "layers. A layer whose outputs hardly differ between images has lost them."
+)
+EACH = "The same curves for one arm at a time; every seed is a line."
+
+
+def blocks_of(comparison: Comparison) -> list[Block]:
+    """Answer, table, pictures, and how it was run."""
+    main = [figures.accuracy(comparison)]
+    if comparison.experiment.axis:
+        main.insert(0, figures.along_axis(comparison))
+    return [
+        Text(comparison.answer(), strong=True),
+        *map(Text, _protocol(comparison)),
+        accuracy_table(comparison),
+        Figures(main, "large"),
+        _training(comparison),
+        _collapse(comparison),
+        *_layers(comparison),
+        Section("Time and memory", [cost_table(comparison)]),
+        _each_arm(comparison),
+        Section("How it was run", _provenance(comparison)),
+    ]
+
+
+def _protocol(comparison: Comparison) -> list[str]:
+    """What the columns are."""
+    experiment, row = comparison.experiment, _rows(comparison)[0]
+    evaluation, data = row["config"]["evaluation"], row["config"]["data"]
+    what = comparison.scale.what
+    return [
+        f"{what[0].upper()}{what[1:]}. Linear: logistic regression on frozen features "
+        f"of whole images, 5 L2 strengths chosen on a held-out tenth. kNN: "
+        f"{evaluation['knn_k']} neighbours, temperature "
+        f"{evaluation['knn_temperature']:g}. Both are fitted on {data['train_split']} "
+        f"and measured on {data['test_split']} of {row['config']['dataset']}; ± is "
+        f"the standard deviation over the seeds. Learned: at least 2 points of linear "
+        f"accuracy above the untrained encoder.",
+        f"The paper's column is another task: {experiment.paper}.",
+        *([experiment.note] if experiment.note else []),
+    ]
+
+
+def _training(comparison: Comparison) -> Section:
+    drawn = figures.curves(comparison)
+    return Section("While training", [Figures([figures.legend(comparison), *drawn])])
+
+
+def _collapse(comparison: Comparison) -> Section:
+    table = collapse_table(comparison)
+    found = table or Text("No run drifted, collapsed or diverged.")
+    return Section("Collapse, and who saw it first", [Text(COLLAPSE), found])
+
+
+def _layers(comparison: Comparison) -> list[Section]:
+    """Nothing where no run has its layers measured."""
+    if not any(row["layers"] for row in _rows(comparison)):
+        return []
+    drawn = Figures(figures.layers(comparison), "large")
+    return [Section("Layer by layer", [Text(LAYERS), drawn])]
+
+
+def _each_arm(comparison: Comparison) -> Section:
+    each = [
+        Section(name, [Figures([figures.curves_of_arm(result)], "strip")], True)
+        for name, result in comparison.results.items()
+    ]
+    return Section("The runs of each arm", [Text(EACH), *each])
+
+
+def _provenance(comparison: Comparison) -> list[Block]:
+    """Machines, versions and commands."""
+    rows = _rows(comparison)
+    where = [row["environment"] or {} for row in rows]
+    machines = {f"{w.get('cores')} cores of {w.get('cpu')}" for w in where}
+    commits = {str(w.get("commit"))[:12] for w in where}
+    versions = {(w.get("packages") or {}).get("jax") for w in where}
+    commands = dict.fromkeys(row["command"] for row in rows)
+    return [
+        Text(
+            f"{len(rows)} runs on {_listed(machines)}; commit {_listed(commits)}; jax "
+            f"{_listed(versions)}. Every line of results.jsonl has its settings, "
+            f"versions, machine, curves and figures."
+        ),
+        Code("\n".join(commands)),
+    ]
+
+
+def _rows(comparison: Comparison) -> list[Row]:
+    results = comparison.results.values()
+    return [row for result in results for row in result.rows.values()]
+
+
+def _listed(values: set) -> str:
+    return ", ".join(sorted(map(str, values)))

@@ -1,0 +1,157 @@
+"""The tables of a report, as text."""
+
+import statistics
+from collections.abc import Iterable, Mapping
+
+from experiments.collapse import outcome, probe_says, warnings
+from experiments.comparison import Comparison
+from experiments.report.blocks import Table
+from experiments.seeds import Difference, Spread, spread
+
+
+def accuracy_table(comparison: Comparison) -> Table:
+    """One line an arm; the papers' figures are of another task, in their own column."""
+    reference = comparison.reference
+    head = (
+        "arm",
+        "outcome",
+        "seeds",
+        "linear, %",
+        "kNN, %",
+        "untrained linear, %",
+        "untrained kNN, %",
+        f"linear - {reference}, points [95 %]",
+        "paper, %",
+    )
+    rows = [
+        (
+            result.arm.name,
+            _counted(result.outcomes),
+            str(len(result.rows)),
+            *(
+                _spread(spread(result.percent(figure, network)))
+                for network in ("trained", "untrained")
+                for figure in ("linear", "knn")
+            ),
+            ""
+            if result.arm.name == reference
+            else _difference(comparison.difference(result.arm.name, reference)),
+            "" if result.arm.paper is None else f"{result.arm.paper:g}",
+        )
+        for result in comparison.results.values()
+    ]
+    return Table(head, rows, words=2)
+
+
+def cost_table(comparison: Comparison) -> Table:
+    """Step time and memory of every arm: medians over its runs."""
+    head = (
+        "arm",
+        "step, ms",
+        "images/s",
+        "peak memory, GiB",
+        "whole run, minutes",
+        "load average",
+    )
+    rows = []
+    for result in comparison.results.values():
+        runs = list(result.rows.values())
+        step = _median(row["step_seconds"] for row in runs)
+        batch = runs[0]["config"]["batch_size"]
+        peak = _median(_peak(row) for row in runs)
+        whole = _median(row["wall_seconds"] for row in runs if not row["resumed"])
+        load = _median(row.get("load_average") for row in runs)
+        rows.append(
+            (
+                result.arm.name,
+                _number(step and 1000 * step, 0),
+                _number(step and batch / step, 0),
+                _number(peak, 2),
+                _number(whole and whole / 60, 1),
+                _number(load, 1),
+            )
+        )
+    return Table(head, rows)
+
+
+def collapse_table(comparison: Comparison) -> Table | None:
+    """Runs that collapsed, drifted or diverged; None if none did."""
+    rows = []
+    for result in comparison.results.values():
+        for seed, row in result.rows.items():
+            seen = warnings(row)
+            if outcome(row) not in ("collapsed", "diverged") and not any(seen.values()):
+                continue
+            rows.append(
+                (
+                    result.arm.name,
+                    str(seed),
+                    outcome(row),
+                    _step(seen["drifting"]),
+                    _step(seen["collapsed"]),
+                    probe_says(row),
+                    _final(row),
+                )
+            )
+    head = (
+        "arm",
+        "seed",
+        "outcome",
+        "measures: drifting from step",
+        "collapsed from step",
+        "probe",
+        "measures at the end",
+    )
+    return Table(head, rows, words=len(head)) if rows else None
+
+
+def _final(row: Mapping) -> str:
+    last = row["final"] or {}
+    names = ("feature_std", "negative_cosine", "centered_rank")
+    found = {name: last.get(f"collapse/{name}") for name in names}
+    return ", ".join(
+        f"{name.replace('_', ' ')} {value:.4g}"
+        for name, value in found.items()
+        if value is not None
+    )
+
+
+def _peak(row: Mapping) -> float | None:
+    """Of the device where that is counted."""
+    peak = (row["summary"] or {}).get("peak_gib", {})
+    return peak.get("device") or peak.get("host")
+
+
+def _counted(outcomes: list[str]) -> str:
+    if len(outcomes) == 1:
+        return outcomes[0]
+    kinds = dict.fromkeys(outcomes)
+    return ", ".join(f"{kind} {outcomes.count(kind)}" for kind in kinds)
+
+
+def _spread(value: Spread | None) -> str:
+    if value is None:
+        return ""
+    deviation = "" if value.std is None else f" ± {value.std:.1f}"
+    return f"{value.mean:.1f}{deviation}"
+
+
+def _difference(value: Difference | None) -> str:
+    if value is None:
+        return ""
+    if value.low is None:
+        return f"{value.mean:+.1f} (n 1)"
+    return f"{value.mean:+.1f} [{value.low:+.1f}, {value.high:+.1f}] (n {value.n})"
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _step(value: int | None) -> str:
+    return "-" if value is None else str(value)

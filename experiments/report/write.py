@@ -1,0 +1,85 @@
+"""report.md and report.html of an experiment, its README's table, and the index."""
+
+import html
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments import GRIDS
+from experiments.comparison import Comparison, compare
+from experiments.grid import Experiment, load_experiment
+from experiments.report.blocks import (
+    Section,
+    save_figures,
+    table_markdown,
+    to_markdown,
+)
+from experiments.report.content import blocks_of
+from experiments.report.page import page
+from experiments.report.tables import accuracy_table
+from experiments.results import read_rows
+from experiments.scales import SCALES
+
+MARKS = re.compile(r"(<!-- results -->\n).*(<!-- /results -->)", re.DOTALL)
+
+
+def write_all(folder: Path) -> Path:
+    """Reports of the experiments with results in `folder`, and their index."""
+    found = []
+    for name in GRIDS:
+        experiment = load_experiment(name)
+        found.append((experiment, write_report(experiment, folder)))
+    index = folder / "index.html"
+    index.write_text(page("BYOL with and without batch statistics", [], _index(found)))
+    return index
+
+
+def write_report(experiment: Experiment, folder: Path) -> list[Comparison]:
+    """The report in `folder`/NAME; nothing is written without results."""
+    own = folder / experiment.name
+    rows = read_rows(own / "results.jsonl")
+    run = {row["scale"] for row in rows}
+    compared = [
+        compare(experiment, SCALES[name], rows) for name in SCALES if name in run
+    ]
+    compared = [comparison for comparison in compared if comparison.results]
+    if not compared:
+        return []
+    blocks = blocks_of(compared[0])
+    if len(compared) > 1:
+        blocks = [Section(f"{c.scale.name} scale", blocks_of(c)) for c in compared]
+    link = '<p><a href="../index.html">All experiments</a></p>'
+    (own / "report.html").write_text(page(experiment.question, blocks, link))
+    save_figures(blocks, own / "figures")
+    text = "\n".join(to_markdown(block) for block in blocks)
+    (own / "report.md").write_text(f"# {experiment.question}\n\n{text}")
+    _fill_readme(own / "README.md", compared)
+    return compared
+
+
+def _fill_readme(readme: Path, compared: Sequence[Comparison]) -> None:
+    """What stands between the marks: answer and table of each scale but smoke."""
+    if not readme.exists():
+        return
+    parts = [
+        f"{c.scale.what}: **{c.answer()}**\n\n{table_markdown(accuracy_table(c))}"
+        for c in compared
+        if c.scale.name != "smoke"
+    ]
+    if parts:
+        body = "\n".join([*parts, "More in [report.md](report.md) and report.html.\n"])
+        text = readme.read_text()
+        readme.write_text(MARKS.sub(lambda m: f"{m[1]}{body}{m[2]}", text))
+
+
+def _index(found: Sequence[tuple[Experiment, list[Comparison]]]) -> str:
+    """A line an experiment: question, answers, a link."""
+    parts = []
+    for experiment, compared in found:
+        question = html.escape(experiment.question)
+        if compared:
+            question = f'<a href="{experiment.name}/report.html">{question}</a>'
+        answers = [f"{c.scale.name} scale: {c.answer()}" for c in compared]
+        lines = "".join(f"<p>{html.escape(a)}</p>" for a in answers or ["Not run yet."])
+        parts.append(f"<h2>{question}</h2>{lines}")
+    return "".join(parts)

@@ -1,0 +1,99 @@
+"""What a run has shown, as one line of results.jsonl; the report needs nothing else."""
+
+import datetime
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from byol_bnfree.errors import InputError
+from byol_bnfree.training.workdir import strict
+from experiments.grid import Run
+
+Row = dict[str, Any]
+POINTS = 80  # of a curve, at most
+DIGITS = 5  # of a number of a curve or a layer
+
+
+def make_row(run: Run, workdir: Path, command: str, **measured: Any) -> Row:
+    """Everything about a run that has ended; `summary` is None if it diverged."""
+    rows = _read_lines(workdir / "metrics.jsonl")
+    row = strict(
+        {
+            "experiment": run.experiment,
+            "scale": run.scale,
+            "arm": run.arm,
+            "seed": run.seed,
+            "settings": run.settings,
+            "command": command,
+            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "summary": _read_json(workdir / "summary.json"),
+            "step_seconds": _step_seconds(rows),
+            "final": rows[-1] if rows else None,
+            **measured,
+            "curves": curves(rows),
+            "config": _read_json(workdir / "config.json"),
+            "environment": _read_json(workdir / "environment.json"),
+        }
+    )
+    return row | {name: rounded(row[name]) for name in ("curves", "layers")}
+
+
+def curves(rows: list[Row]) -> dict[str, list[list[float | None]]]:
+    """Every metric to its [steps, values], thinned for a picture."""
+    names = dict.fromkeys(name for row in rows for name in row if name != "step")
+    found = {}
+    for name in names:
+        having = [row for row in rows if name in row]
+        every = -(-len(having) // POINTS)
+        last = [] if (len(having) - 1) % every == 0 else having[-1:]
+        chosen = having[::every] + last
+        found[name] = [[row[key] for row in chosen] for key in ("step", name)]
+    return found
+
+
+def rounded(value: Any) -> Any:
+    """Lists and dicts of numbers with few digits: the lines are kept in git."""
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+
+
+def _step_seconds(rows: list[Row]) -> float | None:
+    """Median over the log's rows but the first, which holds the compilation."""
+    timed = [row for row in rows if "perf/seconds" in row]
+    pairs = zip(timed, timed[1:], strict=False)
+    times = [b["perf/seconds"] / (b["step"] - a["step"]) for a, b in pairs]
+    return statistics.median(times) if times else None
+
+
+def append_row(path: Path, row: Row) -> None:
+    """One write, so that runs that end together do not mix their lines."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab", buffering=0) as file:
+        file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
+
+
+def read_rows(path: Path) -> list[Row]:
+    """All rows of a results.jsonl; [] if there is none.
+
+    Raises: InputError for a damaged line.
+    """
+    try:
+        return _read_lines(path)
+    except ValueError as error:
+        raise InputError(
+            f"{path} has a line that is not JSON ({error}); mend or remove it."
+        ) from None
+
+
+def _read_lines(path: Path) -> list[Row]:
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.exists() else None

@@ -1,0 +1,45 @@
+"""How much does the moving average of the target matter?"""
+
+from experiments.grid import Arm, Experiment
+from experiments.recipes import BN, GN_WS
+from experiments.scales import Scale
+from experiments.sentences import best_of_families
+
+PAPER = {0.0: 0.3, 0.9: 68.4, 0.99: 72.5, 0.999: 69.8, 1.0: 18.8}
+
+
+def arms(scale: Scale) -> tuple[Arm, ...]:
+    """From a target that is the online network to one that never moves."""
+
+    def family(name: str, flags: tuple[str, ...]) -> list[Arm]:
+        return [
+            Arm(
+                f"{name}-tau{tau:g}",
+                (*flags, f"--optim.tau-base={tau:g}", *_ramp(tau)),
+                paper=paper if name == "bn" else None,
+                x=tau,
+                family=name,
+            )
+            for tau, paper in PAPER.items()
+        ]
+
+    return (*family("bn", BN), *family("gn_ws", GN_WS))
+
+
+def _ramp(tau: float) -> tuple[str, ...]:
+    return ("--optim.tau-schedule=constant",) if tau == 0 else ()
+
+
+EXPERIMENT = Experiment(
+    name="target_network",
+    question="How much does the moving average of the target matter?",
+    arms=arms,
+    answer=best_of_families,
+    reference="bn-tau0.99",
+    paper="arXiv 2006.07733, Table 5a: BatchNorm, ImageNet, ResNet-50, 300 epochs, "
+    "linear top-1",
+    axis="tau at the start",
+    paper_curve=PAPER,
+    note="tau rises to 1 by a cosine, but for 0, which is constant as in the paper: "
+    "the target is the online network. At 1 it stays as it was drawn.",
+)

@@ -1,0 +1,147 @@
+"""One loop trains whole networks, and its sweeps go on where they stopped."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import tiny
+from tiny import light
+
+from byol_bnfree.errors import InputError
+from byol_bnfree.evaluation import (
+    finetune_evaluation,
+    semi_supervised_evaluation,
+    supervised_evaluation,
+)
+from byol_bnfree.evaluation.config import (
+    FinetuneSettings,
+    SemiSettings,
+    SupervisedSettings,
+)
+from byol_bnfree.evaluation.finetune import Trial, Tuner, rate_schedule, sgd_update
+from byol_bnfree.evaluation.subset import class_balanced, hold_out
+from byol_bnfree.evaluation.sweep import sweep
+from byol_bnfree.evaluation.tuning import finetune_trials, labelled_subset, semi_trials
+from byol_bnfree.evaluation.unfinished import Unfinished
+from byol_bnfree.training.mesh import make_mesh
+
+LABELS = np.repeat([0, 1, 2], 20)
+BATCH = 16  # of every fit here, so that a norm compiles one step
+
+
+def balanced(labels, count, seed=0):
+    return class_balanced(labels, count, ("a", "b", "c"), seed)
+
+
+def tuner(norm: str = "gn_ws", folder=None) -> Tuner:
+    return Tuner(tiny.encoder(norm), BATCH, 0, make_mesh(), Unfinished(folder))
+
+
+def test_a_subset_has_as_many_of_every_class_and_is_fixed_by_the_seed():
+    rows = balanced(LABELS, 4)
+    assert np.bincount(LABELS[rows]).tolist() == [4, 4, 4]
+    np.testing.assert_array_equal(rows, balanced(LABELS, 4))
+    assert not np.array_equal(rows, balanced(LABELS, 4, seed=1))
+
+
+def test_a_class_with_fewer_images_than_asked_for_is_named():
+    with pytest.raises(InputError, match="class 'b' has 20 images .* 21 were asked"):
+        balanced(np.append(LABELS, [0, 2]), 21)
+
+
+def test_labelled_images_are_none_of_those_that_choose_the_setting():
+    source = light(n=100)
+    few, many = (labelled_subset(source, share, seed=0) for share in (0.1, 0.8))
+    assert np.bincount(source.labels(few)).tolist() == [5, 5] and len(many) == 80
+    assert not np.isin(many, np.flatnonzero(hold_out(100, seed=0))).any()
+
+
+def test_the_update_is_optax_nesterov_with_decay_of_kernels_only():
+    params = {"conv": {"kernel": jnp.ones(3)}, "norm": {"scale": jnp.ones(3)}}
+    gradient = jax.tree.map(lambda p: 0.5 * p, params)
+    theirs = optax.chain(
+        optax.masked(optax.add_decayed_weights(0.1), {"conv": True, "norm": False}),
+        optax.trace(0.9, nesterov=True),
+    )
+    state, momentum = theirs.init(params), jax.tree.map(jnp.zeros_like, params)
+    for _ in range(2):
+        update, momentum = sgd_update(gradient, params, momentum, 0.1)
+        expected, state = theirs.update(gradient, state, params)
+        tiny.assert_close(update, expected)
+
+
+def test_the_rate_warms_up_to_its_scaled_peak_and_falls_to_zero():
+    schedule = rate_schedule(Trial(0.2, 10, warmup_epochs=2), 64, 128, total=5)
+    np.testing.assert_allclose([schedule(0), schedule(1), schedule(5)], [0, 0.1, 0])
+    assert rate_schedule(Trial(0.2, 10), 64, 128, 5)(0) == pytest.approx(0.1)
+
+
+def test_the_sweeps_are_the_papers():
+    few, full = semi_trials(SemiSettings()), FinetuneSettings()
+    assert len(few) == 10 and {trial.epochs for trial in few} == {30, 50}
+    trials = finetune_trials(full, num_examples=25_600 * 4)
+    assert len(trials) == 7 * 8
+    assert trials[-1].weight_decay == pytest.approx(1e-3 / 1e-1)
+    assert trials[0].epochs == 50 and trials[0].bn_decay == pytest.approx(1 - 10 / 400)
+
+
+@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
+def test_few_labels_teach_a_network_and_leave_the_encoder_as_it_was(norm):
+    encoder = tiny.encoder(norm)
+    before = jax.tree.map(np.array, encoder.variables)
+    settings = SemiSettings((0.5,), (0.5, 1e-6), (8.0,), BATCH)
+    found = semi_supervised_evaluation(
+        encoder, light(), light("test"), 0.5, settings=settings
+    )
+    assert found.chosen["rate"] == 0.5 and found.figures["top1"] > 0.9
+    assert [point["rate"] for point in found.sweep] == [0.5, 1e-6]
+    jax.tree.map(np.testing.assert_array_equal, before, encoder.variables)
+
+
+def test_a_trial_that_diverges_scores_chance_and_the_sweep_goes_on():
+    diverging = tuner().fit(light(), Trial(1e20, 1.0))
+    scores = tuner().scores(diverging, light("test"))
+    assert np.isfinite(scores).all() and len(np.unique(scores.argmax(1))) == 1
+
+
+def test_an_interrupted_sweep_repeats_no_finished_trial(tmp_path, monkeypatch):
+    fit, rates = Tuner.fit, []
+
+    def counted(self, source, trial):
+        rates.append(trial.rate)
+        if len(rates) == 2:
+            raise KeyboardInterrupt
+        return fit(self, source, trial)
+
+    monkeypatch.setattr(Tuner, "fit", counted)
+    trials = [Trial(0.5, 1.0), Trial(0.05, 1.0)]
+    for _ in range(2):
+        try:
+            found = sweep(tuner(folder=tmp_path), light(), light("test"), trials)
+        except KeyboardInterrupt:
+            continue
+    assert rates == [0.5, 0.05, 0.05]
+    assert [point["rate"] for point in found.points] == [0.5, 0.05]
+
+
+def test_all_labels_refit_on_the_held_out_images_too(monkeypatch):
+    sizes = []
+
+    def counted(self, source, trial, fit=Tuner.fit):
+        sizes.append((len(source), trial.weight_decay, round(trial.epochs, 2)))
+        return fit(self, source, trial)
+
+    monkeypatch.setattr(Tuner, "fit", counted)
+    settings = FinetuneSettings(3, BATCH, (0.1,), (0.0, 1e-3))
+    found = finetune_evaluation(tiny.encoder("gn_ws"), light(), light("test"), settings)
+    assert sizes[:2] == [(44, 0.0, 1.09), (44, 0.01, 1.09)]
+    assert sizes[2] == (48, found.chosen["weight_decay"], 1.0)
+
+
+def test_a_network_learns_from_scratch_with_all_labels():
+    settings = SupervisedSettings(6.0, 0.2, warmup_epochs=1.0, batch_size=BATCH)
+    found = supervised_evaluation(
+        tiny.encoder("gn_ws"), light(), light("test"), settings
+    )
+    assert found.figures["top1"] > 0.9 and found.chosen == {}

@@ -1,0 +1,114 @@
+"""All rates train in one pass, each as if alone, and an interrupted fit goes on."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from tiny import light
+
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.evaluation import linear, views
+from byol_bnfree.evaluation.config import LinearSettings
+from byol_bnfree.evaluation.unfinished import Snapshot
+from byol_bnfree.pretrained import Encoder
+from byol_bnfree.training.mesh import make_mesh
+
+SETTINGS = LinearSettings(epochs=3, batch_size=16, rates=(0.4, 0.05))
+
+
+class Mean:
+    """A module without parameters: the mean of each channel."""
+
+    @staticmethod
+    def apply(variables, images, train=False):
+        return images.mean(axis=(1, 2))
+
+
+MEAN = Encoder(Mean, {}, TrainConfig(), 0)
+
+
+def fit(settings=SETTINGS, snapshot=None, mesh=None):
+    options = {"seed": 0, "snapshot": snapshot or Snapshot()}
+    mesh = mesh or make_mesh()
+    return linear.fit_probes(MEAN, light(), settings, mesh=mesh, **options)
+
+
+uninterrupted = functools.cache(fit)
+
+
+def test_each_rate_trains_as_if_it_were_alone():
+    alone = fit(dataclasses.replace(SETTINGS, rates=SETTINGS.rates[1:]))
+    np.testing.assert_allclose(alone.kernel[0], uninterrupted().kernel[1], rtol=1e-5)
+
+
+def test_a_first_step_is_nesterov_at_the_scaled_rate():
+    """From zero momentum: w - rate batch / 256 (1 + 0.9) g, at the cosine's top."""
+    settings = dataclasses.replace(SETTINGS, epochs=16 / 48, rates=(0.4,))
+    before = linear._start(1, 3, 2, seed=0).one(0)
+    batch = views.labelled_batches(light(), TrainConfig(), make_mesh(), 16, 0)(0)
+    augment = views.crops_and_flips(TrainConfig().augment)
+    view = jax.jit(lambda *batch: views.augmented_view(*batch, augment, 0))
+    features = view(batch, jnp.asarray(0)).mean((1, 2))
+    gradient = jax.grad(linear.probe_loss)(before, features, batch["label"], False)
+    expected = before.kernel - 0.4 * 16 / 256 * 1.9 * gradient.kernel
+    np.testing.assert_allclose(fit(settings).kernel[0], expected, rtol=1e-5)
+
+
+def test_an_interrupted_fit_ends_as_an_uninterrupted_one(tmp_path, monkeypatch):
+    path = tmp_path / "state.npz"
+
+    def offer(self, step, tree, save=Snapshot.offer):
+        save(self, step, tree)
+        if step == 5:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Snapshot, "offer", offer)
+        fit(snapshot=Snapshot(path, seconds=0))
+    snapshot = Snapshot(path, seconds=0)
+    resumed = fit(snapshot=snapshot)
+    np.testing.assert_array_equal(resumed.kernel, uninterrupted().kernel)
+    assert not path.exists()
+
+
+def test_two_devices_train_as_one():
+    one = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("data",))
+    alone, together = fit(mesh=one), uninterrupted()
+    np.testing.assert_allclose(alone.kernel, together.kernel, rtol=1e-4)
+
+
+def test_the_best_rate_of_the_sweep_is_reported():
+    found = linear.linear_evaluation(MEAN, light(), light("test"), SETTINGS)
+    assert found.figures == {"top1": 1.0, "top5": 1.0}  # the classes are separable
+    assert [point["rate"] for point in found.sweep] == [0.4, 0.05]
+    best = max(found.sweep, key=lambda point: point["validation_top1"])
+    assert found.chosen == best
+
+
+def test_clipped_logits_are_bounded_and_penalized():
+    probe = linear.Probes(jnp.full((1, 2), 1e6), jnp.zeros(2))
+    loss = jax.jit(linear.probe_loss, static_argnums=3)
+    found = loss(probe, jnp.ones((4, 1)), jnp.zeros(4, int), True)
+    np.testing.assert_allclose(found, np.log(2) + 1e-2 * 20**2, rtol=1e-5)
+
+
+def test_the_probes_crop_and_flip_or_see_the_views_of_pretraining():
+    augment = TrainConfig().augment
+    plain = views.crops_and_flips(augment)
+    assert plain.view1.crop_area == augment.view1.crop_area
+    assert (plain.view1.jitter, plain.view1.blur, plain.view1.grayscale) == (0, 0, 0)
+
+
+def test_features_of_batchnorm_are_those_of_its_running_statistics():
+    encoder = tiny.encoder("bn")
+    stats = jax.tree.map(lambda x: x + 1, encoder.variables["batch_stats"])
+    other = encoder._replace(variables=encoder.variables | {"batch_stats": stats})
+    options = {"seed": 0, "mesh": make_mesh(), "snapshot": Snapshot()}
+    probes, others = (
+        linear.fit_probes(one, light(), SETTINGS, **options) for one in (encoder, other)
+    )
+    assert not np.allclose(probes.kernel, others.kernel)

@@ -1,0 +1,94 @@
+"""Protocols that train, from the configuration to rows and files in a work folder."""
+
+import json
+
+import numpy as np
+import pytest
+from runs import copy_of, run, trained
+from tiny import light
+
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.errors import InputError
+from byol_bnfree.evaluation.checks import check_protocols
+from byol_bnfree.evaluation.config import (
+    EvaluateConfig,
+    FinetuneSettings,
+    LinearSettings,
+    SemiSettings,
+    SupervisedSettings,
+    TransferSettings,
+)
+
+QUICK = {
+    "linear": LinearSettings(epochs=0.5, batch_size=16),
+    "semi": SemiSettings((0.05, 0.1), (0.1,), (1.0,), batch_size=16),
+    "finetune": FinetuneSettings(2, 16, (0.01,), (0.0,)),
+    "supervised": SupervisedSettings(epochs=0.5, batch_size=16),
+}
+PROTOCOLS = ("linear", "semi_supervised", "finetune", "supervised")
+
+
+@pytest.mark.slow
+def test_every_protocol_leaves_its_row_and_nothing_unfinished(tmp_path):
+    workdir = copy_of(trained(), tmp_path)
+    checkpoints = [f.read_bytes() for f in (workdir / "checkpoints").rglob("*.json")]
+    rows = run(workdir, *PROTOCOLS, **QUICK)
+    subjects = [(r["identity"]["protocol"], r["identity"]["network"]) for r in rows]
+    assert subjects == [
+        *(("linear", "online"), ("semi_supervised", "online")),
+        *(("semi_supervised", "online"), ("finetune", "online")),
+        ("supervised", "random"),
+    ]
+    assert rows[0]["identity"]["settings"]["epochs"] == 0.5
+    assert rows[0]["chosen"]["rate"] in LinearSettings().rates
+    shares = [row["identity"]["settings"]["share"] for row in rows[1:3]]
+    assert shares == [0.05, 0.1]
+    listed = workdir / "evaluation" / "labels-shapes-10pct-seed0.json"
+    assert np.bincount(json.loads(listed.read_text())["labels"]).tolist() == [2] * 10
+    assert not list((workdir / "evaluation" / "unfinished").iterdir())
+    assert run(workdir, *PROTOCOLS, **QUICK) == rows  # none is measured twice
+    after = [f.read_bytes() for f in (workdir / "checkpoints").rglob("*.json")]
+    assert checkpoints == after
+
+
+def check(*protocols, groups=1, **fields):
+    run = TrainConfig(norm="bn", bn_stat_groups=groups)
+    config = EvaluateConfig("w", protocols, **fields)
+    check_protocols(config, run, light(), devices=2)
+
+
+def test_a_batch_that_cannot_be_cut_is_refused_for_the_protocols_asked_for():
+    odd = {"linear": LinearSettings(batch_size=9)}
+    check("knn", **odd)
+    with pytest.raises(InputError, match="linear.batch_size 9 .* a multiple of 2"):
+        check("linear", **odd)
+    with pytest.raises(InputError, match="supervised.batch_size 16 .* multiple of 32"):
+        check("supervised", groups=32, supervised=QUICK["supervised"])
+
+
+def test_what_transfer_needs_is_checked_before_any_work():
+    check("transfer", finetune=FinetuneSettings(batch_size=9))
+    tuned = TransferSettings("finetune")
+    with pytest.raises(InputError, match="finetune.batch_size 9"):
+        check("transfer", transfer=tuned, finetune=FinetuneSettings(batch_size=9))
+    with pytest.raises(InputError, match="'mnist'; choose from food101, cifar10"):
+        check("transfer", transfer=TransferSettings(datasets=("mnist",)))
+
+
+def test_more_labels_than_a_class_has_are_refused_before_any_work():
+    with pytest.raises(InputError, match="class 'a' has .* ask for a smaller share"):
+        check("semi_supervised", semi=SemiSettings(shares=(0.1, 1.0)))
+
+
+@pytest.mark.parametrize(
+    "fields, sentence",
+    [
+        ({"semi": SemiSettings(shares=(2.0,))}, "semi.shares has 2.0"),
+        ({"linear": LinearSettings(rates=())}, "linear.rates is empty"),
+        ({"linear": LinearSettings(epochs=0)}, "linear.epochs is 0"),
+        ({"finetune": FinetuneSettings(weight_decays=(-1.0,))}, "weight_decays is -1"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(fields, sentence):
+    with pytest.raises(InputError, match=sentence):
+        EvaluateConfig("w", **fields)

@@ -1,0 +1,94 @@
+"""What is computed from the rows, against hand-computed values."""
+
+import pytest
+from rows import comparison, rows_of
+
+from experiments.collapse import outcome, probe_says
+from experiments.grid import load_experiment
+from experiments.seeds import paired_difference, spread
+
+
+def test_spread_and_paired_difference_are_students():
+    assert spread({0: 1.0, 1: 2.0, 2: 3.0}) == (2.0, 1.0, 3)
+    assert spread({4: 5.0}) == (5.0, None, 1) and spread({}) is None
+    a, b = {0: 3.0, 1: 5.0, 2: 7.0, 9: 0.0}, {0: 1.0, 1: 4.0, 2: 7.0, 8: 9.0}
+    found = paired_difference(a, b)  # differences 2, 1, 0: mean 1, deviation 1
+    half = 4.302653 / 3**0.5  # t of 2 degrees of freedom at 97.5 %
+    assert found == pytest.approx((1.0, 1 - half, 1 + half, 3))
+    assert paired_difference({0: 1.0}, {0: 2.0}) == (-1.0, None, None, 1)
+    assert paired_difference({0: 1.0}, {1: 2.0}) is None
+
+
+def test_the_answer_of_norm_comparison_says_how_far_behind():
+    figures = {"bn": [0.40, 0.41, 0.42], "gn_ws": [0.395, 0.405, 0.415]}
+    said = comparison("norm_comparison", figures).answer()
+    assert "40.5 % and bn 41.0 %" in said and "0.5 points less" in said
+    assert "over 3 seeds" in said and "no more than 1.0 point behind" in said
+    behind = {"bn": [0.40], "gn_ws": [0.30]}
+    assert (
+        "more than 1.0 point behind" in comparison("norm_comparison", behind).answer()
+    )
+    missing = comparison("norm_comparison", {"bn": [0.4]}).answer()
+    assert missing == "Not answered yet: no figure of gn_ws."
+
+
+def test_the_answer_of_norm_placement_names_the_rows_that_differ():
+    figures = {"bn-bn-bn": [0.4], "ln-ln-ln": [0.4], "none-none-none": ["collapsed"]}
+    said = comparison("norm_placement", figures).answer()
+    assert said.startswith("2 of the 3 rows that were run, of 15, learn or fail as")
+    assert "ln-ln-ln (learned, 40.0 %; paper 0.1 %)" in said and "none" not in said
+
+
+def test_the_answer_of_initialization_follows_the_outcomes():
+    def said(none, started):
+        figures = {"none": [none], "none_data_init": [started], "gn_ws": [0.4]}
+        return comparison("initialization", figures).answer()
+
+    assert "is what it takes" in said("collapsed", 0.4)
+    assert "is not enough" in said("collapsed", 0.28)
+    assert "even as it is" in said(0.4, 0.4)
+    assert "none: diverged;" in said(None, 0.4)
+
+
+def test_the_answers_along_an_axis_name_ends_and_best():
+    figures = {"bn-256": [0.40], "bn-8": [0.30], "gn_ws-256": [0.4, 0.42]}
+    said = comparison("batch_size", figures | {"gn_ws-8": [0.41, 0.41]}).answer()
+    assert "bn goes from 40.0 % with 256 images to 30.0 % with 8" in said
+    assert "gn_ws goes from 41.0 % with 256 images to 41.0 % with 8" in said
+    taus = {"bn-tau0": ["collapsed"], "bn-tau0.9": [0.4], "gn_ws-tau1": [0.3]}
+    said = comparison("target_network", taus).answer()
+    assert "bn is best as bn-tau0.9 (40.0 % linear, of 2 arms)" in said
+
+
+def test_outcomes_are_of_the_measures_first_then_of_the_accuracy():
+    experiment = load_experiment("norm_comparison")
+    rows = rows_of(experiment, {"bn": ["collapsed", 0.28, None], "gn_ws": [0.3]})
+    assert [outcome(row) for row in rows] == (
+        ["collapsed", "did not learn", "diverged", "learned"]
+    )
+
+
+@pytest.mark.parametrize(
+    "values, said",
+    [
+        ([0.1, 0.2, 0.3, 0.3], "never fell"),
+        ([0.1, 0.3, 0.15, 0.12], "fell at step 2"),
+        ([0.1, 0.3, 0.15, 0.28, 0.1], "fell at step 4"),
+        ([0.1, 0.11, 0.1], "never rose, so it could not fall"),
+        ([], "there was none"),
+    ],
+)
+def test_the_probe_falls_when_it_loses_half_of_its_gain_for_good(values, said):
+    curves = {"probe/top1": [list(range(len(values))), values]}
+    assert probe_says({"curves": curves}) == said
+
+
+def test_rows_of_other_settings_are_left_out():
+    experiment = load_experiment("norm_comparison")
+    rows = rows_of(experiment, {"bn": [0.4, 0.5]})
+    rows[0]["settings"] = "of an older recipe"
+    from experiments.comparison import compare
+    from experiments.scales import SCALES
+
+    found = compare(experiment, SCALES["cpu"], [*rows, rows[1] | {"seed": 1}])
+    assert list(found.results["bn"].rows) == [1]

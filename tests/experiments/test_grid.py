@@ -1,0 +1,68 @@
+"""Grids of runs: every arm can be run, and none is lost or done twice."""
+
+import pytest
+
+from byol_bnfree import InputError
+from byol_bnfree.command_line import parse_args
+from experiments import GRIDS
+from experiments.__main__ import main
+from experiments.grid import load_experiment, make_runs, settings_checksum
+from experiments.scales import SCALES
+
+
+@pytest.mark.parametrize("scale", ["cpu", "paper"])
+@pytest.mark.parametrize("name", GRIDS)
+def test_every_arm_is_a_configuration_of_its_own(name, scale):
+    scale = SCALES[scale]
+    runs = make_runs(load_experiment(name), scale, (0, 1))
+    assert len({run.name for run in runs}) == len(runs)
+    first = [run for run in runs if run.seed == 0]
+    assert len({run.settings for run in first}) == len(first)
+
+
+def test_the_scales_batches_are_those_of_their_recipes():
+    for scale in SCALES.values():
+        assert parse_args(scale.flags(300)).batch_size == scale.batch_size
+
+
+def test_both_arms_of_the_search_have_as_many_trials():
+    arms = load_experiment("recipe_search").arms(SCALES["cpu"])
+    families = [arm.family for arm in arms]
+    assert families.count("bn") == families.count("gn_ws") == len(families) / 2
+
+
+def test_the_checksum_of_settings_ignores_seed_and_folders():
+    plain = settings_checksum(["--norm=bn"])
+    assert plain == settings_checksum(["--norm=bn", "--seed=3", "--workdir=x"])
+    assert plain == settings_checksum(["--norm=bn", "--base-lr=4.0"])  # the default
+    parts = [f"--{part}-norm=bn" for part in ("encoder", "projector", "predictor")]
+    assert plain == settings_checksum(parts)
+    assert plain != settings_checksum(["--norm=bn", "--base-lr=1"])
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["norm_comparison", "--shard=4/4"], "shard is '4/4'"),
+        (["norm_comparison", "--seeds", "1", "1"], "different ones"),
+        (["norm_comparison", "--arms", "gnws"], "arm gnws is unknown"),
+        (["norm_comparison", "--data-dir=/nonexistent"], "cifar10 is not in"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_any_run(arguments, sentence):
+    with pytest.raises(InputError, match=sentence):
+        main(arguments)
+
+
+def test_shards_share_the_grid_out(capsys):
+    def names(shard):
+        smoke = ["norm_comparison", "--scale=smoke", "--seeds", "0", "1", "--dry-run"]
+        main([*smoke, f"--shard={shard}"])
+        cells = [line.split("│") for line in capsys.readouterr().out.splitlines()]
+        return [
+            (c[2].strip(), c[3].strip()) for c in cells if len(c) > 5 and c[1].strip()
+        ]
+
+    parts = [names(f"{i}/3") for i in range(3)]
+    assert sorted(sum(parts, [])) == sorted(names("0/1"))
+    assert {len(part) for part in parts} == {4}

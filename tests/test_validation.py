@@ -1,0 +1,60 @@
+"""A setting that cannot be is refused in a sentence that names it."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from byol_bnfree import InputError, TrainConfig
+from byol_bnfree.config import AugmentConfig, DataConfig, OptimConfig, ViewConfig
+from byol_bnfree.training.optim import total_steps
+
+
+@pytest.mark.parametrize(
+    "fields, sentence",
+    [
+        ({"norm": "gnws"}, "norm is 'gnws'; it must be one of bn, gn_ws"),
+        ({"optim": OptimConfig(name="adam")}, "optim.name is 'adam'"),
+        ({"optim": None}, "optim is None; it must be of type OptimConfig"),
+        ({"batch_size": "8"}, "batch_size is '8'; it must be a whole number"),
+        ({"batch_size": True}, "batch_size is True"),
+        ({"batch_size": 8.5}, "batch_size is 8.5"),
+        ({"seed": 2**31}, "seed is 2147483648"),
+        ({"base_lr": float("nan")}, "base_lr is nan; it must be a finite number"),
+        ({"workdir": ""}, "workdir is ''"),
+        ({"dataset": "folder:a\0b"}, "dataset is"),
+        (
+            {"data": DataConfig(channels=2)},
+            "data.channels is 2; it must be one of 1, 3",
+        ),
+        ({"data": DataConfig(workers=10**6)}, "data.workers is 1000000"),
+        ({"optim": OptimConfig(momentum=1.0)}, "optim.momentum is 1.0"),
+        ({"augment": AugmentConfig(std=(0.0, 1.0, 1.0))}, "augment.std is"),
+        (
+            {"augment": AugmentConfig(ViewConfig(crop_area=(0.5,)))},
+            "augment.view1.crop_area is (0.5,); it must be a tuple of 2 values",
+        ),
+        (
+            {"augment": AugmentConfig(view2=ViewConfig(blur_sigma=(1e-30, 1.0)))},
+            "augment.view2.blur_sigma is",
+        ),
+        (
+            {"coordinator": "a:1", "num_processes": 2, "process_id": 2},
+            "process_id is 2 of num_processes 2; it must be from 0 to 1",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(fields, sentence):
+    with pytest.raises(InputError) as error:
+        TrainConfig(**fields)
+    assert sentence in str(error.value) and "\n" not in str(error.value)
+
+
+def test_whole_numbers_and_those_of_numpy_are_numbers():
+    config = TrainConfig(batch_size=np.int64(8), base_lr=1, steps=np.int32(3))
+    assert dataclasses.replace(config, seed=1).base_lr == 1
+
+
+def test_more_steps_than_the_state_can_count_are_refused():
+    with pytest.raises(InputError, match="at most 2,147,483,647"):
+        total_steps(TrainConfig(epochs=1e9), 10**6)
