@@ -12,7 +12,7 @@ import jax
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.data.sources import Source, open_source
-from byol_bnfree.errors import InputError
+from byol_bnfree.errors import InputError, RunStopped
 from byol_bnfree.evaluation.final import Evaluator
 from byol_bnfree.models.byol import part_norms
 from byol_bnfree.summary import conclude, summarize
@@ -71,14 +71,21 @@ def train(config: TrainConfig) -> dict[str, Any]:
       The content of summary.json.
 
     Raises:
-      InputError: before any work, for settings or data that cannot be.
+      InputError: before any work, for settings or data that cannot be; a RunStopped
+        where several processes run.
       RunStopped: the run ended early; what could be saved is saved.
     """
     distributed.initialize(config)
-    with distributed.fate_shared():
-        summary = _train(config)
-        distributed.wait_for_all("end")  # however long process 0 still writes
-    return summary
+    try:
+        with distributed.fate_shared():
+            summary = _train(config)
+            distributed.wait_for_all("end")  # however long process 0 still writes
+            return summary
+    except InputError as error:
+        if not jax.distributed.is_initialized():
+            raise
+        # Of this process alone, perhaps, and then the others wait for it.
+        raise RunStopped(str(error), status=2, at_once=True) from error
 
 
 def _train(config: TrainConfig) -> dict[str, Any]:

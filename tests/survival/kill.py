@@ -4,7 +4,7 @@
 
 One run is started and killed `--kills` times, then left alone to its end, and compared,
 to the last bit, with a run that nobody disturbed. A kill comes (a draw decides) at any
-time since the process started, while it trains, or when a save is seen on the disk.
+time since the process started, while it trains, or while a save is seen on the disk.
 After each kill metrics.jsonl and the TensorBoard file get the half line that a cut
 leaves. Prints a line for each kill, and exits with 0 if every start resumed from the
 newest committed checkpoint and nothing but steps after it was lost.
@@ -28,26 +28,32 @@ from commands import (
     wait_until,
 )
 
-STEPS_PER_KILL = 40  # more than are made before a kill
+STEPS_PER_KILL = 10  # more than are made before a kill, with those made again
+Moment = tuple[Callable[[], bool], float]  # what is waited for, and seconds after it
 
 
-def anytime(workdir: Path, draws: random.Random) -> tuple[Callable[[], bool], float]:
+def anytime(workdir: Path, draws: random.Random) -> Moment:
+    """Mostly before the first step, which compiles."""
     return (lambda: True), draws.uniform(0, 8)
 
 
-def training(workdir: Path, draws: random.Random) -> tuple[Callable[[], bool], float]:
-    """From the first row of this start on, which opens a file of events."""
-    files = workdir / "tensorboard"
-    before = len(list(files.glob("*")))
-    return (lambda: len(list(files.glob("*"))) > before), draws.uniform(0, 0.5)
+def training(workdir: Path, draws: random.Random) -> Moment:
+    """A few rows after the first of this start, which opens a file of events."""
+    events, metrics = workdir / "tensorboard", workdir / "metrics.jsonl"
+    opened = len(list(events.glob("*")))
+    enough = kept(workdir) + draws.randint(1, 6)
+
+    def come() -> bool:
+        trains = len(list(events.glob("*"))) > opened
+        return trains and metrics.read_bytes().count(b"\n") >= enough
+
+    return come, 0
 
 
-def saving(workdir: Path, draws: random.Random) -> tuple[Callable[[], bool], float]:
-    def seen() -> bool:
-        return trains() and bool(_saves(workdir))
-
-    trains, _ = training(workdir, draws)
-    return seen, draws.uniform(0, 0.1)
+def saving(workdir: Path, draws: random.Random) -> Moment:
+    """A part of a save, and of the deletion of old ones after it."""
+    come, _ = training(workdir, draws)
+    return (lambda: come() and bool(_saves(workdir))), draws.uniform(0, 0.1)
 
 
 MOMENTS = (anytime, training, training, saving, saving, saving)
@@ -100,7 +106,7 @@ def main(kills: int, seed: int, norm: str, folder: Path) -> None:
     """`kills` kills of one run, compared with an undisturbed run of as many steps."""
     draws = random.Random(seed)
     steps = kills * STEPS_PER_KILL
-    arguments = [f"--norm={norm}", "--run.checkpoint-steps=5", f"--steps={steps}"]
+    arguments = [f"--norm={norm}", "--run.checkpoint-steps=3", f"--steps={steps}"]
     whole, cut = folder / "whole", folder / "cut"
     assert finish(start(whole, *arguments)) == 0, printed_by(whole).read_text()
     for index in range(kills):
