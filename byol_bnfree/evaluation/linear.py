@@ -174,7 +174,7 @@ def _start(rates: int, width: int, classes: int, seed: int) -> Probes:
 
 @partial(jax.jit, static_argnames=("module", "augment", "seed", "logit_clip"))
 def _step(state, fixed, batch, index, *, module, augment, seed, logit_clip):
-    """One step of SGD for every probe, and their mean loss before it."""
+    """One step of SGD for every probe, and the smallest loss before it."""
     (probes, momentum), (variables, rates) = state, fixed
     images = augmented_view(batch, index, augment, seed)
     features = module.apply(variables, images, False)
@@ -185,4 +185,4 @@ def _step(state, fixed, batch, index, *, module, augment, seed, logit_clip):
         probes.kernel - rates[:, None, None] * update.kernel,
         probes.bias - rates[:, None] * update.bias,
     )
-    return (probes, momentum), losses.mean()
+    return (probes, momentum), jnp.nanmin(losses)  # high rates may diverge

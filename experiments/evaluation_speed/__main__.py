@@ -40,17 +40,17 @@ class Arguments:
 
 
 def main(arguments: Arguments) -> None:
-    """Measure in turn, print a table, append to results.jsonl."""
+    """Measure in turn, append each contest to results.jsonl, print a table."""
     rows = []
     for name in arguments.contest:
         for title, runners in CONTESTS[name]():
             print(f"{name}: {title}", flush=True)
             rounds = [_one_round(runners) for _ in range(arguments.rounds)]
-            rows.append({"contest": name, "title": title, "seconds": rounds})
-    with RESULTS.open("a") as file:
-        for row in rows:
+            row = {"contest": name, "title": title, "seconds": rounds}
             row |= {"load": os.getloadavg()[0], "environment": environment()}
-            file.write(json.dumps(row) + "\n")
+            with RESULTS.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            rows.append(row)
     Console().print(_table(rows))
 
 
@@ -61,6 +61,7 @@ def _one_round(runners: dict[str, Callable[[], object]]) -> dict[str, float]:
         began = time.perf_counter()
         run()
         seconds[name] = time.perf_counter() - began
+        print(f"  {name}: {seconds[name]:.1f} s", flush=True)
     return seconds
 
 
