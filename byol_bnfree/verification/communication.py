@@ -105,10 +105,14 @@ def measure(network: str, norm: str, groups: int) -> dict[str, Any]:
     found = collectives(compiled.as_text())
     sizes = [x.size for x in jax.tree.leaves(program.abstract_state.online_params)]
     by_purpose: dict[str, int] = defaultdict(int)
+    named: dict[str, set[str]] = defaultdict(set)
     for moved in found:
-        by_purpose[purpose(moved, set(sizes))] += moved.bytes
+        name = purpose(moved, set(sizes))
+        by_purpose[name] += moved.bytes
+        named[name].add(moved.collective)
     return {
         "collectives": len({moved.collective for moved in found}),
+        "statistics_collectives": len(named["batch statistics"]),
         "bytes": by_purpose,
         "parameters": sum(sizes),
     }

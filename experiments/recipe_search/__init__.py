@@ -18,7 +18,8 @@ HELD_OUT = {
 BOTH = {
     "lr1": ("--base-lr=1",),
     "lr4": ("--base-lr=4",),
-    "wd1e-5": ("--optim.weight-decay=1e-5",),
+    # The same for kernels, a tenth for biases and scales, which LARS leaves alone.
+    "slow_biases": ("--base-lr=0.2", "--optim.trust-coefficient=1e-2"),
     "tau0.97": ("--optim.tau-base=0.97",),
     "tau0.996": ("--optim.tau-base=0.996",),
     "batch128": ("--batch-size=128",),

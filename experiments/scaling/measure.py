@@ -1,0 +1,87 @@
+"""What one step of ResNet-50 needs, read from compiled programs; prints JSON.
+
+    python -m experiments.scaling.measure --norm=gn_ws
+
+The step of configs/imagenet_resnet50.py at 224 pixels is compiled for one CPU device
+with 2 and with 4 images: both operations and memory are a constant and so much an
+image. Nothing is run.
+"""
+
+import json
+import math
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import tyro
+from jax.sharding import AbstractMesh
+
+from byol_bnfree import TrainConfig, load_config
+from byol_bnfree.config import Norm
+from byol_bnfree.training.mesh import state_shardings
+from byol_bnfree.training.program import build_program
+from experiments.paper_scale import IMAGENET
+
+CONFIG = "configs/imagenet_resnet50.py:1000"
+SIZES = 2, 4
+DEVICES = 8, 64, 512
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Compile the ImageNet step with one norm."""
+
+    norm: Norm = "gn_ws"
+    """Normalization of every part."""
+
+
+def main(arguments: Arguments) -> dict[str, float | list[int]]:
+    """Operations, bytes and memory: a constant, and what each image adds."""
+    config = replace(load_config(CONFIG), norm=arguments.norm)
+    config = replace(config, run=replace(config.run, convolution="xla"))
+    small, large = (cost(replace(config, batch_size=size)) for size in SIZES)
+    slopes = {k: (large[k] - small[k]) / (SIZES[1] - SIZES[0]) for k in small}
+    per_image = {f"{k}_per_image": slope for k, slope in slopes.items()}
+    constant = {f"{k}_constant": small[k] - SIZES[0] * slopes[k] for k in small}
+    return per_image | constant | state_bytes(config)
+
+
+def cost(config: TrainConfig) -> dict[str, float]:
+    """By XLA's own analysis of the compiled step."""
+    size = config.batch_size
+    program = build_program(config, IMAGENET)
+    batch = {  # as of a set that streams: cropped on the host
+        "crops": jax.ShapeDtypeStruct((size, 2, *IMAGENET.image_shape), jnp.uint8),
+        "label": jax.ShapeDtypeStruct((size,), jnp.int32),
+    }
+    compiled = program.step.lower(program.abstract_state, batch).compile()
+    analysis, memory = compiled.cost_analysis(), compiled.memory_analysis()
+    return {
+        "flop": analysis["flops"],
+        "bytes_accessed": analysis["bytes accessed"],
+        "temporary_bytes": memory.temp_size_in_bytes,
+    }
+
+
+def state_bytes(config: TrainConfig) -> dict[str, int | list[int]]:
+    """Of the gradient, and of the whole state on one of n devices under --shard-state."""
+    state = build_program(replace(config, batch_size=2), IMAGENET).abstract_state
+    leaves = jax.tree.leaves(state)
+
+    def on_each(devices: int) -> int:
+        mesh = AbstractMesh((devices, 1), ("data", "model"))
+        shardings = jax.tree.leaves(state_shardings(state, mesh, over_data=True))
+        return sum(
+            math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+            for leaf, sharding in zip(leaves, shardings, strict=True)
+        )
+
+    return {
+        "state_bytes": on_each(1),
+        "sharded_state_bytes": [on_each(n) for n in DEVICES],
+        "gradient_bytes": sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state.online_params)),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(tyro.cli(Arguments))))
