@@ -70,7 +70,9 @@ class Step:
         return self.compute + self.gradient + self.statistics
 
 
-def estimate(norm: str, devices: int, found: dict[str, Any], given: Assumptions) -> Step:
+def estimate(
+    norm: str, devices: int, found: dict[str, Any], given: Assumptions
+) -> Step:
     """What a step takes, from what its compiled program needs."""
     images = BATCH / devices
     flop = found["flop_per_image"] * images + found["flop_constant"]
@@ -108,7 +110,11 @@ def _needs(measured: dict[str, Any]) -> str:
     rows = [("", *NORMS)]
     for title, key, unit in (
         ("operations for an image, GFLOP", "flop_per_image", GB),
-        ("bytes that XLA's operations access for an image, GB", "bytes_accessed_per_image", GB),
+        (
+            "bytes that XLA's operations access for an image, GB",
+            "bytes_accessed_per_image",
+            GB,
+        ),
         ("temporary memory for an image, MB", "temporary_bytes_per_image", 1e6),
         ("state: parameters, target, momentum, statistics, MB", "state_bytes", 1e6),
         ("gradient, MB", "gradient_bytes", 1e6),

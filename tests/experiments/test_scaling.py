@@ -1,0 +1,43 @@
+"""The arithmetic of docs/scaling.md, and that the page shows what was measured."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from experiments.scaling.__main__ import MEASURED, Assumptions, estimate, tables
+
+DOCS = Path(__file__).parents[2] / "docs" / "scaling.md"
+FOUND = {
+    "flop_per_image": 1e9,
+    "flop_constant": 0.0,
+    "temporary_bytes_per_image": 1e9,
+    "state_bytes": 2e9,
+    "communication": {
+        "bytes": {"gradient": 8e8, "batch statistics": 0},
+        "statistics_collectives": 100,
+    },
+}
+GIVEN = Assumptions(
+    tflops=1, utilization=0.5, memory_gb=18, link_gb=1, latency_us=1, disk_gb=1
+)
+
+
+def test_a_step_is_compute_and_rings_and_waits():
+    step = estimate("bn", 8, FOUND, GIVEN)
+    assert step.compute == pytest.approx(512 * 1e9 / 0.5e12)
+    assert step.gradient == pytest.approx(2 * 7 / 8 * 0.8)
+    assert step.statistics == pytest.approx(100 * 2 * 3 * 1e-6)
+    assert step.micro_batches == 32  # 512 GB in 16 GB
+
+
+def test_what_fits_at_once_needs_no_micro_batches():
+    assert estimate("bn", 512, FOUND, GIVEN).micro_batches == 1
+    assert estimate("bn", 8, FOUND, replace(GIVEN, memory_gb=1e4)).micro_batches == 1
+
+
+def test_the_page_shows_the_tables_of_what_was_measured():
+    page = DOCS.read_text()
+    for table in tables(json.loads(MEASURED.read_text()), Assumptions()):
+        assert table.removeprefix("|  |").removeprefix("| |") in page
