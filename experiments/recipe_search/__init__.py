@@ -18,8 +18,10 @@ HELD_OUT = {
 BOTH = {
     "lr1": ("--base-lr=1",),
     "lr4": ("--base-lr=4",),
-    # The same for kernels, a tenth for biases and scales, which LARS leaves alone.
+    # The same for kernels, a tenth and a hundredth for what LARS leaves alone: biases
+    # and scales.
     "slow_biases": ("--base-lr=0.2", "--optim.trust-coefficient=1e-2"),
+    "slower_biases": ("--base-lr=0.02", "--optim.trust-coefficient=1e-1"),
     "tau0.97": ("--optim.tau-base=0.97",),
     "tau0.996": ("--optim.tau-base=0.996",),
     "batch128": ("--batch-size=128",),

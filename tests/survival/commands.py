@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +37,13 @@ def start(workdir: Path, *arguments: str, wrapper=(), **options) -> subprocess.P
         )
 
 
-def start_together(workdir: Path, *arguments: str, count: int = 2) -> list:
-    """The processes of one run; number i prints to `<workdir>.txt.i`."""
+def start_together(
+    workdir: Path, *arguments: str, count: int = 2, last: Sequence[str] = ()
+) -> list:
+    """The processes of one run; number i prints to `<workdir>.txt.i`.
+
+    `last` are more arguments of the last one alone.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         together = [
@@ -49,6 +54,7 @@ def start_together(workdir: Path, *arguments: str, count: int = 2) -> list:
     for index in range(count):
         with open(f"{printed_by(workdir)}.{index}", "w") as output:
             own = [*arguments, *together, f"--process-id={index}"]
+            own += last if index == count - 1 else []
             processes.append(start(workdir, *own, stdout=output))
     return processes
 

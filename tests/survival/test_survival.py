@@ -5,7 +5,7 @@ import pytest
 import disk
 import kill
 import kill_peer
-from commands import finish, printed_by, start, wait_until
+from commands import finish, printed_by, start, start_together, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -38,3 +38,12 @@ def test_second_run_in_a_folder_is_refused_and_told_which_process_holds_it(tmp_p
         first.kill()
         first.wait()
     assert f"in use by process {first.pid} on" in printed_by(workdir).read_text()
+
+
+def test_bad_input_of_one_process_ends_the_others_too(tmp_path):
+    last = ["--dataset=folder:/nowhere"]
+    processes = start_together(tmp_path / "run", "--steps=9", last=last)
+    first, second = (finish(process, 120) for process in processes)
+    said = [(tmp_path / f"run.txt.{index}").read_text() for index in range(2)]
+    assert second == 2 and "/nowhere" in said[1] and "Traceback" not in said[1]
+    assert first != 0 and ("error: " in said[0] or "Terminating" in said[0])
