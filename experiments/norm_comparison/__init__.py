@@ -1,20 +1,22 @@
 """Does GroupNorm with Weight Standardization match BatchNorm?"""
 
 from experiments.grid import Arm, Experiment
-from experiments.recipes import BN, GN_WS
+from experiments.recipes import BN, gn_ws
 from experiments.scales import Scale
 from experiments.sentences import versus
 
+OTHERS = {"gn_ws_everywhere": "gn_ws", "gn": "gn", "ln": "ln", "none": "none"}
+
 
 def arms(scale: Scale) -> tuple[Arm, ...]:
-    """The two arms of the dispute, and three that show what is needed."""
+    """The two arms of the dispute, and four that show what is needed."""
     return (
         Arm("bn", BN, paper=74.3),
-        Arm("gn_ws", GN_WS, paper=73.9),
-        Arm("gn_ws_everywhere", ("--norm=gn_ws",), seeds_on_cpu=1),
-        Arm("gn", ("--norm=gn",), seeds_on_cpu=1),
-        Arm("ln", ("--norm=ln",), seeds_on_cpu=1),
-        Arm("none", ("--norm=none",), seeds_on_cpu=1),
+        Arm("gn_ws", gn_ws(scale), paper=73.9),
+        *(
+            Arm(name, (f"--norm={norm}", *scale.batch_free), seeds_on_cpu=1)
+            for name, norm in OTHERS.items()
+        ),
     )
 
 

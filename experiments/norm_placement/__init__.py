@@ -1,7 +1,7 @@
 """Where is normalization needed? Table 1 of arXiv 2010.10241."""
 
 from experiments.grid import Arm, Experiment
-from experiments.recipes import GN_WS
+from experiments.recipes import gn_ws
 from experiments.scales import Scale
 from experiments.sentences import agreement
 
@@ -40,7 +40,8 @@ def arms(scale: Scale) -> tuple[Arm, ...]:
         )
         for *norms, paper in TABLE_1
     ]
-    return (*rows, Arm("gn_ws", GN_WS), Arm("gn_ws_everywhere", ("--norm=gn_ws",)))
+    everywhere = ("--norm=gn_ws", *scale.batch_free)
+    return (*rows, Arm("gn_ws", gn_ws(scale)), Arm("gn_ws_everywhere", everywhere))
 
 
 EXPERIMENT = Experiment(

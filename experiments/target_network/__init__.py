@@ -1,7 +1,7 @@
 """How much does the moving average of the target matter?"""
 
 from experiments.grid import Arm, Experiment
-from experiments.recipes import BN, GN_WS
+from experiments.recipes import BN, gn_ws
 from experiments.scales import Scale
 from experiments.sentences import best_of_families
 
@@ -23,7 +23,7 @@ def arms(scale: Scale) -> tuple[Arm, ...]:
             for tau, paper in PAPER.items()
         ]
 
-    return (*family("bn", BN), *family("gn_ws", GN_WS))
+    return (*family("bn", BN), *family("gn_ws", gn_ws(scale)))
 
 
 def _ramp(tau: float) -> tuple[str, ...]:
