@@ -60,7 +60,7 @@ EXPERIMENT = Experiment(
     arms=arms,
     answer=best_of_families,
     reference="bn-recipe",
-    paper="none: the second paper's settings are not public",
+    paper="none",
     note="All figures are of training images that neither pre-training nor classifiers "
-    "see, never of the test split.",
+    "see, never of the test split. The second paper's settings are not public.",
 )

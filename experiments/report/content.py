@@ -44,6 +44,7 @@ def _protocol(comparison: Comparison) -> list[str]:
     experiment, row = comparison.experiment, _rows(comparison)[0]
     evaluation, data = row["config"]["evaluation"], row["config"]["data"]
     what = comparison.scale.what
+    has_paper = any(arm.paper is not None for arm in comparison.arms)
     return [
         f"{what[0].upper()}{what[1:]}. Linear: logistic regression on frozen features "
         f"of whole images, 5 L2 strengths chosen on a held-out tenth. kNN: "
@@ -52,7 +53,7 @@ def _protocol(comparison: Comparison) -> list[str]:
         f"and measured on {data['test_split']} of {row['config']['dataset']}; ± is "
         f"the standard deviation over the seeds. Learned: at least 2 points of linear "
         f"accuracy above the untrained encoder.",
-        f"The paper's column is another task: {experiment.paper}.",
+        *([f"The paper's column is another task: {experiment.paper}."] * has_paper),
         *([experiment.note] if experiment.note else []),
     ]
 
