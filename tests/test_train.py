@@ -187,6 +187,7 @@ def test_bad_input_is_one_sentence_and_status_2(arguments, sentence, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_does_not_fit_on_disk_stops_the_run_with_a_sentence(tmp_path):
     """Files of this process may have 2 MiB; the checkpoint's are larger."""
     limit = (2**21, 2**21)
@@ -273,7 +274,10 @@ def test_a_truncated_picture_is_named_and_can_be_skipped(tmp_path):
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="no prepared CIFAR-10 here")
-@pytest.mark.parametrize("name, channels", [("cifar10", 3), ("fashion_mnist", 1)])
+@pytest.mark.parametrize(
+    "name, channels",
+    [pytest.param("cifar10", 3, marks=pytest.mark.slow), ("fashion_mnist", 1)],
+)
 def test_prepared_tfds_sets_train(name, channels, tmp_path):
     train(
         *TINY,

@@ -101,6 +101,7 @@ def test_a_mapped_convolution_equals_its_pieces():
     np.testing.assert_allclose(mapped, whole, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @needs_onednn
 @pytest.mark.parametrize("norm", ["bn", "gn_ws"])
 def test_an_encoder_gives_the_same_features_and_gradients(norm):
