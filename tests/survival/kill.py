@@ -4,9 +4,9 @@
 
 One run is started and killed `--kills` times, then left alone to its end, and compared,
 to the last bit, with a run that nobody disturbed. A kill comes (a draw decides) at any
-time since the process started, while it trains, or while a save is seen on the disk.
-After each kill metrics.jsonl and the TensorBoard file get the half line that a cut
-leaves. Prints a line for each kill, and exits with 0 if every start resumed from the
+time since the process started, or after it has committed a checkpoint: while it trains,
+or while a save is seen on the disk. After each kill metrics.jsonl and the TensorBoard
+file get the half line that a cut leaves. Prints a line for each kill, and exits with 0 if every start resumed from the
 newest committed checkpoint and nothing but steps after it was lost.
 """
 
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from commands import (
     assert_same_end,
+    committed,
     finish,
     kept,
     printed_by,
@@ -28,7 +29,7 @@ from commands import (
     wait_until,
 )
 
-STEPS_PER_KILL = 10  # more than are made before a kill, with those made again
+STEPS_PER_KILL = 12  # more than are made before a kill, with those made again
 Moment = tuple[Callable[[], bool], float]  # what is waited for, and seconds after it
 
 
@@ -38,20 +39,13 @@ def anytime(workdir: Path, draws: random.Random) -> Moment:
 
 
 def training(workdir: Path, draws: random.Random) -> Moment:
-    """A few rows after the first of this start, which opens a file of events."""
-    events, metrics = workdir / "tensorboard", workdir / "metrics.jsonl"
-    opened = len(list(events.glob("*")))
-    enough = kept(workdir) + draws.randint(1, 6)
-
-    def come() -> bool:
-        trains = len(list(events.glob("*"))) > opened
-        return trains and metrics.read_bytes().count(b"\n") >= enough
-
-    return come, 0
+    """Soon after this start has committed a checkpoint of its own."""
+    before = committed(workdir)[-1:]
+    return (lambda: committed(workdir)[-1:] > before), draws.uniform(0, 0.3)
 
 
 def saving(workdir: Path, draws: random.Random) -> Moment:
-    """A part of a save, and of the deletion of old ones after it."""
+    """While another one after that is written, or old ones are deleted."""
     come, _ = training(workdir, draws)
     return (lambda: come() and bool(_saves(workdir))), draws.uniform(0, 0.1)
 
