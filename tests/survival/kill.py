@@ -6,8 +6,9 @@ One run is started and killed `--kills` times, then left alone to its end, and c
 to the last bit, with a run that nobody disturbed. A kill comes (a draw decides) at any
 time since the process started, or after it has committed a checkpoint: while it trains,
 or while a save is seen on the disk. After each kill metrics.jsonl and the TensorBoard
-file get the half line that a cut leaves. Prints a line for each kill, and exits with 0 if every start resumed from the
-newest committed checkpoint and nothing but steps after it was lost.
+file get the half line that a cut leaves. Prints a line for each kill, and exits with 0
+if every start resumed from the newest committed checkpoint and nothing but steps after
+it was lost.
 """
 
 import argparse
