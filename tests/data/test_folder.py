@@ -1,6 +1,8 @@
 """Pictures in folders: every kind is read, bad ones are named, splits never overlap."""
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +78,17 @@ def test_exif_rotation_is_applied():
     file = encode(Image.fromarray(PIXELS), exif=exif)
     assert read_header(file, "it") == (10, 12, False)
     np.testing.assert_array_equal(pixels(file), np.rot90(PIXELS, -1))
+
+
+def test_broken_metadata_is_no_matter_of_the_users(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "cut.png"
+    path.write_bytes(encode(Image.fromarray(PIXELS), exif=exif.tobytes()[:20]))
+    program = "from byol_bnfree.data.decode import decode; decode(*%r, 3)"
+    command = [sys.executable, "-c", program % ((str(path), "cut"),)]
+    done = subprocess.run(command, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_first_frame_of_an_animation_is_used():
