@@ -8,6 +8,7 @@ moment leaves the newest committed checkpoint whole.
 
 import logging
 import shutil
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -64,6 +65,7 @@ class Checkpoints:
         self._current: int | None = None  # the step last saved or restored here
         self._failed = False
         logging.getLogger("absl").addFilter(_is_not_raised_later)
+        sys.excepthook = _say_what_is_news
         self._root.mkdir(parents=True, exist_ok=True)
         if self._primary:
             for leftover in self._root.glob("*.orbax-checkpoint-tmp*"):
@@ -188,3 +190,9 @@ class Checkpoints:
 def _is_not_raised_later(record: logging.LogRecord) -> bool:
     """Drops Orbax's tracebacks of failed background saves: `wait` raises them."""
     return "_SignalingThread.run() raised" not in record.getMessage()
+
+
+def _say_what_is_news(kind, error, trace) -> None:
+    """But for the other arrays of a failed save: Orbax has stopped waiting for them."""
+    if str(error) != "Event loop is closed":
+        sys.__excepthook__(kind, error, trace)
