@@ -244,7 +244,8 @@ def _introduce(
 ) -> None:
     """What this run is, in a few lines, before the first step compiles."""
     config, norms = program.config, part_norms(program.config)
-    optim, skipped = config.optim, len(data.train.skipped) + len(data.test.skipped)
+    optim = config.optim
+    skipped = len({*data.train.skipped, *data.test.skipped})  # a flat folder's are both
     shown.say(f"run        {workdir}")
     shown.say(
         f"data       {data.train.name}: {len(data.train)} images of "
