@@ -17,7 +17,7 @@ LAYERS = (
     "Mean over the seeds, on view 1 of the first training batch, in the order of the "
     "layers. A layer whose outputs hardly differ between images has lost them."
 )
-EACH = "The same curves for one arm at a time; every seed is a line."
+EACH = "In report.html: the same curves for one arm at a time; every seed is a line."
 
 
 def blocks_of(comparison: Comparison) -> list[Block]:
