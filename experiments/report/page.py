@@ -38,13 +38,15 @@ a { color: #2a6fb0; }
 """
 
 
-def page(title: str, blocks: Sequence[Block], above: str = "") -> str:
-    """The whole document; `above` is HTML that comes before the title."""
+def page(
+    title: str, blocks: Sequence[Block], *, above: str = "", below: str = ""
+) -> str:
+    """The whole document; HTML of one's own comes above the title and at the end."""
     title, inside = html.escape(title), "\n".join(map(to_html, blocks))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<link rel="icon" href="data:,"><title>{title}</title>'
         f"<style>{STYLE}</style></head>\n"
-        f"<body>{above}<h1>{title}</h1>\n{inside}\n</body></html>\n"
+        f"<body>{above}<h1>{title}</h1>\n{inside}{below}\n</body></html>\n"
     )

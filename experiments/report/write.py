@@ -20,6 +20,7 @@ from experiments.report.tables import accuracy_table
 from experiments.results import read_rows
 from experiments.scales import SCALES
 
+TITLE = "BYOL with and without batch statistics"
 MARKS = re.compile(r"(<!-- results -->\n).*(<!-- /results -->)", re.DOTALL)
 
 
@@ -30,7 +31,7 @@ def write_all(folder: Path) -> Path:
         experiment = load_experiment(name)
         found.append((experiment, write_report(experiment, folder)))
     index = folder / "index.html"
-    index.write_text(page("BYOL with and without batch statistics", [], _index(found)))
+    index.write_text(page(TITLE, [], below=_index(found)))
     return index
 
 
@@ -49,7 +50,7 @@ def write_report(experiment: Experiment, folder: Path) -> list[Comparison]:
     if len(compared) > 1:
         blocks = [Section(f"{c.scale.name} scale", blocks_of(c)) for c in compared]
     link = '<p><a href="../index.html">All experiments</a></p>'
-    (own / "report.html").write_text(page(experiment.question, blocks, link))
+    (own / "report.html").write_text(page(experiment.question, blocks, above=link))
     save_figures(blocks, own / "figures")
     text = "\n".join(to_markdown(block) for block in blocks)
     (own / "report.md").write_text(f"# {experiment.question}\n\n{text}")

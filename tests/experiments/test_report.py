@@ -51,6 +51,7 @@ def test_pages_fetch_nothing_and_show_text_as_text(folder):
 def test_the_index_answers_every_question_that_has_runs(folder):
     text = (folder / "index.html").read_text()
     assert text.count("report.html") == len(FIGURES)
+    assert text.index("<h1>") < text.index("<h2>")
     assert text.count("Not run yet.") == 4 and "no more than 1.0 point" in text
 
 
