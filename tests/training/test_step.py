@@ -60,6 +60,7 @@ def test_micro_batches_equal_the_full_batch(norm, pieces):
     tiny.assert_close(tiny.run(cut), tiny.run(cfg))
 
 
+@pytest.mark.slow
 def test_micro_batches_of_whole_statistics_groups_equal_the_full_batch():
     # Groups of 8: over two examples BatchNorm is nearly a sign and amplifies rounding.
     cfg = tiny.config(norm="bn", bn_stat_groups=4, batch_size=32)
