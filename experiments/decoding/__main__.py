@@ -3,7 +3,7 @@
     taskset -c 0 python -m experiments.decoding --peer PYTHON_WITH_TORCHVISION
 
 On one core: both read the same 500 x 375 JPEGs (noise with the spectrum of
-photographs, about 110 kB each) and cut two random resized crops of 224 pixels, in turn.
+photographs, about 135 kB each) and cut two random resized crops of 224 pixels, in turn.
 Appends every round to results.jsonl.
 """
 
