@@ -18,8 +18,8 @@ from jaxtyping import Array, Float, Int
 
 from byol_bnfree.errors import InputError
 
-BLOCKS = 1024, 16_384  # rows of queries and of the bank that are compared at a time
-_GROUP = 64  # columns that share one maximum in the search; any value is exact
+BLOCKS = 256, 65_536  # rows of queries and of the bank that are compared at a time
+_GROUP = 16  # columns that share one maximum in the search; any value is exact
 
 
 def nearest(
