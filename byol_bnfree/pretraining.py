@@ -14,8 +14,7 @@ from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.data.sources import Source, open_source
 from byol_bnfree.errors import InputError, RunStopped
 from byol_bnfree.evaluation.final import Evaluator
-from byol_bnfree.models.byol import part_norms
-from byol_bnfree.summary import conclude, summarize
+from byol_bnfree.summary import conclude, introduce, summarize
 from byol_bnfree.training import distributed
 from byol_bnfree.training.checkpoint import Checkpoints
 from byol_bnfree.training.figures import save_curves, save_views
@@ -23,10 +22,9 @@ from byol_bnfree.training.journal import Journal
 from byol_bnfree.training.logs import MetricsLog, environment
 from byol_bnfree.training.loop import Evaluation, run_loop
 from byol_bnfree.training.mesh import batch_sharding
-from byol_bnfree.training.optim import peak_learning_rate
 from byol_bnfree.training.program import DataShape, Program, build_program
-from byol_bnfree.training.progress import Progress, progress
-from byol_bnfree.training.state import TrainState, parameter_count
+from byol_bnfree.training.progress import progress
+from byol_bnfree.training.state import TrainState
 from byol_bnfree.training.workdir import (
     compare_config,
     lock_workdir,
@@ -114,7 +112,7 @@ def _run(program: Program, data: Data, workdir: Path) -> dict[str, Any]:
     with contextlib.closing(log), _checkpoints(workdir, config) as checkpoints:
         state = _restore_or_init(program, batches, checkpoints, log)
         with progress(program.total_steps, int(state.step), primary=primary) as shown:
-            _introduce(program, data, state, shown, workdir)
+            introduce(program, data.train, data.test, workdir, shown.say)
             views = program.views(batches(0))  # by all processes together
             if primary:
                 _draw(save_views, workdir / "views.png", *views)
@@ -236,37 +234,6 @@ def _periodic(program: Program, evaluator: Evaluator) -> Evaluation | None:
     return Evaluation(
         max(1, round(epochs * per_epoch)),
         lambda state: {"knn/top1": evaluator.knn(state)},
-    )
-
-
-def _introduce(
-    program: Program, data: Data, state: TrainState, shown: Progress, workdir: Path
-) -> None:
-    """What this run is, in a few lines, before the first step compiles."""
-    config, norms = program.config, part_norms(program.config)
-    optim = config.optim
-    skipped = len({*data.train.skipped, *data.test.skipped})  # a flat folder's are both
-    shown.say(f"run        {workdir}")
-    shown.say(
-        f"data       {data.train.name}: {len(data.train)} images of "
-        f"{'x'.join(map(str, data.train.image_shape))}"
-        + (f", {skipped} bad ones skipped" if skipped else "")
-    )
-    shown.say(
-        f"network    {config.model.name} width {config.model.width:g}, "
-        + ", ".join(f"{part} {norm}" for part, norm in norms.items())
-        + f"; {parameter_count(state.online_params) / 1e6:.2f} M parameters"
-    )
-    shown.say(
-        f"optimizer  {optim.name}, learning rate {config.base_lr:g} x "
-        f"{config.batch_size} / 256 = {peak_learning_rate(config):g}, "
-        f"{program.warmup_steps} of {program.total_steps} steps of warm-up, "
-        f"tau {optim.tau_base:g}{' to 1' if optim.tau_schedule == 'cosine' else ''}"
-    )
-    shown.say(
-        f"devices    {program.mesh.size} {jax.devices()[0].platform} in "
-        f"{jax.process_count()} process{'es' * (jax.process_count() > 1)}; "
-        f"convolutions by {program.convolution}; compiling the first step"
     )
 
 

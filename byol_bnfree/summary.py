@@ -1,17 +1,57 @@
-"""What a run ends with: summary.json, and the same in a few lines."""
+"""What is said of a run: what it is, and what it ends with (summary.json)."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from byol_bnfree.data.pipeline import Batches
+from byol_bnfree.data.sources import Source
 from byol_bnfree.evaluation.final import Evaluator
 from byol_bnfree.models.byol import part_norms
 from byol_bnfree.training import distributed
 from byol_bnfree.training.journal import Journal
 from byol_bnfree.training.logs import peak_memory
+from byol_bnfree.training.optim import peak_learning_rate
 from byol_bnfree.training.program import Program
-from byol_bnfree.training.state import TrainState
+from byol_bnfree.training.state import TrainState, parameter_count
+
+
+def introduce(
+    program: Program,
+    train: Source,
+    test: Source,
+    workdir: Path,
+    say: Callable[[str], None],
+) -> None:
+    """What this run is, in a few lines, before the first step compiles."""
+    config, optim = program.config, program.config.optim
+    skipped = len({*train.skipped, *test.skipped})  # a flat folder's are in both
+    parameters = parameter_count(program.abstract_state.online_params)
+    say(f"run        {workdir}")
+    say(
+        f"data       {train.name}: {len(train)} images of "
+        f"{'x'.join(map(str, train.image_shape))}"
+        + (f", {skipped} bad ones skipped" if skipped else "")
+    )
+    say(
+        f"network    {config.model.name} width {config.model.width:g}, "
+        + ", ".join(f"{part} {norm}" for part, norm in part_norms(config).items())
+        + f"; {parameters / 1e6:.2f} M parameters"
+    )
+    say(
+        f"optimizer  {optim.name}, learning rate {config.base_lr:g} x "
+        f"{config.batch_size} / 256 = {peak_learning_rate(config):g}, "
+        f"{program.warmup_steps} of {program.total_steps} steps of warm-up, "
+        f"tau {optim.tau_base:g}{' to 1' if optim.tau_schedule == 'cosine' else ''}"
+    )
+    say(
+        f"devices    {program.mesh.size} {jax.devices()[0].platform} in "
+        f"{program.processes} process{'es' * (program.processes > 1)}; "
+        f"convolutions by {program.convolution}; compiling the first step"
+    )
 
 
 def summarize(

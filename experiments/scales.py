@@ -5,7 +5,7 @@ from dataclasses import dataclass
 # For kernels the same as the recipes' rate of 2 and trust of 1e-3, but a tenth for
 # biases and scales, which LARS leaves alone. At the full rate a direction common to all
 # images grows in the first steps, and only a mean over the batch would take it away
-# again; chosen by recipe_search (bn is better without).
+# again; chosen by recipe_search at cpu scale (bn is better without), untried at gpu's.
 SLOW_BIASES = ("--base-lr=0.2", "--optim.trust-coefficient=1e-2")
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -47,13 +48,8 @@ def run_loop(
     due = _checkpoint_timer(program)
     stream = batches.iterate(step, program.total_steps)
 
-    def save() -> None:
-        journal.catch_up()
-        checkpoints.save(step, state)
-        checkpoints.wait()
-
-    def save_all_the_same() -> None:
-        with contextlib.suppress(OSError):  # of the row; its numbers are finite
+    def save(*forgiven: type[OSError]) -> None:
+        with contextlib.suppress(*forgiven):  # of the row; its numbers are finite
             journal.catch_up()
         checkpoints.save(step, state)
         checkpoints.wait()
@@ -82,6 +78,7 @@ def run_loop(
                     evaluate(evaluation.measure)
             save()
     except (Collapsed, InputError, OSError) as error:
+        save_all_the_same = partial(save, OSError)
         raise _stopped_by_error(error, step, save_all_the_same, checkpoints) from error
     finally:
         stream.close()

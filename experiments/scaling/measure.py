@@ -10,6 +10,7 @@ image. Nothing is run.
 import json
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +36,7 @@ class Arguments:
     """Normalization of every part."""
 
 
-def main(arguments: Arguments) -> dict[str, float | list[int]]:
+def main(arguments: Arguments) -> dict[str, Any]:
     """Operations, bytes and memory: a constant, and what each image adds."""
     config = replace(load_config(CONFIG), norm=arguments.norm)
     config = replace(config, run=replace(config.run, convolution="xla"))
@@ -63,7 +64,7 @@ def cost(config: TrainConfig) -> dict[str, float]:
     }
 
 
-def state_bytes(config: TrainConfig) -> dict[str, int | list[int]]:
+def state_bytes(config: TrainConfig) -> dict[str, Any]:
     """Of the gradient, and of the state on one of n devices under --shard-state."""
     state = build_program(replace(config, batch_size=2), IMAGENET).abstract_state
     leaves = jax.tree.leaves(state)
@@ -79,7 +80,7 @@ def state_bytes(config: TrainConfig) -> dict[str, int | list[int]]:
 
     return {
         "state_bytes": on_each(1),
-        "sharded_state_bytes": [on_each(n) for n in DEVICES],
+        "sharded_state_bytes": {n: on_each(n) for n in DEVICES},
         "gradient_bytes": sum(x.size * x.dtype.itemsize for x in gradient),
     }
 
