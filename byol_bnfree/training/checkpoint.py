@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -65,7 +66,8 @@ class Checkpoints:
         self._current: int | None = None  # the step last saved or restored here
         self._failed = False
         logging.getLogger("absl").addFilter(_is_not_raised_later)
-        sys.excepthook = _say_what_is_news
+        self._hook = sys.excepthook
+        sys.excepthook = partial(_say_what_is_news, self._hook)
         self._root.mkdir(parents=True, exist_ok=True)
         if self._primary:
             for leftover in self._root.glob("*.orbax-checkpoint-tmp*"):
@@ -148,6 +150,7 @@ class Checkpoints:
             self._thread.shutdown()
             if not self._failed:  # else Orbax's threads go on reporting it
                 logging.getLogger("absl").removeFilter(_is_not_raised_later)
+                sys.excepthook = self._hook
 
     def _warn_if_deleted(self, step: int) -> None:
         """Orbax makes the folder again, so the run goes on, but not silently."""
@@ -192,7 +195,7 @@ def _is_not_raised_later(record: logging.LogRecord) -> bool:
     return "_SignalingThread.run() raised" not in record.getMessage()
 
 
-def _say_what_is_news(kind, error, trace) -> None:
+def _say_what_is_news(say, kind, error, trace) -> None:
     """But for the other arrays of a failed save: Orbax has stopped waiting for them."""
     if str(error) != "Event loop is closed":
-        sys.__excepthook__(kind, error, trace)
+        say(kind, error, trace)

@@ -3,6 +3,7 @@
 import contextlib
 import resource
 import shutil
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -352,3 +353,19 @@ def test_folder_without_a_checkpoint_cannot_be_read(tmp_path, folder):
     (tmp_path / folder).mkdir(exist_ok=True)
     with pytest.raises(InputError, match="holds no checkpoint"):
         load_newest(tmp_path, abstract(make_state(0)))
+
+
+def test_errors_of_other_threads_are_said_but_for_those_of_a_failed_save(
+    tmp_path, monkeypatch
+):
+    said = []
+    monkeypatch.setattr(
+        sys, "excepthook", lambda kind, error, trace: said.append(error)
+    )
+    mine = sys.excepthook
+    saved = Checkpoints(tmp_path, 1)
+    news = RuntimeError("news")
+    for error in (news, RuntimeError("Event loop is closed")):
+        sys.excepthook(RuntimeError, error, None)
+    saved.close()
+    assert said == [news] and sys.excepthook is mine
