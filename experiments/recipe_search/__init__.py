@@ -2,7 +2,7 @@
 
 from experiments.grid import Arm, Experiment
 from experiments.recipes import BN, GN_WS
-from experiments.scales import Scale
+from experiments.scales import SLOW_BIASES, Scale
 from experiments.sentences import best_of_families
 
 # Images of the training split that neither pre-training nor classifiers see.
@@ -20,7 +20,7 @@ BOTH = {
     "lr4": ("--base-lr=4",),
     # The same for kernels, a tenth and a hundredth for what LARS leaves alone: biases
     # and scales.
-    "slow_biases": ("--base-lr=0.2", "--optim.trust-coefficient=1e-2"),
+    "slow_biases": SLOW_BIASES,
     "slower_biases": ("--base-lr=0.02", "--optim.trust-coefficient=1e-1"),
     "tau0.97": ("--optim.tau-base=0.97",),
     "tau0.996": ("--optim.tau-base=0.996",),
@@ -34,9 +34,14 @@ OWN = {
         "lr8": ("--base-lr=8",),
         "wd1e-4": ("--optim.weight-decay=1e-4",),
         "tau0.999": ("--optim.tau-base=0.999",),
+        "copied_target": ("--target-init=copy",),
+        "warmup0": ("--optim.warmup-epochs=0",),
     },
     "gn_ws": {
-        "groups4": ("--model.groups=4",),
+        # GroupNorm of few channels takes contrast and colour out of thin layers.
+        "slow_wide_groups": (*SLOW_BIASES, "--model.min-group-channels=16"),
+        "slow_groups1": (*SLOW_BIASES, "--model.groups=1"),
+        "slow_groups2": (*SLOW_BIASES, "--model.groups=2"),
         "plain_conv": ("--encoder-norm=gn",),
         "gn_heads": ("--projector-norm=gn_ws", "--predictor-norm=gn_ws"),
         "plain_heads": ("--projector-norm=none", "--predictor-norm=none"),
