@@ -42,8 +42,16 @@ OWN = {
         "slow_wide_groups": (*SLOW_BIASES, "--model.min-group-channels=16"),
         "slow_groups1": (*SLOW_BIASES, "--model.groups=1"),
         "slow_groups2": (*SLOW_BIASES, "--model.groups=2"),
-        "plain_conv": ("--encoder-norm=gn",),
-        "gn_heads": ("--projector-norm=gn_ws", "--predictor-norm=gn_ws"),
+        "slow_wide_lr4": (
+            "--base-lr=0.2",
+            "--optim.trust-coefficient=2e-2",
+            "--model.min-group-channels=16",
+        ),
+        "slow_wide_tau0.97": (
+            *SLOW_BIASES,
+            "--model.min-group-channels=16",
+            "--optim.tau-base=0.97",
+        ),
         "plain_heads": ("--projector-norm=none", "--predictor-norm=none"),
     },
 }
