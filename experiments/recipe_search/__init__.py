@@ -47,10 +47,10 @@ OWN = {
             "--optim.trust-coefficient=2e-2",
             "--model.min-group-channels=16",
         ),
-        "slow_wide_tau0.97": (
+        "slow_wide_tau0.996": (
             *SLOW_BIASES,
             "--model.min-group-channels=16",
-            "--optim.tau-base=0.97",
+            "--optim.tau-base=0.996",
         ),
         "plain_heads": ("--projector-norm=none", "--predictor-norm=none"),
     },
