@@ -5,6 +5,7 @@ import dataclasses
 import errno
 import importlib.util
 import os
+import select
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,7 +13,12 @@ from pathlib import Path
 import tyro
 
 from byol_bnfree.config import TrainConfig
-from byol_bnfree.errors import InputError, RunStopped, why_not_written
+from byol_bnfree.errors import (
+    InputError,
+    RunStopped,
+    output_closed,
+    why_not_written,
+)
 
 EXAMPLE = "configs/cifar10_cpu.py"
 # What a disk says; with anything else, such as a missing file, the fault may be ours.
@@ -105,10 +111,12 @@ def exit_on_error(main: Callable[[], None]) -> None:
     """Run a command line; an error that speaks to the user becomes its sentence.
 
     `InputError` exits with status 2, `RunStopped` with its own, a machine or device
-    without the space or the memory with 1.
+    without the space or the memory with 1. Where the reader of what is printed has
+    gone, as after `| head`, it ends silently as other commands do.
     """
     try:
         main()
+        sys.stdout.flush()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -119,6 +127,11 @@ def exit_on_error(main: Callable[[], None]) -> None:
             sys.stderr.flush()
             os._exit(error.status)
         sys.exit(error.status)
+    except BrokenPipeError:
+        if not _reader_gone():
+            raise
+        output_closed()
+        sys.exit(141)  # 128 + SIGPIPE
     except OSError as error:
         if error.errno not in _DISK:
             raise
@@ -141,3 +154,10 @@ def exit_on_error(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("error: interrupted; the same command goes on.", file=sys.stderr)
         sys.exit(130)
+
+
+def _reader_gone() -> bool:
+    """Whether it is standard output that nobody reads, and not another pipe."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in output.poll(0))

@@ -1,6 +1,8 @@
 """Errors that speak to the user, and what a failed write says."""
 
 import errno
+import os
+import sys
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -31,3 +33,14 @@ def why_not_written(error: Exception) -> str:
     if full:  # tensorstore says so in a ValueError of several hundred letters
         return "no space left on the disk; free some and run the same command again"
     return getattr(error, "strerror", None) or str(error)
+
+
+def output_closed() -> BrokenPipeError:
+    """The error of a standard output that nobody reads any more, as after `| head`.
+
+    What is printed from here on goes nowhere, so that this error comes only once.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+    return BrokenPipeError("standard output was closed by its reader.")

@@ -324,3 +324,42 @@ def test_two_processes_with_a_sharded_state_equal_one_device(tmp_path):
     np.testing.assert_allclose(*losses, rtol=1e-4)
     for a, b in zip(final_weights(together), final_weights(alone), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_a_run_whose_output_nobody_reads_any_more_saves_and_ends(tmp_path):
+    workdir = tmp_path / "w"
+    with subprocess.Popen(
+        command(*TINY, f"--workdir={workdir}"),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while not process.stdout.readline().startswith("devices"):
+            pass
+        process.stdout.close()  # as `| head` does; the line of step 1 is yet to come
+        assert process.wait(timeout=400) == 1
+        said = process.stderr.read()
+    (saved,) = (workdir / "checkpoints").iterdir()
+    assert said == (
+        f"error: standard output was closed by its reader. Step {saved.name} is saved; "
+        f"the same command resumes.\n"
+    )
+
+
+def test_other_output_that_nobody_reads_is_no_error():
+    code = (
+        "from byol_bnfree.command_line import exit_on_error\n"
+        "exit_on_error(lambda: print('a line\\n' * 100_000))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(timeout=100) == 128 + signal.SIGPIPE
+        assert process.stderr.read() == ""

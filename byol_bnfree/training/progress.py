@@ -12,6 +12,8 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
+from byol_bnfree.errors import output_closed
+
 _FORMATS: Mapping[str, Callable[[Any], str]] = {
     "epoch": lambda epoch: f"epoch {epoch:.1f}",
     "loss": lambda loss: f"loss {loss:.3f}",
@@ -19,6 +21,12 @@ _FORMATS: Mapping[str, Callable[[Any], str]] = {
     "collapse": str,
     "images_per_s": lambda rate: f"{rate:.0f} images/s",
 }
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """rich would end the process at once; a run has to save first."""
+        raise output_closed()
 
 
 class Progress:
@@ -89,7 +97,7 @@ def progress(
       primary: whether this process shows anything.
       console: where to; by default standard output.
     """
-    console = console or Console(quiet=not primary)
+    console = console or _Console(quiet=not primary)
     shown = Progress(total, start, seconds, console)
     if not (primary and console.is_terminal):
         try:
