@@ -38,7 +38,6 @@ OWN = {
         "warmup0": ("--optim.warmup-epochs=0",),
     },
     "gn_ws": {
-        # GroupNorm of few channels takes contrast and colour out of thin layers.
         "slow_wide_groups": (*SLOW_BIASES, "--model.min-group-channels=16"),
         "slow_groups1": (*SLOW_BIASES, "--model.groups=1"),
         "slow_groups2": (*SLOW_BIASES, "--model.groups=2"),

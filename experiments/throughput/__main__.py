@@ -119,6 +119,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
         "of limit",
         "with data",
         "compile s",
+        "temporaries GiB",
         "peak GiB",
     ):
         table.add_column(head, justify="right")
@@ -133,6 +134,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
                     f"{100 * m['part_of_limit']:.0f} %",
                     f"{m['augmented_images_per_s']:.1f}",
                     f"{m['compile_seconds']:.0f}",
+                    f"{m['temporaries_gib']:.2f}",
                     f"{m['peak_gib']:.1f}",
                 ]
             table.add_row(row["workload"], arm, *cells)

@@ -9,7 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -51,16 +51,17 @@ def main(arguments: Arguments) -> dict[str, float | str]:
     shape = DataShape(50_000, 10, (workload.image_size,) * 2 + (3,))
     program, limit = build_program(config, shape), matmul_rate()
     batch = ready_views(config.batch_size, workload.image_size)
-    compile_seconds, rate = step_rate(program, lambda: batch, arguments.seconds)
+    timing = time_step(program, lambda: batch, arguments.seconds)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     gflop = PASSES * forward_flops(program) / 1e9
     return {
-        "images_per_s": rate,
+        "images_per_s": timing.images_per_s,
         "augmented_images_per_s": augmented_rate(arguments),
         "matmul_gflop_per_s": limit,
         "gflop_per_image": gflop,
-        "part_of_limit": rate * gflop / limit,
-        "compile_seconds": compile_seconds,
+        "part_of_limit": timing.images_per_s * gflop / limit,
+        "compile_seconds": timing.compile_seconds,
+        "temporaries_gib": timing.temporaries_gib,
         "peak_gib": peak,
         "convolution": program.convolution,
     }
@@ -85,23 +86,39 @@ def augmented_rate(arguments: Arguments) -> float:
     program = build_program(config, shape)
     batches = Batches(source, config, batch_sharding(program.mesh))
     made_ahead: Iterator = batches.iterate(0, 10**6)
-    return step_rate(program, lambda: next(made_ahead), arguments.seconds)[1]
+    return time_step(program, lambda: next(made_ahead), arguments.seconds).images_per_s
 
 
-def step_rate(
+class Timing(NamedTuple):
+    """A step, compiled ahead of its first call."""
+
+    compile_seconds: float
+    """Tracing, lowering and compiling."""
+    temporaries_gib: float
+    """What the step needs beside its arguments and results, by the compiler's count."""
+    images_per_s: float
+
+
+def time_step(
     program: Program, next_batch: Callable[[], dict], seconds: float
-) -> tuple[float, float]:
-    """Seconds of the first step, which compiles, and images per second of the rest."""
-    state, began = program.init(next_batch()), time.perf_counter()
-    state, metrics = program.step(state, next_batch())
+) -> Timing:
+    """Median over at least three steps and that many seconds, after a first step."""
+    batch, began = next_batch(), time.perf_counter()
+    step = program.step.lower(program.abstract_state, batch).compile()
+    compile_seconds = time.perf_counter() - began
+    state, metrics = step(program.init(batch), batch)
     jax.block_until_ready(metrics)
-    first, times, start = time.perf_counter() - began, [], time.perf_counter()
+    times, start = [], time.perf_counter()
     while time.perf_counter() - start < seconds or len(times) < 3:
         began = time.perf_counter()
-        state, metrics = program.step(state, next_batch())
+        state, metrics = step(state, next_batch())
         jax.block_until_ready(metrics)
         times.append(time.perf_counter() - began)
-    return first, program.config.batch_size / statistics.median(times)
+    return Timing(
+        compile_seconds,
+        step.memory_analysis().temp_size_in_bytes / 2**30,
+        program.config.batch_size / statistics.median(times),
+    )
 
 
 def matmul_rate(size: int = 2048, repeats: int = 5) -> float:
@@ -120,7 +137,8 @@ def matmul_rate(size: int = 2048, repeats: int = 5) -> float:
 def forward_flops(program: Program) -> float:
     """Operations of convolutions and matrix products for one image, one pass."""
     state = program.abstract_state
-    network = create_network(program.config, program.data.num_classes)  # XLA's layers
+    # XLA's layers, and statistics of the one image
+    network = create_network(program.config, program.data.num_classes, stat_groups=1)
 
     def forward(params, stats, images):
         return network.online(params, stats, images, True)[0]

@@ -1,0 +1,126 @@
+"""Is there a setting at which the step falls off a cliff?
+
+    python -m experiments.throughput.cliffs
+
+One setting at a time is moved from a small network's, and the step's operations per
+second are compared with those of the settings beside it: none should be below half.
+Appends to cliffs.jsonl; about ten minutes on 2 CPU cores, which must be idle otherwise.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from byol_bnfree import HeadConfig, ModelConfig, TrainConfig
+from byol_bnfree.training.logs import environment
+from byol_bnfree.training.program import DataShape, build_program
+from experiments.throughput.measure import (
+    PASSES,
+    forward_flops,
+    ready_views,
+    time_step,
+)
+from experiments.throughput.workloads import NORMS, Workload, config_for
+
+HERE = Path(__file__).parent
+HEAD = HeadConfig(hidden=512, out=128)
+MODEL = ModelConfig(name="resnet8", stem="small", projector=HEAD, predictor=HEAD)
+PIXELS, BATCH = 32, 64
+MODELS = {  # changes of the network
+    "width": [{"width": width} for width in (0.25, 0.5, 1.0, 2.0, 4.0)],
+    "stem": [
+        {"stem": "small", "stem_stride": 1},
+        {"stem": "small", "stem_stride": 2},
+        {"stem": "imagenet", "stem_stride": 1},
+    ],
+    "depth": [{"name": name} for name in ("resnet8", "resnet14", "resnet20")],
+}
+OTHERS = {
+    "image_size": [{"image_size": size} for size in (8, 12, 16, 24, 32, 48, 64)],
+    "batch_size": [{"batch_size": size} for size in (4, 16, 64, 256)],
+    "micro_batches": [{"micro_batches": count} for count in (1, 2, 4, 8)],
+}
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Time the step along every axis of settings."""
+
+    axes: tuple[str, ...] = (*MODELS, *OTHERS)
+    """Which settings to move."""
+    seconds: float = 3.0
+    """Length of each timing."""
+
+
+class Point(NamedTuple):
+    """A setting on an axis."""
+
+    axis: str
+    setting: str
+    norm: str
+    gflop_per_s: float
+    of_neighbour: float = 1.0
+    """Over the faster of the settings beside it."""
+
+
+def main(arguments: Arguments) -> None:
+    """Measure, print a table with the lowest first, append to cliffs.jsonl."""
+    points = []
+    for axis in arguments.axes:
+        for norm in NORMS:
+            line = list(_measure(axis, norm, arguments.seconds))
+            points += beside_neighbours(line)
+    points.sort(key=lambda point: point.of_neighbour)
+    table = Table(*Point._fields, title="operations per second of one training step")
+    for point in points:
+        rate, ratio = f"{point.gflop_per_s:.1f}", f"{point.of_neighbour:.2f}"
+        table.add_row(point.axis, point.setting, point.norm, rate, ratio)
+    Console(width=100).print(table)
+    row = {"points": [p._asdict() for p in points], "environment": environment()}
+    with (HERE / "cliffs.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def _measure(axis: str, norm: str, seconds: float) -> Iterator[Point]:
+    for change in MODELS.get(axis) or OTHERS[axis]:
+        rate = _gflop_per_s(norm, change, axis in MODELS, seconds)
+        setting = " ".join(str(value) for value in change.values())
+        print(f"{axis} {setting} {norm}: {rate:.1f} GFLOP/s", flush=True)
+        yield Point(axis, setting, norm, rate)
+
+
+def _gflop_per_s(
+    norm: str, change: dict[str, Any], of_model: bool, seconds: float
+) -> float:
+    model = dataclasses.replace(MODEL, **change) if of_model else MODEL
+    rest = {} if of_model else dict(change)
+    pixels = rest.pop("image_size", PIXELS)
+    recipe = TrainConfig(model=model, **{"batch_size": BATCH, **rest})
+    config = config_for(Workload(pixels, recipe), norm, "auto", False)
+    if norm == "bn":  # else its micro-batches would not be those of a whole batch
+        config = dataclasses.replace(config, bn_stat_groups=config.micro_batches)
+    program = build_program(config, DataShape(50_000, 10, (pixels, pixels, 3)))
+    batch = ready_views(config.batch_size, pixels)
+    rate = time_step(program, lambda: batch, seconds).images_per_s
+    return rate * PASSES * forward_flops(program) / 1e9
+
+
+def beside_neighbours(line: Sequence[Point]) -> list[Point]:
+    """The points of one axis, each over the faster of those beside it."""
+    found = []
+    for index, point in enumerate(line):
+        beside = [*line[max(index - 1, 0) : index], *line[index + 1 : index + 2]]
+        fastest = max(other.gflop_per_s for other in beside)
+        found.append(point._replace(of_neighbour=point.gflop_per_s / fastest))
+    return found
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))
