@@ -15,7 +15,7 @@ from byol_bnfree.data.prepared import data_root, find_set
 from byol_bnfree.errors import InputError, RunStopped
 from experiments import GRIDS
 from experiments.grid import Experiment, Run, load_experiment, make_runs
-from experiments.paper_scale import lower_all
+from experiments.paper_scale import compile_all
 from experiments.plan import print_plan
 from experiments.report.write import write_all, write_report
 from experiments.runner import Places, run_grid
@@ -34,7 +34,7 @@ class Arguments:
     """Seeds of every arm."""
     scale: Literal[tuple(SCALES)] = "cpu"
     """cpu: minutes a run on two cores. gpu: CIFAR-10 ResNet-18, 200 epochs. paper:
-    ImageNet; the step is built and lowered, nothing is run. smoke: a few steps."""
+    ImageNet; the step is built and compiled, nothing is run. smoke: a few steps."""
     arms: tuple[str, ...] = ()
     """Only these arms."""
     shard: str = "0/1"
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.dry_run:
         return
     if scale.name == "paper":
-        lower_all(runs)
+        compile_all(runs)
         return
     failures = run_grid(runs, places)
     print(f"{len(runs) - len(failures)} of {len(runs)} runs are finished.")

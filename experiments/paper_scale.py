@@ -1,7 +1,8 @@
-"""The paper's size, where it cannot be run: every arm's step built and lowered.
+"""The paper's size, where it cannot be run: every arm's step built and compiled.
 
-On abstract shapes: nothing is allocated. What is lowered is the program of an
-accelerator, in which micro-batches are a loop.
+On abstract shapes: nothing is allocated. The program is that of an accelerator, in
+which micro-batches are a loop; it is lowered for accelerators, and compiled for the
+devices that there are.
 """
 
 import time
@@ -21,32 +22,45 @@ IMAGENET = DataShape(1_281_167, 1000, (224, 224, 3))
 PLATFORMS = ("cuda", "tpu")
 
 
-class Lowered(NamedTuple):
-    """What is known of a step that was not run."""
+class Step(NamedTuple):
+    """A step that was not run."""
 
     parameters: int
     steps: int
-    operations: int
-    """Lines of the lowered program."""
+    traced: jax.stages.Traced
+
+    def lower(self) -> int:
+        """Operations of the program for accelerators."""
+        text = self.traced.lower(lowering_platforms=PLATFORMS).as_text()
+        return text.count(" = ")
+
+    def compile(self) -> jax.stages.Compiled:
+        """The program of the devices that there are, here one."""
+        return self.traced.lower().compile()
 
 
-def lower_all(runs: Sequence[Run]) -> None:
-    """A line for every arm, with the command that would run it."""
+def compile_all(runs: Sequence[Run]) -> None:
+    """Lines for every arm, with the command that would run it; minutes an arm."""
     first = {run.arm: run for run in reversed(runs)}
     for arm, run in reversed(first.items()):
         began = time.perf_counter()
-        found = lower(run)
+        step = build(run)
         print(
-            f"{arm}: {found.parameters / 1e6:.2f} M parameters, {found.steps} steps; "
-            f"lowered to {found.operations} operations for {' and '.join(PLATFORMS)} "
-            f"in {time.perf_counter() - began:.0f} s\n"
+            f"{arm}: {step.parameters / 1e6:.2f} M parameters, {step.steps} steps; "
+            f"lowered to {step.lower()} operations for {' and '.join(PLATFORMS)}",
+            flush=True,
+        )
+        step.compile()
+        print(
+            f"    compiled for {jax.default_backend()}; "
+            f"{time.perf_counter() - began:.0f} s in all\n"
             f"    python -m byol_bnfree.train {' '.join(run.flags)}",
             flush=True,
         )
 
 
-def lower(run: Run) -> Lowered:
-    """Trace and lower the training step of a run on ImageNet.
+def build(run: Run) -> Step:
+    """Trace the training step of a run on ImageNet.
 
     Raises: InputError for what cannot be built.
     """
@@ -65,10 +79,8 @@ def lower(run: Run) -> Lowered:
         "crops": jax.ShapeDtypeStruct((size, 2, *IMAGENET.image_shape), jnp.uint8),
         "label": jax.ShapeDtypeStruct((size,), jnp.int32),
     }
-    traced = jax.jit(step, donate_argnums=0).trace(parts.abstract_state, batch)
-    text = traced.lower(lowering_platforms=PLATFORMS).as_text()
-    return Lowered(
+    return Step(
         parameter_count(parts.abstract_state.online_params),
         parts.total_steps,
-        text.count(" = "),
+        jax.jit(step, donate_argnums=0).trace(parts.abstract_state, batch),
     )

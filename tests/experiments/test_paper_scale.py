@@ -3,14 +3,29 @@
 import pytest
 
 from experiments.grid import load_experiment, make_runs
-from experiments.paper_scale import lower
+from experiments.paper_scale import Step, build
 from experiments.scales import SCALES
+
+
+def step_of(experiment: str, arm: str) -> Step:
+    runs = make_runs(load_experiment(experiment), SCALES["paper"], (0,))
+    (run,) = (run for run in runs if run.arm == arm)
+    return build(run)
 
 
 @pytest.mark.slow
 def test_a_step_of_64_micro_batches_is_lowered_for_accelerators_as_a_loop():
-    runs = make_runs(load_experiment("batch_size"), SCALES["paper"], (0,))
-    (run,) = (run for run in runs if run.arm == "gn_ws-64")
-    found = lower(run)
-    assert (found.parameters, found.steps) == (37_115_944, 93_835)
-    assert found.operations < 200_000  # one copy has 70,000, and 64 would have millions
+    step = step_of("batch_size", "gn_ws-64")
+    assert (step.parameters, step.steps) == (37_115_944, 93_835)
+    # One copy has 70,000, and 64 would have millions.
+    assert step.lower() < 200_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arm", ["bn", "gn_ws"])
+def test_the_papers_step_compiles(arm):
+    compiled = step_of("norm_comparison", arm).compile()
+    analysis = compiled.memory_analysis()
+    # 4096 pairs of crops, 1.15 GiB; 37.1 M parameters, as many of momentum, 33.0 M of
+    # the target, 0.40 GiB.
+    assert analysis.argument_size_in_bytes / 2**30 == pytest.approx(1.55, abs=0.01)
