@@ -51,7 +51,11 @@ OWN = {
             "--model.min-group-channels=16",
             "--optim.tau-base=0.996",
         ),
-        "plain_heads": ("--projector-norm=none", "--predictor-norm=none"),
+        "slow_wide_gn_projector": (
+            *SLOW_BIASES,
+            "--model.min-group-channels=16",
+            "--projector-norm=gn_ws",
+        ),
     },
 }
 
