@@ -29,7 +29,7 @@ def make_row(run: Run, workdir: Path, command: str, **measured: Any) -> Row:
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "summary": _read_json(workdir / "summary.json"),
             "step_seconds": _step_seconds(rows),
-            "final": rows[-1] if rows else None,
+            "final": {k: v for row in rows for k, v in row.items()},  # last of each
             **measured,
             "curves": curves(rows),
             "config": _read_json(workdir / "config.json"),

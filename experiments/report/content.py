@@ -1,5 +1,7 @@
 """What is said of one experiment at one scale."""
 
+from collections.abc import Mapping
+
 from experiments.comparison import Comparison
 from experiments.report import figures
 from experiments.report.blocks import Block, Code, Figures, Section, Text
@@ -85,11 +87,16 @@ def _each_arm(comparison: Comparison) -> Section:
     return Section("The runs of each arm", [Text(EACH), *each])
 
 
+def _cores(environment: Mapping) -> str:
+    count = environment.get("cores")
+    return f"{count} core{'' if count == 1 else 's'}"
+
+
 def _provenance(comparison: Comparison) -> list[Block]:
     """Machines, versions and commands."""
     rows = _rows(comparison)
     where = [row["environment"] or {} for row in rows]
-    machines = {f"{w.get('cores')} cores of {w.get('cpu')}" for w in where}
+    machines = {f"{_cores(w)} of {w.get('cpu')}" for w in where}
     commits = {str(w.get("commit"))[:12] for w in where}
     versions = {(w.get("packages") or {}).get("jax") for w in where}
     commands = dict.fromkeys(row["command"] for row in rows)

@@ -106,12 +106,13 @@ def collapse_table(comparison: Comparison) -> Table | None:
 
 
 def _final(row: Mapping) -> str:
-    last = row["final"] or {}
+    """The last of each curve: a run's last row may be of kNN alone."""
     names = ("feature_std", "negative_cosine", "centered_rank")
-    found = {name: last.get(f"collapse/{name}") for name in names}
+    curves = {name: row["curves"].get(f"collapse/{name}") for name in names}
+    last = {name: curve[1][-1] for name, curve in curves.items() if curve}
     return ", ".join(
         f"{name.replace('_', ' ')} {value:.4g}"
-        for name, value in found.items()
+        for name, value in last.items()
         if value is not None
     )
 

@@ -39,7 +39,7 @@ def row(run, linear: float | None, verdict: str = "healthy", **fields) -> Row:
         "step_seconds": 0.5,
         "wall_seconds": 200.0,
         "resumed": False,
-        "final": {"step": 40, "collapse/feature_std": 0.3},
+        "final": {"step": 40, "knn/top1": 0.2},
         "curves": curves,
         "layers": {"untrained": layers, "trained": layers},
         "config": strict(dataclasses.asdict(TrainConfig())),

@@ -5,9 +5,10 @@ import shutil
 import subprocess
 
 import pytest
-from rows import rows_of
+from rows import comparison, rows_of
 
 from experiments.grid import load_experiment
+from experiments.report.tables import collapse_table
 from experiments.report.write import write_all
 from experiments.results import append_row
 
@@ -88,3 +89,8 @@ def test_a_browser_shows_every_picture_and_complains_of_nothing(folder, tmp_path
     assert "CONSOLE" not in done.stderr
     shown, total = re.search(r"<title>(\d+) of (\d+)</title>", done.stdout).groups()
     assert int(shown) == int(total) > 10
+
+
+def test_a_collapsed_run_shows_the_measures_of_its_end():
+    table = collapse_table(comparison("norm_comparison", {"bn": ["collapsed"]}))
+    assert [row[-1] for row in table.rows] == ["feature std 0.3"]
