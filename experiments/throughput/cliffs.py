@@ -102,10 +102,10 @@ def _gflop_per_s(
     model = dataclasses.replace(MODEL, **change) if of_model else MODEL
     rest = {} if of_model else dict(change)
     pixels = rest.pop("image_size", PIXELS)
-    recipe = TrainConfig(model=model, **{"batch_size": BATCH, **rest})
+    if norm == "bn":  # whose micro-batches are exact under as many groups
+        rest["bn_stat_groups"] = rest.get("micro_batches", 1)
+    recipe = TrainConfig(norm=norm, model=model, **{"batch_size": BATCH, **rest})
     config = config_for(Workload(pixels, recipe), norm, "auto", False)
-    if norm == "bn":  # else its micro-batches would not be those of a whole batch
-        config = dataclasses.replace(config, bn_stat_groups=config.micro_batches)
     program = build_program(config, DataShape(50_000, 10, (pixels, pixels, 3)))
     batch = ready_views(config.batch_size, pixels)
     rate = time_step(program, lambda: batch, seconds).images_per_s
