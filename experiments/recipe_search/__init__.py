@@ -58,15 +58,29 @@ OWN = {
         ),
     },
 }
+# Not candidates: where is gn_ws behind?
+OTHER_HEADS = {
+    f"wide_{norm}_heads": (
+        "--norm=gn_ws",
+        "--model.min-group-channels=16",
+        f"--projector-norm={norm}",
+        f"--predictor-norm={norm}",
+    )
+    for norm in ("bn", "none")
+}
 
 
 def arms(scale: Scale) -> tuple[Arm, ...]:
     """The recipe as it is, then one setting changed at a time."""
     held_out = HELD_OUT[scale.name]
-    return tuple(
+    trials = tuple(
         Arm(f"{name}-{trial}", (*flags, *held_out, *changed), family=name)
         for name, flags in (("bn", BN), ("gn_ws", GN_WS))
         for trial, changed in ({"recipe": ()} | BOTH | OWN[name]).items()
+    )
+    return trials + tuple(
+        Arm(f"gn_ws-{name}", (*flags, *held_out), family="gn_ws below other heads")
+        for name, flags in OTHER_HEADS.items()
     )
 
 
