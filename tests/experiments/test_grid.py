@@ -28,7 +28,7 @@ def test_the_scales_batches_are_those_of_their_recipes():
 def test_both_arms_of_the_search_have_as_many_trials():
     arms = load_experiment("recipe_search").arms(SCALES["cpu"])
     families = [arm.family for arm in arms]
-    assert families.count("bn") == families.count("gn_ws") == len(families) / 2
+    assert families.count("bn") == families.count("gn_ws") > 1  # others are no trials
 
 
 def test_the_checksum_of_settings_ignores_seed_and_folders():
