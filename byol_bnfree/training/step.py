@@ -71,22 +71,18 @@ def step_key(seed: int, step: Array | int) -> Array:
 def make_loss(network: BYOLNetwork) -> Callable[..., Any]:
     """Mean loss of two normalized views, with statistics and outputs beside it.
 
-    Each view is a pass of its own: BatchNorm's statistics are per view and its
-    running values move twice a step, view 1 first. The target runs in training mode
-    with statistics of its own that are never averaged (DeepMind's loss_fn).
+    Under BatchNorm each view is a pass of its own: statistics are per view and running
+    values move twice a step, view 1 first. The target runs in training mode with
+    statistics of its own that are never averaged (DeepMind's loss_fn).
     """
 
     def loss_fn(online_params, state: TrainState, views, labels):
         """The loss; beside it (online, target statistics) and a `Forward`."""
-        view1, view2 = views
-        stats, target_stats = state.online_stats, state.target_stats
-        out1, stats = network.online(online_params, stats, view1, True)
-        out2, stats = network.online(online_params, stats, view2, True)
-        target1, target_stats = network.target(
-            state.target_params, target_stats, view1, True
+        (out1, out2), stats = _of_views(
+            network.online, online_params, state.online_stats, views
         )
-        target2, target_stats = network.target(
-            state.target_params, target_stats, view2, True
+        (target1, target2), target_stats = _of_views(
+            network.target, state.target_params, state.target_stats, views
         )
         loss = byol_loss((out1.prediction, out2.prediction), (target1, target2))
         probe = jnp.zeros_like(loss)
@@ -103,6 +99,23 @@ def make_loss(network: BYOLNetwork) -> Callable[..., Any]:
         return jnp.mean(loss + probe), ((stats, target_stats), forward)
 
     return loss_fn
+
+
+def _of_views(network: Callable[..., Any], params: Any, stats: Any, views: Any):
+    """Outputs of both views, and the statistics after them.
+
+    Without statistics no example sees another, so both views are one pass over twice
+    the batch: half as many operations to compile, and one gradient of each parameter to
+    add up over devices. Views of an example stay side by side, on one device.
+    """
+    if stats:
+        first, stats = network(params, stats, views[0], True)
+        second, stats = network(params, stats, views[1], True)
+        return (first, second), stats
+    joined = rearrange(jnp.stack(views, axis=1), "b v ... -> (b v) ...")
+    outputs, stats = network(params, stats, joined, True)
+    apart = jax.tree.map(lambda x: rearrange(x, "(b v) ... -> b v ...", v=2), outputs)
+    return tuple(jax.tree.map(lambda x: x[:, view], apart) for view in (0, 1)), stats
 
 
 def make_gradient(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import tiny
+from byol_bnfree.losses import byol_loss
 from byol_bnfree.models.norm import NORMS
 from byol_bnfree.training.mesh import (
     batch_sharding,
@@ -14,6 +15,7 @@ from byol_bnfree.training.mesh import (
     state_shardings,
 )
 from byol_bnfree.training.optim import tau_schedule
+from byol_bnfree.training.step import make_loss
 
 
 def run_on_two_devices(cfg, shard_state: bool):
@@ -101,6 +103,39 @@ def test_target_moves_only_by_the_moving_average_of_the_new_online_network(norm)
         {part: after.online_params[part] for part in ("encoder", "projector")},
     )
     tiny.assert_close(after.target_params, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_loss_and_gradient_are_those_of_each_view_passed_alone(norm):
+    """Whether or not the step joins the views into one pass."""
+    cfg = tiny.config(norm=norm)
+    network, (state, _) = tiny.network(cfg), tiny.start(cfg)
+    keys = jax.random.split(jax.random.key(1))
+    views = [jax.random.normal(key, (cfg.batch_size, 8, 8, 3)) for key in keys]
+
+    def alone(params):
+        stats, target_stats = state.online_stats, state.target_stats
+        predictions, targets = [], []
+        for view in views:
+            outputs, stats = network.online(params, stats, view, True)
+            target, target_stats = network.target(
+                state.target_params, target_stats, view, True
+            )
+            predictions.append(outputs.prediction)
+            targets.append(target)
+        loss = byol_loss(tuple(predictions), tuple(targets))
+        return loss.mean(), (stats, target_stats)
+
+    def joined(params):
+        unlabelled = -jnp.ones(cfg.batch_size, jnp.int32)
+        loss, (stats, _) = make_loss(network)(params, state, views, unlabelled)
+        return loss, stats
+
+    found, expected = (
+        jax.jit(jax.value_and_grad(function, has_aux=True))(state.online_params)
+        for function in (joined, alone)
+    )
+    tiny.assert_close(found, expected)
 
 
 def test_target_statistics_are_its_own_and_move_once_a_view():
