@@ -114,8 +114,10 @@ def _of_views(network: Callable[..., Any], params: Any, stats: Any, views: Any):
         return (first, second), stats
     joined = rearrange(jnp.stack(views, axis=1), "b v ... -> (b v) ...")
     outputs, stats = network(params, stats, joined, True)
-    apart = jax.tree.map(lambda x: rearrange(x, "(b v) ... -> b v ...", v=2), outputs)
-    return tuple(jax.tree.map(lambda x: x[:, view], apart) for view in (0, 1)), stats
+    apart = jax.tree.map(lambda x: rearrange(x, "(b v) ... -> v b ...", v=2), outputs)
+    first = jax.tree.map(lambda x: x[0], apart)
+    second = jax.tree.map(lambda x: x[1], apart)
+    return (first, second), stats
 
 
 def make_gradient(
