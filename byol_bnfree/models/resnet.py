@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.norm import Layers, layers_for
+from byol_bnfree.models.pooling import max_pool
 
 
 class Architecture(NamedTuple):
@@ -140,7 +141,7 @@ class ResNet(nn.Module):
         kernel, stride = ((7, 7), 2) if imagenet else ((3, 3), self.stem_stride)
         x = conv(channels, kernel, stride, name="conv1")(x)
         x = nn.relu(norm(name="norm1")(x, train))
-        return nn.max_pool(x, (3, 3), (2, 2), "SAME") if imagenet else x
+        return max_pool(x) if imagenet else x
 
 
 def scaled_channels(channels: int, width: float) -> int:
