@@ -7,7 +7,7 @@ BN = ("--norm=bn",)
 
 GN_WS = ("--norm=gn_ws", "--projector-norm=ws", "--predictor-norm=ws")
 """GroupNorm and standardized kernels in the encoder, standardized kernels alone in the
-heads: no batch statistics anywhere. GroupNorm in the heads costs accuracy."""
+heads: no batch statistics anywhere. GroupNorm in the heads is level at best."""
 
 
 def gn_ws(scale: Scale) -> tuple[str, ...]:
