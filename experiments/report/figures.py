@@ -63,7 +63,8 @@ def accuracy(comparison: Comparison) -> Figure:
     with matplotlib.rc_context(STYLE):
         height = 0.34 * len(results) + 0.8
         figure = _new(6.4, height)
-        axis = figure.add_axes((0.25, 0.55 / height, 0.72, 1 - 0.65 / height))
+        left = 0.05 + 0.0105 * max(len(name) for name in comparison.results)
+        axis = figure.add_axes((left, 0.55 / height, 0.97 - left, 1 - 0.65 / height))
         for y, result in enumerate(results):
             trained = list(result.percent("linear").values())
             untrained = list(result.percent("linear", "untrained").values())
