@@ -21,11 +21,11 @@ from byol_bnfree.data.sources import open_source
 from byol_bnfree.diagnostics import kernel_norms, output_measures
 from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.pretrained import read_run
+from byol_bnfree.training.gradient import make_loss, make_views, step_key
 from byol_bnfree.training.mesh import batch_sharding, make_mesh, replicated
 from byol_bnfree.training.program import build_parts
 from byol_bnfree.training.restore import load_newest
 from byol_bnfree.training.state import TrainState
-from byol_bnfree.training.step import make_loss, make_views, step_key
 
 PARTS = ("encoder", "projector", "predictor")
 Layers = dict[str, dict[str, float]]

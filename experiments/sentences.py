@@ -107,6 +107,22 @@ def best_of_families(comparison: Comparison) -> str:
     return f"{'; '.join(parts)}." if parts else "Not answered yet: no figures."
 
 
+def along_axis(comparison: Comparison) -> str:
+    """Each family's accuracy at every value of the axis, and what failed there."""
+    parts = []
+    for name, results in comparison.families().items():
+        known = [r for r in results if r.mean is not None]
+        figures = [
+            f"{r.mean:.1f} % at {r.arm.x:g}" + ("" if r.learned else f" ({_what(r)})")
+            for r in sorted(known, key=lambda r: r.arm.x)
+        ]
+        if figures:
+            parts.append(f"{name} reaches {', '.join(figures)}")
+    if not parts:
+        return "Not answered yet: no figures."
+    return f"By {comparison.experiment.axis}, {'; '.join(parts)}."
+
+
 def _missing(comparison: Comparison, *names: str) -> str | None:
     results = comparison.results
     missing = [n for n in names if n not in results or results[n].mean is None]
@@ -117,8 +133,12 @@ def _missing(comparison: Comparison, *names: str) -> str | None:
 
 def _state(result: Result) -> str:
     """What became of an arm, with its figure."""
-    what = "/".join(dict.fromkeys(result.outcomes))
+    what = _what(result)
     return what if result.mean is None else f"{what}, {result.mean:.1f} %"
+
+
+def _what(result: Result) -> str:
+    return "/".join(dict.fromkeys(result.outcomes))
 
 
 def _deviation(results: list[Result]) -> str:

@@ -13,9 +13,9 @@ from byol_bnfree.config import AugmentConfig, TrainConfig
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.data.sources import Source
 from byol_bnfree.evaluation.unfinished import Snapshot
+from byol_bnfree.training.gradient import make_views, step_key
 from byol_bnfree.training.mesh import batch_sharding
 from byol_bnfree.training.progress import progress
-from byol_bnfree.training.step import make_views, step_key
 
 
 def crops_and_flips(augment: AugmentConfig) -> AugmentConfig:

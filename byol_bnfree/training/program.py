@@ -16,6 +16,7 @@ from byol_bnfree.data.augment import normalize
 from byol_bnfree.models.byol import BYOLNetwork, create_network
 from byol_bnfree.models.conv import Convolution, choose_convolution
 from byol_bnfree.models.data_dependent import data_dependent_init
+from byol_bnfree.training.gradient import Batch, make_views, step_key
 from byol_bnfree.training.mesh import (
     batch_sharding,
     check_batch,
@@ -34,13 +35,10 @@ from byol_bnfree.training.optim import (
 )
 from byol_bnfree.training.state import TrainState, create_state
 from byol_bnfree.training.step import (
-    Batch,
     Metrics,
     Schedules,
     is_logged,
     make_train_step,
-    make_views,
-    step_key,
 )
 
 

@@ -15,8 +15,9 @@ from byol_bnfree.diagnostics import (
 )
 from byol_bnfree.diagnostics.dataflow import Place
 from byol_bnfree.losses import probe_loss, regression_loss
+from byol_bnfree.training.gradient import make_views
 from byol_bnfree.training.program import build_parts
-from byol_bnfree.training.step import make_train_step, make_views
+from byol_bnfree.training.step import make_train_step
 from byol_bnfree.verification.finding import Finding
 from byol_bnfree.verification.settings import (
     for_analysis,
@@ -26,7 +27,7 @@ from byol_bnfree.verification.settings import (
 LARGEST_IMAGE = 32  # pixels; of the numerical check, which runs the network
 SOURCES = {  # where a step may combine examples, outside the gradient
     r"byol_bnfree/losses\.py.*\(top_k\)": "probe accuracy",
-    r"byol_bnfree/training/step\.py.*loss_fn\)": "mean loss",
+    r"byol_bnfree/training/gradient\.py.*loss_fn\)": "mean loss",
     r"byol_bnfree/training/step\.py.*\(_metrics\)": "mean loss",
     r"byol_bnfree/diagnostics/collapse\.py": "collapse measures",
 }

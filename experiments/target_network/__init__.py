@@ -3,7 +3,7 @@
 from experiments.grid import Arm, Experiment
 from experiments.recipes import BN, gn_ws
 from experiments.scales import Scale
-from experiments.sentences import best_of_families
+from experiments.sentences import along_axis
 
 PAPER = {0.0: 0.3, 0.9: 68.4, 0.99: 72.5, 0.999: 69.8, 1.0: 18.8}
 
@@ -34,7 +34,7 @@ EXPERIMENT = Experiment(
     name="target_network",
     question="How much does the moving average of the target matter?",
     arms=arms,
-    answer=best_of_families,
+    answer=along_axis,
     reference="bn-tau0.99",
     paper="arXiv 2006.07733, Table 5a: BatchNorm, ImageNet, ResNet-50, 300 epochs, "
     "linear top-1",

@@ -29,7 +29,7 @@ from byol_bnfree import TrainConfig
 from byol_bnfree.command_line import parse_args
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.data.sources import open_source
-from byol_bnfree.training.logs import environment
+from byol_bnfree.training.logs import MetricsLog, environment
 from byol_bnfree.training.mesh import batch_sharding
 from byol_bnfree.training.program import DataShape, build_program
 
@@ -104,47 +104,50 @@ def time_run(settings: list[str], workdir: Path) -> dict[str, float]:
 
     The latter is by the clock between the first row and the last, checkpoints included.
     """
-    began, run = time.perf_counter(), _start(settings, workdir)
     seen: dict[int, float] = {}
-    while run.poll() is None:
-        time.sleep(0.01)
-        if rows := _rows(workdir):
-            seen.setdefault(rows[-1]["step"], time.perf_counter())
-    if run.returncode:
-        sys.exit(run.returncode)
+    began = time.perf_counter()
+    with _run(settings, workdir) as run:
+        while run.poll() is None:
+            time.sleep(0.01)
+            if rows := _rows(workdir):
+                seen.setdefault(rows[-1]["step"], time.perf_counter())
+        _exit_if_failed(run)
     rows, first, last = _rows(workdir)[1:], min(seen), max(seen)
     waited = sum(row["perf/data_wait"] * row["perf/seconds"] for row in rows)
     return {
         "to_first_step": seen[first] - began,
-        "step": (seen[last] - seen[first]) / max(last - first, 1),
+        "step": (seen[last] - seen[first]) / (last - first),
         "data_wait": waited / sum(row["perf/seconds"] for row in rows),
     }
 
 
 def time_to_first_step(settings: list[str], workdir: Path) -> float:
     """Seconds from start to the first step's row; the run is not wanted any longer."""
-    began, run = time.perf_counter(), _start(settings, workdir)
-    while run.poll() is None and not _rows(workdir):
-        time.sleep(0.01)
-    seconds = time.perf_counter() - began
-    run.kill()
-    run.wait()
+    began = time.perf_counter()
+    with _run(settings, workdir) as run:
+        while not _rows(workdir):
+            time.sleep(0.01)
+            _exit_if_failed(run)
+        seconds = time.perf_counter() - began
+        run.kill()
     return seconds
 
 
-def _start(settings: list[str], workdir: Path) -> subprocess.Popen:
+def _run(settings: list[str], workdir: Path) -> subprocess.Popen:
     command = [sys.executable, "-m", "byol_bnfree.train", *settings]
     return subprocess.Popen(
         [*command, f"--workdir={workdir}"], stdout=subprocess.DEVNULL
     )
 
 
+def _exit_if_failed(run: subprocess.Popen) -> None:
+    """With its status; it has said why."""
+    if run.poll():
+        sys.exit(run.returncode)
+
+
 def _rows(workdir: Path) -> list[dict[str, Any]]:
-    path = workdir / "metrics.jsonl"
-    if not path.exists():
-        return []
-    whole = path.read_bytes().rpartition(b"\n")[0]
-    return [json.loads(line) for line in whole.splitlines()]
+    return MetricsLog(workdir, primary=False).rows()
 
 
 def bare_step_seconds(config: TrainConfig, steps: int) -> float:

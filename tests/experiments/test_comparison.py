@@ -1,5 +1,7 @@
 """What is computed from the rows, against hand-computed values."""
 
+import re
+
 import pytest
 from rows import comparison, rows_of
 
@@ -57,7 +59,10 @@ def test_the_answers_along_an_axis_name_ends_and_best():
     assert "gn_ws goes from 41.0 % with 256 images to 41.0 % with 8" in said
     taus = {"bn-tau0": ["collapsed"], "bn-tau0.9": [0.4], "gn_ws-tau1": [0.3]}
     said = comparison("target_network", taus).answer()
-    assert "bn is best as bn-tau0.9 (40.0 % linear, of 2 arms)" in said
+    assert re.search(r"bn reaches [\d.]+ % at 0 \(collapsed\), 40.0 % at 0.9;", said)
+    trials = {"bn-recipe": [0.4], "bn-lr1": [0.3], "gn_ws-recipe": [0.35]}
+    said = comparison("recipe_search", trials).answer()
+    assert "bn is best as bn-recipe (40.0 % linear, of 2 arms)" in said
 
 
 def test_outcomes_are_of_the_measures_first_then_of_the_accuracy():

@@ -8,6 +8,7 @@ import pytest
 import tiny
 from byol_bnfree.losses import byol_loss
 from byol_bnfree.models.norm import NORMS
+from byol_bnfree.training.gradient import make_loss
 from byol_bnfree.training.mesh import (
     batch_sharding,
     make_mesh,
@@ -15,7 +16,6 @@ from byol_bnfree.training.mesh import (
     state_shardings,
 )
 from byol_bnfree.training.optim import tau_schedule
-from byol_bnfree.training.step import make_loss
 
 
 def run_on_two_devices(cfg, shard_state: bool):

@@ -1,0 +1,164 @@
+"""Loss and gradient of a batch: views, both networks, micro-batches."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from jaxtyping import Array, Float
+
+from byol_bnfree.config import AugmentConfig, TrainConfig
+from byol_bnfree.data.augment import (
+    normalize,
+    two_views,
+    two_views_of_crops,
+)
+from byol_bnfree.losses import byol_loss, probe_loss
+from byol_bnfree.models.byol import BYOLNetwork
+from byol_bnfree.training.state import TrainState
+
+Batch = dict[str, Array]
+
+
+class Forward(NamedTuple):
+    """What a pass over a (micro-)batch leaves beside its gradient."""
+
+    loss: Float[Array, " b"]
+    probe_loss: Float[Array, " b"]
+    representation: Float[Array, "b d"]
+    projection1: Float[Array, "b k"]
+    projection2: Float[Array, "b k"]
+    logits: Float[Array, "b c"] | None
+
+
+def make_views(
+    key: Array, batch: Batch, augment: AugmentConfig
+) -> tuple[Float[Array, "b h w c"], Float[Array, "b h w c"]]:
+    """Two normalized views; cropped here unless the host has cropped already.
+
+    `batch` has "image" (uint8 [b h w c]) or "crops" (uint8 [b 2 h w c]), and
+    "position" (int32 [b]) in the global batch, from which an example's key derives.
+    """
+    positions = batch["position"]
+    if "crops" in batch:
+        views = two_views_of_crops(key, batch["crops"], augment, positions=positions)
+    else:
+        views = two_views(key, batch["image"], augment, positions=positions)
+    return normalize(views[0], augment), normalize(views[1], augment)
+
+
+def step_key(seed: int, step: Array | int) -> Array:
+    """The key of a step; examples fold in their position in the global batch."""
+    return jax.random.fold_in(jax.random.key(seed), step)
+
+
+def make_loss(network: BYOLNetwork) -> Callable[..., Any]:
+    """Mean loss of two normalized views, with statistics and outputs beside it.
+
+    Under BatchNorm each view is a pass of its own: statistics are per view and running
+    values move twice a step, view 1 first. The target runs in training mode with
+    statistics of its own that are never averaged (DeepMind's loss_fn).
+    """
+
+    def loss_fn(online_params, state: TrainState, views, labels):
+        """The loss; beside it (online, target statistics) and a `Forward`."""
+        (out1, out2), stats = _of_views(
+            network.online, online_params, state.online_stats, views
+        )
+        (target1, target2), target_stats = _of_views(
+            network.target, state.target_params, state.target_stats, views
+        )
+        loss = byol_loss((out1.prediction, out2.prediction), (target1, target2))
+        probe = jnp.zeros_like(loss)
+        if out1.logits is not None:
+            probe = probe_loss(out1.logits, labels)
+        forward = Forward(
+            loss,
+            probe,
+            out1.representation,
+            out1.projection,
+            out2.projection,
+            out1.logits,
+        )
+        return jnp.mean(loss + probe), ((stats, target_stats), forward)
+
+    return loss_fn
+
+
+def _of_views(network: Callable[..., Any], params: Any, stats: Any, views: Any):
+    """Outputs of both views, and the statistics after them.
+
+    Without statistics no example sees another, so both views are one pass over twice
+    the batch: half as many operations to compile, and one gradient of each parameter to
+    add up over devices. Views of an example stay side by side, on one device.
+    """
+    if stats:
+        first, stats = network(params, stats, views[0], True)
+        second, stats = network(params, stats, views[1], True)
+        return (first, second), stats
+    joined = rearrange(jnp.stack(views, axis=1), "b v ... -> (b v) ...")
+    outputs, stats = network(params, stats, joined, True)
+    apart = jax.tree.map(lambda x: rearrange(x, "(b v) ... -> v b ...", v=2), outputs)
+    first = jax.tree.map(lambda x: x[0], apart)
+    second = jax.tree.map(lambda x: x[1], apart)
+    return (first, second), stats
+
+
+def make_gradient(
+    network: BYOLNetwork,
+    config: TrainConfig,
+    data_devices: int,
+    unroll: bool,
+) -> Callable[..., Any]:
+    """(state, batch) -> ((gradient, statistics), (`Forward`, labels)) of the batch.
+
+    Gradient, statistics and outputs of k micro-batches are those of the full batch: the
+    loss is a mean over examples and running statistics are linear in the batch's.
+    """
+    loss_and_grad = jax.value_and_grad(make_loss(network), has_aux=True)
+
+    def gradient(state: TrainState, batch: Batch):
+        """Views are drawn here, by each example's position in the global batch."""
+        key = step_key(config.seed, state.step)
+
+        def of_piece(piece: Batch):
+            views, labels = make_views(key, piece, config.augment), piece["label"]
+            (_, (stats, forward)), grads = loss_and_grad(
+                state.online_params, state, views, labels
+            )
+            return (grads, stats), (forward, labels)
+
+        batch = batch | {"position": jnp.arange(config.batch_size)}
+        if config.micro_batches == 1:
+            return of_piece(batch)
+        stacked = _split(batch, config.micro_batches, data_devices)
+        return _accumulate(of_piece, stacked, unroll)
+
+    return gradient
+
+
+def _split(tree: Any, pieces: int, devices: int) -> Any:
+    """Stacks of micro-batches, [k b ...]: an equal piece of every device's part each,
+    so that no example moves to another device.
+    """
+    return jax.tree.map(
+        lambda x: rearrange(x, "(d k b) ... -> k (d b) ...", d=devices, k=pieces), tree
+    )
+
+
+def _accumulate(gradient, stacked: Any, unroll: bool):
+    """Mean gradient and statistics of micro-batches [k b ...], their joined outputs."""
+
+    def add(total, piece):
+        averaged, outputs = gradient(piece)
+        return jax.tree.map(jnp.add, total, averaged), outputs
+
+    pieces = len(jax.tree.leaves(stacked)[0])
+    shapes, _ = jax.eval_shape(gradient, jax.tree.map(lambda x: x[0], stacked))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    total, outputs = jax.lax.scan(add, zeros, stacked, unroll=unroll)
+    return (
+        jax.tree.map(lambda x: (x / pieces).astype(x.dtype), total),
+        jax.tree.map(lambda x: rearrange(x, "k b ... -> (k b) ..."), outputs),
+    )
