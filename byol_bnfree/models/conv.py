@@ -3,7 +3,7 @@
 XLA:CPU takes the gradient to the kernel of a 3x3 convolution on large maps at an
 eighth of the rate of its forward pass, and 2x2 maps at a thirtieth of the rate of a
 matrix product. The optional packages of the `cpu` extra bring oneDNN, which PyTorch
-uses too; `onednn.cc` calls it as an XLA custom call, and is compiled when first used.
+uses too; `native/` calls it as an XLA custom call, and is compiled when first used.
 Nothing needs it: without it, on other devices and for more than one device (a custom
 call cannot be cut over devices) the networks use XLA's convolution.
 """

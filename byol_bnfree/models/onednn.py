@@ -1,4 +1,4 @@
-"""Compiles `onednn.cc` once for a machine and makes it known to JAX."""
+"""Compiles `native/` once for a machine and makes it known to JAX."""
 
 import ctypes
 import functools
@@ -14,9 +14,10 @@ import jax
 
 PASSES = ("output", "input_gradient", "kernel_gradient")
 TARGETS = {name: f"byol_conv_{name}" for name in PASSES}
-_SOURCE = Path(__file__).with_name("onednn.cc")
+_FOLDER = Path(__file__).with_name("native")
+_SOURCE = _FOLDER / "convolution.cc"
 _LIBRARY, _HEADERS = "onednn-cpu-gomp", "onednn-devel-cpu-gomp"
-_FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-fopenmp")
+_FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-fopenmp")
 
 
 @functools.cache
@@ -62,7 +63,8 @@ def _file(package: str, end: str) -> Path:
 def _compiled(compiler: str, library: Path, headers: Path) -> Path:
     """The compiled file, from the cache or new; processes may do this side by side."""
     include = jax.ffi.include_dir()
-    parts = (_SOURCE.read_text(), include, str(library), compiler, jax.__version__)
+    sources = (file.read_text() for file in sorted(_FOLDER.iterdir()))
+    parts = (*sources, include, str(library), compiler, jax.__version__, _cpu())
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(base) / "byol_bnfree"
@@ -77,3 +79,9 @@ def _compiled(compiler: str, library: Path, headers: Path) -> Path:
             subprocess.run(command, check=True, capture_output=True, text=True)
             output.replace(target)
     return target
+
+
+def _cpu() -> str:
+    """The instructions of this CPU: `-march=native` is of the machine that compiled."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line for line in lines if line.startswith("flags")), "")

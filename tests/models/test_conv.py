@@ -1,5 +1,7 @@
 """oneDNN's convolutions equal XLA's, in all three passes, and stand back elsewhere."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,6 +32,11 @@ CASES = {  # batch, side, channels in and out, kernel, stride
     "shortcut": (4, 8, 16, 32, 1, 2),
     "one image": (1, 8, 16, 16, 3, 1),
     "channels that no vector divides": (3, 5, 7, 13, 3, 1),
+    "tiles": (4, 8, 64, 96, 3, 1),
+    "tiles, odd side": (3, 7, 64, 48, 3, 1),
+    "tiles of 2x2 maps": (5, 2, 64, 64, 3, 1),
+    "many tiles": (9, 32, 48, 48, 3, 1),
+    "tiles, channels that no vector divides": (2, 9, 50, 55, 3, 1),
 }
 
 
@@ -60,6 +67,23 @@ def test_all_three_passes_equal_xla(case):
         for f in (onednn_conv_general_dilated, jax.lax.conv_general_dilated)
     )
     for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max())
+
+
+@needs_onednn
+@pytest.mark.parametrize("pads", [((0, 0), (0, 0)), ((2, 1), (0, 2)), ((1, 0), (1, 1))])
+def test_tiles_with_other_padding_equal_xla(pads):
+    images, kernel = arrays(2, 6, 48, 64, 3, 1)
+    images = images[:, :5]
+
+    def f(convolution, x, w):
+        return convolution(x, w, (1, 1), pads, dimension_numbers=LAYOUT)
+
+    outputs = []
+    for convolution in (onednn_conv_general_dilated, jax.lax.conv_general_dilated):
+        y, pull = jax.vjp(partial(f, convolution), images, kernel)
+        outputs.append((y, *pull(jnp.sin(y))))
+    for a, b in zip(*outputs, strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max())
 
 

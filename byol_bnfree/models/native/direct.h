@@ -1,0 +1,146 @@
+// oneDNN's own convolutions, for every shape.
+//
+// The batch is cut into one piece a thread; oneDNN runs each piece on the one thread that
+// took it. Pieces and the order of their sums depend on the number of threads alone.
+
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+#include <unordered_map>
+
+#include "parallel.h"
+#include "plans.h"
+#include "shape.h"
+
+namespace direct {
+
+struct Plan {
+  dnnl::primitive primitive;
+  memory::desc input, kernel, output;  // of one piece; kernel in oneDNN's own layout
+  memory::desc scratchpad;
+};
+
+inline memory::desc Images(const Dims& dims) {
+  return memory::desc(dims, memory::data_type::f32, memory::format_tag::nhwc);
+}
+
+inline memory::desc PlainKernel(const Convolution& c) {
+  return memory::desc({c.out, c.in, c.kernel_height, c.kernel_width},
+                      memory::data_type::f32, memory::format_tag::hwio);
+}
+
+template <typename Description>
+Plan PlanOf(const Description& d, memory::desc input, memory::desc kernel,
+            memory::desc output) {
+  return {dnnl::primitive(d), input, kernel, output, d.scratchpad_desc()};
+}
+
+inline Plan MakePlan(Pass pass, const Convolution& c) {
+  auto input = Images({c.batch, c.in, c.height, c.width});
+  auto output = Images({c.batch, c.out, c.out_height, c.out_width});
+  memory::desc kernel(PlainKernel(c).get_dims(), memory::data_type::f32,
+                      memory::format_tag::any);
+  const Dims strides{c.stride_height, c.stride_width};
+  const Dims low{c.top, c.left}, high{c.bottom, c.right};
+  dnnl::primitive_attr attributes;
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  const auto algorithm = dnnl::algorithm::convolution_direct;
+  dnnl::convolution_forward::primitive_desc forward(
+      Cpu(), dnnl::prop_kind::forward_training, algorithm, input, kernel, output,
+      strides, low, high, attributes);
+  if (pass == Pass::kOutput)
+    return PlanOf(forward, input, forward.weights_desc(), output);
+  if (pass == Pass::kInputGradient) {
+    dnnl::convolution_backward_data::primitive_desc backward(
+        Cpu(), algorithm, input, kernel, output, strides, low, high, forward,
+        attributes);
+    return PlanOf(backward, input, backward.weights_desc(), output);
+  }
+  dnnl::convolution_backward_weights::primitive_desc backward(
+      Cpu(), algorithm, input, kernel, output, strides, low, high, forward, attributes);
+  return PlanOf(backward, input, backward.diff_weights_desc(), output);
+}
+
+inline const Plan& PlanFor(Pass pass, Convolution c, int64_t images) {
+  static Plans<Plan> plans;
+  c.batch = images;
+  return plans.Get({static_cast<int64_t>(pass), c.batch, c.height, c.width, c.in,
+                    c.kernel_height, c.kernel_width, c.out, c.out_height, c.out_width,
+                    c.stride_height, c.stride_width, c.top, c.bottom, c.left, c.right},
+                   [&] { return MakePlan(pass, c); });
+}
+
+inline size_t Floats(const memory::desc& d) { return d.get_size() / sizeof(float) + 1; }
+
+inline void Reorder(const memory::desc& from, float* source, const memory::desc& to,
+                    float* target) {
+  memory a(from, Cpu(), source), b(to, Cpu(), target);
+  dnnl::stream stream(Cpu());
+  dnnl::reorder(a, b).execute(stream, a, b);
+  stream.wait();
+}
+
+inline void Run(const Plan& plan, Pass pass, float* input, float* kernel,
+                float* output) {
+  static thread_local Workspace scratch;
+  const bool to_input = pass == Pass::kInputGradient;
+  const bool to_kernel = pass == Pass::kKernelGradient;
+  std::unordered_map<int, memory> arguments{
+      {to_input ? DNNL_ARG_DIFF_SRC : DNNL_ARG_SRC, {plan.input, Cpu(), input}},
+      {to_kernel ? DNNL_ARG_DIFF_WEIGHTS : DNNL_ARG_WEIGHTS,
+       {plan.kernel, Cpu(), kernel}},
+      {pass == Pass::kOutput ? DNNL_ARG_DST : DNNL_ARG_DIFF_DST,
+       {plan.output, Cpu(), output}},
+      {DNNL_ARG_SCRATCHPAD,
+       {plan.scratchpad, Cpu(), scratch.Get(Floats(plan.scratchpad))}}};
+  dnnl::stream stream(Cpu());
+  plan.primitive.execute(stream, arguments);
+  stream.wait();
+}
+
+// The output, or the gradient to the input: every piece writes its own images.
+inline void ByImages(xla::ffi::ThreadPool& pool, Pass pass, const Convolution& c,
+                     float* input, float* kernel, float* output) {
+  static thread_local Workspace shared;
+  const int64_t pieces = std::clamp<int64_t>(pool.num_threads(), 1, c.batch);
+  const auto plain = PlainKernel(c);
+  const Plan& first = PlanFor(pass, c, Part(c.batch, 0, pieces).end);
+  float* packed = shared.Get(Floats(first.kernel));
+  Reorder(plain, kernel, first.kernel, packed);
+  InParallel(pool, pieces, [&](int64_t i) {
+    static thread_local Workspace own;  // a piece of another size may want another layout
+    const auto [begin, end] = Part(c.batch, i, pieces);
+    const Plan& plan = PlanFor(pass, c, end - begin);
+    float* mine = packed;
+    if (plan.kernel != first.kernel) {
+      mine = own.Get(Floats(plan.kernel));
+      Reorder(plain, kernel, plan.kernel, mine);
+    }
+    Run(plan, pass, input + begin * c.InputSize(), mine,
+        output + begin * c.OutputSize());
+  });
+}
+
+// The gradient to the kernel: the sum of what every piece finds, in their order.
+inline void ByKernel(xla::ffi::ThreadPool& pool, const Convolution& c, float* input,
+                     float* kernel, float* output) {
+  static thread_local Workspace shared;
+  const int64_t pieces = std::clamp<int64_t>(pool.num_threads(), 1, c.batch);
+  const int64_t size = c.KernelSize();
+  float* partial = shared.Get(pieces * size);
+  InParallel(pool, pieces, [&](int64_t i) {
+    static thread_local Workspace own;
+    const auto [begin, end] = Part(c.batch, i, pieces);
+    const Plan& plan = PlanFor(Pass::kKernelGradient, c, end - begin);
+    float* mine = own.Get(Floats(plan.kernel));
+    Run(plan, Pass::kKernelGradient, input + begin * c.InputSize(), mine,
+        output + begin * c.OutputSize());
+    Reorder(plan.kernel, mine, PlainKernel(c), partial + i * size);
+  });
+  std::memcpy(kernel, partial, size * sizeof(float));
+  for (int64_t i = 1; i < pieces; ++i)
+    for (int64_t j = 0; j < size; ++j) kernel[j] += partial[i * size + j];
+}
+
+}  // namespace direct

@@ -1,0 +1,90 @@
+// Work in pieces on XLA's own threads, and memory that a thread keeps.
+
+#pragma once
+
+#include <omp.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <cstdlib>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <new>
+
+#include "xla/ffi/api/ffi.h"
+
+// oneDNN asks OpenMP how many threads to use; here the answer is one.
+class OneThread {
+ public:
+  OneThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
+  ~OneThread() { omp_set_num_threads(before_); }
+
+ private:
+  int before_;
+};
+
+// Calls work(i) for every i below `pieces`, on the pool's threads and on this one,
+// which takes pieces too: it never waits for work that nobody has begun.
+template <typename Work>
+void InParallel(xla::ffi::ThreadPool& pool, int64_t pieces, Work work) {
+  struct Shared {
+    std::atomic<int64_t> next{0};
+    std::mutex mutex;
+    std::condition_variable ready;
+    int64_t done = 0;
+    std::exception_ptr error;
+  };
+  auto shared = std::make_shared<Shared>();
+  auto take = [shared, pieces, &work] {
+    OneThread one;
+    for (int64_t i = shared->next++; i < pieces; i = shared->next++) {
+      std::exception_ptr error;
+      try {
+        work(i);
+      } catch (...) {
+        error = std::current_exception();
+      }
+      std::lock_guard<std::mutex> lock(shared->mutex);
+      if (error) shared->error = error;
+      if (++shared->done == pieces) shared->ready.notify_all();
+    }
+  };
+  const int64_t helpers = std::min<int64_t>(pieces, pool.num_threads()) - 1;
+  for (int64_t i = 0; i < helpers; ++i) pool.Schedule(decltype(take)(take));
+  take();
+  std::unique_lock<std::mutex> lock(shared->mutex);
+  shared->ready.wait(lock, [&] { return shared->done == pieces; });
+  if (shared->error) std::rethrow_exception(shared->error);
+}
+
+// Part i of `parts` nearly equal ones of [0, size).
+struct Range {
+  int64_t begin, end;
+};
+
+inline Range Part(int64_t size, int64_t i, int64_t parts) {
+  return {size * i / parts, size * (i + 1) / parts};
+}
+
+// Memory that grows to the largest use of this thread and is kept.
+class Workspace {
+ public:
+  float* Get(size_t floats) {
+    const size_t bytes = floats * sizeof(float);
+    if (bytes > size_) {
+      size_ = (bytes + 63) / 64 * 64;
+      data_.reset(static_cast<float*>(std::aligned_alloc(64, size_)));
+      if (!data_) throw std::bad_alloc();
+    }
+    return data_.get();
+  }
+
+ private:
+  struct Free {
+    void operator()(float* p) const { std::free(p); }
+  };
+  std::unique_ptr<float, Free> data_;
+  size_t size_ = 0;
+};
