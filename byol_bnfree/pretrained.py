@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, UInt8
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.augment import normalize
 from byol_bnfree.errors import InputError
-from byol_bnfree.models.conv import Convolution
+from byol_bnfree.models.kernels import XLA, Kernels
 from byol_bnfree.training.program import DataShape, build_parts
 from byol_bnfree.training.restore import load_newest
 
@@ -45,21 +45,21 @@ def load_encoder(
     workdir: str | Path,
     network: Literal["online", "target"] = "online",
     *,
-    convolution: Convolution | None = None,
+    kernels: Kernels = XLA,
 ) -> Encoder:
     """The encoder of a run's newest intact checkpoint.
 
     Args:
       workdir: a run's folder, with config.json, dataset.json and checkpoints.
       network: the papers evaluate the online network.
-      convolution: of `models.conv.choose_convolution`; None is XLA's, for any device.
+      kernels: of `models.kernels.choose_kernels`; XLA is for any device.
 
     Raises:
       InputError: not a run's folder, or no checkpoint in it can be used.
     """
     workdir = Path(workdir)
     config, data = read_run(workdir)
-    parts = build_parts(config, data, convolution)
+    parts = build_parts(config, data, kernels)
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     abstract = jax.tree.map(
         lambda leaf: leaf.update(sharding=device), parts.abstract_state
@@ -75,7 +75,7 @@ def untrained_encoder(
     workdir: str | Path,
     images: UInt8[Array, "b h w c"],
     *,
-    convolution: Convolution | None = None,
+    kernels: Kernels = XLA,
 ) -> Encoder:
     """The encoder a run started from: the floor beside its figures.
 
@@ -89,7 +89,7 @@ def untrained_encoder(
       InputError: not a run's folder.
     """
     config, data = read_run(Path(workdir))
-    parts = build_parts(config, data, convolution)
+    parts = build_parts(config, data, kernels)
     labels = jnp.zeros(len(images), jnp.int32)
     state = jax.jit(parts.init)({"image": jnp.asarray(images), "label": labels})
     module, variables = (

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from byol_bnfree.allocator import keep_freed_memory
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.data.sources import Source, open_source
@@ -117,6 +118,7 @@ def _run(program: Program, data: Data, workdir: Path) -> dict[str, Any]:
             if primary:
                 _draw(save_views, workdir / "views.png", *views)
             journal = Journal(program, log, shown)
+            keep_freed_memory()
             try:
                 state = run_loop(
                     program,
@@ -188,7 +190,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 def _write_inputs(workdir: Path, program: Program, data: Data) -> None:
     write_json(workdir / "config.json", dataclasses.asdict(program.config))
-    where = environment() | {"convolution": program.convolution}
+    where = environment() | {"kernels": program.kernels}
     write_json(workdir / "environment.json", where)
     description = {
         "name": data.train.name,

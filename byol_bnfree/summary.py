@@ -50,7 +50,7 @@ def introduce(
     say(
         f"devices    {program.mesh.size} {jax.devices()[0].platform} in "
         f"{program.processes} process{'es' * (program.processes > 1)}; "
-        f"convolutions by {program.convolution}; compiling the first step"
+        f"layers by {program.kernels}; compiling the first step"
     )
 
 

@@ -14,7 +14,7 @@ from byol_bnfree.evaluation.protocols import PROTOCOLS
 from byol_bnfree.evaluation.splits import check_images, open_splits
 from byol_bnfree.evaluation.store import Row, Store
 from byol_bnfree.evaluation.table import print_tables
-from byol_bnfree.models.conv import choose_convolution
+from byol_bnfree.models.kernels import choose_kernels
 from byol_bnfree.pretrained import Encoder, load_encoder, read_run, untrained_encoder
 from byol_bnfree.training.mesh import make_mesh
 from byol_bnfree.training.workdir import lock_workdir, prepare_workdir
@@ -34,8 +34,8 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
     """
     plan, workdir = _plan(config), Path(config.workdir)
     run, _ = read_run(workdir)
-    convolution = choose_convolution("auto", jax.device_count()).convolution
-    encoder = load_encoder(workdir, config.network, convolution=convolution)
+    kernels = choose_kernels("auto", jax.device_count())
+    encoder = load_encoder(workdir, config.network, kernels=kernels)
     train, test = open_splits(run, config)
     check_images(encoder, train)
     mesh = make_mesh()
@@ -52,7 +52,7 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
         benches = {config.network: bench(encoder, config.network)}
         if {"random", "supervised"} & set(config.protocol):
             some = train.images(np.arange(min(STATISTICS, len(train))))
-            floor = untrained_encoder(workdir, some, convolution=convolution)
+            floor = untrained_encoder(workdir, some, kernels=kernels)
             # One module object, so that both encoders share compiled programs.
             floor = floor._replace(module=encoder.module)
             benches["random"] = bench(floor, "random")

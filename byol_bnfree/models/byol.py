@@ -14,9 +14,9 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from byol_bnfree.config import ModelConfig, Norm, TargetInit, TrainConfig
-from byol_bnfree.models.conv import Convolution
 from byol_bnfree.models.heads import MLPHead
 from byol_bnfree.models.initializers import draw_kernels, fan_in_init
+from byol_bnfree.models.kernels import XLA, Kernels
 from byol_bnfree.models.norm import layers_for
 from byol_bnfree.models.resnet import create_encoder
 
@@ -162,12 +162,11 @@ def create_network(
     config: TrainConfig,
     num_classes: int | None,
     stat_groups: int | None = None,
-    convolution: Convolution | None = None,
+    kernels: Kernels = XLA,
 ) -> BYOLNetwork:
     """The network of a configuration; no probe if `num_classes` is None.
 
-    `stat_groups` replaces `config.bn_stat_groups` (a micro-batch has fewer groups);
-    `convolution` None is XLA's.
+    `stat_groups` replaces `config.bn_stat_groups` (a micro-batch has fewer groups).
     """
     model = config.model
     dtype = jnp.dtype(config.compute_dtype)
@@ -177,7 +176,7 @@ def create_network(
         "standardize_conv": model.standardize_conv,
         "standardize_dense": model.standardize_dense,
         "stat_groups": stat_groups or config.bn_stat_groups,
-        "convolution": convolution,
+        "kernels": kernels,
     }
     norms = part_norms(config)
 

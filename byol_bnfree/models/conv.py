@@ -2,15 +2,11 @@
 
 XLA:CPU takes the gradient to the kernel of a 3x3 convolution on large maps at an
 eighth of the rate of its forward pass, and 2x2 maps at a thirtieth of the rate of a
-matrix product. The optional packages of the `cpu` extra bring oneDNN, which PyTorch
-uses too; `native/` calls it as an XLA custom call, and is compiled when first used.
-Nothing needs it: without it, on other devices and for more than one device (a custom
-call cannot be cut over devices) the networks use XLA's convolution.
+matrix product. `models.kernels` says when these are used instead.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,49 +14,13 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from byol_bnfree.errors import InputError
-from byol_bnfree.models import onednn
+from byol_bnfree.models import native
 
 Convolution = Callable[..., Array]
 """What `flax.linen.Conv` takes as `conv_general_dilated`; called as jax.lax's."""
 
 
-class Choice(NamedTuple):
-    """What computes convolutions (None: XLA), and a few words that say so."""
-
-    convolution: Convolution | None
-    words: str
-
-
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-
-
-def choose_convolution(
-    wanted: Literal["auto", "xla", "onednn"], num_devices: int
-) -> Choice:
-    """What computes the convolutions of a program for `num_devices` devices.
-
-    Args:
-      wanted: "auto" is oneDNN's on one CPU device where it is installed.
-
-    Raises:
-      InputError: "onednn" where it is not installed, cannot be compiled or does not
-        apply.
-    """
-    applies = jax.default_backend() == "cpu" and num_devices == 1
-    if wanted == "onednn" and not applies:
-        raise InputError(
-            f"run.convolution is onednn, but this run has {num_devices} devices of "
-            f"type {jax.default_backend()}; it works on one CPU device only, use auto."
-        )
-    if wanted == "xla" or not applies:
-        return Choice(None, "XLA")
-    problem = onednn.register()
-    if problem is None:
-        return Choice(onednn_conv_general_dilated, "oneDNN")
-    if wanted == "onednn":
-        raise InputError(f"run.convolution is onednn, but {problem}; use auto or xla.")
-    return Choice(None, f"XLA; {problem}")
 
 
 def onednn_conv_general_dilated(
@@ -134,7 +94,7 @@ def _by_xla(images, kernel, strides, padding):
 
 def _call(name: str, a: Array, b: Array, like, strides, padding) -> Array:
     call = jax.ffi.ffi_call(
-        onednn.TARGETS[name],
+        native.TARGETS[f"conv_{name}"],
         jax.ShapeDtypeStruct(like.shape, jnp.float32),
         vmap_method="sequential",
     )

@@ -23,5 +23,5 @@ class MLPHead(nn.Module):
         _, dense, norm = self.layers
         for index in range(1, self.depth):
             x = dense(self.hidden, name=f"fc{index}")(x)
-            x = nn.relu(norm(name=f"norm{index}")(x, train))
+            x = norm(name=f"norm{index}")(x, train, relu=True)
         return dense(self.out, use_bias=False, name=f"fc{self.depth}")(x)

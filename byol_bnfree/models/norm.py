@@ -23,7 +23,7 @@ where there is no normalization. The linear probe is never standardized.
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +35,7 @@ from jaxtyping import Array, Float
 from byol_bnfree.config import Norm
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.initializers import fan_in_init
+from byol_bnfree.models.kernels import XLA, Kernels
 
 EPSILON = 1e-5  # of BatchNorm (DeepMind's configs/byol.py) and GroupNorm
 BN_DECAY = 0.9
@@ -42,7 +43,11 @@ NORMS = get_args(Norm)
 
 
 class Layers(NamedTuple):
-    """The layer types of a network; `norm` modules are called as `norm(x, train)`."""
+    """The layer types of a network.
+
+    `norm` modules are called as `norm(x, train, shortcut=None, relu=False)`: they add
+    the shortcut and apply the ReLU too, which can be done in the same pass.
+    """
 
     conv: Callable[..., nn.Module]
     dense: Callable[..., nn.Module]
@@ -58,7 +63,7 @@ def layers_for(
     standardize_dense: bool = True,
     stat_groups: int = 1,
     dtype: DTypeLike = jnp.float32,
-    convolution: Callable[..., Array] | None = None,
+    kernels: Kernels = XLA,
 ) -> Layers:
     """Layer types of one normalization variant.
 
@@ -70,16 +75,17 @@ def layers_for(
       standardize_dense: standardize dense kernels (`gn_ws`, `ws`).
       stat_groups: `bn` takes statistics over this many equal groups of the batch.
       dtype: of activations; parameters and statistics are float32.
-      convolution: what computes convolutions, called as `jax.lax`'s
-        `conv_general_dilated`, which None stands for.
+      kernels: what computes convolutions and the normalization of images.
     """
-    group_norm = partial(GroupNorm, max_groups=groups, min_channels=min_group_channels)
+    native = kernels.normalization
+    by_groups = partial(GroupNorm, native=native)
+    group_norm = partial(by_groups, max_groups=groups, min_channels=min_group_channels)
     norms: dict[str, Callable[..., nn.Module]] = {
-        "bn": partial(BatchNorm, stat_groups=stat_groups),
+        "bn": partial(BatchNorm, stat_groups=stat_groups, native=native),
         "gn_ws": group_norm,
         "gn": group_norm,
         "ws": Affine,
-        "ln": partial(GroupNorm, max_groups=1, min_channels=1),
+        "ln": partial(by_groups, max_groups=1, min_channels=1),
         "none": Affine,
     }
     if norm not in norms:
@@ -93,7 +99,7 @@ def layers_for(
             use_bias=False,
             kernel_init=fan_in_init,
             dtype=dtype,
-            conv_general_dilated=convolution,
+            conv_general_dilated=kernels.convolution,
         ),
         dense=partial(dense, kernel_init=fan_in_init, dtype=dtype),
         norm=norms[norm],
@@ -141,10 +147,14 @@ class Affine(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b ... c"], train: bool
+        self,
+        x: Float[Array, "b ... c"],
+        train: bool,
+        shortcut: Float[Array, "b ... c"] | None = None,
+        relu: bool = False,
     ) -> Float[Array, "b ... c"]:
         scale, bias = _scale_and_bias(self, x.shape[-1], self.scale_init)
-        return _scale_shift(x, scale, bias)
+        return _finish(self, _scale_shift(x, scale, bias), shortcut, relu)
 
 
 class GroupNorm(nn.Module):
@@ -157,21 +167,32 @@ class GroupNorm(nn.Module):
     max_groups: int = 16
     min_channels: int = 4
     scale_init: float = 1.0
+    native: Callable[..., Any] | None = None
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b ... c"], train: bool
+        self,
+        x: Float[Array, "b ... c"],
+        train: bool,
+        shortcut: Float[Array, "b ... c"] | None = None,
+        relu: bool = False,
     ) -> Float[Array, "b ... c"]:
         channels = x.shape[-1]
         groups = group_count(channels, self.max_groups, self.min_channels)
-        mean, variance = _group_moments(x, groups)  # [b g]
         scale, bias = _scale_and_bias(self, channels, self.scale_init)
+        if self.native is not None and _suits_native(x):
+            blocks = {"images": 1, "groups": groups}
+            return self.native(
+                x, scale, bias, shortcut, **blocks, relu=relu, epsilon=EPSILON
+            )[0]
+        mean, variance = _group_moments(x, groups)  # [b g]
         scale = rearrange(scale, "(g c) -> 1 g c", g=groups)
         factor = jax.lax.rsqrt(variance + EPSILON)[:, :, None] * scale
         offset = rearrange(bias, "(g c) -> 1 g c", g=groups) - mean[:, :, None] * factor
         middle = (1,) * (x.ndim - 2)
         shape = (x.shape[0], *middle, channels)
-        return _scale_shift(x, factor.reshape(shape), offset.reshape(shape))
+        y = _scale_shift(x, factor.reshape(shape), offset.reshape(shape))
+        return _finish(self, y, shortcut, relu)
 
 
 def group_count(channels: int, max_groups: int, min_channels: int) -> int:
@@ -198,40 +219,71 @@ class BatchNorm(nn.Module):
 
     stat_groups: int = 1
     scale_init: float = 1.0
+    native: Callable[..., Any] | None = None
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b ... c"], train: bool
+        self,
+        x: Float[Array, "b ... c"],
+        train: bool,
+        shortcut: Float[Array, "b ... c"] | None = None,
+        relu: bool = False,
     ) -> Float[Array, "b ... c"]:
         channels = x.shape[-1]
         scale, bias = _scale_and_bias(self, channels, self.scale_init)
+        running = self._running(channels)
+        if train and self.native is not None and _suits_native(x):
+            blocks = {"images": len(x) // self.stat_groups, "groups": channels}
+            y, mean, variance = self.native(
+                x, scale, bias, shortcut, **blocks, relu=relu, epsilon=EPSILON
+            )
+            self._update(running, mean, variance)
+            return y
         grouped = rearrange(x, "(n b) ... c -> n b ... c", n=self.stat_groups)
-        mean, variance = self._statistics(grouped, train)  # [n c]
+        if train:
+            mean, variance = _moments(grouped)  # [n c]
+            self._update(running, mean, variance)
+        else:
+            mean, variance = running.corrected()
         factor = jax.lax.rsqrt(variance + EPSILON) * scale[None, :]
         offset = bias[None, :] - mean * factor
         middle = tuple(range(1, grouped.ndim - 1))
         factor, offset = (jnp.expand_dims(z, middle) for z in (factor, offset))
-        return _scale_shift(grouped, factor, offset).reshape(x.shape)
+        y = _scale_shift(grouped, factor, offset).reshape(x.shape)
+        return _finish(self, y, shortcut, relu)
 
-    def _statistics(self, grouped: Float[Array, "n b ... c"], train: bool):
-        zeros = partial(jnp.zeros, grouped.shape[-1:], jnp.float32)
-        running_mean = self.variable("batch_stats", "mean", zeros)
-        running_var = self.variable("batch_stats", "var", zeros)
-        count = self.variable("batch_stats", "count", partial(jnp.zeros, (), jnp.int32))
-        if not train:
-            correction = 1 - BN_DECAY ** count.value.astype(jnp.float32)
-            fresh = count.value == 0
-            safe = jnp.where(fresh, 1.0, correction)
-            mean = running_mean.value / safe
-            variance = jnp.where(fresh, 1.0, running_var.value / safe)
-            return mean[None, :], variance[None, :]
-        mean, variance = _moments(grouped)
-        if not self.is_initializing():
-            keep, add = BN_DECAY, 1 - BN_DECAY
-            running_mean.value = keep * running_mean.value + add * mean.mean(0)
-            running_var.value = keep * running_var.value + add * variance.mean(0)
-            count.value = count.value + 1
-        return mean, variance
+    def _running(self, channels: int) -> "_Running":
+        zeros = partial(jnp.zeros, (channels,), jnp.float32)
+        return _Running(
+            self.variable("batch_stats", "mean", zeros),
+            self.variable("batch_stats", "var", zeros),
+            self.variable("batch_stats", "count", partial(jnp.zeros, (), jnp.int32)),
+        )
+
+    def _update(self, running: "_Running", mean: Array, variance: Array) -> None:
+        """Moves the running values towards those of a batch, [n c]."""
+        if self.is_initializing():
+            return
+        keep, add = BN_DECAY, 1 - BN_DECAY
+        running.mean.value = keep * running.mean.value + add * mean.mean(0)
+        running.var.value = keep * running.var.value + add * variance.mean(0)
+        running.count.value = running.count.value + 1
+
+
+class _Running(NamedTuple):
+    """Variables of a BatchNorm; they count as mean 0, variance 1 before an update."""
+
+    mean: nn.Variable
+    var: nn.Variable
+    count: nn.Variable
+
+    def corrected(self) -> tuple[Float[Array, "1 c"], Float[Array, "1 c"]]:
+        """Mean and variance without the pull of their zero start."""
+        fresh = self.count.value == 0
+        correction = 1 - BN_DECAY ** self.count.value.astype(jnp.float32)
+        safe = jnp.where(fresh, 1.0, correction)
+        variance = jnp.where(fresh, 1.0, self.var.value / safe)
+        return (self.mean.value / safe)[None, :], variance[None, :]
 
 
 def _moments(x: Float[Array, "n ... c"]) -> tuple[Array, Array]:
@@ -258,6 +310,18 @@ def _mean_and_square(x: Float[Array, "n ... c"]) -> tuple[Array, Array]:
     x = x.astype(jnp.float32)
     between = tuple(range(1, x.ndim - 1))
     return x.mean(between), jnp.square(x).mean(between)
+
+
+def _suits_native(x: Array) -> bool:
+    """Whether `Kernels.normalization` takes it: images in float32."""
+    return x.ndim == 4 and x.dtype == jnp.float32
+
+
+def _finish(module: nn.Module, y: Array, shortcut: Array | None, relu: bool) -> Array:
+    """What follows a normalization; its own output is kept for `diagnostics.layers`."""
+    module.sow("intermediates", "normalized", y)
+    y = y if shortcut is None else y + shortcut
+    return nn.relu(y) if relu else y
 
 
 def _scale_and_bias(module: nn.Module, channels: int, scale_init: float):

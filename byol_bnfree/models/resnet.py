@@ -60,10 +60,9 @@ class BasicBlock(nn.Module):
         conv, _, norm = self.layers
         shortcut = _shortcut(self, x, train)
         y = conv(self.channels, (3, 3), self.stride, name="conv1")(x)
-        y = nn.relu(norm(name="norm1")(y, train))
+        y = norm(name="norm1")(y, train, relu=True)
         y = conv(self.channels, (3, 3), name="conv2")(y)
-        y = norm(name="norm2")(y, train)
-        return nn.relu(y + shortcut)
+        return norm(name="norm2")(y, train, shortcut, relu=True)
 
 
 class BottleneckBlock(nn.Module):
@@ -82,12 +81,12 @@ class BottleneckBlock(nn.Module):
         conv, _, norm = self.layers
         shortcut = _shortcut(self, x, train)
         y = conv(self.channels // 4, (1, 1), name="conv1")(x)
-        y = nn.relu(norm(name="norm1")(y, train))
+        y = norm(name="norm1")(y, train, relu=True)
         y = conv(self.channels // 4, (3, 3), self.stride, name="conv2")(y)
-        y = nn.relu(norm(name="norm2")(y, train))
+        y = norm(name="norm2")(y, train, relu=True)
         y = conv(self.channels, (1, 1), name="conv3")(y)
-        y = norm(name="norm3", scale_init=self.last_scale_init)(y, train)
-        return nn.relu(y + shortcut)
+        last = norm(name="norm3", scale_init=self.last_scale_init)
+        return last(y, train, shortcut, relu=True)
 
 
 def _shortcut(block, x: Array, train: bool) -> Array:
@@ -140,7 +139,7 @@ class ResNet(nn.Module):
         imagenet = self.stem == "imagenet"
         kernel, stride = ((7, 7), 2) if imagenet else ((3, 3), self.stem_stride)
         x = conv(channels, kernel, stride, name="conv1")(x)
-        x = nn.relu(norm(name="norm1")(x, train))
+        x = norm(name="norm1")(x, train, relu=True)
         return max_pool(x) if imagenet else x
 
 

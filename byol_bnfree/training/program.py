@@ -14,8 +14,8 @@ from jaxtyping import Array, Float, UInt8
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.augment import normalize
 from byol_bnfree.models.byol import BYOLNetwork, create_network
-from byol_bnfree.models.conv import Convolution, choose_convolution
 from byol_bnfree.models.data_dependent import data_dependent_init
+from byol_bnfree.models.kernels import XLA, Kernels, choose_kernels
 from byol_bnfree.training.gradient import Batch, make_views, step_key
 from byol_bnfree.training.mesh import (
     batch_sharding,
@@ -55,8 +55,8 @@ class Program(NamedTuple):
 
     config: TrainConfig
     data: DataShape
-    convolution: str
-    """What computes convolutions, in words."""
+    kernels: str
+    """What computes the layers, in words."""
     network: BYOLNetwork
     mesh: Mesh
     warmup_steps: int
@@ -92,9 +92,7 @@ class Parts(NamedTuple):
     abstract_state: Any
 
 
-def build_parts(
-    config: TrainConfig, data: DataShape, convolution: Convolution | None = None
-) -> Parts:
+def build_parts(config: TrainConfig, data: DataShape, kernels: Kernels = XLA) -> Parts:
     """Network, optimizer, schedules and the shapes of the state.
 
     Raises:
@@ -104,7 +102,7 @@ def build_parts(
         config,
         data.num_classes,
         config.bn_stat_groups // config.micro_batches or 1,
-        convolution,
+        kernels,
     )
     total = total_steps(config, data.num_examples)
     warmup = warmup_steps(config, data.num_examples)
@@ -138,8 +136,8 @@ def build_program(config: TrainConfig, data: DataShape) -> Program:
     """
     mesh = make_mesh(config.run.model_devices)
     check_batch(config, mesh)
-    choice = choose_convolution(config.run.convolution, mesh.size)
-    parts = build_parts(config, data, choice.convolution)
+    kernels = choose_kernels(config.run.convolution, mesh.size)
+    parts = build_parts(config, data, kernels)
     step = make_train_step(
         parts.network,
         parts.optimizer,
@@ -147,7 +145,7 @@ def build_program(config: TrainConfig, data: DataShape) -> Program:
         config,
         data_devices=mesh.shape["data"],
         total_steps=parts.total_steps,
-        unroll=choice.convolution is None and jax.default_backend() == "cpu",
+        unroll=kernels.convolution is None and jax.default_backend() == "cpu",
     )
     shardings = state_shardings(parts.abstract_state, mesh, config.shard_state)
     abstract_state = jax.tree.map(
@@ -161,7 +159,7 @@ def build_program(config: TrainConfig, data: DataShape) -> Program:
     return Program(
         config=config,
         data=data,
-        convolution=choice.words,
+        kernels=kernels.words,
         network=parts.network,
         mesh=mesh,
         warmup_steps=parts.warmup_steps,

@@ -11,7 +11,7 @@ from byol_bnfree import TrainConfig, create_encoder
 from byol_bnfree.data.sources import MemorySource
 from byol_bnfree.evaluation import encoder_features, fit_logistic, knn_predict
 from byol_bnfree.evaluation.logistic import standardizer
-from byol_bnfree.models.conv import choose_convolution
+from byol_bnfree.models.kernels import choose_kernels
 from byol_bnfree.pretrained import Encoder
 
 Contest = tuple[str, dict[str, Callable[[], object]]]
@@ -25,12 +25,10 @@ CLASSES, K, TEMPERATURE = 10, 20, 0.1
 
 def features() -> Iterator[Contest]:
     """Features of images in memory, of the recipes' two CIFAR-10 encoders."""
-    convolution = choose_convolution("auto", jax.device_count()).convolution
+    kernels = choose_kernels("auto", jax.device_count())
     for network, options in NETWORKS.items():
         for norm in ("bn", "gn_ws"):
-            module = create_encoder(
-                **options, norm=norm, stem="small", convolution=convolution
-            )
+            module = create_encoder(**options, norm=norm, stem="small", kernels=kernels)
             example = jnp.zeros((2, 32, 32, 3))
             variables = jax.jit(partial(module.init, train=True))(
                 jax.random.key(0), example

@@ -7,17 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from byol_bnfree.errors import InputError
-from byol_bnfree.models import onednn
-from byol_bnfree.models.conv import (
-    LAYOUT,
-    choose_convolution,
-    convolve,
-    onednn_conv_general_dilated,
-)
-from byol_bnfree.models.resnet import create_encoder
+from byol_bnfree.models import native
+from byol_bnfree.models.conv import LAYOUT, convolve, onednn_conv_general_dilated
 
-problem = onednn.register()
+problem = native.register()
 needs_onednn = pytest.mark.skipif(problem is not None, reason=str(problem))
 
 CASES = {  # batch, side, channels in and out, kernel, stride
@@ -123,47 +116,3 @@ def test_a_mapped_convolution_equals_its_pieces():
     mapped = jax.vmap(lambda x: convolve(x[None], kernel, (1, 1), pads)[0])(images)
     whole = convolve(images, kernel, (1, 1), pads)
     np.testing.assert_allclose(mapped, whole, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.slow
-@needs_onednn
-@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
-def test_an_encoder_gives_the_same_features_and_gradients(norm):
-    images = jnp.asarray(arrays(4, 16, 3, 3, 3, 1)[0])
-    loss_and_gradient = []
-    for convolution in (None, onednn_conv_general_dilated):
-        encoder = create_encoder(
-            "resnet14", norm=norm, stem="small", convolution=convolution
-        )
-        variables = encoder.init(jax.random.key(0), images, False)
-
-        def loss(params, encoder=encoder, variables=variables):
-            features = encoder.apply(variables | {"params": params}, images, False)
-            return jnp.sin(features).sum()
-
-        loss_and_gradient.append(jax.value_and_grad(loss)(variables["params"]))
-    leaves = (jax.tree.leaves(result) for result in loss_and_gradient)
-    for a, b in zip(*leaves, strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(a).max() + 1e-7)
-
-
-def test_more_than_one_device_is_xlas():
-    assert choose_convolution("auto", num_devices=2).convolution is None
-    assert choose_convolution("xla", num_devices=1).convolution is None
-    with pytest.raises(InputError, match="has 2 devices of type cpu"):
-        choose_convolution("onednn", num_devices=2)
-
-
-@needs_onednn
-def test_without_a_compiler_the_sentence_says_so(monkeypatch):
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    assert "no C++ compiler" in onednn.register.__wrapped__()
-
-
-@needs_onednn
-def test_a_compiler_that_fails_is_quoted(monkeypatch, tmp_path):
-    compiler = tmp_path / "c++"
-    compiler.write_text("#!/bin/sh\necho broken flag >&2\nexit 1\n")
-    compiler.chmod(0o755)
-    monkeypatch.setenv("CXX", str(compiler))
-    assert "could not be compiled (broken flag)" in onednn.register.__wrapped__()

@@ -4,6 +4,7 @@
 
 #include <omp.h>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
@@ -66,6 +67,16 @@ struct Range {
 
 inline Range Part(int64_t size, int64_t i, int64_t parts) {
   return {size * i / parts, size * (i + 1) / parts};
+}
+
+// Calls work(i) for every i below `size`, many of them in a piece.
+template <typename Work>
+void ForEach(xla::ffi::ThreadPool& pool, int64_t size, Work work) {
+  const int64_t pieces = std::min<int64_t>(size, 4 * pool.num_threads());
+  InParallel(pool, pieces, [&](int64_t piece) {
+    const auto [begin, end] = Part(size, piece, pieces);
+    for (int64_t i = begin; i < end; ++i) work(i);
+  });
 }
 
 // Memory that grows to the largest use of this thread and is kept.

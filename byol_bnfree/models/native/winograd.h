@@ -21,14 +21,12 @@
 #include "parallel.h"
 #include "plans.h"
 #include "shape.h"
+#include "vector.h"
 
 namespace winograd {
 
 constexpr int64_t kPlaces = 16;
 constexpr int64_t kBlockFloats = 1 << 18;  // of transformed tiles: half of a core's L2
-
-typedef float Vector __attribute__((vector_size(64)));
-constexpr int64_t kLanes = sizeof(Vector) / sizeof(float);
 
 constexpr int64_t kFewestChannels = 48;  // with fewer, additions outweigh products
 
@@ -36,26 +34,6 @@ inline bool Applies(const Convolution& c) {
   return c.kernel_height == 3 && c.kernel_width == 3 && c.stride_height == 1 &&
          c.stride_width == 1 && std::max({c.top, c.bottom, c.left, c.right}) <= 2 &&
          std::min(c.in, c.out) >= kFewestChannels && std::min(c.out_height, c.out_width) >= 2;
-}
-
-template <typename T>
-T Load(const float* from) {
-  T value;
-  std::memcpy(&value, from, sizeof value);
-  return value;
-}
-
-template <typename T>
-void Store(float* to, T value) {
-  std::memcpy(to, &value, sizeof value);
-}
-
-// Calls work(c, zero) for every channel, with vectors as long as there are whole ones.
-template <typename Work>
-void EachChannel(int64_t channels, Work work) {
-  int64_t c = 0;
-  for (; c + kLanes <= channels; c += kLanes) work(c, Vector{});
-  for (; c < channels; ++c) work(c, 0.0f);
 }
 
 // Bt x B of one tile; `x` are the channels of its 16 pixels.

@@ -1,4 +1,8 @@
-"""Compiles `native/` once for a machine and makes it known to JAX."""
+"""CPU kernels in C++: compiled once for a machine, and made known to JAX.
+
+`calls.cc` is what XLA calls: convolutions (`winograd.h`, `direct.h`) and normalizations
+(`normalization.h`). Products and the other convolutions are oneDNN's.
+"""
 
 import ctypes
 import functools
@@ -12,10 +16,18 @@ from pathlib import Path
 
 import jax
 
-PASSES = ("output", "input_gradient", "kernel_gradient")
-TARGETS = {name: f"byol_conv_{name}" for name in PASSES}
-_FOLDER = Path(__file__).with_name("native")
-_SOURCE = _FOLDER / "convolution.cc"
+TARGETS = {
+    name: f"byol_{name}"
+    for name in (
+        "conv_output",
+        "conv_input_gradient",
+        "conv_kernel_gradient",
+        "normalize",
+        "normalize_gradient",
+    )
+}
+_FOLDER = Path(__file__).parent
+_SOURCE = _FOLDER / "calls.cc"
 _LIBRARY, _HEADERS = "onednn-cpu-gomp", "onednn-devel-cpu-gomp"
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-fopenmp")
 
@@ -24,7 +36,7 @@ _FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-fopenmp")
 def register() -> str | None:
     """Makes `TARGETS` callable on CPUs; None, or why that cannot be.
 
-    The first call on a machine takes about 6 seconds and leaves the compiled file in
+    The first call on a machine takes about 10 seconds and leaves the compiled file in
     `$XDG_CACHE_HOME/byol_bnfree` (`~/.cache/byol_bnfree`).
     """
     try:
@@ -39,9 +51,9 @@ def register() -> str | None:
         compiled = ctypes.CDLL(str(_compiled(compiler, library, headers)))
     except subprocess.CalledProcessError as error:
         last = (error.stderr.strip().splitlines() or ["no message"])[-1]
-        return f"oneDNN's convolutions could not be compiled ({last})"
+        return f"the CPU kernels could not be compiled ({last})"
     except OSError as error:
-        return f"oneDNN's convolutions could not be loaded ({error})"
+        return f"the CPU kernels could not be loaded ({error})"
     for name in TARGETS.values():
         capsule = jax.ffi.pycapsule(getattr(compiled, name))
         jax.ffi.register_ffi_target(name, capsule, platform="cpu")
@@ -63,12 +75,13 @@ def _file(package: str, end: str) -> Path:
 def _compiled(compiler: str, library: Path, headers: Path) -> Path:
     """The compiled file, from the cache or new; processes may do this side by side."""
     include = jax.ffi.include_dir()
-    sources = (file.read_text() for file in sorted(_FOLDER.iterdir()))
+    files = (*_FOLDER.glob("*.h"), _SOURCE)
+    sources = (file.read_text() for file in sorted(files))
     parts = (*sources, include, str(library), compiler, jax.__version__, _cpu())
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(base) / "byol_bnfree"
-    target = folder / f"onednn-{digest}.so"
+    target = folder / f"native-{digest}.so"
     if not target.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:

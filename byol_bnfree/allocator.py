@@ -1,0 +1,64 @@
+"""On a CPU, a step's memory comes from the step before and not from the system.
+
+XLA allocates the temporary memory of a step when the step begins and frees it at its
+end. glibc gives such large pieces back to the system, which clears every page anew when
+it is touched: up to a sixth of a step. Told to keep them, and to ask for huge pages, it
+does not. Both functions do nothing where there is no glibc.
+"""
+
+import ctypes
+import importlib.metadata
+import importlib.util
+import os
+import platform
+
+from byol_bnfree.memory import machine_bytes
+
+# Parameters of mallopt(3), and of madvise(2).
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+_NEVER = -1
+_MADV_HUGEPAGE, _HUGE = 14, 2**21
+
+
+def share_one_heap() -> None:
+    """Threads allocate from one heap: those of others cannot hold large pieces.
+
+    For command lines, before JAX starts its threads. Only without accelerators, where
+    host memory is not what a step waits for.
+    """
+    if (libc := _glibc()) is not None and not _accelerators():
+        libc.mallopt(_M_ARENA_MAX, 1)
+
+
+def keep_freed_memory() -> None:
+    """Freed memory stays in the process, on huge pages; for a run, before its steps."""
+    libc = _glibc()
+    if libc is None or _accelerators():
+        return
+    libc.mallopt(_M_MMAP_MAX, 0)
+    libc.mallopt(_M_TRIM_THRESHOLD, _NEVER)
+    size = machine_bytes() // 2  # of addresses; memory is taken when it is touched
+    heap = libc.malloc(size)
+    if heap:
+        first = -(-heap // _HUGE) * _HUGE
+        libc.madvise(first, size - _HUGE, _MADV_HUGEPAGE)
+        libc.free(heap)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    if platform.libc_ver()[0] != "glibc":
+        return None
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    libc.free.argtypes = [ctypes.c_void_p]
+    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    return libc
+
+
+def _accelerators() -> bool:
+    """Whether JAX may run on something else than CPUs, without starting it."""
+    if os.environ.get("JAX_PLATFORMS") == "cpu":
+        return False
+    plugins = importlib.metadata.entry_points(group="jax_plugins")
+    modules = ("jax_plugins", "libtpu")
+    return bool(plugins) or any(importlib.util.find_spec(m) for m in modules)

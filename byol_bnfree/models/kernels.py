@@ -1,0 +1,58 @@
+"""What computes the layers of a network: XLA, or on a CPU C++ of ours with oneDNN.
+
+The optional packages of the `cpu` extra bring oneDNN, which PyTorch uses too; our part
+is compiled when first used. Nothing needs it: without it, on other devices and for more
+than one device (a custom call cannot be cut over devices) everything is XLA's.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+
+from byol_bnfree.errors import InputError
+from byol_bnfree.models import native
+from byol_bnfree.models.conv import Convolution, onednn_conv_general_dilated
+from byol_bnfree.models.normalize import normalize
+
+
+class Kernels(NamedTuple):
+    """Functions that layers call in place of XLA's operations; None is XLA."""
+
+    convolution: Convolution | None = None
+    normalization: Callable[..., Any] | None = None
+    """Called as `models.normalize.normalize`."""
+    words: str = "XLA"
+    """What they are, for people."""
+
+
+XLA = Kernels()
+
+
+def choose_kernels(
+    wanted: Literal["auto", "xla", "onednn"], num_devices: int
+) -> Kernels:
+    """What computes the layers of a program for `num_devices` devices.
+
+    Args:
+      wanted: "onednn" is ours in C++, with oneDNN; "auto" the same on one CPU device
+        where it is installed, and XLA elsewhere.
+
+    Raises:
+      InputError: "onednn" where it is not installed, cannot be compiled or does not
+        apply.
+    """
+    applies = jax.default_backend() == "cpu" and num_devices == 1
+    if wanted == "onednn" and not applies:
+        raise InputError(
+            f"run.convolution is onednn, but this run has {num_devices} devices of "
+            f"type {jax.default_backend()}; it works on one CPU device only, use auto."
+        )
+    if wanted == "xla" or not applies:
+        return XLA
+    problem = native.register()
+    if problem is None:
+        return Kernels(onednn_conv_general_dilated, normalize, "oneDNN")
+    if wanted == "onednn":
+        raise InputError(f"run.convolution is onednn, but {problem}; use auto or xla.")
+    return XLA._replace(words=f"XLA; {problem}")

@@ -1,0 +1,156 @@
+// Convolutions and normalizations of float32 images as XLA custom calls.
+//
+// Images are [b h w c], kernels [h w c d], both dense, as JAX holds them on a CPU. Work is
+// shared among the threads of XLA's own pool, so two calls that XLA starts side by side
+// share the cores instead of fighting for them; the same call gives the same bits.
+
+#include <exception>
+#include <string>
+
+#include "direct.h"
+#include "normalization.h"
+#include "parallel.h"
+#include "shape.h"
+#include "winograd.h"
+#include "xla/ffi/api/ffi.h"
+
+namespace ffi = xla::ffi;
+using Buffer = ffi::Buffer<ffi::F32, 4>;
+using Result = ffi::ResultBuffer<ffi::F32, 4>;
+using Any = ffi::Buffer<ffi::F32>;
+using AnyResult = ffi::ResultBuffer<ffi::F32>;
+using Numbers = ffi::Span<const int64_t>;
+
+namespace {
+
+void Compute(ffi::ThreadPool& pool, Pass pass, const Convolution& c, float* x,
+             float* kernel, float* y) {
+  if (winograd::Applies(c)) {
+    if (pass == Pass::kOutput) return winograd::Output(pool, c, x, kernel, y);
+    if (pass == Pass::kInputGradient)
+      return winograd::InputGradient(pool, c, x, kernel, y);
+    return winograd::KernelGradient(pool, c, x, kernel, y);
+  }
+  if (pass == Pass::kKernelGradient) return direct::ByKernel(pool, c, x, kernel, y);
+  direct::ByImages(pool, pass, c, x, kernel, y);
+}
+
+ffi::Error Call(ffi::ThreadPool pool, Pass pass, const Buffer& input,
+                const Buffer& kernel, const Buffer& output, Numbers strides,
+                Numbers padding) {
+  const auto x = input.dimensions(), k = kernel.dimensions(), y = output.dimensions();
+  if (input.element_count() == 0 || output.element_count() == 0 || k[0] * k[1] == 0)
+    return ffi::Error::InvalidArgument("a convolution of an empty array");
+  const Convolution c{x[0],       x[1],       x[2],       x[3],       k[0],
+                      k[1],       k[3],       y[1],       y[2],       strides[0],
+                      strides[1], padding[0], padding[1], padding[2], padding[3]};
+  try {
+    OneThread one;
+    Compute(pool, pass, c, input.typed_data(), kernel.typed_data(),
+            output.typed_data());
+  } catch (const std::exception& error) {
+    return ffi::Error::Internal(std::string("oneDNN: ") + error.what());
+  }
+  return ffi::Error::Success();
+}
+
+ffi::Error Output(ffi::ThreadPool pool, Buffer input, Buffer kernel, Result output,
+                  Numbers strides, Numbers padding) {
+  return Call(pool, Pass::kOutput, input, kernel, *output, strides, padding);
+}
+
+ffi::Error InputGradient(ffi::ThreadPool pool, Buffer cotangent, Buffer kernel,
+                         Result input, Numbers strides, Numbers padding) {
+  return Call(pool, Pass::kInputGradient, *input, kernel, cotangent, strides, padding);
+}
+
+ffi::Error KernelGradient(ffi::ThreadPool pool, Buffer input, Buffer cotangent,
+                          Result kernel, Numbers strides, Numbers padding) {
+  return Call(pool, Pass::kKernelGradient, input, *kernel, cotangent, strides, padding);
+}
+
+auto ConvolutionBinding() {
+  return ffi::Ffi::Bind()
+      .Ctx<ffi::ThreadPool>()
+      .Arg<Buffer>()
+      .Arg<Buffer>()
+      .Ret<Buffer>()
+      .Attr<Numbers>("strides")
+      .Attr<Numbers>("padding");
+}
+
+normalization::Shape ShapeOf(const Buffer& x, int64_t images, int64_t groups) {
+  const auto d = x.dimensions();
+  return {d[0], d[1] * d[2], d[3], images, groups};
+}
+
+// A shortcut that is not there is an empty array.
+float* DataOf(const Any& array) {
+  return array.element_count() ? array.typed_data() : nullptr;
+}
+
+ffi::Error Normalize(ffi::ThreadPool pool, Buffer x, Any scale, Any bias, Any shortcut,
+                     Result y, AnyResult mean, AnyResult variance, int64_t images,
+                     int64_t groups, bool relu, float epsilon) {
+  using namespace normalization;
+  const float* more = DataOf(shortcut);
+  const auto forward = more ? (relu ? Forward<true, true> : Forward<true, false>)
+                            : (relu ? Forward<false, true> : Forward<false, false>);
+  forward(pool, ShapeOf(x, images, groups), epsilon, x.typed_data(),
+          scale.typed_data(), bias.typed_data(), more, y->typed_data(),
+          mean->typed_data(), variance->typed_data());
+  return ffi::Error::Success();
+}
+
+ffi::Error NormalizeGradient(ffi::ThreadPool pool, Buffer x, Any y, Buffer dy, Any scale,
+                             Any bias, Any mean, Any variance, Result dx,
+                             AnyResult dscale, AnyResult dbias, AnyResult dshortcut,
+                             int64_t images, int64_t groups, bool relu, float epsilon) {
+  using namespace normalization;
+  const float* out = DataOf(y);
+  const auto backward = out ? (relu ? Backward<true, true> : Backward<true, false>)
+                            : (relu ? Backward<false, true> : Backward<false, false>);
+  backward(pool, ShapeOf(x, images, groups), epsilon, x.typed_data(), out,
+           dy.typed_data(), scale.typed_data(), bias.typed_data(), mean.typed_data(),
+           variance.typed_data(), dx->typed_data(), dscale->typed_data(),
+           dbias->typed_data(), dshortcut->typed_data());
+  return ffi::Error::Success();
+}
+
+}  // namespace
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(byol_conv_output, Output, ConvolutionBinding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(byol_conv_input_gradient, InputGradient, ConvolutionBinding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(byol_conv_kernel_gradient, KernelGradient, ConvolutionBinding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(byol_normalize, Normalize,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<Buffer>()  // x
+                                  .Arg<Any>()     // scale
+                                  .Arg<Any>()     // bias
+                                  .Arg<Any>()     // shortcut, or empty
+                                  .Ret<Buffer>()  // y
+                                  .Ret<Any>()     // mean
+                                  .Ret<Any>()     // variance
+                                  .Attr<int64_t>("images")
+                                  .Attr<int64_t>("groups")
+                                  .Attr<bool>("relu")
+                                  .Attr<float>("epsilon"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(byol_normalize_gradient, NormalizeGradient,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<Buffer>()  // x
+                                  .Arg<Any>()     // y, empty without a shortcut
+                                  .Arg<Buffer>()  // dy
+                                  .Arg<Any>()     // scale
+                                  .Arg<Any>()     // bias
+                                  .Arg<Any>()     // mean
+                                  .Arg<Any>()     // variance
+                                  .Ret<Buffer>()  // dx
+                                  .Ret<Any>()     // dscale
+                                  .Ret<Any>()     // dbias
+                                  .Ret<Any>()     // dshortcut, empty without a shortcut
+                                  .Attr<int64_t>("images")
+                                  .Attr<int64_t>("groups")
+                                  .Attr<bool>("relu")
+                                  .Attr<float>("epsilon"));

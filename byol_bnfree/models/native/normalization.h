@@ -1,0 +1,304 @@
+// Normalization of images, with the addition of a shortcut and the ReLU behind it.
+//
+// Statistics are of blocks of images and groups of channels: one image and a group under
+// GroupNorm, many images and a channel under BatchNorm. An image is read once for its
+// sums, and again, out of the cache under GroupNorm, for what is made of them.
+
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "parallel.h"
+#include "vector.h"
+
+namespace normalization {
+
+struct Shape {
+  int64_t batch, pixels, channels;
+  int64_t images;  // in a block
+  int64_t groups;  // of channels
+
+  int64_t ImageSize() const { return pixels * channels; }
+  int64_t Blocks() const { return batch / images; }
+  int64_t Width() const { return channels / groups; }
+  float Count() const { return static_cast<float>(images * pixels * Width()); }
+};
+
+constexpr int64_t kRunFloats = 1 << 12;
+
+// Several vectors of channels, side by side in registers.
+template <typename T, int kCount>
+struct Channels {
+  static constexpr int64_t kStep = sizeof(T) / sizeof(float);
+  T v[kCount];
+
+  static Channels Of(const float* from) {
+    Channels result;
+    for (int i = 0; i < kCount; ++i) result.v[i] = Load<T>(from + i * kStep);
+    return result;
+  }
+  void To(float* to) const {
+    for (int i = 0; i < kCount; ++i) Store(to + i * kStep, v[i]);
+  }
+  template <typename F>
+  static Channels From(F f) {
+    Channels result;
+    for (int i = 0; i < kCount; ++i) result.v[i] = f(i);
+    return result;
+  }
+};
+
+// Calls work(c, begin, end, zero) for runs of pixels that stay in the nearest cache while
+// their channels are done.
+template <typename Work>
+void EachRun(const Shape& s, Work work) {
+  const int64_t most = std::max<int64_t>(kRunFloats / s.channels, 8);
+  for (int64_t p = 0; p < s.pixels; p += most) {
+    const int64_t end = std::min(p + most, s.pixels);
+    EachChannels(s.channels, [&](int64_t c, auto zero, auto count) {
+      work(p * s.channels + c, end * s.channels + c, c,
+           Channels<decltype(zero), decltype(count)::value>{});
+    });
+  }
+}
+
+// Of every channel, the sums over pixels of x and of its square.
+inline void Moments(const Shape& s, const float* x, float* sums, float* squares) {
+  std::memset(sums, 0, s.channels * sizeof(float));
+  std::memset(squares, 0, s.channels * sizeof(float));
+  EachRun(s, [=, step = s.channels](int64_t begin, int64_t end, int64_t c, auto none) {
+    using C = decltype(none);
+    C sum{}, square{};
+    for (int64_t i = begin; i < end; i += step) {
+      const C value = C::Of(x + i);
+      sum = C::From([&](int j) { return sum.v[j] + value.v[j]; });
+      square = C::From([&](int j) { return square.v[j] + value.v[j] * value.v[j]; });
+    }
+    const C a = C::Of(sums + c), b = C::Of(squares + c);
+    C::From([&](int j) { return a.v[j] + sum.v[j]; }).To(sums + c);
+    C::From([&](int j) { return b.v[j] + square.v[j]; }).To(squares + c);
+  });
+}
+
+// factor * x + offset, + shortcut if there is one, ReLU if there is one.
+template <bool kShortcut, bool kRelu>
+void Apply(const Shape& s, const float* x, const float* factor, const float* offset,
+           const float* shortcut, float* y) {
+  EachRun(s, [=, step = s.channels](int64_t begin, int64_t end, int64_t c, auto none) {
+    using C = decltype(none);
+    const C f = C::Of(factor + c), o = C::Of(offset + c), zero{};
+    for (int64_t i = begin; i < end; i += step) {
+      const C in = C::Of(x + i);
+      C out = C::From([&](int j) { return in.v[j] * f.v[j] + o.v[j]; });
+      if constexpr (kShortcut) {
+        const C more = C::Of(shortcut + i);
+        out = C::From([&](int j) { return out.v[j] + more.v[j]; });
+      }
+      if constexpr (kRelu)
+        out = C::From([&](int j) { return out.v[j] > 0 ? out.v[j] : zero.v[j]; });
+      out.To(y + i);
+    }
+  });
+}
+
+// The cotangent before the ReLU. Where a shortcut was added the sign is read off the
+// output, elsewhere it is worked out again.
+template <bool kShortcut, bool kRelu, typename C>
+C BeforeRelu(const C& dy, const C& x, const C& factor, const C& offset,
+             const float* y) {
+  if constexpr (!kRelu) return dy;
+  C value, zero{};
+  if constexpr (kShortcut)
+    value = C::Of(y);
+  else
+    value = C::From([&](int j) { return x.v[j] * factor.v[j] + offset.v[j]; });
+  return C::From([&](int j) { return value.v[j] > 0 ? dy.v[j] : zero.v[j]; });
+}
+
+// Of every channel, the sums over pixels of the cotangent g and of g x.
+template <bool kShortcut, bool kRelu>
+void GradientMoments(const Shape& s, const float* x, const float* y, const float* dy,
+                     const float* factor, const float* offset, float* sums,
+                     float* products) {
+  std::memset(sums, 0, s.channels * sizeof(float));
+  std::memset(products, 0, s.channels * sizeof(float));
+  EachRun(s, [=, step = s.channels](int64_t begin, int64_t end, int64_t c, auto none) {
+    using C = decltype(none);
+    const C f = C::Of(factor + c), o = C::Of(offset + c);
+    C sum{}, product{};
+    for (int64_t i = begin; i < end; i += step) {
+      const C in = C::Of(x + i);
+      const C g = BeforeRelu<kShortcut, kRelu>(C::Of(dy + i), in, f, o, y + i);
+      sum = C::From([&](int j) { return sum.v[j] + g.v[j]; });
+      product = C::From([&](int j) { return product.v[j] + g.v[j] * in.v[j]; });
+    }
+    const C a = C::Of(sums + c), b = C::Of(products + c);
+    C::From([&](int j) { return a.v[j] + sum.v[j]; }).To(sums + c);
+    C::From([&](int j) { return b.v[j] + product.v[j]; }).To(products + c);
+  });
+}
+
+// dx = factor g + slope x + level, and the shortcut's gradient g.
+template <bool kShortcut, bool kRelu>
+void ApplyGradient(const Shape& s, const float* x, const float* y, const float* dy,
+                   const float* factor, const float* offset, const float* slope,
+                   const float* level, float* dx, float* dshortcut) {
+  EachRun(s, [=, step = s.channels](int64_t begin, int64_t end, int64_t c, auto none) {
+    using C = decltype(none);
+    const C f = C::Of(factor + c), o = C::Of(offset + c);
+    const C a = C::Of(slope + c), b = C::Of(level + c);
+    for (int64_t i = begin; i < end; i += step) {
+      const C in = C::Of(x + i);
+      const C g = BeforeRelu<kShortcut, kRelu>(C::Of(dy + i), in, f, o, y + i);
+      C::From([&](int j) { return f.v[j] * g.v[j] + a.v[j] * in.v[j] + b.v[j]; })
+          .To(dx + i);
+      if constexpr (kShortcut) g.To(dshortcut + i);
+    }
+  });
+}
+
+// Statistics of the groups of a block, [groups].
+struct Statistics {
+  float *mean, *variance;
+};
+
+// factor = scale / deviation and offset = bias - mean factor, of every channel.
+inline void Coefficients(const Shape& s, Statistics of, const float* scale,
+                         const float* bias, float epsilon, float* factor,
+                         float* offset) {
+  for (int64_t c = 0; c < s.channels; ++c) {
+    const int64_t g = c / s.Width();
+    factor[c] = scale[c] / std::sqrt(of.variance[g] + epsilon);
+    offset[c] = bias[c] - of.mean[g] * factor[c];
+  }
+}
+
+// Runs first(image) for every image, between(block) once those of a block are done, then
+// second(image); a block of one image stays on its thread, and in its cache.
+template <typename First, typename Between, typename Second>
+void ByBlocks(xla::ffi::ThreadPool& pool, const Shape& s, First first, Between between,
+              Second second) {
+  if (s.images == 1) {
+    ForEach(pool, s.batch, [&](int64_t i) { first(i), between(i), second(i); });
+    return;
+  }
+  ForEach(pool, s.batch, first);
+  ForEach(pool, s.Blocks(), between);
+  ForEach(pool, s.batch, second);
+}
+
+// Two rows of channels of every image, or of every block.
+class Rows {
+ public:
+  Rows(int64_t count, int64_t channels)
+      : channels_(channels), values_(2 * count * channels) {}
+  float* First(int64_t i) { return values_.data() + 2 * i * channels_; }
+  float* Second(int64_t i) { return First(i) + channels_; }
+  // The sum of a channel of both rows over images [begin, end), in their order.
+  std::pair<double, double> Sum(int64_t begin, int64_t end, int64_t c) {
+    std::pair<double, double> sum{0, 0};
+    for (int64_t i = begin; i < end; ++i)
+      sum.first += First(i)[c], sum.second += Second(i)[c];
+    return sum;
+  }
+
+ private:
+  int64_t channels_;
+  std::vector<float> values_;
+};
+
+template <bool kShortcut, bool kRelu>
+void Forward(xla::ffi::ThreadPool& pool, const Shape& s, float epsilon,
+                    const float* x, const float* scale, const float* bias,
+                    const float* shortcut, float* y, float* mean, float* variance) {
+  Rows sums(s.batch, s.channels), coefficients(s.Blocks(), s.channels);
+  const auto statistics = [&](int64_t block) {
+    return Statistics{mean + block * s.groups, variance + block * s.groups};
+  };
+  ByBlocks(
+      pool, s,
+      [&](int64_t image) {
+        Moments(s, x + image * s.ImageSize(), sums.First(image), sums.Second(image));
+      },
+      [&](int64_t block) {
+        const Statistics of = statistics(block);
+        for (int64_t g = 0; g < s.groups; ++g) {
+          double sum = 0, square = 0;
+          for (int64_t c = g * s.Width(); c < (g + 1) * s.Width(); ++c) {
+            const auto part = sums.Sum(block * s.images, (block + 1) * s.images, c);
+            sum += part.first, square += part.second;
+          }
+          const double average = sum / s.Count();
+          of.mean[g] = average;
+          of.variance[g] = std::max(square / s.Count() - average * average, 0.0);
+        }
+        Coefficients(s, of, scale, bias, epsilon, coefficients.First(block),
+                     coefficients.Second(block));
+      },
+      [&](int64_t image) {
+        const int64_t block = image / s.images, at = image * s.ImageSize();
+        const float *f = coefficients.First(block), *o = coefficients.Second(block);
+        Apply<kShortcut, kRelu>(s, x + at, f, o, kShortcut ? shortcut + at : nullptr,
+                                y + at);
+      });
+}
+
+template <bool kShortcut, bool kRelu>
+void Backward(xla::ffi::ThreadPool& pool, const Shape& s, float epsilon,
+              const float* x, const float* y, const float* dy, const float* scale,
+              const float* bias, float* mean, float* variance, float* dx, float* dscale,
+              float* dbias, float* dshortcut) {
+  Rows sums(s.batch, s.channels), coefficients(s.Blocks(), s.channels);
+  Rows linear(s.Blocks(), s.channels), parameters(s.Blocks(), s.channels);
+  const auto statistics = [&](int64_t block) {
+    return Statistics{mean + block * s.groups, variance + block * s.groups};
+  };
+  ForEach(pool, s.Blocks(), [&](int64_t block) {
+    Coefficients(s, statistics(block), scale, bias, epsilon, coefficients.First(block),
+                 coefficients.Second(block));
+  });
+  ByBlocks(
+      pool, s,
+      [&](int64_t image) {
+        const int64_t block = image / s.images, at = image * s.ImageSize();
+        GradientMoments<kShortcut, kRelu>(s, x + at, kShortcut ? y + at : nullptr, dy + at,
+                                   coefficients.First(block),
+                                   coefficients.Second(block), sums.First(image),
+                                   sums.Second(image));
+      },
+      [&](int64_t block) {
+        const Statistics of = statistics(block);
+        float *to_scale = parameters.First(block), *to_bias = parameters.Second(block);
+        for (int64_t g = 0; g < s.groups; ++g) {
+          const double inverse = 1 / std::sqrt(double{of.variance[g]} + epsilon);
+          double level = 0, slope = 0;  // sums of scale g and scale g (x normalized)
+          for (int64_t c = g * s.Width(); c < (g + 1) * s.Width(); ++c) {
+            const auto [sum, product] =
+                sums.Sum(block * s.images, (block + 1) * s.images, c);
+            to_bias[c] = sum;
+            to_scale[c] = (product - of.mean[g] * sum) * inverse;
+            level += scale[c] * sum, slope += scale[c] * to_scale[c];
+          }
+          const double a = -inverse * inverse * slope / s.Count();
+          const double b = -inverse * level / s.Count() - a * of.mean[g];
+          for (int64_t c = g * s.Width(); c < (g + 1) * s.Width(); ++c)
+            linear.First(block)[c] = a, linear.Second(block)[c] = b;
+        }
+      },
+      [&](int64_t image) {
+        const int64_t block = image / s.images, at = image * s.ImageSize();
+        ApplyGradient<kShortcut, kRelu>(
+            s, x + at, kShortcut ? y + at : nullptr, dy + at, coefficients.First(block),
+            coefficients.Second(block), linear.First(block), linear.Second(block),
+            dx + at, kShortcut ? dshortcut + at : nullptr);
+      });
+  for (int64_t c = 0; c < s.channels; ++c) {
+    const auto [to_scale, to_bias] = parameters.Sum(0, s.Blocks(), c);
+    dscale[c] = to_scale, dbias[c] = to_bias;
+  }
+}
+
+}  // namespace normalization

@@ -1,0 +1,85 @@
+"""The native normalization equals XLA's, with its gradients, for every norm."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from byol_bnfree.models import native
+from byol_bnfree.models.kernels import choose_kernels
+from byol_bnfree.models.norm import layers_for
+
+problem = native.register()
+pytestmark = pytest.mark.skipif(problem is not None, reason=str(problem))
+
+NORMS = {  # options of layers_for; of each, one whose groups no vector divides
+    "bn": {"norm": "bn"},
+    "bn, groups of images": {"norm": "bn", "stat_groups": 3},
+    "gn": {"norm": "gn_ws"},
+    "gn, thin groups": {"norm": "gn", "groups": 112, "min_group_channels": 1},
+    "ln": {"norm": "ln"},
+}
+SHAPES = [(6, 5, 7, 64), (6, 2, 3, 16), (3, 4, 4, 20), (6, 20, 20, 112)]
+
+
+def results(kernels, options, shape, with_shortcut, relu):
+    """Output, new statistics and all gradients."""
+    draws = np.random.default_rng(0)
+    x, more, weights = (jnp.float32(draws.normal(size=shape)) for _ in range(3))
+    module = layers_for(**options, **kernels).norm()
+    variables = module.init(jax.random.key(0), x, True)
+    params = {
+        name: value + 0.3 * jnp.float32(draws.normal(size=value.shape))
+        for name, value in variables.pop("params").items()
+    }
+
+    def f(params, x, shortcut):
+        y, stats = module.apply(
+            variables | {"params": params},
+            x,
+            True,
+            shortcut if with_shortcut else None,
+            relu,
+            mutable=["batch_stats"],
+        )
+        return jnp.sum(y * weights), (y, stats)
+
+    return jax.jit(jax.grad(f, argnums=(0, 1, 2), has_aux=True))(
+        params, 3 * x + 2, more
+    )
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("with_shortcut", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("norm", NORMS)
+def test_output_statistics_and_gradients_equal_xlas(norm, shape, with_shortcut, relu):
+    arguments = (NORMS[norm], shape, with_shortcut, relu)
+    native = results({"kernels": choose_kernels("onednn", 1)}, *arguments)
+    plain = results({}, *arguments)
+    for a, b in zip(jax.tree.leaves(native), jax.tree.leaves(plain), strict=True):
+        np.testing.assert_allclose(a, b, atol=3e-5 * max(np.abs(b).max(), 1e-3))
+
+
+def test_the_native_normalization_is_what_runs():
+    options = {"norm": "gn_ws", "kernels": choose_kernels("onednn", 1)}
+    module, x = layers_for(**options).norm(), jnp.ones((2, 4, 4, 16))
+    program = jax.make_jaxpr(module.init_with_output)(jax.random.key(0), x, True)
+    assert "byol_normalize" in str(program)
+
+
+def test_bfloat16_is_xlas():
+    options = {"norm": "gn_ws", "kernels": choose_kernels("onednn", 1)}
+    module, x = layers_for(**options).norm(), jnp.ones((2, 4, 4, 16), jnp.bfloat16)
+    program = jax.make_jaxpr(module.init_with_output)(jax.random.key(0), x, True)
+    assert "byol_normalize" not in str(program)
+
+
+def test_the_same_call_gives_the_same_bits():
+    arguments = (NORMS["bn"], (16, 8, 8, 16), True, True)
+    kernels = {"kernels": choose_kernels("onednn", 1)}
+    first, second = results(kernels, *arguments), results(kernels, *arguments)
+    assert all(
+        (a == b).all()
+        for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
+    )
