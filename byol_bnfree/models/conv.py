@@ -15,6 +15,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from byol_bnfree.models import native
+from byol_bnfree.models.standardize import EPSILON, weight_standardize
 
 Convolution = Callable[..., Array]
 """What `flax.linen.Conv` takes as `conv_general_dilated`; called as jax.lax's."""
@@ -29,11 +30,13 @@ def onednn_conv_general_dilated(
     window_strides: Sequence[int],
     padding: str | Sequence[tuple[int, int]],
     dimension_numbers: lax.ConvDimensionNumbers | None = None,
+    standardized: bool = False,
     **options,
 ) -> Float[Array, "b h2 w2 d"]:
     """`jax.lax.conv_general_dilated` of images; oneDNN's where the case is plain.
 
     Plain is: float32, two spatial axes, no dilation, one group. The rest is XLA's.
+    `standardized`: by `weight_standardize(rhs)`.
     """
     layout = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
     images = lax.conv_dimension_numbers(lhs.shape, rhs.shape, LAYOUT)
@@ -46,7 +49,7 @@ def onednn_conv_general_dilated(
     ):
         return lax.conv_general_dilated(
             lhs,
-            rhs,
+            weight_standardize(rhs).astype(rhs.dtype) if standardized else rhs,
             window_strides,
             padding,
             dimension_numbers=dimension_numbers,
@@ -55,32 +58,65 @@ def onednn_conv_general_dilated(
     strides = tuple(window_strides)
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], strides, padding)
-    return convolve(lhs, rhs, strides, tuple((low, high) for low, high in padding))
+    pads = tuple((low, high) for low, high in padding)
+    return convolve(lhs, rhs, strides, pads, standardized)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def onednn_dot_general(
+    lhs: Float[Array, "b c"],
+    rhs: Float[Array, "c d"],
+    dimension_numbers: lax.DotDimensionNumbers,
+    *,
+    standardized: bool = False,
+    **options,
+) -> Float[Array, "b d"]:
+    """`jax.lax.dot_general` of a dense layer; as a convolution where the case is plain.
+
+    Plain is: float32, a product of two matrices. The rest is XLA's.
+    """
+    dtypes = {lhs.dtype, rhs.dtype}
+    product = (((lhs.ndim - 1,), (0,)), ((), ()))
+    if (
+        lhs.ndim != 2
+        or dimension_numbers != product
+        or dtypes != {jnp.dtype("float32")}
+    ):
+        rhs = weight_standardize(rhs).astype(rhs.dtype) if standardized else rhs
+        return lax.dot_general(lhs, rhs, dimension_numbers, **options)
+    pixels, kernel = lhs[:, None, None, :], rhs[None, None]
+    return convolve(pixels, kernel, (1, 1), ((0, 0), (0, 0)), standardized)[:, 0, 0]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def convolve(
     images: Float[Array, "b h w c"],
     kernel: Float[Array, "kh kw c d"],
     strides: tuple[int, int],
     padding: tuple[tuple[int, int], tuple[int, int]],
+    standardized: bool = False,
 ) -> Float[Array, "b h2 w2 d"]:
-    """oneDNN's convolution, with both gradients; float32, CPU, after `register`."""
+    """oneDNN's convolution, with both gradients; float32, CPU, after `register`.
+
+    `standardized`: by the standardized kernel, of which no array is kept: every pass
+    standardizes again, which costs as little as reading the kernel.
+    """
     shape = jax.eval_shape(
         partial(_by_xla, strides=strides, padding=padding), images, kernel
     )
-    return _call("output", images, kernel, shape, strides, padding)
+    call = _call("output", shape, strides, padding, standardized)
+    return call(images, kernel)
 
 
-def _forward(images, kernel, strides, padding):
-    return convolve(images, kernel, strides, padding), (images, kernel)
+def _forward(images, kernel, strides, padding, standardized):
+    output = convolve(images, kernel, strides, padding, standardized)
+    return output, (images, kernel)
 
 
-def _backward(strides, padding, saved, cotangent):
+def _backward(strides, padding, standardized, saved, cotangent):
     images, kernel = saved
-    to_images = _call("input_gradient", cotangent, kernel, images, strides, padding)
-    to_kernel = _call("kernel_gradient", images, cotangent, kernel, strides, padding)
-    return to_images, to_kernel
+    to_images = _call("input_gradient", images, strides, padding, standardized)
+    to_kernel = _call("kernel_gradient", kernel, strides, padding, standardized)
+    return to_images(cotangent, kernel), to_kernel(images, kernel, cotangent)
 
 
 convolve.defvjp(_forward, _backward)
@@ -92,10 +128,15 @@ def _by_xla(images, kernel, strides, padding):
     )
 
 
-def _call(name: str, a: Array, b: Array, like, strides, padding) -> Array:
+def _call(name: str, like, strides, padding, standardized: bool) -> Convolution:
     call = jax.ffi.ffi_call(
         native.TARGETS[f"conv_{name}"],
         jax.ShapeDtypeStruct(like.shape, jnp.float32),
         vmap_method="sequential",
     )
-    return call(a, b, strides=np.int64(strides), padding=np.int64(padding).reshape(-1))
+    return partial(
+        call,
+        strides=np.int64(strides),
+        padding=np.int64(padding).reshape(-1),
+        epsilon=np.float32(EPSILON if standardized else 0),
+    )

@@ -9,10 +9,15 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
+from jaxtyping import Array
 
 from byol_bnfree.errors import InputError
 from byol_bnfree.models import native
-from byol_bnfree.models.conv import Convolution, onednn_conv_general_dilated
+from byol_bnfree.models.conv import (
+    Convolution,
+    onednn_conv_general_dilated,
+    onednn_dot_general,
+)
 from byol_bnfree.models.normalize import normalize
 
 
@@ -20,6 +25,10 @@ class Kernels(NamedTuple):
     """Functions that layers call in place of XLA's operations; None is XLA."""
 
     convolution: Convolution | None = None
+    """As `lax.conv_general_dilated`; with `standardized=True`, by `weight_standardize`
+    of the kernel."""
+    product: Callable[..., Array] | None = None
+    """As `lax.dot_general`, with the same addition."""
     normalization: Callable[..., Any] | None = None
     """Called as `models.normalize.normalize`."""
     words: str = "XLA"
@@ -52,7 +61,9 @@ def choose_kernels(
         return XLA
     problem = native.register()
     if problem is None:
-        return Kernels(onednn_conv_general_dilated, normalize, "oneDNN")
+        return Kernels(
+            onednn_conv_general_dilated, onednn_dot_general, normalize, "oneDNN"
+        )
     if wanted == "onednn":
         raise InputError(f"run.convolution is onednn, but {problem}; use auto or xla.")
     return XLA._replace(words=f"XLA; {problem}")

@@ -20,7 +20,6 @@ LayerNorm over (h, w, c) of an example, and keeping the trainable scale and offs
 where there is no normalization. The linear probe is never standardized.
 """
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, get_args
@@ -36,6 +35,7 @@ from byol_bnfree.config import Norm
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.initializers import fan_in_init
 from byol_bnfree.models.kernels import XLA, Kernels
+from byol_bnfree.models.standardize import weight_standardize
 
 EPSILON = 1e-5  # of BatchNorm (DeepMind's configs/byol.py) and GroupNorm
 BN_DECAY = 0.9
@@ -90,38 +90,42 @@ def layers_for(
     }
     if norm not in norms:
         raise InputError(f"norm is {norm!r}; choose one of {', '.join(NORMS)}.")
-    standardized = norm in ("gn_ws", "ws")
-    conv = StdConv if standardized and standardize_conv else nn.Conv
-    dense = StdDense if standardized and standardize_dense else nn.Dense
+    conv, dense = _products(kernels)
+    if norm in ("gn_ws", "ws"):
+        standardizing_conv, standardizing_dense = _standardizing(kernels, dtype)
+        conv = standardizing_conv if standardize_conv else conv
+        dense = standardizing_dense if standardize_dense else dense
     return Layers(
-        conv=partial(
-            conv,
-            use_bias=False,
-            kernel_init=fan_in_init,
-            dtype=dtype,
-            conv_general_dilated=kernels.convolution,
-        ),
+        conv=partial(conv, use_bias=False, kernel_init=fan_in_init, dtype=dtype),
         dense=partial(dense, kernel_init=fan_in_init, dtype=dtype),
         norm=norms[norm],
     )
 
 
-def weight_standardize(
-    kernel: Float[Array, "..."], epsilon: float = 1e-6
-) -> Float[Array, "..."]:
-    """Zero mean and variance 1 / fan_in for every output unit (the last axis).
+def _products(kernels: Kernels) -> tuple[Callable[..., nn.Module], ...]:
+    """Convolution and dense layer of plain kernels."""
+    return (
+        partial(nn.Conv, conv_general_dilated=kernels.convolution),
+        partial(nn.Dense, dot_general=kernels.product),
+    )
 
-    Weight Standardization (arXiv 1903.10520), with the factor 1 / sqrt(fan_in) of
-    NF-ResNets (arXiv 2101.08692) so that a layer keeps the scale of its input where
-    no norm follows; before a norm the factor has no effect. Biased variance, epsilon
-    inside the root, float32.
-    """
-    kernel = kernel.astype(jnp.float32)
-    inputs = tuple(range(kernel.ndim - 1))
-    fan_in = math.prod(kernel.shape[:-1])
-    centred = kernel - kernel.mean(inputs, keepdims=True)
-    variance = jnp.square(centred).mean(inputs, keepdims=True)
-    return centred * jax.lax.rsqrt(variance * fan_in + epsilon)
+
+def _standardizing(
+    kernels: Kernels, dtype: DTypeLike
+) -> tuple[Callable[..., nn.Module], ...]:
+    """The same of standardized kernels: float32 ones by who multiplies with them."""
+    if kernels.convolution is None or dtype != jnp.float32:
+        return (
+            partial(StdConv, conv_general_dilated=kernels.convolution),
+            partial(StdDense, dot_general=kernels.product),
+        )
+    return (
+        partial(
+            nn.Conv,
+            conv_general_dilated=partial(kernels.convolution, standardized=True),
+        ),
+        partial(nn.Dense, dot_general=partial(kernels.product, standardized=True)),
+    )
 
 
 class StdConv(nn.Conv):

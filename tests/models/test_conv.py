@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from byol_bnfree.models import native
-from byol_bnfree.models.conv import LAYOUT, convolve, onednn_conv_general_dilated
+from byol_bnfree.models.conv import (
+    LAYOUT,
+    convolve,
+    onednn_conv_general_dilated,
+    onednn_dot_general,
+)
+from byol_bnfree.models.standardize import weight_standardize
 
 problem = native.register()
 needs_onednn = pytest.mark.skipif(problem is not None, reason=str(problem))
@@ -25,6 +31,8 @@ CASES = {  # batch, side, channels in and out, kernel, stride
     "shortcut": (4, 8, 16, 32, 1, 2),
     "one image": (1, 8, 16, 16, 3, 1),
     "channels that no vector divides": (3, 5, 7, 13, 3, 1),
+    "a product of all pixels": (3, 4, 512, 260, 1, 1),
+    "few pixels": (2, 3, 512, 260, 1, 1),
     "tiles": (4, 8, 64, 96, 3, 1),
     "tiles, odd side": (3, 7, 64, 48, 3, 1),
     "tiles of 2x2 maps": (5, 2, 64, 64, 3, 1),
@@ -51,15 +59,50 @@ def passes(convolution, images, kernel, stride):
     return output, *pull(jnp.sin(output))
 
 
+def by_standardized_kernel(images, kernel, *arguments, **options):
+    """XLA's convolution by the kernel that `weight_standardize` makes."""
+    kernel = weight_standardize(kernel)
+    return jax.lax.conv_general_dilated(images, kernel, *arguments, **options)
+
+
 @needs_onednn
+@pytest.mark.parametrize("standardized", [False, True])
 @pytest.mark.parametrize("case", CASES)
-def test_all_three_passes_equal_xla(case):
+def test_all_three_passes_equal_xla(case, standardized):
     images, kernel = arrays(*CASES[case])
+    ours = partial(onednn_conv_general_dilated, standardized=standardized)
+    theirs = by_standardized_kernel if standardized else jax.lax.conv_general_dilated
     ours, theirs = (
         jax.jit(lambda x, w, f=f: passes(f, x, w, CASES[case][-1]))(images, kernel)
-        for f in (onednn_conv_general_dilated, jax.lax.conv_general_dilated)
+        for f in (ours, theirs)
     )
     for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max())
+
+
+DENSE = {"few rows": (4, 70, 33), "many rows": (300, 24, 40), "one row": (1, 64, 16)}
+
+
+@needs_onednn
+@pytest.mark.parametrize("standardized", [False, True])
+@pytest.mark.parametrize("sizes", DENSE.values(), ids=DENSE)
+def test_dense_layers_equal_xlas(sizes, standardized):
+    rows, c, d = sizes
+    draws = np.random.default_rng(0)
+    x, kernel = (jnp.float32(draws.normal(size=s)) for s in ((rows, c), (c, d)))
+    numbers = (((1,), (0,)), ((), ()))
+
+    def ours(x, w):
+        return onednn_dot_general(x, w, numbers, standardized=standardized)
+
+    def theirs(x, w):
+        return x @ (weight_standardize(w) if standardized else w)
+
+    results = []
+    for f in (ours, theirs):
+        y, pull = jax.vjp(f, x, kernel)
+        results.append((y, *pull(jnp.sin(y))))
+    for a, b in zip(*results, strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max())
 
 

@@ -6,11 +6,14 @@
 
 #include <exception>
 #include <string>
+#include <utility>
 
 #include "direct.h"
 #include "normalization.h"
 #include "parallel.h"
+#include "pointwise.h"
 #include "shape.h"
+#include "standardization.h"
 #include "winograd.h"
 #include "xla/ffi/api/ffi.h"
 
@@ -23,21 +26,42 @@ using Numbers = ffi::Span<const int64_t>;
 
 namespace {
 
-void Compute(ffi::ThreadPool& pool, Pass pass, const Convolution& c, float* x,
-             float* kernel, float* y) {
+void Convolve(ffi::ThreadPool& pool, Pass pass, const Convolution& c, float* x,
+              float* kernel, float* y) {
   if (winograd::Applies(c)) {
     if (pass == Pass::kOutput) return winograd::Output(pool, c, x, kernel, y);
     if (pass == Pass::kInputGradient)
       return winograd::InputGradient(pool, c, x, kernel, y);
     return winograd::KernelGradient(pool, c, x, kernel, y);
   }
+  if (pointwise::Applies(c)) {
+    if (pass == Pass::kOutput) return pointwise::Output(pool, c, x, kernel, y);
+    if (pass == Pass::kInputGradient)
+      return pointwise::InputGradient(pool, c, x, kernel, y);
+    return pointwise::KernelGradient(pool, c, x, kernel, y);
+  }
   if (pass == Pass::kKernelGradient) return direct::ByKernel(pool, c, x, kernel, y);
   direct::ByImages(pool, pass, c, x, kernel, y);
 }
 
+// With `epsilon`, the kernel that is convolved with is `raw`'s standardized one, and its
+// gradient that of `raw`; neither is ever a whole array of XLA's.
+void ConvolveStandardized(ffi::ThreadPool& pool, Pass pass, const Convolution& c,
+                          float epsilon, float* x, const float* raw, float* kernel,
+                          float* y) {
+  static thread_local Workspace own;
+  const standardization::Shape shape{c.KernelSize() / c.out, c.out, epsilon};
+  float* standardized = own.Get(c.KernelSize());
+  if (pass != Pass::kKernelGradient)
+    standardization::Forward(pool, shape, raw, standardized);
+  Convolve(pool, pass, c, x, standardized, y);
+  if (pass == Pass::kKernelGradient)
+    standardization::Backward(pool, shape, raw, standardized, kernel);
+}
+
 ffi::Error Call(ffi::ThreadPool pool, Pass pass, const Buffer& input,
                 const Buffer& kernel, const Buffer& output, Numbers strides,
-                Numbers padding) {
+                Numbers padding, float epsilon, const float* raw) {
   const auto x = input.dimensions(), k = kernel.dimensions(), y = output.dimensions();
   if (input.element_count() == 0 || output.element_count() == 0 || k[0] * k[1] == 0)
     return ffi::Error::InvalidArgument("a convolution of an empty array");
@@ -46,8 +70,12 @@ ffi::Error Call(ffi::ThreadPool pool, Pass pass, const Buffer& input,
                       strides[1], padding[0], padding[1], padding[2], padding[3]};
   try {
     OneThread one;
-    Compute(pool, pass, c, input.typed_data(), kernel.typed_data(),
-            output.typed_data());
+    float *in = input.typed_data(), *w = kernel.typed_data(),
+          *out = output.typed_data();
+    if (epsilon > 0)
+      ConvolveStandardized(pool, pass, c, epsilon, in, raw, w, out);
+    else
+      Convolve(pool, pass, c, in, w, out);
   } catch (const std::exception& error) {
     return ffi::Error::Internal(std::string("oneDNN: ") + error.what());
   }
@@ -55,28 +83,23 @@ ffi::Error Call(ffi::ThreadPool pool, Pass pass, const Buffer& input,
 }
 
 ffi::Error Output(ffi::ThreadPool pool, Buffer input, Buffer kernel, Result output,
-                  Numbers strides, Numbers padding) {
-  return Call(pool, Pass::kOutput, input, kernel, *output, strides, padding);
+                  Numbers strides, Numbers padding, float epsilon) {
+  return Call(pool, Pass::kOutput, input, kernel, *output, strides, padding, epsilon,
+              kernel.typed_data());
 }
 
 ffi::Error InputGradient(ffi::ThreadPool pool, Buffer cotangent, Buffer kernel,
-                         Result input, Numbers strides, Numbers padding) {
-  return Call(pool, Pass::kInputGradient, *input, kernel, cotangent, strides, padding);
+                         Result input, Numbers strides, Numbers padding,
+                         float epsilon) {
+  return Call(pool, Pass::kInputGradient, *input, kernel, cotangent, strides, padding,
+              epsilon, kernel.typed_data());
 }
 
-ffi::Error KernelGradient(ffi::ThreadPool pool, Buffer input, Buffer cotangent,
-                          Result kernel, Numbers strides, Numbers padding) {
-  return Call(pool, Pass::kKernelGradient, input, *kernel, cotangent, strides, padding);
-}
-
-auto ConvolutionBinding() {
-  return ffi::Ffi::Bind()
-      .Ctx<ffi::ThreadPool>()
-      .Arg<Buffer>()
-      .Arg<Buffer>()
-      .Ret<Buffer>()
-      .Attr<Numbers>("strides")
-      .Attr<Numbers>("padding");
+ffi::Error KernelGradient(ffi::ThreadPool pool, Buffer input, Buffer kernel,
+                          Buffer cotangent, Result gradient, Numbers strides,
+                          Numbers padding, float epsilon) {
+  return Call(pool, Pass::kKernelGradient, input, *gradient, cotangent, strides,
+              padding, epsilon, kernel.typed_data());
 }
 
 normalization::Shape ShapeOf(const Buffer& x, int64_t images, int64_t groups) {
@@ -117,40 +140,63 @@ ffi::Error NormalizeGradient(ffi::ThreadPool pool, Buffer x, Any y, Buffer dy, A
   return ffi::Error::Success();
 }
 
+// Adds what every convolution has beside its arrays.
+template <typename Arrays>
+auto Convolving(Arrays arrays) {
+  return std::move(arrays)
+      .template Attr<Numbers>("strides")
+      .template Attr<Numbers>("padding")
+      .template Attr<float>("epsilon");
+}
+
+template <typename Arrays>
+auto Normalizing(Arrays arrays) {
+  return std::move(arrays)
+      .template Attr<int64_t>("images")
+      .template Attr<int64_t>("groups")
+      .template Attr<bool>("relu")
+      .template Attr<float>("epsilon");
+}
+
+auto OnThreads() { return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>(); }
+
 }  // namespace
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(byol_conv_output, Output, ConvolutionBinding());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(byol_conv_input_gradient, InputGradient, ConvolutionBinding());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(byol_conv_kernel_gradient, KernelGradient, ConvolutionBinding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(byol_conv_output, Output,
+                              Convolving(OnThreads()
+                                             .Arg<Buffer>()     // input
+                                             .Arg<Buffer>()     // kernel
+                                             .Ret<Buffer>()));  // output
+XLA_FFI_DEFINE_HANDLER_SYMBOL(byol_conv_input_gradient, InputGradient,
+                              Convolving(OnThreads()
+                                             .Arg<Buffer>()     // cotangent
+                                             .Arg<Buffer>()     // kernel
+                                             .Ret<Buffer>()));  // to the input
+XLA_FFI_DEFINE_HANDLER_SYMBOL(byol_conv_kernel_gradient, KernelGradient,
+                              Convolving(OnThreads()
+                                             .Arg<Buffer>()     // input
+                                             .Arg<Buffer>()     // kernel
+                                             .Arg<Buffer>()     // cotangent
+                                             .Ret<Buffer>()));  // to the kernel
 XLA_FFI_DEFINE_HANDLER_SYMBOL(byol_normalize, Normalize,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<Buffer>()  // x
-                                  .Arg<Any>()     // scale
-                                  .Arg<Any>()     // bias
-                                  .Arg<Any>()     // shortcut, or empty
-                                  .Ret<Buffer>()  // y
-                                  .Ret<Any>()     // mean
-                                  .Ret<Any>()     // variance
-                                  .Attr<int64_t>("images")
-                                  .Attr<int64_t>("groups")
-                                  .Attr<bool>("relu")
-                                  .Attr<float>("epsilon"));
+                              Normalizing(OnThreads()
+                                              .Arg<Buffer>()   // x
+                                              .Arg<Any>()      // scale
+                                              .Arg<Any>()      // bias
+                                              .Arg<Any>()      // shortcut, or empty
+                                              .Ret<Buffer>()   // y
+                                              .Ret<Any>()      // mean
+                                              .Ret<Any>()));   // variance
 XLA_FFI_DEFINE_HANDLER_SYMBOL(byol_normalize_gradient, NormalizeGradient,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<Buffer>()  // x
-                                  .Arg<Any>()     // y, empty without a shortcut
-                                  .Arg<Buffer>()  // dy
-                                  .Arg<Any>()     // scale
-                                  .Arg<Any>()     // bias
-                                  .Arg<Any>()     // mean
-                                  .Arg<Any>()     // variance
-                                  .Ret<Buffer>()  // dx
-                                  .Ret<Any>()     // dscale
-                                  .Ret<Any>()     // dbias
-                                  .Ret<Any>()     // dshortcut, empty without a shortcut
-                                  .Attr<int64_t>("images")
-                                  .Attr<int64_t>("groups")
-                                  .Attr<bool>("relu")
-                                  .Attr<float>("epsilon"));
+                              Normalizing(OnThreads()
+                                              .Arg<Buffer>()   // x
+                                              .Arg<Any>()      // y, empty: no shortcut
+                                              .Arg<Buffer>()   // dy
+                                              .Arg<Any>()      // scale
+                                              .Arg<Any>()      // bias
+                                              .Arg<Any>()      // mean
+                                              .Arg<Any>()      // variance
+                                              .Ret<Buffer>()   // dx
+                                              .Ret<Any>()      // dscale
+                                              .Ret<Any>()      // dbias
+                                              .Ret<Any>()));   // dshortcut, or empty

@@ -29,28 +29,6 @@ struct Shape {
 
 constexpr int64_t kRunFloats = 1 << 12;
 
-// Several vectors of channels, side by side in registers.
-template <typename T, int kCount>
-struct Channels {
-  static constexpr int64_t kStep = sizeof(T) / sizeof(float);
-  T v[kCount];
-
-  static Channels Of(const float* from) {
-    Channels result;
-    for (int i = 0; i < kCount; ++i) result.v[i] = Load<T>(from + i * kStep);
-    return result;
-  }
-  void To(float* to) const {
-    for (int i = 0; i < kCount; ++i) Store(to + i * kStep, v[i]);
-  }
-  template <typename F>
-  static Channels From(F f) {
-    Channels result;
-    for (int i = 0; i < kCount; ++i) result.v[i] = f(i);
-    return result;
-  }
-};
-
 // Calls work(c, begin, end, zero) for runs of pixels that stay in the nearest cache while
 // their channels are done.
 template <typename Work>
@@ -74,12 +52,10 @@ inline void Moments(const Shape& s, const float* x, float* sums, float* squares)
     C sum{}, square{};
     for (int64_t i = begin; i < end; i += step) {
       const C value = C::Of(x + i);
-      sum = C::From([&](int j) { return sum.v[j] + value.v[j]; });
-      square = C::From([&](int j) { return square.v[j] + value.v[j] * value.v[j]; });
+      sum = sum + value, square = square + value * value;
     }
-    const C a = C::Of(sums + c), b = C::Of(squares + c);
-    C::From([&](int j) { return a.v[j] + sum.v[j]; }).To(sums + c);
-    C::From([&](int j) { return b.v[j] + square.v[j]; }).To(squares + c);
+    (C::Of(sums + c) + sum).To(sums + c);
+    (C::Of(squares + c) + square).To(squares + c);
   });
 }
 
@@ -89,16 +65,11 @@ void Apply(const Shape& s, const float* x, const float* factor, const float* off
            const float* shortcut, float* y) {
   EachRun(s, [=, step = s.channels](int64_t begin, int64_t end, int64_t c, auto none) {
     using C = decltype(none);
-    const C f = C::Of(factor + c), o = C::Of(offset + c), zero{};
+    const C f = C::Of(factor + c), o = C::Of(offset + c);
     for (int64_t i = begin; i < end; i += step) {
-      const C in = C::Of(x + i);
-      C out = C::From([&](int j) { return in.v[j] * f.v[j] + o.v[j]; });
-      if constexpr (kShortcut) {
-        const C more = C::Of(shortcut + i);
-        out = C::From([&](int j) { return out.v[j] + more.v[j]; });
-      }
-      if constexpr (kRelu)
-        out = C::From([&](int j) { return out.v[j] > 0 ? out.v[j] : zero.v[j]; });
+      C out = C::Of(x + i) * f + o;
+      if constexpr (kShortcut) out = out + C::Of(shortcut + i);
+      if constexpr (kRelu) out = out.Where(out);
       out.To(y + i);
     }
   });
@@ -109,13 +80,12 @@ void Apply(const Shape& s, const float* x, const float* factor, const float* off
 template <bool kShortcut, bool kRelu, typename C>
 C BeforeRelu(const C& dy, const C& x, const C& factor, const C& offset,
              const float* y) {
-  if constexpr (!kRelu) return dy;
-  C value, zero{};
-  if constexpr (kShortcut)
-    value = C::Of(y);
+  if constexpr (!kRelu)
+    return dy;
+  else if constexpr (kShortcut)
+    return dy.Where(C::Of(y));
   else
-    value = C::From([&](int j) { return x.v[j] * factor.v[j] + offset.v[j]; });
-  return C::From([&](int j) { return value.v[j] > 0 ? dy.v[j] : zero.v[j]; });
+    return dy.Where(x * factor + offset);
 }
 
 // Of every channel, the sums over pixels of the cotangent g and of g x.
@@ -132,12 +102,10 @@ void GradientMoments(const Shape& s, const float* x, const float* y, const float
     for (int64_t i = begin; i < end; i += step) {
       const C in = C::Of(x + i);
       const C g = BeforeRelu<kShortcut, kRelu>(C::Of(dy + i), in, f, o, y + i);
-      sum = C::From([&](int j) { return sum.v[j] + g.v[j]; });
-      product = C::From([&](int j) { return product.v[j] + g.v[j] * in.v[j]; });
+      sum = sum + g, product = product + g * in;
     }
-    const C a = C::Of(sums + c), b = C::Of(products + c);
-    C::From([&](int j) { return a.v[j] + sum.v[j]; }).To(sums + c);
-    C::From([&](int j) { return b.v[j] + product.v[j]; }).To(products + c);
+    (C::Of(sums + c) + sum).To(sums + c);
+    (C::Of(products + c) + product).To(products + c);
   });
 }
 
@@ -153,8 +121,7 @@ void ApplyGradient(const Shape& s, const float* x, const float* y, const float* 
     for (int64_t i = begin; i < end; i += step) {
       const C in = C::Of(x + i);
       const C g = BeforeRelu<kShortcut, kRelu>(C::Of(dy + i), in, f, o, y + i);
-      C::From([&](int j) { return f.v[j] * g.v[j] + a.v[j] * in.v[j] + b.v[j]; })
-          .To(dx + i);
+      (f * g + a * in + b).To(dx + i);
       if constexpr (kShortcut) g.To(dshortcut + i);
     }
   });

@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -29,7 +30,7 @@ void EachChannel(int64_t channels, Work work) {
   for (; c < channels; ++c) work(c, 0.0f);
 }
 
-// The same with up to four vectors at a time: work<T, n>(c) does channels [c, c + n T).
+// The same with up to four vectors at a time: work(c, zero, their number).
 template <typename Work>
 void EachChannels(int64_t channels, Work work) {
   int64_t c = 0;
@@ -39,3 +40,47 @@ void EachChannels(int64_t channels, Work work) {
     work(c, Vector{}, std::integral_constant<int, 1>{});
   for (; c < channels; ++c) work(c, 0.0f, std::integral_constant<int, 1>{});
 }
+
+// Several vectors of channels, side by side in registers.
+template <typename T, int kCount>
+struct Channels {
+  static constexpr int64_t kStep = sizeof(T) / sizeof(float);
+  T v[kCount];
+
+  static Channels Of(const float* from) {
+    return From([=](int i) { return Load<T>(from + i * kStep); });
+  }
+  static Channels All(float value) {
+    return From([=](int) { return T{} + value; });
+  }
+  void To(float* to) const {
+    for (int i = 0; i < kCount; ++i) Store(to + i * kStep, v[i]);
+  }
+  friend Channels operator+(const Channels& a, const Channels& b) {
+    return From([&](int i) { return a.v[i] + b.v[i]; });
+  }
+  friend Channels operator-(const Channels& a, const Channels& b) {
+    return From([&](int i) { return a.v[i] - b.v[i]; });
+  }
+  friend Channels operator*(const Channels& a, const Channels& b) {
+    return From([&](int i) { return a.v[i] * b.v[i]; });
+  }
+  // This where `sign` is positive, 0 elsewhere.
+  Channels Where(const Channels& sign) const {
+    return From([&](int i) { return sign.v[i] > 0 ? v[i] : T{}; });
+  }
+  Channels InverseRoot() const {
+    Channels result = *this;
+    float* values = reinterpret_cast<float*>(result.v);
+    for (int i = 0; i < kCount * kStep; ++i) values[i] = 1 / std::sqrt(values[i]);
+    return result;
+  }
+
+ private:
+  template <typename F>
+  static Channels From(F f) {
+    Channels result;
+    for (int i = 0; i < kCount; ++i) result.v[i] = f(i);
+    return result;
+  }
+};

@@ -14,12 +14,10 @@
 #pragma once
 
 #include <algorithm>
-#include <cstring>
-#include <unordered_map>
 #include <vector>
 
+#include "matmul.h"
 #include "parallel.h"
-#include "plans.h"
 #include "shape.h"
 #include "vector.h"
 
@@ -141,64 +139,10 @@ inline void TransformKernelGradient(const float* du, int64_t channels, int64_t s
   });
 }
 
-// A product for each place of a tile: rows of tiles or of channels, row-major.
-class Products {
- public:
-  // [16 tiles in] [16 in out] -> [16 tiles out]
-  static void ByTiles(int64_t tiles, int64_t in, int64_t out, float* a, float* b,
-                      float* c) {
-    using tag = memory::format_tag;
-    Run({0, tiles, in, out}, {{kPlaces, tiles, in}, tag::abc}, {kPlaces, in, out},
-        {kPlaces, tiles, out}, a, b, c);
-  }
-  // [16 tiles in]^T [16 tiles out], added to [16 in out]
-  static void ByChannels(int64_t tiles, int64_t in, int64_t out, float* a, float* b,
-                         float* c) {
-    using tag = memory::format_tag;
-    Run({1, tiles, in, out}, {{kPlaces, in, tiles}, tag::acb}, {kPlaces, tiles, out},
-        {kPlaces, in, out}, a, b, c);
-  }
-
- private:
-  struct Left {
-    Dims dims;
-    memory::format_tag tag;
-  };
-  struct Plan {
-    dnnl::matmul primitive;
-    memory::desc a, b, c, scratchpad;
-  };
-
-  static void Run(const std::vector<int64_t>& key, const Left& left, const Dims& right,
-                  const Dims& result, float* a, float* b, float* c) {
-    static Plans<Plan> plans;
-    static thread_local Workspace scratch;
-    const Plan& plan = plans.Get(key, [&] {
-      constexpr auto f32 = memory::data_type::f32;
-      memory::desc first(left.dims, f32, left.tag);
-      memory::desc second(right, f32, memory::format_tag::abc);
-      memory::desc third(result, f32, memory::format_tag::abc);
-      dnnl::primitive_attr attributes;
-      attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-      if (key[0] == 1) {
-        dnnl::post_ops add;
-        add.append_sum();
-        attributes.set_post_ops(add);
-      }
-      dnnl::matmul::primitive_desc d(Cpu(), first, second, third, attributes);
-      return Plan{dnnl::matmul(d), first, second, third, d.scratchpad_desc()};
-    });
-    dnnl::stream stream(Cpu());
-    plan.primitive.execute(
-        stream, {{DNNL_ARG_SRC, {plan.a, Cpu(), a}},
-                 {DNNL_ARG_WEIGHTS, {plan.b, Cpu(), b}},
-                 {DNNL_ARG_DST, {plan.c, Cpu(), c}},
-                 {DNNL_ARG_SCRATCHPAD,
-                  {plan.scratchpad, Cpu(),
-                   scratch.Get(plan.scratchpad.get_size() / sizeof(float) + 1)}}});
-    stream.wait();
-  }
-};
+// Matrices for all places of a tile.
+inline Matrix AtPlaces(int64_t rows, int64_t columns) {
+  return {{kPlaces, rows, columns}, {rows * columns, columns, 1}};
+}
 
 // The tiles of a batch of outputs, in a row, and the pixels that each has.
 class Tiles {
@@ -277,7 +221,8 @@ inline void Convolve(xla::ffi::ThreadPool& pool, const Convolution& c, const flo
       tiles.Input(begin + t, x, pixels);
       TransformInput(pixels, c.in, count * c.in, v + t * c.in);
     }
-    Products::ByTiles(count, c.in, c.out, v, u, m);
+    Multiply(AtPlaces(count, c.in), v, AtPlaces(c.in, c.out), u,
+             AtPlaces(count, c.out), m, false);
     for (int64_t t = 0; t < count; ++t) {
       float* pixels[4];
       tiles.Output(begin + t, y, outside.Get(c.out), pixels);
@@ -347,7 +292,6 @@ inline void KernelGradient(xla::ffi::ThreadPool& pool, const Convolution& c,
   InParallel(pool, threads, [&](int64_t thread) {
     static thread_local Workspace inputs, outputs;
     float* mine = sums + thread * size;
-    std::memset(mine, 0, size * sizeof(float));
     const Range part = Part(blocks, thread, threads);
     for (int64_t block = part.begin; block < part.end; ++block) {
       const auto [begin, end] = Part(tiles.Count(), block, blocks);
@@ -361,7 +305,8 @@ inline void KernelGradient(xla::ffi::ThreadPool& pool, const Convolution& c,
         tiles.Output(begin + t, dy, tiles.Zeros(), out);
         TransformCotangent(out, c.out, count * c.out, w + t * c.out);
       }
-      Products::ByChannels(count, c.in, c.out, v, w, mine);
+      Multiply(AtPlaces(count, c.in).Transposed(), v, AtPlaces(count, c.out), w,
+               AtPlaces(c.in, c.out), mine, block > part.begin);
     }
   });
   InParallel(pool, threads, [&](int64_t piece) {
