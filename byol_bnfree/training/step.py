@@ -43,11 +43,10 @@ def make_train_step(
     """The step as a plain function; the caller jits it with shardings.
 
     `network` must have `bn_stat_groups / micro_batches` statistics groups. Optimizer,
-    target and schedules advance once, whatever the micro-batches. Ranks cost an
-    eigendecomposition and are NaN but after the first, every `run.log_every`-th and
-    the `total_steps`-th step. `unroll` copies the program of a micro-batch instead of
-    looping over it, as XLA's convolutions on CPU need: their gradient is 30 times
-    slower in a loop. None: on CPU.
+    target and schedules advance once, whatever the micro-batches. Measures of collapse
+    are NaN but after the first, every `run.log_every`-th and the `total_steps`-th step.
+    `unroll` copies the program of a micro-batch instead of looping over it, as XLA's
+    convolutions on CPU need: their gradient is 30 times slower in a loop. None: on CPU.
     """
     unroll = jax.default_backend() == "cpu" if unroll is None else unroll
     gradient = make_gradient(network, config, data_devices, unroll)
@@ -85,19 +84,24 @@ def is_logged(step: Any, every: int, total: int) -> Any:
     return (step % every == 0) | (step == 1) | (step == total)
 
 
-def _metrics(forward: Forward, labels: Array, with_ranks: Array) -> Metrics:
+def _metrics(forward: Forward, labels: Array, logged: Array) -> Metrics:
     """Scalars of a step, before its update."""
     metrics = {"train/loss": jnp.mean(forward.loss)}
-    measures = collapse_measures(
-        forward.representation, forward.projection1, forward.projection2
-    )
-    metrics |= {f"collapse/{name}": value for name, value in measures.items()}
-    for rank in (effective_rank, centered_rank):
-        metrics[f"collapse/{rank.__name__}"] = jax.lax.cond(
-            with_ranks, rank, lambda _: jnp.float32(jnp.nan), forward.representation
-        )
+    metrics |= jax.lax.cond(logged, _collapse, _unknown_collapse, forward)
     if forward.logits is not None:
         metrics["probe/loss"] = jnp.mean(forward.probe_loss)
         metrics["probe/top1"] = top_k(forward.logits, labels, 1)
         metrics["probe/top5"] = top_k(forward.logits, labels, 5)
     return metrics
+
+
+def _collapse(forward: Forward) -> Metrics:
+    y = forward.representation
+    measures = collapse_measures(y, forward.projection1, forward.projection2)
+    measures |= {"effective_rank": effective_rank(y), "centered_rank": centered_rank(y)}
+    return {f"collapse/{name}": value for name, value in measures.items()}
+
+
+def _unknown_collapse(forward: Forward) -> Metrics:
+    shapes = jax.eval_shape(_collapse, forward)
+    return jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), shapes)
