@@ -1,0 +1,83 @@
+"""How long from the command to its first step?
+
+    python -m experiments.throughput.first_step
+
+In turn, `rounds` times: the main command in a fresh process with an empty compilation
+cache, and again with the cache that it left; each until its first row is written.
+Prints medians, appends to first_step.jsonl. Leave the machine otherwise idle.
+"""
+
+import dataclasses
+import json
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from byol_bnfree.training.logs import MetricsLog, environment
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Time runs up to their first step."""
+
+    settings: str = "--norm=gn_ws"
+    """Of byol_bnfree.train; the default: the main command."""
+    rounds: int = 3
+    """Rounds; medians are reported."""
+
+
+def main(arguments: Arguments) -> None:
+    """Measure in turn, print a table, append to first_step.jsonl."""
+    rounds = []
+    for index in range(arguments.rounds):
+        print(f"round {index + 1} of {arguments.rounds}", flush=True)
+        rounds.append(_round(shlex.split(arguments.settings)))
+    medians = {key: statistics.median(r[key] for r in rounds) for key in rounds[0]}
+    table = Table("seconds", "median", *(f"round {i + 1}" for i in range(len(rounds))))
+    for key, median in medians.items():
+        table.add_row(key, f"{median:.1f}", *(f"{r[key]:.1f}" for r in rounds))
+    Console(width=100).print(table)
+    row = {"arguments": dataclasses.asdict(arguments), "medians": medians}
+    with (HERE / "first_step.jsonl").open("a") as file:
+        row |= {"rounds": rounds, "environment": environment()}
+        file.write(json.dumps(row) + "\n")
+
+
+def _round(settings: list[str]) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        settings = [*settings, f"--run.compilation-cache={folder}/cache"]
+        return {
+            name: seconds_to_first_step(settings, Path(folder) / name)
+            for name in ("fresh", "cached")
+        }
+
+
+def seconds_to_first_step(settings: list[str], workdir: Path) -> float:
+    """From start to the first step's row; the run is not wanted any longer."""
+    command = [sys.executable, "-m", "byol_bnfree.train", *settings]
+    command.append(f"--workdir={workdir}")
+    log = MetricsLog(workdir, primary=False)
+    began = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as run:
+        while not log.rows():
+            time.sleep(0.01)
+            if run.poll():
+                sys.exit(run.returncode)  # it has said why
+        seconds = time.perf_counter() - began
+        run.kill()
+    return seconds
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))
