@@ -7,6 +7,7 @@ matrix product. `models.kernels` says when these are used instead.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,8 @@ from byol_bnfree.models.standardize import EPSILON, weight_standardize
 Convolution = Callable[..., Array]
 """What `flax.linen.Conv` takes as `conv_general_dilated`; called as jax.lax's."""
 
+Strides = tuple[int, int]
+Padding = tuple[tuple[int, int], tuple[int, int]]
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
@@ -35,9 +38,31 @@ def onednn_conv_general_dilated(
 ) -> Float[Array, "b h2 w2 d"]:
     """`jax.lax.conv_general_dilated` of images; oneDNN's where the case is plain.
 
-    Plain is: float32, two spatial axes, no dilation, one group. The rest is XLA's.
+    Plain is what `plain_case` says. The rest is XLA's.
     `standardized`: by `weight_standardize(rhs)`.
     """
+    case = plain_case(lhs, rhs, window_strides, padding, dimension_numbers, options)
+    if case is not None:
+        return convolve(lhs, rhs, *case, standardized)
+    return lax.conv_general_dilated(
+        lhs,
+        weight_standardize(rhs).astype(rhs.dtype) if standardized else rhs,
+        window_strides,
+        padding,
+        dimension_numbers=dimension_numbers,
+        **options,
+    )
+
+
+def plain_case(
+    lhs: Array,
+    rhs: Array,
+    window_strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    dimension_numbers: lax.ConvDimensionNumbers | None,
+    options: dict[str, Any],
+) -> tuple[Strides, Padding] | None:
+    """Strides and padding in pixels if float32, images, no dilation and one group."""
     layout = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
     images = lax.conv_dimension_numbers(lhs.shape, rhs.shape, LAYOUT)
     ordinary = {None, 1, (1, 1)}
@@ -47,19 +72,23 @@ def onednn_conv_general_dilated(
         or dtypes != {jnp.dtype("float32")}
         or any(value not in ordinary for value in options.values())
     ):
-        return lax.conv_general_dilated(
-            lhs,
-            weight_standardize(rhs).astype(rhs.dtype) if standardized else rhs,
-            window_strides,
-            padding,
-            dimension_numbers=dimension_numbers,
-            **options,
-        )
+        return None
     strides = tuple(window_strides)
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], strides, padding)
-    pads = tuple((low, high) for low, high in padding)
-    return convolve(lhs, rhs, strides, pads, standardized)
+    return strides, tuple((low, high) for low, high in padding)
+
+
+def by_xla(
+    images: Float[Array, "b h w c"],
+    kernel: Float[Array, "kh kw c d"],
+    strides: Strides,
+    padding: Padding,
+) -> Float[Array, "b h2 w2 d"]:
+    """XLA's convolution."""
+    return lax.conv_general_dilated(
+        images, kernel, strides, padding, dimension_numbers=LAYOUT
+    )
 
 
 def onednn_dot_general(
@@ -91,8 +120,8 @@ def onednn_dot_general(
 def convolve(
     images: Float[Array, "b h w c"],
     kernel: Float[Array, "kh kw c d"],
-    strides: tuple[int, int],
-    padding: tuple[tuple[int, int], tuple[int, int]],
+    strides: Strides,
+    padding: Padding,
     standardized: bool = False,
 ) -> Float[Array, "b h2 w2 d"]:
     """oneDNN's convolution, with both gradients; float32, CPU, after `register`.
@@ -101,7 +130,7 @@ def convolve(
     standardizes again, which costs as little as reading the kernel.
     """
     shape = jax.eval_shape(
-        partial(_by_xla, strides=strides, padding=padding), images, kernel
+        partial(by_xla, strides=strides, padding=padding), images, kernel
     )
     call = _call("output", shape, strides, padding, standardized)
     return call(images, kernel)
@@ -120,12 +149,6 @@ def _backward(strides, padding, standardized, saved, cotangent):
 
 
 convolve.defvjp(_forward, _backward)
-
-
-def _by_xla(images, kernel, strides, padding):
-    return lax.conv_general_dilated(
-        images, kernel, strides, padding, dimension_numbers=LAYOUT
-    )
 
 
 def _call(name: str, like, strides, padding, standardized: bool) -> Convolution:

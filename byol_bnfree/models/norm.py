@@ -114,7 +114,7 @@ def _standardizing(
     kernels: Kernels, dtype: DTypeLike
 ) -> tuple[Callable[..., nn.Module], ...]:
     """The same of standardized kernels: float32 ones by who multiplies with them."""
-    if kernels.convolution is None or dtype != jnp.float32:
+    if not kernels.native or dtype != jnp.float32:
         return (
             partial(StdConv, conv_general_dilated=kernels.convolution),
             partial(StdDense, dot_general=kernels.product),

@@ -145,7 +145,7 @@ def build_program(config: TrainConfig, data: DataShape) -> Program:
         config,
         data_devices=mesh.shape["data"],
         total_steps=parts.total_steps,
-        unroll=kernels.convolution is None and jax.default_backend() == "cpu",
+        unroll=jax.default_backend() == "cpu" and not kernels.native,
     )
     shardings = state_shardings(parts.abstract_state, mesh, config.shard_state)
     abstract_state = jax.tree.map(

@@ -1,4 +1,4 @@
-"""oneDNN's convolutions equal XLA's, in all three passes, and stand back elsewhere."""
+"""Convolutions by oneDNN and by products equal XLA's in all three passes."""
 
 from functools import partial
 
@@ -14,6 +14,7 @@ from byol_bnfree.models.conv import (
     onednn_conv_general_dilated,
     onednn_dot_general,
 )
+from byol_bnfree.models.products import product_conv_general_dilated
 from byol_bnfree.models.standardize import weight_standardize
 
 problem = native.register()
@@ -80,6 +81,24 @@ def test_all_three_passes_equal_xla(case, standardized):
         np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max())
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_all_three_passes_by_products_equal_xla(case):
+    images, kernel = arrays(*CASES[case])
+    ours, theirs = (
+        jax.jit(lambda x, w, f=f: passes(f, x, w, CASES[case][-1]))(images, kernel)
+        for f in (product_conv_general_dilated, jax.lax.conv_general_dilated)
+    )
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max())
+
+
+@pytest.mark.parametrize("case", ["tiny maps", "one pixel", "a product of all pixels"])
+def test_what_xla_is_slow_at_is_a_product_in_all_passes(case):
+    f = partial(passes, product_conv_general_dilated, stride=CASES[case][-1])
+    program = str(jax.make_jaxpr(f)(*arrays(*CASES[case])))
+    assert "dot_general" in program and "conv_general_dilated" not in program
+
+
 DENSE = {"few rows": (4, 70, 33), "many rows": (300, 24, 40), "one row": (1, 64, 16)}
 
 
@@ -131,17 +150,19 @@ def test_the_same_call_gives_the_same_bits():
     assert all((a == b).all() for a, b in zip(first, second, strict=True))
 
 
-@needs_onednn
+@pytest.mark.parametrize(
+    "convolution", [onednn_conv_general_dilated, product_conv_general_dilated]
+)
 @pytest.mark.parametrize(
     "options",
     [{"feature_group_count": 2}, {"rhs_dilation": (2, 2)}, {"precision": "highest"}],
 )
-def test_other_cases_are_xlas(options):
-    images, kernel = arrays(2, 8, 4, 4, 3, 1)
+def test_other_cases_are_xlas(convolution, options):
+    images, kernel = arrays(2, 2, 4, 4, 3, 1)
     kernel = kernel[:, :, :2] if "feature_group_count" in options else kernel
     arguments = (images, kernel, (1, 1), "SAME")
     options = {"dimension_numbers": LAYOUT, **options}
-    ours = onednn_conv_general_dilated(*arguments, **options)
+    ours = convolution(*arguments, **options)
     assert (ours == jax.lax.conv_general_dilated(*arguments, **options)).all()
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from byol_bnfree.errors import InputError
 from byol_bnfree.models import native
-from byol_bnfree.models.kernels import XLA, choose_kernels
+from byol_bnfree.models.kernels import XLA, XLA_ON_CPU, choose_kernels
 from byol_bnfree.models.resnet import create_encoder
 
 problem = native.register()
@@ -36,9 +36,15 @@ def test_an_encoder_gives_the_same_features_and_gradients(norm):
         np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(a).max() + 1e-7)
 
 
+@pytest.mark.parametrize("wanted", ["auto", "xla"])
+def test_accelerators_keep_xlas_operations(monkeypatch, wanted):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert choose_kernels(wanted, num_devices=1) == XLA
+
+
 def test_more_than_one_device_is_xlas():
-    assert choose_kernels("auto", num_devices=2) == XLA
-    assert choose_kernels("xla", num_devices=1) == XLA
+    assert choose_kernels("auto", num_devices=2) == XLA_ON_CPU
+    assert choose_kernels("xla", num_devices=1) == XLA_ON_CPU
     with pytest.raises(InputError, match="has 2 devices of type cpu"):
         choose_kernels("onednn", num_devices=2)
 
