@@ -195,7 +195,8 @@ class RunConfig:
     model_devices: int = 1
     """Size of the mesh axis `model`; the rest of the devices form `data`."""
     convolution: Literal["auto", "xla", "onednn"] = "auto"
-    """auto: oneDNN's on one CPU device, if the `cpu` extra is installed; else XLA's."""
+    """What computes layers. onednn: C++ of this package and oneDNN, for one CPU device;
+    auto: the same where the `cpu` extra is installed; xla: XLA."""
     compilation_cache: str | None = None
     """Folder of JAX's persistent compilation cache; none: off."""
 

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import tyro
 from rich.console import Console
@@ -55,6 +55,8 @@ class Arguments:
 
     axes: tuple[str, ...] = (*MODELS, *OTHERS)
     """Which settings to move."""
+    convolution: Literal["auto", "xla", "onednn"] = "auto"
+    """As --run.convolution."""
     seconds: float = 3.0
     """Length of each timing."""
 
@@ -75,7 +77,7 @@ def main(arguments: Arguments) -> None:
     points = []
     for axis in arguments.axes:
         for norm in NORMS:
-            line = list(_measure(axis, norm, arguments.seconds))
+            line = list(_measure(axis, norm, arguments))
             points += beside_neighbours(line)
     points.sort(key=lambda point: point.of_neighbour)
     table = Table(*Point._fields, title="operations per second of one training step")
@@ -83,21 +85,25 @@ def main(arguments: Arguments) -> None:
         rate, ratio = f"{point.gflop_per_s:.1f}", f"{point.of_neighbour:.2f}"
         table.add_row(point.axis, point.setting, point.norm, rate, ratio)
     Console(width=100).print(table)
-    row = {"points": [p._asdict() for p in points], "environment": environment()}
+    row = {
+        "arguments": dataclasses.asdict(arguments),
+        "points": [point._asdict() for point in points],
+        "environment": environment(),
+    }
     with (HERE / "cliffs.jsonl").open("a") as file:
         file.write(json.dumps(row) + "\n")
 
 
-def _measure(axis: str, norm: str, seconds: float) -> Iterator[Point]:
+def _measure(axis: str, norm: str, arguments: Arguments) -> Iterator[Point]:
     for change in MODELS.get(axis) or OTHERS[axis]:
-        rate = _gflop_per_s(norm, change, axis in MODELS, seconds)
+        rate = _gflop_per_s(norm, change, axis in MODELS, arguments)
         setting = " ".join(str(value) for value in change.values())
         print(f"{axis} {setting} {norm}: {rate:.1f} GFLOP/s", flush=True)
         yield Point(axis, setting, norm, rate)
 
 
 def _gflop_per_s(
-    norm: str, change: dict[str, Any], of_model: bool, seconds: float
+    norm: str, change: dict[str, Any], of_model: bool, arguments: Arguments
 ) -> float:
     model = dataclasses.replace(MODEL, **change) if of_model else MODEL
     rest = {} if of_model else dict(change)
@@ -105,10 +111,10 @@ def _gflop_per_s(
     if norm == "bn":  # whose micro-batches are exact under as many groups
         rest["bn_stat_groups"] = rest.get("micro_batches", 1)
     recipe = TrainConfig(norm=norm, model=model, **{"batch_size": BATCH, **rest})
-    config = config_for(Workload(pixels, recipe), norm, "auto", False)
+    config = config_for(Workload(pixels, recipe), norm, arguments.convolution, False)
     program = build_program(config, DataShape(50_000, 10, (pixels, pixels, 3)))
     batch = ready_views(config.batch_size, pixels)
-    rate = time_step(program, lambda: batch, seconds).images_per_s
+    rate = time_step(program, lambda: batch, arguments.seconds).images_per_s
     return rate * PASSES * forward_flops(program) / 1e9
 
 
