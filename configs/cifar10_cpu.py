@@ -7,8 +7,8 @@
 
 LARS with DeepMind's small-scale values (base learning rate 2.0, weight decay 1e-6;
 their recipe for Imagenette), tau 0.99, no blur (a 3-pixel kernel at 32 px). The stem's
-stride of 2 quarters the cost: 210 (bn) to 330 (gn_ws) images/s, about half an hour an
-arm on 2 cores.
+stride of 2 quarters the cost. On 2 cores with the `cpu` extra a step takes 0.17 s, 8
+epochs less than five minutes an arm.
 
 Accuracy on the test split, untrained -> trained, seed 0, commit b08ffbd, 2 cores of an
 Intel Xeon: bn kNN 26.4 -> 35.4 %, linear 27.6 -> 38.9 %; gn_ws kNN 14.1 -> 34.4 %,
