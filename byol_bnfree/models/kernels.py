@@ -42,6 +42,7 @@ class Kernels(NamedTuple):
 
 XLA = Kernels()
 XLA_ON_CPU = Kernels(product_conv_general_dilated)
+"""XLA's operations too, but products for the convolutions that it is slow at there."""
 
 
 def choose_kernels(
