@@ -19,7 +19,10 @@ NORMS = {  # options of layers_for; of each, one whose groups no vector divides
     "gn, thin groups": {"norm": "gn", "groups": 112, "min_group_channels": 1},
     "ln": {"norm": "ln"},
 }
-SHAPES = [(6, 5, 7, 64), (6, 2, 3, 16), (3, 4, 4, 20), (6, 20, 20, 112)]
+SHAPES = [
+    *[(6, 5, 7, 64), (6, 2, 3, 16), (3, 4, 4, 20), (6, 20, 20, 112)],
+    *[(3, 4, 6, 8), (6, 2, 2, 4), (3, 3, 5, 4), (3, 8, 8, 12)],  # less than a vector
+]
 
 
 def results(kernels, options, shape, with_shortcut, relu):

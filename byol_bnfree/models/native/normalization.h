@@ -21,6 +21,12 @@ struct Shape {
   int64_t images;  // in a block
   int64_t groups;  // of channels
 
+  // Pixels that are taken at a time: of few channels, as many as fill a vector.
+  int64_t Together() const {
+    const int64_t most = std::max<int64_t>(kLanes / channels, 1);
+    return pixels % most == 0 ? most : 1;
+  }
+  int64_t RowSize() const { return Together() * channels; }
   int64_t ImageSize() const { return pixels * channels; }
   int64_t Blocks() const { return batch / images; }
   int64_t Width() const { return channels / groups; }
@@ -29,25 +35,26 @@ struct Shape {
 
 constexpr int64_t kRunFloats = 1 << 12;
 
-// Calls work(c, begin, end, zero) for runs of pixels that stay in the nearest cache while
-// their channels are done.
+// Calls work(begin, end, c, zero) for runs of rows that stay in the nearest cache while
+// place `c` of each is done.
 template <typename Work>
 void EachRun(const Shape& s, Work work) {
-  const int64_t most = std::max<int64_t>(kRunFloats / s.channels, 8);
-  for (int64_t p = 0; p < s.pixels; p += most) {
-    const int64_t end = std::min(p + most, s.pixels);
-    EachChannels(s.channels, [&](int64_t c, auto zero, auto count) {
-      work(p * s.channels + c, end * s.channels + c, c,
+  const int64_t size = s.RowSize(), rows = s.ImageSize() / size;
+  const int64_t most = std::max<int64_t>(kRunFloats / size, 8);
+  for (int64_t row = 0; row < rows; row += most) {
+    const int64_t end = std::min(row + most, rows);
+    EachChannels(size, [&](int64_t c, auto zero, auto count) {
+      work(row * size + c, end * size + c, c,
            Channels<decltype(zero), decltype(count)::value>{});
     });
   }
 }
 
-// Of every channel, the sums over pixels of x and of its square.
+// Of every place in a row, the sums of x and of its square.
 inline void Moments(const Shape& s, const float* x, float* sums, float* squares) {
-  std::memset(sums, 0, s.channels * sizeof(float));
-  std::memset(squares, 0, s.channels * sizeof(float));
-  EachRun(s, [=, step = s.channels](int64_t begin, int64_t end, int64_t c, auto none) {
+  std::memset(sums, 0, s.RowSize() * sizeof(float));
+  std::memset(squares, 0, s.RowSize() * sizeof(float));
+  EachRun(s, [=, step = s.RowSize()](int64_t begin, int64_t end, int64_t c, auto none) {
     using C = decltype(none);
     C sum{}, square{};
     for (int64_t i = begin; i < end; i += step) {
@@ -63,7 +70,7 @@ inline void Moments(const Shape& s, const float* x, float* sums, float* squares)
 template <bool kShortcut, bool kRelu>
 void Apply(const Shape& s, const float* x, const float* factor, const float* offset,
            const float* shortcut, float* y) {
-  EachRun(s, [=, step = s.channels](int64_t begin, int64_t end, int64_t c, auto none) {
+  EachRun(s, [=, step = s.RowSize()](int64_t begin, int64_t end, int64_t c, auto none) {
     using C = decltype(none);
     const C f = C::Of(factor + c), o = C::Of(offset + c);
     for (int64_t i = begin; i < end; i += step) {
@@ -88,14 +95,14 @@ C BeforeRelu(const C& dy, const C& x, const C& factor, const C& offset,
     return dy.Where(x * factor + offset);
 }
 
-// Of every channel, the sums over pixels of the cotangent g and of g x.
+// Of every place in a row, the sums of the cotangent g and of g x.
 template <bool kShortcut, bool kRelu>
 void GradientMoments(const Shape& s, const float* x, const float* y, const float* dy,
                      const float* factor, const float* offset, float* sums,
                      float* products) {
-  std::memset(sums, 0, s.channels * sizeof(float));
-  std::memset(products, 0, s.channels * sizeof(float));
-  EachRun(s, [=, step = s.channels](int64_t begin, int64_t end, int64_t c, auto none) {
+  std::memset(sums, 0, s.RowSize() * sizeof(float));
+  std::memset(products, 0, s.RowSize() * sizeof(float));
+  EachRun(s, [=, step = s.RowSize()](int64_t begin, int64_t end, int64_t c, auto none) {
     using C = decltype(none);
     const C f = C::Of(factor + c), o = C::Of(offset + c);
     C sum{}, product{};
@@ -114,7 +121,7 @@ template <bool kShortcut, bool kRelu>
 void ApplyGradient(const Shape& s, const float* x, const float* y, const float* dy,
                    const float* factor, const float* offset, const float* slope,
                    const float* level, float* dx, float* dshortcut) {
-  EachRun(s, [=, step = s.channels](int64_t begin, int64_t end, int64_t c, auto none) {
+  EachRun(s, [=, step = s.RowSize()](int64_t begin, int64_t end, int64_t c, auto none) {
     using C = decltype(none);
     const C f = C::Of(factor + c), o = C::Of(offset + c);
     const C a = C::Of(slope + c), b = C::Of(level + c);
@@ -132,14 +139,14 @@ struct Statistics {
   float *mean, *variance;
 };
 
-// factor = scale / deviation and offset = bias - mean factor, of every channel.
+// factor = scale / deviation and offset = bias - mean factor, of every place in a row.
 inline void Coefficients(const Shape& s, Statistics of, const float* scale,
                          const float* bias, float epsilon, float* factor,
                          float* offset) {
-  for (int64_t c = 0; c < s.channels; ++c) {
-    const int64_t g = c / s.Width();
-    factor[c] = scale[c] / std::sqrt(of.variance[g] + epsilon);
-    offset[c] = bias[c] - of.mean[g] * factor[c];
+  for (int64_t i = 0; i < s.RowSize(); ++i) {
+    const int64_t c = i % s.channels, g = c / s.Width();
+    factor[i] = scale[c] / std::sqrt(of.variance[g] + epsilon);
+    offset[i] = bias[c] - of.mean[g] * factor[i];
   }
 }
 
@@ -157,23 +164,24 @@ void ByBlocks(xla::ffi::ThreadPool& pool, const Shape& s, First first, Between b
   ForEach(pool, s.batch, second);
 }
 
-// Two rows of channels of every image, or of every block.
+// Two rows of every image, or of every block; zeros at first.
 class Rows {
  public:
-  Rows(int64_t count, int64_t channels)
-      : channels_(channels), values_(2 * count * channels) {}
-  float* First(int64_t i) { return values_.data() + 2 * i * channels_; }
-  float* Second(int64_t i) { return First(i) + channels_; }
+  Rows(int64_t count, const Shape& s)
+      : channels_(s.channels), size_(s.RowSize()), values_(2 * count * size_) {}
+  float* First(int64_t i) { return values_.data() + 2 * i * size_; }
+  float* Second(int64_t i) { return First(i) + size_; }
   // The sum of a channel of both rows over images [begin, end), in their order.
   std::pair<double, double> Sum(int64_t begin, int64_t end, int64_t c) {
     std::pair<double, double> sum{0, 0};
     for (int64_t i = begin; i < end; ++i)
-      sum.first += First(i)[c], sum.second += Second(i)[c];
+      for (int64_t place = c; place < size_; place += channels_)
+        sum.first += First(i)[place], sum.second += Second(i)[place];
     return sum;
   }
 
  private:
-  int64_t channels_;
+  int64_t channels_, size_;
   std::vector<float> values_;
 };
 
@@ -181,7 +189,7 @@ template <bool kShortcut, bool kRelu>
 void Forward(xla::ffi::ThreadPool& pool, const Shape& s, float epsilon,
                     const float* x, const float* scale, const float* bias,
                     const float* shortcut, float* y, float* mean, float* variance) {
-  Rows sums(s.batch, s.channels), coefficients(s.Blocks(), s.channels);
+  Rows sums(s.batch, s), coefficients(s.Blocks(), s);
   const auto statistics = [&](int64_t block) {
     return Statistics{mean + block * s.groups, variance + block * s.groups};
   };
@@ -218,8 +226,8 @@ void Backward(xla::ffi::ThreadPool& pool, const Shape& s, float epsilon,
               const float* x, const float* y, const float* dy, const float* scale,
               const float* bias, float* mean, float* variance, float* dx, float* dscale,
               float* dbias, float* dshortcut) {
-  Rows sums(s.batch, s.channels), coefficients(s.Blocks(), s.channels);
-  Rows linear(s.Blocks(), s.channels), parameters(s.Blocks(), s.channels);
+  Rows sums(s.batch, s), coefficients(s.Blocks(), s);
+  Rows linear(s.Blocks(), s), parameters(s.Blocks(), s);
   const auto statistics = [&](int64_t block) {
     return Statistics{mean + block * s.groups, variance + block * s.groups};
   };
@@ -252,7 +260,8 @@ void Backward(xla::ffi::ThreadPool& pool, const Shape& s, float epsilon,
           const double a = -inverse * inverse * slope / s.Count();
           const double b = -inverse * level / s.Count() - a * of.mean[g];
           for (int64_t c = g * s.Width(); c < (g + 1) * s.Width(); ++c)
-            linear.First(block)[c] = a, linear.Second(block)[c] = b;
+            for (int64_t i = c; i < s.RowSize(); i += s.channels)
+              linear.First(block)[i] = a, linear.Second(block)[i] = b;
         }
       },
       [&](int64_t image) {

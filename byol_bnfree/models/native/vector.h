@@ -8,6 +8,8 @@
 #include <type_traits>
 
 typedef float Vector __attribute__((vector_size(64)));
+typedef float HalfVector __attribute__((vector_size(32)));
+typedef float QuarterVector __attribute__((vector_size(16)));
 constexpr int64_t kLanes = sizeof(Vector) / sizeof(float);
 
 template <typename T>
@@ -22,11 +24,13 @@ void Store(float* to, T value) {
   std::memcpy(to, &value, sizeof value);
 }
 
-// Calls work(c, zero) for every channel, with vectors as long as there are whole ones.
+// Calls work(c, zero) for every channel from `c` on, with vectors as long as there are
+// whole ones.
 template <typename Work>
-void EachChannel(int64_t channels, Work work) {
-  int64_t c = 0;
+void EachChannel(int64_t channels, Work work, int64_t c = 0) {
   for (; c + kLanes <= channels; c += kLanes) work(c, Vector{});
+  if (c + kLanes / 2 <= channels) work(c, HalfVector{}), c += kLanes / 2;
+  if (c + kLanes / 4 <= channels) work(c, QuarterVector{}), c += kLanes / 4;
   for (; c < channels; ++c) work(c, 0.0f);
 }
 
@@ -36,9 +40,10 @@ void EachChannels(int64_t channels, Work work) {
   int64_t c = 0;
   for (; c + 4 * kLanes <= channels; c += 4 * kLanes)
     work(c, Vector{}, std::integral_constant<int, 4>{});
-  for (; c + kLanes <= channels; c += kLanes)
-    work(c, Vector{}, std::integral_constant<int, 1>{});
-  for (; c < channels; ++c) work(c, 0.0f, std::integral_constant<int, 1>{});
+  EachChannel(
+      channels,
+      [&](int64_t c, auto zero) { work(c, zero, std::integral_constant<int, 1>{}); },
+      c);
 }
 
 // Several vectors of channels, side by side in registers.
