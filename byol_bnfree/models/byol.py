@@ -17,7 +17,7 @@ from byol_bnfree.config import ModelConfig, Norm, TargetInit, TrainConfig
 from byol_bnfree.models.heads import MLPHead
 from byol_bnfree.models.initializers import draw_kernels, fan_in_init
 from byol_bnfree.models.kernels import XLA, Kernels
-from byol_bnfree.models.norm import layers_for
+from byol_bnfree.models.norm import Train, layers_for
 from byol_bnfree.models.resnet import create_encoder
 
 Tree = dict[str, Any]
@@ -91,7 +91,7 @@ class BYOLNetwork:
         params: Tree,
         stats: Tree,
         images: Float[Array, "b h w c"],
-        train: bool,
+        train: Train,
     ) -> tuple[Outputs, Tree]:
         """Online network on normalized images, and its new statistics.
 
@@ -113,7 +113,7 @@ class BYOLNetwork:
         params: Tree,
         stats: Tree,
         images: Float[Array, "b h w c"],
-        train: bool,
+        train: Train,
     ) -> tuple[Float[Array, "b k"], Tree]:
         """Target projections of normalized images, and the target's statistics."""
         stats = dict(stats)
@@ -127,7 +127,7 @@ class BYOLNetwork:
         """Features in inference mode: BatchNorm reads its running statistics."""
         return self._apply("encoder", params, dict(stats), images, False)
 
-    def _apply(self, part: str, params: Tree, stats: Tree, x: Array, train: bool):
+    def _apply(self, part: str, params: Tree, stats: Tree, x: Array, train: Train):
         """Output of a part; puts its new statistics into `stats`."""
         module = getattr(self, part)
         if part not in stats:

@@ -3,7 +3,7 @@
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from byol_bnfree.models.norm import Layers
+from byol_bnfree.models.norm import Layers, Train
 
 
 class MLPHead(nn.Module):
@@ -19,7 +19,7 @@ class MLPHead(nn.Module):
     layers: Layers
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b d"], train: bool) -> Float[Array, "b k"]:
+    def __call__(self, x: Float[Array, "b d"], train: Train) -> Float[Array, "b k"]:
         _, dense, norm = self.layers
         for index in range(1, self.depth):
             x = dense(self.hidden, name=f"fc{index}")(x)

@@ -41,12 +41,17 @@ EPSILON = 1e-5  # of BatchNorm (DeepMind's configs/byol.py) and GroupNorm
 BN_DECAY = 0.9
 NORMS = get_args(Norm)
 
+Train = bool | int
+"""Of a call: False for inference; True for training on one view of every example, or a
+number n for n views that lie side by side, [(b n) ...], with batch statistics apart."""
+
 
 class Layers(NamedTuple):
     """The layer types of a network.
 
     `norm` modules are called as `norm(x, train, shortcut=None, relu=False)`: they add
-    the shortcut and apply the ReLU too, which can be done in the same pass.
+    the shortcut and apply the ReLU too, which can be done in the same pass. `train` is
+    a number of views: see `Train`.
     """
 
     conv: Callable[..., nn.Module]
@@ -153,7 +158,7 @@ class Affine(nn.Module):
     def __call__(
         self,
         x: Float[Array, "b ... c"],
-        train: bool,
+        train: Train,
         shortcut: Float[Array, "b ... c"] | None = None,
         relu: bool = False,
     ) -> Float[Array, "b ... c"]:
@@ -177,7 +182,7 @@ class GroupNorm(nn.Module):
     def __call__(
         self,
         x: Float[Array, "b ... c"],
-        train: bool,
+        train: Train,
         shortcut: Float[Array, "b ... c"] | None = None,
         relu: bool = False,
     ) -> Float[Array, "b ... c"]:
@@ -219,6 +224,9 @@ class BatchNorm(nn.Module):
     running values then follow the mean over groups. Running values decay by 0.9 and
     are corrected for their zero start as in Adam; `train=False` reads them. Before
     the first update they count as mean 0 and variance 1.
+
+    Of several views side by side (`Train`) each is normalized by itself and moves the
+    running values, the first view first, as if it had been passed alone.
     """
 
     stat_groups: int = 1
@@ -229,29 +237,34 @@ class BatchNorm(nn.Module):
     def __call__(
         self,
         x: Float[Array, "b ... c"],
-        train: bool,
+        train: Train,
         shortcut: Float[Array, "b ... c"] | None = None,
         relu: bool = False,
     ) -> Float[Array, "b ... c"]:
         channels = x.shape[-1]
         scale, bias = _scale_and_bias(self, channels, self.scale_init)
         running = self._running(channels)
+        parts = {"n": self.stat_groups if train else 1, "v": max(int(train), 1)}
         if train and self.native is not None and _suits_native(x):
-            blocks = {"images": len(x) // self.stat_groups, "groups": channels}
             y, mean, variance = self.native(
-                x, scale, bias, shortcut, **blocks, relu=relu, epsilon=EPSILON
+                *(x, scale, bias, shortcut),
+                images=len(x) // (parts["n"] * parts["v"]),
+                views=parts["v"],
+                groups=channels,
+                relu=relu,
+                epsilon=EPSILON,
             )
-            self._update(running, mean, variance)
+            self._update(running, mean, variance, **parts)
             return y
-        grouped = rearrange(x, "(n b) ... c -> n b ... c", n=self.stat_groups)
+        grouped = rearrange(x, "(n b v) ... c -> n b v ... c", **parts)
         if train:
-            mean, variance = _moments(grouped)  # [n c]
-            self._update(running, mean, variance)
+            mean, variance = _moments(grouped, (0, 2, -1))  # [n v c]
+            self._update(running, mean, variance, **parts)
         else:
             mean, variance = running.corrected()
-        factor = jax.lax.rsqrt(variance + EPSILON) * scale[None, :]
-        offset = bias[None, :] - mean * factor
-        middle = tuple(range(1, grouped.ndim - 1))
+        factor = jax.lax.rsqrt(variance + EPSILON) * scale[None, None]
+        offset = bias[None, None] - mean * factor
+        middle = (1, *range(3, grouped.ndim - 1))
         factor, offset = (jnp.expand_dims(z, middle) for z in (factor, offset))
         y = _scale_shift(grouped, factor, offset).reshape(x.shape)
         return _finish(self, y, shortcut, relu)
@@ -264,14 +277,18 @@ class BatchNorm(nn.Module):
             self.variable("batch_stats", "count", partial(jnp.zeros, (), jnp.int32)),
         )
 
-    def _update(self, running: "_Running", mean: Array, variance: Array) -> None:
-        """Moves the running values towards those of a batch, [n c]."""
+    def _update(
+        self, running: "_Running", mean: Array, variance: Array, n: int, v: int
+    ) -> None:
+        """Moves the running values towards those of every view of a batch, [n v c]."""
         if self.is_initializing():
             return
         keep, add = BN_DECAY, 1 - BN_DECAY
-        running.mean.value = keep * running.mean.value + add * mean.mean(0)
-        running.var.value = keep * running.var.value + add * variance.mean(0)
-        running.count.value = running.count.value + 1
+        means, variances = (z.reshape(n, v, -1).mean(0) for z in (mean, variance))
+        for view in range(v):
+            running.mean.value = keep * running.mean.value + add * means[view]
+            running.var.value = keep * running.var.value + add * variances[view]
+            running.count.value = running.count.value + 1
 
 
 class _Running(NamedTuple):
@@ -281,21 +298,21 @@ class _Running(NamedTuple):
     var: nn.Variable
     count: nn.Variable
 
-    def corrected(self) -> tuple[Float[Array, "1 c"], Float[Array, "1 c"]]:
+    def corrected(self) -> tuple[Float[Array, "1 1 c"], Float[Array, "1 1 c"]]:
         """Mean and variance without the pull of their zero start."""
         fresh = self.count.value == 0
         correction = 1 - BN_DECAY ** self.count.value.astype(jnp.float32)
         safe = jnp.where(fresh, 1.0, correction)
         variance = jnp.where(fresh, 1.0, self.var.value / safe)
-        return (self.mean.value / safe)[None, :], variance[None, :]
+        return (self.mean.value / safe)[None, None], variance[None, None]
 
 
-def _moments(x: Float[Array, "n ... c"]) -> tuple[Array, Array]:
-    """Mean and biased variance of every n and c in float32, reading x once.
+def _moments(x: Array, kept: tuple[int, ...]) -> tuple[Array, Array]:
+    """Mean and biased variance over all but the `kept` axes in float32, reading x once.
 
-    The axes between stay apart: merged, their gradient is 20 times slower on XLA:CPU.
+    The others stay apart: merged, their gradient is 20 times slower on XLA:CPU.
     """
-    mean, square = _mean_and_square(x)
+    mean, square = _mean_and_square(x, kept)
     return mean, jnp.maximum(square - jnp.square(mean), 0.0)
 
 
@@ -304,16 +321,16 @@ def _group_moments(x: Float[Array, "b ... c"], groups: int) -> tuple[Array, Arra
 
     A channel's means first, then those of its group: a third faster on XLA:CPU.
     """
-    means = _mean_and_square(x)
+    means = _mean_and_square(x, (0, -1))
     mean, square = (rearrange(m, "b (g c) -> b g c", g=groups).mean(-1) for m in means)
     return mean, jnp.maximum(square - jnp.square(mean), 0.0)
 
 
-def _mean_and_square(x: Float[Array, "n ... c"]) -> tuple[Array, Array]:
-    """Means of x and of its square over all axes but the first and the last."""
+def _mean_and_square(x: Array, kept: tuple[int, ...]) -> tuple[Array, Array]:
+    """Means of x and of its square over all but the `kept` axes."""
     x = x.astype(jnp.float32)
-    between = tuple(range(1, x.ndim - 1))
-    return x.mean(between), jnp.square(x).mean(between)
+    others = tuple(set(range(x.ndim)) - {axis % x.ndim for axis in kept})
+    return x.mean(others), jnp.square(x).mean(others)
 
 
 def _suits_native(x: Array) -> bool:

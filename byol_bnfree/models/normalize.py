@@ -22,6 +22,7 @@ class Options(NamedTuple):
     """Attributes of the call, in its types."""
 
     images: np.int64
+    views: np.int64
     groups: np.int64
     relu: bool
     epsilon: np.float32
@@ -34,6 +35,7 @@ def normalize(
     shortcut: Float[Array, "b h w c"] | None,
     *,
     images: int,
+    views: int = 1,
     groups: int,
     relu: bool,
     epsilon: float,
@@ -42,9 +44,12 @@ def normalize(
 
     float32, CPU, after `native.register`. Statistics are taken over blocks of `images`
     images and over `groups` equal groups of channels: 1 and g are GroupNorm, b and c
-    BatchNorm. Mean and (biased) variance are returned too, and have no gradient.
+    BatchNorm. Of n `views` side by side (image i is of view i mod n) each has blocks of
+    its own. Mean and (biased) variance are returned too, and have no gradient; a row
+    of each block, those of a view every n rows.
     """
-    options = Options(np.int64(images), np.int64(groups), relu, np.float32(epsilon))
+    counts = map(np.int64, (images, views, groups))
+    options = Options(*counts, relu, np.float32(epsilon))
     scale, bias = scale.astype(jnp.float32), bias.astype(jnp.float32)
     return _normalize(x, scale, bias, shortcut, options)
 

@@ -15,7 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from byol_bnfree.errors import InputError
-from byol_bnfree.models.norm import Layers, layers_for
+from byol_bnfree.models.norm import Layers, Train, layers_for
 from byol_bnfree.models.pooling import max_pool
 
 
@@ -55,7 +55,7 @@ class BasicBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b h w c"], train: bool
+        self, x: Float[Array, "b h w c"], train: Train
     ) -> Float[Array, "b h2 w2 d"]:
         conv, _, norm = self.layers
         shortcut = _shortcut(self, x, train)
@@ -76,7 +76,7 @@ class BottleneckBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b h w c"], train: bool
+        self, x: Float[Array, "b h w c"], train: Train
     ) -> Float[Array, "b h2 w2 d"]:
         conv, _, norm = self.layers
         shortcut = _shortcut(self, x, train)
@@ -89,7 +89,7 @@ class BottleneckBlock(nn.Module):
         return last(y, train, shortcut, relu=True)
 
 
-def _shortcut(block, x: Array, train: bool) -> Array:
+def _shortcut(block, x: Array, train: Train) -> Array:
     if not block.project:
         return x
     conv, _, norm = block.layers
@@ -115,7 +115,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "b h w c"], train: bool = False
+        self, images: Float[Array, "b h w c"], train: Train = False
     ) -> Float[Array, "b d"]:
         x = self._stem(images.astype(self.dtype), train)
         block = BottleneckBlock if self.architecture.bottleneck else BasicBlock
@@ -133,7 +133,7 @@ class ResNet(nn.Module):
                 )(x, train)
         return reduce(x.astype(jnp.float32), "b h w c -> b c", "mean")
 
-    def _stem(self, x: Array, train: bool) -> Array:
+    def _stem(self, x: Array, train: Train) -> Array:
         conv, _, norm = self.layers
         channels = scaled_channels(self.architecture.stem_channels, self.width)
         imagenet = self.stem == "imagenet"

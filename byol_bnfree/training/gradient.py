@@ -53,21 +53,21 @@ def step_key(seed: int, step: Array | int) -> Array:
     return jax.random.fold_in(jax.random.key(seed), step)
 
 
-def make_loss(network: BYOLNetwork) -> Callable[..., Any]:
+def make_loss(network: BYOLNetwork, unroll: bool = False) -> Callable[..., Any]:
     """Mean loss of two normalized views, with statistics and outputs beside it.
 
-    Under BatchNorm each view is a pass of its own: statistics are per view and running
-    values move twice a step, view 1 first. The target runs in training mode with
-    statistics of its own that are never averaged (DeepMind's loss_fn).
+    Under BatchNorm statistics are per view and running values move twice a step, view 1
+    first. The target runs in training mode with statistics of its own that are never
+    averaged (DeepMind's loss_fn). `unroll` as of `make_train_step`.
     """
 
     def loss_fn(online_params, state: TrainState, views, labels):
         """The loss; beside it (online, target statistics) and a `Forward`."""
         (out1, out2), stats = _of_views(
-            network.online, online_params, state.online_stats, views
+            network.online, online_params, state.online_stats, views, unroll
         )
         (target1, target2), target_stats = _of_views(
-            network.target, state.target_params, state.target_stats, views
+            network.target, state.target_params, state.target_stats, views, unroll
         )
         loss = byol_loss((out1.prediction, out2.prediction), (target1, target2))
         probe = jnp.zeros_like(loss)
@@ -86,19 +86,23 @@ def make_loss(network: BYOLNetwork) -> Callable[..., Any]:
     return loss_fn
 
 
-def _of_views(network: Callable[..., Any], params: Any, stats: Any, views: Any):
+def _of_views(
+    network: Callable[..., Any], params: Any, stats: Any, views: Any, unroll: bool
+):
     """Outputs of both views, and the statistics after them.
 
-    Without statistics no example sees another, so both views are one pass over twice
-    the batch: half as many operations to compile, and one gradient of each parameter to
-    add up over devices. Views of an example stay side by side, on one device.
+    Both are one pass over twice the batch, in which only BatchNorm tells them apart
+    (`models.norm.Train`): half as many operations to compile, and one gradient of each
+    parameter to add up over devices. Views of an example stay side by side, on one
+    device. Unrolled, those of BatchNorm are two passes: XLA:CPU runs its reductions
+    side by side, which makes up for much of what they cost it.
     """
-    if stats:
+    if unroll and stats:
         first, stats = network(params, stats, views[0], True)
         second, stats = network(params, stats, views[1], True)
         return (first, second), stats
     joined = rearrange(jnp.stack(views, axis=1), "b v ... -> (b v) ...")
-    outputs, stats = network(params, stats, joined, True)
+    outputs, stats = network(params, stats, joined, len(views))
     apart = jax.tree.map(lambda x: rearrange(x, "(b v) ... -> v b ...", v=2), outputs)
     first = jax.tree.map(lambda x: x[0], apart)
     second = jax.tree.map(lambda x: x[1], apart)
@@ -116,7 +120,7 @@ def make_gradient(
     Gradient, statistics and outputs of k micro-batches are those of the full batch: the
     loss is a mean over examples and running statistics are linear in the batch's.
     """
-    loss_and_grad = jax.value_and_grad(make_loss(network), has_aux=True)
+    loss_and_grad = jax.value_and_grad(make_loss(network, unroll), has_aux=True)
 
     def gradient(state: TrainState, batch: Batch):
         """Views are drawn here, by each example's position in the global batch."""

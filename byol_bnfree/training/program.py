@@ -127,8 +127,13 @@ def build_parts(config: TrainConfig, data: DataShape, kernels: Kernels = XLA) ->
     return Parts(network, optimizer, schedules, warmup, total, init, abstract)
 
 
-def build_program(config: TrainConfig, data: DataShape) -> Program:
+def build_program(
+    config: TrainConfig, data: DataShape, unroll: bool | None = None
+) -> Program:
     """The parts of a configuration compiled for all devices.
+
+    `unroll` as of `make_train_step`; None is what is fast here, False the program of
+    accelerators.
 
     Raises:
       InputError: what cannot be built, a batch that the devices do not divide, or a
@@ -138,6 +143,8 @@ def build_program(config: TrainConfig, data: DataShape) -> Program:
     check_batch(config, mesh)
     kernels = choose_kernels(config.run.convolution, mesh.size)
     parts = build_parts(config, data, kernels)
+    if unroll is None:
+        unroll = jax.default_backend() == "cpu" and not kernels.native
     step = make_train_step(
         parts.network,
         parts.optimizer,
@@ -145,7 +152,7 @@ def build_program(config: TrainConfig, data: DataShape) -> Program:
         config,
         data_devices=mesh.shape["data"],
         total_steps=parts.total_steps,
-        unroll=jax.default_backend() == "cpu" and not kernels.native,
+        unroll=unroll,
     )
     shardings = state_shardings(parts.abstract_state, mesh, config.shard_state)
     abstract_state = jax.tree.map(

@@ -67,11 +67,15 @@ def table(network: str, arms: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def purpose(moved: Moved, parameter_sizes: set[int]) -> str:
-    """What an array is moved for."""
+def purpose(moved: Moved, sizes: dict[str, set[int]]) -> str:
+    """What an array is moved for; `sizes` are of each layer's parameters."""
     functions = {name.split(".")[-1] for name in moved.functions}
     if "transpose(" in moved.operation:
-        return "gradient" if moved.elements in parameter_sizes else "unknown"
+        layers = [layer for layer in sizes if layer in moved.operation]
+        if any(moved.elements in sizes[layer] for layer in layers):
+            return "gradient"
+        # of scale and offset for each view, which the statistics' gradients need too
+        return "batch statistics" if "norm" in moved.operation else "unknown"
     if "_moments" in functions or "_statistics" in functions:
         return "batch statistics"
     if "cond/branch" in moved.operation:
@@ -96,25 +100,29 @@ def measure(network: str, norm: str, groups: int) -> dict[str, Any]:
         model=ModelConfig(name=network, stem="small", projector=head, predictor=head),
         optim=OptimConfig(warmup_epochs=0),
     )
-    program = build_program(config, DataShape(160, 10, (16, 16, 3)))
+    shape = DataShape(160, 10, (16, 16, 3))
+    program = build_program(config, shape, unroll=False)
     batch = {
         "image": jax.ShapeDtypeStruct((16, 16, 16, 3), "uint8"),
         "label": jax.ShapeDtypeStruct((16,), "int32"),
     }
     compiled = program.step.lower(program.abstract_state, batch).compile()
     found = collectives(compiled.as_text())
-    sizes = [x.size for x in jax.tree.leaves(program.abstract_state.online_params)]
+    sizes: dict[str, set[int]] = defaultdict(set)
+    leaves = jax.tree.leaves_with_path(program.abstract_state.online_params)
+    for (_, *layer, _), leaf in leaves:
+        sizes["/".join(key.key for key in layer)].add(leaf.size)
     by_purpose: dict[str, int] = defaultdict(int)
     named: dict[str, set[str]] = defaultdict(set)
     for moved in found:
-        name = purpose(moved, set(sizes))
+        name = purpose(moved, sizes)
         by_purpose[name] += moved.bytes
         named[name].add(moved.collective)
     return {
         "collectives": len({moved.collective for moved in found}),
         "statistics_collectives": len(named["batch statistics"]),
         "bytes": by_purpose,
-        "parameters": sum(sizes),
+        "parameters": sum(leaf.size for _, leaf in leaves),
     }
 
 

@@ -50,7 +50,7 @@ def main(arguments: Arguments) -> dict[str, Any]:
 def cost(config: TrainConfig) -> dict[str, float]:
     """By XLA's own analysis of the compiled step."""
     size = config.batch_size
-    program = build_program(config, IMAGENET)
+    program = build_program(config, IMAGENET, unroll=False)
     batch = {  # as of a set that streams: cropped on the host
         "crops": jax.ShapeDtypeStruct((size, 2, *IMAGENET.image_shape), jnp.uint8),
         "label": jax.ShapeDtypeStruct((size,), jnp.int32),

@@ -1,8 +1,12 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from einops import rearrange
 
+import tiny
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.norm import (
     NORMS,
@@ -131,6 +135,27 @@ def test_statistics_groups_equal_separate_batches():
     np.testing.assert_allclose(
         variables["batch_stats"]["mean"], sum(means) / 2, rtol=1e-5
     )
+
+
+@pytest.mark.parametrize("stat_groups", [1, 2])
+@pytest.mark.parametrize("shape", [(8, 3, 3, 4), (8, 5)])
+def test_views_side_by_side_equal_one_pass_after_another(shape, stat_groups):
+    views = jax.random.normal(jax.random.key(0), (2, *shape))
+    views *= jnp.array([1.0, 5.0]).reshape(2, *(1,) * len(shape))
+    module = BatchNorm(stat_groups=stat_groups)
+    variables = module.init(jax.random.key(0), views[0], True)
+    apply = partial(module.apply, mutable=["batch_stats"])
+    expected = []
+    for view in views:
+        y, updated = apply(variables, view, True)
+        variables |= updated
+        expected.append(y)
+    fresh = module.init(jax.random.key(0), views[0], True)
+    joined = rearrange(views, "v b ... -> (b v) ...")
+    y, updated = apply(fresh, joined, 2)
+    found = rearrange(y, "(b v) ... -> v b ...", v=2)
+    np.testing.assert_allclose(found, jnp.stack(expected), rtol=1e-4, atol=1e-5)
+    tiny.assert_close(updated["batch_stats"], variables["batch_stats"])
 
 
 def test_initializer_is_truncated_normal_without_correction():

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import tiny
 from byol_bnfree.models import native
 from byol_bnfree.models.kernels import choose_kernels
 from byol_bnfree.models.norm import layers_for
@@ -25,7 +26,7 @@ SHAPES = [
 ]
 
 
-def results(kernels, options, shape, with_shortcut, relu):
+def results(kernels, options, shape, with_shortcut, relu, train=True):
     """Output, new statistics and all gradients."""
     draws = np.random.default_rng(0)
     x, more, weights = (jnp.float32(draws.normal(size=shape)) for _ in range(3))
@@ -40,7 +41,7 @@ def results(kernels, options, shape, with_shortcut, relu):
         y, stats = module.apply(
             variables | {"params": params},
             x,
-            True,
+            train,
             shortcut if with_shortcut else None,
             relu,
             mutable=["batch_stats"],
@@ -62,6 +63,14 @@ def test_output_statistics_and_gradients_equal_xlas(norm, shape, with_shortcut, 
     plain = results({}, *arguments)
     for a, b in zip(jax.tree.leaves(native), jax.tree.leaves(plain), strict=True):
         np.testing.assert_allclose(a, b, atol=3e-5 * max(np.abs(b).max(), 1e-3))
+
+
+@pytest.mark.parametrize("shape", [(12, 3, 4, 8), (12, 2, 3, 20)])
+@pytest.mark.parametrize("norm", ["bn", "bn, groups of images"])
+def test_views_side_by_side_are_normalized_as_by_xla(norm, shape):
+    arguments = (NORMS[norm], shape, True, True, 2)
+    native = results({"kernels": choose_kernels("onednn", 1)}, *arguments)
+    tiny.assert_close(native, results({}, *arguments), atol=1e-4)
 
 
 def test_the_native_normalization_is_what_runs():

@@ -105,8 +105,9 @@ def test_target_moves_only_by_the_moving_average_of_the_new_online_network(norm)
     tiny.assert_close(after.target_params, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("unroll", [False, True])
 @pytest.mark.parametrize("norm", NORMS)
-def test_loss_and_gradient_are_those_of_each_view_passed_alone(norm):
+def test_loss_and_gradient_are_those_of_each_view_passed_alone(norm, unroll):
     """Whether or not the step joins the views into one pass."""
     cfg = tiny.config(norm=norm)
     network, (state, _) = tiny.network(cfg), tiny.start(cfg)
@@ -128,7 +129,7 @@ def test_loss_and_gradient_are_those_of_each_view_passed_alone(norm):
 
     def joined(params):
         unlabelled = -jnp.ones(cfg.batch_size, jnp.int32)
-        loss, (stats, _) = make_loss(network)(params, state, views, unlabelled)
+        loss, (stats, _) = make_loss(network, unroll)(params, state, views, unlabelled)
         return loss, stats
 
     found, expected = (

@@ -102,9 +102,10 @@ ffi::Error KernelGradient(ffi::ThreadPool pool, Buffer input, Buffer kernel,
               padding, epsilon, kernel.typed_data());
 }
 
-normalization::Shape ShapeOf(const Buffer& x, int64_t images, int64_t groups) {
+normalization::Shape ShapeOf(const Buffer& x, int64_t images, int64_t views,
+                             int64_t groups) {
   const auto d = x.dimensions();
-  return {d[0], d[1] * d[2], d[3], images, groups};
+  return {d[0], d[1] * d[2], d[3], images, views, groups};
 }
 
 // A shortcut that is not there is an empty array.
@@ -114,12 +115,12 @@ float* DataOf(const Any& array) {
 
 ffi::Error Normalize(ffi::ThreadPool pool, Buffer x, Any scale, Any bias, Any shortcut,
                      Result y, AnyResult mean, AnyResult variance, int64_t images,
-                     int64_t groups, bool relu, float epsilon) {
+                     int64_t views, int64_t groups, bool relu, float epsilon) {
   using namespace normalization;
   const float* more = DataOf(shortcut);
   const auto forward = more ? (relu ? Forward<true, true> : Forward<true, false>)
                             : (relu ? Forward<false, true> : Forward<false, false>);
-  forward(pool, ShapeOf(x, images, groups), epsilon, x.typed_data(),
+  forward(pool, ShapeOf(x, images, views, groups), epsilon, x.typed_data(),
           scale.typed_data(), bias.typed_data(), more, y->typed_data(),
           mean->typed_data(), variance->typed_data());
   return ffi::Error::Success();
@@ -128,12 +129,12 @@ ffi::Error Normalize(ffi::ThreadPool pool, Buffer x, Any scale, Any bias, Any sh
 ffi::Error NormalizeGradient(ffi::ThreadPool pool, Buffer x, Any y, Buffer dy, Any scale,
                              Any bias, Any mean, Any variance, Result dx,
                              AnyResult dscale, AnyResult dbias, AnyResult dshortcut,
-                             int64_t images, int64_t groups, bool relu, float epsilon) {
+                             int64_t images, int64_t views, int64_t groups, bool relu, float epsilon) {
   using namespace normalization;
   const float* out = DataOf(y);
   const auto backward = out ? (relu ? Backward<true, true> : Backward<true, false>)
                             : (relu ? Backward<false, true> : Backward<false, false>);
-  backward(pool, ShapeOf(x, images, groups), epsilon, x.typed_data(), out,
+  backward(pool, ShapeOf(x, images, views, groups), epsilon, x.typed_data(), out,
            dy.typed_data(), scale.typed_data(), bias.typed_data(), mean.typed_data(),
            variance.typed_data(), dx->typed_data(), dscale->typed_data(),
            dbias->typed_data(), dshortcut->typed_data());
@@ -153,6 +154,7 @@ template <typename Arrays>
 auto Normalizing(Arrays arrays) {
   return std::move(arrays)
       .template Attr<int64_t>("images")
+      .template Attr<int64_t>("views")
       .template Attr<int64_t>("groups")
       .template Attr<bool>("relu")
       .template Attr<float>("epsilon");

@@ -1,8 +1,9 @@
 // Normalization of images, with the addition of a shortcut and the ReLU behind it.
 //
 // Statistics are of blocks of images and groups of channels: one image and a group under
-// GroupNorm, many images and a channel under BatchNorm. An image is read once for its
-// sums, and again, out of the cache under GroupNorm, for what is made of them.
+// GroupNorm, many images and a channel under BatchNorm, where the images of several views
+// lie side by side and have a block each. An image is read once for its sums, and again,
+// out of the cache under GroupNorm, for what is made of them.
 
 #pragma once
 
@@ -19,6 +20,7 @@ namespace normalization {
 struct Shape {
   int64_t batch, pixels, channels;
   int64_t images;  // in a block
+  int64_t views;   // image i is of view i % views
   int64_t groups;  // of channels
 
   // Pixels that are taken at a time: of few channels, as many as fill a vector.
@@ -29,6 +31,12 @@ struct Shape {
   int64_t RowSize() const { return Together() * channels; }
   int64_t ImageSize() const { return pixels * channels; }
   int64_t Blocks() const { return batch / images; }
+  int64_t BlockOf(int64_t image) const {
+    return image / (images * views) * views + image % views;
+  }
+  int64_t FirstOf(int64_t block) const {
+    return block / views * images * views + block % views;
+  }
   int64_t Width() const { return channels / groups; }
   float Count() const { return static_cast<float>(images * pixels * Width()); }
 };
@@ -171,10 +179,10 @@ class Rows {
       : channels_(s.channels), size_(s.RowSize()), values_(2 * count * size_) {}
   float* First(int64_t i) { return values_.data() + 2 * i * size_; }
   float* Second(int64_t i) { return First(i) + size_; }
-  // The sum of a channel of both rows over images [begin, end), in their order.
-  std::pair<double, double> Sum(int64_t begin, int64_t end, int64_t c) {
+  // The sum of a channel of both rows over every `step`-th image from `first` on.
+  std::pair<double, double> Sum(int64_t first, int64_t count, int64_t step, int64_t c) {
     std::pair<double, double> sum{0, 0};
-    for (int64_t i = begin; i < end; ++i)
+    for (int64_t i = first; i < first + count * step; i += step)
       for (int64_t place = c; place < size_; place += channels_)
         sum.first += First(i)[place], sum.second += Second(i)[place];
     return sum;
@@ -203,7 +211,7 @@ void Forward(xla::ffi::ThreadPool& pool, const Shape& s, float epsilon,
         for (int64_t g = 0; g < s.groups; ++g) {
           double sum = 0, square = 0;
           for (int64_t c = g * s.Width(); c < (g + 1) * s.Width(); ++c) {
-            const auto part = sums.Sum(block * s.images, (block + 1) * s.images, c);
+            const auto part = sums.Sum(s.FirstOf(block), s.images, s.views, c);
             sum += part.first, square += part.second;
           }
           const double average = sum / s.Count();
@@ -214,7 +222,7 @@ void Forward(xla::ffi::ThreadPool& pool, const Shape& s, float epsilon,
                      coefficients.Second(block));
       },
       [&](int64_t image) {
-        const int64_t block = image / s.images, at = image * s.ImageSize();
+        const int64_t block = s.BlockOf(image), at = image * s.ImageSize();
         const float *f = coefficients.First(block), *o = coefficients.Second(block);
         Apply<kShortcut, kRelu>(s, x + at, f, o, kShortcut ? shortcut + at : nullptr,
                                 y + at);
@@ -238,7 +246,7 @@ void Backward(xla::ffi::ThreadPool& pool, const Shape& s, float epsilon,
   ByBlocks(
       pool, s,
       [&](int64_t image) {
-        const int64_t block = image / s.images, at = image * s.ImageSize();
+        const int64_t block = s.BlockOf(image), at = image * s.ImageSize();
         GradientMoments<kShortcut, kRelu>(s, x + at, kShortcut ? y + at : nullptr, dy + at,
                                    coefficients.First(block),
                                    coefficients.Second(block), sums.First(image),
@@ -252,7 +260,7 @@ void Backward(xla::ffi::ThreadPool& pool, const Shape& s, float epsilon,
           double level = 0, slope = 0;  // sums of scale g and scale g (x normalized)
           for (int64_t c = g * s.Width(); c < (g + 1) * s.Width(); ++c) {
             const auto [sum, product] =
-                sums.Sum(block * s.images, (block + 1) * s.images, c);
+                sums.Sum(s.FirstOf(block), s.images, s.views, c);
             to_bias[c] = sum;
             to_scale[c] = (product - of.mean[g] * sum) * inverse;
             level += scale[c] * sum, slope += scale[c] * to_scale[c];
@@ -265,14 +273,14 @@ void Backward(xla::ffi::ThreadPool& pool, const Shape& s, float epsilon,
         }
       },
       [&](int64_t image) {
-        const int64_t block = image / s.images, at = image * s.ImageSize();
+        const int64_t block = s.BlockOf(image), at = image * s.ImageSize();
         ApplyGradient<kShortcut, kRelu>(
             s, x + at, kShortcut ? y + at : nullptr, dy + at, coefficients.First(block),
             coefficients.Second(block), linear.First(block), linear.Second(block),
             dx + at, kShortcut ? dshortcut + at : nullptr);
       });
   for (int64_t c = 0; c < s.channels; ++c) {
-    const auto [to_scale, to_bias] = parameters.Sum(0, s.Blocks(), c);
+    const auto [to_scale, to_bias] = parameters.Sum(0, s.Blocks(), 1, c);
     dscale[c] = to_scale, dbias[c] = to_bias;
   }
 }
