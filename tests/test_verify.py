@@ -99,9 +99,9 @@ def test_collectives_are_read_with_bytes_and_purpose():
     gradient, statistics = collectives(HLO)
     assert (gradient.kind, gradient.bytes, statistics.bytes) == ("all-reduce", 48, 16)
     assert statistics.functions == ("_moments", "train_step")
-    assert communication.purpose(gradient, {12}) == "gradient"
-    assert communication.purpose(gradient, {13}) == "unknown"
-    assert communication.purpose(statistics, {12}) == "batch statistics"
+    assert communication.purpose(gradient, {"": {12}}) == "gradient"
+    assert communication.purpose(gradient, {"": {13}}) == "unknown"
+    assert communication.purpose(statistics, {"": {12}}) == "batch statistics"
 
 
 def test_a_ring_moves_nearly_twice_the_bytes():

@@ -189,7 +189,7 @@ class GroupNorm(nn.Module):
         channels = x.shape[-1]
         groups = group_count(channels, self.max_groups, self.min_channels)
         scale, bias = _scale_and_bias(self, channels, self.scale_init)
-        if self.native is not None and _suits_native(x):
+        if self.native is not None and x.dtype == jnp.float32:
             blocks = {"images": 1, "groups": groups}
             return self.native(
                 x, scale, bias, shortcut, **blocks, relu=relu, epsilon=EPSILON
@@ -245,7 +245,7 @@ class BatchNorm(nn.Module):
         scale, bias = _scale_and_bias(self, channels, self.scale_init)
         running = self._running(channels)
         parts = {"n": self.stat_groups if train else 1, "v": max(int(train), 1)}
-        if train and self.native is not None and _suits_native(x):
+        if train and self.native is not None and x.dtype == jnp.float32:
             y, mean, variance = self.native(
                 *(x, scale, bias, shortcut),
                 images=len(x) // (parts["n"] * parts["v"]),
@@ -331,11 +331,6 @@ def _mean_and_square(x: Array, kept: tuple[int, ...]) -> tuple[Array, Array]:
     x = x.astype(jnp.float32)
     others = tuple(set(range(x.ndim)) - {axis % x.ndim for axis in kept})
     return x.mean(others), jnp.square(x).mean(others)
-
-
-def _suits_native(x: Array) -> bool:
-    """Whether `Kernels.normalization` takes it: images in float32."""
-    return x.ndim == 4 and x.dtype == jnp.float32
 
 
 def _finish(module: nn.Module, y: Array, shortcut: Array | None, relu: bool) -> Array:

@@ -1,10 +1,11 @@
-"""Normalization, shortcut and ReLU of images in one call, on a CPU.
+"""Normalization, shortcut and ReLU of images or features in one call, on a CPU.
 
 XLA:CPU reads an image once for each of its moments and of their gradients. The call
 reads it once for all of them, and again, out of a core's cache where the statistics are
 of one image, for what is made of them.
 """
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -29,17 +30,17 @@ class Options(NamedTuple):
 
 
 def normalize(
-    x: Float[Array, "b h w c"],
+    x: Float[Array, "b ... c"],
     scale: Float[Array, " c"],
     bias: Float[Array, " c"],
-    shortcut: Float[Array, "b h w c"] | None,
+    shortcut: Float[Array, "b ... c"] | None,
     *,
     images: int,
     views: int = 1,
     groups: int,
     relu: bool,
     epsilon: float,
-) -> tuple[Float[Array, "b h w c"], Moments, Moments]:
+) -> tuple[Float[Array, "b ... c"], Moments, Moments]:
     """relu((x - mean) / sqrt(variance + epsilon) * scale + bias + shortcut).
 
     float32, CPU, after `native.register`. Statistics are taken over blocks of `images`
@@ -51,7 +52,10 @@ def normalize(
     counts = map(np.int64, (images, views, groups))
     options = Options(*counts, relu, np.float32(epsilon))
     scale, bias = scale.astype(jnp.float32), bias.astype(jnp.float32)
-    return _normalize(x, scale, bias, shortcut, options)
+    pixels = (len(x), math.prod(x.shape[1:-1]), x.shape[-1])
+    shortcut = None if shortcut is None else shortcut.reshape(pixels)
+    y, *moments = _normalize(x.reshape(pixels), scale, bias, shortcut, options)
+    return y.reshape(x.shape), *moments
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))

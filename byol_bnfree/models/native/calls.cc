@@ -20,6 +20,8 @@
 namespace ffi = xla::ffi;
 using Buffer = ffi::Buffer<ffi::F32, 4>;
 using Result = ffi::ResultBuffer<ffi::F32, 4>;
+using Pixels = ffi::Buffer<ffi::F32, 3>;
+using PixelsResult = ffi::ResultBuffer<ffi::F32, 3>;
 using Any = ffi::Buffer<ffi::F32>;
 using AnyResult = ffi::ResultBuffer<ffi::F32>;
 using Numbers = ffi::Span<const int64_t>;
@@ -102,10 +104,10 @@ ffi::Error KernelGradient(ffi::ThreadPool pool, Buffer input, Buffer kernel,
               padding, epsilon, kernel.typed_data());
 }
 
-normalization::Shape ShapeOf(const Buffer& x, int64_t images, int64_t views,
+normalization::Shape ShapeOf(const Pixels& x, int64_t images, int64_t views,
                              int64_t groups) {
   const auto d = x.dimensions();
-  return {d[0], d[1] * d[2], d[3], images, views, groups};
+  return {d[0], d[1], d[2], images, views, groups};
 }
 
 // A shortcut that is not there is an empty array.
@@ -113,8 +115,8 @@ float* DataOf(const Any& array) {
   return array.element_count() ? array.typed_data() : nullptr;
 }
 
-ffi::Error Normalize(ffi::ThreadPool pool, Buffer x, Any scale, Any bias, Any shortcut,
-                     Result y, AnyResult mean, AnyResult variance, int64_t images,
+ffi::Error Normalize(ffi::ThreadPool pool, Pixels x, Any scale, Any bias, Any shortcut,
+                     PixelsResult y, AnyResult mean, AnyResult variance, int64_t images,
                      int64_t views, int64_t groups, bool relu, float epsilon) {
   using namespace normalization;
   const float* more = DataOf(shortcut);
@@ -126,10 +128,11 @@ ffi::Error Normalize(ffi::ThreadPool pool, Buffer x, Any scale, Any bias, Any sh
   return ffi::Error::Success();
 }
 
-ffi::Error NormalizeGradient(ffi::ThreadPool pool, Buffer x, Any y, Buffer dy, Any scale,
-                             Any bias, Any mean, Any variance, Result dx,
+ffi::Error NormalizeGradient(ffi::ThreadPool pool, Pixels x, Any y, Pixels dy, Any scale,
+                             Any bias, Any mean, Any variance, PixelsResult dx,
                              AnyResult dscale, AnyResult dbias, AnyResult dshortcut,
-                             int64_t images, int64_t views, int64_t groups, bool relu, float epsilon) {
+                             int64_t images, int64_t views, int64_t groups, bool relu,
+                             float epsilon) {
   using namespace normalization;
   const float* out = DataOf(y);
   const auto backward = out ? (relu ? Backward<true, true> : Backward<true, false>)
@@ -182,23 +185,23 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(byol_conv_kernel_gradient, KernelGradient,
                                              .Ret<Buffer>()));  // to the kernel
 XLA_FFI_DEFINE_HANDLER_SYMBOL(byol_normalize, Normalize,
                               Normalizing(OnThreads()
-                                              .Arg<Buffer>()   // x
+                                              .Arg<Pixels>()   // x
                                               .Arg<Any>()      // scale
                                               .Arg<Any>()      // bias
                                               .Arg<Any>()      // shortcut, or empty
-                                              .Ret<Buffer>()   // y
+                                              .Ret<Pixels>()   // y
                                               .Ret<Any>()      // mean
                                               .Ret<Any>()));   // variance
 XLA_FFI_DEFINE_HANDLER_SYMBOL(byol_normalize_gradient, NormalizeGradient,
                               Normalizing(OnThreads()
-                                              .Arg<Buffer>()   // x
+                                              .Arg<Pixels>()   // x
                                               .Arg<Any>()      // y, empty: no shortcut
-                                              .Arg<Buffer>()   // dy
+                                              .Arg<Pixels>()   // dy
                                               .Arg<Any>()      // scale
                                               .Arg<Any>()      // bias
                                               .Arg<Any>()      // mean
                                               .Arg<Any>()      // variance
-                                              .Ret<Buffer>()   // dx
+                                              .Ret<Pixels>()   // dx
                                               .Ret<Any>()      // dscale
                                               .Ret<Any>()      // dbias
                                               .Ret<Any>()));   // dshortcut, or empty

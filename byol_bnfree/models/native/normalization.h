@@ -144,88 +144,162 @@ void ApplyGradient(const Shape& s, const float* x, const float* y, const float* 
 
 // Statistics of the groups of a block, [groups].
 struct Statistics {
+  Statistics(const Shape& s, float* means, float* variances, int64_t block)
+      : mean(means + block * s.groups), variance(variances + block * s.groups) {}
   float *mean, *variance;
 };
+
+// What a row starts with, of every channel, for the other pixels of the row too.
+inline void Repeat(const Shape& s, float* row) {
+  for (int64_t i = s.channels; i < s.RowSize(); ++i) row[i] = row[i - s.channels];
+}
 
 // factor = scale / deviation and offset = bias - mean factor, of every place in a row.
 inline void Coefficients(const Shape& s, Statistics of, const float* scale,
                          const float* bias, float epsilon, float* factor,
                          float* offset) {
-  for (int64_t i = 0; i < s.RowSize(); ++i) {
-    const int64_t c = i % s.channels, g = c / s.Width();
-    factor[i] = scale[c] / std::sqrt(of.variance[g] + epsilon);
-    offset[i] = bias[c] - of.mean[g] * factor[i];
+  for (int64_t g = 0; g < s.groups; ++g) {
+    const float mean = of.mean[g], inverse = 1 / std::sqrt(of.variance[g] + epsilon);
+    for (int64_t c = g * s.Width(); c < (g + 1) * s.Width(); ++c) {
+      factor[c] = scale[c] * inverse;
+      offset[c] = bias[c] - mean * factor[c];
+    }
   }
+  Repeat(s, factor), Repeat(s, offset);
 }
 
-// Runs first(image) for every image, between(block) once those of a block are done, then
-// second(image); a block of one image stays on its thread, and in its cache.
-template <typename First, typename Between, typename Second>
-void ByBlocks(xla::ffi::ThreadPool& pool, const Shape& s, First first, Between between,
-              Second second) {
-  if (s.images == 1) {
-    ForEach(pool, s.batch, [&](int64_t i) { first(i), between(i), second(i); });
-    return;
-  }
-  ForEach(pool, s.batch, first);
-  ForEach(pool, s.Blocks(), between);
-  ForEach(pool, s.batch, second);
+// The sum of term(i) for every i below `size`, in several parts that do not wait for
+// each other.
+template <typename Term>
+double Total(int64_t size, Term term) {
+  double parts[8]{};
+  int64_t i = 0;
+  for (; i + 8 <= size; i += 8)
+    for (int64_t j = 0; j < 8; ++j) parts[j] += term(i + j);
+  for (; i < size; ++i) parts[0] += term(i);
+  double total = 0;
+  for (const double part : parts) total += part;
+  return total;
 }
 
-// Two rows of every image, or of every block; zeros at first.
+// Two rows of floats of each of some images or blocks; zeros at first.
 class Rows {
  public:
   Rows(int64_t count, const Shape& s)
-      : channels_(s.channels), size_(s.RowSize()), values_(2 * count * size_) {}
+      : count_(count), channels_(s.channels), size_(s.RowSize()) {
+    values_.resize(2 * count * size_);
+  }
   float* First(int64_t i) { return values_.data() + 2 * i * size_; }
   float* Second(int64_t i) { return First(i) + size_; }
-  // The sum of a channel of both rows over every `step`-th image from `first` on.
-  std::pair<double, double> Sum(int64_t first, int64_t count, int64_t step, int64_t c) {
-    std::pair<double, double> sum{0, 0};
+
+  // The sums of every channel over `count` pairs of rows, each `step` after the last.
+  void AddUp(int64_t first, int64_t count, int64_t step, double* sums, double* seconds) {
+    std::fill(sums, sums + channels_, 0.0);
+    std::fill(seconds, seconds + channels_, 0.0);
     for (int64_t i = first; i < first + count * step; i += step)
-      for (int64_t place = c; place < size_; place += channels_)
-        sum.first += First(i)[place], sum.second += Second(i)[place];
-    return sum;
+      for (int64_t place = 0; place < size_; place += channels_) {
+        const float *one = First(i) + place, *two = Second(i) + place;
+        for (int64_t c = 0; c < channels_; ++c) sums[c] += one[c], seconds[c] += two[c];
+      }
   }
+  void AddUpAll(double* sums, double* seconds) { AddUp(0, count_, 1, sums, seconds); }
 
  private:
-  int64_t channels_, size_;
+  int64_t count_, channels_, size_;
   std::vector<float> values_;
 };
 
+// Where an image and its block keep what is between the two readings.
+struct Place {
+  int64_t image, block;  // themselves
+  int64_t image_row, block_row;
+};
+
+// Calls before(place) for every block, first(place) for every image, between(place) once
+// the images of a block are done, and second(place) for every image. A block of one image
+// stays on its thread, and in its cache; its rows are those of all blocks of a piece.
+class Blocks {
+ public:
+  Blocks(xla::ffi::ThreadPool& pool, const Shape& s)
+      : pool_(pool), s_(s), pieces_(s.images == 1 ? Pieces(pool, s.batch) : 0) {}
+
+  Rows OfImages() const { return {pieces_ ? pieces_ : s_.batch, s_}; }
+  Rows OfBlocks() const { return {pieces_ ? pieces_ : s_.Blocks(), s_}; }
+
+  // The sums over the images of a block.
+  void AddUp(Rows& images, const Place& at, double* sums, double* seconds) const {
+    if (pieces_)
+      images.AddUp(at.image_row, 1, 1, sums, seconds);
+    else
+      images.AddUp(s_.FirstOf(at.block), s_.images, s_.views, sums, seconds);
+  }
+
+  template <typename Before, typename First, typename Between, typename Second>
+  void Each(Before before, First first, Between between, Second second) const {
+    if (pieces_) {
+      ForEach(pool_, s_.batch, [&](int64_t i, int64_t piece) {
+        const Place at{i, i, piece, piece};
+        before(at), first(at), between(at), second(at);
+      });
+      return;
+    }
+    const auto image = [&](int64_t i) { return Place{i, s_.BlockOf(i), i, s_.BlockOf(i)}; };
+    const auto block = [](int64_t i) { return Place{-1, i, -1, i}; };
+    ForEach(pool_, s_.Blocks(), [&](int64_t i, int64_t) { before(block(i)); });
+    ForEach(pool_, s_.batch, [&](int64_t i, int64_t) { first(image(i)); });
+    ForEach(pool_, s_.Blocks(), [&](int64_t i, int64_t) { between(block(i)); });
+    ForEach(pool_, s_.batch, [&](int64_t i, int64_t) { second(image(i)); });
+  }
+
+ private:
+  xla::ffi::ThreadPool& pool_;
+  const Shape& s_;
+  int64_t pieces_;
+};
+
+// Two sums of every channel; memory of this thread.
+struct Sums {
+  explicit Sums(int64_t channels) {
+    static thread_local std::vector<double> memory;
+    memory.resize(std::max<size_t>(memory.size(), 2 * channels));
+    first = memory.data(), second = first + channels;
+  }
+  double *first, *second;
+};
+
 template <bool kShortcut, bool kRelu>
-void Forward(xla::ffi::ThreadPool& pool, const Shape& s, float epsilon,
-                    const float* x, const float* scale, const float* bias,
-                    const float* shortcut, float* y, float* mean, float* variance) {
-  Rows sums(s.batch, s), coefficients(s.Blocks(), s);
-  const auto statistics = [&](int64_t block) {
-    return Statistics{mean + block * s.groups, variance + block * s.groups};
-  };
-  ByBlocks(
-      pool, s,
-      [&](int64_t image) {
-        Moments(s, x + image * s.ImageSize(), sums.First(image), sums.Second(image));
+void Forward(xla::ffi::ThreadPool& pool, const Shape& s, float epsilon, const float* x,
+             const float* scale, const float* bias, const float* shortcut, float* y,
+             float* mean, float* variance) {
+  const Blocks blocks(pool, s);
+  Rows moments = blocks.OfImages(), coefficients = blocks.OfBlocks();
+  blocks.Each(
+      [](const Place&) {},
+      [&](const Place& at) {
+        Moments(s, x + at.image * s.ImageSize(), moments.First(at.image_row),
+                moments.Second(at.image_row));
       },
-      [&](int64_t block) {
-        const Statistics of = statistics(block);
+      [&](const Place& at) {
+        const Sums sums(s.channels);
+        blocks.AddUp(moments, at, sums.first, sums.second);
+        const Statistics of(s, mean, variance, at.block);
         for (int64_t g = 0; g < s.groups; ++g) {
-          double sum = 0, square = 0;
-          for (int64_t c = g * s.Width(); c < (g + 1) * s.Width(); ++c) {
-            const auto part = sums.Sum(s.FirstOf(block), s.images, s.views, c);
-            sum += part.first, square += part.second;
-          }
-          const double average = sum / s.Count();
+          const auto mean_of = [&, c = g * s.Width()](const double* of_channels) {
+            return Total(s.Width(), [=](int64_t i) { return of_channels[c + i]; }) /
+                   s.Count();
+          };
+          const double average = mean_of(sums.first), square = mean_of(sums.second);
           of.mean[g] = average;
-          of.variance[g] = std::max(square / s.Count() - average * average, 0.0);
+          of.variance[g] = std::max(square - average * average, 0.0);
         }
-        Coefficients(s, of, scale, bias, epsilon, coefficients.First(block),
-                     coefficients.Second(block));
+        Coefficients(s, of, scale, bias, epsilon, coefficients.First(at.block_row),
+                     coefficients.Second(at.block_row));
       },
-      [&](int64_t image) {
-        const int64_t block = s.BlockOf(image), at = image * s.ImageSize();
-        const float *f = coefficients.First(block), *o = coefficients.Second(block);
-        Apply<kShortcut, kRelu>(s, x + at, f, o, kShortcut ? shortcut + at : nullptr,
-                                y + at);
+      [&](const Place& at) {
+        const int64_t i = at.image * s.ImageSize();
+        Apply<kShortcut, kRelu>(s, x + i, coefficients.First(at.block_row),
+                                coefficients.Second(at.block_row),
+                                kShortcut ? shortcut + i : nullptr, y + i);
       });
 }
 
@@ -234,55 +308,62 @@ void Backward(xla::ffi::ThreadPool& pool, const Shape& s, float epsilon,
               const float* x, const float* y, const float* dy, const float* scale,
               const float* bias, float* mean, float* variance, float* dx, float* dscale,
               float* dbias, float* dshortcut) {
-  Rows sums(s.batch, s), coefficients(s.Blocks(), s);
-  Rows linear(s.Blocks(), s), parameters(s.Blocks(), s);
-  const auto statistics = [&](int64_t block) {
-    return Statistics{mean + block * s.groups, variance + block * s.groups};
-  };
-  ForEach(pool, s.Blocks(), [&](int64_t block) {
-    Coefficients(s, statistics(block), scale, bias, epsilon, coefficients.First(block),
-                 coefficients.Second(block));
-  });
-  ByBlocks(
-      pool, s,
-      [&](int64_t image) {
-        const int64_t block = s.BlockOf(image), at = image * s.ImageSize();
-        GradientMoments<kShortcut, kRelu>(s, x + at, kShortcut ? y + at : nullptr, dy + at,
-                                   coefficients.First(block),
-                                   coefficients.Second(block), sums.First(image),
-                                   sums.Second(image));
+  const Blocks blocks(pool, s);
+  Rows moments = blocks.OfImages(), coefficients = blocks.OfBlocks();
+  Rows linear = blocks.OfBlocks(), parameters = blocks.OfBlocks();
+  blocks.Each(
+      [&](const Place& at) {
+        Coefficients(s, Statistics(s, mean, variance, at.block), scale, bias, epsilon,
+                     coefficients.First(at.block_row),
+                     coefficients.Second(at.block_row));
       },
-      [&](int64_t block) {
-        const Statistics of = statistics(block);
-        float *to_scale = parameters.First(block), *to_bias = parameters.Second(block);
+      [&](const Place& at) {
+        const int64_t i = at.image * s.ImageSize();
+        GradientMoments<kShortcut, kRelu>(
+            s, x + i, kShortcut ? y + i : nullptr, dy + i,
+            coefficients.First(at.block_row), coefficients.Second(at.block_row),
+            moments.First(at.image_row), moments.Second(at.image_row));
+      },
+      [&](const Place& at) {
+        const Sums sums(s.channels);  // of the cotangent, and of its product with x
+        blocks.AddUp(moments, at, sums.first, sums.second);
+        const Statistics of(s, mean, variance, at.block);
+        float *to_scale = parameters.First(at.block_row),
+              *to_bias = parameters.Second(at.block_row);
+        float *slopes = linear.First(at.block_row), *levels = linear.Second(at.block_row);
         for (int64_t g = 0; g < s.groups; ++g) {
+          const double average = of.mean[g];
           const double inverse = 1 / std::sqrt(double{of.variance[g]} + epsilon);
-          double level = 0, slope = 0;  // sums of scale g and scale g (x normalized)
-          for (int64_t c = g * s.Width(); c < (g + 1) * s.Width(); ++c) {
-            const auto [sum, product] =
-                sums.Sum(s.FirstOf(block), s.images, s.views, c);
-            to_bias[c] = sum;
-            to_scale[c] = (product - of.mean[g] * sum) * inverse;
-            level += scale[c] * sum, slope += scale[c] * to_scale[c];
+          const int64_t first = g * s.Width();
+          double *cotangent = sums.first + first, *product = sums.second + first;
+          for (int64_t i = 0; i < s.Width(); ++i) {
+            product[i] = (product[i] - average * cotangent[i]) * inverse;
+            to_bias[first + i] += cotangent[i], to_scale[first + i] += product[i];
           }
-          const double a = -inverse * inverse * slope / s.Count();
-          const double b = -inverse * level / s.Count() - a * of.mean[g];
-          for (int64_t c = g * s.Width(); c < (g + 1) * s.Width(); ++c)
-            for (int64_t i = c; i < s.RowSize(); i += s.channels)
-              linear.First(block)[i] = a, linear.Second(block)[i] = b;
+          const auto scaled = [&](const double* of_channels) {
+            return Total(s.Width(), [=, to = scale + first](int64_t i) {
+              return of_channels[i] * to[i];
+            });
+          };
+          const double a = -inverse * inverse * scaled(product) / s.Count();
+          const double b = -inverse * scaled(cotangent) / s.Count() - a * average;
+          std::fill(slopes + first, slopes + first + s.Width(), a);
+          std::fill(levels + first, levels + first + s.Width(), b);
         }
+        Repeat(s, slopes), Repeat(s, levels);
       },
-      [&](int64_t image) {
-        const int64_t block = s.BlockOf(image), at = image * s.ImageSize();
+      [&](const Place& at) {
+        const int64_t i = at.image * s.ImageSize();
         ApplyGradient<kShortcut, kRelu>(
-            s, x + at, kShortcut ? y + at : nullptr, dy + at, coefficients.First(block),
-            coefficients.Second(block), linear.First(block), linear.Second(block),
-            dx + at, kShortcut ? dshortcut + at : nullptr);
+            s, x + i, kShortcut ? y + i : nullptr, dy + i,
+            coefficients.First(at.block_row), coefficients.Second(at.block_row),
+            linear.First(at.block_row), linear.Second(at.block_row), dx + i,
+            kShortcut ? dshortcut + i : nullptr);
       });
-  for (int64_t c = 0; c < s.channels; ++c) {
-    const auto [to_scale, to_bias] = parameters.Sum(0, s.Blocks(), 1, c);
-    dscale[c] = to_scale, dbias[c] = to_bias;
-  }
+  const Sums sums(s.channels);
+  parameters.AddUpAll(sums.first, sums.second);
+  std::copy(sums.first, sums.first + s.channels, dscale);
+  std::copy(sums.second, sums.second + s.channels, dbias);
 }
 
 }  // namespace normalization

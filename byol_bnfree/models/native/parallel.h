@@ -69,13 +69,18 @@ inline Range Part(int64_t size, int64_t i, int64_t parts) {
   return {size * i / parts, size * (i + 1) / parts};
 }
 
-// Calls work(i) for every i below `size`, many of them in a piece.
+// Pieces that `size` items are cut into: several for each thread.
+inline int64_t Pieces(xla::ffi::ThreadPool& pool, int64_t size) {
+  return std::min<int64_t>(size, 4 * pool.num_threads());
+}
+
+// Calls work(i, piece) for every i below `size`, those of a piece on one thread.
 template <typename Work>
 void ForEach(xla::ffi::ThreadPool& pool, int64_t size, Work work) {
-  const int64_t pieces = std::min<int64_t>(size, 4 * pool.num_threads());
+  const int64_t pieces = Pieces(pool, size);
   InParallel(pool, pieces, [&](int64_t piece) {
     const auto [begin, end] = Part(size, piece, pieces);
-    for (int64_t i = begin; i < end; ++i) work(i);
+    for (int64_t i = begin; i < end; ++i) work(i, piece);
   });
 }
 
