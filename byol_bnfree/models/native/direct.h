@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <cstring>
 #include <string>
-#include <unordered_map>
 
 #include "parallel.h"
 #include "plans.h"
@@ -17,9 +16,9 @@
 namespace direct {
 
 struct Plan {
-  dnnl::primitive primitive;
-  memory::desc input, kernel, output;  // of one piece; kernel in oneDNN's own layout
-  memory::desc scratchpad;
+  Primitive convolution;  // of input, kernel and output of one piece
+  Primitive reorder;      // of the kernel between JAX's layout and oneDNN's own
+  memory::desc kernel;    // in oneDNN's own
 };
 
 inline memory::desc Images(const Dims& dims) {
@@ -47,10 +46,11 @@ Description NotByRows(const Description& first) {
   }
 }
 
-template <typename Description>
-Plan PlanOf(const Description& d, memory::desc input, memory::desc kernel,
-            memory::desc output) {
-  return {dnnl::primitive(d), input, kernel, output, d.scratchpad_desc()};
+inline Primitive Reorder(const memory::desc& from, const memory::desc& to) {
+  dnnl::reorder::primitive_desc d(Cpu(), from, Cpu(), to, OwnScratchpad());
+  return {dnnl::reorder(d),
+          {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}},
+          d.scratchpad_desc()};
 }
 
 inline Plan MakePlan(Pass pass, const Convolution& c) {
@@ -60,26 +60,43 @@ inline Plan MakePlan(Pass pass, const Convolution& c) {
                       memory::format_tag::any);
   const Dims strides{c.stride_height, c.stride_width};
   const Dims low{c.top, c.left}, high{c.bottom, c.right};
-  dnnl::primitive_attr attributes;
-  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  const auto attributes = OwnScratchpad();
   const auto algorithm = dnnl::algorithm::convolution_direct;
   dnnl::convolution_forward::primitive_desc forward(
       Cpu(), dnnl::prop_kind::forward_training, algorithm, input, kernel, output,
       strides, low, high, attributes);
   if (pass == Pass::kOutput) {
-    const auto chosen = RowsAreSmall(c) ? NotByRows(forward) : forward;
-    return PlanOf(chosen, input, chosen.weights_desc(), output);
+    const auto d = RowsAreSmall(c) ? NotByRows(forward) : forward;
+    return {{dnnl::convolution_forward(d),
+             {{DNNL_ARG_SRC, input},
+              {DNNL_ARG_WEIGHTS, d.weights_desc()},
+              {DNNL_ARG_DST, output}},
+             d.scratchpad_desc()},
+            Reorder(PlainKernel(c), d.weights_desc()),
+            d.weights_desc()};
   }
   if (pass == Pass::kInputGradient) {
     dnnl::convolution_backward_data::primitive_desc backward(
         Cpu(), algorithm, input, kernel, output, strides, low, high, forward,
         attributes);
-    const auto chosen = RowsAreSmall(c) ? NotByRows(backward) : backward;
-    return PlanOf(chosen, input, chosen.weights_desc(), output);
+    const auto d = RowsAreSmall(c) ? NotByRows(backward) : backward;
+    return {{dnnl::convolution_backward_data(d),
+             {{DNNL_ARG_DIFF_SRC, input},
+              {DNNL_ARG_WEIGHTS, d.weights_desc()},
+              {DNNL_ARG_DIFF_DST, output}},
+             d.scratchpad_desc()},
+            Reorder(PlainKernel(c), d.weights_desc()),
+            d.weights_desc()};
   }
-  dnnl::convolution_backward_weights::primitive_desc backward(
+  dnnl::convolution_backward_weights::primitive_desc d(
       Cpu(), algorithm, input, kernel, output, strides, low, high, forward, attributes);
-  return PlanOf(backward, input, backward.diff_weights_desc(), output);
+  return {{dnnl::convolution_backward_weights(d),
+           {{DNNL_ARG_SRC, input},
+            {DNNL_ARG_DIFF_WEIGHTS, d.diff_weights_desc()},
+            {DNNL_ARG_DIFF_DST, output}},
+           d.scratchpad_desc()},
+          Reorder(d.diff_weights_desc(), PlainKernel(c)),
+          d.diff_weights_desc()};
 }
 
 inline const Plan& PlanFor(Pass pass, Convolution c, int64_t images) {
@@ -91,43 +108,14 @@ inline const Plan& PlanFor(Pass pass, Convolution c, int64_t images) {
                    [&] { return MakePlan(pass, c); });
 }
 
-inline size_t Floats(const memory::desc& d) { return d.get_size() / sizeof(float) + 1; }
-
-inline void Reorder(const memory::desc& from, float* source, const memory::desc& to,
-                    float* target) {
-  memory a(from, Cpu(), source), b(to, Cpu(), target);
-  dnnl::stream stream(Cpu());
-  dnnl::reorder(a, b).execute(stream, a, b);
-  stream.wait();
-}
-
-inline void Run(const Plan& plan, Pass pass, float* input, float* kernel,
-                float* output) {
-  static thread_local Workspace scratch;
-  const bool to_input = pass == Pass::kInputGradient;
-  const bool to_kernel = pass == Pass::kKernelGradient;
-  std::unordered_map<int, memory> arguments{
-      {to_input ? DNNL_ARG_DIFF_SRC : DNNL_ARG_SRC, {plan.input, Cpu(), input}},
-      {to_kernel ? DNNL_ARG_DIFF_WEIGHTS : DNNL_ARG_WEIGHTS,
-       {plan.kernel, Cpu(), kernel}},
-      {pass == Pass::kOutput ? DNNL_ARG_DST : DNNL_ARG_DIFF_DST,
-       {plan.output, Cpu(), output}},
-      {DNNL_ARG_SCRATCHPAD,
-       {plan.scratchpad, Cpu(), scratch.Get(Floats(plan.scratchpad))}}};
-  dnnl::stream stream(Cpu());
-  plan.primitive.execute(stream, arguments);
-  stream.wait();
-}
-
 // The output, or the gradient to the input: every piece writes its own images.
 inline void ByImages(xla::ffi::ThreadPool& pool, Pass pass, const Convolution& c,
                      float* input, float* kernel, float* output) {
   static thread_local Workspace shared;
   const int64_t pieces = std::clamp<int64_t>(pool.num_threads(), 1, c.batch);
-  const auto plain = PlainKernel(c);
   const Plan& first = PlanFor(pass, c, Part(c.batch, 0, pieces).end);
   float* packed = shared.Get(Floats(first.kernel));
-  Reorder(plain, kernel, first.kernel, packed);
+  first.reorder.Run({kernel, packed});
   InParallel(pool, pieces, [&](int64_t i) {
     static thread_local Workspace own;  // a piece of another size may want another layout
     const auto [begin, end] = Part(c.batch, i, pieces);
@@ -135,10 +123,10 @@ inline void ByImages(xla::ffi::ThreadPool& pool, Pass pass, const Convolution& c
     float* mine = packed;
     if (plan.kernel != first.kernel) {
       mine = own.Get(Floats(plan.kernel));
-      Reorder(plain, kernel, plan.kernel, mine);
+      plan.reorder.Run({kernel, mine});
     }
-    Run(plan, pass, input + begin * c.InputSize(), mine,
-        output + begin * c.OutputSize());
+    plan.convolution.Run({input + begin * c.InputSize(), mine,
+                          output + begin * c.OutputSize()});
   });
 }
 
@@ -154,9 +142,9 @@ inline void ByKernel(xla::ffi::ThreadPool& pool, const Convolution& c, float* in
     const auto [begin, end] = Part(c.batch, i, pieces);
     const Plan& plan = PlanFor(Pass::kKernelGradient, c, end - begin);
     float* mine = own.Get(Floats(plan.kernel));
-    Run(plan, Pass::kKernelGradient, input + begin * c.InputSize(), mine,
-        output + begin * c.OutputSize());
-    Reorder(plan.kernel, mine, PlainKernel(c), partial + i * size);
+    plan.convolution.Run({input + begin * c.InputSize(), mine,
+                          output + begin * c.OutputSize()});
+    plan.reorder.Run({mine, partial + i * size});
   });
   std::memcpy(kernel, partial, size * sizeof(float));
   for (int64_t i = 1; i < pieces; ++i)

@@ -243,7 +243,9 @@ class Blocks {
       });
       return;
     }
-    const auto image = [&](int64_t i) { return Place{i, s_.BlockOf(i), i, s_.BlockOf(i)}; };
+    const auto image = [&](int64_t i) {
+      return Place{i, s_.BlockOf(i), i, s_.BlockOf(i)};
+    };
     const auto block = [](int64_t i) { return Place{-1, i, -1, i}; };
     ForEach(pool_, s_.Blocks(), [&](int64_t i, int64_t) { before(block(i)); });
     ForEach(pool_, s_.batch, [&](int64_t i, int64_t) { first(image(i)); });

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <cstdlib>
@@ -13,6 +14,7 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <thread>
 
 #include "xla/ffi/api/ffi.h"
 
@@ -26,15 +28,17 @@ class OneThread {
   int before_;
 };
 
+// To be woken takes longer than what is mostly waited for.
+constexpr std::chrono::microseconds kBeforeSleep(200);
+
 // Calls work(i) for every i below `pieces`, on the pool's threads and on this one,
 // which takes pieces too: it never waits for work that nobody has begun.
 template <typename Work>
 void InParallel(xla::ffi::ThreadPool& pool, int64_t pieces, Work work) {
   struct Shared {
-    std::atomic<int64_t> next{0};
+    std::atomic<int64_t> next{0}, done{0};
     std::mutex mutex;
     std::condition_variable ready;
-    int64_t done = 0;
     std::exception_ptr error;
   };
   auto shared = std::make_shared<Shared>();
@@ -47,16 +51,27 @@ void InParallel(xla::ffi::ThreadPool& pool, int64_t pieces, Work work) {
       } catch (...) {
         error = std::current_exception();
       }
-      std::lock_guard<std::mutex> lock(shared->mutex);
-      if (error) shared->error = error;
-      if (++shared->done == pieces) shared->ready.notify_all();
+      if (error) {
+        std::lock_guard<std::mutex> lock(shared->mutex);
+        shared->error = error;
+      }
+      if (shared->done.fetch_add(1) + 1 == pieces) {
+        std::lock_guard<std::mutex> lock(shared->mutex);
+        shared->ready.notify_all();
+      }
     }
   };
   const int64_t helpers = std::min<int64_t>(pieces, pool.num_threads()) - 1;
   for (int64_t i = 0; i < helpers; ++i) pool.Schedule(decltype(take)(take));
   take();
-  std::unique_lock<std::mutex> lock(shared->mutex);
-  shared->ready.wait(lock, [&] { return shared->done == pieces; });
+  const auto finished = [&] { return shared->done.load() == pieces; };
+  const auto until = std::chrono::steady_clock::now() + kBeforeSleep;
+  while (!finished() && std::chrono::steady_clock::now() < until)
+    std::this_thread::yield();
+  if (!finished()) {
+    std::unique_lock<std::mutex> lock(shared->mutex);
+    shared->ready.wait(lock, finished);
+  }
   if (shared->error) std::rethrow_exception(shared->error);
 }
 
