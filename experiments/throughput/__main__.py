@@ -61,8 +61,8 @@ def main(arguments: Arguments) -> None:
                 command = [*shlex.split(arguments.peer), "--workload", name]
                 rounds["peer"].append(_last_json(command))
         rows.append(_row(name, rounds))
-    with (HERE / "results.jsonl").open("a") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
+        with (HERE / "results.jsonl").open("a") as file:
+            file.write(json.dumps(rows[-1]) + "\n")
     console = Console()
     console.width = max(console.width, 100)
     console.print(_table(rows))
