@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "parallel.h"
 #include "plans.h"
@@ -53,6 +54,17 @@ inline Primitive Reorder(const memory::desc& from, const memory::desc& to) {
           d.scratchpad_desc()};
 }
 
+// The kernel is the second argument: what is found where its name is of a gradient.
+template <typename Description>
+Plan PlanOf(const Convolution& c, const Description& d, Primitive::Arguments arguments) {
+  const auto [name, own] = arguments[1];
+  const auto plain = PlainKernel(c);
+  const bool found = name == DNNL_ARG_DIFF_WEIGHTS;
+  return {{dnnl::primitive(d), std::move(arguments), d.scratchpad_desc()},
+          found ? Reorder(own, plain) : Reorder(plain, own),
+          own};
+}
+
 inline Plan MakePlan(Pass pass, const Convolution& c) {
   auto input = Images({c.batch, c.in, c.height, c.width});
   auto output = Images({c.batch, c.out, c.out_height, c.out_width});
@@ -67,36 +79,24 @@ inline Plan MakePlan(Pass pass, const Convolution& c) {
       strides, low, high, attributes);
   if (pass == Pass::kOutput) {
     const auto d = RowsAreSmall(c) ? NotByRows(forward) : forward;
-    return {{dnnl::convolution_forward(d),
-             {{DNNL_ARG_SRC, input},
-              {DNNL_ARG_WEIGHTS, d.weights_desc()},
-              {DNNL_ARG_DST, output}},
-             d.scratchpad_desc()},
-            Reorder(PlainKernel(c), d.weights_desc()),
-            d.weights_desc()};
+    return PlanOf(c, d, {{DNNL_ARG_SRC, input},
+                         {DNNL_ARG_WEIGHTS, d.weights_desc()},
+                         {DNNL_ARG_DST, output}});
   }
   if (pass == Pass::kInputGradient) {
     dnnl::convolution_backward_data::primitive_desc backward(
         Cpu(), algorithm, input, kernel, output, strides, low, high, forward,
         attributes);
     const auto d = RowsAreSmall(c) ? NotByRows(backward) : backward;
-    return {{dnnl::convolution_backward_data(d),
-             {{DNNL_ARG_DIFF_SRC, input},
-              {DNNL_ARG_WEIGHTS, d.weights_desc()},
-              {DNNL_ARG_DIFF_DST, output}},
-             d.scratchpad_desc()},
-            Reorder(PlainKernel(c), d.weights_desc()),
-            d.weights_desc()};
+    return PlanOf(c, d, {{DNNL_ARG_DIFF_SRC, input},
+                         {DNNL_ARG_WEIGHTS, d.weights_desc()},
+                         {DNNL_ARG_DIFF_DST, output}});
   }
   dnnl::convolution_backward_weights::primitive_desc d(
       Cpu(), algorithm, input, kernel, output, strides, low, high, forward, attributes);
-  return {{dnnl::convolution_backward_weights(d),
-           {{DNNL_ARG_SRC, input},
-            {DNNL_ARG_DIFF_WEIGHTS, d.diff_weights_desc()},
-            {DNNL_ARG_DIFF_DST, output}},
-           d.scratchpad_desc()},
-          Reorder(d.diff_weights_desc(), PlainKernel(c)),
-          d.diff_weights_desc()};
+  return PlanOf(c, d, {{DNNL_ARG_SRC, input},
+                       {DNNL_ARG_DIFF_WEIGHTS, d.diff_weights_desc()},
+                       {DNNL_ARG_DIFF_DST, output}});
 }
 
 inline const Plan& PlanFor(Pass pass, Convolution c, int64_t images) {
