@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import tyro
 
-from byol_bnfree.allocator import keep_freed_memory, share_one_heap
+from byol_bnfree.allocator import keep_freed_memory, run_in_calling_thread
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.evaluation.config import EvaluateConfig
 
@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         prog="python -m byol_bnfree.evaluate",
         description="Evaluate what a run has learned.",
     )
-    share_one_heap()
+    run_in_calling_thread()
     keep_freed_memory()
     from byol_bnfree.evaluation.run import evaluate  # after parsing: --help is quick
 

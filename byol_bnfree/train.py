@@ -1,13 +1,13 @@
 """`python -m byol_bnfree.train`: pre-train BYOL, with or without batch statistics."""
 
-from byol_bnfree.allocator import share_one_heap
+from byol_bnfree.allocator import run_in_calling_thread
 from byol_bnfree.command_line import exit_on_error, parse_args
 
 
 def main() -> None:
     """Parse, train, print; see `--help`."""
     config = parse_args()
-    share_one_heap()
+    run_in_calling_thread()
     from byol_bnfree.pretraining import train  # after parsing: --help needs no JAX
 
     train(config)

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from byol_bnfree import HeadConfig, ModelConfig, TrainConfig
+from byol_bnfree.allocator import run_in_calling_thread
 from byol_bnfree.training.logs import environment
 from byol_bnfree.training.program import DataShape, build_program
 from experiments.throughput.measure import (
@@ -70,10 +71,13 @@ class Point(NamedTuple):
     gflop_per_s: float
     of_neighbour: float = 1.0
     """Over the faster of the settings beside it."""
+    kernels: str = ""
+    """What computed the layers."""
 
 
 def main(arguments: Arguments) -> None:
     """Measure, print a table with the lowest first, append to cliffs.jsonl."""
+    run_in_calling_thread()
     points = []
     for axis in arguments.axes:
         for norm in NORMS:
@@ -83,7 +87,7 @@ def main(arguments: Arguments) -> None:
     table = Table(*Point._fields, title="operations per second of one training step")
     for point in points:
         rate, ratio = f"{point.gflop_per_s:.1f}", f"{point.of_neighbour:.2f}"
-        table.add_row(point.axis, point.setting, point.norm, rate, ratio)
+        table.add_row(*point[:3], rate, ratio, point.kernels)
     Console(width=100).print(table)
     row = {
         "arguments": dataclasses.asdict(arguments),
@@ -96,15 +100,16 @@ def main(arguments: Arguments) -> None:
 
 def _measure(axis: str, norm: str, arguments: Arguments) -> Iterator[Point]:
     for change in MODELS.get(axis) or OTHERS[axis]:
-        rate = _gflop_per_s(norm, change, axis in MODELS, arguments)
+        rate, kernels = _rate(norm, change, axis in MODELS, arguments)
         setting = " ".join(str(value) for value in change.values())
         print(f"{axis} {setting} {norm}: {rate:.1f} GFLOP/s", flush=True)
-        yield Point(axis, setting, norm, rate)
+        yield Point(axis, setting, norm, rate, kernels=kernels)
 
 
-def _gflop_per_s(
+def _rate(
     norm: str, change: dict[str, Any], of_model: bool, arguments: Arguments
-) -> float:
+) -> tuple[float, str]:
+    """GFLOP/s of a step, and what computed its layers."""
     model = dataclasses.replace(MODEL, **change) if of_model else MODEL
     rest = {} if of_model else dict(change)
     pixels = rest.pop("image_size", PIXELS)
@@ -115,7 +120,7 @@ def _gflop_per_s(
     program = build_program(config, DataShape(50_000, 10, (pixels, pixels, 3)))
     batch = ready_views(config.batch_size, pixels)
     rate = time_step(program, lambda: batch, arguments.seconds).images_per_s
-    return rate * PASSES * forward_flops(program) / 1e9
+    return rate * PASSES * forward_flops(program) / 1e9, program.kernels
 
 
 def beside_neighbours(line: Sequence[Point]) -> list[Point]:

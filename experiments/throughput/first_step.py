@@ -39,28 +39,34 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Measure in turn, print a table, append to first_step.jsonl."""
-    rounds = []
+    rounds, kernels = [], ""
     for index in range(arguments.rounds):
         print(f"round {index + 1} of {arguments.rounds}", flush=True)
-        rounds.append(_round(shlex.split(arguments.settings)))
+        seconds, kernels = _round(shlex.split(arguments.settings))
+        rounds.append(seconds)
     medians = {key: statistics.median(r[key] for r in rounds) for key in rounds[0]}
-    table = Table("seconds", "median", *(f"round {i + 1}" for i in range(len(rounds))))
+    columns = ("seconds", "median", *(f"round {i + 1}" for i in range(len(rounds))))
+    table = Table(*columns, title=f"layers by {kernels}")
     for key, median in medians.items():
         table.add_row(key, f"{median:.1f}", *(f"{r[key]:.1f}" for r in rounds))
     Console(width=100).print(table)
     row = {"arguments": dataclasses.asdict(arguments), "medians": medians}
     with (HERE / "first_step.jsonl").open("a") as file:
-        row |= {"rounds": rounds, "environment": environment()}
+        row |= {"rounds": rounds, "environment": environment() | {"kernels": kernels}}
         file.write(json.dumps(row) + "\n")
 
 
-def _round(settings: list[str]) -> dict[str, float]:
+def _round(settings: list[str]) -> tuple[dict[str, float], str]:
+    """Seconds without and with a cache, and what computed the layers."""
     with tempfile.TemporaryDirectory() as folder:
         settings = [*settings, f"--run.compilation-cache={folder}/cache"]
-        return {
-            name: seconds_to_first_step(settings, Path(folder) / name)
-            for name in ("fresh", "cached")
+        workdirs = {name: Path(folder) / name for name in ("fresh", "cached")}
+        seconds = {
+            name: seconds_to_first_step(settings, workdir)
+            for name, workdir in workdirs.items()
         }
+        found = json.loads((workdirs["fresh"] / "environment.json").read_text())
+        return seconds, found["kernels"]
 
 
 def seconds_to_first_step(settings: list[str], workdir: Path) -> float:

@@ -17,7 +17,7 @@ import numpy as np
 import tyro
 
 from byol_bnfree import create_network
-from byol_bnfree.allocator import keep_freed_memory, share_one_heap
+from byol_bnfree.allocator import keep_freed_memory, run_in_calling_thread
 from byol_bnfree.config import Norm
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.data.sources import open_source
@@ -47,7 +47,7 @@ def main(arguments: Arguments) -> dict[str, float | str]:
 
     The two ready-made views differ: of equal ones the compiler would make one.
     """
-    share_one_heap()
+    run_in_calling_thread()
     workload = WORKLOADS[arguments.workload]
     config = config_for(workload, arguments.norm, arguments.convolution, False)
     shape = DataShape(50_000, 10, (workload.image_size,) * 2 + (3,))

@@ -26,10 +26,10 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from byol_bnfree.allocator import keep_freed_memory, share_one_heap
+from byol_bnfree.allocator import keep_freed_memory, run_in_calling_thread
 from byol_bnfree.command_line import parse_args
 from byol_bnfree.data.pipeline import Batches
-from byol_bnfree.data.sources import open_source
+from byol_bnfree.data.sources import Source, open_source
 from byol_bnfree.training.checkpoint import Checkpoints
 from byol_bnfree.training.gradient import Batch
 from byol_bnfree.training.journal import Journal
@@ -56,25 +56,27 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Measure in turn, print a table, append to overhead.jsonl."""
-    share_one_heap()
-    found = measure(arguments)
-    table = Table("measure", "median")
+    run_in_calling_thread()
+    config = parse_args(shlex.split(arguments.settings))
+    source = open_source(config, "train")
+    shape = DataShape(len(source), source.num_classes, source.image_shape)
+    program = build_program(config, shape)
+    found = measure(arguments, program, source)
+    table = Table("measure", "median", title=f"layers by {program.kernels}")
     for key, value in found.items():
         table.add_row(key, f"{value:.4g}")
     Console(width=100).print(table)
     row = {"arguments": dataclasses.asdict(arguments), "medians": found}
     with (HERE / "overhead.jsonl").open("a") as file:
-        file.write(json.dumps(row | {"environment": environment()}) + "\n")
+        where = environment() | {"kernels": program.kernels}
+        file.write(json.dumps(row | {"environment": where}) + "\n")
 
 
-def measure(arguments: Arguments) -> dict[str, float]:
+def measure(arguments: Arguments, program: Program, source: Source) -> dict[str, float]:
     """Milliseconds a step, and shares in percent."""
-    config = parse_args(shlex.split(arguments.settings))
-    source = open_source(config, "train")
-    shape = DataShape(len(source), source.num_classes, source.image_shape)
-    program = build_program(config, shape)
+    config, unlabelled = program.config, program.data._replace(num_classes=None)
     batches = Batches(source, config, batch_sharding(program.mesh))
-    bare = _Bare(build_program(config, shape._replace(num_classes=None)), batches)
+    bare = _Bare(build_program(config, unlabelled), batches)
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
         loop = _Loop(program, batches, Path(folder))
