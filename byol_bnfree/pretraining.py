@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,7 +111,12 @@ def _run(program: Program, data: Data, workdir: Path) -> dict[str, Any]:
     batches = Batches(data.train, config, batch_sharding(program.mesh))
     evaluator = Evaluator(program, data.train, data.test)
     log = MetricsLog(workdir, primary)
-    with contextlib.closing(log), _checkpoints(workdir, config) as checkpoints:
+    with (
+        contextlib.closing(log),
+        _checkpoints(workdir, config) as checkpoints,
+        ThreadPoolExecutor(1) as beside,
+    ):
+        compiling = beside.submit(program.compile_step, batches(0))
         state = _restore_or_init(program, batches, checkpoints, log)
         with progress(program.total_steps, int(state.step), primary=primary) as shown:
             introduce(program, data.train, data.test, workdir, shown.say)
@@ -119,6 +125,7 @@ def _run(program: Program, data: Data, workdir: Path) -> dict[str, Any]:
                 _draw(save_views, workdir / "views.png", *views)
             journal = Journal(program, log, shown)
             keep_freed_memory()
+            compiling.result()
             try:
                 state = run_loop(
                     program,

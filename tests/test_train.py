@@ -105,6 +105,14 @@ def test_rows_have_every_metric_and_no_duplicate_step(finished):
     assert set(expected.split()) <= set(found[-1])
 
 
+@pytest.mark.parametrize("devices", [1, 2])
+def test_the_step_is_compiled_once(devices, monkeypatch, tmp_path):
+    """Its first call finds what was compiled beside the initialization."""
+    monkeypatch.setenv("JAX_LOG_COMPILES", "1")
+    run = train(*TINY, f"--workdir={tmp_path}/run", devices=devices)
+    assert run.stderr.count("Finished XLA compilation of jit(train_step)") == 1
+
+
 def test_the_same_command_again_does_nothing_when_finished(finished):
     workdir, _ = finished
     before = (workdir / "metrics.jsonl").read_bytes()

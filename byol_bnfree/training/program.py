@@ -70,6 +70,16 @@ class Program(NamedTuple):
     views: Callable[[Batch], tuple[Array, Array]]
     """The two views of step 0 in [0, 1], for a picture."""
 
+    def compile_step(self, batch: Batch) -> None:
+        """Compile the step for batches like this one, so that its first call need not.
+
+        In another thread, this overlaps with what a run does before its steps.
+        """
+        like = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), batch
+        )
+        self.step.lower(self.abstract_state, like).compile()
+
     @property
     def processes(self) -> int:
         """Processes that run this program together."""
