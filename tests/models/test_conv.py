@@ -24,6 +24,7 @@ CASES = {  # batch, side, channels in and out, kernel, stride
     "stem": (4, 16, 3, 16, 3, 1),
     "imagenet stem": (2, 33, 3, 8, 7, 2),
     "one channel": (2, 8, 1, 4, 3, 1),
+    "few channels": (3, 12, 4, 3, 3, 1),
     "3x3": (5, 8, 16, 16, 3, 1),
     "strided": (4, 8, 16, 32, 3, 2),
     "strided, odd side": (3, 7, 8, 8, 3, 2),
@@ -97,6 +98,12 @@ def test_what_xla_is_slow_at_is_a_product_in_all_passes(case):
     f = partial(passes, product_conv_general_dilated, stride=CASES[case][-1])
     program = str(jax.make_jaxpr(f)(*arrays(*CASES[case])))
     assert "dot_general" in program and "conv_general_dilated" not in program
+
+
+def test_pixels_of_few_channels_are_taken_together():
+    f = partial(passes, product_conv_general_dilated, stride=1)
+    program = jax.make_jaxpr(f)(*arrays(*CASES["few channels"]))
+    assert "f32[3,12,3,16]" in str(program)  # four of 12 pixels in a row are one
 
 
 DENSE = {"few rows": (4, 70, 33), "many rows": (300, 24, 40), "one row": (1, 64, 16)}
