@@ -28,7 +28,8 @@ from byol_bnfree.evaluation.views import (
     train_loop,
     whole_steps,
 )
-from byol_bnfree.models.norm import BN_DECAY, fan_in_init
+from byol_bnfree.models.initializers import fan_in_init
+from byol_bnfree.models.norm import BN_DECAY
 from byol_bnfree.models.running_stats import settled, with_decay
 from byol_bnfree.pretrained import Encoder
 from byol_bnfree.training.mesh import batch_sharding, replicated

@@ -33,7 +33,7 @@ from byol_bnfree.evaluation.views import (
     train_loop,
     whole_steps,
 )
-from byol_bnfree.models.norm import fan_in_init
+from byol_bnfree.models.initializers import fan_in_init
 from byol_bnfree.pretrained import Encoder
 from byol_bnfree.training.mesh import make_mesh, replicated
 
