@@ -33,6 +33,14 @@ def run_in_calling_thread() -> None:
     jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
+def runs_in_calling_thread() -> bool:
+    """Whether a program is done when its call returns: after the above, on CPU."""
+    import jax
+
+    dispatched = jax.config.read("jax_cpu_enable_async_dispatch")
+    return not dispatched and jax.default_backend() == "cpu"
+
+
 def keep_freed_memory() -> None:
     """Freed memory stays in the process, on huge pages; for a run, before its steps.
 

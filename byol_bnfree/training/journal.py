@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from byol_bnfree.allocator import runs_in_calling_thread
 from byol_bnfree.diagnostics.verdict import CollapseWatch, update_watch
 from byol_bnfree.errors import RunStopped
 from byol_bnfree.training.logs import MetricsLog
@@ -29,7 +30,10 @@ DIVERGED = 4
 
 @dataclass
 class Journal:
-    """Reads each step's metrics after the next is dispatched, and acts on them."""
+    """Reads each step's metrics when the device need not wait for it, and acts on them.
+
+    That is after the next step is dispatched, or at once where it is done by then.
+    """
 
     program: Program
     log: MetricsLog
@@ -37,6 +41,7 @@ class Journal:
     watch: CollapseWatch = CollapseWatch()
     _rows: list[dict[str, float]] = field(default_factory=list)
     _unread: tuple[int, dict[str, jax.Array]] | None = None
+    _at_once: bool = field(default_factory=runs_in_calling_thread)
     _waited: float = 0.0
     _began: float = field(default_factory=time.perf_counter)
 
@@ -53,7 +58,7 @@ class Journal:
         return batch
 
     def take(self, step: int, metrics: dict[str, jax.Array]) -> None:
-        """Keep the metrics of the step just dispatched; read those before them.
+        """Keep the metrics of the step just dispatched; read what can be read.
 
         Raises:
           RunStopped: as `catch_up`.
@@ -61,6 +66,8 @@ class Journal:
         before, self._unread = self._unread, (step, metrics)
         if before is not None:
             self._read(*before)
+        if self._at_once:
+            self.catch_up()
 
     def catch_up(self) -> None:
         """Read what is kept; blocks until its step is done.
