@@ -116,8 +116,10 @@ def _run(program: Program, data: Data, workdir: Path) -> dict[str, Any]:
         _checkpoints(workdir, config) as checkpoints,
         ThreadPoolExecutor(1) as beside,
     ):
+        state = _restored(program, checkpoints, log)  # refused before it is waited for
         compiling = beside.submit(program.compile_step, batches(0))
-        state = _restore_or_init(program, batches, checkpoints, log)
+        if state is None:
+            state = program.init(batches(0))
         with progress(program.total_steps, int(state.step), primary=primary) as shown:
             introduce(program, data.train, data.test, workdir, shown.say)
             views = program.views(batches(0))  # by all processes together
@@ -222,17 +224,17 @@ def _checkpoints(workdir: Path, config: TrainConfig) -> Iterator[Checkpoints]:
     checkpoints.close()
 
 
-def _restore_or_init(
-    program: Program, batches: Batches, checkpoints: Checkpoints, log: MetricsLog
-) -> TrainState:
+def _restored(
+    program: Program, checkpoints: Checkpoints, log: MetricsLog
+) -> TrainState | None:
+    """The state of the last checkpoint, if any; the log ends at its step."""
     restored = checkpoints.restore(program.abstract_state)
-    step = 0 if restored is None else restored[1]
+    state, step = restored if restored is not None else (None, 0)
     log.truncate_after(step)
     distributed.wait_for_all("log")  # all processes read it next
-    if restored is None:
-        return program.init(batches(0))
-    _say(f"resuming from the checkpoint of step {step}")
-    return restored[0]
+    if state is not None:
+        _say(f"resuming from the checkpoint of step {step}")
+    return state
 
 
 def _periodic(program: Program, evaluator: Evaluator) -> Evaluation | None:
