@@ -1,14 +1,20 @@
 """Sentences that answer a question from the results; each experiment has one."""
 
-import statistics
 from collections.abc import Callable
 
 from experiments.comparison import Comparison, Result
-from experiments.seeds import Difference
+from experiments.decisions import (
+    MARGIN,
+    decision,
+    falls,
+    few_seeds,
+    first_place,
+    interval,
+    linear_difference,
+)
+from experiments.seeds import verdict
 
 Sentence = Callable[[Comparison], str]
-MARGIN = 1.0
-"""Points of linear accuracy that an arm may be behind."""
 PAPER_LEARNED = 10.0
 """Percent on ImageNet: the rows that failed in the papers are below it."""
 
@@ -24,24 +30,13 @@ def versus(a: str, b: str) -> Sentence:
             return f"Not answered yet: {a} and {b} have no seed in common."
         x, y = (comparison.results[name].mean for name in (a, b))
         more = "more" if difference.mean > 0 else "less"
-        no = "no more" if difference.mean >= -MARGIN else "more"
         return (
             f"{a} reaches {x:.1f} % and {b} {y:.1f} % in linear accuracy, "
-            f"{abs(difference.mean):.1f} points {more} ({interval(difference)}): it is "
-            f"{no} than {MARGIN:.1f} point behind."
+            f"{abs(difference.mean):.1f} points {more} ({interval(difference)}). "
+            f"{decision(a, difference)}"
         )
 
     return sentence
-
-
-def interval(difference: Difference) -> str:
-    """Its interval and seeds, in words."""
-    if difference.low is None:
-        return "one seed, so there is no interval"
-    return (
-        f"95 % interval {difference.low:+.1f} to {difference.high:+.1f}, paired over "
-        f"{difference.n} seeds"
-    )
 
 
 def agreement(comparison: Comparison) -> str:
@@ -53,10 +48,10 @@ def agreement(comparison: Comparison) -> str:
     if len(known) < total:
         run = f"the {len(known)} rows that were run, of {total},"
     text = f"{len(known) - len(other)} of {run} learn or fail as in the paper"
-    if not other:
-        return f"{text}."
-    named = [f"{r.arm.name} ({_state(r)}; paper {r.arm.paper:g} %)" for r in other]
-    return f"{text}; differently: {', '.join(named)}."
+    if other:
+        named = [f"{r.arm.name} ({_state(r)}; paper {r.arm.paper:g} %)" for r in other]
+        text += f"; differently: {', '.join(named)}"
+    return f"{text}.{few_seeds(known)}"
 
 
 def initialization(comparison: Comparison) -> str:
@@ -66,13 +61,21 @@ def initialization(comparison: Comparison) -> str:
         return f"Not answered yet: no run of {' and '.join(absent)}."
     plain, started = (comparison.results[name] for name in names)
     if plain.learned:
-        conclusion = "without normalization it learns here even as it is"
+        conclusion = "a network without normalization learns as it is"
     elif started.learned:
-        conclusion = "a data-dependent initialization is what it takes to learn"
+        conclusion = (
+            "a network without normalization learns if its initialization is "
+            "data-dependent, and not otherwise"
+        )
     else:
-        conclusion = "a data-dependent initialization is not enough to learn here"
+        conclusion = (
+            "a network without normalization does not learn, with data-dependent "
+            "initialization or without"
+        )
     states = [f"{name}: {_state(r)}" for name, r in comparison.results.items()]
-    return f"{'; '.join(states)}. So {conclusion}."
+    few = few_seeds([plain, started])
+    so = "In this seed" if few else "Here"
+    return f"{'; '.join(states)}. {so} {conclusion}.{few}"
 
 
 def flatness(comparison: Comparison) -> str:
@@ -84,27 +87,38 @@ def flatness(comparison: Comparison) -> str:
         )
         if len(results) < 2:
             continue
+        first, last = results[0], results[-1]
         means = [r.mean for r in results]
-        parts.append(
-            f"{name} goes from {means[0]:.1f} % with {results[0].arm.x:g} images to "
-            f"{means[-1]:.1f} % with {results[-1].arm.x:g}, its means within "
-            f"{max(means) - min(means):.1f} points of each other{_deviation(results)}"
+        difference = linear_difference(last, first)
+        decided = (
+            f" {falls(difference)} ({interval(difference)})." if difference else ""
         )
-    return f"{'; '.join(parts)}." if parts else "Not answered yet: too few runs."
+        parts.append(
+            f"{name} goes from {first.mean:.1f} % with {first.arm.x:g} images to "
+            f"{last.mean:.1f} % with {last.arm.x:g}, its means within "
+            f"{max(means) - min(means):.1f} points of each other.{decided}"
+        )
+    return " ".join(parts) or "Not answered yet: too few runs."
 
 
 def best_of_families(comparison: Comparison) -> str:
-    """The best arm of each family, of how many."""
+    """The best arm of each family, of how many, and whether the next is behind it."""
     parts = []
     for name, results in comparison.families().items():
         known = [r for r in results if r.mean is not None]
-        if known:
-            best = max(known, key=lambda r: r.mean)
-            parts.append(
-                f"{name} is best as {best.arm.name} ({best.mean:.1f} % linear, of "
-                f"{len(known)} arms)"
-            )
-    return f"{'; '.join(parts)}." if parts else "Not answered yet: no figures."
+        known.sort(key=lambda r: -r.mean)
+        if not known:
+            continue
+        best = known[0]
+        text = (
+            f"{name} is highest as {best.arm.name} ({best.mean:.1f} % linear, of "
+            f"{len(known)} arms)"
+        )
+        if known[1:]:
+            text += f", before {known[1].arm.name} ({known[1].mean:.1f} %)"
+            text += f": {first_place(linear_difference(best, known[1]))}"
+        parts.append(f"{text}.")
+    return " ".join(parts) or "Not answered yet: no figures."
 
 
 def along_axis(comparison: Comparison) -> str:
@@ -120,7 +134,29 @@ def along_axis(comparison: Comparison) -> str:
             parts.append(f"{name} reaches {', '.join(figures)}")
     if not parts:
         return "Not answered yet: no figures."
-    return f"By {comparison.experiment.axis}, {'; '.join(parts)}."
+    against = _against_reference(comparison)
+    return f"By {comparison.experiment.axis}, {'; '.join(parts)}.{against}"
+
+
+def _against_reference(comparison: Comparison) -> str:
+    """In each family, which values are behind the one of the reference arm."""
+    x = next(a.x for a in comparison.arms if a.name == comparison.reference)
+    parts, decided = [], False
+    for name, results in comparison.families().items():
+        at = {r.arm.x: r for r in results if r.mean is not None}
+        found: dict[str, list[str]] = {}
+        for place in sorted(at.keys() - {x}) if x in at else []:
+            difference = linear_difference(at[place], at[x])
+            if difference is not None:
+                found.setdefault(verdict(difference, MARGIN), []).append(f"{place:g}")
+        decided |= bool(found.keys() - {"not decided yet"})
+        said = [f"{what} at {', '.join(places)}" for what, places in found.items()]
+        if said:
+            parts.append(f"{name} is {'; '.join(said)}")
+    if not decided:
+        results = list(comparison.results.values())
+        return few_seeds(results) or " No difference between values is decided yet."
+    return f" Against {x:g}, by {MARGIN:.1f} point: {'. '.join(parts)}."
 
 
 def _missing(comparison: Comparison, *names: str) -> str | None:
@@ -139,13 +175,3 @@ def _state(result: Result) -> str:
 
 def _what(result: Result) -> str:
     return "/".join(dict.fromkeys(result.outcomes))
-
-
-def _deviation(results: list[Result]) -> str:
-    """Of one seed, averaged over the arms."""
-    figures = [list(result.percent("linear").values()) for result in results]
-    deviations = [statistics.stdev(f) for f in figures if len(f) > 1]
-    if not deviations:
-        return " (one seed)"
-    mean = statistics.fmean(deviations)
-    return f" (standard deviation between seeds {mean:.1f})"

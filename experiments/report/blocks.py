@@ -25,11 +25,12 @@ class Code:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of plain text; all columns but the first `words` are numbers."""
+    """Rows of plain text; all columns but `words` are numbers."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
-    words: int = 1
+    words: Sequence[int] = (0,)
+    """Indices of the columns of words."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def _table_html(table: Table) -> str:
 
     def line(cells: Sequence[str], tag: str) -> str:
         return "".join(
-            f"<{tag}{number * (index >= table.words)}>{html.escape(cell)}</{tag}>"
+            f"<{tag}{number * (index not in table.words)}>{html.escape(cell)}</{tag}>"
             for index, cell in enumerate(cells)
         )
 
@@ -125,7 +126,7 @@ def to_markdown(block: Block, level: int = 2) -> str:
 
 def table_markdown(table: Table) -> str:
     """A pipe table."""
-    rule = ["---" if i < table.words else "---:" for i in range(len(table.head))]
+    rule = ["---" if i in table.words else "---:" for i in range(len(table.head))]
     lines = (table.head, rule, *table.rows)
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 

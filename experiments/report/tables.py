@@ -4,43 +4,56 @@ import statistics
 from collections.abc import Iterable, Mapping
 
 from experiments.collapse import outcome, probe_says, warnings
-from experiments.comparison import Comparison
+from experiments.comparison import Comparison, Result
+from experiments.decisions import MARGIN
 from experiments.report.blocks import Table
-from experiments.seeds import Difference, Spread, spread
+from experiments.seeds import Difference, Spread, spread, verdict
 
 
 def accuracy_table(comparison: Comparison) -> Table:
-    """One line an arm; the papers' figures are of another task, in their own column."""
+    """One line an arm; the papers' figures are of another task, in their own column.
+
+    Figures come first: a phone shows the first columns.
+    """
     reference = comparison.reference
     head = (
         "arm",
-        "outcome",
-        "seeds",
         "linear, %",
         "kNN, %",
+        f"linear - {reference}, points [95 %]",
+        f"against {reference}, by {MARGIN:g} point",
         "untrained linear, %",
         "untrained kNN, %",
-        f"linear - {reference}, points [95 %]",
         "paper, %",
+        "seeds",
+        "outcome",
     )
     rows = [
         (
             result.arm.name,
-            _counted(result.outcomes),
-            str(len(result.rows)),
-            *(
-                _spread(spread(result.percent(figure, network)))
-                for network in ("trained", "untrained")
-                for figure in ("linear", "knn")
-            ),
-            ""
-            if result.arm.name == reference
-            else _difference(comparison.difference(result.arm.name, reference)),
+            *_accuracies(result, "trained"),
+            *_against(comparison, result.arm.name),
+            *_accuracies(result, "untrained"),
             "" if result.arm.paper is None else f"{result.arm.paper:g}",
+            str(len(result.rows)),
+            _counted(result.outcomes),
         )
         for result in comparison.results.values()
     ]
-    return Table(head, rows, words=2)
+    return Table(head, rows, words=(0, 4, 9))
+
+
+def _accuracies(result: Result, network: str) -> tuple[str, str]:
+    linear, knn = (result.percent(name, network) for name in ("linear", "knn"))
+    return _spread(spread(linear)), _spread(spread(knn))
+
+
+def _against(comparison: Comparison, name: str) -> tuple[str, str]:
+    """The difference to the reference arm, and what it decides."""
+    difference = comparison.difference(name, comparison.reference)
+    if name == comparison.reference or difference is None:
+        return "", ""
+    return _difference(difference), verdict(difference, MARGIN)
 
 
 def cost_table(comparison: Comparison) -> Table:
@@ -102,7 +115,7 @@ def collapse_table(comparison: Comparison) -> Table | None:
         "probe",
         "measures at the end",
     )
-    return Table(head, rows, words=len(head)) if rows else None
+    return Table(head, rows, words=range(len(head))) if rows else None
 
 
 def _final(row: Mapping) -> str:
@@ -137,9 +150,7 @@ def _spread(value: Spread | None) -> str:
     return f"{value.mean:.1f}{deviation}"
 
 
-def _difference(value: Difference | None) -> str:
-    if value is None:
-        return ""
+def _difference(value: Difference) -> str:
     if value.low is None:
         return f"{value.mean:+.1f} (n 1)"
     return f"{value.mean:+.1f} [{value.low:+.1f}, {value.high:+.1f}] (n {value.n})"

@@ -1,0 +1,104 @@
+"""What the intervals over seeds decide, in words: never more than they hold."""
+
+from collections.abc import Sequence
+
+from experiments.comparison import Result
+from experiments.seeds import (
+    MOST_SEEDS,
+    Difference,
+    paired_difference,
+    seeds_needed,
+    verdict,
+)
+
+MARGIN = 1.0
+"""Points of linear accuracy that an arm may be behind."""
+FEWEST_SEEDS = 3
+"""Of two seeds the interval is thirteen times as wide as the deviation."""
+
+
+def interval(difference: Difference) -> str:
+    """Its interval and seeds, in words."""
+    if difference.low is None:
+        return "one seed, so there is no interval"
+    return (
+        f"95 % interval {difference.low:+.1f} to {difference.high:+.1f}, paired over "
+        f"{difference.n} seeds"
+    )
+
+
+def decision(name: str, difference: Difference) -> str:
+    """Whether the arm `name` is behind, as far as the interval tells."""
+    match verdict(difference, MARGIN):
+        case "ahead":
+            return f"{name} is ahead."
+        case "not behind":
+            return f"{name} is not behind: at most {MARGIN:.1f} point, if at all."
+        case "behind":
+            return f"{name} is behind by more than {MARGIN:.1f} point."
+        case undecided:
+            return (
+                f"Whether {name} is more than {MARGIN:.1f} point behind is "
+                f"{undecided}: {_would_decide(difference)}."
+            )
+
+
+def _would_decide(difference: Difference) -> str:
+    """How many seeds it would take."""
+    if difference.low is None:
+        return f"one seed decides nothing, {FEWEST_SEEDS} give an interval"
+    needed = seeds_needed(difference, MARGIN)
+    if needed is None:
+        return f"more than {MOST_SEEDS} seeds would be needed"
+    return f"about {needed} seeds would decide, if they differ as these do"
+
+
+def falls(difference: Difference) -> str:
+    """Whether accuracy falls from one end to the other."""
+    match verdict(difference, MARGIN):
+        case "behind":
+            return f"It falls by more than {MARGIN:.1f} point"
+        case "ahead":
+            return "It rises"
+        case "not behind":
+            return f"It does not fall by more than {MARGIN:.1f} point"
+        case undecided:
+            return f"Whether it falls is {undecided}: {_would_decide(difference)}"
+
+
+def first_place(lead: Difference | None) -> str:
+    """Whether the best arm is ahead of the next."""
+    if lead is not None and verdict(lead, 0.0) == "ahead":
+        return "the order is decided"
+    seeds = "no common seed" if lead is None else _seeds(lead.n)
+    return f"the order is not decided ({seeds})"
+
+
+def linear_difference(a: Result, b: Result) -> Difference | None:
+    """Of linear accuracy, points, over the seeds that both have."""
+    return paired_difference(a.percent("linear"), b.percent("linear"))
+
+
+def few_seeds(results: Sequence[Result]) -> str:
+    """Said where an answer rests on runs that were not repeated; else nothing."""
+    single = [r for r in results if len(r.rows) == 1]
+    split = [
+        r.arm.name for r in results if len({o == "learned" for o in r.outcomes}) > 1
+    ]
+    text = ""
+    if split:
+        text += f" Not decided yet, as seeds disagree: {', '.join(split)}."
+    if single and len(single) == len(results):
+        text += (
+            f" Not decided yet: one seed each; {FEWEST_SEEDS} would show whether it "
+            f"repeats."
+        )
+    elif single:
+        text += (
+            f" Not decided yet, with one seed: {', '.join(r.arm.name for r in single)}."
+        )
+    return text
+
+
+def _seeds(n: int) -> str:
+    return "one seed" if n == 1 else f"{n} seeds"
