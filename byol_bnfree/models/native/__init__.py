@@ -4,15 +4,18 @@
 (`normalization.h`). Products and the other convolutions are oneDNN's.
 """
 
+import contextlib
 import ctypes
 import functools
 import hashlib
 import importlib.metadata
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 
@@ -37,26 +40,27 @@ def register() -> str | None:
     """Makes `TARGETS` callable on CPUs; None, or why that cannot be.
 
     The first call on a machine takes about 10 seconds and leaves the compiled file in
-    `$XDG_CACHE_HOME/byol_bnfree` (`~/.cache/byol_bnfree`).
+    `$XDG_CACHE_HOME/byol_bnfree` (`~/.cache/byol_bnfree`). Where that cannot be written
+    every process compiles into a temporary folder, which it deletes at once.
     """
     try:
         library = _file(_LIBRARY, "libdnnl.so.3")
         headers = _file(_HEADERS, "oneapi/dnnl/dnnl.hpp").parents[2]
     except FileNotFoundError:
         return 'oneDNN is not installed (pip install "byol_bnfree[cpu]")'
-    compiler = shutil.which(os.environ.get("CXX", "c++"))
-    if compiler is None:
+    compiler = shlex.split(os.environ.get("CXX") or "c++")
+    if not compiler or shutil.which(compiler[0]) is None:
         return "there is no C++ compiler (c++, or the one that $CXX names)"
     try:
-        compiled = ctypes.CDLL(str(_compiled(compiler, library, headers)))
+        compiled = _loaded(_Build(compiler, library, headers))
+        for name in TARGETS.values():
+            capsule = jax.ffi.pycapsule(getattr(compiled, name))
+            jax.ffi.register_ffi_target(name, capsule, platform="cpu")
     except subprocess.CalledProcessError as error:
         last = (error.stderr.strip().splitlines() or ["no message"])[-1]
         return f"the CPU kernels could not be compiled ({last})"
-    except OSError as error:
+    except Exception as error:  # whatever it is: a speed-up must not end a run
         return f"the CPU kernels could not be loaded ({error})"
-    for name in TARGETS.values():
-        capsule = jax.ffi.pycapsule(getattr(compiled, name))
-        jax.ffi.register_ffi_target(name, capsule, platform="cpu")
     return None
 
 
@@ -72,29 +76,76 @@ def _file(package: str, end: str) -> Path:
     raise FileNotFoundError(end)
 
 
-def _compiled(compiler: str, library: Path, headers: Path) -> Path:
-    """The compiled file, from the cache or new; processes may do this side by side."""
-    include = jax.ffi.include_dir()
-    files = (*_FOLDER.glob("*.h"), _SOURCE)
-    sources = (file.read_text() for file in sorted(files))
-    parts = (*sources, include, str(library), compiler, jax.__version__, _cpu())
-    digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) / "byol_bnfree"
-    target = folder / f"native-{digest}.so"
-    if not target.exists():
+class _Build(NamedTuple):
+    """What is compiled, and with what."""
+
+    compiler: list[str]
+    library: Path
+    headers: Path
+
+    def name(self) -> str:
+        """A file name that changes with everything that the compiled file depends on.
+
+        The library and the headers are taken by their package's version, the compiler
+        by what it says of itself.
+        """
+        files = sorted((*_FOLDER.glob("*.h"), _SOURCE))
+        version = [*self.compiler, "--version"]
+        parts = (
+            *(file.read_text() for file in files),
+            *(str(self.library), str(self.headers), jax.ffi.include_dir()),
+            *(importlib.metadata.version(p) for p in (_LIBRARY, _HEADERS, "jaxlib")),
+            subprocess.run(version, check=True, capture_output=True, text=True).stdout,
+            *(*self.compiler, *_FLAGS, _cpu()),
+        )
+        digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+        return f"native-{digest}.so"
+
+    def into(self, folder: Path) -> Path:
+        """The compiled file, in `folder` already or new; several processes may ask.
+
+        It is on the disk before it has its name, so a power cut leaves no half file.
+        """
+        target = folder / self.name()
+        if target.exists():
+            return target
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             output = Path(scratch) / target.name
-            command = [compiler, *_FLAGS, "-isystem", include, "-isystem", str(headers)]
-            command += [str(_SOURCE), "-o", str(output), str(library)]
-            command.append(f"-Wl,-rpath,{library.parent}")
+            command = [*self.compiler, *_FLAGS, "-isystem", jax.ffi.include_dir()]
+            command += ["-isystem", str(self.headers), str(_SOURCE), "-o", str(output)]
+            command += [str(self.library), f"-Wl,-rpath,{self.library.parent}"]
             subprocess.run(command, check=True, capture_output=True, text=True)
+            with open(output, "rb") as file:
+                os.fsync(file.fileno())
             output.replace(target)
-    return target
+        return target
+
+
+def _loaded(build: _Build) -> ctypes.CDLL:
+    """The compiled code, from the cache, or where that fails from a temporary folder.
+
+    It fails in a folder that is read-only, full, missing, or mounted without execution.
+    """
+    cache = _cache_folder()
+    if cache is not None:
+        with contextlib.suppress(OSError):
+            return ctypes.CDLL(str(build.into(cache)))
+    with tempfile.TemporaryDirectory() as folder:  # a loaded file may be deleted
+        return ctypes.CDLL(str(build.into(Path(folder))))
+
+
+def _cache_folder() -> Path | None:
+    """The user's cache folder; None for a user without a home."""
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "byol_bnfree"
+    try:
+        return Path.home() / ".cache" / "byol_bnfree"
+    except RuntimeError:  # neither $HOME nor an entry in passwd
+        return None
 
 
 def _cpu() -> str:
     """The instructions of this CPU: `-march=native` is of the machine that compiled."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line for line in lines if line.startswith("flags")), "")
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")

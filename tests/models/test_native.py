@@ -1,0 +1,101 @@
+"""The optional C++ never ends a run: it is built where that is possible, or refused."""
+
+import ctypes
+import os
+from pathlib import Path
+
+import pytest
+
+from byol_bnfree.models import native
+
+pytestmark = pytest.mark.skipif(native.register() is not None, reason="no oneDNN")
+CXX = """#!/bin/sh
+case "$*" in *--version*) echo "${VERSION:-1}"; exit;; esac
+while [ "$1" != -o ]; do shift; done
+exec c++ -shared -x c++ /dev/null -o "$2"
+"""
+
+
+@pytest.fixture
+def build(tmp_path):
+    """With a compiler that takes no time, because it compiles nothing."""
+    script = tmp_path / "cxx"
+    script.write_text(CXX)
+    script.chmod(0o755)
+    library = native._file(native._LIBRARY, "libdnnl.so.3")
+    return native._Build([str(script)], library, Path("/usr/include"))
+
+
+@pytest.fixture
+def nobody(monkeypatch):
+    """A user without a home, as in a container with `--user 4242`."""
+
+    def home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", home)
+
+
+def test_without_a_home_it_is_built_in_a_temporary_folder(build, nobody):
+    assert isinstance(native._loaded(build), ctypes.CDLL)
+
+
+def test_without_a_home_a_compiler_that_fails_ends_in_a_sentence(nobody, monkeypatch):
+    monkeypatch.setenv("CXX", "false")
+    assert "could not be compiled" in native.register.__wrapped__()
+
+
+def test_without_any_folder_it_ends_in_a_sentence(monkeypatch, nobody):
+    def nowhere(*_, **__):
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(native.tempfile, "TemporaryDirectory", nowhere)
+    assert "could not be loaded (No usable" in native.register.__wrapped__()
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(build, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert isinstance(native._loaded(build), ctypes.CDLL)
+
+
+def test_a_cache_whose_files_cannot_be_loaded_is_done_without(
+    build, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = tmp_path / "byol_bnfree"
+    folder.mkdir()
+    (folder / build.name()).write_bytes(b"half")
+    assert isinstance(native._loaded(build), ctypes.CDLL)
+
+
+@pytest.mark.parametrize("what", ["flags", "compiler", "jaxlib", "onednn-cpu-gomp"])
+def test_the_files_name_depends_on_what_it_is_built_with(build, what, monkeypatch):
+    before, version = build.name(), native.importlib.metadata.version
+    if what == "flags":
+        monkeypatch.setattr(native, "_FLAGS", (*native._FLAGS, "-g"))
+    elif what == "compiler":
+        monkeypatch.setenv("VERSION", "2")
+    else:
+        monkeypatch.setattr(
+            native.importlib.metadata,
+            "version",
+            lambda name: "other" if name == what else version(name),
+        )
+    assert build.name() != before
+
+
+def test_the_file_is_on_the_disk_before_it_has_its_name(build, tmp_path, monkeypatch):
+    done, fsync, replace = [], os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (done.append("sync"), fsync(fd)))
+    monkeypatch.setattr(
+        Path, "replace", lambda self, to: (done.append("name"), replace(self, to))
+    )
+    build.into(tmp_path)
+    assert done == ["sync", "name"]
+
+
+def test_a_compiler_may_have_arguments(monkeypatch):
+    monkeypatch.setenv("CXX", "false --an-option")
+    assert "could not be compiled" in native.register.__wrapped__()
