@@ -76,14 +76,23 @@ class ModelConfig:
 class OptimConfig:
     """Optimizer, learning-rate schedule and moving average of the target."""
 
-    name: Literal["lars", "sgd", "adamw"] = "lars"
-    """lars is BYOL's order: decay, trust ratio, momentum, then learning rate."""
+    name: Literal["lars", "sgd", "adamw", "muon"] = "lars"
+    """lars is BYOL's order: decay, trust ratio, momentum, then learning rate. muon
+    orthogonalizes the update of each kernel; adam moves biases and scales."""
     momentum: float = 0.9
-    """Momentum of lars and sgd; first moment's decay of adamw."""
+    """Momentum of lars and sgd; decay of the first moment in adamw and muon."""
     weight_decay: float = 1e-6
-    """Decay of kernels; biases and norm parameters are never decayed."""
+    """Decay of kernels."""
+    bias_weight_decay: float = 0.0
+    """Decay of biases and of the norms' scales and offsets (BYOL: none)."""
+    bias_lr_scale: float = 1.0
+    """Learning rate of biases, scales and offsets over that of kernels."""
+    predictor_lr_scale: float = 1.0
+    """Learning rate of the predictor over that of the rest (P1 Table 21)."""
     trust_coefficient: float = 1e-3
     """eta of LARS."""
+    lars_clip: bool = False
+    """lars: no kernel moves further than SGD would move it (solo-learn)."""
     warmup_epochs: float = 1.0
     """Linear warm-up of the learning rate from 0, in epochs."""
     tau_base: float = 0.99

@@ -19,15 +19,16 @@ def validate(config: Any) -> None:
         "batch_size micro_batches bn_stat_groups epochs base_lr model.width "
         "model.groups model.min_group_channels model.projector.hidden "
         "model.projector.out model.predictor.hidden model.predictor.out "
-        "optim.trust_coefficient data.in_memory_gib data.shapes_train "
-        "data.shapes_test evaluation.knn_k evaluation.knn_temperature "
+        "optim.trust_coefficient optim.predictor_lr_scale data.in_memory_gib "
+        "data.shapes_train data.shapes_test evaluation.knn_k evaluation.knn_temperature "
         "evaluation.max_train evaluation.max_test evaluation.batch_size "
         "run.log_every run.checkpoint_seconds run.keep run.model_devices"
     )
     for name in positive.split():
         _require(config, name, lambda x: x > 0, "a positive number")
     not_negative = (
-        "seed optim.weight_decay optim.warmup_epochs evaluation.knn_every_epochs "
+        "seed optim.weight_decay optim.bias_weight_decay optim.bias_lr_scale "
+        "optim.warmup_epochs evaluation.knn_every_epochs "
         "run.checkpoint_steps"
     )
     for name in not_negative.split():

@@ -5,11 +5,14 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import optax
+from optax.contrib import MuonDimensionNumbers
 
 from byol_bnfree.config import OptimConfig, TrainConfig
 from byol_bnfree.errors import InputError
 
 LONGEST = 2**31 - 1  # steps: the state counts them in int32
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Muon's quintic, five times
+MUON_RMS = 0.2  # root mean square of an update at rate 1, as of AdamW's (2502.16982)
 
 
 def total_steps(config: TrainConfig, num_examples: int) -> int:
@@ -89,25 +92,130 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """The optimizer chosen by `optim.name` under a learning-rate schedule.
 
-    lars is BYOL's order: decay, trust ratio |w| / |g + wd w|, momentum, and only then
-    the learning rate. `optax.lars` applies the rate before the momentum, which is
-    another optimizer whenever the rate changes.
+    - lars is BYOL's order: decay, trust ratio |w| / |g + wd w|, momentum, and only
+      then the learning rate. `optax.lars` applies the rate before the momentum, which
+      is another optimizer whenever the rate changes.
+    - sgd is the same without the trust ratio.
+    - adamw is `optax.adamw`.
+    - muon is `optax.contrib.muon`: the momentum of every kernel, as a matrix [fan_in,
+      out], is orthogonalized, so that all directions learn at the same rate. Updates
+      have the size of Adam's (`MUON_RMS`), and Adam moves biases and scales.
+
+    Decay is multiplied by the learning rate in all of them. `bias_lr_scale` and
+    `predictor_lr_scale` multiply the finished update.
+
+    References: You et al. 2017 (LARS), https://arxiv.org/abs/1708.03888; Jordan et al.
+    2024 (Muon), https://kellerjordan.github.io/posts/muon; Liu et al. 2025 (its size
+    and decay), https://arxiv.org/abs/2502.16982.
     """
-    if optim.name == "adamw":
-        return optax.adamw(
-            schedule,
-            b1=optim.momentum,
-            weight_decay=optim.weight_decay,
-            mask=decayed_mask,
-        )
+    makers = {"lars": _lars, "sgd": _sgd, "adamw": _adamw, "muon": _muon}
+    optimizer = makers[optim.name](optim, schedule)
+    if optim.bias_lr_scale == optim.predictor_lr_scale == 1:
+        return optimizer
+    return optax.chain(optimizer, _scale_by_part(optim))
+
+
+def _lars(optim: OptimConfig, schedule: optax.Schedule):
     adapt = (
-        optax.scale_by_trust_ratio(trust_coefficient=optim.trust_coefficient)
-        if optim.name == "lars"
-        else optax.identity()
+        _clipped_trust_ratio(optim.trust_coefficient, schedule)
+        if optim.lars_clip
+        else optax.scale_by_trust_ratio(trust_coefficient=optim.trust_coefficient)
     )
+    return _momentum(optim, schedule, optax.masked(adapt, decayed_mask))
+
+
+def _sgd(optim: OptimConfig, schedule: optax.Schedule):
+    return _momentum(optim, schedule, optax.identity())
+
+
+def _momentum(optim: OptimConfig, schedule, adapt: optax.GradientTransformation):
     return optax.chain(
-        optax.add_decayed_weights(optim.weight_decay, decayed_mask),
-        optax.masked(adapt, decayed_mask),
-        optax.trace(optim.momentum),
-        optax.scale_by_learning_rate(schedule),
+        *_decay(optim), adapt, optax.trace(optim.momentum), _descend(schedule)
+    )
+
+
+def _adamw(optim: OptimConfig, schedule: optax.Schedule):
+    return optax.chain(
+        optax.scale_by_adam(b1=optim.momentum), *_decay(optim), _descend(schedule)
+    )
+
+
+def _muon(optim: OptimConfig, schedule: optax.Schedule):
+    return optax.contrib.muon(
+        schedule,
+        ns_coeffs=(NEWTON_SCHULZ,) * 5,  # a loop, which compiles faster than a copy
+        beta=optim.momentum,
+        weight_decay=optim.weight_decay,
+        adam_weight_decay=optim.bias_weight_decay,
+        muon_weight_dimension_numbers=_as_matrices,
+        consistent_rms=MUON_RMS,
+    )
+
+
+def _as_matrices(params):
+    """Every kernel as a matrix [fan_in, out] for muon; None for what Adam moves."""
+
+    def matrix(is_kernel: bool, leaf: Any):
+        inputs = tuple(range(leaf.ndim - 1))
+        return MuonDimensionNumbers(inputs, leaf.ndim - 1) if is_kernel else None
+
+    return jax.tree.map(matrix, decayed_mask(params), params)
+
+
+def _decay(optim: OptimConfig) -> list[optax.GradientTransformation]:
+    """Decay of kernels, and of the rest where it is asked for."""
+    decay = [optax.add_decayed_weights(optim.weight_decay, decayed_mask)]
+    if optim.bias_weight_decay:
+        decay.append(
+            optax.add_decayed_weights(
+                optim.bias_weight_decay,
+                lambda params: jax.tree.map(lambda x: not x, decayed_mask(params)),
+            )
+        )
+    return decay
+
+
+def _descend(schedule: optax.Schedule) -> optax.GradientTransformation:
+    return optax.scale_by_learning_rate(schedule)
+
+
+def _clipped_trust_ratio(
+    trust: float, schedule: optax.Schedule
+) -> optax.GradientTransformation:
+    """LARS whose ratio times the learning rate is at most the learning rate.
+
+    factor = min(trust |w| / (|g| rate), 1), with g after the decay; 1 where w or g is
+    0. solo-learn's `clip_lr`; it adds |wd w| to |g| in the divisor, we do as LARS does.
+    """
+
+    def factor(update, param, rate):
+        size, length = optax.safe_norm(param, 0.0), optax.safe_norm(update, 0.0)
+        known = (size > 0) & (length > 0) & (rate > 0)
+        ratio = trust * size / jnp.where(known, length * rate, 1.0)
+        return jnp.where(known, jnp.minimum(ratio, 1.0), 1.0) * update
+
+    def update(updates, state, params):
+        rate = schedule(state.count)
+        updates = jax.tree.map(lambda u, p: factor(u, p, rate), updates, params)
+        return updates, optax.ScaleByScheduleState(state.count + 1)
+
+    def init(_):
+        return optax.ScaleByScheduleState(jnp.zeros((), jnp.int32))
+
+    return optax.GradientTransformation(init, update)
+
+
+def _scale_by_part(optim: OptimConfig) -> optax.GradientTransformation:
+    """Factors of the learning rate of biases and scales, and of the predictor."""
+
+    def scale(path: tuple, is_kernel: bool, update: Any):
+        factor = 1.0 if is_kernel else optim.bias_lr_scale
+        if path[0].key == "predictor":
+            factor *= optim.predictor_lr_scale
+        return factor * update
+
+    return optax.stateless(
+        lambda updates, _: jax.tree_util.tree_map_with_path(
+            scale, decayed_mask(updates), updates
+        )
     )
