@@ -195,6 +195,9 @@ class RunConfig:
 
     log_every: int = 20
     """Steps between rows of metrics.jsonl."""
+    layers_every: int = 0
+    """Steps between rows that hold every layer's ratio of update to weight too (a
+    multiple of --run.log-every); 0: none."""
     checkpoint_seconds: float = 120.0
     """Seconds between checkpoints; one is always written at the end."""
     checkpoint_steps: int = 0

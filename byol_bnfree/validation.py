@@ -20,8 +20,9 @@ def validate(config: Any) -> None:
         "model.groups model.min_group_channels model.projector.hidden "
         "model.projector.out model.predictor.hidden model.predictor.out "
         "optim.trust_coefficient optim.predictor_lr_scale data.in_memory_gib "
-        "data.shapes_train data.shapes_test evaluation.knn_k evaluation.knn_temperature "
-        "evaluation.max_train evaluation.max_test evaluation.batch_size "
+        "data.shapes_train data.shapes_test evaluation.knn_k "
+        "evaluation.knn_temperature evaluation.max_train evaluation.max_test "
+        "evaluation.batch_size "
         "run.log_every run.checkpoint_seconds run.keep run.model_devices"
     )
     for name in positive.split():
@@ -29,7 +30,7 @@ def validate(config: Any) -> None:
     not_negative = (
         "seed optim.weight_decay optim.bias_weight_decay optim.bias_lr_scale "
         "optim.warmup_epochs evaluation.knn_every_epochs "
-        "run.checkpoint_steps"
+        "run.checkpoint_steps run.layers_every"
     )
     for name in not_negative.split():
         _require(config, name, lambda x: x >= 0, "zero or more")
@@ -115,6 +116,17 @@ def _validate_together(config: Any) -> None:
             f"micro_batches {config.micro_batches} would change the batch "
             f"statistics of bn; set bn_stat_groups to a multiple of "
             f"{config.micro_batches} or use a norm without them, such as gn_ws."
+        )
+    every = config.run.layers_every
+    if every % config.run.log_every:
+        raise InputError(
+            f"run.layers_every {every} is not a multiple of run.log_every "
+            f"{config.run.log_every}; give a multiple, or 0 for no rows of layers."
+        )
+    if config.optim.lars_clip and config.optim.name != "lars":
+        raise InputError(
+            f"optim.lars_clip belongs to optim.name lars, and this run has "
+            f"{config.optim.name}; leave one of them away."
         )
     _validate_processes(config)
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.data.sources import open_source
-from byol_bnfree.diagnostics import kernel_norms, output_measures
+from byol_bnfree.diagnostics import kernel_norms, output_measures, variety
 from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.pretrained import read_run
 from byol_bnfree.training.gradient import make_loss, make_views, step_key
@@ -66,6 +66,8 @@ def make_measure(network: BYOLNetwork):
                 variables["batch_stats"] = state.online_stats[part]
             x, found = output_measures(getattr(network, part), variables, x, True)
             outputs |= {f"{part}/{name}": values for name, values in found.items()}
+            if part == "encoder":
+                outputs["encoder/representation"] = variety(x)
         order[:] = outputs  # jit sorts what it returns
         gradient = jax.grad(loss, has_aux=True)(params, state, views, labels)[0]
         return outputs, kernel_norms(params), kernel_norms(gradient)

@@ -11,7 +11,12 @@ from byol_bnfree.diagnostics.independence import (
     batch_independence,
     numerical_independence,
 )
-from byol_bnfree.diagnostics.layers import kernel_norms, output_measures
+from byol_bnfree.diagnostics.layers import (
+    kernel_norms,
+    output_measures,
+    update_ratios,
+    variety,
+)
 from byol_bnfree.diagnostics.static import (
     StaticReport,
     static_independence,
@@ -40,5 +45,7 @@ __all__ = [
     "output_measures",
     "static_independence",
     "step_places",
+    "update_ratios",
     "update_watch",
+    "variety",
 ]

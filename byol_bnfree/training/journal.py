@@ -15,6 +15,7 @@ from byol_bnfree.errors import RunStopped
 from byol_bnfree.training.logs import MetricsLog
 from byol_bnfree.training.program import Program
 from byol_bnfree.training.progress import Progress
+from byol_bnfree.training.step import UPDATE_RATIOS, update_ratio_names
 
 MUST_BE_FINITE = ("train/loss", "optim/grad_norm", "optim/update_norm")
 MEASURES = ("feature_std", "positive_cosine", "negative_cosine", "centered_rank")
@@ -82,7 +83,11 @@ class Journal:
 
     def _read(self, step: int, metrics: dict[str, jax.Array]) -> None:
         # One by one: jax.device_get of as many scalars takes ten times as long.
-        values = {name: np.asarray(value).item() for name, value in metrics.items()}
+        values = {
+            name: np.asarray(value).item()
+            for name, value in metrics.items()
+            if name != UPDATE_RATIOS
+        }
         for name in MUST_BE_FINITE:
             if not math.isfinite(values[name]):
                 raise RunStopped(
@@ -92,7 +97,7 @@ class Journal:
                 )
         self._rows.append(values)
         if self.program.is_logged(step):
-            self._write_row(step)
+            self._write_row(step, self._update_ratios(step, metrics))
 
     def without(self, work: Callable[[], Any]) -> Any:
         """Do something whose time is no part of the training rate."""
@@ -101,7 +106,16 @@ class Journal:
         self._began += time.perf_counter() - began
         return result
 
-    def _write_row(self, step: int) -> None:
+    def _update_ratios(self, step: int, metrics: dict[str, Any]) -> dict[str, float]:
+        """Of every layer, where this step is one of `run.layers_every`."""
+        every = self.program.config.run.layers_every
+        if not every or step % every:
+            return {}
+        names = update_ratio_names(self.program.abstract_state.online_params)
+        ratios = np.asarray(metrics[UPDATE_RATIOS]).tolist()
+        return dict(zip(names, ratios, strict=True))
+
+    def _write_row(self, step: int, ratios: dict[str, float]) -> None:
         """Losses and norms are means since the last row, the rest is the latest."""
         config, seconds = self.program.config, time.perf_counter() - self._began
         last = self._rows[-1]
@@ -115,6 +129,7 @@ class Journal:
         row["perf/images_per_s"] = config.batch_size * len(self._rows) / seconds
         row["perf/data_wait"] = self._waited / seconds
         row["perf/seconds"] = seconds
+        row |= ratios
         self._rows, self._waited, self._began = [], 0.0, time.perf_counter()
         self.log.write(step, row)
         self._judge(step, row)

@@ -14,6 +14,7 @@ from byol_bnfree.diagnostics.collapse import (
     collapse_measures,
     effective_rank,
 )
+from byol_bnfree.diagnostics.layers import update_ratios
 from byol_bnfree.losses import top_k
 from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.training.ema import ema_update
@@ -21,6 +22,8 @@ from byol_bnfree.training.gradient import Batch, Forward, make_gradient
 from byol_bnfree.training.state import TrainState
 
 Metrics = dict[str, Float[Array, ""]]
+UPDATE_RATIOS = "layers/update_ratio"
+"""The one metric that is a vector: a number for each of `update_ratio_names`."""
 
 
 class Schedules(NamedTuple):
@@ -66,6 +69,9 @@ def make_train_step(
             "optim/update_norm": optax.global_norm(updates),
             "ema/tau": tau,
         }
+        if config.run.layers_every:
+            ratios = update_ratios(state.online_params, updates)
+            metrics[UPDATE_RATIOS] = jnp.stack([ratios[k] for k in sorted(ratios)])
         online_params = optax.apply_updates(state.online_params, updates)
         state = TrainState(
             step=done,
@@ -78,6 +84,12 @@ def make_train_step(
         return state, metrics
 
     return train_step
+
+
+def update_ratio_names(params: Any) -> list[str]:
+    """Names in metrics.jsonl of the numbers in `UPDATE_RATIOS`."""
+    names = jax.eval_shape(update_ratios, params, params)
+    return [f"update_ratio/{name}" for name in sorted(names)]
 
 
 def is_logged(step: Any, every: int, total: int) -> Any:

@@ -5,7 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from byol_bnfree.diagnostics import kernel_norms, output_measures
+from byol_bnfree.diagnostics import (
+    kernel_norms,
+    output_measures,
+    update_ratios,
+    variety,
+)
 
 
 class TwoLayers(nn.Module):
@@ -41,3 +46,34 @@ def test_kernels_are_found_by_the_name_of_their_layer():
     assert {k: float(v) for k, v in kernel_norms(tree).items()} == {
         "encoder/conv1": 6.0
     }
+
+
+def test_unit_vectors_tell_directions_from_lengths():
+    lengths = jnp.arange(1.0, 5)[:, None]
+    one_direction = variety(lengths * jnp.array([[3.0, 4.0]]))
+    assert one_direction["between_images"] > 0.1
+    np.testing.assert_allclose(one_direction["unit_between_images"], 0, atol=1e-6)
+    opposite = variety(jnp.array([[2.0, 0.0], [-5.0, 0.0]]))
+    np.testing.assert_allclose(opposite["unit_between_images"], 1, rtol=1e-6)
+
+
+def test_unit_share_counts_all_places_of_an_image():
+    maps = jax.random.normal(jax.random.key(0), (8, 4, 4, 3)) + 1
+    flat = np.asarray(maps).reshape(8, -1)
+    unit = flat / np.linalg.norm(flat, axis=1, keepdims=True)
+    expected = 1 - np.square(unit.mean(axis=0)).sum()
+    share = variety(maps)["unit_between_images"]
+    np.testing.assert_allclose(share, expected, rtol=1e-5)
+
+
+def test_update_ratios_count_scale_and_bias_of_a_layer_together():
+    params = {
+        "conv": {"kernel": jnp.full((2, 2), 2.0)},
+        "norm": {"scale": jnp.full(4, 1.0), "bias": jnp.zeros(4)},
+        "fc": {"bias": jnp.zeros(3)},
+    }
+    updates = jax.tree.map(lambda x: jnp.full_like(x, 0.1), params)
+    ratios = {k: float(v) for k, v in update_ratios(params, updates).items()}
+    np.testing.assert_allclose(ratios.pop("conv/kernel"), 0.05, rtol=1e-6)
+    np.testing.assert_allclose(ratios.pop("norm/bias"), np.sqrt(8) * 0.1 / 2, rtol=1e-6)
+    assert np.isnan(ratios.pop("fc/bias")) and not ratios

@@ -114,3 +114,90 @@ def test_warmup_as_long_as_the_run_is_refused():
     config = TrainConfig(steps=10, batch_size=100, optim=OptimConfig(warmup_epochs=1))
     with pytest.raises(InputError, match="warmup_epochs"):
         warmup_steps(config, 1000)
+
+
+def three_steps(optim, grads, params, rate=0.1):
+    """Parameters after three steps with the same gradient."""
+    optimizer = make_optimizer(optim, lambda step: rate)
+    state = optimizer.init(params)
+    for _ in range(3):
+        updates, state = optimizer.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+    return params
+
+
+PARAMS = {
+    "encoder": {
+        "conv": {"kernel": jnp.ones((3, 3, 2, 4))},
+        "norm1": {"bias": jnp.ones(4)},
+    },
+    "predictor": {"fc1": {"kernel": jnp.ones((6, 4)), "bias": jnp.ones(4)}},
+}
+GRADS = jax.tree.map(
+    lambda x: jax.random.normal(jax.random.key(x.size), x.shape), PARAMS
+)
+
+
+def test_muon_moves_all_directions_of_a_kernel_equally_and_adam_the_rest():
+    rate, optim = 0.1, OptimConfig(name="muon", momentum=0.95, weight_decay=0.0)
+    optimizer = make_optimizer(optim, lambda step: rate)
+    updates, _ = optimizer.update(GRADS, optimizer.init(PARAMS), PARAMS)
+    for kernel in (updates["encoder"]["conv"], updates["predictor"]["fc1"]):
+        matrix = np.asarray(kernel["kernel"]).reshape(-1, 4)
+        values = np.linalg.svd(matrix, compute_uv=False)
+        # Newton-Schulz leaves singular values between 0.7 and 1.2 of their target.
+        target = rate * 0.2 * np.sqrt(max(matrix.shape))
+        assert np.all((values > 0.6 * target) & (values < 1.3 * target))
+    moved = np.abs(updates["encoder"]["norm1"]["bias"])
+    # Adam's first step is as long for every number, whatever its gradient.
+    np.testing.assert_allclose(moved, moved[0], rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["lars", "sgd", "adamw", "muon"])
+def test_rates_of_biases_and_of_the_predictor_multiply_the_update(name):
+    plain = three_steps(OptimConfig(name=name, weight_decay=0.0), GRADS, PARAMS)
+    scaled = three_steps(
+        OptimConfig(name=name, weight_decay=0.0, bias_lr_scale=0.0), GRADS, PARAMS
+    )
+    np.testing.assert_array_equal(scaled["encoder"]["norm1"]["bias"], 1)
+    np.testing.assert_array_equal(scaled["predictor"]["fc1"]["bias"], 1)
+    np.testing.assert_array_equal(
+        scaled["encoder"]["conv"]["kernel"], plain["encoder"]["conv"]["kernel"]
+    )
+    first = OptimConfig(name=name, weight_decay=0.0, predictor_lr_scale=2.0)
+    one = jax.tree.map(
+        lambda optim: make_optimizer(optim, lambda step: 0.1),
+        [OptimConfig(name=name, weight_decay=0.0), first],
+    )
+    (a, _), (b, _) = (o.update(GRADS, o.init(PARAMS), PARAMS) for o in one)
+    np.testing.assert_allclose(
+        b["predictor"]["fc1"]["kernel"], 2 * a["predictor"]["fc1"]["kernel"], rtol=1e-5
+    )
+    np.testing.assert_array_equal(
+        b["encoder"]["conv"]["kernel"], a["encoder"]["conv"]["kernel"]
+    )
+
+
+@pytest.mark.parametrize("name", ["lars", "sgd", "adamw", "muon"])
+def test_biases_decay_only_where_it_is_asked_for(name):
+    zero = jax.tree.map(jnp.zeros_like, GRADS)
+    for decay in (0.0, 0.5):
+        optim = OptimConfig(name=name, weight_decay=0.0, bias_weight_decay=decay)
+        after = three_steps(optim, zero, PARAMS)
+        assert (float(after["encoder"]["norm1"]["bias"][0]) < 1) == (decay > 0)
+        np.testing.assert_array_equal(after["encoder"]["conv"]["kernel"], 1)
+
+
+def test_clipped_lars_is_sgd_where_lars_would_go_further():
+    def first_step(trust, **fields):
+        optim = OptimConfig(weight_decay=0.0, trust_coefficient=trust, **fields)
+        optimizer = make_optimizer(optim, lambda step: 0.1)
+        return optimizer.update(GRADS, optimizer.init(PARAMS), PARAMS)[0]
+
+    far = first_step(1e3, lars_clip=True)
+    kernel, gradient = (t["predictor"]["fc1"]["kernel"] for t in (far, GRADS))
+    np.testing.assert_allclose(kernel, -0.1 * gradient, rtol=1e-6)
+    near = first_step(1e-4, lars_clip=True)["predictor"]["fc1"]["kernel"]
+    size = np.linalg.norm(PARAMS["predictor"]["fc1"]["kernel"])
+    # solo-learn divides the ratio by the rate, which is multiplied again later.
+    np.testing.assert_allclose(np.linalg.norm(near), 1e-4 * size, rtol=1e-5)
