@@ -3,74 +3,134 @@
 BatchNorm is vanilla BYOL (arXiv 2006.07733); GroupNorm with Weight Standardization
 uses no batch statistics (arXiv 2010.10241). Train with `python -m byol_bnfree.train`
 or `train(TrainConfig(...))`, take an encoder with `create_encoder` or `load_encoder`.
+The classes of the settings are in `byol_bnfree.config`.
+
+Names are imported when they are first used, so that `--help` does not wait for JAX.
 """
 
-from byol_bnfree.command_line import load_config, parse_args
-from byol_bnfree.config import (
-    AugmentConfig,
-    DataConfig,
-    EvalConfig,
-    HeadConfig,
-    ModelConfig,
-    Norm,
-    OptimConfig,
-    RunConfig,
-    TrainConfig,
-    ViewConfig,
-)
-from byol_bnfree.data.augment import two_views
-from byol_bnfree.errors import InputError, RunStopped
-from byol_bnfree.losses import byol_loss, regression_loss
-from byol_bnfree.models.byol import BYOLNetwork, create_network
-from byol_bnfree.models.heads import MLPHead
-from byol_bnfree.models.norm import (
-    Layers,
-    StdConv,
-    StdDense,
-    layers_for,
-    weight_standardize,
-)
-from byol_bnfree.models.resnet import ResNet, create_encoder
-from byol_bnfree.pretrained import Encoder, load_encoder
-from byol_bnfree.pretraining import train
-from byol_bnfree.training.ema import ema_update
-from byol_bnfree.training.optim import make_optimizer
-from byol_bnfree.training.state import TrainState
-from byol_bnfree.training.step import make_train_step
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from byol_bnfree.lazy import importer
+
+__version__ = "0.1.0"
+
+if sys.platform == "win32":
+    raise ImportError(
+        "byol_bnfree runs on Linux and macOS, and this is Windows; use WSL 2 "
+        "(https://learn.microsoft.com/windows/wsl) or another machine."
+    )
+
+if TYPE_CHECKING:  # for editors and type checkers; `_HOME` says the same
+    from byol_bnfree.command_line import load_config, parse_args
+    from byol_bnfree.config import Norm, TrainConfig
+    from byol_bnfree.data.augment import normalize, two_views
+    from byol_bnfree.diagnostics import batch_independence
+    from byol_bnfree.errors import InputError, RunStopped
+    from byol_bnfree.evaluation.run import evaluate
+    from byol_bnfree.losses import byol_loss, regression_loss
+    from byol_bnfree.models.byol import BYOLNetwork, create_network
+    from byol_bnfree.models.heads import MLPHead
+    from byol_bnfree.models.norm import (
+        Layers,
+        StdConv,
+        StdDense,
+        layers_for,
+        weight_standardize,
+    )
+    from byol_bnfree.models.resnet import ResNet, create_encoder
+    from byol_bnfree.pretrained import Encoder, load_encoder
+    from byol_bnfree.pretraining import train
+    from byol_bnfree.training.ema import ema_update
+    from byol_bnfree.training.optim import make_optimizer
+    from byol_bnfree.training.state import TrainState
+    from byol_bnfree.training.step import make_train_step
+
+_HOME = {
+    "BYOLNetwork": "models.byol",
+    "Encoder": "pretrained",
+    "InputError": "errors",
+    "Layers": "models.norm",
+    "MLPHead": "models.heads",
+    "Norm": "config",
+    "ResNet": "models.resnet",
+    "RunStopped": "errors",
+    "StdConv": "models.norm",
+    "StdDense": "models.norm",
+    "TrainConfig": "config",
+    "TrainState": "training.state",
+    "batch_independence": "diagnostics",
+    "byol_loss": "losses",
+    "create_encoder": "models.resnet",
+    "create_network": "models.byol",
+    "ema_update": "training.ema",
+    "evaluate": "evaluation.run",
+    "layers_for": "models.norm",
+    "load_config": "command_line",
+    "load_encoder": "pretrained",
+    "make_optimizer": "training.optim",
+    "make_train_step": "training.step",
+    "normalize": "data.augment",
+    "parse_args": "command_line",
+    "regression_loss": "losses",
+    "train": "pretraining",
+    "two_views": "data.augment",
+    "weight_standardize": "models.norm",
+}
+"""Public name to the module that holds it."""
 
 __all__ = [
-    "AugmentConfig",
     "BYOLNetwork",
-    "DataConfig",
     "Encoder",
-    "EvalConfig",
-    "HeadConfig",
     "InputError",
     "Layers",
     "MLPHead",
-    "ModelConfig",
     "Norm",
-    "OptimConfig",
     "ResNet",
-    "RunConfig",
     "RunStopped",
     "StdConv",
     "StdDense",
     "TrainConfig",
     "TrainState",
-    "ViewConfig",
+    "batch_independence",
     "byol_loss",
     "create_encoder",
     "create_network",
     "ema_update",
+    "evaluate",
     "layers_for",
     "load_config",
     "load_encoder",
     "make_optimizer",
     "make_train_step",
+    "normalize",
     "parse_args",
     "regression_loss",
     "train",
     "two_views",
     "weight_standardize",
 ]
+
+
+__getattr__ = importer(__name__, _HOME)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """`train` and `evaluate` stay functions after their modules are imported.
+
+    An import sets a submodule as an attribute of its package, under a name that is a
+    function's here. The modules have these names because people run them by name.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _HOME and isinstance(value, ModuleType):
+            return
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

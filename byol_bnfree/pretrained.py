@@ -2,9 +2,10 @@
 
 import dataclasses
 import json
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +20,12 @@ from byol_bnfree.training.program import DataShape, build_parts
 from byol_bnfree.training.restore import load_newest
 
 
-class Encoder(NamedTuple):
-    """A trained encoder; call it on images, or take the module and its variables."""
+@dataclass(frozen=True, eq=False)
+class Encoder:
+    """A trained encoder; call it on images, or take the module and its variables.
+
+    `jax.jit(encoder)` works; the weights are then constants of the program.
+    """
 
     module: nn.Module
     """Linen: normalized images [b h w c] to representations [b d]."""

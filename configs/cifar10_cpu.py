@@ -15,8 +15,14 @@ Intel Xeon: bn kNN 26.4 -> 35.4 %, linear 27.6 -> 38.9 %; gn_ws kNN 14.1 -> 34.4
 linear 20.0 -> 35.3 %.
 """
 
-from byol_bnfree import AugmentConfig, ModelConfig, OptimConfig, TrainConfig
-from byol_bnfree.config import HeadConfig, ViewConfig
+from byol_bnfree.config import (
+    AugmentConfig,
+    HeadConfig,
+    ModelConfig,
+    OptimConfig,
+    TrainConfig,
+    ViewConfig,
+)
 
 
 def get_config() -> TrainConfig:

@@ -14,8 +14,15 @@ Not run to its end by this project, which has no GPU: at the 25 images/s that 2 
 cores give, 200 epochs would take 4 months.
 """
 
-from byol_bnfree import AugmentConfig, ModelConfig, OptimConfig, TrainConfig
-from byol_bnfree.config import HeadConfig, InputError, ViewConfig
+from byol_bnfree.config import (
+    AugmentConfig,
+    HeadConfig,
+    InputError,
+    ModelConfig,
+    OptimConfig,
+    TrainConfig,
+    ViewConfig,
+)
 
 
 def get_config(epochs: str = "200") -> TrainConfig:

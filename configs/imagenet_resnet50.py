@@ -15,8 +15,14 @@ that antialiases when it shrinks (theirs does not), and every epoch is a permuta
 the paper's figures had 1.
 """
 
-from byol_bnfree import ModelConfig, OptimConfig, TrainConfig
-from byol_bnfree.config import DataConfig, HeadConfig, InputError
+from byol_bnfree.config import (
+    DataConfig,
+    HeadConfig,
+    InputError,
+    ModelConfig,
+    OptimConfig,
+    TrainConfig,
+)
 
 # epochs: base learning rate, weight decay, tau
 PRESETS = {

@@ -6,8 +6,14 @@ About half a minute on 2 CPU cores, nearly all of it compilation; its accuracy m
 nothing.
 """
 
-from byol_bnfree import ModelConfig, OptimConfig, RunConfig, TrainConfig
-from byol_bnfree.config import DataConfig, HeadConfig
+from byol_bnfree.config import (
+    DataConfig,
+    HeadConfig,
+    ModelConfig,
+    OptimConfig,
+    RunConfig,
+    TrainConfig,
+)
 
 
 def get_config() -> TrainConfig:

@@ -4,26 +4,52 @@
 same for any encoder: they fit on the training split and report on the test split.
 """
 
-from byol_bnfree.evaluation.features import (
-    encoder_features,
-    evaluation_indices,
-    extract_features,
-)
-from byol_bnfree.evaluation.knn import knn_accuracy, knn_predict
-from byol_bnfree.evaluation.linear import linear_evaluation
-from byol_bnfree.evaluation.logistic import fit_logistic, logistic_evaluation
-from byol_bnfree.evaluation.metrics import (
-    eleven_point_map,
-    mean_per_class,
-    top_k_accuracy,
-)
-from byol_bnfree.evaluation.neighbours import nearest
-from byol_bnfree.evaluation.robustness import corrupted_accuracy
-from byol_bnfree.evaluation.tuning import (
-    finetune_evaluation,
-    semi_supervised_evaluation,
-    supervised_evaluation,
-)
+from typing import TYPE_CHECKING
+
+from byol_bnfree.lazy import importer
+
+if TYPE_CHECKING:  # for editors and type checkers; `_HOME` says the same
+    from byol_bnfree.evaluation.features import (
+        encoder_features,
+        evaluation_indices,
+        extract_features,
+    )
+    from byol_bnfree.evaluation.knn import knn_accuracy, knn_predict
+    from byol_bnfree.evaluation.linear import linear_evaluation
+    from byol_bnfree.evaluation.logistic import fit_logistic, logistic_evaluation
+    from byol_bnfree.evaluation.metrics import (
+        eleven_point_map,
+        mean_per_class,
+        top_k_accuracy,
+    )
+    from byol_bnfree.evaluation.neighbours import nearest
+    from byol_bnfree.evaluation.robustness import corrupted_accuracy
+    from byol_bnfree.evaluation.tuning import (
+        finetune_evaluation,
+        semi_supervised_evaluation,
+        supervised_evaluation,
+    )
+
+_HOME = {
+    "encoder_features": "features",
+    "evaluation_indices": "features",
+    "extract_features": "features",
+    "knn_accuracy": "knn",
+    "knn_predict": "knn",
+    "linear_evaluation": "linear",
+    "fit_logistic": "logistic",
+    "logistic_evaluation": "logistic",
+    "eleven_point_map": "metrics",
+    "mean_per_class": "metrics",
+    "top_k_accuracy": "metrics",
+    "nearest": "neighbours",
+    "corrupted_accuracy": "robustness",
+    "finetune_evaluation": "tuning",
+    "semi_supervised_evaluation": "tuning",
+    "supervised_evaluation": "tuning",
+}
+"""Public name to the module that holds it; imported at first use, for `--help`."""
+__getattr__ = importer(__name__, _HOME)
 
 __all__ = [
     "evaluation_indices",

@@ -1,5 +1,6 @@
 """One evaluation from configuration to table: `evaluate(config)`."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -54,7 +55,7 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
             some = train.images(np.arange(min(STATISTICS, len(train))))
             floor = untrained_encoder(workdir, some, kernels=kernels)
             # One module object, so that both encoders share compiled programs.
-            floor = floor._replace(module=encoder.module)
+            floor = dataclasses.replace(floor, module=encoder.module)
             benches["random"] = bench(floor, "random")
         rows = [
             row

@@ -16,13 +16,14 @@ from typing import Any, SupportsFloat
 
 import jax
 
+from byol_bnfree import __version__
 from byol_bnfree.errors import InputError, why_not_written
 from byol_bnfree.memory import machine_bytes
 from byol_bnfree.training.workdir import strict, write_atomically
 
 # fmt: off
 _PACKAGES = (
-    "byol_bnfree", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",
+    "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",
     "einops", "grain", "tensorflow-datasets", "array-record", "pillow",
     "onednn-cpu-gomp",
 )
@@ -186,7 +187,7 @@ def peak_memory() -> dict[str, float | None]:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    found = {"byol_bnfree": __version__}
     for name in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)

@@ -1,5 +1,6 @@
 """What is timed: ours and what it is compared with, on the same input."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -44,7 +45,9 @@ def extractors(encoder: Encoder, count: int) -> dict[str, Callable[[], object]]:
     names = tuple("0123456789")
     source = MemorySource("noise", "test", names, pixels, np.zeros(count, np.int32), [])
     # Weights are arguments: as constants they would be standardized by the compiler.
-    forward = jax.jit(lambda v, images: encoder._replace(variables=v)(images))
+    forward = jax.jit(
+        lambda v, images: dataclasses.replace(encoder, variables=v)(images)
+    )
     ready = jnp.asarray(pixels[:BATCH])
 
     def bare() -> object:

@@ -3,14 +3,14 @@
 import dataclasses
 from dataclasses import dataclass
 
-from byol_bnfree import (
+from byol_bnfree import load_config
+from byol_bnfree.config import (
     AugmentConfig,
     DataConfig,
     HeadConfig,
     ModelConfig,
     TrainConfig,
     ViewConfig,
-    load_config,
 )
 
 UNCHANGED = ViewConfig(flip=0, jitter=0, grayscale=0, blur=0, solarize=0)

@@ -106,7 +106,9 @@ def test_the_probes_crop_and_flip_or_see_the_views_of_pretraining():
 def test_features_of_batchnorm_are_those_of_its_running_statistics():
     encoder = tiny.encoder("bn")
     stats = jax.tree.map(lambda x: x + 1, encoder.variables["batch_stats"])
-    other = encoder._replace(variables=encoder.variables | {"batch_stats": stats})
+    other = dataclasses.replace(
+        encoder, variables=encoder.variables | {"batch_stats": stats}
+    )
     options = {"seed": 0, "mesh": make_mesh(), "snapshot": Snapshot()}
     probes, others = (
         linear.fit_probes(one, light(), SETTINGS, **options) for one in (encoder, other)

@@ -1,0 +1,88 @@
+"""What `import byol_bnfree` gives, and when."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import byol_bnfree
+from byol_bnfree import evaluation
+
+LAZY = {
+    byol_bnfree: Path(byol_bnfree.__file__),
+    evaluation: Path(evaluation.__file__),
+}
+
+
+def python(code: str, *flags: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, *flags, "-c", code], capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize("package", LAZY, ids=lambda package: package.__name__)
+def test_every_public_name_exists_and_says_what_it_is(package):
+    assert sorted(package.__all__) == sorted(package._HOME)
+    for name in package.__all__:
+        public = getattr(package, name)
+        assert name == "Norm" or public.__doc__, name
+
+
+@pytest.mark.parametrize("package", LAZY, ids=lambda package: package.__name__)
+def test_editors_see_the_same_names(package):
+    tree = ast.parse(LAZY[package].read_text())
+    imports = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
+    seen = {
+        alias.name: node.module.removeprefix(f"{package.__name__}.")
+        for node in imports
+        if node.col_offset  # under TYPE_CHECKING
+        for alias in node.names
+    }
+    assert seen == package._HOME
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'byol_bnfree' has no attribute 'trian'"):
+        byol_bnfree.trian  # noqa: B018
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate"])
+def test_a_function_stays_a_function_after_its_module_is_imported(name):
+    code = f"import byol_bnfree, byol_bnfree.{name}, inspect; "
+    code += f"assert inspect.isfunction(byol_bnfree.{name}); "
+    code += f"from byol_bnfree import {name} as f; assert inspect.isfunction(f)"
+    done = python(code, "-W", "error::ImportWarning")
+    assert not done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("module", ["byol_bnfree", "byol_bnfree.config"])
+def test_importing_needs_no_jax(module):
+    code = f"import sys, {module}; assert not {{'jax', 'tyro'}} & {{*sys.modules}}"
+    done = python(code)
+    assert not done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "verify", "data"])
+def test_help_needs_no_jax(command):
+    code = f"""
+import runpy, sys
+sys.argv = ["x", "--help"]
+try:
+    runpy.run_module("byol_bnfree.{command}", run_name="__main__")
+except SystemExit as end:
+    assert not end.code and "jax" not in sys.modules, end.code
+"""
+    done = python(code)
+    assert not done.returncode, done.stderr
+    assert "usage" in done.stdout
+
+
+def test_windows_is_refused_in_a_sentence():
+    done = python("import sys; sys.platform = 'win32'; import byol_bnfree")
+    assert (
+        done.stderr.strip()
+        .splitlines()[-1]
+        .startswith("ImportError: byol_bnfree runs on Linux and macOS")
+    )
