@@ -20,9 +20,15 @@ def test_loss_is_2_minus_2_cosine(scale, loss):
     np.testing.assert_allclose(regression_loss(X[1:], jnp.array([[0.0, 5.0]])), 2.0)
 
 
-def test_both_orders_are_summed():
-    q, z = (X, -X), (X, X)
-    np.testing.assert_allclose(byol_loss(q, z), 0 + 4, atol=1e-6)
+def test_each_prediction_meets_the_target_of_the_other_view():
+    """q1 with z2 and q2 with z1, summed: the two targets differ."""
+    east, north = jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 1.0]])
+    q, z = (east, north), (north, east)
+    np.testing.assert_allclose(byol_loss(q, z), 4 - 4, atol=1e-6)
+    q, z = (east, -north), (east, north)
+    np.testing.assert_allclose(byol_loss(q, z), 2 + 2, atol=1e-6)
+    q, z = (east, east), (north, -east)
+    np.testing.assert_allclose(byol_loss(q, z), 4 + 2, atol=1e-6)
 
 
 def test_target_receives_no_gradient():

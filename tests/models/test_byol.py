@@ -86,6 +86,23 @@ def test_head_depth_counts_dense_layers_and_only_the_last_has_no_bias(depth):
     assert all(names == {"kernel", "bias"} for names in dense.values())
 
 
+@pytest.mark.parametrize("norm", ["bn", "gn_ws", "ws"])
+def test_heads_have_a_relu_after_the_norm_and_none_at_the_end(norm):
+    head = tiny.network(tiny.config(norm=norm)).projector
+    x = jax.random.normal(jax.random.key(2), (8, 16))
+    variables = jax.jit(head.init, static_argnums=2)(jax.random.key(1), x, True)
+
+    @jax.jit
+    def output(bias):
+        params = jax.tree.map(lambda leaf: leaf, variables["params"])
+        params["norm1"]["bias"] = jnp.full_like(params["norm1"]["bias"], bias)
+        changed = variables | {"params": params}
+        return head.apply(changed, x, True, mutable=["batch_stats"])[0]
+
+    assert not output(-100.0).any()
+    assert output(0.0).min() < 0 < output(0.0).max()
+
+
 def test_data_dependent_init_reproduces_the_normalized_network_on_its_batch():
     # The tiny encoder does not fit `create_network`; resnet14 of width 0.25 does.
     model = tiny.ModelConfig(

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,8 +7,13 @@ import pytest
 from flax import nnx
 
 from byol_bnfree.errors import InputError
-from byol_bnfree.models.norm import NORMS
-from byol_bnfree.models.resnet import ARCHITECTURES, create_encoder
+from byol_bnfree.models.norm import NORMS, layers_for
+from byol_bnfree.models.resnet import (
+    ARCHITECTURES,
+    Architecture,
+    ResNet,
+    create_encoder,
+)
 from byol_bnfree.training.state import parameter_count
 
 
@@ -87,6 +94,64 @@ def test_stride_is_on_the_3x3_of_a_bottleneck():
     block = state["intermediates"]["group1_block0"]
     assert block["conv1"]["__call__"][0].shape[1] == 16
     assert block["conv2"]["__call__"][0].shape[1] == 8
+
+
+BLOCKS = [("bn", False), ("gn_ws", False), ("ws", False), ("gn_ws", True)]
+SILENT, NEGATIVE = (0.0, 0.0), (0.0, -100.0)  # scale and bias of a norm
+
+
+@functools.cache
+def two_blocks(norm: str, bottleneck: bool):
+    """Parameters of a block with and one without projection, and their features."""
+    architecture = Architecture((2,), (16,), bottleneck, 8)
+    encoder = ResNet(architecture, layers_for(norm, min_group_channels=1), stem="small")
+    images = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+    variables = jax.jit(encoder.init)(jax.random.key(1), images)
+
+    @jax.jit
+    def features(params):
+        changed = variables | {"params": params}
+        return encoder.apply(changed, images, True, mutable=["batch_stats"])[0]
+
+    return variables["params"], features
+
+
+def with_norms(params, layer: int, scale_and_bias):
+    """The norms `norm{layer}` of all blocks set."""
+
+    def value(path, leaf):
+        block, *names = (key.key for key in path)
+        if not block.startswith("group") or names[0] != f"norm{layer}":
+            return leaf
+        return jnp.full_like(leaf, scale_and_bias[names[1] == "bias"])
+
+    return jax.tree_util.tree_map_with_path(value, params)
+
+
+@pytest.mark.parametrize("norm, bottleneck", BLOCKS)
+def test_a_block_whose_branch_is_silent_passes_its_input_on(norm, bottleneck):
+    params, features = two_blocks(norm, bottleneck)
+    y = features(with_norms(params, 2 + bottleneck, SILENT))
+    assert y.any() and not np.allclose(y[0], y[1], rtol=1e-2)
+
+
+@pytest.mark.parametrize("norm, bottleneck", BLOCKS)
+def test_a_block_ends_with_a_relu_after_the_sum(norm, bottleneck):
+    params, features = two_blocks(norm, bottleneck)
+    assert not features(with_norms(params, 2 + bottleneck, NEGATIVE)).any()
+
+
+@pytest.mark.parametrize("norm, bottleneck", BLOCKS)
+def test_a_relu_stands_between_the_layers_of_a_block(norm, bottleneck):
+    """A layer that is negative everywhere tells the next one nothing."""
+    params, features = two_blocks(norm, bottleneck)
+    for layer in range(1, 2 + bottleneck):
+        deaf = with_norms(params, layer, NEGATIVE)
+        other = jax.tree.map(lambda leaf: leaf, deaf)
+        for block in ("group0_block0", "group0_block1"):
+            kernel = other[block][f"conv{layer + 1}"]["kernel"]
+            other[block][f"conv{layer + 1}"]["kernel"] = -2 * kernel**2
+        np.testing.assert_array_equal(features(deaf), features(other))
 
 
 def test_last_scale_starts_where_told_and_only_in_bottlenecks():

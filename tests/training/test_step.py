@@ -4,11 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 import tiny
+from byol_bnfree.config import AugmentConfig, ViewConfig
 from byol_bnfree.losses import byol_loss
+from byol_bnfree.models.byol import BYOLNetwork, Outputs
 from byol_bnfree.models.norm import NORMS
-from byol_bnfree.training.gradient import make_loss
+from byol_bnfree.training.gradient import make_gradient, make_loss
 from byol_bnfree.training.mesh import (
     batch_sharding,
     make_mesh,
@@ -16,6 +19,7 @@ from byol_bnfree.training.mesh import (
     state_shardings,
 )
 from byol_bnfree.training.optim import tau_schedule
+from byol_bnfree.training.state import TrainState
 
 
 def run_on_two_devices(cfg, shard_state: bool):
@@ -137,6 +141,43 @@ def test_loss_and_gradient_are_those_of_each_view_passed_alone(norm, unroll):
         for function in (joined, alone)
     )
     tiny.assert_close(found, expected)
+
+
+class Pixels(BYOLNetwork):
+    """A network whose representation is the mean of each row and channel."""
+
+    def online(self, params, stats, images, train):
+        y = params["weight"] * images.mean(2).reshape(len(images), -1)
+        return Outputs(y, y, y, None), stats
+
+    def target(self, params, stats, images, train):
+        return self.online(params, stats, images, train)[0].projection, stats
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_every_example_step_and_seed_has_views_of_its_own(pieces):
+    """As training sees them, of a batch that holds one image four times."""
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    batch = {"image": np.stack([image] * 4), "label": np.zeros(4, np.int32)}
+    view = ViewConfig(crop_area=(0.1, 0.8), jitter=0, grayscale=0, blur=0)
+    cfg = tiny.config(
+        batch_size=4, micro_batches=pieces, augment=AugmentConfig(view, view)
+    )
+
+    network = Pixels(*[nn.Dense(1)] * 3, None)  # none of them is called
+
+    def seen(seed, step):
+        seeded = dataclasses.replace(cfg, seed=seed)
+        gradient = jax.jit(make_gradient(network, seeded, 1, unroll=False))
+        params = {"weight": jnp.ones(())}
+        state = TrainState(jnp.int32(step), params, params, {}, {}, None)
+        _, (forward, _) = gradient(state, batch)
+        return [forward.projection1, forward.projection2]
+
+    rows = np.concatenate([*seen(0, 0), *seen(0, 1), *seen(1, 0)])
+    apart = np.abs(rows[:, None] - rows[None]).max(-1) + np.eye(len(rows))
+    assert apart.min() > 1e-2
+    np.testing.assert_array_equal(seen(0, 0), np.split(rows[:8], 2))
 
 
 def test_target_statistics_are_its_own_and_move_once_a_view():
