@@ -209,6 +209,8 @@ class RunConfig:
     convolution: Literal["auto", "xla", "onednn"] = "auto"
     """What computes layers. onednn: C++ of this package and oneDNN, for one CPU device;
     auto: the same where the `cpu` extra is installed; xla: XLA."""
+    join_seconds: float = 300.0
+    """Seconds to wait at the start for the other processes of the run."""
     compilation_cache: str | None = None
     """Folder of JAX's persistent compilation cache; none: off."""
 
@@ -260,7 +262,7 @@ class TrainConfig:
     on_bad_image: Literal["stop", "skip"] = "stop"
     """What to do with an image that cannot be decoded."""
     coordinator: str | None = None
-    """host:port of process 0, where no cluster manager is found."""
+    """host:port of process 0, where no launcher says it."""
     num_processes: int | None = None
     """Number of processes, with --coordinator."""
     process_id: int | None = None

@@ -23,7 +23,8 @@ def validate(config: Any) -> None:
         "data.shapes_train data.shapes_test evaluation.knn_k "
         "evaluation.knn_temperature evaluation.max_train evaluation.max_test "
         "evaluation.batch_size "
-        "run.log_every run.checkpoint_seconds run.keep run.model_devices"
+        "run.log_every run.checkpoint_seconds run.keep run.model_devices "
+        "run.join_seconds"
     )
     for name in positive.split():
         _require(config, name, lambda x: x > 0, "a positive number")
@@ -134,10 +135,17 @@ def _validate_together(config: Any) -> None:
 def _validate_processes(config: Any) -> None:
     count, index = config.num_processes, config.process_id
     alone = (config.coordinator, count, index)
-    if any(x is not None for x in alone) and any(x is None for x in alone):
+    given = [x is not None for x in alone]
+    if any(given[1:]) and not all(given):
         raise InputError(
             "coordinator, num_processes and process_id go together; give all three, "
-            "or none where a cluster manager starts the processes."
+            "or no num_processes and process_id where a launcher says them."
+        )
+    host, _, port = (config.coordinator or "host:1").rpartition(":")
+    if not (host and port.isdecimal() and 0 < int(port) < 65536):
+        raise InputError(
+            f"coordinator is {config.coordinator!r}; it must be HOST:PORT, with a port "
+            f"from 1 to 65535."
         )
     if count is not None and not 0 <= index < count:
         raise InputError(

@@ -1,10 +1,11 @@
 """Several processes as one program: they start, agree and end together."""
 
 import contextlib
-import importlib.util
 import os
 import re
+import socket
 import sys
+import threading
 from collections.abc import Iterator
 
 import jax
@@ -12,64 +13,105 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from byol_bnfree.config import TrainConfig
-from byol_bnfree.errors import InputError
+from byol_bnfree.errors import RunStopped
+from byol_bnfree.training.launchers import Joining, find_others
 
 # Seconds: how long a process may give no sign of life, or be late for the common end,
 # before JAX ends the others. A beat comes from a thread of its own, however busy the
 # process is, so a loaded machine is not taken for a dead one.
 _SILENCE, _LATENESS = 30, 60
+# Seconds after which a process that waits for others at the start says so.
+_PATIENCE = 3.0
+_FOR_EVER = 10**6
 _FROM_XLA = re.compile("[A-Z_]+: ")  # "UNKNOWN: Gloo all-reduce failed"
 
 
 def initialize(config: TrainConfig) -> None:
     """Join the other processes of this run; nothing to do where there are none.
 
-    SLURM, Open MPI, indexed Kubernetes jobs and Cloud TPU are found by themselves,
-    elsewhere --coordinator, --num-processes and --process-id tell. To be called
-    before JAX's devices are used; a second call does nothing.
+    SLURM, Open MPI, MPICH, torchrun, indexed Kubernetes jobs and Cloud TPU are found by
+    themselves (`training.launchers`), elsewhere --coordinator, --num-processes and
+    --process-id tell. To be called before JAX's devices are used; a second call does
+    nothing.
 
     From then on the processes live and die together: see `fate_shared`.
 
     Raises:
-      InputError: the coordinator cannot be reached.
+      InputError: nothing says how the processes can meet.
+      RunStopped: with status 2; the others did not come, or could not be joined. In a
+        process that goes on after that, JAX can no longer be used.
     """
     if jax.distributed.is_initialized():
         return
+    joining = find_others(
+        config.coordinator, config.num_processes, config.process_id, os.environ
+    )
+    if joining is not None:
+        _join(joining, config.run.join_seconds)
+
+
+def _join(joining: Joining, limit: float) -> None:
+    """Join within `limit` seconds, and say who is waited for before they are over.
+
+    JAX waits in a thread, without an end: at an end of its own it aborts the process.
+    """
+    failed: list[Exception] = []
+
+    def join() -> None:
+        try:
+            jax.distributed.initialize(
+                **joining.arguments,
+                initialization_timeout=_FOR_EVER,
+                heartbeat_timeout_seconds=_SILENCE,
+                shutdown_timeout_seconds=_LATENESS,
+            )
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=join, daemon=True)
+    thread.start()
+    thread.join(min(_PATIENCE, limit))
+    if thread.is_alive():
+        print(
+            f"waiting for {_missing(joining)} ({joining.why}), for at most {limit:g} s "
+            f"(--run.join-seconds)",
+            flush=True,
+        )
+        thread.join(max(0, limit - _PATIENCE))
+    if thread.is_alive():
+        raise RunStopped(
+            f"waited {limit:g} s for {_missing(joining)} ({joining.why}); see that all "
+            f"are started and reach the address, or raise --run.join-seconds.",
+            status=2,
+            at_once=True,
+        )
+    if failed:
+        reason = str(failed[0]).splitlines()[0]
+        raise RunStopped(
+            f"cannot join the other processes ({joining.why}): {reason}; see that all "
+            f"are started and reach the address.",
+            status=2,
+            at_once=True,
+        ) from failed[0]
+
+
+def _missing(joining: Joining) -> str:
+    """Whom this process waits for, as far as it can know."""
+    address = joining.arguments.get("coordinator_address")
+    if address is None:
+        return "the other processes"
+    if joining.arguments.get("process_id") and not _answers(address):
+        return f"process 0 at {address}, which does not answer"
+    return f"the other processes at {address}"
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
     try:
-        if config.coordinator is not None:
-            jax.distributed.initialize(
-                config.coordinator,
-                config.num_processes,
-                config.process_id,
-                heartbeat_timeout_seconds=_SILENCE,
-                shutdown_timeout_seconds=_LATENESS,
-            )
-        elif in_cluster(os.environ):
-            jax.distributed.initialize(
-                heartbeat_timeout_seconds=_SILENCE,
-                shutdown_timeout_seconds=_LATENESS,
-            )
-    except (RuntimeError, ValueError) as error:
-        where = config.coordinator or "the cluster manager's coordinator"
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"cannot join the processes at {where} ({reason}); check the address and "
-            f"that every process was started."
-        ) from error
-
-
-def in_cluster(env) -> bool:
-    """Whether a manager that JAX knows has started several processes."""
-    many = ("SLURM_STEP_NODELIST" in env and int(env.get("SLURM_NTASKS", 1)) > 1) or (
-        "OMPI_MCA_orte_hnp_uri" in env and int(env.get("OMPI_COMM_WORLD_SIZE", 1)) > 1
-    )
-    kubernetes = "KUBERNETES_SERVICE_HOST" in env and "JOB_COMPLETION_INDEX" in env
-    tpu = importlib.util.find_spec("libtpu") is not None and (
-        "," in env.get("TPU_WORKER_HOSTNAMES", "")
-        or "," in env.get("TPU_PROCESS_ADDRESSES", "")
-        or "TPU_ACCELERATOR_TYPE" in env
-    )
-    return many or kubernetes or tpu
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=2):
+            return True
+    except (OSError, ValueError):
+        return False
 
 
 def is_primary() -> bool:

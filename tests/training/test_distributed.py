@@ -1,37 +1,133 @@
-"""A cluster manager is recognized by what it leaves in the environment."""
+"""A launcher is recognized by what it leaves in the environment, and nobody is lost."""
+
+import subprocess
+import sys
 
 import pytest
 
-from byol_bnfree.training.distributed import in_cluster
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.errors import InputError
+from byol_bnfree.training import launchers
+from byol_bnfree.training.launchers import find_others
 
+STEP = {"SLURM_STEP_NODELIST": "n1", "SLURM_NTASKS": "4"}
+TORCHRUN = {
+    "WORLD_SIZE": "4",
+    "RANK": "3",
+    "LOCAL_WORLD_SIZE": "2",
+    "LOCAL_RANK": "1",
+    "MASTER_ADDR": "n1",
+    "MASTER_PORT": "29500",
+}
+OPEN_MPI = {
+    "OMPI_COMM_WORLD_SIZE": "2",
+    "OMPI_COMM_WORLD_RANK": "1",
+    "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
+    "OMPI_COMM_WORLD_LOCAL_RANK": "1",
+}
+MPICH = {
+    "PMI_SIZE": "2",
+    "PMI_RANK": "0",
+    "MPI_LOCALNRANKS": "2",
+    "MPI_LOCALRANKID": "0",
+}
 ALONE = {
     "a laptop": {},
     "a SLURM job of one task": {"SLURM_STEP_NODELIST": "n1", "SLURM_NTASKS": "1"},
     "a SLURM shell outside srun": {"SLURM_NTASKS": "8"},
-    "mpirun of one process": {
-        "OMPI_MCA_orte_hnp_uri": "1;tcp://n1:1",
-        "OMPI_COMM_WORLD_SIZE": "1",
-    },
+    "a step of one task in a job of four": STEP | {"SLURM_STEP_NUM_TASKS": "1"},
+    "mpirun of one process": OPEN_MPI | {"OMPI_COMM_WORLD_SIZE": "1"},
+    "torchrun of one process": TORCHRUN | {"WORLD_SIZE": "1", "RANK": "0"},
     "a pod that is not of an indexed job": {"KUBERNETES_SERVICE_HOST": "10.0.0.1"},
 }
 TOGETHER = {
-    "srun of eight tasks": {"SLURM_STEP_NODELIST": "n[1-2]", "SLURM_NTASKS": "8"},
-    "mpirun of two processes": {
-        "OMPI_MCA_orte_hnp_uri": "1;tcp://n1:1",
-        "OMPI_COMM_WORLD_SIZE": "2",
-    },
-    "a pod of an indexed job": {
-        "KUBERNETES_SERVICE_HOST": "10.0.0.1",
-        "JOB_COMPLETION_INDEX": "0",
-    },
+    "srun": (STEP, {"num_processes": 4}),
+    "srun of a step": (STEP | {"SLURM_STEP_NUM_TASKS": "2"}, {"num_processes": 2}),
+    "srun --mpi=pmi2": (STEP | MPICH | {"PMI_SIZE": "4"}, {"num_processes": 4}),
+    "Open MPI 4 on two machines": (
+        OPEN_MPI
+        | {"OMPI_COMM_WORLD_LOCAL_SIZE": "1", "OMPI_MCA_orte_hnp_uri": "1;tcp://n1:1"},
+        {},
+    ),
+    "Kubernetes": ({"KUBERNETES_SERVICE_HOST": "n", "JOB_COMPLETION_INDEX": "0"}, {}),
+    "torchrun": (
+        TORCHRUN,
+        {
+            "coordinator_address": "n1:62268",
+            "num_processes": 4,
+            "process_id": 3,
+            "cluster_detection_method": "deactivate",
+            "local_device_ids": [1],
+        },
+    ),
+}
+SEVERAL_MACHINES = {
+    "Open MPI 5": OPEN_MPI | {"OMPI_COMM_WORLD_LOCAL_SIZE": "1"},
+    "MPICH": MPICH | {"MPI_LOCALNRANKS": "1"},
+    "mpiexec under SLURM": STEP | MPICH | {"MPI_LOCALNRANKS": "1"},
+    "torchrun": {k: v for k, v in TORCHRUN.items() if not k.startswith("MASTER")},
 }
 
 
 @pytest.mark.parametrize("env", ALONE.values(), ids=ALONE)
 def test_one_process_does_not_wait_for_others(env):
-    assert not in_cluster(env)
+    assert find_others(None, None, None, env) is None
 
 
-@pytest.mark.parametrize("env", TOGETHER.values(), ids=TOGETHER)
-def test_several_processes_are_noticed(env):
-    assert in_cluster(env)
+@pytest.mark.parametrize(("env", "arguments"), TOGETHER.values(), ids=TOGETHER)
+def test_several_processes_are_noticed(env, arguments):
+    assert find_others(None, None, None, env).arguments == arguments
+
+
+@pytest.mark.parametrize("env", [OPEN_MPI, MPICH], ids=["Open MPI 5", "MPICH"])
+def test_on_one_machine_they_meet_at_the_same_port(env, monkeypatch):
+    monkeypatch.setattr(launchers, "_launcher_pid", lambda rank: 4097)
+    found = find_others(None, None, None, env).arguments
+    assert found["coordinator_address"] == "127.0.0.1:61441"
+    assert found["num_processes"] == 2
+
+
+@pytest.mark.parametrize("env", SEVERAL_MACHINES.values(), ids=SEVERAL_MACHINES)
+def test_on_several_machines_an_address_is_asked_for(env, monkeypatch):
+    monkeypatch.setattr(launchers.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="give --coordinator=HOST:PORT"):
+        find_others(None, None, None, env)
+    found = find_others("n1:1234", None, None, env).arguments
+    assert found["coordinator_address"] == "n1:1234" and "process_id" in found
+
+
+def test_a_coordinator_alone_needs_a_launcher():
+    with pytest.raises(InputError, match="nothing says how many processes"):
+        find_others("n1:1234", None, None, {})
+
+
+@pytest.mark.parametrize("address", ["n1", "n1:", ":1", "n1:70000", "n1:http"])
+def test_a_coordinator_is_host_and_port(address):
+    with pytest.raises(InputError, match="it must be HOST:PORT"):
+        TrainConfig(coordinator=address)
+
+
+def test_the_launcher_is_found_above_a_shell_of_the_rank():
+    code = (
+        "import os; from byol_bnfree.training.launchers import _launcher_pid; "
+        "print(os.getppid(), _launcher_pid('PMI_RANK'))"
+    )
+    shell = f'{sys.executable} -c "{code}"; true'  # `; true`, or sh becomes it
+    command = ["env", "PMI_RANK=1", "sh", "-c", shell]
+    printed = subprocess.run(command, capture_output=True, text=True).stdout.split()
+    assert printed[0] != printed[1]
+
+
+def test_every_process_that_waits_in_vain_says_so_and_ends_with_a_sentence():
+    command = [sys.executable, "-m", "byol_bnfree.train", "--run.join-seconds=4"]
+    command += ["--coordinator=127.0.0.1:34567", "--num-processes=3"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    waiting = [
+        subprocess.Popen([*command, f"--process-id={index}"], **pipes)
+        for index in range(2)
+    ]
+    for process in waiting:
+        out, error = process.communicate(timeout=120)
+        assert process.returncode == 2
+        assert "waiting for" in out and "--num-processes=3" in out
+        assert error.startswith("error: waited 4 s for the other processes")
