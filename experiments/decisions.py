@@ -57,13 +57,14 @@ def falls(difference: Difference) -> str:
     """Whether accuracy falls from one end to the other."""
     match verdict(difference, MARGIN):
         case "behind":
-            return f"It falls by more than {MARGIN:.1f} point"
+            what = f"It falls by more than {MARGIN:.1f} point"
         case "ahead":
-            return "It rises"
+            what = "It rises"
         case "not behind":
-            return f"It does not fall by more than {MARGIN:.1f} point"
+            what = f"It does not fall by more than {MARGIN:.1f} point"
         case undecided:
-            return f"Whether it falls is {undecided}: {_would_decide(difference)}"
+            what = f"Whether it falls is {undecided}: {_would_decide(difference)}"
+    return what if difference.low is None else f"{what} ({interval(difference)})"
 
 
 def first_place(lead: Difference | None) -> str:

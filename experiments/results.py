@@ -12,6 +12,7 @@ from experiments.grid import Run
 
 Row = dict[str, Any]
 POINTS = 80  # of a curve, at most
+FEW_POINTS = 20  # of curves that every layer has
 DIGITS = 5  # of a number of a curve or a layer
 
 
@@ -45,7 +46,8 @@ def curves(rows: list[Row]) -> dict[str, list[list[float | None]]]:
     found = {}
     for name in names:
         having = [row for row in rows if name in row]
-        every = -(-len(having) // POINTS)
+        few = name.startswith("update_ratio/")
+        every = -(-len(having) // (FEW_POINTS if few else POINTS))
         last = [] if (len(having) - 1) % every == 0 else having[-1:]
         chosen = having[::every] + last
         found[name] = [[row[key] for row in chosen] for key in ("step", name)]

@@ -90,9 +90,7 @@ def flatness(comparison: Comparison) -> str:
         first, last = results[0], results[-1]
         means = [r.mean for r in results]
         difference = linear_difference(last, first)
-        decided = (
-            f" {falls(difference)} ({interval(difference)})." if difference else ""
-        )
+        decided = f" {falls(difference)}." if difference else ""
         parts.append(
             f"{name} goes from {first.mean:.1f} % with {first.arm.x:g} images to "
             f"{last.mean:.1f} % with {last.arm.x:g}, its means within "

@@ -88,13 +88,19 @@ def _table_html(table: Table) -> str:
 
     def line(cells: Sequence[str], tag: str) -> str:
         return "".join(
-            f"<{tag}{number * (index not in table.words)}>{html.escape(cell)}</{tag}>"
+            f"<{tag}{number * (index not in table.words)}>{_cell(cell)}</{tag}>"
             for index, cell in enumerate(cells)
         )
 
     rows = "".join(f"<tr>{line(row, 'td')}</tr>" for row in table.rows)
     head = f"<thead><tr>{line(table.head, 'th')}</tr></thead>"
     return f'<div class="table"><table>{head}<tbody>{rows}</tbody></table></div>'
+
+
+def _cell(text: str) -> str:
+    """Few words stay on one line."""
+    text = html.escape(text)
+    return text.replace(" ", "&nbsp;") if len(text) <= 16 else text
 
 
 def _figure_html(figure: Figure) -> str:

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
-from experiments.comparison import Comparison
-from experiments.report import figures
-from experiments.report.blocks import Block, Code, Figures, Section, Text
+from experiments.comparison import Comparison, Result
+from experiments.report import curves, figures, updates
+from experiments.report.blocks import Block, Code, Figure, Figures, Section, Text
+from experiments.report.style import MOST_LABELS
 from experiments.report.tables import accuracy_table, collapse_table, cost_table
 from experiments.results import Row
 
@@ -19,7 +20,16 @@ LAYERS = (
     "Mean over the seeds, on view 1 of the first training batch, in the order of the "
     "layers. A layer whose outputs hardly differ between images has lost them."
 )
-EACH = "In report.html: the same curves for one arm at a time; every seed is a line."
+EACH = (
+    "In report.html: the same curves for one arm at a time, where each seed is a line. "
+    "Below them the updates of its layers, where they were logged."
+)
+COLORS = "Arms of one family have one hue. A name stands at the end of its line."
+UPDATES = (
+    "The norm of an update divided by the norm of the weights that it changes. About "
+    "1e-3 is common for kernels. Biases that move faster than kernels let a "
+    "direction grow that all images share."
+)
 
 
 def blocks_of(comparison: Comparison) -> list[Block]:
@@ -35,6 +45,7 @@ def blocks_of(comparison: Comparison) -> list[Block]:
         _training(comparison),
         _collapse(comparison),
         *_layers(comparison),
+        *_updates(comparison),
         Section("Time and memory", [cost_table(comparison)]),
         _each_arm(comparison),
         Section("How it was run", _provenance(comparison)),
@@ -61,8 +72,11 @@ def _protocol(comparison: Comparison) -> list[str]:
 
 
 def _training(comparison: Comparison) -> Section:
-    drawn = figures.curves(comparison)
-    return Section("While training", [Figures([figures.legend(comparison), *drawn])])
+    text = COLORS
+    if len(comparison.results) > MOST_LABELS:
+        text += " Of many arms only the highest and lowest of each family are named."
+    drawn = Figures(curves.curves(comparison), "large")
+    return Section("While training", [Text(text), drawn])
 
 
 def _collapse(comparison: Comparison) -> Section:
@@ -75,16 +89,29 @@ def _layers(comparison: Comparison) -> list[Section]:
     """Nothing where no run has its layers measured."""
     if not any(row["layers"] for row in _rows(comparison)):
         return []
-    drawn = Figures(figures.layers(comparison), "large")
+    drawn = Figures(curves.layers(comparison), "large")
     return [Section("Layer by layer", [Text(LAYERS), drawn])]
+
+
+def _updates(comparison: Comparison) -> list[Section]:
+    """Nothing where no run has logged them."""
+    drawn = updates.updates(comparison)
+    if not drawn:
+        return []
+    return [Section("Size of updates", [Text(UPDATES), Figures(drawn, "large")])]
 
 
 def _each_arm(comparison: Comparison) -> Section:
     each = [
-        Section(name, [Figures([figures.curves_of_arm(result)], "strip")], True)
+        Section(name, [Figures(_pictures_of(result), "strip")], True)
         for name, result in comparison.results.items()
     ]
     return Section("The runs of each arm", [Text(EACH), *each])
+
+
+def _pictures_of(result: Result) -> list[Figure]:
+    moved = updates.updates_of_arm(result)
+    return [curves.curves_of_arm(result), *([moved] if moved else [])]
 
 
 def _cores(environment: Mapping) -> str:

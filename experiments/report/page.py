@@ -22,7 +22,10 @@ table { border-collapse: collapse; font-size: .9rem;
 th, td { padding: .3rem .7rem; border-bottom: 1px solid #e3e3e3; text-align: left;
   vertical-align: top; overflow-wrap: normal; }
 th { border-bottom: 2px solid #999; }
-td:first-child, td:nth-child(2) { white-space: nowrap; }
+th:first-child, td:first-child { position: sticky; left: 0; background: #fff; }
+td:first-child { white-space: nowrap; }
+td { min-width: 4.2rem; }
+td.n { min-width: 0; }
 .n { text-align: right; white-space: nowrap; }
 th.n { white-space: normal; min-width: 4.5rem; }
 .figures { display: grid; gap: 1rem; margin: .8rem 0; }
@@ -35,6 +38,16 @@ img { width: 100%; height: auto; display: block; }
 figcaption { font-size: .85rem; color: #555; }
 summary { cursor: pointer; font-weight: 600; padding: .3rem 0; }
 a { color: #2a6fb0; }
+.when { color: #555; font-size: .9rem; margin: 0; }
+@media (max-width: 40rem) {
+  body { padding: .6rem; }
+  table { font-size: .8rem; }
+  th, td { padding: .3rem .35rem; }
+  th.n { min-width: 3.2rem; }
+  td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 5rem;
+    max-width: 8rem; }
+  .large img { min-width: 0; }
+}
 """
 
 

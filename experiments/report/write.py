@@ -1,9 +1,11 @@
 """report.md and report.html of an experiment, its README's table, and the index."""
 
-import html
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from rich.console import Console
 
 from experiments import GRIDS
 from experiments.comparison import Comparison, compare
@@ -15,6 +17,7 @@ from experiments.report.blocks import (
     to_markdown,
 )
 from experiments.report.content import blocks_of
+from experiments.report.index import index_of
 from experiments.report.page import page
 from experiments.report.tables import accuracy_table
 from experiments.results import read_rows
@@ -24,14 +27,24 @@ TITLE = "BYOL with and without batch statistics"
 MARKS = re.compile(r"(<!-- results -->\n).*(<!-- /results -->)", re.DOTALL)
 
 
-def write_all(folder: Path) -> Path:
-    """Reports of the experiments with results in `folder`, and their index."""
+def write_all(folder: Path, say: Callable[[str], None] = print) -> Path:
+    """Reports of the experiments with results in `folder`, and their index.
+
+    Drawing takes seconds an experiment; `say` is told of each that is done.
+    """
     found = []
-    for name in GRIDS:
+    for number, name in enumerate(GRIDS, 1):
+        began = time.monotonic()
         experiment = load_experiment(name)
-        found.append((experiment, write_report(experiment, folder)))
+        with Console().status(f"[{number}/{len(GRIDS)}] {name}"):
+            compared = write_report(experiment, folder)
+        found.append((experiment, compared))
+        runs = sum(len(r.rows) for c in compared for r in c.results.values())
+        seconds = time.monotonic() - began
+        done = f"{runs} runs, {seconds:.0f} s" if compared else "no results"
+        say(f"[{number}/{len(GRIDS)}] {name}: {done}")
     index = folder / "index.html"
-    index.write_text(page(TITLE, [], below=_index(found)))
+    index.write_text(page(TITLE, [], below=index_of(found)))
     return index
 
 
@@ -51,6 +64,8 @@ def write_report(experiment: Experiment, folder: Path) -> list[Comparison]:
         blocks = [Section(f"{c.scale.name} scale", blocks_of(c)) for c in compared]
     link = '<p><a href="../index.html">All experiments</a></p>'
     (own / "report.html").write_text(page(experiment.question, blocks, above=link))
+    for old in (own / "figures").glob("*.svg"):
+        old.unlink()  # of arms and measures that are no more
     save_figures(blocks, own / "figures")
     text = "\n".join(to_markdown(block) for block in blocks)
     (own / "report.md").write_text(f"# {experiment.question}\n\n{text}")
@@ -71,16 +86,3 @@ def _fill_readme(readme: Path, compared: Sequence[Comparison]) -> None:
         body = "\n".join([*parts, "More in [report.md](report.md) and report.html.\n"])
         text = readme.read_text()
         readme.write_text(MARKS.sub(lambda m: f"{m[1]}{body}{m[2]}", text))
-
-
-def _index(found: Sequence[tuple[Experiment, list[Comparison]]]) -> str:
-    """A line an experiment: question, answers, a link."""
-    parts = []
-    for experiment, compared in found:
-        question = html.escape(experiment.question)
-        if compared:
-            question = f'<a href="{experiment.name}/report.html">{question}</a>'
-        answers = [f"{c.scale.name} scale: {c.answer()}" for c in compared]
-        lines = "".join(f"<p>{html.escape(a)}</p>" for a in answers or ["Not run yet."])
-        parts.append(f"<h2>{question}</h2>{lines}")
-    return "".join(parts)

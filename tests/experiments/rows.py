@@ -34,6 +34,7 @@ def row(run, linear: float | None, verdict: str = "healthy", **fields) -> Row:
     return {
         **{k: getattr(run, k) for k in ("experiment", "scale", "arm", "seed")},
         "settings": run.settings,
+        "time": "2026-01-02T03:04:05+00:00",
         "command": "python -m byol_bnfree.train <&>",
         "summary": None if linear is None else summary,
         "step_seconds": 0.5,

@@ -5,11 +5,21 @@ import shutil
 import subprocess
 
 import pytest
+from matplotlib.colors import rgb_to_hsv
 from rows import comparison, rows_of
 
-from experiments.grid import load_experiment
+from experiments.grid import Arm, load_experiment
+from experiments.report.style import (
+    End,
+    colors,
+    family_of,
+    label_ends,
+    labelled,
+    labelled_axis,
+    styled,
+)
 from experiments.report.tables import collapse_table
-from experiments.report.write import write_all
+from experiments.report.write import write_all, write_report
 from experiments.results import append_row
 
 FIGURES = {
@@ -54,6 +64,79 @@ def test_the_index_answers_every_question_that_has_runs(folder):
     assert text.count("report.html") == len(FIGURES)
     assert text.index("<h1>") < text.index("<h2>")
     assert text.count("Not run yet.") == 4 and "is not decided yet" in text
+
+
+def test_the_index_has_a_figure_and_a_date_for_each(folder):
+    text = (folder / "index.html").read_text()
+    assert text.count("<img ") == len(FIGURES)
+    assert "5 runs, the last on 2026-01-02" in text
+
+
+def test_a_figure_comes_before_outcome_and_seeds_on_a_narrow_screen(folder):
+    text = (folder / "norm_comparison" / "report.html").read_text()
+    head = re.findall(r"<th[^>]*>([^<]*)</th>", text.replace("&nbsp;", " "))
+    assert head[:3] == ["arm", "linear, %", "kNN, %"]
+    assert head[8:10] == ["seeds", "outcome"]
+
+
+def test_report_says_what_it_has_drawn(tmp_path):
+    said = []
+    append_row(
+        tmp_path / "batch_size" / "results.jsonl",
+        rows_of(load_experiment("batch_size"), {"bn-256": [0.4]})[0],
+    )
+    write_all(tmp_path, said.append)
+    assert len(said) == 6 and sum("1 runs, " in line for line in said) == 1
+
+
+def test_new_measurements_are_drawn_where_a_run_has_them(tmp_path):
+    def pages(**fields):
+        rows = rows_of(load_experiment("norm_comparison"), {"bn": [0.4]}, **fields)
+        append_row(tmp_path / "norm_comparison" / "results.jsonl", rows[0])
+        write_report(load_experiment("norm_comparison"), tmp_path)
+        own = tmp_path / "norm_comparison"
+        return (own / "report.html").read_text(), set((own / "figures").iterdir())
+
+    before, few = pages()
+    assert "Size of updates" not in before
+    layer = {"rms": 1.0, "between_images": 0.5, "unit_between_images": 0.2}
+    measured = {state: {"encoder/norm1": layer} for state in ("untrained", "trained")}
+    ratio = [[1, 20], [1e-3, None]]
+    names = [f"update_ratio/encoder/conv1/{kind}" for kind in ("kernel", "bias")]
+    after, more = pages(layers=measured, curves=dict.fromkeys(names, ratio))
+    drawn = {path.stem for path in more - few}
+    assert drawn == {"layers_unit_between_images", "updates_kernel", "updates_bias"}
+    assert "Size of updates" in after and "update over weight of each layer" in after
+    assert "train_loss" not in {path.stem for path in more}, "a stale figure stays"
+
+
+def test_arms_of_a_family_share_a_hue_and_others_do_not():
+    found = comparison(
+        "norm_comparison",
+        {"bn": [0.4], "gn_ws": [0.4], "gn_ws_everywhere": [0.4], "gn": [0.3]},
+    )
+    hue = {name: rgb_to_hsv(color)[0] for name, color in colors(found).items()}
+    assert hue["gn_ws"] == pytest.approx(hue["gn_ws_everywhere"], abs=0.02)
+    assert len({round(hue[name], 2) for name in ("bn", "gn_ws", "gn")}) == 3
+    assert family_of(Arm("none_data_init", ())) == "none"
+    assert family_of(Arm("gn_ws-tau1", ())) == "gn_ws"
+
+
+def test_names_at_the_ends_of_lines_do_not_overlap():
+    with styled():
+        axis = labelled_axis(["a name"], 2.9)
+        ends = [End(f"arm {i}", 9, 1 + i / 1e3, "red", "f") for i in range(12)]
+        axis.plot([0, 9], [0, 5])
+        label_ends(axis, ends)
+        boxes = sorted(text.get_window_extent().y0 for text in axis.texts)
+        height = axis.texts[0].get_window_extent().height
+    assert len(boxes) == 12
+    assert min(b - a for a, b in zip(boxes, boxes[1:], strict=False)) > 0.8 * height
+
+
+def test_of_many_arms_the_ends_of_each_family_are_named():
+    ends = [End(str(i), 0, i, "red", "even" if i % 2 else "odd") for i in range(30)]
+    assert {end.name for end in labelled(ends)} == {"0", "1", "28", "29"}
 
 
 def test_every_picture_of_the_markdown_is_there(folder):

@@ -1,0 +1,148 @@
+"""What runs did while they trained, and what their layers do; one colour an arm."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.comparison import Comparison, Result
+from experiments.report.blocks import Figure
+from experiments.report.style import (
+    End,
+    canvas,
+    colors,
+    family_of,
+    label_ends,
+    labelled_axis,
+    log_axis,
+    styled,
+    svg,
+)
+
+CURVES = {
+    "train/loss": "BYOL loss (2 - 2 cos, both orders)",
+    "knn/top1": "kNN, top-1 on the evaluation split, %",
+    "probe/top1": "online probe, top-1 on training views, %",
+    "collapse/feature_std": "spread of representations (1: even, 0: one point)",
+    "collapse/negative_cosine": "cosine of other images' projections",
+    "collapse/centered_rank": "effective rank of centred representations",
+}
+LAYERS = {
+    "unit_between_images": "share of unit vectors that varies between images",
+    "between_images": "share of outputs that varies between images, by length",
+    "rms": "size of outputs (root mean square)",
+    "gradient": "norm of the gradient to the kernel",
+}
+SHARES = ("unit_between_images", "between_images")
+PERCENT = ("probe/top1", "knn/top1")
+
+
+def curves(comparison: Comparison) -> list[Figure]:
+    """A picture a metric that any run has; every run is a line."""
+    return [
+        _curve(comparison, metric, title)
+        for metric, title in CURVES.items()
+        if any(_has(result, metric) for result in comparison.results.values())
+    ]
+
+
+def _has(result: Result, metric: str) -> bool:
+    curves = (row["curves"].get(metric) for row in result.rows.values())
+    return any(v is not None for curve in curves if curve for v in curve[1])
+
+
+def _curve(comparison: Comparison, metric: str, title: str) -> Figure:
+    color = colors(comparison)
+    with styled():
+        axis = labelled_axis(list(comparison.results), 2.9)
+        ends = []
+        for name, result in comparison.results.items():
+            _draw_runs(axis, result, metric, color[name])
+            x, y = _last_point(result, metric)
+            ends.append(End(name, x, y, color[name], family_of(result.arm)))
+        if metric == "train/loss":
+            log_axis(axis)  # without batch statistics it spans decades
+        axis.set_xlabel("step")
+        label_ends(axis, ends)
+        return Figure(metric.replace("/", "_"), title, svg(axis.figure))
+
+
+def _last_point(result: Result, metric: str) -> tuple[float, float]:
+    """Last step, and the mean over the seeds of the last value; NaN without any."""
+    last = []
+    for row in result.rows.values():
+        steps, values = _points(row["curves"].get(metric), metric)
+        known = [(s, v) for s, v in zip(steps, values, strict=True) if np.isfinite(v)]
+        last += known[-1:]
+    return tuple(np.mean(last, axis=0)) if last else (np.nan, np.nan)
+
+
+def curves_of_arm(result: Result) -> Figure:
+    """The same of one arm, side by side; every seed is a line."""
+    with styled():
+        figure = canvas(12, 2.5)
+        for index, (metric, title) in enumerate(CURVES.items()):
+            left = (index + 0.22) / len(CURVES)
+            axis = figure.add_axes((left, 0.18, 0.75 / len(CURVES), 0.68))
+            _draw_runs(axis, result, metric, None)
+            if metric == "train/loss" and _has(result, metric):
+                log_axis(axis)
+            axis.set_title(title.split(" (")[0].split(",")[0], fontsize=7)
+            axis.tick_params(labelsize=7)
+        name = result.arm.name
+        return Figure(f"arm_{name}", f"{name} over the steps", svg(figure))
+
+
+def _draw_runs(axis: Any, result: Result, metric: str, color: Any) -> None:
+    for row in result.rows.values():
+        points = _points(row["curves"].get(metric), metric)
+        style = ".-" if len(points[0]) < 20 else "-"  # a single value is a dot
+        axis.plot(*points, style, color=color, lw=1, ms=3)
+
+
+def _points(curve: Sequence | None, metric: str) -> tuple[Sequence, Sequence]:
+    """Steps and values; None becomes NaN, a gap."""
+    steps, values = curve or ([], [])
+    factor = 100 if metric in PERCENT else 1
+    return steps, [np.nan if v is None else factor * v for v in values]
+
+
+def layers(comparison: Comparison) -> list[Figure]:
+    """A picture a measure that runs have: layers from image to prediction."""
+    found = [_layer_lines(comparison, m, title) for m, title in LAYERS.items()]
+    return [figure for figure in found if figure is not None]
+
+
+def _layer_lines(comparison: Comparison, measure: str, title: str) -> Figure | None:
+    color, names, ends = colors(comparison), [], []
+    with styled():
+        axis = labelled_axis(list(comparison.results), 3.6, bottom=1.2)
+        for name, result in comparison.results.items():
+            for state, style in (("untrained", ":"), ("trained", "-")):
+                values = of_layers(result, state, measure)
+                names = list(values) or names
+                heights = list(values.values())
+                axis.plot(heights, style, color=color[name], lw=1.2)
+            if heights:
+                place = len(heights) - 1, heights[-1]
+                ends.append(End(name, *place, color[name], family_of(result.arm)))
+        if not names:
+            return None
+        if measure not in SHARES:
+            log_axis(axis)
+        axis.set_xticks(range(len(names)), names, rotation=90, fontsize=6)
+        label_ends(axis, ends)
+        caption = f"{title[0].upper()}{title[1:]}; dotted: before training"
+        return Figure(f"layers_{measure}", caption, svg(axis.figure))
+
+
+def of_layers(result: Result, state: str, measure: str) -> dict[str, float]:
+    """Mean over the seeds, of the layers that have a kernel, or of all for shares."""
+    found: dict[str, list[float]] = {}
+    for row in result.rows.values():
+        for name, numbers in ((row["layers"] or {}).get(state) or {}).items():
+            wanted = "kernel" in numbers or measure == "unit_between_images"
+            if wanted and numbers.get(measure) is not None:
+                short = name.removeprefix("encoder/").replace("_block", ".")
+                found.setdefault(short, []).append(numbers[measure])
+    return {name: float(np.mean(values)) for name, values in found.items()}

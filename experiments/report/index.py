@@ -1,0 +1,48 @@
+"""The page that leads to all reports: question, answer, figure and date of each."""
+
+import html
+from collections.abc import Sequence
+
+from experiments.comparison import Comparison
+from experiments.grid import Experiment
+from experiments.report import figures
+from experiments.report.blocks import Figures, to_html
+
+Found = Sequence[tuple[Experiment, list[Comparison]]]
+
+
+def index_of(found: Found) -> str:
+    """A part an experiment; those without runs come last, in a line each."""
+    run = [_part(experiment, compared) for experiment, compared in found if compared]
+    waiting = [experiment for experiment, compared in found if not compared]
+    return "".join([*run, *map(_waiting, waiting)])
+
+
+def _part(experiment: Experiment, compared: Sequence[Comparison]) -> str:
+    page = f"{html.escape(experiment.name)}/report.html"
+    question = html.escape(experiment.question)
+    answers = "".join(
+        f"<p>{html.escape(f'{c.scale.name} scale: {c.answer()}')}</p>"
+        for c in compared
+        if c.scale.name != "smoke" or len(compared) == 1  # it answers nothing
+    )
+    newest = compared[-1]
+    draw = figures.along_axis if experiment.axis else figures.accuracy
+    picture = to_html(Figures([draw(newest)], "large"))
+    return (
+        f'<h2><a href="{page}">{question}</a></h2><p class="when">{_when(compared)}</p>'
+        f"{answers}{picture}"
+    )
+
+
+def _when(compared: Sequence[Comparison]) -> str:
+    """Number of runs, and the day of the newest."""
+    results = [result for c in compared for result in c.results.values()]
+    rows = [row for result in results for row in result.rows.values()]
+    days = [row["time"][:10] for row in rows if row.get("time")]
+    last = f", the last on {max(days)}" if days else ""
+    return f"{len(rows)} run{'s' * (len(rows) != 1)}{last}"
+
+
+def _waiting(experiment: Experiment) -> str:
+    return f"<h2>{html.escape(experiment.question)}</h2><p>Not run yet.</p>"
