@@ -1,11 +1,62 @@
 """A trained encoder as a value in other people's code."""
 
+import dataclasses
+from inspect import unwrap
+
 import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import tiny
+from byol_bnfree.config import AugmentConfig, DataConfig
+from byol_bnfree.data.augment import normalize, two_views
+from byol_bnfree.errors import InputError
 
 
 def test_an_encoder_can_be_compiled_as_it_is():
     encoder, images = tiny.encoder("bn"), tiny.batch()["image"]
     np.testing.assert_allclose(jax.jit(encoder)(images), encoder(images), rtol=1e-4)
+
+
+IMAGES = tiny.batch()["image"]
+
+
+@pytest.mark.parametrize(
+    "images",
+    [IMAGES, IMAGES / 255, (IMAGES / 255).astype(np.float16), jnp.asarray(IMAGES)],
+    ids=["uint8", "float64", "float16", "jax"],
+)
+def test_uint8_and_floats_in_0_to_1_are_the_same_images(images):
+    encoder = tiny.encoder("gn_ws")
+    close = {"rtol": 1e-2 if images.dtype == np.float16 else 1e-4, "atol": 1e-5}
+    np.testing.assert_allclose(encoder(images), encoder(IMAGES), **close)
+
+
+@pytest.mark.parametrize(
+    "images, words",
+    [
+        (IMAGES.astype(np.int64), "int64"),
+        (IMAGES.astype(np.uint16), "uint16"),
+        (IMAGES > 100, "bool"),
+        (IMAGES.astype(np.float32), "from 0 to 255"),
+        (IMAGES / 127.5 - 1, "from -1 to 1"),
+        (np.where(IMAGES > 250, np.nan, 0.5), "NaN"),
+        (IMAGES[0], r"images\[None\]"),
+        (IMAGES[:0], "at least one image"),
+        (IMAGES[..., :1], "1 channel in .* trained on 3"),
+    ],
+)
+def test_images_of_another_kind_are_refused_in_a_sentence(images, words):
+    run = tiny.config(data=DataConfig(image_size=8, channels=3))
+    encoder = dataclasses.replace(tiny.encoder("gn_ws"), config=run)
+    with pytest.raises(InputError, match=words):
+        encoder(images)
+
+
+def test_whole_numbers_are_neither_normalized_nor_augmented():
+    pixels = jnp.asarray(IMAGES)
+    with pytest.raises(InputError, match="uint8.*floats from 0 to 1"):
+        unwrap(normalize)(pixels, AugmentConfig())
+    with pytest.raises(InputError, match="int32.*uint8"):
+        unwrap(two_views)(jax.random.key(0), pixels.astype(jnp.int32), AugmentConfig())

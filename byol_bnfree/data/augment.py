@@ -26,6 +26,8 @@ from byol_bnfree.data.image_ops import (
     resized_crop,
     solarize,
 )
+from byol_bnfree.data.pixels import check_type
+from byol_bnfree.errors import InputError
 
 
 def two_views(
@@ -70,7 +72,15 @@ def two_views_of_crops(
 def normalize(
     images: Float[Array, "b h w c"], augment: AugmentConfig
 ) -> Float[Array, "b h w c"]:
-    """Subtract the channels' mean, divide by their deviation; float32."""
+    """Subtract the channels' mean, divide by their deviation; float32.
+
+    `images` are floats in [0, 1]; `InputError` for whole numbers.
+    """
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise InputError(
+            f"images to normalize are {images.dtype}; give floats from 0 to 1, such as "
+            f"images / 255."
+        )
     mean, std = jnp.array(augment.mean), jnp.array(augment.std)
     if images.shape[-1] != 3:
         mean, std = mean.mean(keepdims=True), std.mean(keepdims=True)
@@ -83,6 +93,7 @@ def example_keys(key: PRNGKeyArray, positions: Int[Array, " b"]) -> Array:
 
 
 def _planes(images: Array) -> Float[Array, "b c h w"]:
+    check_type(images)
     scale = 255 if images.dtype == jnp.uint8 else 1
     return rearrange(images.astype(jnp.float32) / scale, "b h w c -> b c h w")
 
