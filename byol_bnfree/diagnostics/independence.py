@@ -4,9 +4,9 @@ By numbers: derivatives and exact comparisons on given images. By the program: a
 analysis of the traced jaxpr that holds for all images of the same shape.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -15,9 +15,11 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from byol_bnfree.diagnostics.modules import as_function
 from byol_bnfree.diagnostics.static import (
     StaticReport,
     check_rows,
+    gradient_independence,
     static_independence,
 )
 
@@ -30,31 +32,42 @@ class NumericalReport:
     """What other examples change in an example's outputs, on the images given."""
 
     cross_derivative: float
-    """Largest |d output i / d image j|, i != j; NaN if it cannot be derived."""
+    """Largest |d output i / d image j|, i != j; NaN if there is no derivative."""
     changed_by_others: float
     """Largest change of row i when the other images are others."""
     alone: float | None
     """Largest deviation of a batch of one from its row, relative to the output; None
-    if the function takes no batch of one."""
+    if the function takes no batch of one, or draws random numbers by the batch."""
 
     @property
     def holds(self) -> bool:
-        """The first two exactly 0, the last within `ROUNDING`."""
-        exact = self.cross_derivative == 0 and self.changed_by_others == 0
+        """The first two exactly 0, the last within `ROUNDING`; what is not there does
+        not count.
+        """
+        derived = self.cross_derivative == 0 or math.isnan(self.cross_derivative)
+        exact = derived and self.changed_by_others == 0
         return exact and (self.alone is None or self.alone <= ROUNDING)
 
 
 @dataclass(frozen=True)
 class IndependenceReport:
-    """Both answers; `holds` only if both say independent."""
+    """All answers; `holds` only if every part says independent. Prints as a table."""
 
     numerical: NumericalReport
     static: StaticReport
+    """Of the forward program."""
+    backward: StaticReport | None
+    """Of the program that computes the images' gradient; None without a derivative."""
 
     @property
     def holds(self) -> bool:
-        """Whether row i depends on image i alone."""
-        return self.numerical.holds and self.static.verdict == "independent"
+        """Whether row i depends on image i alone, in values and in gradients."""
+        reports = [self.static] + ([self.backward] if self.backward else [])
+        proven = all(report.verdict == "independent" for report in reports)
+        return self.numerical.holds and proven
+
+    def __str__(self) -> str:
+        return as_table(self)
 
 
 def batch_independence(
@@ -62,41 +75,74 @@ def batch_independence(
     images: Float[Array, "b ..."],
     *args: Any,
     variables: Any = None,
+    rngs: Any = None,
+    **kwargs: Any,
 ) -> IndependenceReport:
     """Whether row i of a function's outputs depends on image i alone.
 
     Args:
-      function: called as `function(images, *args)`, returns an array [b ...] or a
-        tree of such; or a Linen module, whose statistics may change as in training.
+      function: called as `function(images, *args, **kwargs)`, returns an array [b ...]
+        or a tree of such; or a Linen or NNX module, whose statistics may change as in
+        training. An NNX module is left as it is.
       images: two or more, floats.
       *args: passed on, such as a module's `train`.
-      variables: of the module; initialized if not given.
+      variables: of a Linen module; initialized if not given.
+      rngs: of a Linen module that draws random numbers, such as
+        `{"dropout": jax.random.key(0)}`. Every call draws the same ones.
+      **kwargs: passed on, such as a module's keyword-only `train`.
+
+    Returns:
+      A report that prints as a table. `holds` is the answer.
 
     Raises:
-      InputError: fewer than two images, or an output that is not [b ...].
+      InputError: fewer than two images, an output that is not [b ...], or a module
+        that draws random numbers without `rngs`.
     """
-    if isinstance(function, nn.Module):
-        function = _apply(function, variables, images, args)
-    function = partial(_with, function, args)
-    static = static_independence(function, images)
-    return IndependenceReport(numerical_independence(function, images), static)
+    called = as_function(function, images, args, kwargs, variables, rngs)
+    static = static_independence(called, images)
+    backward = gradient_independence(called, images)
+    return IndependenceReport(numerical_independence(called, images), static, backward)
 
 
-def _with(function, args, images):
-    return function(images, *args)
+def as_table(report: IndependenceReport) -> str:
+    """One line for each part: what it looked at, what it found, whether it holds."""
+    numbers, absent = report.numerical, "no derivative"
+    derivative, alone = numbers.cross_derivative, numbers.alone
+    rows = [
+        ("", "derivative of a row by other images")
+        + (("not measured", absent) if math.isnan(derivative) else _zero(derivative)),
+        ("on these", "change of a row by other images")
+        + _zero(numbers.changed_by_others),
+        ("images", "change of a row that is alone")
+        + (
+            ("not measured", "no batch of one, or random draws")
+            if alone is None
+            else (_word(alone <= ROUNDING), f"{alone:.1e}, at most {ROUNDING:.0e}")
+        ),
+        ("for all", "outputs") + _verdict(report.static),
+        ("images", "gradients")
+        + (_verdict(report.backward) if report.backward else ("not proven", absent)),
+    ]
+    answer = "independent" if report.holds else "NOT independent, or not proven"
+    lines = [f"{a:<9} {b:<36} {c:<14} {d}".rstrip() for a, b, c, d in rows]
+    return "\n".join([*lines, f"The examples of the batch are {answer}."])
 
 
-def _apply(module: nn.Module, variables: Any, images: Array, args: tuple):
-    """The module as a function; its changed statistics are dropped."""
-    if variables is None:
-        variables = module.init(jax.random.key(0), images, *args)
-    changing = [name for name in variables if name != "params"]
+def _word(holds: bool) -> str:
+    return "holds" if holds else "FAILS"
 
-    def function(images: Array, *args: Any) -> Any:
-        result = module.apply(variables, images, *args, mutable=changing)
-        return result[0]
 
-    return function
+def _zero(number: float) -> tuple[str, str]:
+    return _word(number == 0), f"{number:.1e}, must be 0"
+
+
+def _verdict(report: StaticReport) -> tuple[str, str]:
+    words = {"independent": "holds", "mixes examples": "FAILS"}
+    reasons = [*map(str, report.places[:2])]
+    more = len(report.places) - len(reasons)
+    reasons += [f"and {more} more places"] * (more > 0)
+    verdict = report.verdict
+    return words.get(verdict, verdict), "; ".join(reasons)
 
 
 def numerical_independence(
@@ -116,7 +162,7 @@ def numerical_independence(
     return NumericalReport(
         _cross_derivative(function, images, directions),
         _changed_by_others(compiled, images, outputs),
-        _alone(compiled, images, outputs),
+        None if _draws(function, images) else _alone(compiled, images, outputs),
     )
 
 
@@ -176,6 +222,11 @@ def _difference(a: Any, b: Any, row: int) -> float:
         else float(np.nan_to_num(np.abs(x[row] - y[row]).max(), nan=np.inf))
         for x, y in pairs
     )
+
+
+def _draws(function, images: Array) -> bool:
+    """Whether random numbers are drawn: a batch of one would get other ones."""
+    return "random_bits" in str(jax.make_jaxpr(function)(images))
 
 
 def _alone(function, images: Array, outputs: Any) -> float | None:

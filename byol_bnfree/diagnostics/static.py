@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from byol_bnfree.diagnostics.dataflow import Place, Trace, trace_owners
@@ -45,6 +46,38 @@ def static_independence(function: Callable[..., Any], images: Any) -> StaticRepo
     for output in jaxpr.out_avals:
         check_rows(output.shape, size)
     tables, trace = trace_owners(jaxpr, [along_batch(size, np.ndim(images))])
+    return judge(tables, trace, size)
+
+
+def gradient_independence(
+    function: Callable[..., Any], images: Any
+) -> StaticReport | None:
+    """The same of the backward program: from outputs' gradients to that of the images.
+
+    A function may have a derivative of its own (`jax.custom_vjp`, `jax.custom_jvp`)
+    that mixes examples where its value does not. Gradients of parameters are sums over
+    examples and are not looked at.
+
+    Returns:
+      The verdict for row i of the images' gradient, given row i of the outputs'
+      gradients; None if the function has no derivative, or none that JAX can take.
+    """
+    size = _batch_size(images)
+
+    def numbers(images):
+        leaves = jax.tree.leaves(function(images))
+        return [x for x in leaves if jnp.issubdtype(x.dtype, jnp.inexact)]
+
+    def pull_back(images, gradients):
+        return jax.vjp(numbers, images)[1](gradients)
+
+    try:
+        outputs = jax.eval_shape(numbers, images)
+        jaxpr = jax.make_jaxpr(pull_back)(images, outputs)
+    except (TypeError, ValueError, NotImplementedError):
+        return None  # JAX's words for what has no derivative
+    ranks = [np.ndim(images), *(len(x.shape) for x in outputs)]
+    tables, trace = trace_owners(jaxpr, [along_batch(size, rank) for rank in ranks])
     return judge(tables, trace, size)
 
 

@@ -2,8 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import linen as nn
+from flax import nnx
 
 from byol_bnfree.diagnostics import batch_independence, numerical_independence
 from byol_bnfree.errors import InputError
@@ -74,3 +76,122 @@ def test_each_measure_sees_its_leak(measure):
 def test_what_is_no_function_of_a_batch_is_refused(function, images, sentence):
     with pytest.raises(InputError, match=sentence):
         batch_independence(function, images)
+
+
+class Dropping(nn.Module):
+    """Dropout, and `train` by keyword only."""
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        return nn.Dropout(0.5, deterministic=not train)(nn.Dense(4)(x))
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_linen_modules_with_dropout_and_keywords(train):
+    rngs = {"dropout": jax.random.key(0)}
+    report = batch_independence(Dropping(), IMAGES, train=train, rngs=rngs)
+    assert report.holds
+    assert (report.numerical.alone is None) == train  # another batch draws others
+
+
+def test_a_module_that_draws_without_rngs_is_refused_in_a_sentence():
+    with pytest.raises(InputError, match="Dropping draws random numbers; give rngs"):
+        batch_independence(Dropping(), IMAGES, train=True)
+    with pytest.raises(InputError, match="belong to a Linen module"):
+        batch_independence(jnp.sin, IMAGES, rngs={"dropout": jax.random.key(0)})
+
+
+class Theirs(nnx.Module):
+    """An NNX network with statistics and random numbers of its own."""
+
+    def __init__(self, norm):
+        rngs = nnx.Rngs(0)
+        self.conv = nnx.Conv(2, 4, (3, 3), rngs=rngs)
+        self.norm = norm(4, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x):
+        return self.dropout(self.norm(self.conv(x)))
+
+
+@pytest.mark.parametrize(
+    "norm, training, independent",
+    [
+        (nnx.BatchNorm, True, False),
+        (nnx.BatchNorm, False, True),
+        (lambda *a, **k: nnx.GroupNorm(*a, num_groups=2, **k), True, True),
+    ],
+)
+def test_nnx_modules(norm, training, independent):
+    module = Theirs(norm)
+    module.train() if training else module.eval()
+    before = jax.device_get(nnx.state(module, nnx.Not(nnx.RngState)))
+    report = batch_independence(module, IMAGES)
+    assert report.holds == independent
+    assert (report.static.verdict == "independent") == independent
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        before,
+        jax.device_get(nnx.state(module, nnx.Not(nnx.RngState))),
+    )
+
+
+def until_large(predicate):
+    """A loop for one example, run until `predicate` of it."""
+    return lambda x: jax.lax.while_loop(predicate, lambda v: 1.5 * abs(v) + 0.1, x)
+
+
+def test_a_vmapped_loop_whose_length_is_each_examples_own():
+    report = batch_independence(jax.vmap(until_large(lambda v: v.sum() < 99)), IMAGES)
+    assert report.holds and report.static.verdict == "independent"
+    assert report.backward is None  # JAX has no derivative of it
+
+
+def test_a_loop_whose_length_all_examples_decide_is_found():
+    report = batch_independence(until_large(lambda v: v.sum() < 9999), IMAGES)
+    assert not report.holds and report.static.verdict == "mixes examples"
+
+
+@jax.custom_vjp
+def leaking_backward(x):
+    return 2 * x
+
+
+leaking_backward.defvjp(
+    lambda x: (2 * x, None), lambda _, g: (g + g.mean(0, keepdims=True),)
+)
+
+
+@jax.custom_jvp
+def leaking_tangent(x):
+    return 2 * x
+
+
+@leaking_tangent.defjvp
+def _(primals, tangents):
+    (t,) = tangents
+    return 2 * primals[0], 2 * t + t.mean(0, keepdims=True)
+
+
+@pytest.mark.parametrize("function", [leaking_backward, leaking_tangent])
+def test_a_derivative_rule_that_leaks_is_found_in_the_program(function):
+    report = batch_independence(function, IMAGES)
+    assert report.static.verdict == "independent"
+    assert report.backward.verdict == "mixes examples" and not report.holds
+
+
+def test_an_operation_without_a_rule_is_not_proven():
+    def on_host(x):
+        return jax.pure_callback(lambda a: a, x, x)
+
+    assert batch_independence(on_host, IMAGES).static.verdict == "not proven"
+
+
+def test_the_report_prints_which_part_failed_and_why():
+    table = str(batch_independence(lambda x: x - x.mean(0, keepdims=True), IMAGES))
+    lines = table.splitlines()
+    assert len(lines) == 6 and all(len(line) < 200 for line in lines)
+    assert [line.count("FAILS") for line in lines] == [1, 1, 1, 1, 1, 0]
+    assert "reduce_sum" in lines[3] and "test_independence.py" in lines[3]
+    assert "NOT" in lines[5]
+    assert "FAILS" not in str(batch_independence(jnp.sin, IMAGES))

@@ -141,9 +141,14 @@ def _cond(site: Site, inputs: list[Value]) -> list[Owners]:
     return [_decided_by(index.owners, table, site) for table in results]
 
 
-def _decided_by(scalar: Owners, table: Owners, site: Site) -> Owners:
-    """A value that is one or another by a scalar."""
-    return combine(table, scalar.reshape((1,) * table.ndim), site.mixes)
+def _decided_by(predicate: Owners, table: Owners, site: Site) -> Owners:
+    """A value that is one or another by a predicate: a scalar, or that of each row.
+
+    `vmap` gives a loop one predicate for each example, [b]: an example whose own says
+    stop keeps its value, however long the others go on.
+    """
+    trailing = (1,) * (table.ndim - predicate.ndim)
+    return combine(table, predicate.reshape(predicate.shape + trailing), site.mixes)
 
 
 def _while(site: Site, inputs: list[Value]) -> list[Owners]:

@@ -11,8 +11,12 @@ from jax.extend import source_info_util
 from byol_bnfree.diagnostics.dataflow.owners import FREE, Owners
 
 Kind = Literal["mixes", "moves", "unknown"]
-_LIBRARIES = tuple(
-    f"site-packages{os.sep}{name}{os.sep}" for name in ("jax", "flax", "einops")
+_LIBRARIES = (
+    *(f"site-packages{os.sep}{name}{os.sep}" for name in ("jax", "flax", "einops")),
+    *(  # what calls the user's function here is not where its examples meet
+        os.path.join("byol_bnfree", "diagnostics", f"{name}.py")
+        for name in ("independence", "modules", "static")
+    ),
 )
 
 
