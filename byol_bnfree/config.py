@@ -56,6 +56,12 @@ class ModelConfig:
     """imagenet: 7x7 stride 2 and max-pool. small: 3x3, no pool."""
     stem_stride: Literal[1, 2] = 1
     """Stride of the small stem; 2 quarters the cost of the network."""
+    stem_channels: int | None = None
+    """Channels of the first convolution; none: as the network and width say."""
+    padding: Literal["same", "torch"] = "same"
+    """same: as DeepMind's code. torch: symmetric, for weights to or from PyTorch."""
+    shortcuts: Literal["every_group", "changed_shape"] = "every_group"
+    """Project in the first block of every group (DeepMind), or where shapes change."""
     projector: HeadConfig = HeadConfig(hidden=512, out=128)
     """MLP from representation to projection."""
     predictor: HeadConfig = HeadConfig(hidden=512, out=128)

@@ -51,7 +51,8 @@ def validate(config: Any) -> None:
     )
     for name in ("epochs", "optim.warmup_epochs", "evaluation.knn_every_epochs"):
         _require(config, name, lambda x: x <= MOST_EPOCHS, f"at most {MOST_EPOCHS:g}")
-    for name in ("steps", "data.image_size", "num_processes"):
+    optional = "steps data.image_size model.stem_channels num_processes"
+    for name in optional.split():
         _require(config, name, lambda x: x is None or x > 0, "a positive number")
     for name in ("model.projector.depth", "model.predictor.depth"):
         _require(config, name, lambda x: x in (1, 2, 3), "1, 2 or 3")

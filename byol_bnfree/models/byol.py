@@ -200,7 +200,10 @@ def _encoder(model: ModelConfig, norm: str, dtype, options) -> nn.Module:
         width=model.width,
         stem=model.stem,
         stem_stride=model.stem_stride,
+        stem_channels=model.stem_channels,
         last_scale_init=model.last_scale_init,
         dtype=dtype,
+        padding=model.padding,
+        shortcuts=model.shortcuts,
         **options,
     )

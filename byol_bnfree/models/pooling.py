@@ -1,5 +1,7 @@
 """The ImageNet stem's max-pool, with a gradient that CPUs compute quickly."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -8,38 +10,40 @@ from jaxtyping import Array, Float
 WINDOW, STRIDE = 3, 2
 
 
-def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
-    """Largest of 3x3 at stride 2, padded as "SAME".
+def max_pool(
+    x: Float[Array, "b h w c"], padding: str = "SAME"
+) -> Float[Array, "b h2 w2 c"]:
+    """Largest of 3x3 at stride 2, padded as "SAME" or "SAME_LOWER".
 
     XLA's gradient is one thread's loop on CPU, as long as the rest of a ResNet-18's
     step. There it is a sum of shifted selections instead, with the same result: of
     equal largest ones the first, by rows, has the gradient.
     """
-    return _on_cpu(x) if jax.default_backend() == "cpu" else _plain(x)
+    return (_on_cpu if jax.default_backend() == "cpu" else _plain)(x, padding)
 
 
-def _plain(x: Array) -> Array:
-    return nn.max_pool(x, (WINDOW, WINDOW), (STRIDE, STRIDE), "SAME")
+def _plain(x: Array, padding: str) -> Array:
+    return nn.max_pool(x, (WINDOW, WINDOW), (STRIDE, STRIDE), padding)
 
 
-@jax.custom_vjp
-def _on_cpu(x: Array) -> Array:
-    return _plain(x)
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _on_cpu(x: Array, padding: str) -> Array:
+    return _plain(x, padding)
 
 
-def _forward(x: Array) -> tuple[Array, tuple[Array, Array]]:
-    y = _plain(x)
+def _forward(x: Array, padding: str) -> tuple[Array, tuple[Array, Array]]:
+    y = _plain(x, padding)
     return y, (x, y)
 
 
-def _backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Array]:
+def _backward(padding: str, kept: tuple[Array, Array], gradient: Array) -> tuple[Array]:
     """In padded coordinates window i covers 2i, 2i + 1 and 2i + 2.
 
     So an odd row belongs to one window, an even row to two: the gradient of each of the
     four parities of rows and columns is a sum of selections of the output's size.
     """
     x, y = kept
-    (top, bottom), (left, right) = (_padding(size) for size in x.shape[1:3])
+    (top, bottom), (left, right) = (_padding(size, padding) for size in x.shape[1:3])
     edges = ((0, 0), (top, bottom), (left, right), (0, 0))
     padded = jnp.pad(x, edges, constant_values=-jnp.inf)
     rows, columns = y.shape[1:3]
@@ -76,10 +80,11 @@ def _interleaved(parts: list[Array], axis: int) -> Array:
     return both.reshape(*even.shape[:axis], -1, *even.shape[axis + 1 :])
 
 
-def _padding(size: int) -> tuple[int, int]:
-    """Before and after an axis, for "SAME"."""
+def _padding(size: int, kind: str) -> tuple[int, int]:
+    """Before and after an axis."""
     total = max((-(-size // STRIDE) - 1) * STRIDE + WINDOW - size, 0)
-    return total // 2, total - total // 2
+    less, more = total // 2, total - total // 2
+    return (less, more) if kind == "SAME" else (more, less)
 
 
 _on_cpu.defvjp(_forward, _backward)

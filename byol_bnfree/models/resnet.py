@@ -2,10 +2,12 @@
 
 As in DeepMind's BYOL (Haiku's ResNet v1): `SAME` padding, the stride on the first
 3x3 convolution of a block, a projection shortcut in the first block of every group,
-mean over the image at the end. resnet8, 14, 20 and 56 are the three-stage CIFAR
-family of He et al. 2016, section 4.2.
+mean over the image at the end. PyTorch's networks differ in two points, which are
+options: the padding, and the shortcut of a block that changes no shape. resnet8, 14, 20
+and 56 are the three-stage CIFAR family of He et al. 2016, section 4.2.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -44,6 +46,12 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 
 
+# An even size at stride 2 needs one pixel of padding on one side only. TensorFlow and
+# Haiku put it last. PyTorch pads both sides, and the last of the two is never read.
+PADDINGS = {"same": "SAME", "torch": "SAME_LOWER"}
+SHORTCUTS = ("every_group", "changed_shape")
+
+
 class BasicBlock(nn.Module):
     """3x3, 3x3; the first carries the stride."""
 
@@ -52,6 +60,7 @@ class BasicBlock(nn.Module):
     project: bool
     layers: Layers
     last_scale_init: float = 1.0  # DeepMind's code zeroes bottlenecks only
+    padding: str = "SAME"
 
     @nn.compact
     def __call__(
@@ -59,7 +68,8 @@ class BasicBlock(nn.Module):
     ) -> Float[Array, "b h2 w2 d"]:
         conv, _, norm = self.layers
         shortcut = _shortcut(self, x, train)
-        y = conv(self.channels, (3, 3), self.stride, name="conv1")(x)
+        strided = partial(conv, strides=self.stride, padding=self.padding)
+        y = strided(self.channels, (3, 3), name="conv1")(x)
         y = norm(name="norm1")(y, train, relu=True)
         y = conv(self.channels, (3, 3), name="conv2")(y)
         return norm(name="norm2")(y, train, shortcut, relu=True)
@@ -73,6 +83,7 @@ class BottleneckBlock(nn.Module):
     project: bool
     layers: Layers
     last_scale_init: float = 1.0
+    padding: str = "SAME"
 
     @nn.compact
     def __call__(
@@ -82,7 +93,8 @@ class BottleneckBlock(nn.Module):
         shortcut = _shortcut(self, x, train)
         y = conv(self.channels // 4, (1, 1), name="conv1")(x)
         y = norm(name="norm1")(y, train, relu=True)
-        y = conv(self.channels // 4, (3, 3), self.stride, name="conv2")(y)
+        strided = partial(conv, strides=self.stride, padding=self.padding)
+        y = strided(self.channels // 4, (3, 3), name="conv2")(y)
         y = norm(name="norm2")(y, train, relu=True)
         y = conv(self.channels, (1, 1), name="conv3")(y)
         last = norm(name="norm3", scale_init=self.last_scale_init)
@@ -112,35 +124,61 @@ class ResNet(nn.Module):
     stem_stride: int = 1
     last_scale_init: float = 1.0
     dtype: DTypeLike = jnp.float32
+    stem_channels: int | None = None
+    padding: str = "same"
+    shortcuts: str = "every_group"
 
-    @nn.compact
     def __call__(
         self, images: Float[Array, "b h w c"], train: Train = False
     ) -> Float[Array, "b d"]:
+        return self.pooled(self.stages(images, train)[-1])
+
+    @staticmethod
+    def pooled(maps: Float[Array, "b h w c"]) -> Float[Array, "b c"]:
+        """The representation: the mean over the image of the last feature maps."""
+        return reduce(maps.astype(jnp.float32), "b h w c -> b c", "mean")
+
+    @nn.compact
+    def stages(
+        self, images: Float[Array, "b h w c"], train: Train = False
+    ) -> tuple[Float[Array, "b _ _ _"], ...]:
+        """The feature maps that leave each group of blocks, largest first.
+
+        `net.apply(variables, images, method="stages")`. The mean of the last is the
+        representation.
+        """
+        maps = []
         x = self._stem(images.astype(self.dtype), train)
         block = BottleneckBlock if self.architecture.bottleneck else BasicBlock
         groups = zip(self.architecture.blocks, self.architecture.channels, strict=True)
         for group, (blocks, channels) in enumerate(groups):
+            channels = scaled_channels(channels, self.width)
             for index in range(blocks):
                 first = index == 0
+                stride = 2 if first and group > 0 else 1
+                changed = stride > 1 or x.shape[-1] != channels
                 x = block(
-                    channels=scaled_channels(channels, self.width),
-                    stride=2 if first and group > 0 else 1,
-                    project=first,
+                    channels=channels,
+                    stride=stride,
+                    project=first and (changed or self.shortcuts == "every_group"),
                     layers=self.layers,
                     last_scale_init=self.last_scale_init,
+                    padding=PADDINGS[self.padding],
                     name=f"group{group}_block{index}",
                 )(x, train)
-        return reduce(x.astype(jnp.float32), "b h w c -> b c", "mean")
+            maps.append(x)
+        return tuple(maps)
 
     def _stem(self, x: Array, train: Train) -> Array:
         conv, _, norm = self.layers
-        channels = scaled_channels(self.architecture.stem_channels, self.width)
+        scaled = scaled_channels(self.architecture.stem_channels, self.width)
+        channels = self.stem_channels or scaled
         imagenet = self.stem == "imagenet"
         kernel, stride = ((7, 7), 2) if imagenet else ((3, 3), self.stem_stride)
-        x = conv(channels, kernel, stride, name="conv1")(x)
+        padding = PADDINGS[self.padding]
+        x = conv(channels, kernel, stride, padding, name="conv1")(x)
         x = norm(name="norm1")(x, train, relu=True)
-        return max_pool(x) if imagenet else x
+        return max_pool(x, padding) if imagenet else x
 
 
 def scaled_channels(channels: int, width: float) -> int:
@@ -161,8 +199,11 @@ def create_encoder(
     width: float = 1.0,
     stem: str = "imagenet",
     stem_stride: int = 1,
+    stem_channels: int | None = None,
     last_scale_init: float = 1.0,
     dtype: DTypeLike = jnp.float32,
+    padding: str = "same",
+    shortcuts: str = "every_group",
     **norm_options,
 ) -> ResNet:
     """An encoder by name: the door for other people's code.
@@ -173,26 +214,45 @@ def create_encoder(
       width: multiplies every layer's channels.
       stem: "imagenet" (7x7 stride 2, max-pool) or "small" (3x3, no pool).
       stem_stride: stride of the small stem.
+      stem_channels: channels of the first convolution; None: as `name` and `width` say.
       last_scale_init: initial scale of the last norm of a bottleneck block.
       dtype: of activations; parameters are float32.
+      padding: "same" (TensorFlow, Haiku, DeepMind's BYOL) or "torch" (symmetric).
+      shortcuts: "every_group" projects in the first block of every group, as DeepMind's
+        code; "changed_shape" only where shapes change, as torchvision's resnet18.
       **norm_options: further arguments of `layers_for`, such as `groups`.
 
     Returns:
       A Linen module: images [b h w c] to representations [b d], float32.
 
     Raises:
-      InputError: for an unknown name, norm or stem, or a width that leaves a layer
-        without whole channels.
+      InputError: for an unknown name, norm, stem, padding or kind of shortcut, or a
+        width that leaves a layer without whole channels.
     """
     if name not in ARCHITECTURES:
         names = ", ".join(ARCHITECTURES)
         raise InputError(f"network is {name!r}; choose one of {names}.")
-    if stem not in ("imagenet", "small"):
-        raise InputError(f"stem is {stem!r}; choose imagenet or small.")
+    choices = {
+        "stem": (stem, ("imagenet", "small")),
+        "padding": (padding, tuple(PADDINGS)),
+        "shortcuts": (shortcuts, SHORTCUTS),
+    }
+    for option, (value, allowed) in choices.items():
+        if value not in allowed:
+            raise InputError(f"{option} is {value!r}; choose {' or '.join(allowed)}.")
     architecture = ARCHITECTURES[name]
     for channels in (architecture.stem_channels, *architecture.channels):
         scaled_channels(channels // 4 if architecture.bottleneck else channels, width)
     layers = layers_for(norm, dtype=dtype, **norm_options)
     return ResNet(
-        architecture, layers, width, stem, stem_stride, last_scale_init, dtype
+        architecture,
+        layers,
+        width,
+        stem,
+        stem_stride,
+        last_scale_init,
+        dtype,
+        stem_channels,
+        padding,
+        shortcuts,
     )

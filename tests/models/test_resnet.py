@@ -10,6 +10,7 @@ from byol_bnfree.errors import InputError
 from byol_bnfree.models.norm import NORMS, layers_for
 from byol_bnfree.models.resnet import (
     ARCHITECTURES,
+    PADDINGS,
     Architecture,
     ResNet,
     create_encoder,
@@ -197,3 +198,47 @@ def test_encoder_serves_an_nnx_program(norm):
     assert wrapped(images).shape == (2, 64)
     leaves = jax.tree.leaves(nnx.state(gradient, nnx.Param))
     assert leaves and any(np.abs(leaf).max() > 0 for leaf in leaves)
+
+
+@pytest.mark.parametrize("size", range(1, 10))
+@pytest.mark.parametrize("kernel", [3, 7])
+def test_torch_padding_is_symmetric(size, kernel):
+    """PyTorch pads both sides by half the kernel, whatever the size and stride."""
+    half = kernel // 2
+    x = jnp.arange(1.0, size**2 + 1).reshape(1, size, size, 1)
+    weight = jnp.arange(1.0, kernel**2 + 1).reshape(kernel, kernel, 1, 1)
+    layout = ("NHWC", "HWIO", "NHWC")
+    ours, torchs = (
+        jax.lax.conv_general_dilated(x, weight, (2, 2), padding, None, None, layout)
+        for padding in (PADDINGS["torch"], ((half, half), (half, half)))
+    )
+    np.testing.assert_array_equal(ours, torchs)
+
+
+def test_padding_and_shortcuts_are_options():
+    images = jnp.ones((1, 32, 32, 3)).at[0, 0].set(2)
+    same, torch = (
+        create_encoder("resnet18", norm="gn", width=0.25, padding=padding)
+        for padding in ("same", "torch")
+    )
+    variables = jax.jit(same.init)(jax.random.key(0), images)
+    features = [net.apply(variables, images) for net in (same, torch)]
+    assert jnp.abs(features[0] - features[1]).max() > 1e-3
+    plain = create_encoder("resnet18", width=0.25, shortcuts="changed_shape")
+    params = abstract_params(plain)
+    assert "shortcut_conv" not in params["group0_block0"]
+    assert "shortcut_conv" in params["group1_block0"]
+    with pytest.raises(InputError, match="padding is 'valid'; choose same or torch"):
+        create_encoder("resnet18", padding="valid")
+
+
+def test_every_stage_gives_its_maps():
+    net = create_encoder("resnet50", width=0.125)
+    images = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
+
+    def maps(images):
+        variables = net.init(jax.random.key(0), images)
+        return net.apply(variables, images, method="stages")
+
+    shapes = [leaf.shape for leaf in jax.eval_shape(maps, images)]
+    assert shapes == [(2, 16, 16, 32), (2, 8, 8, 64), (2, 4, 4, 128), (2, 2, 2, 256)]
