@@ -14,11 +14,12 @@ from jaxtyping import Array, Float, UInt8
 
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.augment import normalize
-from byol_bnfree.data.pixels import unit_pixels
 from byol_bnfree.errors import InputError
+from byol_bnfree.models.byol import create_network
 from byol_bnfree.models.kernels import XLA, Kernels
+from byol_bnfree.training.items import ENCODERS
 from byol_bnfree.training.program import DataShape, build_parts
-from byol_bnfree.training.restore import load_newest
+from byol_bnfree.training.restore import load_items
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,17 +39,21 @@ class Encoder:
     def __call__(
         self, images: UInt8[Array, "b h w c"] | Float[Array, "b h w c"]
     ) -> Float[Array, "b d"]:
-        """Representations of uint8 images, or of floats in [0, 1]; inference mode.
+        """Representations of uint8 images, or of floats in [0, 1]; inference mode."""
+        return self.module.apply(self.variables, self._pixels(images), False)
 
-        Images may have another size than those of the run.
+    def feature_maps(
+        self, images: UInt8[Array, "b h w c"] | Float[Array, "b h w c"]
+    ) -> tuple[tuple[Float[Array, "b _ _ _"], ...], Float[Array, "b d"]]:
+        """The maps that leave every stage, largest first, and the representations."""
+        pixels = self._pixels(images)
+        maps = self.module.apply(self.variables, pixels, False, method="stages")
+        return maps, self.module.pooled(maps[-1])
 
-        Raises:
-          InputError: images of another type, range, shape or number of channels.
-        """
-        pixels = unit_pixels(images, self.config.data.channels)
-        return self.module.apply(
-            self.variables, normalize(pixels, self.config.augment), False
-        )
+    def _pixels(self, images: Array) -> Float[Array, "b h w c"]:
+        images = jnp.asarray(images)
+        scale = 255 if images.dtype == jnp.uint8 else 1
+        return normalize(images.astype(jnp.float32) / scale, self.config.augment)
 
 
 def load_encoder(
@@ -69,16 +74,26 @@ def load_encoder(
     """
     workdir = Path(workdir)
     config, data = read_run(workdir)
-    parts = build_parts(config, data, kernels)
+    module = encoder_module(config, kernels)
+    item = ENCODERS[network]
+    found, step = load_items(workdir, {item: abstract_variables(module, data)})
+    if item not in found:
+        raise InputError(f"{workdir} holds no {network} encoder; load the other one.")
+    return Encoder(module, found[item], config, step)
+
+
+def encoder_module(config: TrainConfig, kernels: Kernels = XLA) -> nn.Module:
+    """The encoder of a configuration, as it is trained."""
+    groups = config.bn_stat_groups // config.micro_batches or 1
+    return create_network(config, None, groups, kernels).encoder
+
+
+def abstract_variables(module: nn.Module, data: DataShape) -> dict[str, Any]:
+    """Shapes of an encoder's variables, placed on the first device."""
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    abstract = jax.tree.map(
-        lambda leaf: leaf.update(sharding=device), parts.abstract_state
-    )
-    state, step = load_newest(workdir, abstract)
-    params = getattr(state, f"{network}_params")["encoder"]
-    stats = getattr(state, f"{network}_stats").get("encoder")
-    variables = {"params": params} | ({"batch_stats": stats} if stats else {})
-    return Encoder(parts.network.encoder, variables, config, step)
+    images = jax.ShapeDtypeStruct((1, *data.image_shape), jnp.float32)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), images)
+    return jax.tree.map(lambda leaf: leaf.update(sharding=device), shapes)
 
 
 def untrained_encoder(
@@ -108,7 +123,7 @@ def untrained_encoder(
     )
     if "encoder" in state.online_stats:
         variables["batch_stats"] = state.online_stats["encoder"]
-        pixels = normalize(unit_pixels(images), config.augment)
+        pixels = normalize(jnp.asarray(images) / 255, config.augment)
         apply = jax.jit(partial(module.apply, train=True, mutable=["batch_stats"]))
         variables |= apply(variables, pixels)[1]
     return Encoder(module, variables, config, 0)

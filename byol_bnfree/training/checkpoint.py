@@ -21,6 +21,7 @@ from jaxtyping import PyTree
 from orbax.checkpoint import v1 as ocp
 
 from byol_bnfree.errors import why_not_written
+from byol_bnfree.training.items import split
 from byol_bnfree.training.manifest import MANIFEST, verify_manifest, write_manifest
 from byol_bnfree.training.restore import (
     NONE,
@@ -87,9 +88,9 @@ class Checkpoints:
         if step == self._current:
             return
         self._warn_if_deleted(step)
-        response = ocp.save_async(
+        response = ocp.save_checkpointables_async(
             self._root / str(step),
-            state,
+            split(state),
             overwrite=True,
             custom_metadata={"leaves": describe_leaves(state)},
         )

@@ -1,7 +1,8 @@
 """Which checkpoint is the newest intact one, and loading it."""
 
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -9,6 +10,7 @@ from jaxtyping import PyTree
 from orbax.checkpoint import v1 as ocp
 
 from byol_bnfree.errors import InputError
+from byol_bnfree.training.items import WHOLE, fields_of, items_of, join, split
 from byol_bnfree.training.manifest import MANIFEST, verify_manifest
 
 _log = logging.getLogger(__name__)
@@ -25,11 +27,59 @@ def load_newest(
     Raises:
       InputError: as `restore`, and if there is no checkpoint.
     """
+    root, step = _newest(workdir, warn)
+    return load(root, step, abstract_state), step
+
+
+def load_items(
+    workdir: Path,
+    abstract_items: dict[str, PyTree],
+    warn: Callable[[str], None] = _log.warning,
+) -> tuple[dict[str, PyTree], int]:
+    """Some items of a run's newest intact checkpoint, and its step.
+
+    The others are neither read nor built: an encoder needs no optimizer. An item that
+    the checkpoint lacks is absent from the result.
+
+    Raises:
+      InputError: as `load_newest`, or for an item of other shapes.
+    """
+    root, step = _newest(workdir, warn)
+    if step == ALL_DAMAGED:
+        raise _all_damaged(root)
+    folder = root / str(step)
+    if (folder / WHOLE).is_dir():  # checkpoints of the first version
+        return _parts_of_whole(folder, abstract_items), step
+    there = {n: tree for n, tree in abstract_items.items() if (folder / n).is_dir()}
+    with _as_sentence(folder):
+        for name, tree in there.items():
+            _check_shapes(folder, name, tree)
+        return ocp.load_checkpointables(folder, there), step
+
+
+def _newest(workdir: Path, warn: Callable[[str], None]) -> tuple[Path, int]:
     root = workdir.absolute() / "checkpoints"
     step = newest_intact(root, warn) if root.is_dir() else NONE
     if step == NONE:
         raise InputError(f"{workdir} holds no checkpoint; give the folder of a run.")
-    return load(root, step, abstract_state), step
+    return root, step
+
+
+def _parts_of_whole(folder: Path, items: dict[str, PyTree]) -> dict[str, PyTree]:
+    fields = fields_of(items)
+    partial = ocp.options.PyTreeOptions.Loading(partial_load=True)
+    with (
+        _as_sentence(folder),
+        ocp.Context(pytree_options=ocp.options.PyTreeOptions(loading=partial)),
+    ):
+        found = ocp.load_checkpointables(folder, {WHOLE: fields})[WHOLE]
+    return {name: item for name, item in items_of(found).items() if name in items}
+
+
+def _check_shapes(folder: Path, name: str, abstract: PyTree) -> None:
+    """By the checkpoint's own list, which says the shapes before anything is read."""
+    found = ocp.checkpointables_metadata(folder).metadata[name]
+    _compare(folder, describe_leaves(found), describe_leaves(abstract))
 
 
 def saved_steps(root: Path) -> list[int]:
@@ -58,21 +108,35 @@ def load(root: Path, step: int, abstract_state: PyTree) -> PyTree:
         committed was not complete.
     """
     if step == ALL_DAMAGED:
-        raise InputError(
-            f"Every checkpoint in {root} is damaged; restore a copy of one, or start "
-            "again in another --workdir."
-        )
+        raise _all_damaged(root)
     folder = root / str(step)
+    with _as_sentence(folder):
+        found = ocp.metadata(folder).custom_metadata["leaves"]
+        _compare(folder, found, describe_leaves(abstract_state))
+        whole = (folder / WHOLE).is_dir()
+        items = {WHOLE: abstract_state} if whole else split(abstract_state)
+        return join(ocp.load_checkpointables(folder, items))
+
+
+def _all_damaged(root: Path) -> InputError:
+    return InputError(
+        f"Every checkpoint in {root} is damaged; restore a copy of one, or start "
+        "again in another --workdir."
+    )
+
+
+@contextlib.contextmanager
+def _as_sentence(folder: Path) -> Iterator[None]:
+    """Orbax's errors in words; a folder may lack files that were never committed."""
     try:
-        _check_leaves(folder, abstract_state)
-        return ocp.load(folder, abstract_state)
+        yield
     except InputError:
         raise
-    except (OSError, ValueError) as error:  # deleted in part before it was committed
+    except (OSError, ValueError, KeyError) as error:
+        cause = str(error.__context__ or error).splitlines()[0][:200]
         raise InputError(
-            f"{folder} is as it was saved but cannot be loaded "
-            f"({str(error).splitlines()[0][:200]}); delete it, and the same command "
-            "resumes from the one before."
+            f"{folder} is as it was saved but cannot be loaded ({cause}); delete it, "
+            "and the same command resumes from the one before."
         ) from error
 
 
@@ -86,9 +150,7 @@ def describe_leaves(tree: PyTree) -> dict[str, str]:
     }
 
 
-def _check_leaves(folder: Path, abstract_state: PyTree) -> None:
-    found = ocp.metadata(folder).custom_metadata["leaves"]
-    expected = describe_leaves(abstract_state)
+def _compare(folder: Path, found: dict[str, str], expected: dict[str, str]) -> None:
     for name in expected | found:
         here, there = expected.get(name, "absent"), found.get(name, "absent")
         if here != there:
