@@ -1,0 +1,68 @@
+"""A work folder that holds other people's networks instead of a run's."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from orbax.checkpoint import v1 as ocp
+
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.errors import InputError
+from byol_bnfree.training.items import items_of
+from byol_bnfree.training.manifest import write_manifest
+from byol_bnfree.training.restore import describe_leaves
+from byol_bnfree.training.workdir import prepare_workdir, write_json
+
+
+def write_work_folder(
+    workdir: str | Path,
+    config: TrainConfig,
+    fields: dict[str, Any],
+    *,
+    step: int,
+    num_classes: int | None,
+    examples: int,
+    source: str,
+) -> Path:
+    """Write networks as the checkpoint of a run, without an optimizer.
+
+    `evaluate`, `load_encoder` and `--init-from` read the folder. Training cannot resume
+    in it: that needs an optimizer's state.
+
+    Args:
+      workdir: a new or empty folder.
+      config: of the networks; `data` has the image size and the channels.
+      fields: some fields of a `TrainState`, such as `online_params`.
+      step: optimizer steps that the networks were trained for.
+      num_classes: of the probe; None without one.
+      examples: images of the training set, for the record.
+      source: where the networks come from, and their licence; kept in source.json.
+
+    Raises:
+      InputError: the folder holds something, or cannot be written.
+    """
+    folder = prepare_workdir(workdir, "")
+    if any(folder.iterdir()):
+        raise InputError(f"{folder} is not empty; give a new --workdir.")
+    size, channels = config.data.image_size, config.data.channels
+    write_json(
+        folder / "dataset.json",
+        {
+            "name": config.dataset,
+            "num_classes": num_classes,
+            "class_names": None,
+            "image_shape": (size, size, channels),
+            "train": {"split": config.data.train_split, "images": examples},
+            "test": {"split": config.data.test_split, "images": None},
+        },
+    )
+    write_json(folder / "source.json", {"source": source, "step": step})
+    checkpoint = folder.absolute() / "checkpoints" / str(step)
+    ocp.save_checkpointables(
+        checkpoint,
+        items_of(fields),
+        custom_metadata={"leaves": describe_leaves(fields)},
+    )
+    write_manifest(checkpoint)
+    write_json(folder / "config.json", dataclasses.asdict(config))
+    return folder
