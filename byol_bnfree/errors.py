@@ -7,6 +7,11 @@ import sys
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
+def flag(setting: str) -> str:
+    """A setting in the words of the command line: `a.b_c` is --a.b-c."""
+    return f"--{setting.replace('_', '-')}"
+
+
 class InputError(ValueError):
     """The user's input is at fault; the message is one sentence saying what to do.
 

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,14 +13,14 @@ import jax
 
 from byol_bnfree.allocator import keep_freed_memory
 from byol_bnfree.config import TrainConfig
-from byol_bnfree.data.pipeline import Batches
+from byol_bnfree.data.pipeline import Batches, stream_order
 from byol_bnfree.data.sources import Source, open_source
 from byol_bnfree.errors import InputError, RunStopped
 from byol_bnfree.evaluation.final import Evaluator
 from byol_bnfree.summary import conclude, introduce, summarize
 from byol_bnfree.training import distributed
 from byol_bnfree.training.checkpoint import Checkpoints
-from byol_bnfree.training.figures import save_curves, save_views
+from byol_bnfree.training.figures import Sheet, save_curves, save_views
 from byol_bnfree.training.journal import Journal
 from byol_bnfree.training.logs import MetricsLog, environment
 from byol_bnfree.training.loop import Evaluation, run_loop
@@ -118,16 +119,20 @@ def _run(program: Program, data: Data, workdir: Path) -> dict[str, Any]:
     ):
         state = _restored(program, checkpoints, log)  # refused before it is waited for
         compiling = beside.submit(program.compile_step, batches(0))
-        if state is None:
-            state = program.init(batches(0))
-        with progress(program.total_steps, int(state.step), primary=primary) as shown:
+        start = 0 if state is None else int(state.step)
+        with progress(program.total_steps, start, primary=primary) as shown:
             introduce(program, data.train, data.test, workdir, shown.say)
-            views = program.views(batches(0))  # by all processes together
-            if primary:
-                _draw(save_views, workdir / "views.png", *views)
-            journal = Journal(program, log, shown)
-            keep_freed_memory()
-            compiling.result()
+            with shown.working("compiling the first step"):
+                if state is None:
+                    state = program.init(batches(0))
+                views = program.views(batches(0))  # by all processes together
+                if primary:
+                    _draw(
+                        save_views, workdir / "views.png", _sheet(config, data, views)
+                    )
+                journal = Journal(program, log, shown)
+                keep_freed_memory()
+                compiling.result()
             try:
                 state = run_loop(
                     program,
@@ -139,12 +144,26 @@ def _run(program: Program, data: Data, workdir: Path) -> dict[str, Any]:
                 )
             finally:
                 if primary:
-                    _draw(save_curves, workdir / "curves.png", log.rows())
+                    title = f"{workdir.name}: {config.norm}, {data.train.name}"
+                    _draw(save_curves, workdir / "curves.png", log.rows(), title)
         summary = summarize(program, evaluator, state, journal, batches)
     if primary:
         write_json(workdir / "summary.json", summary)
         conclude(summary, workdir)
     return summary
+
+
+def _sheet(config: TrainConfig, data: Data, views: tuple[Any, Any]) -> Sheet:
+    """The first pictures of the first batch, and their views."""
+    shown = min(8, config.batch_size)
+    indices = stream_order(config.seed, 0, shown, len(data.train))
+    labels, names = data.train.labels(indices), data.train.class_names
+    return Sheet(
+        data.train.images(indices),
+        views[0][:shown],
+        views[1][:shown],
+        [names[label] if names and label >= 0 else "" for label in labels],
+    )
 
 
 def _draw(save: Callable[..., None], path: Path, *contents: Any) -> None:
@@ -238,13 +257,19 @@ def _restored(
 
 
 def _periodic(program: Program, evaluator: Evaluator) -> Evaluation | None:
-    epochs = program.config.evaluation.knn_every_epochs
+    config, images = program.config, program.data.num_examples
+    epochs, measure = config.evaluation.knn_every_epochs, evaluator.knn
+    if epochs is None:
+        # A forward pass over few images costs less than a tenth of a training epoch
+        # where that has four times as many.
+        few = sum(map(len, evaluator.quick))
+        epochs = 0 if config.evaluation.skip else math.ceil(4 * few / images)
+        measure = evaluator.quick_knn
     if not epochs or not evaluator.possible:
         return None
-    per_epoch = program.data.num_examples / program.config.batch_size
     return Evaluation(
-        max(1, round(epochs * per_epoch)),
-        lambda state: {"knn/top1": evaluator.knn(state)},
+        max(1, round(epochs * images / config.batch_size)),
+        lambda state: {"knn/top1": measure(state)},
     )
 
 

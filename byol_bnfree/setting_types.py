@@ -10,7 +10,7 @@ from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from byol_bnfree.errors import InputError
+from byol_bnfree.errors import InputError, flag
 
 LARGEST = 2**31 - 1  # of whole numbers: int32 is what devices count with
 WORDS = {
@@ -35,7 +35,7 @@ def check_types(config: Any, prefix: str = "") -> None:
         if not _fits(value, kind):
             shown = repr(value)
             shown = shown if len(shown) < 80 else f"{shown[:77]}..."
-            raise InputError(f"{name} is {shown}; it must be {_words(kind)}.")
+            raise InputError(f"{flag(name)} is {shown}; it must be {_words(kind)}.")
         if dataclasses.is_dataclass(kind):
             check_types(value, f"{name}.")
 

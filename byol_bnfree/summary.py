@@ -50,7 +50,7 @@ def introduce(
     say(
         f"devices    {program.mesh.size} {jax.devices()[0].platform} in "
         f"{program.processes} process{'es' * (program.processes > 1)}; "
-        f"layers by {program.kernels}; compiling the first step"
+        f"layers by {program.kernels}"
     )
 
 
@@ -73,6 +73,7 @@ def summarize(
         "steps": int(state.step),
         "knn": dict(nothing),
         "linear": dict(nothing),
+        "chance": evaluator.chance,
         "collapse": {
             "verdict": watch.verdict.state,
             "reason": watch.verdict.reason,
@@ -102,12 +103,13 @@ def summarize(
 def conclude(summary: dict[str, Any], workdir: Path) -> None:
     """Print the figures, and the path of everything."""
     if summary["knn"]["trained"] is not None:
-        print("test accuracy   untrained   trained")
+        print("test accuracy   untrained   trained   chance")
         for name, title in (("knn", "kNN"), ("linear", "linear")):
             figures = summary[name]
             print(
                 f"{title:<14}{100 * figures['untrained']:>9.1f} %"
                 f"{100 * figures['trained']:>8.1f} %"
+                f"{100 * summary['chance']:>7.1f} %"
             )
     collapse = summary["collapse"]
     reason = f": {collapse['reason']}" if collapse["verdict"] != "healthy" else ""

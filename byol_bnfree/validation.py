@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from byol_bnfree.errors import InputError
+from byol_bnfree.errors import InputError, flag
 from byol_bnfree.setting_types import check_types
 
 MOST_EPOCHS = 1e9
@@ -30,7 +30,7 @@ def validate(config: Any) -> None:
         _require(config, name, lambda x: x > 0, "a positive number")
     not_negative = (
         "seed optim.weight_decay optim.bias_weight_decay optim.bias_lr_scale "
-        "optim.warmup_epochs evaluation.knn_every_epochs "
+        "optim.warmup_epochs "
         "run.checkpoint_steps run.layers_every"
     )
     for name in not_negative.split():
@@ -49,7 +49,13 @@ def validate(config: Any) -> None:
         lambda x: min(x) >= LEAST_STD,
         f"numbers of at least {LEAST_STD:g}",
     )
-    for name in ("epochs", "optim.warmup_epochs", "evaluation.knn_every_epochs"):
+    _require(
+        config,
+        "evaluation.knn_every_epochs",
+        lambda x: x is None or 0 <= x <= MOST_EPOCHS,
+        f"from 0 to {MOST_EPOCHS:g}, or none",
+    )
+    for name in ("epochs", "optim.warmup_epochs"):
         _require(config, name, lambda x: x <= MOST_EPOCHS, f"at most {MOST_EPOCHS:g}")
     optional = "steps data.image_size model.stem_channels num_processes"
     for name in optional.split():
@@ -89,45 +95,46 @@ def _validate_together(config: Any) -> None:
     }
     if config.model.projector.out != config.model.predictor.out:
         raise InputError(
-            f"model.projector.out {config.model.projector.out} and model.predictor.out "
-            f"{config.model.predictor.out} must be equal: the loss compares them."
+            f"--model.projector.out {config.model.projector.out} and "
+            f"--model.predictor.out {config.model.predictor.out} must be equal: the "
+            f"loss compares them."
         )
     if config.init == "data_dependent" and "none" not in norms:
         raise InputError(
-            "init data_dependent sets the layers of norm none, and no part of this "
+            "--init data_dependent sets the layers of norm none, and no part of this "
             "network has it; add --norm=none or leave --init away."
         )
     if config.bn_stat_groups > 1 and "bn" not in norms:
         raise InputError(
-            f"bn_stat_groups {config.bn_stat_groups} needs a part with norm bn; leave "
-            f"it away: the other norms use no batch statistics."
+            f"--bn-stat-groups {config.bn_stat_groups} needs a part with norm bn; "
+            f"leave it away: the other norms use no batch statistics."
         )
     if config.batch_size % config.bn_stat_groups:
         raise InputError(
-            f"batch_size {config.batch_size} is not divisible by bn_stat_groups "
+            f"--batch-size {config.batch_size} is not divisible by --bn-stat-groups "
             f"{config.bn_stat_groups}; choose a divisor of the batch."
         )
     if config.batch_size % config.micro_batches:
         raise InputError(
-            f"batch_size {config.batch_size} is not divisible by micro_batches "
+            f"--batch-size {config.batch_size} is not divisible by --micro-batches "
             f"{config.micro_batches}; choose a divisor of the batch."
         )
     regrouped = config.bn_stat_groups % config.micro_batches != 0
     if "bn" in norms and regrouped:
         raise InputError(
-            f"micro_batches {config.micro_batches} would change the batch "
-            f"statistics of bn; set bn_stat_groups to a multiple of "
+            f"--micro-batches {config.micro_batches} would change the batch "
+            f"statistics of bn; set --bn-stat-groups to a multiple of "
             f"{config.micro_batches} or use a norm without them, such as gn_ws."
         )
     every = config.run.layers_every
     if every % config.run.log_every:
         raise InputError(
-            f"run.layers_every {every} is not a multiple of run.log_every "
+            f"--run.layers-every {every} is not a multiple of --run.log-every "
             f"{config.run.log_every}; give a multiple, or 0 for no rows of layers."
         )
     if config.optim.lars_clip and config.optim.name != "lars":
         raise InputError(
-            f"optim.lars_clip belongs to optim.name lars, and this run has "
+            f"--optim.lars-clip belongs to --optim.name lars, and this run has "
             f"{config.optim.name}; leave one of them away."
         )
     _validate_processes(config)
@@ -139,18 +146,18 @@ def _validate_processes(config: Any) -> None:
     given = [x is not None for x in alone]
     if any(given[1:]) and not all(given):
         raise InputError(
-            "coordinator, num_processes and process_id go together; give all three, "
-            "or no num_processes and process_id where a launcher says them."
+            "--coordinator, --num-processes and --process-id go together; give all "
+            "three, or no --num-processes and --process-id where a launcher says them."
         )
     host, _, port = (config.coordinator or "host:1").rpartition(":")
     if not (host and port.isdecimal() and 0 < int(port) < 65536):
         raise InputError(
-            f"coordinator is {config.coordinator!r}; it must be HOST:PORT, with a port "
-            f"from 1 to 65535."
+            f"--coordinator is {config.coordinator!r}; it must be HOST:PORT, with a "
+            f"port from 1 to 65535."
         )
     if count is not None and not 0 <= index < count:
         raise InputError(
-            f"process_id is {index} of num_processes {count}; it must be from 0 to "
+            f"--process-id is {index} of --num-processes {count}; it must be from 0 to "
             f"{count - 1}, another one for each process."
         )
 
@@ -160,4 +167,4 @@ def _require(config: Any, name: str, holds, allowed: str) -> None:
     for part in name.split("."):
         value = getattr(value, part)
     if not holds(value):
-        raise InputError(f"{name} is {value}; it must be {allowed}.")
+        raise InputError(f"{flag(name)} is {value}; it must be {allowed}.")

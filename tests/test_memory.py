@@ -26,7 +26,7 @@ def test_a_state_larger_than_the_memory_is_refused_before_it_is_compiled():
 
 def test_shapes_larger_than_the_memory_are_refused_before_they_are_drawn():
     data = DataConfig(shapes_train=2**31 - 1)
-    with pytest.raises(InputError, match="data.shapes_train"):
+    with pytest.raises(InputError, match="--data.shapes-train"):
         open_source(TrainConfig(data=data), "train")
 
 

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _print_sets(data_dir: str | None) -> None:
     root = data_root(data_dir)
     if not root.is_dir():
-        raise InputError(f"data_dir {root} is not a folder; give --data-dir=DIR.")
+        raise InputError(f"--data-dir {root} is not a folder; give --data-dir=DIR.")
     sets = list_sets(root)
     if not sets:
         print(f"no prepared data set in {root}")

@@ -111,15 +111,15 @@ def _list_splits(root: Path, config: TrainConfig) -> tuple[Classes, Classes]:
     if train in folders:
         if test not in folders or test == train:
             raise InputError(
-                f"data.test_split {test!r} is not a folder of {root} beside {train!r} "
-                f"(folders: {found}); name one with --data.test-split, or give "
-                f"folder:{root / train} to hold a tenth of it out."
+                f"--data.test-split {test!r} is not a folder of {root} beside "
+                f"{train!r} (folders: {found}); name one with --data.test-split, "
+                f"or give folder:{root / train} to hold a tenth of it out."
             )
         return _list_classes(root / train), _list_classes(root / test)
     if folders & SPLIT_NAMES or (train, test) != ("train", "test"):
         raise InputError(
-            f"data.train_split {train!r} is not a folder of {root} (folders: {found}); "
-            f"name one with --data.train-split."
+            f"--data.train-split {train!r} is not a folder of {root} (folders: "
+            f"{found}); name one with --data.train-split."
         )
     train_files, test_files = {}, {}
     for name, paths in _list_classes(root).items():

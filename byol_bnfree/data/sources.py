@@ -115,7 +115,7 @@ def _open_shapes(config: TrainConfig, split: Literal["train", "test"]) -> Memory
     data = config.data
     if (data.train_split, data.test_split) != ("train", "test"):
         raise InputError(
-            f"data.train_split {data.train_split!r} and data.test_split "
+            f"--data.train-split {data.train_split!r} and --data.test-split "
             f"{data.test_split!r} do not apply to the shapes, which have train and "
             f"test; set their sizes with --data.shapes-train and --data.shapes-test."
         )

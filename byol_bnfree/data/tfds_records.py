@@ -156,7 +156,7 @@ def _check_disjoint(names: dict[str, str], ranges: dict[str, list]) -> None:
         for other, first, last in ranges["test"]:
             if file == other and start < last and first < stop:
                 raise InputError(
-                    f"data.train_split {names['train']!r} and data.test_split "
+                    f"--data.train-split {names['train']!r} and --data.test-split "
                     f"{names['test']!r} share images; choose splits that do not."
                 )
 

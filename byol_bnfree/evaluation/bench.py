@@ -131,6 +131,9 @@ class Bench:
         row = None if self.config.again else self.store.find(identity)
         if row is None:
             began = time.perf_counter()
+            kinds = [str(settings[key]) for key in KINDS if key in settings]
+            what = " ".join([*kinds, self.train.name, self.network])
+            self.say(f"{protocol:<14} {what}: measuring ...")
             outcome = make()
             seconds = round(time.perf_counter() - began, 2)
             row = self.store.add(identity, **outcome._asdict(), seconds=seconds)

@@ -32,7 +32,7 @@ def check_protocols(
         size = getattr(config, name).batch_size
         if protocol in asked and size % pieces:
             raise InputError(
-                f"{name}.batch_size {size} cannot be cut over {devices} devices and "
+                f"--{name}.batch-size {size} cannot be cut over {devices} devices and "
                 f"{groups} groups of BatchNorm; choose a multiple of {pieces}."
             )
     if "semi_supervised" in asked:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from byol_bnfree.errors import InputError
+from byol_bnfree.errors import InputError, flag
 
 Protocol = Literal[
     "knn",
@@ -163,13 +163,13 @@ class EvaluateConfig:
         _require_positive("", self)
         if max(self.semi.shares) > 1:
             raise InputError(
-                f"semi.shares has {max(self.semi.shares)}; a share of the labels is "
+                f"--semi.shares has {max(self.semi.shares)}; a share of the labels is "
                 f"at most 1, such as 0.01."
             )
         if self.supervised.label_smoothing >= 1:
             raise InputError(
-                f"supervised.label_smoothing is {self.supervised.label_smoothing}; it "
-                f"must be less than 1."
+                f"--supervised.label-smoothing is {self.supervised.label_smoothing}; "
+                f"it must be less than 1."
             )
 
 
@@ -182,11 +182,11 @@ def _require_positive(prefix: str, settings: Any) -> None:
             continue
         values = value if isinstance(value, tuple) else (value,)
         if not values and field.default != ():
-            raise InputError(f"{name} is empty; give at least one value.")
+            raise InputError(f"{flag(name)} is empty; give at least one value.")
         for number in values:
             if isinstance(number, bool) or not isinstance(number, int | float):
                 continue
             zero = number == 0 and field.name in MAY_BE_ZERO
             if not (math.isfinite(number) and (number > 0 or zero)):
                 allowed = "zero or more" if field.name in MAY_BE_ZERO else "positive"
-                raise InputError(f"{name} is {number}; it must be {allowed}.")
+                raise InputError(f"{flag(name)} is {number}; it must be {allowed}.")

@@ -18,11 +18,21 @@ from byol_bnfree.training.state import TrainState
 L2_VALUES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 
 
+QUICK_TRAIN, QUICK_TEST = 2048, 1024  # images of the kNN that a run logs
+
+
 class Features(NamedTuple):
     """Representations of both splits; float32."""
 
     train: Float[np.ndarray, "n d"]
     test: Float[np.ndarray, "m d"]
+
+
+class Indices(NamedTuple):
+    """Images used of both splits."""
+
+    train: Int[np.ndarray, " n"]
+    test: Int[np.ndarray, " m"]
 
 
 class Evaluator:
@@ -42,21 +52,52 @@ class Evaluator:
         """Whether there are labels to compare with."""
         return self._train.num_classes is not None
 
+    @property
+    def chance(self) -> float | None:
+        """Accuracy of the best constant answer: the largest class's share of the test
+        images. None without labels.
+        """
+        if not self.possible:
+            return None
+        labels = self._test.labels(self._test_indices)
+        counts = np.bincount(labels[labels >= 0])
+        return float(counts.max() / counts.sum()) if counts.size else None
+
     def features(self, state: TrainState) -> Features:
         """Representations of the images used from both splits."""
-        return Features(
-            self._extract(state, self._train, self._train_indices),
-            self._extract(state, self._test, self._test_indices),
-        )
+        return self._features(state, Indices(self._train_indices, self._test_indices))
 
     def knn(self, state: TrainState, features: Features | None = None) -> float:
         """Top-1 accuracy of the weighted kNN classifier, a fraction."""
         features = features or self.features(state)
+        return self._knn(features, Indices(self._train_indices, self._test_indices))
+
+    def quick_knn(self, state: TrainState) -> float:
+        """The same of the images of `quick`, for a curve while a run trains."""
+        return self._knn(self._features(state, self.quick), self.quick)
+
+    @cached_property
+    def quick(self) -> Indices:
+        """A fixed subset of both splits: a second on two cores for small pictures."""
+        train = min(QUICK_TRAIN, self._config.max_train)
+        test = min(QUICK_TEST, self._config.max_test)
+        return Indices(
+            evaluation_indices(len(self._train), train, 0),
+            evaluation_indices(len(self._test), test, 0),
+        )
+
+    def _features(self, state: TrainState, indices: Indices) -> Features:
+        return Features(
+            self._extract(state, self._train, indices.train),
+            self._extract(state, self._test, indices.test),
+        )
+
+    def _knn(self, features: Features, indices: Indices) -> float:
         return knn_accuracy(
             features.train,
-            self._train.labels(self._train_indices),
+            self._train.labels(indices.train),
             features.test,
-            self._test.labels(self._test_indices),
+            self._test.labels(indices.test),
             num_classes=self._program.data.num_classes,
             k=self._config.knn_k,
             temperature=self._config.knn_temperature,

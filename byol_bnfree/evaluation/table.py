@@ -15,28 +15,28 @@ COLUMNS = {
     "robustness": "{corruption}",
     "transfer": "{method}",
 }
-CAPTIONS = {
+TITLES = {
     "robustness": "corrupted images, %: top-1 of linear, cached; mean over five levels",
     "transfer": "other data sets, %: top-1 where nothing else is said",
 }
-CAPTION = "test split, %; top-1, and top-5 after the stroke"
+TITLE = "test split, %; top-1, and top-5 after the stroke"
 UNBROKEN = 140  # characters a line where no terminal says how many it has
 UNITS = {"top1": "", "top5": "", "mean_per_class": " per class", "map11": " mAP"}
 
 
-def figures_table(rows: list[Row], caption: str = CAPTION) -> Table:
+def figures_table(rows: list[Row], title: str = TITLE) -> Table:
     """One row for each data set, network and step; one column for each protocol.
 
     Of several measurements of one cell (other seeds or settings) the newest shows;
     evaluations.jsonl has all.
     """
-    titles = [title for _, title in sorted({_place(row) for row in rows})]
-    table = Table(caption=caption)
-    for title in ("data", "network", "step", *titles):
+    columns = [column for _, column in sorted({_place(row) for row in rows})]
+    table = Table(title=title, title_justify="left")
+    for column in ("data", "network", "step", *columns):
         table.add_column(
-            title,
-            justify="left" if title in ("data", "network") else "right",
-            min_width=max(len(word) for word in title.split()),
+            column,
+            justify="left" if column in ("data", "network") else "right",
+            min_width=max(len(word) for word in column.split()),
         )
     lines: dict[tuple, dict[str, str]] = {}
     for row in rows:
@@ -44,7 +44,7 @@ def figures_table(rows: list[Row], caption: str = CAPTION) -> Table:
         subject = identity["dataset"], identity["network"], str(identity["step"])
         lines.setdefault(subject, {})[_place(row)[1]] = _cell(row["figures"])
     for subject, cells in lines.items():
-        table.add_row(*subject, *(cells.get(title, "") for title in titles))
+        table.add_row(*subject, *(cells.get(column, "") for column in columns))
     return table
 
 
@@ -68,7 +68,7 @@ def print_tables(rows: list[Row], console: Console | None = None) -> None:
         console.width = max(console.width, UNBROKEN)
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        caption = CAPTIONS.get(row["identity"]["protocol"], CAPTION)
-        groups.setdefault(caption, []).append(row)
-    for caption, group in groups.items():
-        console.print(figures_table(group, caption))
+        title = TITLES.get(row["identity"]["protocol"], TITLE)
+        groups.setdefault(title, []).append(row)
+    for title, group in groups.items():
+        console.print(figures_table(group, title))

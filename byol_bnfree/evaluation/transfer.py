@@ -8,6 +8,7 @@ is resized.
 """
 
 import dataclasses
+import re
 from typing import NamedTuple
 
 from byol_bnfree.errors import InputError
@@ -56,16 +57,23 @@ def transfer(bench: Bench) -> list[Row]:
 
     Raises: InputError for a name that is not among the twelve.
     """
-    rows = []
+    rows, missing = [], {}
     for task in chosen_tasks(bench.config.transfer.datasets):
         try:
             there = _on_task(bench, task)
         except InputError as error:
-            if bench.network != "random":  # beside another, for which it was said
-                bench.say(f"transfer: {task.title} is left out: {error}")
+            missing.setdefault(_reason(task, error), []).append(task.title)
             continue
         rows.append(measured_by(there, task.metric))
+    if bench.network != "random":  # beside another, for which it was said
+        for reason, titles in missing.items():
+            bench.say(f"transfer: left out: {', '.join(titles)}: {reason}")
     return rows
+
+
+def _reason(task: Task, error: InputError) -> str:
+    """Without the name of the set, so that sets with one reason share a line."""
+    return re.sub(rf"\b{re.escape(task.name)}(?![\w/])", "NAME", str(error))
 
 
 def chosen_tasks(names: tuple[str, ...]) -> list[Task]:
@@ -74,7 +82,7 @@ def chosen_tasks(names: tuple[str, ...]) -> list[Task]:
     for name in names:
         if name not in known:
             raise InputError(
-                f"transfer.datasets has {name!r}; choose from {', '.join(known)}."
+                f"--transfer.datasets has {name!r}; choose from {', '.join(known)}."
             )
     return [task for task in TASKS if not names or task.name in names]
 

@@ -63,7 +63,7 @@ def choose_kernels(
     by_xla = XLA_ON_CPU if on_cpu else XLA
     if wanted == "onednn" and not applies:
         raise InputError(
-            f"run.convolution is onednn, but this run has {num_devices} devices of "
+            f"--run.convolution is onednn, but this run has {num_devices} devices of "
             f"type {jax.default_backend()}; it works on one CPU device only, use auto."
         )
     if wanted == "xla" or not applies:
@@ -74,5 +74,7 @@ def choose_kernels(
             onednn_conv_general_dilated, onednn_dot_general, normalize, True, "oneDNN"
         )
     if wanted == "onednn":
-        raise InputError(f"run.convolution is onednn, but {problem}; use auto or xla.")
+        raise InputError(
+            f"--run.convolution is onednn, but {problem}; use auto or xla."
+        )
     return by_xla._replace(words=f"XLA; {problem}")

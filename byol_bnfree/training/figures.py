@@ -3,14 +3,26 @@
 Made without pyplot, which holds global state and may open a window.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
 
 Row = Mapping[str, float | None]
+
+
+class Sheet(NamedTuple):
+    """Pictures of a batch above the two views that the network sees of them."""
+
+    images: UInt8[np.ndarray, "b H W c"]
+    view1: Float[Array | np.ndarray, "b h w c"]
+    """In [0, 1]; values beyond are clipped. 1 or 3 channels."""
+    view2: Float[Array | np.ndarray, "b h w c"]
+    names: Sequence[str]
+    """Class of each picture; "" where it has none."""
 
 
 class Panel(NamedTuple):
@@ -21,18 +33,22 @@ class Panel(NamedTuple):
     lines: dict[str, str]
     """Metric to its name in the legend."""
     scale: Literal["from zero", "tight", "log", "share"] = "from zero"
+    factor: float = 1.0
+    """Of the metric's values."""
 
 
 PANELS = (
-    Panel("BYOL loss", "2 - 2 cos, both orders", {"train/loss": "loss"}),
+    # Without batch statistics the loss spans decades, and the small values matter.
+    Panel("BYOL loss", "2 - 2 cos, both orders", {"train/loss": "loss"}, "log"),
     Panel(
         "accuracy",
-        "fraction",
+        "%",
         {
-            "probe/top1": "probe top-1 (train views)",
-            "probe/top5": "probe top-5 (train views)",
-            "knn/top1": "kNN top-1 (test)",
+            "knn/top1": "kNN, test pictures",
+            "probe/top1": "probe, training views",
+            "probe/top5": "probe, top-5",
         },
+        factor=100.0,
     ),
     Panel(
         "collapse measures",
@@ -69,35 +85,35 @@ PANELS = (
 )
 
 
-def save_views(
-    path: str | Path,
-    view1: Float[Array | np.ndarray, "b h w c"],
-    view2: Float[Array | np.ndarray, "b h w c"],
-    n: int = 8,
-) -> None:
-    """Write a sheet of the first n images: view 1 above view 2.
-
-    Views are in [0, 1] (values beyond are clipped) with 1 or 3 channels.
-    """
-    n = min(n, len(view1))
-    figure = _figure(1.25 * n + 0.9, 2.9)
-    axes = figure.subplots(2, n, squeeze=False)
-    for row, views, name in ((0, view1, "view 1 (T)"), (1, view2, "view 2 (T')")):
-        images = np.clip(np.asarray(views[:n], np.float32), 0, 1)
-        for axis, image in zip(axes[row], images, strict=True):
+def save_views(path: str | Path, sheet: Sheet, n: int = 8) -> None:
+    """Write the first n pictures with their classes, each above its two views."""
+    n = min(n, len(sheet.view1))
+    figure = _figure(1.25 * n + 0.9, 4.4)
+    axes = figure.subplots(3, n, squeeze=False)
+    rows = {
+        "picture": np.asarray(sheet.images[:n], np.float32) / 255,
+        "view 1 (T)": np.asarray(sheet.view1[:n], np.float32),
+        "view 2 (T')": np.asarray(sheet.view2[:n], np.float32),
+    }
+    for line, (name, images) in zip(axes, rows.items(), strict=True):
+        for axis, image in zip(line, np.clip(images, 0, 1), strict=True):
             image = image[..., 0] if image.shape[-1] == 1 else image
             axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axis.set(xticks=[], yticks=[])
-        axes[row, 0].set_ylabel(name)
+        line[0].set_ylabel(name)
+    for axis, name in zip(axes[0], sheet.names, strict=False):
+        axis.set_title(textwrap.fill(name, 16), fontsize=8, parse_math=False)
     figure.savefig(path)
 
 
-def save_curves(path: str | Path, rows: Sequence[Row]) -> None:
+def save_curves(path: str | Path, rows: Sequence[Row], title: str = "") -> None:
     """Write the curves of `metrics.jsonl` rows over the step, one panel per subject.
 
-    Metrics that no row has leave their panel empty; None and NaN leave gaps.
+    Metrics that no row has leave their panel empty; None and NaN leave gaps. `title`
+    says which run it is.
     """
     figure = _figure(14, 9.5)
+    figure.suptitle(title, parse_math=False)
     for axis, panel in zip(figure.subplots(3, 3).flat, PANELS, strict=True):
         _draw_panel(axis, panel, rows)
     figure.savefig(path)
@@ -114,7 +130,7 @@ def _draw_panel(axis: Any, panel: Panel, rows: Sequence[Row]) -> None:
     axis.grid(alpha=0.3)
     drawn = False
     for metric, name in panel.lines.items():
-        points = _points(rows, metric)
+        points = _points(rows, metric) * (1, panel.factor)
         if panel.scale == "log":
             points[points[:, 1] <= 0, 1] = np.nan
         if np.isfinite(points[:, 1]).any():

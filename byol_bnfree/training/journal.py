@@ -10,8 +10,10 @@ import jax
 import numpy as np
 
 from byol_bnfree.allocator import runs_in_calling_thread
+from byol_bnfree.diagnostics.usual import usual
 from byol_bnfree.diagnostics.verdict import CollapseWatch, update_watch
 from byol_bnfree.errors import RunStopped
+from byol_bnfree.models.byol import part_norms
 from byol_bnfree.training.logs import MetricsLog
 from byol_bnfree.training.program import Program
 from byol_bnfree.training.progress import Progress
@@ -44,12 +46,14 @@ class Journal:
     _unread: tuple[int, dict[str, jax.Array]] | None = None
     _at_once: bool = field(default_factory=runs_in_calling_thread)
     _waited: float = 0.0
+    _knn: float | None = None
     _began: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self):
         """Fold the watch over the rows of an earlier part of the run."""
         for row in self.log.rows():
             self._watch(row["step"], row)
+            self._knn = row.get("knn/top1", self._knn)
 
     def next_batch(self, stream: Iterator[Any]) -> Any:
         """The stream's next batch; the time it takes counts as waiting for data."""
@@ -92,7 +96,7 @@ class Journal:
             if not math.isfinite(values[name]):
                 raise RunStopped(
                     f"{name} is {values[name]} at step {step}; the checkpoint before "
-                    f"it is kept: lower --base-lr or lengthen optim.warmup_epochs.",
+                    f"it is kept: lower --base-lr or lengthen --optim.warmup-epochs.",
                     status=DIVERGED,
                 )
         self._rows.append(values)
@@ -114,6 +118,11 @@ class Journal:
         names = update_ratio_names(self.program.abstract_state.online_params)
         ratios = np.asarray(metrics[UPDATE_RATIOS]).tolist()
         return dict(zip(names, ratios, strict=True))
+
+    def evaluated(self, step: int, figures: dict[str, float]) -> None:
+        """Write figures of an evaluation; the progress shows the newest kNN."""
+        self.log.write(step, figures)
+        self._knn = figures.get("knn/top1", self._knn)
 
     def _write_row(self, step: int, ratios: dict[str, float]) -> None:
         """Losses and norms are means since the last row, the rest is the latest."""
@@ -138,6 +147,7 @@ class Journal:
             {
                 "epoch": row["epoch"],
                 "loss": row["train/loss"],
+                "knn": self._knn,
                 "probe": row.get("probe/top1"),
                 "collapse": self.watch.verdict.state,
                 "images_per_s": row["perf/images_per_s"],
@@ -153,7 +163,11 @@ class Journal:
         if verdict.state == "healthy":
             self.progress.say(f"step {step}: no longer {before}.")
             return
-        self.progress.say(f"step {step}: {verdict.state}: {verdict.reason}")
+        since = self.watch.drifting.since
+        self.progress.say(
+            f"step {step}: {verdict.state} since step {since}: {verdict.reason}. "
+            f"{usual(part_norms(self.program.config))}"
+        )
         if verdict.state == "collapsed" and self.program.config.on_collapse == "stop":
             raise Collapsed(
                 f"the representation collapsed at step {self.watch.first_collapsed} "

@@ -60,7 +60,7 @@ def run_loop(
 
     def evaluate(measure: Callable[[TrainState], dict[str, float]]) -> None:
         journal.catch_up()
-        journal.log.write(step, journal.without(lambda: measure(state)))
+        journal.evaluated(step, journal.without(lambda: measure(state)))
 
     try:
         with interrupts() as asked, fate_shared():

@@ -22,8 +22,8 @@ def make_mesh(model_devices: int = 1) -> Mesh:
     devices = jax.device_count()
     if devices % model_devices:
         raise InputError(
-            f"run.model_devices {model_devices} does not divide the {devices} devices "
-            f"of this run; choose a divisor of {devices}."
+            f"--run.model-devices {model_devices} does not divide the {devices} "
+            f"devices of this run; choose a divisor of {devices}."
         )
     shape = (devices // model_devices, model_devices)
     return jax.make_mesh(shape, ("data", "model"), axis_types=(AxisType.Auto,) * 2)
@@ -40,13 +40,13 @@ def check_batch(config: TrainConfig, mesh: Mesh) -> None:
     if size % (devices * pieces):
         cut = f" in {pieces} micro-batches" if pieces > 1 else ""
         raise InputError(
-            f"batch_size {size} cannot be shared by {devices} data devices{cut}; "
+            f"--batch-size {size} cannot be shared by {devices} data devices{cut}; "
             f"choose a multiple of {devices * pieces}."
         )
     groups = config.bn_stat_groups
     if pieces > 1 and groups > 1 and groups % (devices * pieces):
         raise InputError(
-            f"bn_stat_groups {groups} with {pieces} micro-batches on {devices} data "
+            f"--bn-stat-groups {groups} with {pieces} micro-batches on {devices} data "
             f"devices is not exact; choose a multiple of {devices * pieces}."
         )
 

@@ -39,8 +39,8 @@ def warmup_steps(config: TrainConfig, num_examples: int) -> int:
     total = total_steps(config, num_examples)
     if steps >= total:
         raise InputError(
-            f"optim.warmup_epochs {config.optim.warmup_epochs:g} is {steps} steps, and "
-            f"the run has {total}; shorten the warm-up or lengthen the run."
+            f"--optim.warmup-epochs {config.optim.warmup_epochs:g} is {steps} steps, "
+            f"and the run has {total}; shorten the warm-up or lengthen the run."
         )
     return steps
 

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
 from rich.text import Text
 
 from byol_bnfree.errors import output_closed
@@ -17,7 +18,8 @@ from byol_bnfree.errors import output_closed
 _FORMATS: Mapping[str, Callable[[Any], str]] = {
     "epoch": lambda epoch: f"epoch {epoch:.1f}",
     "loss": lambda loss: f"loss {loss:.3f}",
-    "probe": lambda top1: f"probe {100 * top1:.1f} %",
+    "knn": lambda top1: f"kNN {100 * top1:.1f} %",
+    "probe": lambda top1: f"probe {100 * top1:.1f} % (views)",
     "collapse": str,
     "images_per_s": lambda rate: f"{rate:.0f} images/s",
 }
@@ -29,6 +31,13 @@ class _Console(Console):
         raise output_closed()
 
 
+class _Work:
+    """What is being done, since when, and the spinner that turns meanwhile."""
+
+    def __init__(self, what: str, began: float):
+        self.what, self.began, self.spinner = what, began, Spinner("dots")
+
+
 class Progress:
     """Shows how far a run is; made by `progress`."""
 
@@ -37,13 +46,16 @@ class Progress:
         self._step, self._line = start, f"step {start}/{total}"
         self._first: tuple[float, int] | None = None  # time and step of first update
         self._printed_at, self._held_back = -math.inf, False
+        self._work: _Work | None = None
         self.live: Live | None = None
 
     def update(self, step: int, fields: Mapping[str, Any]) -> None:
-        """Shows `step` and the fields among epoch, loss, probe, collapse, images_per_s.
+        """Shows `step` and the fields among epoch, loss, knn, probe, collapse,
+        images_per_s.
 
-        `probe` is an accuracy as a fraction, `collapse` one word; any may be missing
-        or None. Plain lines appear for the first and last step and every `seconds`.
+        `knn` and `probe` are accuracies as fractions, `collapse` is one word; any may
+        be missing or None. Plain lines appear for the first and last step and every
+        `seconds`.
         """
         now = time.monotonic()
         self._first = self._first or (now, step)
@@ -59,6 +71,30 @@ class Progress:
         """Prints a message; on a terminal it appears above the bar."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
+    @contextlib.contextmanager
+    def working(self, what: str) -> Iterator[None]:
+        """Shows that something is done that takes long; at its end, how long it took.
+
+        On a terminal a spinner turns and the seconds count.
+        """
+        began = time.monotonic()
+        self._work = _Work(what, began)
+        if self.live is None:
+            self.say(f"{what} ...")
+        else:
+            self.live.update(self)
+        try:
+            yield
+        finally:
+            self._work = None
+            if self.live is not None:
+                self.live.update(self.render())
+        self.say(f"{what}: {time.monotonic() - began:.0f} s")
+
+    def __rich__(self) -> Group:
+        """Drawn anew at every refresh, so that it moves."""
+        return self.render()
+
     def finish(self) -> None:
         """Prints the last line if it was held back, as when a run is interrupted."""
         if self._held_back and self.live is None:
@@ -66,6 +102,10 @@ class Progress:
 
     def render(self) -> Group:
         """The line and the bar under it, as rich draws them."""
+        if self._work is not None:
+            seconds = time.monotonic() - self._work.began
+            self._work.spinner.update(text=f"{self._work.what}  {seconds:.0f} s")
+            return Group(self._work.spinner)
         line = Text(self._line, overflow="ellipsis", no_wrap=True)
         return Group(line, ProgressBar(self._total, self._step))
 

@@ -79,4 +79,4 @@ def _of_steps(steps: Sequence[Step], columns: Columns) -> Table:
         (str(s.devices), s.norm, *(column(s) for column in columns.values()))
         for s in steps
     ]
-    return Table(("devices", "norm", *columns), rows, words=2)
+    return Table(("devices", "norm", *columns), rows, words=(0, 1))

@@ -60,16 +60,16 @@ def check(*protocols, groups=1, **fields):
 def test_a_batch_that_cannot_be_cut_is_refused_for_the_protocols_asked_for():
     odd = {"linear": LinearSettings(batch_size=9)}
     check("knn", **odd)
-    with pytest.raises(InputError, match="linear.batch_size 9 .* a multiple of 2"):
+    with pytest.raises(InputError, match="linear.batch-size 9 .* a multiple of 2"):
         check("linear", **odd)
-    with pytest.raises(InputError, match="supervised.batch_size 16 .* multiple of 32"):
+    with pytest.raises(InputError, match="supervised.batch-size 16 .* multiple of 32"):
         check("supervised", groups=32, supervised=QUICK["supervised"])
 
 
 def test_what_transfer_needs_is_checked_before_any_work():
     check("transfer", finetune=FinetuneSettings(batch_size=9))
     tuned = TransferSettings("finetune")
-    with pytest.raises(InputError, match="finetune.batch_size 9"):
+    with pytest.raises(InputError, match="finetune.batch-size 9"):
         check("transfer", transfer=tuned, finetune=FinetuneSettings(batch_size=9))
     with pytest.raises(InputError, match="'mnist'; choose from food101, cifar10"):
         check("transfer", transfer=TransferSettings(datasets=("mnist",)))

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from byol_bnfree.training.figures import PANELS, _points, save_curves, save_views
+from byol_bnfree.training.figures import (
+    PANELS,
+    Sheet,
+    _draw_panel,
+    _figure,
+    _points,
+    save_curves,
+    save_views,
+)
 
 METRICS = [metric for panel in PANELS for metric in panel.lines]
 
@@ -19,18 +27,37 @@ def pixels(path):
 @pytest.mark.parametrize("b", [1, 10])
 def test_views_are_drawn_for_any_batch_and_channels(tmp_path, b, channels):
     views = np.random.default_rng(0).random((2, b, 8, 8, channels), np.float32)
-    save_views(tmp_path / "views.png", views[0], views[1])
+    images = (255 * views[0]).astype(np.uint8)
+    save_views(tmp_path / "views.png", Sheet(images, *views, ["a $class_"] * b))
     assert pixels(tmp_path / "views.png").std() > 10
 
 
-def test_a_sheet_shows_both_views_and_no_more_than_n_images(tmp_path):
+def test_a_sheet_shows_pictures_above_both_views_and_no_more_than_n(tmp_path):
     red, blue = np.zeros((2, 4, 8, 8, 3), np.float32)
     red[:3, ..., 0], blue[:3, ..., 2] = 1, 1
     red[3, ..., 1], blue[3, ..., 1] = 1, 1
-    save_views(tmp_path / "views.png", red, blue, n=3)
-    seen = {tuple(color) for row in pixels(tmp_path / "views.png") for color in row}
-    assert {(255, 0, 0), (0, 0, 255)} <= seen
-    assert (0, 255, 0) not in seen
+    images = np.full((4, 16, 16, 3), (255, 255, 0), np.uint8)
+    save_views(tmp_path / "views.png", Sheet(images, red, blue, [""] * 4), n=3)
+    rows = [{tuple(color) for color in row} for row in pixels(tmp_path / "views.png")]
+    first = [
+        next(i for i, row in enumerate(rows) if color in row)
+        for color in ((255, 255, 0), (255, 0, 0), (0, 0, 255))
+    ]
+    assert first == sorted(first)
+    assert not any((0, 255, 0) in row for row in rows)
+
+
+def test_small_losses_are_seen_and_accuracies_are_percent():
+    rows = [
+        {"step": s, "train/loss": loss, "probe/top1": 0.25}
+        for s, loss in enumerate((4.0, 0.004, 0.09))
+    ]
+    loss, accuracy = _figure(8, 4).subplots(1, 2)
+    for axis, title in ((loss, "BYOL loss"), (accuracy, "accuracy")):
+        _draw_panel(axis, next(p for p in PANELS if p.title == title), rows)
+    height = [loss.transData.transform((0, v))[1] for v in (0.004, 0.09)]
+    assert height[1] - height[0] > 0.3 * loss.bbox.height
+    assert accuracy.lines[0].get_ydata()[0] == 25 and accuracy.get_ylabel() == "%"
 
 
 @pytest.mark.parametrize(
@@ -44,7 +71,7 @@ def test_a_sheet_shows_both_views_and_no_more_than_n_images(tmp_path):
     ids=["none", "one", "unknown", "many"],
 )
 def test_curves_are_drawn_for_any_rows(tmp_path, rows, recwarn):
-    save_curves(tmp_path / "curves.png", rows)
+    save_curves(tmp_path / "curves.png", rows, "run_1: bn, $set_")
     assert pixels(tmp_path / "curves.png").std() > 10
     assert not recwarn.list
 

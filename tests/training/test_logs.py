@@ -5,6 +5,7 @@ import json
 import math
 import resource
 import struct
+import time
 
 import jax.numpy as jnp
 import pytest
@@ -170,7 +171,7 @@ def shown(monkeypatch, steps, total=320, terminal=False, **options):
     monkeypatch.setattr(progress_module.time, "monotonic", lambda: now["time"])
     output = io.StringIO()
     console = Console(file=output, force_terminal=terminal, width=100)
-    fields = {"epoch": 1.2, "loss": 0.512, "probe": 0.234}
+    fields = {"epoch": 1.2, "loss": 0.512, "knn": 0.716, "probe": 0.234}
     fields |= {"collapse": "healthy", "images_per_s": 310.4}
     with progress(total, console=console, **options) as bar:
         for step in steps:
@@ -184,8 +185,8 @@ def shown(monkeypatch, steps, total=320, terminal=False, **options):
 def test_plain_line_says_everything(monkeypatch):
     lines = shown(monkeypatch, range(1, 41), seconds=39.0).splitlines()
     assert lines[-1] == (
-        "step 40/320  epoch 1.2  loss 0.512  probe 23.4 %  healthy  310 images/s"
-        "  0:04:40 left"
+        "step 40/320  epoch 1.2  loss 0.512  kNN 71.6 %  probe 23.4 % (views)  healthy"
+        "  310 images/s  0:04:40 left"
     )
 
 
@@ -213,7 +214,19 @@ def test_messages_are_printed_as_they_are(monkeypatch):
 def test_terminal_gets_a_bar_and_the_same_line(monkeypatch):
     text = shown(monkeypatch, range(1, 41), terminal=True)
     assert "━" in text and "the [loss] is high" in text
-    assert "step 40/320  epoch 1.2  loss 0.512  probe 23.4 %  healthy" in text
+    assert "step 40/320  epoch 1.2  loss 0.512  kNN 71.6 %  probe 23.4 % (vi" in text
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_long_work_moves_on_a_terminal_and_ends_with_its_time(terminal):
+    output = io.StringIO()
+    console = Console(file=output, force_terminal=terminal, width=100)
+    with progress(10, console=console) as bar, bar.working("compiling the first step"):
+        time.sleep(0.7)
+    text = output.getvalue()
+    assert "compiling the first step: 1 s" in text
+    turns = {mark for mark in "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏" if mark in text}
+    assert (len(turns) > 1) == terminal
 
 
 def test_other_processes_show_nothing(capsys):

@@ -1,0 +1,57 @@
+"""Messages name settings as flags: --bn-stat-groups, not bn_stat_groups."""
+
+import ast
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+import byol_bnfree
+from byol_bnfree.config import TrainConfig
+
+PACKAGE = Path(byol_bnfree.__file__).parent
+SPEAKS = {"InputError", "RunStopped", "say", "_say", "print"}
+
+
+def settings(config, prefix: str = "") -> list[str]:
+    """Dotted names of all fields whose flag is spelled in another way."""
+    names = []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            names += settings(value, f"{prefix}{field.name}.")
+        else:
+            names.append(f"{prefix}{field.name}")
+    return [name for name in names if "_" in name or "." in name]
+
+
+NAMED = re.compile(
+    rf"(?<![\w.\-/])({'|'.join(map(re.escape, settings(TrainConfig())))})(?![\w(=/])"
+)
+
+
+def spoken(path: Path) -> list[str]:
+    """The texts of a file that a user may read."""
+    calls = [
+        n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)
+    ]
+    return [
+        text.value
+        for call in calls
+        if getattr(call.func, "id", getattr(call.func, "attr", "")) in SPEAKS
+        for text in ast.walk(call)
+        if isinstance(text, ast.Constant) and isinstance(text.value, str)
+    ]
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE))
+)
+def test_messages_name_flags(path):
+    assert [text for text in spoken(path) if NAMED.search(text)] == []
+
+
+def test_the_check_finds_a_field_name():
+    assert NAMED.search("bn_stat_groups 3 is odd")
+    assert not NAMED.search("--bn-stat-groups 3 is odd")
