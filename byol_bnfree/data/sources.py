@@ -123,7 +123,7 @@ def _open_shapes(config: TrainConfig, split: Literal["train", "test"]) -> Memory
     size, channels = data.image_size or 32, data.channels or 3
     check_memory(
         {f"{n:,} shapes of {size} pixels": n * (size**2 * channels + SHAPE_BYTES)},
-        f"lower data.shapes_{split} or data.image_size",
+        f"lower --data.shapes-{split} or --data.image-size",
     )
     images, labels = shapes.generate(split, n, size, channels)
     return MemorySource("shapes", split, shapes.CLASS_NAMES, images, labels, [])
@@ -135,7 +135,7 @@ def _load(records: Records, layout: Layout, skip: bool) -> MemorySource:
     shape = (n, layout.size, layout.size, layout.channels)
     check_memory(
         {f"{n:,} images of {layout.size} pixels": math.prod(shape)},
-        "lower data.in_memory_gib, so that they stream, or data.image_size",
+        "lower --data.in-memory-gib, so that they stream, or --data.image-size",
     )
     pixels = np.empty(shape, np.uint8)
     bad: dict[int, BadImage] = {}

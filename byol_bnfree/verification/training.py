@@ -52,7 +52,7 @@ def pieces_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
     results = run_tasks(cut, folder, [f"pieces:{k}" for k in PIECES], devices=1)
     whole = results.pop("pieces:1")
     worst = max(deviation(result, whole) for result in results.values())
-    groups = " (bn_stat_groups 8)" if note else ""
+    groups = " (--bn-stat-groups=8)" if note else ""
     return Finding(
         "micro-batches are exact",
         f"{', '.join(map(str, PIECES))} pieces{groups}, {STEPS} steps of a small "
