@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import errno
 import importlib.util
+import inspect
 import os
 import select
 import sys
@@ -12,13 +13,14 @@ from pathlib import Path
 
 import tyro
 
-from byol_bnfree.config import TrainConfig
+from byol_bnfree.config import NORMS, TrainConfig
 from byol_bnfree.errors import (
     InputError,
     RunStopped,
     output_closed,
     why_not_written,
 )
+from byol_bnfree.recipes import shapes
 
 EXAMPLE = "configs/cifar10_cpu.py"
 # What a disk says; with anything else, such as a missing file, the fault may be ours.
@@ -32,6 +34,7 @@ def parse_args(argv: Sequence[str] | None = None) -> TrainConfig:
     """The configuration of a command line.
 
     Flags override the values of `--config=FILE[:ARG]`, which override the defaults.
+    Both are those that suit the norm of `--norm`.
 
     Raises:
       SystemExit: status 2 and a message for an unknown flag or value (from tyro),
@@ -49,24 +52,38 @@ def parse_args(argv: Sequence[str] | None = None) -> TrainConfig:
 
 
 def default_config(argv: Sequence[str]) -> TrainConfig:
-    """The configuration that flags start from: that of `--config`, if it is given."""
-    path = _config_argument(list(argv))
-    return load_config(path) if path else TrainConfig()
+    """The configuration that flags start from, for the norm among them.
+
+    It is that of `--config`, if it is given, and else the recipe for generated shapes.
+    """
+    path, norm = (_argument(list(argv), name) for name in ("--config", "--norm"))
+    norm = norm if norm in NORMS else None  # tyro says what is wrong with another
+    return load_config(path, norm) if path else shapes(norm or "gn_ws")
 
 
-def _config_argument(argv: list[str]) -> str | None:
+def _argument(argv: list[str], flag: str) -> str | None:
+    """The last value of a flag."""
+    found = None
     for index, argument in enumerate(argv):
-        if argument.startswith("--config="):
-            return argument.removeprefix("--config=")
-        if argument == "--config" and index + 1 < len(argv):
-            return argv[index + 1]
-    return None
+        if argument.startswith(f"{flag}="):
+            found = argument.removeprefix(f"{flag}=")
+        elif argument == flag and index + 1 < len(argv):
+            found = argv[index + 1]
+    return found
 
 
-def load_config(path: str) -> TrainConfig:
+def load_config(path: str, norm: str | None = None) -> TrainConfig:
     """Run the Python file `FILE` or `FILE:ARG` and return its `get_config([ARG])`.
 
     A config file is code: it is executed. Load only files that you trust.
+
+    Args:
+      path: the file, and perhaps an argument for its function.
+      norm: given to a `get_config` that has an argument `norm`, which returns the
+        settings that suit it; None: the function's default.
+
+    Raises:
+      InputError: a file that is none, that fails, or that returns something else.
     """
     file, _, argument = path.partition(":")
     if not os.path.isfile(file):
@@ -85,7 +102,11 @@ def load_config(path: str) -> TrainConfig:
             f"config {file} has no function get_config; add one, as {EXAMPLE} has."
         )
     with _mended_by_the_user(path):
-        config = get_config(argument) if argument else get_config()
+        takes_norm = "norm" in inspect.signature(get_config).parameters
+        config = get_config(
+            *([argument] if argument else []),
+            **({"norm": norm} if norm and takes_norm else {}),
+        )
     if not isinstance(config, TrainConfig):
         raise InputError(
             f"get_config of {file} returns {type(config).__name__}; it must return "

@@ -1,9 +1,8 @@
 """Every setting of a run: frozen dataclasses.
 
-The defaults are a small recipe for the generated shapes: BYOL's own augmentation, LARS
-at base learning rate 4.0 and weight decay 1e-6, tau 0.99, and a batch of 64, which
-gives gn_ws the few hundred steps that it needs to leave its first, nearly constant
-representation. configs/ holds the recipes for real images.
+The defaults are a small recipe of gn_ws for the generated shapes. That of another norm
+is `recipes.shapes(norm)`, and configs/ holds the recipes for real images. The defaults
+of `OptimConfig` alone are DeepMind's.
 
 Validated when made (see `validation`); `command_line.parse_args` makes one from
 a shell's arguments.
@@ -11,12 +10,13 @@ The string under a field is its help text (unit and meaning).
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from byol_bnfree.errors import InputError as InputError
 from byol_bnfree.validation import validate
 
 Norm = Literal["bn", "gn_ws", "gn", "ws", "ln", "none"]
+NORMS: tuple[Norm, ...] = get_args(Norm)
 TargetInit = Literal["independent", "copy"]
 Network = Literal[
     "resnet8",
@@ -68,8 +68,9 @@ class ModelConfig:
     """MLP from projection to prediction; the online network only."""
     groups: int = 16
     """Groups of GroupNorm for gn and gn_ws (16 in re-implementations; paper silent)."""
-    min_group_channels: int = 4
-    """A GroupNorm group never has fewer channels than this."""
+    min_group_channels: int = 16
+    """A GroupNorm group never has fewer channels than this: thin groups take contrast
+    and colour out of the first layers."""
     standardize_conv: bool = True
     """gn_ws and ws: standardize the kernels of convolutions."""
     standardize_dense: bool = True
@@ -105,6 +106,12 @@ class OptimConfig:
     """Target's decay at step 0."""
     tau_schedule: Literal["cosine", "constant"] = "cosine"
     """cosine: tau rises to 1 over the run. constant: it stays tau_base."""
+
+
+MUON = OptimConfig(
+    name="muon", momentum=0.95, weight_decay=1e-5, tau_schedule="constant"
+)
+"""Suits networks without batch statistics (experiments/recipe_search)."""
 
 
 @dataclass(frozen=True)
@@ -254,7 +261,7 @@ class TrainConfig:
     """Length of the run in epochs."""
     steps: int | None = None
     """Length of the run in optimizer steps; if given, instead of --epochs."""
-    base_lr: float = 4.0
+    base_lr: float = 0.08
     """Peak learning rate is this times batch_size / 256."""
     seed: int = 0
     """Seed of initialization, data order and augmentation."""
@@ -276,7 +283,7 @@ class TrainConfig:
     """Index of this process, with --coordinator."""
     model: ModelConfig = ModelConfig()
     """Network."""
-    optim: OptimConfig = OptimConfig()
+    optim: OptimConfig = MUON
     """Optimizer and schedules."""
     augment: AugmentConfig = AugmentConfig()
     """Views."""

@@ -1,15 +1,24 @@
-"""The two arms of every comparison, as recipe_search chose them."""
+"""Flags of the arms that several experiments share.
+
+A recipe's config file gives the settings that suit the norm, so an arm is its norm.
+"""
 
 from experiments.scales import Scale
 
 BN = ("--norm=bn",)
-"""BatchNorm everywhere: vanilla BYOL."""
+"""BatchNorm in every part."""
 
-GN_WS = ("--norm=gn_ws", "--projector-norm=ws", "--predictor-norm=ws")
-"""GroupNorm and standardized kernels in the encoder, standardized kernels alone in the
-heads: no batch statistics anywhere. GroupNorm in the heads is level at best."""
+GN_WS = ("--norm=gn_ws",)
+"""GroupNorm and standardized kernels in every part: no batch statistics anywhere."""
 
 
-def gn_ws(scale: Scale) -> tuple[str, ...]:
-    """That, with the optimizer of arms without batch statistics."""
-    return (*GN_WS, *scale.batch_free)
+def lars(scale: Scale) -> tuple[str, ...]:
+    """BYOL's own optimizer: DeepMind's values for Imagenette, or for ImageNet."""
+    return (
+        "--optim.name=lars",
+        "--optim.momentum=0.9",
+        "--optim.weight-decay=1e-6",
+        "--optim.trust-coefficient=1e-3",
+        "--optim.tau-schedule=cosine",
+        f"--base-lr={0.3 if scale.name == 'paper' else 2.0}",
+    )

@@ -5,7 +5,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from byol_bnfree import InputError, load_config
+from byol_bnfree import InputError, load_config, parse_args
+from byol_bnfree.config import OptimConfig
 from byol_bnfree.pretrained import config_from_dict
 from byol_bnfree.training.program import DataShape, build_parts
 from byol_bnfree.training.state import parameter_count
@@ -14,12 +15,12 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 RECIPES = {
     "smoke.py": (16, 128),
     "cifar10_cpu.py": (32, 50_000),
-    "cifar10_10k.py": (32, 10_000),
+    "cifar10_cpu.py:100": (32, 50_000),
+    "cifar10_resnet18.py:30": (32, 50_000),
     "cifar10_resnet18.py:200": (32, 50_000),
     "cifar10_resnet18.py:800": (32, 50_000),
     "imagenet_resnet50.py:40": (224, 1_281_167),
     "imagenet_resnet50.py:1000": (224, 1_281_167),
-    "imagenet_resnet50_gn_ws.py:300": (224, 1_281_167),
 }
 
 
@@ -28,10 +29,12 @@ def test_every_file_is_listed():
     assert names == {path.name for path in CONFIGS.glob("*.py")}
 
 
+@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
 @pytest.mark.parametrize("name", RECIPES)
-def test_recipe_builds_on_abstract_shapes(name):
+def test_recipe_builds_on_abstract_shapes(name, norm):
     size, examples = RECIPES[name]
-    config = load_config(str(CONFIGS / name))
+    config = load_config(str(CONFIGS / name), norm)
+    assert config.norm == norm
     parts = build_parts(config, DataShape(examples, 10, (size, size, 3)))
     assert parts.warmup_steps < parts.total_steps
     assert not config.workdir
@@ -47,9 +50,10 @@ def test_vanilla_on_imagenet_has_deepminds_parameters_and_steps():
 def test_both_imagenet_arms_have_the_same_parameter_tree():
     trees = [
         build_parts(
-            load_config(str(CONFIGS / name)), DataShape(1_281_167, 1000, (224, 224, 3))
+            load_config(str(CONFIGS / "imagenet_resnet50.py:300"), norm),
+            DataShape(1_281_167, 1000, (224, 224, 3)),
         ).abstract_state.online_params
-        for name in ("imagenet_resnet50.py:300", "imagenet_resnet50_gn_ws.py:300")
+        for norm in ("bn", "gn_ws")
     ]
     assert jax.tree.structure(trees[0]) == jax.tree.structure(trees[1])
 
@@ -73,3 +77,37 @@ def test_saved_configuration_comes_back_equal():
     assert config_from_dict(type(config), saved) == config
     with pytest.raises(InputError, match="unknown field"):
         config_from_dict(type(config), saved | {"teacher": 1})
+
+
+@pytest.mark.parametrize("flags", [[], ["--config=configs/cifar10_cpu.py"]])
+def test_the_optimizer_is_that_of_the_norm_and_a_flag_overrides_it(flags, monkeypatch):
+    monkeypatch.chdir(CONFIGS.parent)
+    assert parse_args(flags).optim.name == "muon"
+    assert parse_args([*flags, "--norm=gn_ws"]) == parse_args(flags)
+    bn = parse_args([*flags, "--norm", "bn"])
+    assert bn.norm == "bn" and bn.optim.name in ("lars", "sgd")
+    mixed = parse_args([*flags, "--norm=bn", "--optim.momentum=0.5", "--norm=gn_ws"])
+    assert (mixed.norm, mixed.optim.name, mixed.optim.momentum) == (
+        "gn_ws",
+        "muon",
+        0.5,
+    )
+
+
+def test_vanilla_on_imagenet_trains_at_deepminds_rates():
+    config = load_config(str(CONFIGS / "imagenet_resnet50.py:1000"))
+    assert (config.norm, config.base_lr) == ("bn", 0.2)
+    assert config.optim == OptimConfig(
+        weight_decay=1.5e-6, warmup_epochs=10.0, tau_base=0.996
+    )
+    assert config.model.last_scale_init == 0
+
+
+def test_a_file_without_norms_gives_its_settings_for_every_norm(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text(
+        "from byol_bnfree import TrainConfig\n"
+        "def get_config():\n    return TrainConfig(base_lr=0.5)\n"
+    )
+    config = parse_args([f"--config={path}", "--norm=bn"])
+    assert (config.norm, config.base_lr) == ("bn", 0.5)

@@ -22,7 +22,7 @@ where there is no normalization. The linear probe is never standardized.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from byol_bnfree.config import Norm
+from byol_bnfree.config import NORMS
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.initializers import fan_in_init
 from byol_bnfree.models.kernels import XLA, Kernels
@@ -39,7 +39,6 @@ from byol_bnfree.models.standardize import weight_standardize
 
 EPSILON = 1e-5  # of BatchNorm (DeepMind's configs/byol.py) and GroupNorm
 BN_DECAY = 0.9
-NORMS = get_args(Norm)
 
 Train = bool | int
 """Of a call: False for inference; True for training on one view of every example, or a
@@ -63,7 +62,7 @@ def layers_for(
     norm: str,
     *,
     groups: int = 16,
-    min_group_channels: int = 4,
+    min_group_channels: int = 16,
     standardize_conv: bool = True,
     standardize_dense: bool = True,
     stat_groups: int = 1,
@@ -174,7 +173,7 @@ class GroupNorm(nn.Module):
     """
 
     max_groups: int = 16
-    min_channels: int = 4
+    min_channels: int = 16
     scale_init: float = 1.0
     native: Callable[..., Any] | None = None
 

@@ -1,7 +1,7 @@
 """Whose accuracy falls with the group of images that it sees?"""
 
 from experiments.grid import Arm, Experiment
-from experiments.recipes import BN, gn_ws
+from experiments.recipes import BN, GN_WS
 from experiments.scales import Scale
 from experiments.sentences import flatness
 
@@ -29,7 +29,7 @@ def arms(scale: Scale) -> tuple[Arm, ...]:
 
     return (
         *family("bn", BN, "bn-stat-groups"),
-        *family("gn_ws", gn_ws(scale), "micro-batches"),
+        *family("gn_ws", GN_WS, "micro-batches"),
     )
 
 

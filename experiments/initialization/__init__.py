@@ -1,18 +1,22 @@
 """Is it initialization, rather than batch statistics, that BatchNorm provides?"""
 
 from experiments.grid import Arm, Experiment
-from experiments.recipes import gn_ws
+from experiments.recipes import GN_WS, lars
 from experiments.scales import Scale
 from experiments.sentences import initialization
 
 
 def arms(scale: Scale) -> tuple[Arm, ...]:
-    """No normalization, the same started as if normalized, and the arm that works."""
-    none = ("--norm=none", *scale.batch_free)
+    """No normalization, the same started as if normalized, and the arm that works.
+
+    The first two use BYOL's LARS, as the paper did; none_muon has gn_ws's optimizer.
+    """
+    none = ("--norm=none", *lars(scale))
     return (
         Arm("none", none, paper=0.1),
         Arm("none_data_init", (*none, "--init=data_dependent"), paper=65.7),
-        Arm("gn_ws", gn_ws(scale), paper=73.9),
+        Arm("none_muon", ("--norm=none",)),
+        Arm("gn_ws", GN_WS, paper=73.9),
     )
 
 

@@ -1,30 +1,28 @@
 """Does GroupNorm with Weight Standardization match BatchNorm?"""
 
 from experiments.grid import Arm, Experiment
-from experiments.recipes import BN, gn_ws
+from experiments.recipes import BN, GN_WS, lars
 from experiments.scales import Scale
 from experiments.sentences import versus
 
-OTHERS = {"gn_ws_everywhere": "gn_ws", "gn": "gn", "ln": "ln", "none": "none"}
-
-WARMUP2 = "--optim.warmup-epochs=2"
+WS_HEADS = ("--projector-norm=ws", "--predictor-norm=ws")
 
 
 def arms(scale: Scale) -> tuple[Arm, ...]:
-    """The two arms of the dispute, and those that show what is needed.
+    """The two arms of the dispute, each with its own recipe; then one seed of others.
 
-    At cpu scale gn_ws a second time with recipe_search's best setting, which was found
-    when the other experiments had been run.
+    The others change the optimizer to BYOL's LARS, or a part of the network.
     """
-    best = (Arm("gn_ws_warmup2", (*gn_ws(scale), WARMUP2), paper=73.9),)
+    others = {
+        "bn_lars": (*BN, *lars(scale)),
+        "gn_ws_lars": (*GN_WS, *lars(scale)),
+        "gn_ws_with_ws_heads": (*GN_WS, *WS_HEADS),
+        **{norm: (f"--norm={norm}",) for norm in ("gn", "ln", "none")},
+    }
     return (
         Arm("bn", BN, paper=74.3),
-        Arm("gn_ws", gn_ws(scale), paper=73.9),
-        *(best if scale.name == "cpu" else ()),
-        *(
-            Arm(name, (f"--norm={norm}", *scale.batch_free), seeds_on_cpu=1)
-            for name, norm in OTHERS.items()
-        ),
+        Arm("gn_ws", GN_WS, paper=73.9),
+        *(Arm(name, flags, seeds_on_cpu=1) for name, flags in others.items()),
     )
 
 

@@ -1,7 +1,7 @@
 """Where is normalization needed? Table 1 of arXiv 2010.10241."""
 
 from experiments.grid import Arm, Experiment
-from experiments.recipes import gn_ws
+from experiments.recipes import GN_WS, lars
 from experiments.scales import Scale
 from experiments.sentences import agreement
 
@@ -25,23 +25,24 @@ TABLE_1 = (
 )
 
 
+def _placed(norms: list[str]) -> tuple[str, ...]:
+    parts = ("encoder", "projector", "predictor")
+    return tuple(f"--{p}-norm={n}" for p, n in zip(parts, norms, strict=True))
+
+
 def arms(scale: Scale) -> tuple[Arm, ...]:
-    """The 15 rows, and two networks without batch statistics that the table lacks."""
+    """The 15 rows under BYOL's own optimizer, and networks that the table lacks."""
     rows = [
         Arm(
             "-".join(norms),
-            tuple(
-                f"--{part}-norm={norm}"
-                for part, norm in zip(
-                    ("encoder", "projector", "predictor"), norms, strict=True
-                )
-            ),
+            (*_placed(norms), *lars(scale)),
             paper,
         )
         for *norms, paper in TABLE_1
     ]
-    everywhere = ("--norm=gn_ws", *scale.batch_free)
-    return (*rows, Arm("gn_ws", gn_ws(scale)), Arm("gn_ws_everywhere", everywhere))
+    others = {"gn_ws": GN_WS, "gn_ws_lars": (*GN_WS, *lars(scale))}
+    others |= {f"{norm}_muon": (f"--norm={norm}",) for norm in ("ln", "none")}
+    return (*rows, *(Arm(name, flags) for name, flags in others.items()))
 
 
 EXPERIMENT = Experiment(
@@ -51,5 +52,6 @@ EXPERIMENT = Experiment(
     answer=agreement,
     paper="arXiv 2010.10241, Table 1: ImageNet, ResNet-50, 300 epochs, linear top-1; "
     "0.1 is chance",
-    note="An arm is named encoder-projector-predictor.",
+    note="An arm is named encoder-projector-predictor. These rows use BYOL's LARS, as "
+    "the paper did. ln_muon and none_muon use Muon, the optimizer of the gn_ws recipe.",
 )

@@ -36,7 +36,7 @@ def test_the_checksum_of_settings_ignores_seed_and_folders():
     assert plain == settings_checksum(["--norm=bn", "--seed=3", "--workdir=x"])
     assert plain == settings_checksum(["--norm=bn", "--base-lr=4.0"])  # the default
     parts = [f"--{part}-norm=bn" for part in ("encoder", "projector", "predictor")]
-    assert plain == settings_checksum(parts)
+    assert plain == settings_checksum(["--norm=bn", *parts])
     assert plain != settings_checksum(["--norm=bn", "--base-lr=1"])
 
 
@@ -65,4 +65,5 @@ def test_shards_share_the_grid_out(capsys):
 
     parts = [names(f"{i}/3") for i in range(3)]
     assert sorted(sum(parts, [])) == sorted(names("0/1"))
-    assert {len(part) for part in parts} == {4}
+    lengths = [len(part) for part in parts]
+    assert max(lengths) - min(lengths) <= 1 < min(lengths)
