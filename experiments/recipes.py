@@ -11,6 +11,15 @@ BN = ("--norm=bn",)
 GN_WS = ("--norm=gn_ws",)
 """GroupNorm and standardized kernels in every part: no batch statistics anywhere."""
 
+SGD = (
+    "--optim.name=sgd",
+    "--optim.momentum=0.9",
+    "--optim.weight-decay=5e-4",
+    "--optim.tau-schedule=constant",
+    "--base-lr=0.24",
+)
+"""As lightly trains bn on CIFAR-10, at the better of the two rates that were tried."""
+
 
 def lars(scale: Scale) -> tuple[str, ...]:
     """BYOL's own optimizer: DeepMind's values for Imagenette, or for ImageNet."""

@@ -79,13 +79,13 @@ def test_saved_configuration_comes_back_equal():
         config_from_dict(type(config), saved | {"teacher": 1})
 
 
-@pytest.mark.parametrize("flags", [[], ["--config=configs/cifar10_cpu.py"]])
+@pytest.mark.parametrize("flags", [[], ["--config=configs/smoke.py"]])
 def test_the_optimizer_is_that_of_the_norm_and_a_flag_overrides_it(flags, monkeypatch):
     monkeypatch.chdir(CONFIGS.parent)
     assert parse_args(flags).optim.name == "muon"
     assert parse_args([*flags, "--norm=gn_ws"]) == parse_args(flags)
     bn = parse_args([*flags, "--norm", "bn"])
-    assert bn.norm == "bn" and bn.optim.name in ("lars", "sgd")
+    assert (bn.norm, bn.optim.name) == ("bn", "lars")
     mixed = parse_args([*flags, "--norm=bn", "--optim.momentum=0.5", "--norm=gn_ws"])
     assert (mixed.norm, mixed.optim.name, mixed.optim.momentum) == (
         "gn_ws",

@@ -1,7 +1,7 @@
 """Does GroupNorm with Weight Standardization match BatchNorm?"""
 
 from experiments.grid import Arm, Experiment
-from experiments.recipes import BN, GN_WS, lars
+from experiments.recipes import BN, GN_WS, SGD, lars
 from experiments.scales import Scale
 from experiments.sentences import versus
 
@@ -11,9 +11,10 @@ WS_HEADS = ("--projector-norm=ws", "--predictor-norm=ws")
 def arms(scale: Scale) -> tuple[Arm, ...]:
     """The two arms of the dispute, each with its own recipe; then one seed of others.
 
-    The others change the optimizer to BYOL's LARS, or a part of the network.
+    The others change the optimizer, or a part of the network.
     """
     others = {
+        "bn_sgd": (*BN, *SGD),
         "bn_lars": (*BN, *lars(scale)),
         "gn_ws_lars": (*GN_WS, *lars(scale)),
         "gn_ws_with_ws_heads": (*GN_WS, *WS_HEADS),
