@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, UInt8
 
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.augment import normalize
+from byol_bnfree.data.pixels import unit_pixels
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.byol import create_network
 from byol_bnfree.models.kernels import XLA, Kernels
@@ -39,7 +40,13 @@ class Encoder:
     def __call__(
         self, images: UInt8[Array, "b h w c"] | Float[Array, "b h w c"]
     ) -> Float[Array, "b d"]:
-        """Representations of uint8 images, or of floats in [0, 1]; inference mode."""
+        """Representations of uint8 images, or of floats in [0, 1]; inference mode.
+
+        Images may have another size than those of the run.
+
+        Raises:
+          InputError: images of another type, range, shape or number of channels.
+        """
         return self.module.apply(self.variables, self._pixels(images), False)
 
     def feature_maps(
@@ -51,9 +58,8 @@ class Encoder:
         return maps, self.module.pooled(maps[-1])
 
     def _pixels(self, images: Array) -> Float[Array, "b h w c"]:
-        images = jnp.asarray(images)
-        scale = 255 if images.dtype == jnp.uint8 else 1
-        return normalize(images.astype(jnp.float32) / scale, self.config.augment)
+        pixels = unit_pixels(images, self.config.data.channels)
+        return normalize(pixels, self.config.augment)
 
 
 def load_encoder(
@@ -123,7 +129,7 @@ def untrained_encoder(
     )
     if "encoder" in state.online_stats:
         variables["batch_stats"] = state.online_stats["encoder"]
-        pixels = normalize(jnp.asarray(images) / 255, config.augment)
+        pixels = normalize(unit_pixels(images), config.augment)
         apply = jax.jit(partial(module.apply, train=True, mutable=["batch_stats"]))
         variables |= apply(variables, pixels)[1]
     return Encoder(module, variables, config, 0)
