@@ -24,7 +24,7 @@ from byol_bnfree.config import (
 )
 
 
-def get_config(epochs: str = "16", norm: Norm = "gn_ws") -> TrainConfig:
+def get_config(epochs: str = "16", *, norm: Norm = "gn_ws") -> TrainConfig:
     """All 50,000 images, batches of 256."""
     if not epochs.isdecimal() or int(epochs) < 1:
         raise InputError(f"epochs is {epochs!r}; give a whole number of 1 or more.")

@@ -30,7 +30,7 @@ from byol_bnfree.config import (
 WARMUP = {"30": 2.0, "100": 5.0, "200": 10.0, "800": 10.0}  # epochs, by the length
 
 
-def get_config(epochs: str = "200", norm: Norm = "gn_ws") -> TrainConfig:
+def get_config(epochs: str = "200", *, norm: Norm = "gn_ws") -> TrainConfig:
     """30, 100, 200 or 800 epochs of batches of 512."""
     if epochs not in WARMUP:
         names = ", ".join(WARMUP)

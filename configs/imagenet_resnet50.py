@@ -46,7 +46,7 @@ PRESETS = {
 }
 
 
-def get_config(epochs: str = "1000", norm: Norm = "bn") -> TrainConfig:
+def get_config(epochs: str = "1000", *, norm: Norm = "bn") -> TrainConfig:
     """DeepMind's preset for 40, 100, 300 or 1000 epochs."""
     if epochs not in PRESETS:
         raise InputError(

@@ -23,7 +23,7 @@ from byol_bnfree.recipes import Recipe, suited
 LARS = OptimConfig(warmup_epochs=0.1, tau_base=0.9)
 
 
-def get_config(norm: Norm = "gn_ws") -> TrainConfig:
+def get_config(*, norm: Norm = "gn_ws") -> TrainConfig:
     """20 steps of 16 images through a network of 8 to 32 channels."""
     head = HeadConfig(hidden=32, out=16)
     muon = dataclasses.replace(MUON, warmup_epochs=0.1, tau_base=0.9)
