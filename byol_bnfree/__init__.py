@@ -32,14 +32,9 @@ if TYPE_CHECKING:  # for editors and type checkers; `_HOME` says the same
     from byol_bnfree.losses import byol_loss, regression_loss
     from byol_bnfree.models.byol import BYOLNetwork, create_network
     from byol_bnfree.models.heads import MLPHead
-    from byol_bnfree.models.norm import (
-        Layers,
-        StdConv,
-        StdDense,
-        layers_for,
-        weight_standardize,
-    )
+    from byol_bnfree.models.norm import Layers, StdConv, StdDense, layers_for
     from byol_bnfree.models.resnet import ResNet, create_encoder
+    from byol_bnfree.models.standardize import weight_standardize
     from byol_bnfree.pretrained import Encoder, load_encoder
     from byol_bnfree.pretraining import train
     from byol_bnfree.training.ema import ema_update
@@ -76,7 +71,7 @@ _HOME = {
     "regression_loss": "losses",
     "train": "pretraining",
     "two_views": "data.augment",
-    "weight_standardize": "models.norm",
+    "weight_standardize": "models.standardize",
 }
 """Public name to the module that holds it."""
 

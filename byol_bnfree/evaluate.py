@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import tyro
 
-from byol_bnfree.allocator import keep_freed_memory, run_in_calling_thread
 from byol_bnfree.command_line import exit_on_error
+from byol_bnfree.cpu.allocator import keep_freed_memory, run_in_calling_thread
 from byol_bnfree.evaluation.config import EvaluateConfig
 
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from byol_bnfree.allocator import keep_freed_memory
 from byol_bnfree.config import TrainConfig
+from byol_bnfree.cpu.allocator import keep_freed_memory
 from byol_bnfree.data.pipeline import Batches, stream_order
 from byol_bnfree.data.sources import Source, open_source
 from byol_bnfree.errors import InputError, RunStopped

@@ -1,7 +1,7 @@
 """`python -m byol_bnfree.train`: pre-train BYOL, with or without batch statistics."""
 
-from byol_bnfree.allocator import run_in_calling_thread
 from byol_bnfree.command_line import exit_on_error, parse_args
+from byol_bnfree.cpu.allocator import run_in_calling_thread
 
 
 def main() -> None:

@@ -65,7 +65,7 @@ def build(run: Run) -> Step:
     Raises: InputError for what cannot be built.
     """
     config = parse_args(run.flags)
-    parts = build_parts(config, IMAGENET)
+    parts = build_parts(config, IMAGENET, views=2)
     step = make_train_step(
         parts.network,
         parts.optimizer,

@@ -34,13 +34,13 @@ def config(**fields) -> TrainConfig:
     return dataclasses.replace(base, **fields)
 
 
-def network(cfg: TrainConfig) -> BYOLNetwork:
+def network(cfg: TrainConfig, views: int = 1) -> BYOLNetwork:
     """The network of `cfg` with an encoder of two blocks."""
     groups = cfg.bn_stat_groups // cfg.micro_batches or 1
-    full = create_network(cfg, CLASSES, groups)
+    full = create_network(cfg, CLASSES, groups, views=views)
     encoder = ResNet(
         Architecture((1, 1), (8, 16), False, 8),
-        layers_for(cfg.encoder_norm or cfg.norm, stat_groups=groups),
+        layers_for(cfg.encoder_norm or cfg.norm, stat_groups=groups, views=views),
         stem="small",
     )
     return dataclasses.replace(full, encoder=encoder)
@@ -76,7 +76,7 @@ def start(cfg: TrainConfig, rate: float = 0.5, data_devices: int = 1):
     """State of step 0 and the step function, not jitted."""
     optimizer = make_optimizer(cfg.optim, lambda step: rate)
     schedules = Schedules(lambda step: rate, tau_schedule(cfg.optim.tau_base, 10))
-    net = network(cfg)
+    net = network(cfg, views=2)
     step = make_train_step(
         net,
         optimizer,

@@ -41,10 +41,10 @@ def output_measures(
 def _outputs(tree: Tree, above: tuple[str, ...] = ()) -> Iterator[tuple[str, Array]]:
     """Inner layers before the block that holds them; the module itself has no name."""
     for name, value in tree.items():
-        if name not in ("__call__", "normalized"):
+        if name != "__call__":
             yield from _outputs(value, (*above, name))
     if above and "__call__" in tree:
-        yield "/".join(above), tree.get("normalized", tree["__call__"])[0]
+        yield "/".join(above), jnp.asarray(tree["__call__"][0])
 
 
 def variety(x: Float[Array, "b ..."]) -> Measures:

@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from byol_bnfree.cpu.choice import choose_kernels
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.bench import Bench
 from byol_bnfree.evaluation.checks import check_protocols
@@ -15,7 +16,6 @@ from byol_bnfree.evaluation.protocols import PROTOCOLS
 from byol_bnfree.evaluation.splits import check_images, open_splits
 from byol_bnfree.evaluation.store import Row, Store
 from byol_bnfree.evaluation.table import print_tables
-from byol_bnfree.models.kernels import choose_kernels
 from byol_bnfree.pretrained import Encoder, load_encoder, read_run, untrained_encoder
 from byol_bnfree.training.mesh import make_mesh
 from byol_bnfree.training.workdir import lock_workdir, prepare_workdir

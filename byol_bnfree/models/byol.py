@@ -17,7 +17,7 @@ from byol_bnfree.config import ModelConfig, Norm, TargetInit, TrainConfig
 from byol_bnfree.models.heads import MLPHead
 from byol_bnfree.models.initializers import draw_kernels, fan_in_init
 from byol_bnfree.models.kernels import XLA, Kernels
-from byol_bnfree.models.norm import Train, layers_for
+from byol_bnfree.models.norm import layers_for
 from byol_bnfree.models.resnet import create_encoder
 
 Tree = dict[str, Any]
@@ -49,6 +49,8 @@ class BYOLNetwork:
     projector: nn.Module
     predictor: nn.Module
     probe: nn.Module | None
+    views: int = 1
+    """Of every image in a training batch, side by side: [(b v) ...]."""
 
     def init(
         self,
@@ -91,7 +93,7 @@ class BYOLNetwork:
         params: Tree,
         stats: Tree,
         images: Float[Array, "b h w c"],
-        train: Train,
+        train: bool,
     ) -> tuple[Outputs, Tree]:
         """Online network on normalized images, and its new statistics.
 
@@ -113,7 +115,7 @@ class BYOLNetwork:
         params: Tree,
         stats: Tree,
         images: Float[Array, "b h w c"],
-        train: Train,
+        train: bool,
     ) -> tuple[Float[Array, "b k"], Tree]:
         """Target projections of normalized images, and the target's statistics."""
         stats = dict(stats)
@@ -127,7 +129,7 @@ class BYOLNetwork:
         """Features in inference mode: BatchNorm reads its running statistics."""
         return self._apply("encoder", params, dict(stats), images, False)
 
-    def _apply(self, part: str, params: Tree, stats: Tree, x: Array, train: Train):
+    def _apply(self, part: str, params: Tree, stats: Tree, x: Array, train: bool):
         """Output of a part; puts its new statistics into `stats`."""
         module = getattr(self, part)
         if part not in stats:
@@ -163,10 +165,12 @@ def create_network(
     num_classes: int | None,
     stat_groups: int | None = None,
     kernels: Kernels = XLA,
+    views: int = 1,
 ) -> BYOLNetwork:
     """The network of a configuration; no probe if `num_classes` is None.
 
     `stat_groups` replaces `config.bn_stat_groups` (a micro-batch has fewer groups).
+    A training batch holds `views` of every image, side by side.
     """
     model = config.model
     dtype = jnp.dtype(config.compute_dtype)
@@ -176,6 +180,7 @@ def create_network(
         "standardize_conv": model.standardize_conv,
         "standardize_dense": model.standardize_dense,
         "stat_groups": stat_groups or config.bn_stat_groups,
+        "views": views,
         "kernels": kernels,
     }
     norms = part_norms(config)
@@ -190,6 +195,7 @@ def create_network(
         projector=head("projector"),
         predictor=head("predictor"),
         probe=nn.Dense(num_classes, kernel_init=fan_in_init) if num_classes else None,
+        views=views,
     )
 
 

@@ -7,7 +7,8 @@ from jaxtyping import Array, Float
 
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.models.byol import Tree, Variables, create_network, part_norms
-from byol_bnfree.models.norm import BN_DECAY, EPSILON
+from byol_bnfree.models.kernels import EPSILON
+from byol_bnfree.models.norm import BN_DECAY
 
 
 def data_dependent_init(

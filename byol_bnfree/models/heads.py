@@ -3,7 +3,7 @@
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from byol_bnfree.models.norm import Layers, Train
+from byol_bnfree.models.norm import Layers
 
 
 class MLPHead(nn.Module):
@@ -19,9 +19,9 @@ class MLPHead(nn.Module):
     layers: Layers
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b d"], train: Train) -> Float[Array, "b k"]:
-        _, dense, norm = self.layers
+    def __call__(self, x: Float[Array, "b d"], train: bool) -> Float[Array, "b k"]:
+        _, dense, norm, relu, _ = self.layers
         for index in range(1, self.depth):
             x = dense(self.hidden, name=f"fc{index}")(x)
-            x = norm(name=f"norm{index}")(x, train, relu=True)
+            x = relu(norm(name=f"norm{index}")(x, train))
         return dense(self.out, use_bias=False, name=f"fc{self.depth}")(x)

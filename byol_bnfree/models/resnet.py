@@ -17,8 +17,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from byol_bnfree.errors import InputError
-from byol_bnfree.models.norm import Layers, Train, layers_for
-from byol_bnfree.models.pooling import max_pool
+from byol_bnfree.models.norm import Layers, layers_for
 
 
 class Architecture(NamedTuple):
@@ -53,7 +52,7 @@ SHORTCUTS = ("every_group", "changed_shape")
 
 
 class BasicBlock(nn.Module):
-    """3x3, 3x3; the first carries the stride."""
+    """relu(x + F(x)), F of two 3x3 convolutions; the first carries the stride."""
 
     channels: int
     stride: int
@@ -64,19 +63,22 @@ class BasicBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b h w c"], train: Train
+        self, x: Float[Array, "b h w c"], train: bool
     ) -> Float[Array, "b h2 w2 d"]:
-        conv, _, norm = self.layers
-        shortcut = _shortcut(self, x, train)
+        conv, _, norm, relu, _ = self.layers
         strided = partial(conv, strides=self.stride, padding=self.padding)
         y = strided(self.channels, (3, 3), name="conv1")(x)
-        y = norm(name="norm1")(y, train, relu=True)
+        y = relu(norm(name="norm1")(y, train))
         y = conv(self.channels, (3, 3), name="conv2")(y)
-        return norm(name="norm2")(y, train, shortcut, relu=True)
+        y = norm(name="norm2")(y, train)
+        if self.project:
+            x = conv(self.channels, (1, 1), self.stride, name="shortcut_conv")(x)
+            x = norm(name="shortcut_norm")(x, train)
+        return relu(y + x)
 
 
 class BottleneckBlock(nn.Module):
-    """1x1, 3x3 (with the stride), 1x1 to four times the channels."""
+    """relu(x + F(x)), F of 1x1, 3x3 (with the stride) and 1x1 convolutions."""
 
     channels: int
     stride: int
@@ -87,26 +89,20 @@ class BottleneckBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b h w c"], train: Train
+        self, x: Float[Array, "b h w c"], train: bool
     ) -> Float[Array, "b h2 w2 d"]:
-        conv, _, norm = self.layers
-        shortcut = _shortcut(self, x, train)
-        y = conv(self.channels // 4, (1, 1), name="conv1")(x)
-        y = norm(name="norm1")(y, train, relu=True)
+        conv, _, norm, relu, _ = self.layers
         strided = partial(conv, strides=self.stride, padding=self.padding)
+        y = conv(self.channels // 4, (1, 1), name="conv1")(x)
+        y = relu(norm(name="norm1")(y, train))
         y = strided(self.channels // 4, (3, 3), name="conv2")(y)
-        y = norm(name="norm2")(y, train, relu=True)
+        y = relu(norm(name="norm2")(y, train))
         y = conv(self.channels, (1, 1), name="conv3")(y)
-        last = norm(name="norm3", scale_init=self.last_scale_init)
-        return last(y, train, shortcut, relu=True)
-
-
-def _shortcut(block, x: Array, train: Train) -> Array:
-    if not block.project:
-        return x
-    conv, _, norm = block.layers
-    y = conv(block.channels, (1, 1), block.stride, name="shortcut_conv")(x)
-    return norm(name="shortcut_norm")(y, train)
+        y = norm(name="norm3", scale_init=self.last_scale_init)(y, train)
+        if self.project:
+            x = conv(self.channels, (1, 1), self.stride, name="shortcut_conv")(x)
+            x = norm(name="shortcut_norm")(x, train)
+        return relu(y + x)
 
 
 class ResNet(nn.Module):
@@ -129,7 +125,7 @@ class ResNet(nn.Module):
     shortcuts: str = "every_group"
 
     def __call__(
-        self, images: Float[Array, "b h w c"], train: Train = False
+        self, images: Float[Array, "b h w c"], train: bool = False
     ) -> Float[Array, "b d"]:
         return self.pooled(self.stages(images, train)[-1])
 
@@ -140,7 +136,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def stages(
-        self, images: Float[Array, "b h w c"], train: Train = False
+        self, images: Float[Array, "b h w c"], train: bool = False
     ) -> tuple[Float[Array, "b _ _ _"], ...]:
         """The feature maps that leave each group of blocks, largest first.
 
@@ -169,15 +165,15 @@ class ResNet(nn.Module):
             maps.append(x)
         return tuple(maps)
 
-    def _stem(self, x: Array, train: Train) -> Array:
-        conv, _, norm = self.layers
+    def _stem(self, x: Array, train: bool) -> Array:
+        conv, _, norm, relu, max_pool = self.layers
         scaled = scaled_channels(self.architecture.stem_channels, self.width)
         channels = self.stem_channels or scaled
         imagenet = self.stem == "imagenet"
         kernel, stride = ((7, 7), 2) if imagenet else ((3, 3), self.stem_stride)
         padding = PADDINGS[self.padding]
         x = conv(channels, kernel, stride, padding, name="conv1")(x)
-        x = norm(name="norm1")(x, train, relu=True)
+        x = relu(norm(name="norm1")(x, train))
         return max_pool(x, padding) if imagenet else x
 
 

@@ -53,21 +53,25 @@ def step_key(seed: int, step: Array | int) -> Array:
     return jax.random.fold_in(jax.random.key(seed), step)
 
 
-def make_loss(network: BYOLNetwork, unroll: bool = False) -> Callable[..., Any]:
+def make_loss(network: BYOLNetwork) -> Callable[..., Any]:
     """Mean loss of two normalized views, with statistics and outputs beside it.
 
     Under BatchNorm statistics are per view and running values move twice a step, view 1
     first. The target runs in training mode with statistics of its own that are never
-    averaged (DeepMind's loss_fn). `unroll` as of `make_train_step`.
+    averaged (DeepMind's loss_fn).
     """
 
     def loss_fn(online_params, state: TrainState, views, labels):
         """The loss; beside it (online, target statistics) and a `Forward`."""
         (out1, out2), stats = _of_views(
-            network.online, online_params, state.online_stats, views, unroll
+            network.online, network.views, online_params, state.online_stats, views
         )
         (target1, target2), target_stats = _of_views(
-            network.target, state.target_params, state.target_stats, views, unroll
+            network.target,
+            network.views,
+            state.target_params,
+            state.target_stats,
+            views,
         )
         loss = byol_loss((out1.prediction, out2.prediction), (target1, target2))
         probe = jnp.zeros_like(loss)
@@ -87,22 +91,19 @@ def make_loss(network: BYOLNetwork, unroll: bool = False) -> Callable[..., Any]:
 
 
 def _of_views(
-    network: Callable[..., Any], params: Any, stats: Any, views: Any, unroll: bool
+    network: Callable[..., Any], together: int, params: Any, stats: Any, views: Any
 ):
     """Outputs of both views, and the statistics after them.
 
-    Both are one pass over twice the batch, in which only BatchNorm tells them apart
-    (`models.norm.Train`): half as many operations to compile, and one gradient of each
-    parameter to add up over devices. Views of an example stay side by side, on one
-    device. Unrolled, those of BatchNorm are two passes: XLA:CPU runs its reductions
-    side by side, which makes up for much of what they cost it.
+    `together` is 1 or 2 views in a pass. Two of an image stay side by side, on one
+    device; only BatchNorm tells them apart.
     """
-    if unroll and stats:
+    if together == 1:
         first, stats = network(params, stats, views[0], True)
         second, stats = network(params, stats, views[1], True)
         return (first, second), stats
     joined = rearrange(jnp.stack(views, axis=1), "b v ... -> (b v) ...")
-    outputs, stats = network(params, stats, joined, len(views))
+    outputs, stats = network(params, stats, joined, True)
     apart = jax.tree.map(lambda x: rearrange(x, "(b v) ... -> v b ...", v=2), outputs)
     first = jax.tree.map(lambda x: x[0], apart)
     second = jax.tree.map(lambda x: x[1], apart)
@@ -120,7 +121,7 @@ def make_gradient(
     Gradient, statistics and outputs of k micro-batches are those of the full batch: the
     loss is a mean over examples and running statistics are linear in the batch's.
     """
-    loss_and_grad = jax.value_and_grad(make_loss(network, unroll), has_aux=True)
+    loss_and_grad = jax.value_and_grad(make_loss(network), has_aux=True)
 
     def gradient(state: TrainState, batch: Batch):
         """Views are drawn here, by each example's position in the global batch."""

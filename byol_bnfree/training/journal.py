@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from byol_bnfree.allocator import runs_in_calling_thread
+from byol_bnfree.cpu.allocator import runs_in_calling_thread
 from byol_bnfree.diagnostics.usual import usual
 from byol_bnfree.diagnostics.verdict import CollapseWatch, update_watch
 from byol_bnfree.errors import RunStopped

@@ -12,10 +12,11 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
 
 from byol_bnfree.config import TrainConfig
+from byol_bnfree.cpu.choice import choose_kernels
 from byol_bnfree.data.augment import normalize
-from byol_bnfree.models.byol import BYOLNetwork, create_network
+from byol_bnfree.models.byol import BYOLNetwork, create_network, part_norms
 from byol_bnfree.models.data_dependent import data_dependent_init
-from byol_bnfree.models.kernels import XLA, Kernels, choose_kernels
+from byol_bnfree.models.kernels import XLA, Kernels
 from byol_bnfree.training.gradient import Batch, make_views, step_key
 from byol_bnfree.training.mesh import (
     batch_sharding,
@@ -102,8 +103,12 @@ class Parts(NamedTuple):
     abstract_state: Any
 
 
-def build_parts(config: TrainConfig, data: DataShape, kernels: Kernels = XLA) -> Parts:
+def build_parts(
+    config: TrainConfig, data: DataShape, kernels: Kernels = XLA, views: int = 1
+) -> Parts:
     """Network, optimizer, schedules and the shapes of the state.
+
+    In training the network takes `views` of every image side by side.
 
     Raises:
       InputError: what cannot be built, such as a width that the groups do not divide.
@@ -113,6 +118,7 @@ def build_parts(config: TrainConfig, data: DataShape, kernels: Kernels = XLA) ->
         data.num_classes,
         config.bn_stat_groups // config.micro_batches or 1,
         kernels,
+        views,
     )
     total = total_steps(config, data.num_examples)
     warmup = warmup_steps(config, data.num_examples)
@@ -152,9 +158,8 @@ def build_program(
     mesh = make_mesh(config.run.model_devices)
     check_batch(config, mesh)
     kernels = choose_kernels(config.run.convolution, mesh.size)
-    parts = build_parts(config, data, kernels)
-    if unroll is None:
-        unroll = jax.default_backend() == "cpu" and not kernels.native
+    unroll = kernels.slow_loops if unroll is None else unroll
+    parts = build_parts(config, data, kernels, views_together(config, unroll))
     step = make_train_step(
         parts.network,
         parts.optimizer,
@@ -195,6 +200,16 @@ def build_program(
             out_shardings=everywhere,
         ),
     )
+
+
+def views_together(config: TrainConfig, unroll: bool) -> int:
+    """Views of an image that pass through a network together, side by side.
+
+    Both: half as many operations to compile, and one gradient of each parameter to add
+    up over devices. But one after the other where BatchNorm is unrolled: XLA:CPU runs
+    the reductions of two passes side by side, which makes up for much of their cost.
+    """
+    return 1 if unroll and "bn" in part_norms(config).values() else 2
 
 
 def _views_of_step_0(config: TrainConfig):

@@ -48,9 +48,9 @@ def make_train_step(
     `network` must have `bn_stat_groups / micro_batches` statistics groups. Optimizer,
     target and schedules advance once, whatever the micro-batches. Measures of collapse
     are NaN but after the first, every `run.log_every`-th and the `total_steps`-th step.
-    `unroll` copies the program of a micro-batch instead of looping over it, and that
-    of a view under BatchNorm, as XLA on CPU needs: the gradient of its convolutions is
-    30 times slower in a loop. None: on CPU.
+    `unroll` copies the program of a micro-batch instead of looping over it, as XLA on
+    CPU needs: the gradient of its convolutions is 30 times slower in a loop. None: on
+    CPU.
     """
     unroll = jax.default_backend() == "cpu" if unroll is None else unroll
     gradient = make_gradient(network, config, data_devices, unroll)

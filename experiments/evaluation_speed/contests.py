@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from byol_bnfree import TrainConfig, create_encoder
+from byol_bnfree.cpu.choice import choose_kernels
 from byol_bnfree.data.sources import MemorySource
 from byol_bnfree.evaluation import encoder_features, fit_logistic, knn_predict
 from byol_bnfree.evaluation.logistic import standardizer
-from byol_bnfree.models.kernels import choose_kernels
 from byol_bnfree.pretrained import Encoder
 
 Contest = tuple[str, dict[str, Callable[[], object]]]

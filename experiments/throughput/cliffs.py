@@ -18,8 +18,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from byol_bnfree.allocator import run_in_calling_thread
 from byol_bnfree.config import HeadConfig, ModelConfig, TrainConfig
+from byol_bnfree.cpu.allocator import run_in_calling_thread
 from byol_bnfree.training.logs import environment
 from byol_bnfree.training.program import DataShape, build_program
 from experiments.throughput.measure import (

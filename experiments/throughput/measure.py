@@ -17,8 +17,8 @@ import numpy as np
 import tyro
 
 from byol_bnfree import create_network
-from byol_bnfree.allocator import keep_freed_memory, run_in_calling_thread
 from byol_bnfree.config import Norm
+from byol_bnfree.cpu.allocator import keep_freed_memory, run_in_calling_thread
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.data.sources import open_source
 from byol_bnfree.training.mesh import batch_sharding

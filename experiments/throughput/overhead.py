@@ -26,8 +26,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from byol_bnfree.allocator import keep_freed_memory, run_in_calling_thread
 from byol_bnfree.command_line import parse_args
+from byol_bnfree.cpu.allocator import keep_freed_memory, run_in_calling_thread
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.data.sources import Source, open_source
 from byol_bnfree.training.checkpoint import Checkpoints

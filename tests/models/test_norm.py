@@ -8,15 +8,15 @@ from einops import rearrange
 
 import tiny
 from byol_bnfree.errors import InputError
+from byol_bnfree.models.initializers import fan_in_init
 from byol_bnfree.models.norm import (
     NORMS,
     BatchNorm,
     GroupNorm,
-    fan_in_init,
     group_count,
     layers_for,
-    weight_standardize,
 )
+from byol_bnfree.models.standardize import weight_standardize
 
 BATCH_FREE = [norm for norm in NORMS if norm != "bn"]
 
@@ -143,6 +143,7 @@ def test_views_side_by_side_equal_one_pass_after_another(shape, stat_groups):
     views = jax.random.normal(jax.random.key(0), (2, *shape))
     views *= jnp.array([1.0, 5.0]).reshape(2, *(1,) * len(shape))
     module = BatchNorm(stat_groups=stat_groups)
+    together = BatchNorm(stat_groups=stat_groups, views=2)
     variables = module.init(jax.random.key(0), views[0], True)
     apply = partial(module.apply, mutable=["batch_stats"])
     expected = []
@@ -152,7 +153,7 @@ def test_views_side_by_side_equal_one_pass_after_another(shape, stat_groups):
         expected.append(y)
     fresh = module.init(jax.random.key(0), views[0], True)
     joined = rearrange(views, "v b ... -> (b v) ...")
-    y, updated = apply(fresh, joined, 2)
+    y, updated = together.apply(fresh, joined, True, mutable=["batch_stats"])
     found = rearrange(y, "(b v) ... -> v b ...", v=2)
     np.testing.assert_allclose(found, jnp.stack(expected), rtol=1e-4, atol=1e-5)
     tiny.assert_close(updated["batch_stats"], variables["batch_stats"])

@@ -78,7 +78,7 @@ def given_views(key, batch, augment):
 
 @functools.cache
 def network():
-    return create_network(CONFIG, SETTINGS["num_classes"])
+    return create_network(CONFIG, SETTINGS["num_classes"], views=2)
 
 
 def start():

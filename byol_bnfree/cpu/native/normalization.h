@@ -3,13 +3,39 @@
 // Statistics are of blocks of images and groups of channels: one image and a group under
 // GroupNorm, many images and a channel under BatchNorm, where the images of several views
 // lie side by side and have a block each. An image is read once for its sums, and again,
-// out of the cache under GroupNorm, for what is made of them.
+// out of the cache under GroupNorm, for its result.
+//
+// Forward, with m the mean and r = 1 / sqrt(variance + epsilon) of a block and group of N
+// numbers, and s, t the scale and bias of a channel:
+//
+//   n = (x - m) r      y = s n + t = (s r) x + (t - m s r) = factor x + offset
+//
+// Backward, with g the cotangent of y (behind shortcut and ReLU, whose cotangent is g
+// too). Of the parameters it is a sum over all pixels of a channel:
+//
+//   ds = sum g n = r (sum g x - m sum g)      dt = sum g
+//
+// Of x there are three paths: directly, by m and by the variance. Their sum is
+//
+//   dx = r (s g - mean(s g) - n mean(s g n))
+//
+// (means over the N numbers; s g is without its part along the constant and along n, the
+// two directions that normalization takes out of x). Ordered by what changes from pixel
+// to pixel, dx = factor g + slope x + level with
+//
+//   slope = -r^2 mean(s g n)      level = -r mean(s g) - m slope
+//
+// so that only sums of g and of g x over pixels are needed, taken in one reading.
+//
+// Sums over a run of pixels are float, sums of those double: E[x^2] - E[x]^2 loses digits
+// where the mean is large beside the deviation.
 
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 #include "parallel.h"
@@ -23,7 +49,7 @@ struct Shape {
   int64_t views;   // image i is of view i % views
   int64_t groups;  // of channels
 
-  // Pixels that are taken at a time: of few channels, as many as fill a vector.
+  // Pixels that are taken at a time, as a row: of few channels, as many as fill a vector.
   int64_t Together() const {
     const int64_t most = std::max<int64_t>(kLanes / channels, 1);
     return pixels % most == 0 ? most : 1;
@@ -41,7 +67,7 @@ struct Shape {
   float Count() const { return static_cast<float>(images * pixels * Width()); }
 };
 
-constexpr int64_t kRunFloats = 1 << 12;
+constexpr int64_t kRunFloats = 1 << 12;  // 16 KiB: x and dy of a run fit a core's L1
 
 // Calls work(begin, end, c, zero) for runs of rows that stay in the nearest cache while
 // place `c` of each is done.
@@ -84,7 +110,7 @@ void Apply(const Shape& s, const float* x, const float* factor, const float* off
     for (int64_t i = begin; i < end; i += step) {
       C out = C::Of(x + i) * f + o;
       if constexpr (kShortcut) out = out + C::Of(shortcut + i);
-      if constexpr (kRelu) out = out.Where(out);
+      if constexpr (kRelu) out = out.Relu();
       out.To(y + i);
     }
   });
@@ -215,6 +241,11 @@ struct Place {
   int64_t image_row, block_row;
 };
 
+// What there is not to do for a block or an image.
+struct Nothing {
+  void operator()(const Place&) const {}
+};
+
 // Calls before(place) for every block, first(place) for every image, between(place) once
 // the images of a block are done, and second(place) for every image. A block of one image
 // stays on its thread, and in its cache; its rows are those of all blocks of a piece.
@@ -247,13 +278,19 @@ class Blocks {
       return Place{i, s_.BlockOf(i), i, s_.BlockOf(i)};
     };
     const auto block = [](int64_t i) { return Place{-1, i, -1, i}; };
-    ForEach(pool_, s_.Blocks(), [&](int64_t i, int64_t) { before(block(i)); });
-    ForEach(pool_, s_.batch, [&](int64_t i, int64_t) { first(image(i)); });
-    ForEach(pool_, s_.Blocks(), [&](int64_t i, int64_t) { between(block(i)); });
-    ForEach(pool_, s_.batch, [&](int64_t i, int64_t) { second(image(i)); });
+    OfEach(s_.Blocks(), block, before);
+    OfEach(s_.batch, image, first);
+    OfEach(s_.Blocks(), block, between);
+    OfEach(s_.batch, image, second);
   }
 
  private:
+  template <typename PlaceOf, typename Work>
+  void OfEach(int64_t size, PlaceOf place_of, Work work) const {
+    if constexpr (!std::is_same_v<Work, Nothing>)
+      ForEach(pool_, size, [&](int64_t i, int64_t) { work(place_of(i)); });
+  }
+
   xla::ffi::ThreadPool& pool_;
   const Shape& s_;
   int64_t pieces_;
@@ -269,6 +306,60 @@ struct Sums {
   double *first, *second;
 };
 
+// Mean and variance of every group of a block, from the sums of its channels.
+inline void FromSums(const Shape& s, const Sums& sums, Statistics of) {
+  for (int64_t g = 0; g < s.groups; ++g) {
+    const auto mean_of = [&, c = g * s.Width()](const double* of_channels) {
+      return Total(s.Width(), [=](int64_t i) { return of_channels[c + i]; }) / s.Count();
+    };
+    const double average = mean_of(sums.first), square = mean_of(sums.second);
+    of.mean[g] = average;
+    of.variance[g] = std::max(square - average * average, 0.0);  // NaN stays NaN
+  }
+}
+
+// Mean and variance alone, of blocks of many images.
+inline void AllMoments(xla::ffi::ThreadPool& pool, const Shape& s, const float* x,
+                       float* mean, float* variance) {
+  const Blocks blocks(pool, s);
+  Rows moments = blocks.OfImages();
+  blocks.Each(
+      Nothing(),
+      [&](const Place& at) {
+        Moments(s, x + at.image * s.ImageSize(), moments.First(at.image_row),
+                moments.Second(at.image_row));
+      },
+      [&](const Place& at) {
+        const Sums sums(s.channels);
+        blocks.AddUp(moments, at, sums.first, sums.second);
+        FromSums(s, sums, Statistics(s, mean, variance, at.block));
+      },
+      Nothing());
+}
+
+// By statistics that are known.
+template <bool kShortcut, bool kRelu>
+void ForwardBy(xla::ffi::ThreadPool& pool, const Shape& s, float epsilon, const float* x,
+               const float* scale, const float* bias, const float* shortcut, float* y,
+               float* mean, float* variance) {
+  const Blocks blocks(pool, s);
+  Rows coefficients = blocks.OfBlocks();
+  blocks.Each(
+      [&](const Place& at) {
+        Coefficients(s, Statistics(s, mean, variance, at.block), scale, bias, epsilon,
+                     coefficients.First(at.block_row),
+                     coefficients.Second(at.block_row));
+      },
+      Nothing(), Nothing(),
+      [&](const Place& at) {
+        const int64_t i = at.image * s.ImageSize();
+        Apply<kShortcut, kRelu>(s, x + i, coefficients.First(at.block_row),
+                                coefficients.Second(at.block_row),
+                                kShortcut ? shortcut + i : nullptr, y + i);
+      });
+}
+
+// By statistics that are found on the way, while an image is in the cache.
 template <bool kShortcut, bool kRelu>
 void Forward(xla::ffi::ThreadPool& pool, const Shape& s, float epsilon, const float* x,
              const float* scale, const float* bias, const float* shortcut, float* y,
@@ -276,7 +367,7 @@ void Forward(xla::ffi::ThreadPool& pool, const Shape& s, float epsilon, const fl
   const Blocks blocks(pool, s);
   Rows moments = blocks.OfImages(), coefficients = blocks.OfBlocks();
   blocks.Each(
-      [](const Place&) {},
+      Nothing(),
       [&](const Place& at) {
         Moments(s, x + at.image * s.ImageSize(), moments.First(at.image_row),
                 moments.Second(at.image_row));
@@ -285,15 +376,7 @@ void Forward(xla::ffi::ThreadPool& pool, const Shape& s, float epsilon, const fl
         const Sums sums(s.channels);
         blocks.AddUp(moments, at, sums.first, sums.second);
         const Statistics of(s, mean, variance, at.block);
-        for (int64_t g = 0; g < s.groups; ++g) {
-          const auto mean_of = [&, c = g * s.Width()](const double* of_channels) {
-            return Total(s.Width(), [=](int64_t i) { return of_channels[c + i]; }) /
-                   s.Count();
-          };
-          const double average = mean_of(sums.first), square = mean_of(sums.second);
-          of.mean[g] = average;
-          of.variance[g] = std::max(square - average * average, 0.0);
-        }
+        FromSums(s, sums, of);
         Coefficients(s, of, scale, bias, epsilon, coefficients.First(at.block_row),
                      coefficients.Second(at.block_row));
       },
@@ -339,7 +422,7 @@ void Backward(xla::ffi::ThreadPool& pool, const Shape& s, float epsilon,
           const int64_t first = g * s.Width();
           double *cotangent = sums.first + first, *product = sums.second + first;
           for (int64_t i = 0; i < s.Width(); ++i) {
-            product[i] = (product[i] - average * cotangent[i]) * inverse;
+            product[i] = (product[i] - average * cotangent[i]) * inverse;  // sum g n
             to_bias[first + i] += cotangent[i], to_scale[first + i] += product[i];
           }
           const auto scaled = [&](const double* of_channels) {
@@ -347,6 +430,7 @@ void Backward(xla::ffi::ThreadPool& pool, const Shape& s, float epsilon,
               return of_channels[i] * to[i];
             });
           };
+          // a and b are the slope and level of the derivation above.
           const double a = -inverse * inverse * scaled(product) / s.Count();
           const double b = -inverse * scaled(cotangent) / s.Count() - a * average;
           std::fill(slopes + first, slopes + first + s.Width(), a);

@@ -70,7 +70,11 @@ struct Channels {
   friend Channels operator*(const Channels& a, const Channels& b) {
     return From([&](int i) { return a.v[i] * b.v[i]; });
   }
-  // This where `sign` is positive, 0 elsewhere.
+  // max(this, 0). NaN stays NaN: a network that diverged must not look sound.
+  Channels Relu() const {
+    return From([&](int i) { return v[i] <= 0 ? T{} : v[i]; });
+  }
+  // This where `sign` is positive, 0 elsewhere and where it is NaN.
   Channels Where(const Channels& sign) const {
     return From([&](int i) { return sign.v[i] > 0 ? v[i] : T{}; });
   }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from byol_bnfree.models import native
+from byol_bnfree.cpu import native
 
 pytestmark = pytest.mark.skipif(native.register() is not None, reason="no oneDNN")
 CXX = """#!/bin/sh

@@ -28,7 +28,9 @@ class OneThread {
   int before_;
 };
 
-// To be woken takes longer than what is mostly waited for.
+// How long to look for the end before going to sleep. Most waits are shorter than the
+// 50 microseconds or so that it takes to be woken; a longer look would take a core from
+// other work.
 constexpr std::chrono::microseconds kBeforeSleep(200);
 
 // Calls work(i) for every i below `pieces`, on the pool's threads and on this one,
@@ -100,19 +102,27 @@ void ForEach(xla::ffi::ThreadPool& pool, int64_t size, Work work) {
 }
 
 // Memory that grows to the largest use of this thread and is kept.
+//
+// What it held is freed before more is asked for, and forgotten at once: after a failed
+// allocation the next call asks again instead of handing out what is not there.
 class Workspace {
  public:
   float* Get(size_t floats) {
+    if (floats > kMost) throw std::bad_alloc();
     const size_t bytes = floats * sizeof(float);
     if (bytes > size_) {
-      size_ = (bytes + 63) / 64 * 64;
-      data_.reset(static_cast<float*>(std::aligned_alloc(64, size_)));
+      data_.reset(), size_ = 0;
+      const size_t wanted = (bytes + kLine - 1) / kLine * kLine;
+      data_.reset(static_cast<float*>(std::aligned_alloc(kLine, wanted)));
       if (!data_) throw std::bad_alloc();
+      size_ = wanted;
     }
     return data_.get();
   }
 
  private:
+  static constexpr size_t kLine = 64;  // bytes of a cache line, and of the widest vector
+  static constexpr size_t kMost = (SIZE_MAX - kLine) / sizeof(float);
   struct Free {
     void operator()(float* p) const { std::free(p); }
   };

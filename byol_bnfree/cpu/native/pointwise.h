@@ -21,7 +21,7 @@ constexpr int64_t kBlock = 512;  // rows that are multiplied at a time into a gr
 inline bool Applies(const Convolution& c) {
   const bool dense = c.height * c.width == 1;
   return c.KernelSize() == c.in * c.out && c.stride_height == 1 &&
-         c.stride_width == 1 && c.InputSize() * c.out == c.OutputSize() * c.in &&
+         c.stride_width == 1 && c.height == c.out_height && c.width == c.out_width &&
          (dense || c.in * c.out >= kFewestWeights);
 }
 

@@ -25,6 +25,7 @@ TARGETS = {
         "conv_output",
         "conv_input_gradient",
         "conv_kernel_gradient",
+        "moments",
         "normalize",
         "normalize_gradient",
     )

@@ -1,50 +1,55 @@
-"""The ImageNet stem's max-pool, with a gradient that CPUs compute quickly."""
+"""The ImageNet stem's max-pool, with a gradient that CPUs compute quickly.
+
+XLA's gradient is one thread's loop on CPU, as long as the rest of a ResNet-18's step.
+Here it is a sum of shifted selections instead, with the same result.
+"""
 
 from functools import partial
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
+from jax import lax
 from jaxtyping import Array, Float
 
+from byol_bnfree.models.kernels import XLA
+
 WINDOW, STRIDE = 3, 2
+Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
 def max_pool(
-    x: Float[Array, "b h w c"], padding: str = "SAME"
+    x: Float[Array, "b h w c"], padding: str | Padding = "SAME"
 ) -> Float[Array, "b h2 w2 c"]:
-    """Largest of 3x3 at stride 2, padded as "SAME" or "SAME_LOWER".
-
-    XLA's gradient is one thread's loop on CPU, as long as the rest of a ResNet-18's
-    step. There it is a sum of shifted selections instead, with the same result: of
-    equal largest ones the first, by rows, has the gradient.
-    """
-    return (_on_cpu if jax.default_backend() == "cpu" else _plain)(x, padding)
-
-
-def _plain(x: Array, padding: str) -> Array:
-    return nn.max_pool(x, (WINDOW, WINDOW), (STRIDE, STRIDE), padding)
+    """As `models.kernels.max_pool`."""
+    if isinstance(padding, str):
+        sizes, strides = (WINDOW, WINDOW), (STRIDE, STRIDE)
+        padding = lax.padtype_to_pads(x.shape[1:3], sizes, strides, padding)
+    padding = tuple((low, high) for low, high in padding)
+    if min(sum(padding, ())) < 0:
+        return XLA.max_pool(x, padding)
+    return _max_pool(x, padding)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _on_cpu(x: Array, padding: str) -> Array:
-    return _plain(x, padding)
+def _max_pool(x: Array, padding: Padding) -> Array:
+    return XLA.max_pool(x, padding)
 
 
-def _forward(x: Array, padding: str) -> tuple[Array, tuple[Array, Array]]:
-    y = _plain(x, padding)
+def _forward(x: Array, padding: Padding) -> tuple[Array, tuple[Array, Array]]:
+    y = XLA.max_pool(x, padding)
     return y, (x, y)
 
 
-def _backward(padding: str, kept: tuple[Array, Array], gradient: Array) -> tuple[Array]:
+def _backward(
+    padding: Padding, kept: tuple[Array, Array], gradient: Array
+) -> tuple[Array]:
     """In padded coordinates window i covers 2i, 2i + 1 and 2i + 2.
 
     So an odd row belongs to one window, an even row to two: the gradient of each of the
     four parities of rows and columns is a sum of selections of the output's size.
     """
     x, y = kept
-    (top, bottom), (left, right) = (_padding(size, padding) for size in x.shape[1:3])
-    edges = ((0, 0), (top, bottom), (left, right), (0, 0))
+    edges = ((0, 0), *padding, (0, 0))
     padded = jnp.pad(x, edges, constant_values=-jnp.inf)
     rows, columns = y.shape[1:3]
     taken, selected = jnp.zeros(y.shape, bool), {}
@@ -60,11 +65,18 @@ def _backward(padding: str, kept: tuple[Array, Array], gradient: Array) -> tuple
         for i in range(WINDOW)
     ]
     whole = _interleaved(in_rows, axis=1)
+    # Without "SAME" the last row or column may be under no window.
+    missed = [
+        (0, max(size - covered, 0))
+        for size, covered in zip(padded.shape, whole.shape, strict=True)
+    ]
+    (top, _), (left, _) = padding
+    whole = jnp.pad(whole, missed)
     return (whole[:, top : top + x.shape[1], left : left + x.shape[2]],)
 
 
 def _interleaved(parts: list[Array], axis: int) -> Array:
-    """What the windows' first, middle and last places add up to along an axis.
+    """Sums of the windows' first, middle and last places along an axis.
 
     Even places are the first of one window and the last of the one before.
     """
@@ -80,11 +92,4 @@ def _interleaved(parts: list[Array], axis: int) -> Array:
     return both.reshape(*even.shape[:axis], -1, *even.shape[axis + 1 :])
 
 
-def _padding(size: int, kind: str) -> tuple[int, int]:
-    """Before and after an axis."""
-    total = max((-(-size // STRIDE) - 1) * STRIDE + WINDOW - size, 0)
-    less, more = total // 2, total - total // 2
-    return (less, more) if kind == "SAME" else (more, less)
-
-
-_on_cpu.defvjp(_forward, _backward)
+_max_pool.defvjp(_forward, _backward)

@@ -7,14 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from byol_bnfree.models import native
-from byol_bnfree.models.conv import (
+from byol_bnfree.cpu import native
+from byol_bnfree.cpu.convolution import (
     LAYOUT,
+    conv,
     convolve,
-    onednn_conv_general_dilated,
-    onednn_dot_general,
+    dense,
+    std_conv,
+    std_dense,
 )
-from byol_bnfree.models.products import product_conv_general_dilated
+from byol_bnfree.cpu.products import product_conv_general_dilated
+from byol_bnfree.models.kernels import XLA
 from byol_bnfree.models.standardize import weight_standardize
 
 problem = native.register()
@@ -61,19 +64,12 @@ def passes(convolution, images, kernel, stride):
     return output, *pull(jnp.sin(output))
 
 
-def by_standardized_kernel(images, kernel, *arguments, **options):
-    """XLA's convolution by the kernel that `weight_standardize` makes."""
-    kernel = weight_standardize(kernel)
-    return jax.lax.conv_general_dilated(images, kernel, *arguments, **options)
-
-
 @needs_onednn
 @pytest.mark.parametrize("standardized", [False, True])
 @pytest.mark.parametrize("case", CASES)
 def test_all_three_passes_equal_xla(case, standardized):
     images, kernel = arrays(*CASES[case])
-    ours = partial(onednn_conv_general_dilated, standardized=standardized)
-    theirs = by_standardized_kernel if standardized else jax.lax.conv_general_dilated
+    ours, theirs = (std_conv, XLA.std_conv) if standardized else (conv, XLA.conv)
     ours, theirs = (
         jax.jit(lambda x, w, f=f: passes(f, x, w, CASES[case][-1]))(images, kernel)
         for f in (ours, theirs)
@@ -119,7 +115,7 @@ def test_dense_layers_equal_xlas(sizes, standardized):
     numbers = (((1,), (0,)), ((), ()))
 
     def ours(x, w):
-        return onednn_dot_general(x, w, numbers, standardized=standardized)
+        return (std_dense if standardized else dense)(x, w, numbers)
 
     def theirs(x, w):
         return x @ (weight_standardize(w) if standardized else w)
@@ -142,7 +138,7 @@ def test_tiles_with_other_padding_equal_xla(pads):
         return convolution(x, w, (1, 1), pads, dimension_numbers=LAYOUT)
 
     outputs = []
-    for convolution in (onednn_conv_general_dilated, jax.lax.conv_general_dilated):
+    for convolution in (conv, jax.lax.conv_general_dilated):
         y, pull = jax.vjp(partial(f, convolution), images, kernel)
         outputs.append((y, *pull(jnp.sin(y))))
     for a, b in zip(*outputs, strict=True):
@@ -152,14 +148,12 @@ def test_tiles_with_other_padding_equal_xla(pads):
 @needs_onednn
 def test_the_same_call_gives_the_same_bits():
     images, kernel = arrays(*CASES["3x3"])
-    f = jax.jit(lambda x, w: passes(onednn_conv_general_dilated, x, w, 1))
+    f = jax.jit(lambda x, w: passes(conv, x, w, 1))
     first, second = f(images, kernel), f(images, kernel)
     assert all((a == b).all() for a, b in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize(
-    "convolution", [onednn_conv_general_dilated, product_conv_general_dilated]
-)
+@pytest.mark.parametrize("convolution", [conv, product_conv_general_dilated])
 @pytest.mark.parametrize(
     "options",
     [{"feature_group_count": 2}, {"rhs_dilation": (2, 2)}, {"precision": "highest"}],
@@ -176,7 +170,7 @@ def test_other_cases_are_xlas(convolution, options):
 @needs_onednn
 def test_bfloat16_is_xlas():
     x, w = (jnp.bfloat16(a) for a in arrays(*CASES["3x3"]))
-    f = jax.make_jaxpr(lambda x, w: passes(onednn_conv_general_dilated, x, w, 1))
+    f = jax.make_jaxpr(lambda x, w: passes(conv, x, w, 1))
     assert "byol_conv" not in str(f(x, w))
 
 

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from byol_bnfree.cpu import native
+from byol_bnfree.cpu.choice import XLA_ON_CPU, choose_kernels
 from byol_bnfree.errors import InputError
-from byol_bnfree.models import native
-from byol_bnfree.models.kernels import XLA, XLA_ON_CPU, choose_kernels
+from byol_bnfree.models.kernels import XLA
 from byol_bnfree.models.resnet import create_encoder
 
 problem = native.register()

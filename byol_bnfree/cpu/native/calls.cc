@@ -3,8 +3,13 @@
 // Images are [b h w c], kernels [h w c d], both dense, as JAX holds them on a CPU. Work is
 // shared among the threads of XLA's own pool, so two calls that XLA starts side by side
 // share the cores instead of fighting for them; the same call gives the same bits.
+//
+// Every call enters by `Checked`: shapes, sizes and counts are compared first, because
+// the code behind reads memory by them, and no exception gets out, because XLA has none.
 
 #include <exception>
+#include <new>
+#include <stdexcept>
 #include <string>
 #include <utility>
 
@@ -27,6 +32,27 @@ using AnyResult = ffi::ResultBuffer<ffi::F32>;
 using Numbers = ffi::Span<const int64_t>;
 
 namespace {
+
+// Does the work of a call on as many threads as XLA's pool has.
+template <typename Work>
+ffi::Error Checked(Work work) {
+  try {
+    OneThread one;
+    work();
+  } catch (const std::invalid_argument& error) {
+    return ffi::Error::InvalidArgument(error.what());
+  } catch (const std::bad_alloc&) {
+    return ffi::Error(ffi::ErrorCode::kResourceExhausted,
+                      "the CPU kernels: no memory is left for what a layer keeps aside");
+  } catch (const std::exception& error) {
+    return ffi::Error::Internal(std::string("the CPU kernels: ") + error.what());
+  }
+  return ffi::Error::Success();
+}
+
+void Require(bool holds, const char* otherwise) {
+  if (!holds) throw std::invalid_argument(std::string("the CPU kernels: ") + otherwise);
+}
 
 void Convolve(ffi::ThreadPool& pool, Pass pass, const Convolution& c, float* x,
               float* kernel, float* y) {
@@ -61,27 +87,48 @@ void ConvolveStandardized(ffi::ThreadPool& pool, Pass pass, const Convolution& c
     standardization::Backward(pool, shape, raw, standardized, kernel);
 }
 
-ffi::Error Call(ffi::ThreadPool pool, Pass pass, const Buffer& input,
-                const Buffer& kernel, const Buffer& output, Numbers strides,
-                Numbers padding, float epsilon, const float* raw) {
+// Outputs along an axis of padded inputs, as `lax.conv_general_dilated` counts them.
+int64_t Outputs(int64_t size, int64_t low, int64_t high, int64_t kernel, int64_t stride) {
+  return (size + low + high - kernel) / stride + 1;
+}
+
+Convolution ConvolutionOf(const Buffer& input, const Buffer& kernel, const Buffer& output,
+                          Numbers strides, Numbers padding) {
   const auto x = input.dimensions(), k = kernel.dimensions(), y = output.dimensions();
-  if (input.element_count() == 0 || output.element_count() == 0 || k[0] * k[1] == 0)
-    return ffi::Error::InvalidArgument("a convolution of an empty array");
+  Require(strides.size() == 2 && padding.size() == 4, "two strides and four paddings");
+  Require(std::min(strides[0], strides[1]) > 0, "strides are 1 or more");
+  for (const int64_t zeros : padding)
+    Require(zeros >= 0, "padding is 0 or more; XLA's kernels cut edges off");
+  for (const auto& sizes : {x, k, y})
+    for (const int64_t size : sizes) Require(size > 0, "a convolution of an empty array");
   const Convolution c{x[0],       x[1],       x[2],       x[3],       k[0],
                       k[1],       k[3],       y[1],       y[2],       strides[0],
                       strides[1], padding[0], padding[1], padding[2], padding[3]};
-  try {
-    OneThread one;
+  Require(k[2] == c.in, "the kernel's input channels are not those of the images");
+  Require(c.height + c.top + c.bottom >= c.kernel_height &&
+              c.width + c.left + c.right >= c.kernel_width,
+          "the kernel is larger than the padded images");
+  Require(y[0] == c.batch && y[3] == c.out &&
+              c.out_height == Outputs(c.height, c.top, c.bottom, c.kernel_height,
+                                      c.stride_height) &&
+              c.out_width ==
+                  Outputs(c.width, c.left, c.right, c.kernel_width, c.stride_width),
+          "the output's sizes do not follow from images, kernel, strides and padding");
+  return c;
+}
+
+ffi::Error Call(ffi::ThreadPool pool, Pass pass, const Buffer& input,
+                const Buffer& kernel, const Buffer& output, Numbers strides,
+                Numbers padding, float epsilon, const float* raw) {
+  return Checked([&] {
+    const Convolution c = ConvolutionOf(input, kernel, output, strides, padding);
     float *in = input.typed_data(), *w = kernel.typed_data(),
           *out = output.typed_data();
     if (epsilon > 0)
       ConvolveStandardized(pool, pass, c, epsilon, in, raw, w, out);
     else
       Convolve(pool, pass, c, in, w, out);
-  } catch (const std::exception& error) {
-    return ffi::Error::Internal(std::string("oneDNN: ") + error.what());
-  }
-  return ffi::Error::Success();
+  });
 }
 
 ffi::Error Output(ffi::ThreadPool pool, Buffer input, Buffer kernel, Result output,
@@ -107,25 +154,54 @@ ffi::Error KernelGradient(ffi::ThreadPool pool, Buffer input, Buffer kernel,
 normalization::Shape ShapeOf(const Pixels& x, int64_t images, int64_t views,
                              int64_t groups) {
   const auto d = x.dimensions();
+  for (const int64_t size : d) Require(size > 0, "a normalization of an empty array");
+  Require(std::min({images, views, groups}) > 0, "images, views and groups are 1 or more");
+  Require(d[0] % (images * views) == 0, "blocks of images do not divide the batch");
+  Require(d[2] % groups == 0, "groups do not divide the channels");
   return {d[0], d[1], d[2], images, views, groups};
 }
 
-// A shortcut that is not there is an empty array.
-float* DataOf(const Any& array) {
-  return array.element_count() ? array.typed_data() : nullptr;
+// An array of so many numbers, or an empty one where `optional` says so.
+float* DataOf(const Any& array, int64_t size, bool optional = false) {
+  const int64_t found = array.element_count();
+  if (optional && found == 0) return nullptr;
+  Require(found == size, "an array beside the images has another size than they ask for");
+  return array.typed_data();
 }
 
+// The variant of a function for whether there is a shortcut, and a ReLU.
+#define VARIANT(function, shortcut, relu)                        \
+  (shortcut ? (relu ? function<true, true> : function<true, false>) \
+            : (relu ? function<false, true> : function<false, false>))
+
+ffi::Error Moments(ffi::ThreadPool pool, Pixels x, AnyResult mean, AnyResult variance,
+                   int64_t images, int64_t views, int64_t groups) {
+  return Checked([&] {
+    const auto s = ShapeOf(x, images, views, groups);
+    const int64_t count = s.Blocks() * s.groups;
+    normalization::AllMoments(pool, s, x.typed_data(), DataOf(*mean, count),
+                              DataOf(*variance, count));
+  });
+}
+
+// Statistics are given, or found here and handed out.
 ffi::Error Normalize(ffi::ThreadPool pool, Pixels x, Any scale, Any bias, Any shortcut,
-                     PixelsResult y, AnyResult mean, AnyResult variance, int64_t images,
-                     int64_t views, int64_t groups, bool relu, float epsilon) {
+                     Any known_mean, Any known_variance, PixelsResult y, AnyResult mean,
+                     AnyResult variance, int64_t images, int64_t views, int64_t groups,
+                     bool relu, float epsilon) {
   using namespace normalization;
-  const float* more = DataOf(shortcut);
-  const auto forward = more ? (relu ? Forward<true, true> : Forward<true, false>)
-                            : (relu ? Forward<false, true> : Forward<false, false>);
-  forward(pool, ShapeOf(x, images, views, groups), epsilon, x.typed_data(),
-          scale.typed_data(), bias.typed_data(), more, y->typed_data(),
-          mean->typed_data(), variance->typed_data());
-  return ffi::Error::Success();
+  return Checked([&] {
+    const auto s = ShapeOf(x, images, views, groups);
+    const int64_t count = s.Blocks() * s.groups, size = x.element_count();
+    const float* more = DataOf(shortcut, size, true);
+    float *m = DataOf(known_mean, count, true), *v = DataOf(known_variance, count, true);
+    Require((m == nullptr) == (v == nullptr), "a mean without a variance");
+    const auto forward =
+        m ? VARIANT(ForwardBy, more, relu) : VARIANT(Forward, more, relu);
+    if (!m) m = DataOf(*mean, count), v = DataOf(*variance, count);
+    forward(pool, s, epsilon, x.typed_data(), DataOf(scale, s.channels),
+            DataOf(bias, s.channels), more, y->typed_data(), m, v);
+  });
 }
 
 ffi::Error NormalizeGradient(ffi::ThreadPool pool, Pixels x, Any y, Pixels dy, Any scale,
@@ -134,14 +210,17 @@ ffi::Error NormalizeGradient(ffi::ThreadPool pool, Pixels x, Any y, Pixels dy, A
                              int64_t images, int64_t views, int64_t groups, bool relu,
                              float epsilon) {
   using namespace normalization;
-  const float* out = DataOf(y);
-  const auto backward = out ? (relu ? Backward<true, true> : Backward<true, false>)
-                            : (relu ? Backward<false, true> : Backward<false, false>);
-  backward(pool, ShapeOf(x, images, views, groups), epsilon, x.typed_data(), out,
-           dy.typed_data(), scale.typed_data(), bias.typed_data(), mean.typed_data(),
-           variance.typed_data(), dx->typed_data(), dscale->typed_data(),
-           dbias->typed_data(), dshortcut->typed_data());
-  return ffi::Error::Success();
+  return Checked([&] {
+    const auto s = ShapeOf(x, images, views, groups);
+    const int64_t count = s.Blocks() * s.groups, size = x.element_count();
+    const float* out = DataOf(y, size, true);
+    Require(dy.element_count() == x.element_count(), "a cotangent of another size");
+    const auto backward = VARIANT(Backward, out, relu);
+    backward(pool, s, epsilon, x.typed_data(), out, dy.typed_data(),
+             DataOf(scale, s.channels), DataOf(bias, s.channels), DataOf(mean, count),
+             DataOf(variance, count), dx->typed_data(), DataOf(*dscale, s.channels),
+             DataOf(*dbias, s.channels), DataOf(*dshortcut, out ? size : 0));
+  });
 }
 
 // Adds what every convolution has beside its arrays.
@@ -153,12 +232,18 @@ auto Convolving(Arrays arrays) {
       .template Attr<float>("epsilon");
 }
 
+// Which pixels share statistics.
 template <typename Arrays>
-auto Normalizing(Arrays arrays) {
+auto InBlocks(Arrays&& arrays) {
   return std::move(arrays)
       .template Attr<int64_t>("images")
       .template Attr<int64_t>("views")
-      .template Attr<int64_t>("groups")
+      .template Attr<int64_t>("groups");
+}
+
+template <typename Arrays>
+auto Normalizing(Arrays arrays) {
+  return InBlocks(std::move(arrays))
       .template Attr<bool>("relu")
       .template Attr<float>("epsilon");
 }
@@ -183,15 +268,22 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(byol_conv_kernel_gradient, KernelGradient,
                                              .Arg<Buffer>()     // kernel
                                              .Arg<Buffer>()     // cotangent
                                              .Ret<Buffer>()));  // to the kernel
+XLA_FFI_DEFINE_HANDLER_SYMBOL(byol_moments, Moments,
+                              InBlocks(OnThreads()
+                                           .Arg<Pixels>()   // x
+                                           .Ret<Any>()      // mean
+                                           .Ret<Any>()));   // variance
 XLA_FFI_DEFINE_HANDLER_SYMBOL(byol_normalize, Normalize,
                               Normalizing(OnThreads()
                                               .Arg<Pixels>()   // x
                                               .Arg<Any>()      // scale
                                               .Arg<Any>()      // bias
                                               .Arg<Any>()      // shortcut, or empty
+                                              .Arg<Any>()      // mean, or empty
+                                              .Arg<Any>()      // variance, or empty
                                               .Ret<Pixels>()   // y
-                                              .Ret<Any>()      // mean
-                                              .Ret<Any>()));   // variance
+                                              .Ret<Any>()      // mean, if not given
+                                              .Ret<Any>()));   // variance, the same
 XLA_FFI_DEFINE_HANDLER_SYMBOL(byol_normalize_gradient, NormalizeGradient,
                               Normalizing(OnThreads()
                                               .Arg<Pixels>()   // x

@@ -18,7 +18,7 @@ from einops import rearrange
 from jax import lax
 from jaxtyping import Array, Float
 
-from byol_bnfree.models.conv import Padding, Strides, by_xla, plain_case
+from byol_bnfree.cpu.convolution import Padding, Strides, by_xla, plain_case
 
 TINY = 4
 """Pixels of output maps, at most, on which XLA's convolutions are slow."""
@@ -29,19 +29,19 @@ FEW = 4
 
 
 def product_conv_general_dilated(
-    lhs: Float[Array, "b h w c"],
-    rhs: Float[Array, "kh kw c d"],
+    lhs: Array,
+    rhs: Array,
     window_strides: Sequence[int],
     padding: str | Sequence[tuple[int, int]],
-    dimension_numbers: lax.ConvDimensionNumbers | None = None,
+    *arguments,
     **options,
-) -> Float[Array, "b h2 w2 d"]:
+) -> Array:
     """`jax.lax.conv_general_dilated`; in another form where the case is plain.
 
     Plain is what `plain_case` says, and wide 1x1 kernels, tiny maps, or 3x3 kernels of
     few channels. The rest is XLA's.
     """
-    case = plain_case(lhs, rhs, window_strides, padding, dimension_numbers, options)
+    case = plain_case(lhs, rhs, window_strides, padding, *arguments, **options)
     if case is not None:
         convolution = partial(by_xla, strides=case[0], padding=case[1])
         _, h, w, _ = jax.eval_shape(convolution, lhs, rhs).shape
@@ -52,12 +52,7 @@ def product_conv_general_dilated(
         if same and kh == kw == 3 and max(channels) <= FEW and w % FEW == 0:
             return by_pixels_together(lhs, rhs)
     return lax.conv_general_dilated(
-        lhs,
-        rhs,
-        window_strides,
-        padding,
-        dimension_numbers=dimension_numbers,
-        **options,
+        lhs, rhs, window_strides, padding, *arguments, **options
     )
 
 

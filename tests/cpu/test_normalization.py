@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from byol_bnfree.models import native
-from byol_bnfree.models.kernels import choose_kernels
+from byol_bnfree.cpu import native
+from byol_bnfree.cpu.choice import choose_kernels
 from byol_bnfree.models.norm import layers_for
 
 problem = native.register()
@@ -25,12 +25,16 @@ SHAPES = [
 ]
 
 
-def results(kernels, options, shape, with_shortcut, relu, train=True):
+def results(kernels, options, shape, with_shortcut, relu):
     """Output, new statistics and all gradients."""
     draws = np.random.default_rng(0)
     x, more, weights = (jnp.float32(draws.normal(size=shape)) for _ in range(3))
-    module = layers_for(**options, **kernels).norm()
-    variables = module.init(jax.random.key(0), x, True)
+    layers = layers_for(**options, **kernels)
+    module = layers.norm()
+    variables = {"params": {"scale": jnp.ones(shape[-1]), "bias": jnp.zeros(shape[-1])}}
+    if options["norm"] == "bn":
+        zeros = {"mean": jnp.zeros(shape[-1]), "var": jnp.zeros(shape[-1])}
+        variables["batch_stats"] = zeros | {"count": jnp.int32(0)}
     params = {
         name: value + 0.3 * jnp.float32(draws.normal(size=value.shape))
         for name, value in variables.pop("params").items()
@@ -38,13 +42,10 @@ def results(kernels, options, shape, with_shortcut, relu, train=True):
 
     def f(params, x, shortcut):
         y, stats = module.apply(
-            variables | {"params": params},
-            x,
-            train,
-            shortcut if with_shortcut else None,
-            relu,
-            mutable=["batch_stats"],
+            variables | {"params": params}, x, True, mutable=["batch_stats"]
         )
+        y = y + shortcut if with_shortcut else y
+        y = layers.relu(y) if relu else jnp.asarray(y)
         return jnp.sum(y * weights), (y, stats)
 
     return jax.jit(jax.grad(f, argnums=(0, 1, 2), has_aux=True))(
@@ -76,21 +77,29 @@ def test_features_are_normalized_as_by_xla(norm, shape):
 @pytest.mark.parametrize("shape", [(12, 3, 4, 8), (12, 2, 3, 20), (48, 40)])
 @pytest.mark.parametrize("norm", ["bn", "bn, groups of images"])
 def test_views_side_by_side_are_normalized_as_by_xla(norm, shape):
-    assert_native_equals_xlas(NORMS[norm], shape, len(shape) > 2, True, 2)
+    options = NORMS[norm] | {"views": 2}
+    assert_native_equals_xlas(options, shape, len(shape) > 2, True)
 
 
-def test_the_native_normalization_is_what_runs():
-    options = {"norm": "gn_ws", "kernels": choose_kernels("onednn", 1)}
-    module, x = layers_for(**options).norm(), jnp.ones((2, 4, 4, 16))
-    program = jax.make_jaxpr(module.init_with_output)(jax.random.key(0), x, True)
-    assert "byol_normalize" in str(program)
+def program(dtype):
+    """That of a block's end: norm, shortcut and ReLU."""
+    layers = layers_for("gn_ws", kernels=choose_kernels("onednn", 1))
+    params = {"scale": jnp.ones(16), "bias": jnp.zeros(16)}
+
+    def f(x):
+        return layers.relu(layers.norm().apply({"params": params}, x, True) + x)
+
+    return str(jax.make_jaxpr(f)(jnp.ones((2, 4, 4, 16), dtype)))
+
+
+def test_norm_shortcut_and_relu_are_one_call():
+    found = program(jnp.float32)
+    assert found.count("target_name=byol_normalize") == 1
+    assert " max " not in found and "relu" not in found.replace("relu=True", "")
 
 
 def test_bfloat16_is_xlas():
-    options = {"norm": "gn_ws", "kernels": choose_kernels("onednn", 1)}
-    module, x = layers_for(**options).norm(), jnp.ones((2, 4, 4, 16), jnp.bfloat16)
-    program = jax.make_jaxpr(module.init_with_output)(jax.random.key(0), x, True)
-    assert "byol_normalize" not in str(program)
+    assert "byol_normalize" not in program(jnp.bfloat16)
 
 
 def test_the_same_call_gives_the_same_bits():

@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
-from byol_bnfree import allocator
+from byol_bnfree.cpu import allocator
 
 FAULTS = """
 import json, resource, sys
 import jax
 import jax.numpy as jnp
-from byol_bnfree.allocator import keep_freed_memory, run_in_calling_thread
+from byol_bnfree.cpu.allocator import keep_freed_memory, run_in_calling_thread
 
 run_in_calling_thread()
 doubled = lambda x: jax.lax.fori_loop(0, 2, lambda _, x: 2 * x, x)
