@@ -8,28 +8,33 @@ reverse mode transposes it away, forward mode would have to compute it.
 import jax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+from jaxtyping import Array
 
 from byol_bnfree.errors import InputError
 
 _tangent = Primitive("reverse_mode_only")
 
 
-@jax.custom_jvp
-def reverse_mode_only(*arrays):
+def reverse_mode_only(*arrays: Array) -> tuple[Array, ...]:
     """The same arrays, which forward-mode differentiation refuses with a sentence."""
-    return arrays
+    return tuple(map(_passed, arrays))
 
 
-@reverse_mode_only.defjvp
+@jax.custom_jvp
+def _passed(array):
+    return array
+
+
+@_passed.defjvp
 def _jvp(arrays, tangents):
-    return arrays, tuple(map(_tangent.bind, tangents))
+    return arrays[0], _tangent.bind(tangents[0])
 
 
 def _refuse(*_, **__):
     raise InputError(
-        "the CPU kernels have no forward-mode derivative (jax.jvp, jax.jacfwd, "
-        "jax.hessian); use reverse mode (jax.grad, jax.jacrev), or XLA's kernels "
-        "(models.kernels.XLA; --run.convolution=xla)."
+        "the CPU kernels have no forward-mode derivative (jax.jvp, jax.jacfwd); use "
+        "reverse mode (jax.grad, jax.jacrev), or XLA's kernels (models.kernels.XLA; "
+        "--run.convolution=xla)."
     )
 
 
