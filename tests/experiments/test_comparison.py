@@ -99,10 +99,10 @@ def test_the_answers_along_an_axis_name_ends_and_best():
     several = {"bn-tau0.99": [0.4, 0.41, 0.42], "bn-tau1": [0.31, 0.32, 0.32]}
     said = comparison("target_network", several).answer()
     assert said.endswith("Against 0.99, by 1.0 point: bn is behind at 1.")
-    trials = {"bn-recipe": [0.4], "bn-lr1": [0.3], "gn_ws-recipe": [0.35]}
+    trials = {"bn-muon-0.04": [0.4], "bn-sgd-0.12": [0.3], "gn_ws-muon-0.04": [0.35]}
     said = comparison("recipe_search", trials).answer()
-    assert "bn is highest as bn-recipe (40.0 % linear, of 2 arms)" in said
-    assert "before bn-lr1 (30.0 %): the order is not decided (one seed)" in said
+    assert "bn is highest as bn-muon-0.04 (40.0 % linear, of 2 arms)" in said
+    assert "before bn-sgd-0.12 (30.0 %): the order is not decided (one seed)" in said
 
 
 def test_outcomes_are_of_the_measures_first_then_of_the_accuracy():

@@ -114,10 +114,10 @@ def test_new_measurements_are_drawn_where_a_run_has_them(tmp_path):
 def test_arms_of_a_family_share_a_hue_and_others_do_not():
     found = comparison(
         "norm_comparison",
-        {"bn": [0.4], "gn_ws": [0.4], "gn_ws_everywhere": [0.4], "gn": [0.3]},
+        {"bn": [0.4], "gn_ws": [0.4], "gn_ws_with_ws_heads": [0.4], "gn": [0.3]},
     )
     hue = {name: rgb_to_hsv(color)[0] for name, color in colors(found).items()}
-    assert hue["gn_ws"] == pytest.approx(hue["gn_ws_everywhere"], abs=0.02)
+    assert hue["gn_ws"] == pytest.approx(hue["gn_ws_with_ws_heads"], abs=0.02)
     assert len({round(hue[name], 2) for name in ("bn", "gn_ws", "gn")}) == 3
     assert family_of(Arm("none_data_init", ())) == "none"
     assert family_of(Arm("gn_ws-tau1", ())) == "gn_ws"

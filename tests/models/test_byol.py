@@ -133,7 +133,7 @@ def test_data_dependent_init_reproduces_the_normalized_network_on_its_batch():
 def test_options_that_have_no_effect_are_refused():
     with pytest.raises(InputError, match="data_dependent"):
         tiny.config(norm="gn_ws", init="data_dependent")
-    with pytest.raises(InputError, match="bn_stat_groups"):
+    with pytest.raises(InputError, match="bn.stat.groups"):
         tiny.config(norm="gn_ws", bn_stat_groups=2)
     with pytest.raises(InputError, match="micro_batches"):
         tiny.config(norm="bn", micro_batches=2)

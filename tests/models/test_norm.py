@@ -70,7 +70,7 @@ def test_row_does_not_depend_on_the_rest_of_the_batch(norm, shape):
 
 def test_group_norm_normalizes_each_group_of_each_example():
     x = images(channels=32)
-    module = GroupNorm(max_groups=4)
+    module = GroupNorm(max_groups=4, min_channels=4)
     y = module.apply(module.init(jax.random.key(0), x, True), x, True)
     grouped = np.asarray(y).reshape(4, 25, 4, 8)
     np.testing.assert_allclose(grouped.mean((1, 3)), 0, atol=1e-5)
