@@ -16,10 +16,12 @@ import tyro
 from byol_bnfree.config import NORMS, TrainConfig
 from byol_bnfree.errors import (
     InputError,
+    Interrupted,
     RunStopped,
     output_closed,
     why_not_written,
 )
+from byol_bnfree.own_process import quiet_libraries
 from byol_bnfree.recipes import shapes
 
 EXAMPLE = "configs/cifar10_cpu.py"
@@ -135,6 +137,7 @@ def exit_on_error(main: Callable[[], None]) -> None:
     without the space or the memory with 1. Where the reader of what is printed has
     gone, as after `| head`, it ends silently as other commands do.
     """
+    quiet_libraries()
     try:
         main()
         sys.stdout.flush()
@@ -142,7 +145,8 @@ def exit_on_error(main: Callable[[], None]) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except RunStopped as error:
-        print(f"error: {error}", file=sys.stderr)
+        error_or_not = "" if isinstance(error, Interrupted) else "error: "
+        print(f"{error_or_not}{error}", file=sys.stderr)
         if error.at_once:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -173,8 +177,10 @@ def exit_on_error(main: Callable[[], None]) -> None:
         )
         sys.exit(1)
     except KeyboardInterrupt:
-        print("error: interrupted; the same command goes on.", file=sys.stderr)
-        sys.exit(130)
+        print("stopped by Ctrl-C; the same command goes on.", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130)  # or the program that a thread compiles would be waited for
 
 
 def _reader_gone() -> bool:

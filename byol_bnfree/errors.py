@@ -32,6 +32,10 @@ class RunStopped(RuntimeError):
         self.at_once = at_once
 
 
+class Interrupted(RunStopped):
+    """Somebody asked the run to stop, and it is saved: no error."""
+
+
 def why_not_written(error: Exception) -> str:
     """The cause, without a full stop, and what to do about it."""
     full = getattr(error, "errno", None) in _FULL or "No space left" in str(error)

@@ -2,8 +2,9 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 
 def l2_normalize(x: Float[Array, "b d"]) -> Float[Array, "b d"]:
@@ -46,11 +47,24 @@ def probe_loss(
 def top_k(
     logits: Float[Array, "b c"], labels: Int[Array, " b"], k: int
 ) -> Float[Array, ""]:
-    """Share of the labelled examples whose label is among the k largest logits.
-
-    Ties count against the example, so that constant logits score nothing.
-    """
+    """Share of the labelled examples whose label is among the k largest logits."""
     labelled = labels >= 0
-    own = jnp.take_along_axis(logits, jnp.maximum(labels, 0)[:, None], axis=-1)
-    rank = jnp.sum(logits >= own, axis=-1) - 1
-    return jnp.sum((rank < k) & labelled) / jnp.maximum(jnp.sum(labelled), 1)
+    found = in_top_k(logits, jnp.maximum(labels, 0), k) & labelled
+    return jnp.sum(found) / jnp.maximum(jnp.sum(labelled), 1)
+
+
+def in_top_k(
+    scores: Float[Array | np.ndarray, "b c"],
+    labels: Int[Array | np.ndarray, " b"],
+    k: int,
+) -> Bool[Array | np.ndarray, " b"]:
+    """Whether each label is among the k highest scores of its row.
+
+    Equal scores rank by class, so that a constant output is at chance. NaN ranks above
+    all, and a label whose score is NaN is never found. NumPy arrays stay NumPy's.
+    """
+    xp = jnp if isinstance(scores, jax.Array) else np
+    own = xp.take_along_axis(scores, labels[:, None], axis=1)
+    before = xp.arange(scores.shape[1])[None, :] < labels[:, None]
+    higher = (scores > own) | xp.isnan(scores) | ((scores == own) & before)
+    return (xp.sum(higher, axis=1) < k) & ~xp.isnan(own[:, 0])

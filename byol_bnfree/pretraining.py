@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -12,17 +13,18 @@ from typing import Any, NamedTuple
 import jax
 
 from byol_bnfree.config import TrainConfig
-from byol_bnfree.cpu.allocator import keep_freed_memory
 from byol_bnfree.data.pipeline import Batches, stream_order
 from byol_bnfree.data.sources import Source, open_source
+from byol_bnfree.epochs import whole_steps
 from byol_bnfree.errors import InputError, RunStopped
 from byol_bnfree.evaluation.final import Evaluator
+from byol_bnfree.pretrained import Encoder, load_encoder
 from byol_bnfree.summary import conclude, introduce, summarize
 from byol_bnfree.training import distributed
 from byol_bnfree.training.checkpoint import Checkpoints
 from byol_bnfree.training.figures import Sheet, save_curves, save_views
 from byol_bnfree.training.journal import Journal
-from byol_bnfree.training.logs import MetricsLog, environment
+from byol_bnfree.training.logs import MetricsLog, Row, environment
 from byol_bnfree.training.loop import Evaluation, run_loop
 from byol_bnfree.training.mesh import batch_sharding
 from byol_bnfree.training.program import DataShape, Program, build_program
@@ -34,6 +36,8 @@ from byol_bnfree.training.workdir import (
     prepare_workdir,
     write_json,
 )
+
+OnRow = Callable[[Row], None]
 
 # Settings that change a run's numbers by rounding at most, and no checkpoint's layout.
 FREE_ON_RESUME = frozenset(
@@ -59,29 +63,55 @@ class Data(NamedTuple):
         )
 
 
-def train(config: TrainConfig) -> dict[str, Any]:
+class Trained(dict[str, Any]):
+    """The content of summary.json; beside it where the run is, and its encoder."""
+
+    def __init__(self, summary: dict[str, Any], workdir: Path):
+        super().__init__(summary)
+        self.workdir = workdir
+
+    @functools.cached_property
+    def encoder(self) -> Encoder:
+        """The online encoder of the newest checkpoint, loaded at first use."""
+        return load_encoder(self.workdir)
+
+
+def train(config: TrainConfig, on_row: OnRow | None = None) -> Trained:
     """Pre-train, evaluate, and leave everything in the work folder.
 
     The same call again resumes an unfinished run and returns the summary of a
-    finished one.
+    finished one. SIGINT, SIGTERM and their like save and stop where this is called in
+    the main thread; elsewhere an exception of `on_row` does.
 
     Args:
       config: all settings; `config.workdir` None makes a new folder under `runs/`.
+      on_row: called in process 0 with every row that is written to metrics.jsonl,
+        {"step": int, name: float or None}, for other loggers and live curves. What it
+        raises ends the run, which is saved first.
 
     Returns:
-      The content of summary.json.
+      The content of summary.json, with `.encoder` and `.workdir`.
 
     Raises:
       InputError: before any work, for settings or data that cannot be; a RunStopped
         where several processes run.
       RunStopped: the run ended early; what could be saved is saved.
     """
+    return run(config, on_row)
+
+
+def run(
+    config: TrainConfig,
+    on_row: OnRow | None = None,
+    before_steps: Callable[[], None] | None = None,
+) -> Trained:
+    """`train`, and for command lines `before_steps`: called when all is made."""
     distributed.initialize(config)
     try:
-        with distributed.fate_shared():
-            summary = _train(config)
+        with distributed.fate_shared(), _compilation_cache(config):
+            trained = _train(config, on_row, before_steps)
             distributed.wait_for_all("end")  # however long process 0 still writes
-            return summary
+            return trained
     except InputError as error:
         if not jax.distributed.is_initialized():
             raise
@@ -89,9 +119,25 @@ def train(config: TrainConfig) -> dict[str, Any]:
         raise RunStopped(str(error), status=2, at_once=True) from error
 
 
-def _train(config: TrainConfig) -> dict[str, Any]:
-    if config.run.compilation_cache is not None:
-        jax.config.update("jax_compilation_cache_dir", config.run.compilation_cache)
+@contextlib.contextmanager
+def _compilation_cache(config: TrainConfig) -> Iterator[None]:
+    """JAX's folder is a setting of the whole process, so it is given back."""
+    if config.run.compilation_cache is None:
+        yield
+        return
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", config.run.compilation_cache)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+
+
+def _train(
+    config: TrainConfig,
+    on_row: OnRow | None,
+    before_steps: Callable[[], None] | None,
+) -> Trained:
     data = Data(open_source(config, "train"), open_source(config, "test"))
     config = _resolved(config, data)
     program = build_program(config, data.shape)
@@ -101,22 +147,26 @@ def _train(config: TrainConfig) -> dict[str, Any]:
         finished = _read_json(workdir / "summary.json")
         if finished is not None:
             _say(f"{workdir} holds a finished run; nothing is left to do.")
-            return finished
+            return Trained(finished, workdir)
         if distributed.is_primary():
             _write_inputs(workdir, program, data)
-        return _run(program, data, workdir)
+        log = MetricsLog(workdir, distributed.is_primary(), on_row)
+        with contextlib.closing(log):
+            summary = _run(program, data, workdir, log, before_steps)
+        return Trained(summary, workdir)
 
 
-def _run(program: Program, data: Data, workdir: Path) -> dict[str, Any]:
+def _run(
+    program: Program,
+    data: Data,
+    workdir: Path,
+    log: MetricsLog,
+    before_steps: Callable[[], None] | None,
+) -> dict[str, Any]:
     config, primary = program.config, distributed.is_primary()
     batches = Batches(data.train, config, batch_sharding(program.mesh))
     evaluator = Evaluator(program, data.train, data.test)
-    log = MetricsLog(workdir, primary)
-    with (
-        contextlib.closing(log),
-        _checkpoints(workdir, config) as checkpoints,
-        ThreadPoolExecutor(1) as beside,
-    ):
+    with _checkpoints(workdir, config) as checkpoints, _beside() as beside:
         state = _restored(program, checkpoints, log)  # refused before it is waited for
         compiling = beside.submit(program.compile_step, batches(0))
         start = 0 if state is None else int(state.step)
@@ -131,7 +181,8 @@ def _run(program: Program, data: Data, workdir: Path) -> dict[str, Any]:
                         save_views, workdir / "views.png", _sheet(config, data, views)
                     )
                 journal = Journal(program, log, shown)
-                keep_freed_memory()
+                if before_steps is not None:
+                    before_steps()
                 compiling.result()
             try:
                 state = run_loop(
@@ -164,6 +215,16 @@ def _sheet(config: TrainConfig, data: Data, views: tuple[Any, Any]) -> Sheet:
         views[1][:shown],
         [names[label] if names and label >= 0 else "" for label in labels],
     )
+
+
+@contextlib.contextmanager
+def _beside() -> Iterator[ThreadPoolExecutor]:
+    """A thread; who leaves early, as by Ctrl-C, does not wait for it."""
+    executor = ThreadPoolExecutor(1)
+    try:
+        yield executor
+    finally:
+        executor.shutdown(wait=False)
 
 
 def _draw(save: Callable[..., None], path: Path, *contents: Any) -> None:
@@ -267,10 +328,8 @@ def _periodic(program: Program, evaluator: Evaluator) -> Evaluation | None:
         measure = evaluator.quick_knn
     if not epochs or not evaluator.possible:
         return None
-    return Evaluation(
-        max(1, round(epochs * images / config.batch_size)),
-        lambda state: {"knn/top1": measure(state)},
-    )
+    steps = max(1, whole_steps(epochs, images, config.batch_size))
+    return Evaluation(steps, lambda state: {"knn/top1": measure(state)})
 
 
 def _say(text: str) -> None:

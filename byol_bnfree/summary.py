@@ -80,7 +80,7 @@ def summarize(
             "first_drifting": watch.first_drifting,
             "first_collapsed": watch.first_collapsed,
         },
-        "images_per_s": program.total_steps * config.batch_size / max(seconds, 1e-9),
+        "images_per_s": _rate(rows),
         "seconds": seconds,
         "peak_gib": peak_memory(),
     }
@@ -100,6 +100,20 @@ def summarize(
     return summary | {"evaluation_seconds": time.perf_counter() - began}
 
 
+def _rate(rows: list[dict[str, Any]]) -> float | None:
+    """Images a second without the first step of each process; None if there was no
+    other."""
+    steady = [
+        (row["perf/seconds"] - row.get("perf/first_step_seconds", 0), rate)
+        for row in rows
+        if (rate := row["perf/images_per_s"]) is not None
+    ]
+    seconds = sum(seconds for seconds, _ in steady)
+    return (
+        sum(seconds * rate for seconds, rate in steady) / seconds if seconds else None
+    )
+
+
 def conclude(summary: dict[str, Any], workdir: Path) -> None:
     """Print the figures, and the path of everything."""
     if summary["knn"]["trained"] is not None:
@@ -114,7 +128,8 @@ def conclude(summary: dict[str, Any], workdir: Path) -> None:
     collapse = summary["collapse"]
     reason = f": {collapse['reason']}" if collapse["verdict"] != "healthy" else ""
     print(f"collapse        {collapse['verdict']}{reason}")
-    print(f"training        {summary['images_per_s']:.0f} images/s")
+    if summary["images_per_s"] is not None:
+        print(f"training        {summary['images_per_s']:.0f} images/s")
     for name in ("summary.json", "metrics.jsonl", "curves.png", "views.png"):
         print(f"                {workdir / name}")
     print(f"checkpoints     {workdir / 'checkpoints'}")

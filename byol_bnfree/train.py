@@ -1,16 +1,18 @@
 """`python -m byol_bnfree.train`: pre-train BYOL, with or without batch statistics."""
 
 from byol_bnfree.command_line import exit_on_error, parse_args
-from byol_bnfree.cpu.allocator import run_in_calling_thread
+from byol_bnfree.cpu.allocator import keep_freed_memory, run_in_calling_thread
+from byol_bnfree.signals import interrupt_ends_at_once
 
 
 def main() -> None:
     """Parse, train, print; see `--help`."""
     config = parse_args()
     run_in_calling_thread()
-    from byol_bnfree.pretraining import train  # after parsing: --help needs no JAX
+    from byol_bnfree.pretraining import run  # after parsing: --help needs no JAX
 
-    train(config)
+    with interrupt_ends_at_once():
+        run(config, before_steps=keep_freed_memory)
 
 
 if __name__ == "__main__":

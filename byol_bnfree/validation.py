@@ -109,6 +109,12 @@ def _validate_together(config: Any) -> None:
             f"--bn-stat-groups {config.bn_stat_groups} needs a part with norm bn; "
             f"leave it away: the other norms use no batch statistics."
         )
+    if "bn" in norms and config.batch_size < 2 * config.bn_stat_groups:
+        raise InputError(
+            f"batch_size {config.batch_size} with bn_stat_groups "
+            f"{config.bn_stat_groups} normalizes one image by itself, which leaves "
+            f"nothing of it in the heads; give bn two images or more for each group."
+        )
     if config.batch_size % config.bn_stat_groups:
         raise InputError(
             f"--batch-size {config.batch_size} is not divisible by --bn-stat-groups "

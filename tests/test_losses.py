@@ -5,6 +5,7 @@ import pytest
 
 from byol_bnfree.losses import (
     byol_loss,
+    in_top_k,
     l2_normalize,
     probe_loss,
     regression_loss,
@@ -48,8 +49,17 @@ def test_unlabelled_examples_cost_nothing():
     np.testing.assert_allclose(losses, [np.log(2), 0])
 
 
-def test_top_k_counts_labelled_examples_and_not_ties():
+def test_top_k_counts_labelled_examples_and_breaks_ties_by_class():
     logits = jnp.array([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0], [1.0, 1.0, 1.0], [0, 0, 9]])
     labels = jnp.array([0, 1, 2, -1])
     assert top_k(logits, labels, 1) == pytest.approx(1 / 3)
     assert top_k(logits, labels, 2) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("numbers", [np.asarray, jnp.asarray])
+def test_a_row_with_nan_is_not_right_by_chance(numbers):
+    nan = np.nan
+    scores = numbers([[nan, nan], [nan, 1.0], [1.0, nan], [1.0, 0.0]])
+    labels = numbers([0, 0, 0, 0])
+    assert in_top_k(scores, labels, 1).tolist() == [False, False, False, True]
+    assert in_top_k(scores, labels, 2).tolist() == [False, False, True, True]

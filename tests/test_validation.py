@@ -7,6 +7,7 @@ import pytest
 
 from byol_bnfree import InputError, TrainConfig
 from byol_bnfree.config import AugmentConfig, DataConfig, OptimConfig, ViewConfig
+from byol_bnfree.epochs import whole_steps
 from byol_bnfree.training.optim import total_steps
 
 
@@ -48,6 +49,28 @@ def test_what_cannot_be_is_refused_by_name(fields, sentence):
     with pytest.raises(InputError) as error:
         TrainConfig(**fields)
     assert sentence in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"batch_size": 1}, {"batch_size": 8, "bn_stat_groups": 8}]
+)
+def test_batchnorm_of_one_image_is_refused(fields):
+    with pytest.raises(InputError, match="two images or more for each group"):
+        TrainConfig(norm="bn", **fields)
+
+
+@pytest.mark.parametrize("epochs", [2.3, 4.1, 4.6, 0.7, 8.2])
+def test_no_step_is_lost_to_rounding(epochs):
+    assert whole_steps(epochs, 1000, 100) == round(epochs * 10)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 7, 29, 99_999])
+def test_epochs_may_be_a_quotient(steps):
+    assert all(whole_steps(steps * 64 / n, n, 64) == steps for n in range(65, 500))
+
+
+def test_an_incomplete_batch_is_no_step():
+    assert whole_steps(0.999, 1000, 100) == 9
 
 
 def test_whole_numbers_and_those_of_numpy_are_numbers():

@@ -2,7 +2,6 @@
 
 import io
 import os
-import warnings
 
 import numpy as np
 from jaxtyping import UInt8
@@ -15,9 +14,6 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # the list keeps PIL's
 MAX_PIXELS = 89_478_485  # a quarter of a GiB as RGB, PIL's own limit for a warning
 ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap width and height
 GRAYSCALE_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
-
-# Of metadata that a picture can do without, and PIL does not say whose.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 class BadImage(Exception):

@@ -24,6 +24,7 @@ from byol_bnfree.config import InputError, TrainConfig
 from byol_bnfree.data.crops import random_crops
 from byol_bnfree.data.decode import BadImage, centre_square, decode, to_array
 from byol_bnfree.data.records import Layout, Records
+from byol_bnfree.own_process import quiet_libraries
 
 EVAL_SHARE = 224 / 256  # of the shorter side; DeepMind's evaluation crop
 CROP_STREAM = 1  # keeps crops' random numbers apart from those of the data order
@@ -142,6 +143,7 @@ def _serve_one_process() -> None:
     a killed main process would not end it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    quiet_libraries()
     main = multiprocessing.parent_process()
 
     def end_with_main() -> None:

@@ -49,8 +49,8 @@ class Evaluator:
 
     @property
     def possible(self) -> bool:
-        """Whether there are labels to compare with."""
-        return self._train.num_classes is not None
+        """Whether there are labels to compare with, of two classes at least."""
+        return (self._train.num_classes or 0) > 1
 
     @property
     def chance(self) -> float | None:

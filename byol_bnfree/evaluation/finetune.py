@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from byol_bnfree.data.augment import normalize
 from byol_bnfree.data.sources import Source
+from byol_bnfree.epochs import whole_steps
 from byol_bnfree.evaluation.features import extract_features, feature_width
 from byol_bnfree.evaluation.unfinished import Unfinished
 from byol_bnfree.evaluation.views import (
@@ -26,7 +27,6 @@ from byol_bnfree.evaluation.views import (
     crops_and_flips,
     labelled_batches,
     train_loop,
-    whole_steps,
 )
 from byol_bnfree.models.initializers import fan_in_init
 from byol_bnfree.models.norm import BN_DECAY
@@ -88,7 +88,7 @@ class Tuner:
         Batches and augmentation are functions of (seed, step).
         """
         config, size = self.encoder.config, self.batch_size
-        total = whole_steps(trial.epochs, len(source), size)
+        total = max(1, whole_steps(trial.epochs, len(source), size))
         schedule = rate_schedule(trial, len(source), size, total)
         augment = crops_and_flips(config.augment)
         fixed = trial.weight_decay, trial.label_smoothing, trial.bn_decay
@@ -138,7 +138,7 @@ def rate_schedule(
     trial: Trial, num_examples: int, batch_size: int, total: int
 ) -> optax.Schedule:
     """Linear warm-up from 0, then a cosine to 0 at `total`."""
-    warmup = int(trial.warmup_epochs * num_examples) // batch_size
+    warmup = whole_steps(trial.warmup_epochs, num_examples, batch_size)
     warmup = min(warmup, total - 1)
     peak = trial.rate * batch_size / 256
     start = 0.0 if warmup else peak

@@ -20,6 +20,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from byol_bnfree.data.sources import Source
+from byol_bnfree.epochs import whole_steps
 from byol_bnfree.evaluation.config import LinearSettings
 from byol_bnfree.evaluation.features import encoder_features, feature_width
 from byol_bnfree.evaluation.metrics import top_k_accuracy
@@ -31,7 +32,6 @@ from byol_bnfree.evaluation.views import (
     crops_and_flips,
     labelled_batches,
     train_loop,
-    whole_steps,
 )
 from byol_bnfree.models.initializers import fan_in_init
 from byol_bnfree.pretrained import Encoder
@@ -106,7 +106,7 @@ def fit_probes(
     snapshot: Snapshot,
 ) -> Probes:
     """Train the probes of all rates on augmented images of `source`."""
-    total = whole_steps(settings.epochs, len(source), settings.batch_size)
+    total = max(1, whole_steps(settings.epochs, len(source), settings.batch_size))
     augment = encoder.config.augment
     if settings.augmentation == "crops":
         augment = crops_and_flips(augment)

@@ -6,6 +6,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int, Int8
 
+from byol_bnfree.losses import in_top_k
+
 Metric = Literal["top1", "mean_per_class", "map11"]
 
 
@@ -14,13 +16,9 @@ def top_k_accuracy(
 ) -> float:
     """Fraction of rows whose label is among the k highest scores.
 
-    Equal scores rank by class index (so a constant output scores chance, not 1), and
-    a label whose score is NaN is never found.
+    Ties and NaN are ranked by `losses.in_top_k`.
     """
-    own = np.take_along_axis(scores, labels[:, None], axis=1)
-    before = np.arange(scores.shape[1])[None, :] < labels[:, None]
-    rank = np.sum((scores > own) | ((scores == own) & before), axis=1)
-    return float(np.mean((rank < k) & ~np.isnan(own[:, 0])))
+    return float(np.mean(in_top_k(scores, labels, k)))
 
 
 def mean_per_class(

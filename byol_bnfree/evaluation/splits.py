@@ -53,6 +53,11 @@ def check_labels(train: Source, test: Source) -> None:
                 f"the {source.split} split of {source.name} has images without label; "
                 f"evaluation compares with labels, give a set with one for each image."
             )
+    if train.num_classes == 1:
+        raise InputError(
+            f"{train.name} has one class, {train.class_names[0]}; any classifier finds "
+            f"it, give a set with two classes or more."
+        )
     known, asked = np.unique(train.labels()), np.unique(test.labels())
     missing = np.setdiff1d(asked, known)
     if test.class_names != train.class_names:

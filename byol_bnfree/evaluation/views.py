@@ -44,12 +44,6 @@ def labelled_batches(
     return Batches(source, config, batch_sharding(mesh))
 
 
-def whole_steps(epochs: float, num_examples: int, batch_size: int) -> int:
-    """Optimizer steps in so many epochs, at least one."""
-    # Rounded first: epochs may be steps * batch_size / num_examples.
-    return max(1, int(round(epochs * num_examples, 3)) // batch_size)
-
-
 def train_loop(
     step: Callable[[Any, dict, Array], tuple[Any, Array]],
     state: Any,

@@ -8,10 +8,8 @@ moment leaves the newest committed checkpoint whole.
 
 import logging
 import shutil
-import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -65,10 +63,6 @@ class Checkpoints:
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future | None = None
         self._current: int | None = None  # the step last saved or restored here
-        self._failed = False
-        logging.getLogger("absl").addFilter(_is_not_raised_later)
-        self._hook = sys.excepthook
-        sys.excepthook = partial(_say_what_is_news, self._hook)
         self._root.mkdir(parents=True, exist_ok=True)
         if self._primary:
             for leftover in self._root.glob("*.orbax-checkpoint-tmp*"):
@@ -109,7 +103,6 @@ class Checkpoints:
                 pending.result()
         except SaveFailed:
             self._current = None  # so the same step can be tried again
-            self._failed = True
             raise
 
     def steps(self) -> list[int]:
@@ -149,9 +142,6 @@ class Checkpoints:
             self.wait()
         finally:
             self._thread.shutdown()
-            if not self._failed:  # else Orbax's threads go on reporting it
-                logging.getLogger("absl").removeFilter(_is_not_raised_later)
-                sys.excepthook = self._hook
 
     def _warn_if_deleted(self, step: int) -> None:
         """Orbax makes the folder again, so the run goes on, but not silently."""
@@ -189,14 +179,3 @@ class Checkpoints:
             # be deleted yet (a file that is open over NFS) is tried at the next save.
             (self._path(step) / MANIFEST).unlink(missing_ok=True)
             shutil.rmtree(self._path(step), ignore_errors=True)
-
-
-def _is_not_raised_later(record: logging.LogRecord) -> bool:
-    """Drops Orbax's tracebacks of failed background saves: `wait` raises them."""
-    return "_SignalingThread.run() raised" not in record.getMessage()
-
-
-def _say_what_is_news(say, kind, error, trace) -> None:
-    """But for the other arrays of a failed save: Orbax has stopped waiting for them."""
-    if str(error) != "Event loop is closed":
-        say(kind, error, trace)

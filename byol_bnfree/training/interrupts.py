@@ -1,30 +1,46 @@
-"""SIGTERM and SIGINT ask a run to save and stop; a second SIGINT ends it at once."""
+"""Signals ask a run to save and stop; a second Ctrl-C ends it at once."""
 
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 
 import jax
 from jax.experimental import multihost_utils
 
+from byol_bnfree.signals import listening, terminals, write_nowhere
+
+ASKING = (signal.SIGINT, signal.SIGTERM)
+WARNING = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
+"""A terminal that closes, and what SLURM, LSF, SGE and limits send before the end."""
+
+Asked = Callable[[int], int | None]
+
 
 @contextlib.contextmanager
-def interrupts() -> Iterator[Callable[[int], int | None]]:
+def interrupts(say: Callable[[str], None]) -> Iterator[Asked]:
     """Yields `asked(step)`: the signal that asks to stop, or None.
 
-    With several processes all see it at the same step: JAX's preemption service
-    spreads SIGTERM, and SIGINT is passed on as SIGTERM. `asked` must then be called by
-    all of them at every step.
+    `say` is told at once, in another thread. With several processes all see the signal
+    at the same step: JAX's preemption service spreads SIGTERM, and the others are
+    passed on as SIGTERM. `asked` must then be called by all of them at every step.
+
+    A signal of `WARNING` that the caller handles or ignores, as under nohup, stays the
+    caller's. Outside the main thread signals are the caller's altogether.
     """
     received: list[int] = []
     several = jax.process_count() > 1
+    shown = terminals()
 
-    def handle(number: int, _frame) -> None:
-        if number == signal.SIGINT and signal.SIGINT in received:
-            raise KeyboardInterrupt
-        received.append(number)
-        if several and number == signal.SIGINT:
+    def heard(number: int) -> None:
+        if number == signal.SIGHUP:
+            write_nowhere(shown)
+        if not received:
+            received.append(number)
+            with contextlib.suppress(OSError):
+                say(_announcement(number))
+        if several:
             os.kill(os.getpid(), signal.SIGTERM)
 
     def asked(step: int) -> int | None:
@@ -33,11 +49,23 @@ def interrupts() -> Iterator[Callable[[int], int | None]]:
             return (received or [signal.SIGTERM])[0] if stop else None
         return received[0] if received else None
 
-    # JAX's service has its own handler of SIGTERM, which must stay.
-    numbers = (signal.SIGINT,) if several else (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, handle) for number in numbers}
-    try:
+    if threading.current_thread() is not threading.main_thread():
         yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        return
+    # JAX's service has its own handler of SIGTERM, which must stay.
+    numbers = ASKING[:1] if several else ASKING
+    free = [n for n in WARNING if signal.getsignal(n) == signal.SIG_DFL]
+    with listening([*numbers, *free], heard):
+        yield asked
+
+
+def name(number: int) -> str:
+    """Of a signal, as people know it."""
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+
+
+def _announcement(number: int) -> str:
+    said = f"{name(number)}: the run saves after this step, and stops."
+    if number == signal.SIGINT:
+        said += " Ctrl-C again stops it without saving."
+    return said

@@ -48,6 +48,9 @@ class Journal:
     _waited: float = 0.0
     _knn: float | None = None
     _began: float = field(default_factory=time.perf_counter)
+    _cold: bool = True
+    _first: float | None = None
+    """Seconds until the first step of this process was done, in its first row."""
 
     def __post_init__(self):
         """Fold the watch over the rows of an earlier part of the run."""
@@ -99,6 +102,8 @@ class Journal:
                     f"it is kept: lower --base-lr or lengthen --optim.warmup-epochs.",
                     status=DIVERGED,
                 )
+        if self._cold:  # it is compiled, or loaded, and tells nothing of the rate
+            self._cold, self._first = False, time.perf_counter() - self._began
         self._rows.append(values)
         if self.program.is_logged(step):
             self._write_row(step, self._update_ratios(step, metrics))
@@ -125,7 +130,11 @@ class Journal:
         self._knn = figures.get("knn/top1", self._knn)
 
     def _write_row(self, step: int, ratios: dict[str, float]) -> None:
-        """Losses and norms are means since the last row, the rest is the latest."""
+        """Losses and norms are means since the last row, the rest is the latest.
+
+        The rate is that of the steps after the first one of this process, NaN if there
+        is none in the row.
+        """
         config, seconds = self.program.config, time.perf_counter() - self._began
         last = self._rows[-1]
         row = {
@@ -135,11 +144,16 @@ class Journal:
             for name in last
         }
         row["epoch"] = step * config.batch_size / self.program.data.num_examples
-        row["perf/images_per_s"] = config.batch_size * len(self._rows) / seconds
+        images, steady = config.batch_size * len(self._rows), seconds
+        if self._first is not None:
+            row["perf/first_step_seconds"] = self._first
+            images, steady = images - config.batch_size, seconds - self._first
+        row["perf/images_per_s"] = images / steady if images else math.nan
         row["perf/data_wait"] = self._waited / seconds
         row["perf/seconds"] = seconds
         row |= ratios
-        self._rows, self._waited, self._began = [], 0.0, time.perf_counter()
+        self._rows, self._waited, self._first = [], 0.0, None
+        self._began = time.perf_counter()
         self.log.write(step, row)
         self._judge(step, row)
         self.progress.update(
@@ -150,7 +164,7 @@ class Journal:
                 "knn": self._knn,
                 "probe": row.get("probe/top1"),
                 "collapse": self.watch.verdict.state,
-                "images_per_s": row["perf/images_per_s"],
+                "images_per_s": row["perf/images_per_s"] if images else None,
             },
         )
 

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, SupportsFloat
 
@@ -30,18 +30,30 @@ _PACKAGES = (
 # fmt: on
 
 
+Row = dict[str, Any]
+
+
+class CallerFailed(Exception):
+    """The caller's function for rows raised; its error is the cause."""
+
+
 class MetricsLog:
     """Rows of metrics, in `workdir/metrics.jsonl` and `workdir/tensorboard`.
 
     A row is written whole or not at all: a line that a kill or a full disk cut short
     is dropped. NaN and infinities are null, as strict JSON wants. Only the process
-    with `primary` writes.
+    with `primary` writes, and calls `on_row` with each row when it is written.
     """
 
-    def __init__(self, workdir: Path, primary: bool = True):
+    def __init__(
+        self,
+        workdir: Path,
+        primary: bool = True,
+        on_row: Callable[[Row], None] | None = None,
+    ):
         self._path = workdir / "metrics.jsonl"
         self._tensorboard = workdir / "tensorboard"
-        self._primary = primary
+        self._primary, self._on_row = primary, on_row
         self._events = None
         self._resumed: int | None = None
         if primary:
@@ -53,21 +65,34 @@ class MetricsLog:
         Raises:
           OSError: with a sentence; the disk is full, say, or metrics.jsonl is deleted.
             It ends with a whole row, of this step or of the one before.
+          CallerFailed: `on_row` failed; it is not called again.
         """
         if not self._primary:
             return
         values = {name: float(value) for name, value in metrics.items()}
-        row = json.dumps(strict({"step": step, **values}), allow_nan=False)
+        row = strict({"step": step, **values})
+        line = json.dumps(row, allow_nan=False)
         try:
-            self._append(row.encode() + b"\n")
+            self._append(line.encode() + b"\n")
             self._write_event(step, values)
         except OSError as error:
             raise OSError(
                 f"The row of step {step} could not be written in {self._path.parent}: "
                 f"{why_not_written(error)}."
             ) from error
+        self._tell(row)
 
-    def rows(self) -> list[dict[str, Any]]:
+    def _tell(self, row: Row) -> None:
+        on_row, self._on_row = self._on_row, None
+        if on_row is None:
+            return
+        try:
+            on_row(row)
+        except Exception as error:
+            raise CallerFailed from error
+        self._on_row = on_row
+
+    def rows(self) -> list[Row]:
         """All rows so far, {"step": int, name: float or None}, in order."""
         return [json.loads(line) for line in _whole_lines(self._path)]
 

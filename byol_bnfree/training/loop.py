@@ -9,11 +9,12 @@ from typing import NamedTuple
 import jax
 
 from byol_bnfree.data.pipeline import Batches
-from byol_bnfree.errors import InputError, RunStopped
+from byol_bnfree.errors import InputError, Interrupted, RunStopped
 from byol_bnfree.training.checkpoint import Checkpoints, SaveFailed
 from byol_bnfree.training.distributed import agreed, fate_shared
-from byol_bnfree.training.interrupts import interrupts
+from byol_bnfree.training.interrupts import interrupts, name
 from byol_bnfree.training.journal import Collapsed, Journal
+from byol_bnfree.training.logs import CallerFailed
 from byol_bnfree.training.program import Program
 from byol_bnfree.training.state import TrainState
 
@@ -43,6 +44,7 @@ def run_loop(
     Raises:
       RunStopped: by a signal, a number that is not finite, a collapse under
         --on-collapse=stop, a full disk or an unreadable picture.
+      Exception: what the log's `on_row` raises; the step is saved.
     """
     step = int(state.step)
     due = _checkpoint_timer(program)
@@ -63,7 +65,7 @@ def run_loop(
         journal.evaluated(step, journal.without(lambda: measure(state)))
 
     try:
-        with interrupts() as asked, fate_shared():
+        with interrupts(journal.progress.say) as asked, fate_shared():
             while step < program.total_steps:
                 batch = journal.next_batch(stream)
                 state, metrics = program.step(state, batch)
@@ -77,6 +79,10 @@ def run_loop(
                 if evaluation is not None and step % evaluation.every == 0:
                     evaluate(evaluation.measure)
             save()
+    except CallerFailed as error:
+        if program.processes == 1:  # saving takes all of them
+            save()
+        raise error.__cause__ from None
     except (Collapsed, InputError, OSError) as error:
         save_all_the_same = partial(save, OSError)
         raise _stopped_by_error(error, step, save_all_the_same, checkpoints) from error
@@ -85,10 +91,10 @@ def run_loop(
     return state
 
 
-def _stopped_by(signal: int, step: int, total: int) -> RunStopped:
-    return RunStopped(
-        f"stopped by signal {signal}, saved at step {step} of {total}; the same "
-        f"command resumes.",
+def _stopped_by(signal: int, step: int, total: int) -> Interrupted:
+    return Interrupted(
+        f"stopped by {name(signal)}, saved at step {step} of {total}; the same command "
+        f"resumes.",
         status=128 + signal,
     )
 

@@ -8,6 +8,7 @@ import optax
 from optax.contrib import MuonDimensionNumbers
 
 from byol_bnfree.config import OptimConfig, TrainConfig
+from byol_bnfree.epochs import whole_steps
 from byol_bnfree.errors import InputError
 
 LONGEST = 2**31 - 1  # steps: the state counts them in int32
@@ -19,7 +20,7 @@ def total_steps(config: TrainConfig, num_examples: int) -> int:
     """Optimizer steps of a run: --steps, or epochs * examples // batch."""
     if config.steps is not None:
         return config.steps
-    steps = int(config.epochs * num_examples) // config.batch_size
+    steps = whole_steps(config.epochs, num_examples, config.batch_size)
     if steps < 1:
         raise InputError(
             f"epochs {config.epochs:g} of {num_examples} images make no whole batch "
@@ -35,7 +36,8 @@ def total_steps(config: TrainConfig, num_examples: int) -> int:
 
 def warmup_steps(config: TrainConfig, num_examples: int) -> int:
     """Steps of the linear warm-up; `InputError` if they fill the run."""
-    steps = int(config.optim.warmup_epochs * num_examples) // config.batch_size
+    epochs = config.optim.warmup_epochs
+    steps = whole_steps(epochs, num_examples, config.batch_size)
     total = total_steps(config, num_examples)
     if steps >= total:
         raise InputError(

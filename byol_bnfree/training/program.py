@@ -113,9 +113,10 @@ def build_parts(
     Raises:
       InputError: what cannot be built, such as a width that the groups do not divide.
     """
+    classes = data.num_classes if (data.num_classes or 0) > 1 else None
     network = create_network(
         config,
-        data.num_classes,
+        classes,  # a probe of one class would always be right
         config.bn_stat_groups // config.micro_batches or 1,
         kernels,
         views,
@@ -133,7 +134,7 @@ def build_parts(
         # The streams of keys for initialization and augmentation must not meet.
         key = jax.random.fold_in(jax.random.key(config.seed), 2**32 - 1)
         images = normalize(views(batch)[0], config.augment)
-        fresh = create_network(config, data.num_classes, stat_groups=1)
+        fresh = create_network(config, classes, stat_groups=1)
         variables = fresh.init(key, images[:2], config.target_init)
         if config.init == "data_dependent":
             variables = data_dependent_init(config, variables, images)
