@@ -172,6 +172,15 @@ class DataConfig:
     """Split that pre-training, probe and the evaluation's fit use."""
     test_split: str = "test"
     """Split that evaluation reports on; never trained on."""
+    unlabelled: bool = False
+    """folder: take all pictures, at any depth, as pictures without a class."""
+    white: float | None = None
+    """Value that becomes white in pictures of more than 8 bits (4095: 12 bits stored in
+    16; 1: floats up to 1); none: 65535. Colours of 16 bits always have 65535."""
+    alpha: Literal["white", "black", "ignore"] = "white"
+    """What shows through transparent pixels; ignore: colours as they are stored."""
+    max_pixels: int = 89_478_485
+    """Pictures with more pixels than this are refused: a small file may hold many."""
     in_memory_gib: float = 4.0
     """Sets of equal-sized images up to this size are decoded once into memory."""
     workers: int = 0

@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 import jax
 
 from byol_bnfree.config import TrainConfig
+from byol_bnfree.data.check import odd_pictures
 from byol_bnfree.data.pipeline import Batches, stream_order
-from byol_bnfree.data.sources import Source, open_source
+from byol_bnfree.data.records import needs_test
+from byol_bnfree.data.sources import DataSet, Source, find_data
 from byol_bnfree.epochs import whole_steps
 from byol_bnfree.errors import InputError, RunStopped
 from byol_bnfree.evaluation.final import Evaluator
@@ -22,13 +24,16 @@ from byol_bnfree.pretrained import Encoder, load_encoder
 from byol_bnfree.summary import conclude, introduce, summarize
 from byol_bnfree.training import distributed
 from byol_bnfree.training.checkpoint import Checkpoints
+from byol_bnfree.training.dataset_file import compare_data, describe_data
 from byol_bnfree.training.figures import Sheet, save_curves, save_views
 from byol_bnfree.training.journal import Journal
 from byol_bnfree.training.logs import MetricsLog, Row, environment
 from byol_bnfree.training.loop import Evaluation, run_loop
 from byol_bnfree.training.mesh import batch_sharding
+from byol_bnfree.training.optim import warmup_steps
 from byol_bnfree.training.program import DataShape, Program, build_program
 from byol_bnfree.training.progress import progress
+from byol_bnfree.training.skipped import SkippedFile
 from byol_bnfree.training.state import TrainState
 from byol_bnfree.training.workdir import (
     compare_config,
@@ -50,10 +55,17 @@ FREE_ON_RESUME = frozenset(
 
 
 class Data(NamedTuple):
-    """Both splits of the data set."""
+    """Both splits of the data set; no test split if there is none to evaluate on."""
 
     train: Source
-    test: Source
+    test: Source | None
+    description: dict[str, Any]
+    """The content of dataset.json."""
+
+    @property
+    def sources(self) -> list[Source]:
+        """Those there are."""
+        return [source for source in self[:2] if source is not None]
 
     @property
     def shape(self) -> DataShape:
@@ -138,12 +150,14 @@ def _train(
     on_row: OnRow | None,
     before_steps: Callable[[], None] | None,
 ) -> Trained:
-    data = Data(open_source(config, "train"), open_source(config, "test"))
+    data_set = find_data(config)
+    warmup_steps(config, len(data_set))  # refused before everything is decoded
+    data = open_both(data_set)
     config = _resolved(config, data)
     program = build_program(config, data.shape)
     workdir = prepare_workdir(config.workdir, _name(config))
     with _writing(workdir):
-        _check_resumable(workdir, config)
+        _check_resumable(workdir, config, data)
         finished = _read_json(workdir / "summary.json")
         if finished is not None:
             _say(f"{workdir} holds a finished run; nothing is left to do.")
@@ -165,6 +179,9 @@ def _run(
 ) -> dict[str, Any]:
     config, primary = program.config, distributed.is_primary()
     batches = Batches(data.train, config, batch_sharding(program.mesh))
+    skipped = SkippedFile(workdir, jax.process_index())
+    for source in data.sources:
+        skipped.follow(source)
     evaluator = Evaluator(program, data.train, data.test)
     with _checkpoints(workdir, config) as checkpoints, _beside() as beside:
         state = _restored(program, checkpoints, log)  # refused before it is waited for
@@ -172,6 +189,8 @@ def _run(
         start = 0 if state is None else int(state.step)
         with progress(program.total_steps, start, primary=primary) as shown:
             introduce(program, data.train, data.test, workdir, shown.say)
+            for note in data.description["notes"]:
+                shown.say(f"note       {note}")
             with shown.working("compiling the first step"):
                 if state is None:
                     state = program.init(batches(0))
@@ -198,9 +217,12 @@ def _run(
                     title = f"{workdir.name}: {config.norm}, {data.train.name}"
                     _draw(save_curves, workdir / "curves.png", log.rows(), title)
         summary = summarize(program, evaluator, state, journal, batches)
+        summary["skipped_images"] = len(skipped)
     if primary:
         write_json(workdir / "summary.json", summary)
         conclude(summary, workdir)
+        if len(skipped):
+            _say(f"skipped         {len(skipped):,} bad pictures: {skipped.path}")
     return summary
 
 
@@ -210,7 +232,7 @@ def _sheet(config: TrainConfig, data: Data, views: tuple[Any, Any]) -> Sheet:
     indices = stream_order(config.seed, 0, shown, len(data.train))
     labels, names = data.train.labels(indices), data.train.class_names
     return Sheet(
-        data.train.images(indices),
+        data.train.with_stand_ins(indices),
         views[0][:shown],
         views[1][:shown],
         [names[label] if names and label >= 0 else "" for label in labels],
@@ -235,6 +257,20 @@ def _draw(save: Callable[..., None], path: Path, *contents: Any) -> None:
         _say(f"{path} was not written: {error.strerror}.")
 
 
+def open_both(data_set: DataSet) -> Data:
+    """Both splits, or the training split alone where nothing is evaluated."""
+    config = data_set.config
+    train = data_set.open("train")
+    test = data_set.open("test") if needs_test(config) else None
+    notes = [] if data_set.found is None else list(data_set.found.notes)
+    notes += odd_pictures(train)
+    if test is None and needs_test(config):
+        notes.append(
+            "no class has a second picture to hold out, so nothing is evaluated"
+        )
+    return Data(train, test, describe_data(data_set, train, test, notes))
+
+
 def _resolved(config: TrainConfig, data: Data) -> TrainConfig:
     """With the image size and channels that the data decided."""
     size, _, channels = data.train.image_shape
@@ -256,7 +292,7 @@ def _writing(workdir: Path) -> Iterator[None]:
         yield
 
 
-def _check_resumable(workdir: Path, config: TrainConfig) -> None:
+def _check_resumable(workdir: Path, config: TrainConfig, data: Data) -> None:
     saved = _read_json(workdir / "config.json")
     if saved is None:
         return
@@ -265,6 +301,13 @@ def _check_resumable(workdir: Path, config: TrainConfig) -> None:
         raise InputError(
             f"{workdir} holds a run with other settings ({'; '.join(differing)}); "
             f"use the same ones to resume it, or another --workdir."
+        )
+    before = _read_json(workdir / "dataset.json")
+    differing = compare_data(before, data.description) if before else []
+    if differing:
+        raise InputError(
+            f"{workdir} holds a run on other data ({'; '.join(differing)}); bring the "
+            f"data back to resume it, or give another --workdir."
         )
 
 
@@ -281,15 +324,7 @@ def _write_inputs(workdir: Path, program: Program, data: Data) -> None:
     write_json(workdir / "config.json", dataclasses.asdict(program.config))
     where = environment() | {"kernels": program.kernels}
     write_json(workdir / "environment.json", where)
-    description = {
-        "name": data.train.name,
-        "num_classes": data.train.num_classes,
-        "class_names": data.train.class_names,
-        "image_shape": data.train.image_shape,
-        "train": {"split": data.train.split, "images": len(data.train)},
-        "test": {"split": data.test.split, "images": len(data.test)},
-    }
-    write_json(workdir / "dataset.json", description)
+    write_json(workdir / "dataset.json", data.description)
 
 
 @contextlib.contextmanager
@@ -318,6 +353,8 @@ def _restored(
 
 
 def _periodic(program: Program, evaluator: Evaluator) -> Evaluation | None:
+    if not evaluator.possible:
+        return None
     config, images = program.config, program.data.num_examples
     epochs, measure = config.evaluation.knn_every_epochs, evaluator.knn
     if epochs is None:
@@ -326,7 +363,7 @@ def _periodic(program: Program, evaluator: Evaluator) -> Evaluation | None:
         few = sum(map(len, evaluator.quick))
         epochs = 0 if config.evaluation.skip else math.ceil(4 * few / images)
         measure = evaluator.quick_knn
-    if not epochs or not evaluator.possible:
+    if not epochs:
         return None
     steps = max(1, whole_steps(epochs, images, config.batch_size))
     return Evaluation(steps, lambda state: {"knn/top1": measure(state)})

@@ -22,13 +22,14 @@ from byol_bnfree.training.state import TrainState, parameter_count
 def introduce(
     program: Program,
     train: Source,
-    test: Source,
+    test: Source | None,
     workdir: Path,
     say: Callable[[str], None],
 ) -> None:
     """What this run is, in a few lines, before the first step compiles."""
     config, optim = program.config, program.config.optim
-    skipped = len({*train.skipped, *test.skipped})  # a flat folder's are in both
+    # A flat folder's are in both.
+    skipped = len({*train.skipped, *(test.skipped if test else ())})
     parameters = parameter_count(program.abstract_state.online_params)
     say(f"run        {workdir}")
     say(

@@ -10,6 +10,7 @@ MOST_EPOCHS = 1e9
 MOST_WORKERS = 512  # processes; all of them start at once
 LEAST_STD, LEAST_SIGMA = 1e-6, 1e-3  # below, float32 makes 0 of them or their square
 LEAST_AREA, ASPECT_LIMIT = 1e-6, 1e3
+LEAST_WHITE = 1e-6
 
 
 def validate(config: Any) -> None:
@@ -22,7 +23,7 @@ def validate(config: Any) -> None:
         "optim.trust_coefficient optim.predictor_lr_scale data.in_memory_gib "
         "data.shapes_train data.shapes_test evaluation.knn_k "
         "evaluation.knn_temperature evaluation.max_train evaluation.max_test "
-        "evaluation.batch_size "
+        "evaluation.batch_size data.max_pixels "
         "run.log_every run.checkpoint_seconds run.keep run.model_devices "
         "run.join_seconds"
     )
@@ -57,6 +58,12 @@ def validate(config: Any) -> None:
     )
     for name in ("epochs", "optim.warmup_epochs"):
         _require(config, name, lambda x: x <= MOST_EPOCHS, f"at most {MOST_EPOCHS:g}")
+    _require(
+        config,
+        "data.white",
+        lambda x: x is None or x >= LEAST_WHITE,
+        f"a number of at least {LEAST_WHITE:g}",
+    )
     optional = "steps data.image_size model.stem_channels num_processes"
     for name in optional.split():
         _require(config, name, lambda x: x is None or x > 0, "a positive number")

@@ -69,7 +69,7 @@ def light(split: str = "train", n: int = 48) -> MemorySource:
     draws = np.random.default_rng(len(split))
     labels = (np.arange(n) % 2).astype(np.int32)
     pixels = draws.integers(0, 60, (n, 8, 8, 3)) + 150 * labels[:, None, None, None]
-    return MemorySource("light", split, ("a", "b"), pixels.astype(np.uint8), labels, [])
+    return MemorySource("light", split, ("a", "b"), pixels.astype(np.uint8), labels, {})
 
 
 def start(cfg: TrainConfig, rate: float = 0.5, data_devices: int = 1):

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from byol_bnfree.config import ViewConfig
-from byol_bnfree.data.decode import to_array
+from byol_bnfree.data.decode import cut, to_array
 
 
 def crop_box(
@@ -44,6 +44,6 @@ def random_crops(
     """
     rng = np.random.default_rng(key)
     boxes = [crop_box(rng, *image.size, view) for view in views]
-    crops = [image.crop(box) for box in boxes]  # first: PIL's box= reads past its edge
+    crops = [cut(image, box) for box in boxes]  # first: PIL's box= reads past its edge
     bicubic = Image.Resampling.BICUBIC
     return np.stack([to_array(crop.resize((size, size), bicubic)) for crop in crops])

@@ -1,69 +1,107 @@
 """One encoded picture to 8-bit upright pixels, and all that can be wrong with it."""
 
-import io
-import os
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
-from byol_bnfree.config import InputError
+from byol_bnfree.config import DataConfig
+from byol_bnfree.data.reading import MAX_PIXELS, BadImage, Fault, open_picture
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # the list keeps PIL's
-# other readers (PostScript starts an interpreter) away from untrusted files
-MAX_PIXELS = 89_478_485  # a quarter of a GiB as RGB, PIL's own limit for a warning
 ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap width and height
-GRAYSCALE_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
+SAMPLES_PER_PIXEL = 277  # TIFF tag
+GRAYSCALE_MODES = ("1", "L", "LA", "La", "F")  # and those that start with I
+DEEPEST = 65535  # the white of 16 bits
+FLOATS = "floating-point pixels have no agreed range; give --data.white"
 
 
-class BadImage(Exception):
-    """A picture that cannot be used; `name` says which one and `reason` why."""
+class Conversion(NamedTuple):
+    """How stored values become 8-bit pixels; fields of `DataConfig`."""
 
-    def __init__(self, name: str, reason: str):
-        super().__init__(name, reason)
-        self.name, self.reason = name, reason
-
-    def stop(self) -> InputError:
-        """The error that ends the run under on_bad_image="stop"."""
-        return InputError(
-            f"{self.name} cannot be used as a picture: {self.reason}; mend or remove "
-            f"it, or leave such pictures out with --on-bad-image=skip."
-        )
+    white: float | None = None
+    alpha: Literal["white", "black", "ignore"] = "white"
+    max_pixels: int = MAX_PIXELS
 
 
-def read_header(file: str | bytes, name: str) -> tuple[int, int, bool]:
-    """Height and width as displayed, and whether it is grayscale, without decoding.
+AS_IT_IS = Conversion()
 
-    `file` is a path or the encoded bytes. Raises `BadImage`.
+
+class Header(NamedTuple):
+    """What a picture's file says before its pixels are read."""
+
+    height: int
+    width: int
+    grayscale: bool
+    pages: bool
+    """It has more pictures than the first, which is used."""
+    bands: bool
+    """It has more bands than those that are used."""
+
+
+def conversion(data: DataConfig) -> Conversion:
+    """The one that these settings ask for."""
+    return Conversion(data.white, data.alpha, data.max_pixels)
+
+
+def read_header(file: str | bytes, name: str, how: Conversion = AS_IT_IS) -> Header:
+    """Size as displayed and kind of a picture, without decoding it.
+
+    `file` is a path or the encoded bytes. Raises `BadImage` and `Fault`.
     """
+    opened = open_picture(file, name, how.max_pixels, whole=False)
+    image = opened.image
     try:
-        with _open(file) as image:
-            swapped = _orientation(image) >= 5
-            height, width = image.size if swapped else image.size[::-1]
-            return height, width, image.mode in GRAYSCALE_MODES
-    except Exception as error:  # PIL's readers raise almost anything
-        raise BadImage(name, _reason(error, file)) from error
+        if image.mode == "F" and how.white is None:
+            raise ValueError(FLOATS)
+        swapped = _orientation(image) >= 5
+        height, width = image.size if swapped else image.size[::-1]
+        grayscale = image.mode in GRAYSCALE_MODES or image.mode.startswith("I")
+        return Header(height, width, grayscale, _has_pages(image), _drops_bands(image))
+    except Exception as error:  # Pillow's readers raise almost anything
+        raise _whose(error, name) from error
+    finally:
+        opened.file.close()
 
 
-def decode(file: str | bytes, name: str, channels: int) -> Image.Image:
+def decode(
+    file: str | bytes, name: str, channels: int, how: Conversion = AS_IT_IS
+) -> Image.Image:
     """The picture as PIL mode L (1 channel) or RGB (3), turned as EXIF says.
 
-    Of an animation the first frame; transparency shows white; CMYK and palettes
-    become RGB; 16 bits become 8. Raises `BadImage`, also above `MAX_PIXELS` (found
-    in the header, before memory is taken) and for a truncated file.
+    Of an animation the first frame; transparency shows `how.alpha`; CMYK and palettes
+    become RGB; values deeper than 8 bits are divided so that `how.white` becomes 255.
+
+    Raises:
+      BadImage: a picture that cannot be used: truncated, say, or above
+        `how.max_pixels`.
+      Fault: the machine's fault, whatever picture it was.
     """
+    opened = open_picture(file, name, how.max_pixels, whole=True)
+    image = opened.image
     try:
-        with _open(file) as image:
-            image.load()
-            if _orientation(image) != 1:
-                image = ImageOps.exif_transpose(image)
-            image = _to_8bit(image)
-            if image.mode not in ("1", "L", "LA", "RGB"):
-                image = image.convert("RGB")
-            mode = "L" if channels == 1 else "RGB"
-            return image if image.mode == mode else image.convert(mode)
+        deep = _is_deep_colour(image)
+        image.load()
+        if _orientation(image) != 1:
+            image = ImageOps.exif_transpose(image)
+        image = _to_8bit(image, how, deep)
+        if image.mode not in ("1", "L", "LA", "RGB"):
+            image = image.convert("RGB")
+        mode = "L" if channels == 1 else "RGB"
+        return image if image.mode == mode else image.convert(mode)
     except Exception as error:
-        raise BadImage(name, _reason(error, file)) from error
+        raise _whose(error, name) from error
+    finally:
+        opened.file.close()
+
+
+def cut(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+    """The pixels in the box (left, top, right, bottom)."""
+    left, top, right, bottom = box
+    if (right - left) * (bottom - top) <= MAX_PIXELS:
+        return image.crop(box)
+    # Pillow's crop has a limit of its own, that of the whole process.
+    return Image.fromarray(np.asarray(image)[top:bottom, left:right])
 
 
 def centre_square(image: Image.Image, size: int, share: float) -> Image.Image:
@@ -78,24 +116,13 @@ def centre_square(image: Image.Image, size: int, share: float) -> Image.Image:
     if (width, height) == (size, size):
         return image
     left, top = (width - side) // 2, (height - side) // 2
-    square = image.crop((left, top, left + side, top + side))
+    square = cut(image, (left, top, left + side, top + side))
     return square.resize((size, size), Image.Resampling.BICUBIC)
 
 
 def to_array(image: Image.Image) -> UInt8[np.ndarray, "h w c"]:
     """The pixels of a picture that `decode` returned."""
     return np.atleast_3d(np.asarray(image))
-
-
-def _open(file: str | bytes) -> Image.Image:
-    source = io.BytesIO(file) if isinstance(file, bytes) else file
-    image = Image.open(source, formats=FORMATS)
-    if image.width * image.height > MAX_PIXELS:
-        image.close()
-        raise ValueError(
-            f"{image.width} x {image.height} pixels are more than {MAX_PIXELS:,}"
-        )
-    return image
 
 
 def _orientation(image: Image.Image) -> int:
@@ -105,25 +132,64 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _to_8bit(image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no agreed range")
-    if image.mode.startswith("I"):
-        pixels = np.asarray(image)
-        if pixels.min() < 0 or pixels.max() > 65535:
-            raise ValueError("32-bit pixels have no agreed range")
-        return Image.fromarray((pixels // 257).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image if image.mode == "RGBA" else image.convert("RGBA")
-        # Not alpha_composite: a third copy of every pixel, of perhaps a gigabyte.
-        white = Image.new("RGB", image.size, "white")
-        white.paste(image, mask=image.getchannel("A"))
-        return white
-    return image
+def _has_pages(image: Image.Image) -> bool:
+    try:
+        return getattr(image, "n_frames", 1) > 1
+    except Exception:  # the second is damaged, and not used
+        return False
 
 
-def _reason(error: Exception, file: str | bytes) -> str:
-    if isinstance(error, Image.UnidentifiedImageError):
-        empty = not (len(file) if isinstance(file, bytes) else os.path.getsize(file))
-        return "the file is empty" if empty else f"not one of {', '.join(FORMATS)}"
-    return str(error) or type(error).__name__
+def _drops_bands(image: Image.Image) -> bool:
+    stored = getattr(image, "tag_v2", {}).get(SAMPLES_PER_PIXEL, 1)
+    return image.mode == "RGBX" or stored > len(image.getbands())
+
+
+def _is_deep_colour(image: Image.Image) -> bool:
+    """Whether colours have 16 bits, of which Pillow keeps the upper 8."""
+    return len(image.getbands()) > 1 and any(";16" in str(t[-1]) for t in image.tile)
+
+
+def _to_8bit(image: Image.Image, how: Conversion, deep: bool) -> Image.Image:
+    if deep and how.white not in (None, DEEPEST):
+        raise ValueError(
+            "of 16-bit colours Pillow keeps the upper 8 bits, so --data.white cannot "
+            "be used; convert the picture to 8 bits"
+        )
+    if image.mode == "F" or image.mode.startswith("I"):
+        return Image.fromarray(_scaled(np.asarray(image), how.white))
+    if not image.has_transparency_data:
+        return image
+    image = image if image.mode == "RGBA" else image.convert("RGBA")
+    if how.alpha == "ignore":
+        return image.convert("RGB")
+    # Not alpha_composite: a third copy of every pixel, of perhaps a gigabyte.
+    ground = Image.new("RGB", image.size, how.alpha)
+    ground.paste(image, mask=image.getchannel("A"))
+    return ground
+
+
+def _scaled(pixels: np.ndarray, white: float | None) -> UInt8[np.ndarray, "h w"]:
+    """Values from 0 to `white` on 8 bits; those above are white."""
+    if not np.isfinite(pixels).all():
+        raise ValueError("it has pixels that are not finite numbers")
+    if pixels.min() < 0:
+        raise ValueError("it has negative pixels, which have no agreed range; shift it")
+    if white is not None:
+        scaled = np.rint(pixels * np.float32(255 / white))
+        return np.clip(scaled, 0, 255).astype(np.uint8)
+    if pixels.dtype.kind == "f":
+        raise ValueError(FLOATS)
+    if pixels.max() > DEEPEST:
+        raise ValueError("pixels above 65,535 have no agreed range; give --data.white")
+    return (pixels // 257).astype(np.uint8)
+
+
+def _whose(error: Exception, name: str) -> Exception:
+    """`BadImage` for what a decoder says, `Fault` for what the machine does."""
+    if isinstance(error, BadImage | Fault):
+        return error
+    if isinstance(error, MemoryError):
+        return Fault(name, "no memory is left")
+    if isinstance(error, OSError) and error.errno is not None:
+        return Fault(name, error.strerror or str(error))
+    return BadImage(name, str(error) or type(error).__name__)

@@ -1,34 +1,43 @@
 """Pictures in folders: `folder:PATH`.
 
-Three layouts are known:
-- `PATH/{train,test}/<class>/*`: the folders named by data.train_split and .test_split;
-- `PATH/<class>/*`: a tenth of every class is held out as the test split, chosen by a
+Three layouts are known, and a class is always the first folder, whatever is below it:
+- `PATH/{train,test}/<class>/**`: the folders named by data.train_split and
+  .test_split, in upper or lower case;
+- `PATH/<class>/**`: a tenth of every class is held out as the test split, chosen by a
   hash of the file's name, so that no image is both trained on and evaluated on, and
   a picture added later moves at most one other;
-- `PATH/*`: no labels, so nothing to evaluate. Training uses all; the test split is a
-  tenth of it, by the same hash.
+- `PATH/*`, or `PATH/**` with data.unlabelled: no labels, so nothing to evaluate.
+  Training uses all; the test split is a tenth of it, by the same hash.
 """
 
 import hashlib
 import os
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from jaxtyping import Int, Int32
+from jaxtyping import Int, Int32, Int64
 
 from byol_bnfree.config import InputError, TrainConfig
-from byol_bnfree.data.decode import BadImage, read_header
+from byol_bnfree.data.decode import conversion
+from byol_bnfree.data.fingerprint import checksum, sizes_and_times
+from byol_bnfree.data.listing import (
+    UNLABELLED,
+    Classes,
+    Unused,
+    list_classes,
+    list_folder,
+    pictures_below,
+)
+from byol_bnfree.data.names import printable, some
+from byol_bnfree.data.records import Found, needs_test
+from byol_bnfree.data.scan import Scan, scan
 
-EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 SPLIT_NAMES = frozenset({"train", "test", "val", "validation"})  # never classes
 HELD_OUT = 0.1
-SCAN_LIMIT = 200_000  # headers read at open, about 0.1 ms each; beyond, none is
-UNLABELLED = ""  # stands for the class of pictures that have none
-
-Classes = dict[str, list[str]]  # paths by class
+BESIDE = "pictures beside the splits"
 
 
 @dataclass
@@ -40,7 +49,8 @@ class FolderRecords:
     class_names: tuple[str, ...]
     stored_shape: tuple[int | None, int | None, int]
     total: int
-    skipped: list[str]
+    skipped: dict[str, str]
+    root: str
     paths: list[str]
     targets: Int32[np.ndarray, " n"]
 
@@ -49,53 +59,135 @@ class FolderRecords:
 
     def read(self, indices: Int[np.ndarray, " b"]) -> list[tuple[str, str]]:
         """Printable name and path of each."""
-        return [(_printable(self.paths[i]), self.paths[i]) for i in indices]
+        return [(printable(self.paths[i]), self.paths[i]) for i in indices]
 
     def labels(self, indices: Int[np.ndarray, " b"]) -> Int32[np.ndarray, " b"]:
         return self.targets[indices]
 
+    def file_names(self, indices: Int[np.ndarray, " b"]) -> list[str]:
+        """Printable paths from the folder on."""
+        return [printable(self._relative[i]) for i in indices]
 
-def open_folder(config: TrainConfig, split: Literal["train", "test"]) -> FolderRecords:
-    """One split of `folder:PATH`, after a look at every header of both splits.
+    @property
+    def location(self) -> str:
+        return printable(self.root)
 
-    Raises `InputError` for a missing or empty folder, classes that train lacks, and,
-    under on_bad_image="stop", the first picture whose header cannot be read.
+    @cached_property
+    def identity(self) -> str:
+        """Of the list of files: their names below the folder, sizes and classes."""
+        return checksum(self._names, self._files[:, 0], self.targets)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the list of files, and of when each was changed."""
+        return checksum(self.location, self.identity, self._files[:, 1])
+
+    @property
+    def _names(self) -> list[str]:
+        return [printable(name) for name in self._relative]
+
+    @cached_property
+    def _relative(self) -> list[str]:
+        above = len(self.root.rstrip(os.sep)) + 1
+        return [path[above:] for path in self.paths]
+
+    @cached_property
+    def _files(self) -> Int64[np.ndarray, "n 2"]:
+        return sizes_and_times(self.paths)
+
+
+def open_folder(config: TrainConfig) -> Found:
+    """Both splits of `folder:PATH`, after a look at the headers.
+
+    Raises `InputError` for a missing or empty folder, classes without pictures or that
+    train lacks, and, under on_bad_image="stop", the first picture whose header cannot
+    be read.
     """
     path = config.dataset.removeprefix("folder:")
     root = Path(os.path.expanduser(path))
     if not path or not os.path.isdir(root):
-        raise InputError(f"folder {path!r} does not exist; give --dataset=folder:PATH.")
-    splits = dict(zip(("train", "test"), _list_splits(root, config), strict=True))
-    _check_classes(root, splits)
-    everything = [path for classes in splits.values() for path in _flatten(classes)]
-    shape, bad = _scan(everything, config.on_bad_image == "skip")
-    names = [name for name in sorted(splits["train"]) if name != UNLABELLED]
+        raise InputError(
+            f"folder {printable(path)!r} does not exist; give --dataset=folder:PATH."
+        )
+    root = root.resolve()
+    unused = Unused()
+    train, test = _list_splits(root, config, unused)
+    _check_classes(root, train, test)
+    everything = [*{p: 0 for classes in (train, test) for p in _flatten(classes)}]
+    seen = scan(everything, conversion(config.data), config.on_bad_image == "skip")
+    names = sorted(name for name in train if name != UNLABELLED)
+    total = len(_flatten(train)) + len(_flatten(test))
+    records = [
+        _records(root, split, classes, names, seen, total)
+        for split, classes in (("train", train), ("test", test))
+    ]
+    _check_usable(records[0], names)
+    notes = list(seen.notes)
+    if unused.counts:
+        notes.append(unused.sentence(str(root)))
+    if len(names) == 1:
+        notes.append(
+            f"there is one class, {printable(names[0])}; if it is no class, give "
+            f"--data.unlabelled"
+        )
+    return Found(
+        records[0],
+        records[1] if len(records[1]) else None,
+        notes,
+        unused.describe(),
+        seen.why,
+    )
+
+
+def _records(
+    root: Path,
+    split: str,
+    classes: Classes,
+    names: list[str],
+    seen: Scan,
+    total: int,
+) -> FolderRecords:
     number = {UNLABELLED: -1} | {name: k for k, name in enumerate(names)}
-    kept = {
-        path: number[name]
-        for name, paths in splits[split].items()
-        for path in paths
-        if path not in bad
-    }
+    paths = {path: number[name] for name, found in classes.items() for path in found}
+    kept = {path: label for path, label in paths.items() if path not in seen.bad}
+    skipped = [seen.bad[path] for path in paths if path in seen.bad]
     return FolderRecords(
-        name=root.resolve().name,
+        name=printable(root.name),
         split=split,
-        class_names=tuple(names),
-        stored_shape=shape,
-        total=len(everything),
-        skipped=[_printable(p) for p in _flatten(splits[split]) if p in bad],
+        class_names=tuple(map(printable, names)),
+        stored_shape=seen.shape,
+        total=total,
+        skipped={bad.name: bad.reason for bad in skipped},
+        root=str(root),
         paths=list(kept),
         targets=np.fromiter(kept.values(), np.int32),
     )
 
 
-def _check_classes(root: Path, splits: dict[str, Classes]) -> None:
-    unknown = splits["test"].keys() - splits["train"].keys()
+def _check_classes(root: Path, train: Classes, test: Classes) -> None:
+    unknown = test.keys() - train.keys()
     if unknown:
-        named = ", ".join(sorted(unknown - {UNLABELLED})) or "pictures without a class"
+        named = some(sorted(map(printable, unknown - {UNLABELLED})))
         raise InputError(
-            f"the test split of {root} has {named}, which its train split lacks; "
-            f"sort both into the same classes."
+            f"the test split of {printable(root)} has "
+            f"{named or 'pictures without a class'}, which its train split lacks; sort "
+            f"both into the same classes."
+        )
+
+
+def _check_usable(train: FolderRecords, names: list[str]) -> None:
+    """A class that lost all its pictures as bad ones would be a class of nothing."""
+    if not len(train):
+        raise InputError(
+            f"the train split of {train.location} has no usable picture "
+            f"({some(train.skipped)}: bad); give it some."
+        )
+    counts = np.bincount(train.targets[train.targets >= 0], minlength=len(names))
+    empty = [printable(name) for name, n in zip(names, counts, strict=True) if not n]
+    if empty:
+        raise InputError(
+            f"class {empty[0]} of {train.location} has no usable picture for training; "
+            f"give it some, or move its folder away."
         )
 
 
@@ -103,61 +195,83 @@ def _flatten(classes: Classes) -> list[str]:
     return [path for paths in classes.values() for path in paths]
 
 
-def _list_splits(root: Path, config: TrainConfig) -> tuple[Classes, Classes]:
+def _list_splits(
+    root: Path, config: TrainConfig, unused: Unused
+) -> tuple[Classes, Classes]:
     """Train and test pictures by class."""
-    train, test = config.data.train_split, config.data.test_split
-    folders = {os.path.basename(path) for path in _list_folder(root)[0]}
-    found = ", ".join(sorted(folders)[:10]) or "none"
-    if train in folders:
-        if test not in folders or test == train:
+    ignored = Unused()
+    folders, pictures = list_folder(root, ignored)
+    names = {os.path.basename(path) for path in folders}
+    wanted = config.data.train_split, config.data.test_split
+    train, test = (_named(name, names, root) for name in wanted)
+    if train is not None:
+        if (test is None or test == train) and needs_test(config):
             raise InputError(
-                f"--data.test-split {test!r} is not a folder of {root} beside "
-                f"{train!r} (folders: {found}); name one with --data.test-split, "
-                f"or give folder:{root / train} to hold a tenth of it out."
+                f"--data.test-split {wanted[1]!r} is not a folder of {printable(root)} "
+                f"beside {wanted[0]!r} (folders: {_list_names(names)}); name one with "
+                f"--data.test-split, give folder:{printable(root / train)} to hold a "
+                f"tenth of it out, or train without one by --evaluation.skip."
             )
-        return _list_classes(root / train), _list_classes(root / test)
-    if folders & SPLIT_NAMES or (train, test) != ("train", "test"):
+        kept = {train, test}
+        _count_others(root, names - kept, [*pictures], unused)
+        unused.add_all(ignored)
+        listed = [
+            {} if name is None else _list_one(root / name, config, unused)
+            for name in (train, None if test == train else test)
+        ]
+        return listed[0], listed[1]
+    if {n.casefold() for n in names} & SPLIT_NAMES or wanted != ("train", "test"):
         raise InputError(
-            f"--data.train-split {train!r} is not a folder of {root} (folders: "
-            f"{found}); name one with --data.train-split."
+            f"--data.train-split {wanted[0]!r} is not a folder of {printable(root)} "
+            f"(folders: {_list_names(names)}); name one with --data.train-split."
         )
     train_files, test_files = {}, {}
-    for name, paths in _list_classes(root).items():
+    for name, paths in _list_one(root, config, unused).items():
         held_out = _held_out(root, paths)
         unlabelled = name == UNLABELLED
         train_files[name] = paths if unlabelled else sorted({*paths} - {*held_out})
         test_files[name] = held_out
-    return train_files, test_files
+    return train_files, {name: paths for name, paths in test_files.items() if paths}
 
 
-def _list_classes(root: Path) -> Classes:
-    """Sorted pictures of each class folder, or of `root` itself as UNLABELLED."""
-    folders, pictures = _list_folder(root)
-    classes = {os.path.basename(path): _list_folder(path)[1] for path in folders}
-    classes = {name: paths for name, paths in classes.items() if paths}
-    if classes and pictures:
+def _list_one(folder: Path, config: TrainConfig, unused: Unused) -> Classes:
+    """The classes of a split, or of the whole folder."""
+    if not config.data.unlabelled:
+        return list_classes(folder, unused)
+    pictures = pictures_below(folder, unused)
+    if not pictures:
         raise InputError(
-            f"{root} holds both pictures and folders of pictures; move {pictures[0]} "
-            f"and its like into a folder of their class."
+            f"{printable(folder)} holds no pictures at any depth; give a folder that "
+            f"does."
         )
-    if not classes and not pictures:
+    return {UNLABELLED: pictures}
+
+
+def _named(wanted: str, names: Collection[str], root: Path) -> str | None:
+    """The folder of that name, in upper or lower case."""
+    if wanted in names:
+        return wanted
+    alike = sorted(name for name in names if name.casefold() == wanted.casefold())
+    if len(alike) > 1:
         raise InputError(
-            f"{root} holds no pictures; it should have PATH/<class>/* or PATH/* ending "
-            f"in {' '.join(EXTENSIONS)}."
+            f"{printable(root)} has the folders {' and '.join(map(printable, alike))}; "
+            f"rename one, so that it is clear which is {wanted}."
         )
-    return classes or {UNLABELLED: pictures}
+    return alike[0] if alike else None
 
 
-def _list_folder(path: str | Path) -> tuple[list[str], list[str]]:
-    """Folders, and files with a picture's extension, both sorted; hidden ones not."""
-    try:
-        with os.scandir(path) as entries:
-            visible = [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError as error:
-        raise InputError(f"{path} cannot be listed: {error.strerror}.") from error
-    folders = sorted(entry.path for entry in visible if entry.is_dir())
-    pictures = [e.path for e in visible if e.name.lower().endswith(EXTENSIONS)]
-    return folders, sorted({*pictures} - {*folders})
+def _list_names(names: Collection[str]) -> str:
+    return some(sorted(map(printable, names)), 10) or "none"
+
+
+def _count_others(
+    root: Path, folders: Collection[str], pictures: list[str], unused: Unused
+) -> None:
+    """Pictures beside the folders of the splits."""
+    for folder in sorted(folders):
+        pictures = [*pictures, *pictures_below(root / folder, Unused())]
+    for path in pictures:
+        unused.add(BESIDE, path)
 
 
 def _held_out(root: Path, paths: list[str]) -> list[str]:
@@ -168,38 +282,3 @@ def _held_out(root: Path, paths: list[str]) -> list[str]:
 
     count = max(round(HELD_OUT * len(paths)), int(len(paths) > 1))
     return sorted(sorted(paths, key=rank)[:count])
-
-
-def _scan(
-    paths: list[str], skip: bool
-) -> tuple[tuple[int | None, int | None, int], set[str]]:
-    """The shape that all pictures share (None where they differ), and the bad ones."""
-    if len(paths) > SCAN_LIMIT:
-        return (None, None, 3), set()
-
-    def look(path: str) -> tuple[int, int, bool] | BadImage:
-        try:
-            return read_header(path, _printable(path))
-        except BadImage as bad:
-            return bad
-
-    bad, heights, widths, grayscale = set(), set(), set(), True
-    with ThreadPoolExecutor() as threads:
-        for path, header in zip(paths, threads.map(look, paths), strict=True):
-            if isinstance(header, BadImage):
-                if not skip:
-                    threads.shutdown(cancel_futures=True)
-                    raise header.stop() from header
-                bad.add(path)
-                continue
-            heights.add(header[0])
-            widths.add(header[1])
-            grayscale &= header[2]
-    height = heights.pop() if len(heights) == 1 else None
-    width = widths.pop() if len(widths) == 1 else None
-    return (height, width, 1 if grayscale else 3), bad
-
-
-def _printable(path: str) -> str:
-    """A name that any terminal accepts, even if its bytes are not UTF-8."""
-    return os.fsencode(path).decode(errors="backslashreplace")

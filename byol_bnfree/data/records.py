@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int, Int32
 
-from byol_bnfree.config import DataConfig
+from byol_bnfree.config import DataConfig, TrainConfig
 
 VARYING_SIZE = 224  # side of the network's input where pictures differ in size
 
@@ -19,15 +19,50 @@ class Records(Protocol):
     class_names: tuple[str, ...]
     stored_shape: tuple[int | None, int | None, int]  # h w c; None where they differ
     total: int  # pictures of both splits together, so that both are held alike
-    skipped: list[str]  # left out already, by name
+    skipped: dict[str, str]  # left out already: name to reason
 
     def __len__(self) -> int: ...
+
+    @property
+    def location(self) -> str:
+        """Where it is on disk."""
+
+    @property
+    def identity(self) -> str:
+        """A checksum of what the pictures are: the same wherever the set is copied."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A checksum that changes with every file, and with the place."""
 
     def read(self, indices: Int[np.ndarray, " b"]) -> list[tuple[str, str | bytes]]:
         """Printable name, and path or encoded bytes, of each."""
 
     def labels(self, indices: Int[np.ndarray, " b"]) -> Int32[np.ndarray, " b"]:
         """-1 where there is none."""
+
+    def file_names(self, indices: Int[np.ndarray, " b"]) -> list[str]:
+        """Printable, without the place of the data set."""
+
+
+class Found(NamedTuple):
+    """A data set before it is decided how to hold its pictures."""
+
+    train: Records
+    test: Records | None
+    """None without a picture to evaluate on."""
+    notes: list[str]
+    """Sentences on what was found that a user should know."""
+    unused: dict[str, dict]
+    """Files that are not used, by kind: how many, and examples."""
+    why: str
+    """What decided the size of the input."""
+
+
+def needs_test(config: TrainConfig) -> bool:
+    """Whether a run evaluates; pre-training alone needs no test split."""
+    evaluation = config.evaluation
+    return not evaluation.skip or bool(evaluation.knn_every_epochs)
 
 
 class Layout(NamedTuple):

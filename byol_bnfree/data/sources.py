@@ -6,25 +6,25 @@ are decoded once into one array, and the device crops them. All others stream: t
 pictures are decoded at every access, and the host crops them.
 """
 
-import math
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int, Int32, UInt8
 
 from byol_bnfree.config import InputError, TrainConfig
 from byol_bnfree.data import shapes
-from byol_bnfree.data.decode import BadImage, centre_square, decode, to_array
+from byol_bnfree.data.decode import conversion
+from byol_bnfree.data.fingerprint import checksum
 from byol_bnfree.data.folder import open_folder
-from byol_bnfree.data.records import Layout, Records, layout_of
+from byol_bnfree.data.memory_source import MemorySource as MemorySource
+from byol_bnfree.data.memory_source import load
+from byol_bnfree.data.records import Found, Records, layout_of
 from byol_bnfree.data.stream import StreamSource
-from byol_bnfree.data.tfds_records import open_prepared
+from byol_bnfree.data.tfds_records import open_both
 from byol_bnfree.memory import check_memory
 
-CHUNK = 64  # pictures decoded by one task of a thread
 SHAPE_BYTES = 1000  # what is drawn for a shape before its pixels, about
+Split = Literal["train", "test"]
 
 
 @runtime_checkable
@@ -36,7 +36,13 @@ class Source(Protocol):
     class_names: tuple[str, ...]  # () without labels
     image_shape: tuple[int, int, int]  # (h, w, c) the network sees; h == w
     in_memory: bool  # all images are held at `image_shape`, cropped on the device
-    skipped: list[str]  # pictures left out under on_bad_image="skip"
+    skipped: dict[str, str]  # left out under on_bad_image="skip": name to reason
+    location: str  # on disk, "" if it is nowhere
+    identity: str  # checksum of what the images are, wherever the set is copied
+
+    @property
+    def fingerprint(self) -> str:
+        """Checksum that changes with any image."""
 
     @property
     def num_classes(self) -> int | None:
@@ -52,66 +58,80 @@ class Source(Protocol):
     def images(self, indices: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w c"]:
         """Pictures as evaluation sees them."""
 
+    def usable(self, indices: Int[np.ndarray, " b"]) -> Int[np.ndarray, " m"]:
+        """Those that can be decoded, in their order."""
 
-@dataclass
-class MemorySource:
-    """All images of a split in one array."""
+    def file_names(self, indices: Int[np.ndarray, " b"]) -> list[str]:
+        """Printable, without the place of the data set."""
 
-    name: str
-    split: str
-    class_names: tuple[str, ...]
-    pixels: UInt8[np.ndarray, "n h w c"]
-    targets: Int32[np.ndarray, " n"]
-    skipped: list[str]
-    in_memory = True
+
+class DataSet(NamedTuple):
+    """A data set that was found, and is decoded when a split is opened."""
+
+    config: TrainConfig
+    found: Found | None
+    """None of the generated shapes."""
 
     def __len__(self) -> int:
-        return len(self.pixels)
+        """Training images; under on_bad_image="skip" some may still be left out."""
+        if self.found is None:
+            return self.config.data.shapes_train
+        return len(self.found.train)
 
-    @property
-    def num_classes(self) -> int | None:
-        return len(self.class_names) or None
+    def open(self, split: Split) -> Source | None:
+        """The training or the test split; None of a test split without pictures.
 
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        return self.pixels.shape[1:]
+        Both have the same image_shape and are held in the same way.
 
-    def labels(
-        self, indices: Int[np.ndarray, " b"] | None = None
-    ) -> Int32[np.ndarray, " b"]:
-        """Of all images or of some; -1 where there is none."""
-        return self.targets if indices is None else self.targets[indices]
-
-    def images(self, indices: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w c"]:
-        """Whole pictures, as training crops them and evaluation sees them."""
-        return self.pixels[indices]
+        Raises: InputError for one that is empty, and, under on_bad_image="stop", for
+          a bad picture of a set that is held in memory.
+        """
+        if self.found is None:
+            return _open_shapes(self.config, split)
+        records = self.found.train if split == "train" else self.found.test
+        return None if records is None else _open(records, self.config)
 
 
-def open_source(config: TrainConfig, split: Literal["train", "test"]) -> Source:
-    """The training or the test split that `config` names.
+def find_data(config: TrainConfig) -> DataSet:
+    """The data set that `config` names, before any picture is decoded.
 
-    Both splits have the same image_shape and are held in the same way. Raises
-    `InputError` for a set that is missing, empty or unreadable, and, under
-    on_bad_image="stop", for the first picture found to be bad: at once in sets of up
-    to `folder.SCAN_LIMIT` files (headers) and in sets held in memory (everything).
+    Raises `InputError` for a set that is missing, empty or unreadable, and, under
+    on_bad_image="stop", for the first picture whose header is found to be bad.
     """
     if config.dataset == "shapes":
-        return _open_shapes(config, split)
-    is_folder = config.dataset.startswith("folder:")
-    records = (open_folder if is_folder else open_prepared)(config, split)
+        _check_shapes(config)
+        return DataSet(config, None)
+    if config.dataset.startswith("folder:"):
+        return DataSet(config, open_folder(config))
+    return DataSet(config, open_both(config))
+
+
+def open_source(config: TrainConfig, split: Split) -> Source:
+    """One split of `config`'s data set; `InputError` as `find_data`, or without one."""
+    source = find_data(config).open(split)
+    if source is None:
+        raise InputError(
+            f"the {split} split of {config.dataset} has no usable picture; give every "
+            f"class at least two, or train without a test split: --evaluation.skip."
+        )
+    return source
+
+
+def _open(records: Records, config: TrainConfig) -> Source:
     layout = layout_of(records, config.data)
     if len(records) and not layout.in_memory:
         return StreamSource(records, layout, config)
-    source = _load(records, layout, config.on_bad_image == "skip")
+    skip = config.on_bad_image == "skip"
+    source = load(records, layout, conversion(config.data), skip)
     if not len(source):
         raise InputError(
-            f"the {split} split of {config.dataset} has no usable picture "
+            f"the {records.split} split of {config.dataset} has no usable picture "
             f"({len(source.skipped)} were left out as bad); give it some."
         )
     return source
 
 
-def _open_shapes(config: TrainConfig, split: Literal["train", "test"]) -> MemorySource:
+def _check_shapes(config: TrainConfig) -> None:
     data = config.data
     if (data.train_split, data.test_split) != ("train", "test"):
         raise InputError(
@@ -119,6 +139,10 @@ def _open_shapes(config: TrainConfig, split: Literal["train", "test"]) -> Memory
             f"{data.test_split!r} do not apply to the shapes, which have train and "
             f"test; set their sizes with --data.shapes-train and --data.shapes-test."
         )
+
+
+def _open_shapes(config: TrainConfig, split: Split) -> MemorySource:
+    data = config.data
     n = data.shapes_train if split == "train" else data.shapes_test
     size, channels = data.image_size or 32, data.channels or 3
     check_memory(
@@ -126,40 +150,7 @@ def _open_shapes(config: TrainConfig, split: Literal["train", "test"]) -> Memory
         f"lower --data.shapes-{split} or --data.image-size",
     )
     images, labels = shapes.generate(split, n, size, channels)
-    return MemorySource("shapes", split, shapes.CLASS_NAMES, images, labels, [])
-
-
-def _load(records: Records, layout: Layout, skip: bool) -> MemorySource:
-    """Decode everything; other sizes than the network's are resized, bicubic."""
-    n = len(records)
-    shape = (n, layout.size, layout.size, layout.channels)
-    check_memory(
-        {f"{n:,} images of {layout.size} pixels": math.prod(shape)},
-        "lower --data.in-memory-gib, so that they stream, or --data.image-size",
-    )
-    pixels = np.empty(shape, np.uint8)
-    bad: dict[int, BadImage] = {}
-
-    def load(start: int) -> None:
-        rows = np.arange(start, min(start + CHUNK, n))
-        for row, (name, file) in zip(rows, records.read(rows), strict=True):
-            try:
-                image = decode(file, name, layout.channels)
-                pixels[row] = to_array(centre_square(image, layout.size, share=1.0))
-            except BadImage as error:
-                bad[row] = error
-                if not skip:
-                    raise error.stop() from error
-
-    with ThreadPoolExecutor() as threads:
-        for _ in threads.map(load, range(0, n, CHUNK)):
-            pass
-    kept = np.array([row for row in range(n) if row not in bad], int)
+    identity = checksum("shapes", shapes.SEED, split, n, size, channels)
     return MemorySource(
-        records.name,
-        records.split,
-        records.class_names,
-        pixels[kept] if bad else pixels,
-        records.labels(kept),
-        [*records.skipped, *(bad[row].name for row in sorted(bad))],
+        "shapes", split, shapes.CLASS_NAMES, images, labels, identity=identity
     )

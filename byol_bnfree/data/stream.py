@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import cached_property, partial
 from typing import Any
@@ -22,21 +22,32 @@ from PIL import Image
 
 from byol_bnfree.config import InputError, TrainConfig
 from byol_bnfree.data.crops import random_crops
-from byol_bnfree.data.decode import BadImage, centre_square, decode, to_array
+from byol_bnfree.data.decode import (
+    Conversion,
+    centre_square,
+    conversion,
+    decode,
+    to_array,
+)
+from byol_bnfree.data.fingerprint import checksum
+from byol_bnfree.data.patience import shown
+from byol_bnfree.data.reading import BadImage, Fault
 from byol_bnfree.data.records import Layout, Records
 from byol_bnfree.own_process import quiet_libraries
 
 EVAL_SHARE = 224 / 256  # of the shorter side; DeepMind's evaluation crop
 CROP_STREAM = 1  # keeps crops' random numbers apart from those of the data order
 TASKS_PER_MESSAGE = 4  # pictures sent to a worker process at a time
+USABLE_CHUNK = 1024  # pictures tried between two signs of life
 
 
 class StreamSource:
     """A split that is decoded at every access; `sources.Source` with `crops`.
 
-    A bad picture met on the way raises `InputError`, or under on_bad_image="skip" is
-    added to `skipped` and from then on the next good one stands in for it (with its
-    label: ask for labels after images).
+    A bad picture met on the way raises `InputError`. Under on_bad_image="skip" it is
+    added to `skipped` instead, and from then on the next good one stands in for it in
+    training (with its label: ask for labels after crops). Evaluation must not count a
+    picture twice: it asks for images that are `usable`.
     """
 
     in_memory = False
@@ -46,23 +57,66 @@ class StreamSource:
         self.class_names = records.class_names
         self.num_classes = len(records.class_names) or None
         self.image_shape = (layout.size, layout.size, layout.channels)
-        self.skipped = list(records.skipped)
+        self.location = records.location
+        self.skipped = dict(records.skipped)
+        self.on_skip: Callable[[int, BadImage], None] = _forget
         self._records, self._config = records, config
-        self._bad: set[int] = set()
+        self._how = conversion(config.data)
+        self.bad: dict[int, BadImage] = {}
+        """Found when they were decoded, by index."""
 
     def __len__(self) -> int:
         return len(self._records)
+
+    @property
+    def identity(self) -> str:
+        return self._records.identity
+
+    @property
+    def fingerprint(self) -> str:
+        """Of every file's name, size and time, and of how they are converted."""
+        size, _, channels = self.image_shape
+        how = [size, channels, self._how.white, self._how.alpha]
+        return checksum(self._records.fingerprint, how)
 
     def labels(
         self, indices: Int[np.ndarray, " b"] | None = None
     ) -> Int32[np.ndarray, " b"]:
         """Of all or some images; of a large tfds set all is a pass over its files."""
-        indices = np.arange(len(self)) if indices is None else indices
+        if indices is None:
+            return self._records.labels(np.arange(len(self)))
         return self._records.labels(self._stand_in(indices))
 
     def images(self, indices: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w c"]:
-        """Central squares, as DeepMind evaluates; see `decode.centre_square`."""
+        """Central squares, as DeepMind evaluates; see `decode.centre_square`.
+
+        Raises: InputError for a bad picture, whatever on_bad_image says.
+        """
+        found = self._views(_evaluation_view, indices, [()] * len(indices))
+        for picture in found:
+            if isinstance(picture, BadImage):
+                raise picture.stop() from picture
+        return np.stack(found)
+
+    def with_stand_ins(
+        self, indices: Int[np.ndarray, " b"]
+    ) -> UInt8[np.ndarray, "b h w c"]:
+        """The same; the picture that training takes instead of a bad one."""
         return self._decode(_evaluation_view, indices, [()] * len(indices))
+
+    def usable(self, indices: Int[np.ndarray, " b"]) -> Int[np.ndarray, " m"]:
+        """Those that can be decoded, which under on_bad_image="skip" is tried."""
+        if self._config.on_bad_image == "stop":
+            return indices
+        starts = range(0, len(indices), USABLE_CHUNK)
+        for start in shown(starts, len(starts), f"trying {self.name} {self.split}"):
+            some = indices[start : start + USABLE_CHUNK]
+            some = some[~np.isin(some, list(self.bad))]
+            views = self._views(_nothing, some, [()] * len(some))
+            for index, found in zip(some, views, strict=True):
+                if isinstance(found, BadImage):
+                    self._reject(int(index), found)
+        return indices[~np.isin(indices, list(self.bad))]
 
     def crops(
         self,
@@ -79,21 +133,24 @@ class StreamSource:
         views = (self._config.augment.view1, self._config.augment.view2)
         return self._decode(partial(random_crops, views=views), indices, keys)
 
+    def file_names(self, indices: Int[np.ndarray, " b"]) -> list[str]:
+        """Printable, without the place of the data set."""
+        return self._records.file_names(indices)
+
+    def leave_out(self, bad: Mapping[int, BadImage]) -> None:
+        """Never use these pictures, as an earlier part of a run did not."""
+        self.bad |= bad
+        self.skipped |= {picture.name: picture.reason for picture in bad.values()}
+
     def _decode(
         self, view: Callable, indices: Int[np.ndarray, " b"], keys: Sequence[tuple]
     ) -> np.ndarray:
         """`view` of every picture, in order; again for those that were bad."""
-        task = partial(_view_of, view, self.image_shape)
         done: list[Any] = [None] * len(indices)
         missing = np.arange(len(indices))
         while len(missing):
             chosen = self._stand_in(indices[missing])
-            results = self._pool.map(
-                task,
-                self._records.read(chosen),
-                [keys[k] for k in missing],
-                chunksize=TASKS_PER_MESSAGE,
-            )
+            results = self._views(view, chosen, [keys[k] for k in missing])
             for k, index, result in zip(missing, chosen, results, strict=True):
                 done[k] = result
                 if isinstance(result, BadImage):
@@ -101,20 +158,36 @@ class StreamSource:
             missing = np.array([k for k in missing if isinstance(done[k], BadImage)])
         return np.stack(done)
 
+    def _views(
+        self, view: Callable, indices: Int[np.ndarray, " b"], keys: Sequence[tuple]
+    ) -> list[Any]:
+        """`view` of each picture, or the `BadImage` that it is.
+
+        Raises: ReadingFailed for a fault of the machine.
+        """
+        task = partial(_view_of, view, self.image_shape, self._how)
+        pictures = self._records.read(indices)
+        found = list(self._pool.map(task, pictures, keys, chunksize=TASKS_PER_MESSAGE))
+        for result in found:
+            if isinstance(result, Fault):
+                raise result.stop() from result
+        return found
+
     def _stand_in(self, indices: Int[np.ndarray, " b"]) -> Int[np.ndarray, " b"]:
         """For each the first picture from it on that is not known to be bad."""
         chosen = np.array(indices)
-        while (bad := np.isin(chosen, list(self._bad))).any():
+        while (bad := np.isin(chosen, list(self.bad))).any():
             chosen[bad] = (chosen[bad] + 1) % len(self)
         return chosen
 
     def _reject(self, index: int, bad: BadImage) -> None:
         if self._config.on_bad_image == "stop":
             raise bad.stop() from bad
-        if index not in self._bad:
-            self._bad.add(index)
-            self.skipped.append(bad.name)
-        if len(self._bad) == len(self):
+        if index not in self.bad:
+            self.bad[index] = bad
+            self.skipped[bad.name] = bad.reason
+            self.on_skip(index, bad)
+        if len(self.bad) == len(self):
             raise InputError(
                 f"no picture of {self.name} {self.split} can be decoded; the last "
                 f"one, {bad.name}: {bad.reason}."
@@ -154,14 +227,20 @@ def _serve_one_process() -> None:
 
 
 def _view_of(
-    view: Callable, shape: tuple[int, int, int], picture: tuple, key: tuple
-) -> np.ndarray | BadImage:
+    view: Callable,
+    shape: tuple[int, int, int],
+    how: Conversion,
+    picture: tuple,
+    key: tuple,
+) -> np.ndarray | BadImage | Fault | None:
     """Runs in the pool; returns a `BadImage` so that the others of a batch go on."""
     name, file = picture
     try:
-        return view(decode(file, name, shape[2]), shape[0], key=key)
-    except BadImage as bad:
-        return bad
+        return view(decode(file, name, shape[2], how), shape[0], key=key)
+    except (BadImage, Fault) as problem:
+        return problem
+    except MemoryError:
+        return Fault(name, "no memory is left")
 
 
 def _evaluation_view(
@@ -169,3 +248,11 @@ def _evaluation_view(
 ) -> UInt8[np.ndarray, "h w c"]:
     del key  # nothing is random
     return to_array(centre_square(image, size, EVAL_SHARE))
+
+
+def _nothing(image: Image.Image, size: int, key: tuple) -> None:
+    """Of a picture that is only tried."""
+
+
+def _forget(index: int, bad: BadImage) -> None:
+    """Where nobody keeps a list of skipped pictures."""

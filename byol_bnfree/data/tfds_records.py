@@ -1,14 +1,19 @@
 """Images of a data set that tensorflow-datasets has prepared, without TensorFlow."""
 
+import contextlib
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Int, Int8, Int32
+from jaxtyping import Int, Int8, Int32, Int64
 
 from byol_bnfree.config import InputError, TrainConfig
+from byol_bnfree.data.fingerprint import checksum, sizes_and_times
+from byol_bnfree.data.names import printable
 from byol_bnfree.data.prepared import check_features, data_root, find_set
+from byol_bnfree.data.records import Found, needs_test
 
 LABEL_CHUNK = 1024  # records in memory at a time when only labels are wanted
 UNREAD = -2
@@ -23,7 +28,9 @@ class PreparedRecords:
     class_names: tuple[str, ...]
     stored_shape: tuple[int | None, int | None, int]
     total: int
-    skipped: list[str]
+    skipped: dict[str, str]
+    files: list[tuple[str, int, int]]  # path, first and last record of each
+    location: str
     examples: Any  # tfds.data_source of serialized tf.train.Example
     keys: tuple[str, str | None]  # of image and label in an example
     known_labels: Int32[np.ndarray, " n"]  # UNREAD where no example was read yet
@@ -49,6 +56,25 @@ class PreparedRecords:
             self.read(unread[start : start + LABEL_CHUNK])
         return self.known_labels[indices]
 
+    def file_names(self, indices: Int[np.ndarray, " b"]) -> list[str]:
+        return [f"{self.name}/{self.split}/{i}" for i in indices]
+
+    @cached_property
+    def identity(self) -> str:
+        """Of the files' names and sizes, and which of their records are used."""
+        names = [(os.path.basename(path), *span) for path, *span in self.files]
+        version = os.path.basename(self.location)
+        return checksum(self.name, version, names, self._on_disk[:, 0])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the files, and of when each was changed."""
+        return checksum(self.location, self.identity, self._on_disk[:, 1])
+
+    @cached_property
+    def _on_disk(self) -> Int64[np.ndarray, "n 2"]:
+        return sizes_and_times([path for path, *_ in self.files])
+
     def parse(self, indices: list[int]) -> list[Any]:
         """The features of each; 20 times faster than tfds' own decoding of them."""
         from tensorflow_datasets.proto import tf_example_pb2
@@ -62,6 +88,16 @@ class PreparedRecords:
             ) from error
         parse = tf_example_pb2.Example.FromString
         return [parse(example).features.feature for example in serialized]
+
+
+def open_both(config: TrainConfig) -> Found:
+    """Both splits of a prepared data set; see `open_prepared`."""
+    train, test = open_prepared(config, "train"), None
+    with contextlib.suppress(*(() if needs_test(config) else (InputError,))):
+        test = open_prepared(config, "test")
+    height, width, _ = train.stored_shape
+    kind = "sizes differ" if height is None else f"all pictures are {width} x {height}"
+    return Found(train, test, [], {}, f"{kind}, as the data set says")
 
 
 def open_prepared(
@@ -78,7 +114,10 @@ def open_prepared(
 
     builder = tfds.builder_from_directory(str(found.path))
     names = {"train": config.data.train_split, "test": config.data.test_split}
-    ranges = {key: _ranges(builder.info, name) for key, name in names.items()}
+    forgiven = (InputError,) if split == "train" and not needs_test(config) else ()
+    ranges = {"train": _ranges(builder.info, names["train"]), "test": []}
+    with contextlib.suppress(*forgiven):
+        ranges["test"] = _ranges(builder.info, names["test"])
     _check_disjoint(names, ranges)
     image, label = _keys(builder.info, tfds.features)
     features = builder.info.features
@@ -92,7 +131,9 @@ def open_prepared(
         class_names=tuple(features[label].names) if label else (),
         stored_shape=(height, width, channels or 3),
         total=sum(stop - start for r in ranges.values() for _, start, stop in r),
-        skipped=[],
+        skipped={},
+        files=ranges[split],
+        location=printable(found.path),
         examples=examples,
         keys=(image, label),
         known_labels=np.full(len(examples), unread, np.int32),

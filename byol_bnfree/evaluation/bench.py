@@ -1,19 +1,20 @@
 """What protocols are given: one encoder, two splits, and a place to keep results."""
 
+import importlib.metadata
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
+from byol_bnfree.data.fingerprint import checksum
 from byol_bnfree.data.sources import Source
-from byol_bnfree.evaluation.cache import cached, checksum
+from byol_bnfree.evaluation.cache import cached
 from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.evaluation.features import encoder_features
 from byol_bnfree.evaluation.logistic import Fit, fit_logistic
@@ -22,6 +23,18 @@ from byol_bnfree.evaluation.store import Row, Store
 from byol_bnfree.evaluation.unfinished import Unfinished
 from byol_bnfree.pretrained import Encoder
 
+# To be raised when a change of code changes a protocol's figures: older ones are then
+# measured again.
+REVISIONS = {
+    "knn": 2,
+    "linear": 2,
+    "linear_cached": 2,
+    "semi_supervised": 2,
+    "finetune": 2,
+    "supervised": 2,
+    "robustness": 2,
+    "transfer": 2,
+}
 KINDS = ("share", "corruption", "method")  # settings that name a kind of measurement
 
 
@@ -78,7 +91,7 @@ class Bench:
     def features(self, source: Source) -> Float[np.ndarray, "n d"]:
         """Of all images of a source; from the work folder if they are there."""
         dtype = "float16" if self.config.half_precision else "float32"
-        key = checksum(self.fingerprint, describe(source), dtype)
+        key = checksum(self.fingerprint, source.fingerprint, dtype, version())
         name = f"{self.network}-{self.encoder.step}-{source.split}-{key}.npz"
         path = self.folder / "features" / name.replace("/", "-")
 
@@ -107,8 +120,11 @@ class Bench:
         return {
             "protocol": protocol,
             "dataset": self.train.name,
-            "train": {"split": train, "images": len(self.train)},
-            "test": {"split": test, "images": len(self.test)},
+            "location": self.train.location,
+            "train": describe(self.train, train),
+            "test": describe(self.test, test),
+            "revision": REVISIONS[protocol],
+            "version": version(),
             "network": self.network,
             "step": self.encoder.step,
             "weights": self.fingerprint,
@@ -129,7 +145,9 @@ class Bench:
         """
         identity = self.identity(protocol, settings)
         row = None if self.config.again else self.store.find(identity)
-        if row is None:
+        if row is not None:
+            self.say(f"{sentence(row)}, stored {row['measured']}")
+        else:
             began = time.perf_counter()
             kinds = [str(settings[key]) for key in KINDS if key in settings]
             what = " ".join([*kinds, self.train.name, self.network])
@@ -138,7 +156,7 @@ class Bench:
             seconds = round(time.perf_counter() - began, 2)
             row = self.store.add(identity, **outcome._asdict(), seconds=seconds)
             self.unfinished(protocol, settings).remove()
-        self.say(sentence(row))
+            self.say(sentence(row))
         return row
 
 
@@ -159,12 +177,14 @@ def sentence(row: Row) -> str:
     )
 
 
-def describe(source: Source) -> list[Any]:
-    """What tells one split from another: name, sizes, labels, and a few pictures."""
-    some = np.linspace(0, len(source) - 1, 8).astype(int)
-    return [
-        source.name,
-        source.split,
-        *source.image_shape,
-        checksum(source.labels(), source.images(some)),
-    ]
+def describe(source: Source, split: str) -> Row:
+    """What tells one split from another: any image, label or file changes it."""
+    return {"split": split, "images": len(source), "fingerprint": source.fingerprint}
+
+
+def version() -> str:
+    """Of this package, by which figures were made."""
+    try:
+        return importlib.metadata.version("byol_bnfree")
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

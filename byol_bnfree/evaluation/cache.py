@@ -1,26 +1,10 @@
-"""Arrays kept between evaluations: named after what they are of, checked when read."""
+"""Arrays kept between evaluations, checked when they are read."""
 
-import hashlib
-import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import jax
 import numpy as np
-
-
-def checksum(*parts: Any) -> str:
-    """Sixteen hexadecimal digits of what the parts hold: arrays or JSON values."""
-    digest = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, np.ndarray | jax.Array):
-            array = np.ascontiguousarray(part)
-            part = [str(array.dtype), array.shape]
-            digest.update(array.tobytes())
-        digest.update(json.dumps(part).encode())
-    return digest.hexdigest()[:16]
 
 
 def cached(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:

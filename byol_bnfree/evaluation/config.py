@@ -132,6 +132,8 @@ class EvaluateConfig:
     """Split that classifiers are fitted on; none: the run's, of another set train."""
     test_split: str | None = None
     """Split that figures are of; none: the run's, of another set test."""
+    on_bad_image: Literal["stop", "skip"] | None = None
+    """What to do with an image that cannot be decoded; none: as the run."""
     max_train: int | None = None
     """Training images used at most, a subset fixed by the seed; none: all."""
     max_test: int | None = None

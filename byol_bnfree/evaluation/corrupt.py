@@ -16,6 +16,7 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from byol_bnfree.data.fingerprint import checksum
 from byol_bnfree.data.sources import Source
 from byol_bnfree.evaluation.subset import Subset
 
@@ -40,6 +41,12 @@ class Corrupted(Subset):
         small = source.image_shape[0] <= SMALL
         self._strength = STRENGTHS[kind][0 if small else 1][level - 1]
         self._spoil, self._seed = CORRUPTIONS[kind], seed
+        self._how = kind, level, seed
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the clean images, and of how they are spoiled."""
+        return checksum(super().fingerprint, self._how)
 
     def images(self, indices: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w c"]:
         """A function of the seed, the number of the image, kind and level."""

@@ -42,15 +42,16 @@ class Evaluator:
     `evaluation.max_train` and `max_test` images are used, a subset fixed for all.
     """
 
-    def __init__(self, program: Program, train: Source, test: Source):
+    def __init__(self, program: Program, train: Source, test: Source | None):
+        """`test` None: there is nothing to evaluate on."""
         self._program, self._train, self._test = program, train, test
         self._config = program.config.evaluation
         self._encoder = make_encoder(program.network, program.config)
 
     @property
     def possible(self) -> bool:
-        """Whether there are labels to compare with, of two classes at least."""
-        return (self._train.num_classes or 0) > 1
+        """Whether there are test images, and labels of two classes at least."""
+        return self._test is not None and (self._train.num_classes or 0) > 1
 
     @property
     def chance(self) -> float | None:
@@ -82,8 +83,8 @@ class Evaluator:
         train = min(QUICK_TRAIN, self._config.max_train)
         test = min(QUICK_TEST, self._config.max_test)
         return Indices(
-            evaluation_indices(len(self._train), train, 0),
-            evaluation_indices(len(self._test), test, 0),
+            self._train.usable(evaluation_indices(len(self._train), train, 0)),
+            self._test.usable(evaluation_indices(len(self._test), test, 0)),
         )
 
     def _features(self, state: TrainState, indices: Indices) -> Features:
@@ -148,8 +149,10 @@ class Evaluator:
 
     @cached_property
     def _train_indices(self) -> Int[np.ndarray, " n"]:
-        return evaluation_indices(len(self._train), self._config.max_train, 0)
+        limit = self._config.max_train
+        return self._train.usable(evaluation_indices(len(self._train), limit, 0))
 
     @cached_property
     def _test_indices(self) -> Int[np.ndarray, " m"]:
-        return evaluation_indices(len(self._test), self._config.max_test, 0)
+        limit = self._config.max_test
+        return self._test.usable(evaluation_indices(len(self._test), limit, 0))

@@ -4,8 +4,10 @@ import numpy as np
 from jaxtyping import Int, Int8
 
 from byol_bnfree.config import TrainConfig
+from byol_bnfree.data.fingerprint import checksum
 from byol_bnfree.data.sources import Source, open_source
 from byol_bnfree.data.tfds_records import object_classes
+from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.subset import Subset
 
 
@@ -23,6 +25,11 @@ class ManyLabels(Subset):
         self.class_names, self.num_classes = names, len(names)
         self._rows = rows
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the images, and of the rows."""
+        return checksum(super().fingerprint, self._rows)
+
     def labels(
         self, indices: Int[np.ndarray, " b"] | None = None
     ) -> Int8[np.ndarray, "b k"]:
@@ -32,4 +39,10 @@ class ManyLabels(Subset):
 
 def open_many_labels(config: TrainConfig, split: str) -> ManyLabels:
     """A split of a prepared set of images with objects; `InputError` for others."""
-    return ManyLabels(open_source(config, split), *object_classes(config, split))
+    source, (names, rows) = open_source(config, split), object_classes(config, split)
+    if len(rows) != len(source):
+        raise InputError(
+            f"{len(rows) - len(source)} images of {source.name} {split} cannot be "
+            f"decoded, and its labels do not say which; prepare it again."
+        )
+    return ManyLabels(source, names, rows)

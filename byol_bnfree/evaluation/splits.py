@@ -1,6 +1,7 @@
 """The images an evaluation is made on, and what is wrong with some."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.sources import Source, open_source
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.evaluation.left_out import usable_only
 from byol_bnfree.evaluation.multilabel import open_many_labels
 from byol_bnfree.evaluation.subset import limited
 from byol_bnfree.pretrained import Encoder
@@ -18,6 +20,8 @@ def open_splits(
     run: TrainConfig, config: EvaluateConfig, *, several: bool = False
 ) -> tuple[Source, Source]:
     """Both splits as the encoder sees them: at the run's image size and channels.
+
+    Under on_bad_image="skip" without the pictures that cannot be decoded.
 
     `several`: images have several labels, the sources are `multilabel.ManyLabels`.
 
@@ -35,11 +39,17 @@ def open_splits(
         dataset=config.dataset or run.dataset,
         data_dir=config.data_dir or run.data_dir,
         seed=config.seed,
+        on_bad_image=config.on_bad_image or run.on_bad_image,
         data=dataclasses.replace(run.data, **splits),
+        # A run that does not evaluate may do without a test split.
+        evaluation=dataclasses.replace(run.evaluation, skip=False),
     )
     open_split = open_many_labels if several else open_source
-    train = limited(open_split(run, "train"), config.max_train, config.seed)
-    test = limited(open_split(run, "test"), config.max_test, config.seed)
+    folder = Path(config.workdir) / "evaluation"
+    train, test = (
+        usable_only(limited(open_split(run, split), limit, config.seed), folder)
+        for split, limit in (("train", config.max_train), ("test", config.max_test))
+    )
     if not several:
         check_labels(train, test)
     return train, test

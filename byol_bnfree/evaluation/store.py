@@ -1,5 +1,6 @@
 """What has been measured: rows of `evaluations.jsonl`, appended and never rewritten."""
 
+import datetime
 import json
 import os
 from pathlib import Path
@@ -25,8 +26,9 @@ class Store:
         return next(same, None)
 
     def add(self, identity: Row, **measured: Any) -> Row:
-        """Append a row; it is on disk when this returns."""
-        row = strict({"identity": identity} | measured)
+        """Append a row, with the time; it is on disk when this returns."""
+        now = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
+        row = strict({"identity": identity, "measured": now} | measured)
         text = json.dumps(row, allow_nan=False) + "\n"
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(text)

@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Int
 
+from byol_bnfree.data.fingerprint import checksum
 from byol_bnfree.data.sources import Source
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.features import evaluation_indices
@@ -17,6 +18,12 @@ class Subset:
         self.class_names, self.num_classes = source.class_names, source.num_classes
         self.image_shape, self.in_memory = source.image_shape, source.in_memory
         self.skipped = source.skipped
+        self.location, self.identity = source.location, source.identity
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the source's, and of which images are taken."""
+        return checksum(self._source.fingerprint, self._indices)
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -29,6 +36,15 @@ class Subset:
     def images(self, indices: Int[np.ndarray, " b"]):
         """As those of the source."""
         return self._source.images(self._indices[indices])
+
+    def usable(self, indices: Int[np.ndarray, " b"]) -> Int[np.ndarray, " m"]:
+        """As those of the source."""
+        good = self._source.usable(self._indices[indices])
+        return indices[np.isin(self._indices[indices], good)]
+
+    def file_names(self, indices: Int[np.ndarray, " b"]) -> list[str]:
+        """As those of the source."""
+        return self._source.file_names(self._indices[indices])
 
     def crops(self, indices: Int[np.ndarray, " b"], positions, step: int):
         """As those of a source that streams."""

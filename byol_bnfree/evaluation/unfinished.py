@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from byol_bnfree.evaluation.cache import checksum
+from byol_bnfree.data.fingerprint import checksum
 from byol_bnfree.evaluation.store import Row, Store
 from byol_bnfree.training.workdir import write_atomically
 

@@ -116,7 +116,7 @@ def noise(config: TrainConfig) -> MemorySource:
         class_names=tuple(map(str, range(CLASSES))),
         pixels=draws.integers(0, 256, (count, size, size, 3), dtype=np.uint8),
         targets=draws.integers(0, CLASSES, count).astype(np.int32),
-        skipped=[],
+        skipped={},
     )
 
 

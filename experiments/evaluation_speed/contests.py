@@ -43,7 +43,7 @@ def extractors(encoder: Encoder, count: int) -> dict[str, Callable[[], object]]:
     """`encoder_features`, the forward pass alone, and a loop that waits for each."""
     pixels = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), np.uint8)
     names = tuple("0123456789")
-    source = MemorySource("noise", "test", names, pixels, np.zeros(count, np.int32), [])
+    source = MemorySource("noise", "test", names, pixels, np.zeros(count, np.int32), {})
     # Weights are arguments: as constants they would be standardized by the compiler.
     forward = jax.jit(
         lambda v, images: dataclasses.replace(encoder, variables=v)(images)

@@ -31,7 +31,7 @@ def counting_source(n: int) -> MemorySource:
         np.arange(n, dtype=np.uint8)[:, None, None, None], (n, 2, 2, 1)
     )
     labels = np.arange(n, dtype=np.int32) % 3
-    return MemorySource("n", "train", ("a", "b", "c"), pixels, labels, [])
+    return MemorySource("n", "train", ("a", "b", "c"), pixels, labels, {})
 
 
 def batches(n: int = 10, size: int = 4, **options) -> Batches:

@@ -15,7 +15,7 @@ def source(size=32, channels=3) -> MemorySource:
     pixels[:, :, size // 2 :] += 40
     labels = np.arange(4, dtype=np.int32)
     images = np.clip(pixels, 0, 255).astype(np.uint8)
-    return MemorySource("ramps", "test", tuple("abcd"), images, labels, [])
+    return MemorySource("ramps", "test", tuple("abcd"), images, labels, {})
 
 
 def damage(kind, level, size) -> float:

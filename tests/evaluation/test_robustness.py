@@ -25,7 +25,7 @@ def greys():
     labels = np.arange(50, dtype=np.int32) % 10
     shades = (60 + 15 * labels).astype(np.uint8)[:, None, None, None]
     pixels = np.broadcast_to(shades, (50, 8, 8, 3)).copy()
-    source = MemorySource("greys", "test", tuple("abcdefghij"), pixels, labels, [])
+    source = MemorySource("greys", "test", tuple("abcdefghij"), pixels, labels, {})
     encoder = Encoder(Brightness(), {}, TrainConfig(), 0)
     features = encoder_features(encoder, source, batch_size=50)
     fit = fit_logistic(features, labels, 10, strengths=(1e-3,))

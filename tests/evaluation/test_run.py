@@ -24,7 +24,7 @@ def labelled(targets, split="test", shape=(16, 16, 3)) -> MemorySource:
     """A split of which only the labels matter."""
     pixels = np.zeros((len(targets), *shape), np.uint8)
     labels = np.array(targets, np.int32)
-    return MemorySource("letters", split, ("a", "b", "c"), pixels, labels, [])
+    return MemorySource("letters", split, ("a", "b", "c"), pixels, labels, {})
 
 
 def test_a_row_says_what_was_measured_and_how(workdir):
@@ -32,7 +32,9 @@ def test_a_row_says_what_was_measured_and_how(workdir):
     identity = row["identity"]
     assert (identity["protocol"], identity["dataset"]) == ("knn", "shapes")
     assert (identity["network"], identity["step"]) == ("online", 4)
-    assert identity["test"] == {"split": "test", "images": 48}
+    assert identity["test"] | {"fingerprint": ""} == (
+        {"split": "test", "images": 48, "fingerprint": ""}
+    )
     assert identity["settings"] == {"k": 20, "temperature": 0.1}
     assert 0 <= row["figures"]["top1"] <= 1 and row["seconds"] > 0
     lines = (workdir / "evaluations.jsonl").read_text().splitlines()

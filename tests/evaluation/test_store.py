@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from byol_bnfree.data.fingerprint import checksum
 from byol_bnfree.errors import InputError
-from byol_bnfree.evaluation.cache import cached, checksum
+from byol_bnfree.evaluation.cache import cached
 from byol_bnfree.evaluation.store import Store
 
 IDENTITY = {"protocol": "knn", "settings": {"k": (1, 2)}}

@@ -1,0 +1,76 @@
+"""What is odd about the pictures of a set, as the network will see them."""
+
+import numpy as np
+from jaxtyping import Bool, Int, UInt8
+
+from byol_bnfree.data.memory_source import MemorySource
+from byol_bnfree.data.names import some
+from byol_bnfree.data.sources import Source
+
+SAMPLE = 256  # pictures whose values are counted; of a set that streams, all looked at
+CHUNK = 1024  # pictures compared at a time
+HANDFUL = 16  # values; a photograph has more, 12 bits read as 16 have not
+
+
+def odd_pictures(source: Source) -> list[str]:
+    """Sentences on pictures that were perhaps not read as they were meant.
+
+    Those of one plain colour, those that use a handful of values, sets whose pictures
+    are all equal. None of it is an error: drawings are so.
+    """
+    sample = np.unique(np.linspace(0, len(source) - 1, SAMPLE).astype(int))
+    sample = source.usable(sample)
+    looked = np.arange(len(source)) if source.in_memory else sample
+    few = _few_values(source.images(sample)) if len(sample) else np.array([], bool)
+    plain, all_equal = _plain(source, looked)
+    notes = []
+    if all_equal and len(looked) > 1:
+        notes.append(f"all {len(looked):,} pictures looked at are equal")
+    elif len(plain):
+        notes.append(
+            f"{len(plain):,} of {len(looked):,} pictures looked at are one plain "
+            f"colour: {_names(source, plain)}"
+        )
+    few = np.setdiff1d(sample[few], plain)
+    if len(few):
+        notes.append(
+            f"{len(few):,} of {len(sample):,} pictures looked at use at most {HANDFUL} "
+            f"values: {_names(source, few)}"
+        )
+    if notes:
+        notes[-1] += (
+            "; if that is not so in the files, see --data.white (more than 8 bits) and "
+            "--data.alpha (transparency)"
+        )
+    if isinstance(source, MemorySource) and source.resized:
+        notes.append(
+            f"{source.resized:,} pictures of another size than the others were cut "
+            f"square and resized"
+        )
+    return notes
+
+
+def _plain(
+    source: Source, rows: Int[np.ndarray, " n"]
+) -> tuple[Int[np.ndarray, " m"], bool]:
+    """Those of one colour, and whether all are equal."""
+    plain, equal, first = [], True, None
+    for start in range(0, len(rows), CHUNK):
+        chosen = rows[start : start + CHUNK]
+        images = source.images(chosen)
+        first = images[:1] if first is None else first
+        equal = equal and bool((images == first).all())
+        is_plain = (images == images[:, :1, :1]).all(axis=(1, 2, 3))
+        plain.append(chosen[is_plain])
+    return np.concatenate([*plain, np.array([], int)]), equal
+
+
+def _few_values(images: UInt8[np.ndarray, "n h w c"]) -> Bool[np.ndarray, " n"]:
+    enough = images[0].size > 4 * HANDFUL  # a tiny picture has few pixels
+    counts = [np.count_nonzero(np.bincount(i.ravel())) for i in images]
+    return np.array(counts) <= HANDFUL if enough else np.zeros(len(images), bool)
+
+
+def _names(source: Source, rows: Int[np.ndarray, " n"]) -> str:
+    more = f" and {len(rows) - 3:,} more" if len(rows) > 3 else ""
+    return some(source.file_names(rows[:3])) + more

@@ -1,0 +1,148 @@
+"""Which files of a folder are its pictures, and what else is there."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from byol_bnfree.config import InputError
+from byol_bnfree.data.formats import ending_of, is_picture
+from byol_bnfree.data.names import printable, some
+
+# Folders that systems add by themselves; some are full of small copies of pictures.
+SYSTEM = frozenset(
+    {"__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information"}
+)
+EXAMPLES = 3  # named of each kind
+HIDDEN = "hidden"
+UNLABELLED = ""  # stands for the class of pictures that have none
+
+Classes = dict[str, list[str]]  # sorted paths by class
+
+
+@dataclass
+class Unused:
+    """Files that were found and are not used: how many of each kind, and some names."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, kind: str, path: str) -> None:
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        known = self.examples.setdefault(kind, [])
+        if len(known) < EXAMPLES:
+            known.append(printable(path))
+
+    def add_all(self, other: "Unused") -> None:
+        """Also what was found elsewhere."""
+        for kind, count in other.counts.items():
+            self.counts[kind] = self.counts.get(kind, 0) + count
+            known = self.examples.setdefault(kind, [])
+            known.extend(other.examples[kind][: EXAMPLES - len(known)])
+
+    def describe(self) -> dict[str, dict]:
+        """For dataset.json."""
+        return {
+            kind: {"files": count, "examples": self.examples[kind]}
+            for kind, count in sorted(self.counts.items())
+        }
+
+    def sentence(self, root: str) -> str:
+        """One line; paths from `root` on."""
+        above = printable(root).rstrip("/") + "/"
+        kinds = sorted(self.counts.items(), key=lambda item: -item[1])
+        parts = [
+            f"{count:,} {kind} ({self.examples[kind][0].removeprefix(above)}"
+            f"{', ...' if count > 1 else ''})"
+            for kind, count in kinds
+        ]
+        return f"{sum(self.counts.values()):,} files not used: {some(parts, 6)}"
+
+
+def list_folder(path: str | Path, unused: Unused) -> tuple[list[str], list[str]]:
+    """Folders, and files with a picture's ending, both sorted.
+
+    Raises: InputError if it cannot be listed.
+    """
+    try:
+        with os.scandir(path) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        raise InputError(
+            f"{printable(path)} cannot be listed: {error.strerror}."
+        ) from error
+    folders, pictures = [], []
+    for entry in entries:
+        name = entry.name
+        if name.startswith(".") or name.lower() in SYSTEM:
+            unused.add(HIDDEN, entry.path)
+        elif entry.is_dir():
+            folders.append(entry.path)
+        elif is_picture(name):  # also a broken link: a picture that cannot be read
+            pictures.append(entry.path)
+        else:
+            unused.add(ending_of(printable(name)) or "without an ending", entry.path)
+    return folders, pictures
+
+
+def pictures_below(root: str | Path, unused: Unused) -> list[str]:
+    """Sorted pictures at any depth."""
+    return sorted(_walk(str(root), unused))
+
+
+def _walk(root: str, unused: Unused) -> Iterator[str]:
+    """A folder that a link leads back to is entered once on a way down."""
+    waiting = [(root, frozenset([_identity(root)]))]
+    while waiting:
+        path, above = waiting.pop()
+        folders, pictures = list_folder(path, unused)
+        yield from pictures
+        for folder in folders:
+            identity = _identity(folder)
+            if identity in above:
+                unused.add("link to a folder above it", folder)
+            else:
+                waiting.append((folder, above | {identity}))
+
+
+def _identity(folder: str) -> tuple[int, int]:
+    try:
+        status = os.stat(folder)
+    except OSError as error:
+        raise InputError(
+            f"{printable(folder)} cannot be listed: {error.strerror}."
+        ) from error
+    return status.st_dev, status.st_ino
+
+
+def list_classes(root: str | Path, unused: Unused) -> Classes:
+    """Pictures at any depth below each folder of `root`, or those in `root` itself.
+
+    Raises: InputError for both at once, for neither, and for a class without pictures.
+    """
+    folders, pictures = list_folder(root, unused)
+    if folders and pictures:
+        raise InputError(
+            f"{printable(root)} holds both pictures and folders; move "
+            f"{printable(pictures[0])} and its like into the folder of their class, or "
+            f"take all as pictures without a class with --data.unlabelled."
+        )
+    if pictures:
+        return {UNLABELLED: pictures}
+    classes = {}
+    for folder in folders:
+        lost = Unused()
+        classes[os.path.basename(folder)] = pictures_below(folder, lost)
+        if not classes[os.path.basename(folder)]:
+            there = f" ({lost.sentence(folder)})" if lost.counts else ""
+            raise InputError(
+                f"class {printable(os.path.basename(folder))} of {printable(root)} has "
+                f"no pictures{there}; give it some, or move its folder away."
+            )
+        unused.add_all(lost)
+    if not classes:
+        raise InputError(
+            f"{printable(root)} holds no pictures; it should have PATH/<class>/* or "
+            f"PATH/*, with the ending of a picture, such as .jpg or .png."
+        )
+    return classes

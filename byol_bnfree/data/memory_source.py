@@ -1,0 +1,130 @@
+"""Pictures that are decoded once and held in one array."""
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Int, Int32, UInt8
+
+from byol_bnfree.data.decode import Conversion, centre_square, decode, to_array
+from byol_bnfree.data.fingerprint import checksum
+from byol_bnfree.data.patience import shown
+from byol_bnfree.data.reading import BadImage, Fault
+from byol_bnfree.data.records import Layout, Records
+from byol_bnfree.memory import check_memory
+
+CHUNK = 64  # pictures decoded by one task of a thread
+
+
+@dataclass
+class MemorySource:
+    """All images of a split in one array."""
+
+    name: str
+    split: str
+    class_names: tuple[str, ...]
+    pixels: UInt8[np.ndarray, "n h w c"]
+    targets: Int32[np.ndarray, " n"]
+    skipped: dict[str, str] = field(default_factory=dict)
+    location: str = ""
+    identity: str = ""
+    names: Sequence[str] = ()
+    """Printable names of the files; () numbers them."""
+    resized: int = 0
+    """Pictures of another size than the first, which were cut and resized."""
+    in_memory = True
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def num_classes(self) -> int | None:
+        return len(self.class_names) or None
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return self.pixels.shape[1:]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of all pixels and labels; 1.5 GB a second."""
+        return checksum(self.pixels, self.targets, list(self.class_names))
+
+    def labels(
+        self, indices: Int[np.ndarray, " b"] | None = None
+    ) -> Int32[np.ndarray, " b"]:
+        """Of all images or of some; -1 where there is none."""
+        return self.targets if indices is None else self.targets[indices]
+
+    def images(self, indices: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w c"]:
+        """Whole pictures, as training crops them and evaluation sees them."""
+        return self.pixels[indices]
+
+    def with_stand_ins(self, indices: Int[np.ndarray, " b"]):
+        """As `images`: no picture is bad."""
+        return self.images(indices)
+
+    def usable(self, indices: Int[np.ndarray, " b"]) -> Int[np.ndarray, " m"]:
+        """All of them: bad pictures were left out when they were decoded."""
+        return indices
+
+    def file_names(self, indices: Int[np.ndarray, " b"]) -> list[str]:
+        """Printable, without the place of the data set."""
+        if not self.names:
+            return [f"{self.name}/{self.split}/{i}" for i in indices]
+        return [self.names[i] for i in indices]
+
+
+def load(records: Records, layout: Layout, how: Conversion, skip: bool) -> MemorySource:
+    """Decode everything; other sizes than the network's are resized, bicubic.
+
+    Raises: InputError for a bad picture unless `skip`, or too little memory;
+      ReadingFailed for a fault of the machine.
+    """
+    n = len(records)
+    shape = (n, layout.size, layout.size, layout.channels)
+    check_memory(
+        {f"{n:,} images of {layout.size} pixels": math.prod(shape)},
+        "lower --data.in-memory-gib, so that they stream, or --data.image-size",
+    )
+    pixels = np.empty(shape, np.uint8)
+    bad: dict[int, BadImage] = {}
+    height, width, _ = records.stored_shape
+    others = np.zeros(n, bool)
+
+    def load_some(start: int) -> None:
+        rows = np.arange(start, min(start + CHUNK, n))
+        for row, (name, file) in zip(rows, records.read(rows), strict=True):
+            try:
+                image = decode(file, name, layout.channels, how)
+                others[row] = image.size != (width, height)
+                pixels[row] = to_array(centre_square(image, layout.size, share=1.0))
+            except Fault as fault:
+                raise fault.stop() from fault
+            except BadImage as error:
+                bad[row] = error
+                if not skip:
+                    raise error.stop() from error
+
+    starts = range(0, n, CHUNK)
+    doing = f"decoding {records.name} {records.split}, parts of {CHUNK}"
+    with ThreadPoolExecutor() as threads:
+        for _ in shown(threads.map(load_some, starts), len(starts), doing):
+            pass
+    kept = np.array([row for row in range(n) if row not in bad], int)
+    left_out = {bad[row].name: bad[row].reason for row in sorted(bad)}
+    return MemorySource(
+        records.name,
+        records.split,
+        records.class_names,
+        pixels[kept] if bad else pixels,
+        records.labels(kept),
+        records.skipped | left_out,
+        records.location,
+        records.identity,
+        records.file_names(kept),
+        int(others[kept].sum()),
+    )

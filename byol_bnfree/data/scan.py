@@ -1,0 +1,97 @@
+"""A look at the headers of many pictures: which sizes and kinds there are."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from byol_bnfree.data.decode import Conversion, Header, read_header
+from byol_bnfree.data.names import printable, some
+from byol_bnfree.data.patience import shown
+from byol_bnfree.data.reading import BadImage, Fault
+
+SCAN_LIMIT = 200_000  # headers read, about 0.1 ms each; of more, a fixed sample
+SEED = 0  # of that sample
+
+
+@dataclass
+class Scan:
+    """What the headers say."""
+
+    pictures: int
+    """Those there are."""
+    looked: int
+    """Those whose header was read."""
+    shape: tuple[int | None, int | None, int]
+    """Height and width, None where they differ, and channels."""
+    bad: dict[str, BadImage] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def why(self) -> str:
+        """What decided the size, in words."""
+        height, width, channels = self.shape
+        kind = "grayscale" if channels == 1 else "colour"
+        of = f"all {self.looked:,} pictures"
+        if self.looked < self.pictures:
+            of = f"{self.looked:,} of {self.pictures:,} pictures, a fixed sample,"
+        if height is None or width is None:
+            return f"{of} were looked at: sizes differ, {kind}"
+        return f"{of} are {width} x {height}, {kind}"
+
+
+def scan(paths: Sequence[str], how: Conversion, skip: bool) -> Scan:
+    """Headers of all pictures, or of a fixed sample of `SCAN_LIMIT`.
+
+    Raises: InputError for the first that is bad, unless `skip`.
+    """
+    chosen: Sequence[str] = paths
+    if len(paths) > SCAN_LIMIT:
+        rng = np.random.default_rng(SEED)
+        rows = np.sort(rng.choice(len(paths), SCAN_LIMIT, replace=False))
+        chosen = [paths[row] for row in rows]
+
+    def look(path: str) -> Header | BadImage | Fault:
+        try:
+            return read_header(path, printable(path), how)
+        except (BadImage, Fault) as problem:
+            return problem
+
+    bad: dict[str, BadImage] = {}
+    headers: list[Header] = []
+    pages, bands = [], []
+    with ThreadPoolExecutor() as threads:
+        found = shown(threads.map(look, chosen), len(chosen), "looking at pictures")
+        for path, header in zip(chosen, found, strict=True):
+            if isinstance(header, Fault) or (isinstance(header, BadImage) and not skip):
+                threads.shutdown(cancel_futures=True)
+                raise header.stop() from header
+            if isinstance(header, BadImage):
+                bad[path] = header
+                continue
+            headers.append(header)
+            if header.pages:
+                pages.append(printable(path))
+            if header.bands:
+                bands.append(printable(path))
+    return Scan(len(paths), len(chosen), _shape(headers), bad, _notes(pages, bands))
+
+
+def _shape(headers: list[Header]) -> tuple[int | None, int | None, int]:
+    heights, widths = {h.height for h in headers}, {h.width for h in headers}
+    height = heights.pop() if len(heights) == 1 else None
+    width = widths.pop() if len(widths) == 1 else None
+    return height, width, 1 if all(h.grayscale for h in headers) else 3
+
+
+def _notes(pages: list[str], bands: list[str]) -> list[str]:
+    notes = []
+    if pages:
+        notes.append(
+            f"of {len(pages):,} files with several pages or frames the first is used: "
+            f"{some(pages)}"
+        )
+    if bands:
+        notes.append(f"of {len(bands):,} files some bands are not used: {some(bands)}")
+    return notes

@@ -1,0 +1,73 @@
+"""dataset.json: what a run was trained on, and whether that is still there."""
+
+from typing import Any
+
+from byol_bnfree.data.names import some
+from byol_bnfree.data.sources import DataSet, Source
+from byol_bnfree.training.workdir import strict
+
+
+def describe_data(
+    data_set: DataSet, train: Source, test: Source | None, notes: list[str]
+) -> dict[str, Any]:
+    """The content of dataset.json."""
+    found = data_set.found
+    return {
+        "name": train.name,
+        "location": train.location,
+        "num_classes": train.num_classes,
+        "class_names": train.class_names,
+        "image_shape": train.image_shape,
+        "size": "generated" if found is None else found.why,
+        "held": "in memory" if train.in_memory else "on disk",
+        "train": _describe_split(train),
+        "test": None if test is None else _describe_split(test),
+        "skipped": len({*train.skipped, *(test.skipped if test else ())}),
+        "not_used": {} if found is None else found.unused,
+        "notes": notes,
+    }
+
+
+def _describe_split(source: Source) -> dict[str, Any]:
+    return {
+        "split": source.split,
+        "images": len(source),
+        "identity": source.identity,
+    }
+
+
+def compare_data(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """In words, what differs between a run's dataset.json and the data of now.
+
+    A file of an older version says less, and then less is compared.
+    """
+    now, differing = strict(now), []
+    for key in ("image_shape", "held"):
+        if key in saved and saved[key] != now[key]:
+            differing.append(f"{key}: {saved[key]} -> {now[key]}")
+    before, after = saved.get("class_names"), now["class_names"]
+    if before is not None and before != after:
+        differing.append(_classes(before, after))
+    for split in ("train", "test"):
+        if saved.get(split) and now[split]:
+            differing += _compare_split(split, saved[split], now[split])
+    return differing
+
+
+def _classes(before: list[str], after: list[str]) -> str:
+    gone = [name for name in before if name not in set(after)]
+    new = [name for name in after if name not in set(before)]
+    parts = [
+        f"{len(names)} {word} ({some(names)})"
+        for word, names in (("gone", gone), ("new", new))
+        if names
+    ]
+    return f"classes: {', '.join(parts) or 'in another order'}"
+
+
+def _compare_split(split: str, saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    if saved["images"] != now["images"]:
+        return [f"{split} images: {saved['images']:,} -> {now['images']:,}"]
+    if saved.get("identity", now["identity"]) != now["identity"]:
+        return [f"{split} images: as many, but other files, names, sizes or classes"]
+    return []

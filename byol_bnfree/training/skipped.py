@@ -1,0 +1,75 @@
+"""Pictures that a run skipped, in skipped.jsonl of its work folder."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from byol_bnfree.data.reading import BadImage
+from byol_bnfree.data.sources import Source
+from byol_bnfree.data.stream import StreamSource
+from byol_bnfree.errors import InputError
+
+
+class SkippedFile:
+    """A row for each picture; every process of a run has a file of its own."""
+
+    def __init__(self, folder: Path, process: int = 0):
+        name = f"skipped-{process}.jsonl" if process else "skipped.jsonl"
+        self.path = folder / name
+        self._rows = [
+            row
+            for path in sorted(folder.glob("skipped*.jsonl"))
+            for row in _read_rows(path, mend=path == self.path)
+        ]
+        self._known = {(row["split"], row["file"]) for row in self._rows}
+
+    def __len__(self) -> int:
+        """Pictures, of all processes that ran before, and of this one."""
+        return len({file for _, file in self._known})
+
+    def follow(self, source: Source) -> None:
+        """Leave out what was left out before; add what is left out from now on."""
+        indices = {}
+        if isinstance(source, StreamSource):
+            indices = {bad.name: index for index, bad in source.bad.items()}
+        for file, reason in source.skipped.items():
+            self._add(source.split, indices.get(file), file, reason)
+        if not isinstance(source, StreamSource):
+            return
+        source.leave_out(
+            {
+                row["index"]: BadImage(row["file"], row["reason"])
+                for row in self._rows
+                if row["split"] == source.split and row["index"] is not None
+            }
+        )
+
+        def add(index: int, bad: BadImage) -> None:
+            self._add(source.split, index, bad.name, bad.reason)
+
+        source.on_skip = add
+
+    def _add(self, split: str, index: int | None, file: str, reason: str) -> None:
+        if (split, file) in self._known:
+            return
+        self._known.add((split, file))
+        row = {"split": split, "index": index, "file": file, "reason": reason}
+        with open(self.path, "a", encoding="utf-8") as out:
+            out.write(json.dumps(row) + "\n")
+            out.flush()
+            os.fsync(out.fileno())
+
+
+def _read_rows(path: Path, mend: bool) -> list[dict[str, Any]]:
+    """Whole rows; the beginning of one that a kill cut off is left out, or removed."""
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if mend and whole != data:
+        os.truncate(path, len(whole))
+    try:
+        return [json.loads(line) for line in whole.splitlines()]
+    except ValueError as error:
+        raise InputError(
+            f"{path} has a line that is not JSON ({error}); mend or remove it."
+        ) from error

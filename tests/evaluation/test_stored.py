@@ -1,0 +1,170 @@
+"""A stored figure is that of these pictures, this protocol and this version."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tiny
+from byol_bnfree.config import DataConfig, TrainConfig
+from byol_bnfree.data.sources import MemorySource, open_source
+from byol_bnfree.errors import InputError
+from byol_bnfree.evaluation import bench as benches
+from byol_bnfree.evaluation.bench import Bench
+from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.evaluation.corrupt import Corrupted
+from byol_bnfree.evaluation.left_out import usable_only
+from byol_bnfree.evaluation.outcome import Outcome
+from byol_bnfree.evaluation.splits import open_splits
+from byol_bnfree.evaluation.store import Store
+from byol_bnfree.evaluation.subset import Subset
+from byol_bnfree.training.mesh import make_mesh
+
+
+def bench(folder: Path, train: MemorySource, test: MemorySource, **fields) -> Bench:
+    said = fields.pop("said", [])
+    config = EvaluateConfig(str(folder), ("knn",), batch_size=16, **fields)
+    store, mesh = Store(folder / "e.jsonl"), make_mesh()
+    encoder = tiny.encoder("gn_ws")
+    return Bench(
+        config, encoder, "online", train, test, mesh, store, folder, said.append
+    )
+
+
+def with_pixel(source: MemorySource, row: int) -> MemorySource:
+    pixels = source.pixels.copy()
+    pixels[row, 0, 0, 0] ^= 1
+    return dataclasses.replace(source, pixels=pixels)
+
+
+def test_one_pixel_or_label_of_either_split_makes_another_figure(tmp_path):
+    train, test = tiny.light("train"), tiny.light("test")
+    identity = bench(tmp_path, train, test).identity("knn", {})
+    labels = dataclasses.replace(test, targets=1 - test.targets)
+    named = dataclasses.replace(test, class_names=("b", "a"))
+    moved = dataclasses.replace(train, location="/elsewhere")
+    others = [
+        (with_pixel(train, 20), test),
+        (train, with_pixel(test, 21)),
+        *((train, changed) for changed in (labels, named)),
+        (moved, test),
+        (Subset(train, np.arange(40)), test),
+    ]
+    for pair in others:
+        assert bench(tmp_path, *pair).identity("knn", {}) != identity
+    assert bench(tmp_path, train, tiny.light("test")).identity("knn", {}) == identity
+
+
+@pytest.mark.parametrize("change", ["revision", "version"])
+def test_another_revision_or_version_measures_again(tmp_path, monkeypatch, change):
+    made = bench(tmp_path, tiny.light("train"), tiny.light("test"))
+    outcomes = iter((0.25, 0.5))
+
+    def measure():
+        row = made.measure("knn", {}, lambda: Outcome({"top1": next(outcomes)}, {}))
+        return row["figures"]["top1"]
+
+    assert [measure(), measure()] == [0.25, 0.25]
+    if change == "revision":
+        monkeypatch.setitem(benches.REVISIONS, "knn", 99)
+    else:
+        monkeypatch.setattr(benches, "version", lambda: "99.0")
+    assert measure() == 0.5
+
+
+def test_a_stored_figure_is_printed_as_stored_with_its_date(tmp_path):
+    said = []
+    made = bench(tmp_path, tiny.light("train"), tiny.light("test"), said=said)
+    for _ in range(2):
+        row = made.measure("knn", {}, lambda: Outcome({"top1": 0.25}, {}))
+    stored = f", stored {row['measured']}"
+    assert [line.endswith(stored) for line in said][-2:] == [False, True]
+
+
+def test_features_of_other_pictures_are_extracted_again(tmp_path):
+    test = tiny.light("test")
+    before = bench(tmp_path, tiny.light("train"), test).test_features
+    changed = dataclasses.replace(test, pixels=test.pixels[::-1])
+    after = bench(tmp_path, tiny.light("train"), changed).test_features
+    np.testing.assert_allclose(after, before[::-1], atol=1e-5)
+
+
+def test_corruptions_of_a_source_have_fingerprints_of_their_own():
+    clean = tiny.light()
+    kinds = [(kind, level, 0) for kind in ("noise", "blur") for level in (1, 2)]
+    prints = {Corrupted(clean, *kind).fingerprint for kind in [*kinds, ("noise", 1, 1)]}
+    assert len(prints | {clean.fingerprint}) == 6
+
+
+def noise(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (40, 40, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def half_bad(tmp_path) -> TrainConfig:
+    """A stream whose test split has 9 pictures of 20 that cannot be decoded."""
+    root = tmp_path / "pictures"
+    for split in ("train", "test"):
+        for k in range(20):
+            path = root / split / "ab"[k % 2] / f"{k:02}.png"
+            noise(path, k)
+            if split == "test" and k < 9:
+                path.write_bytes(path.read_bytes()[:-100])
+    data = DataConfig(image_size=8, channels=3, in_memory_gib=1e-9)
+    return TrainConfig(
+        dataset=f"folder:{root}", steps=1, on_bad_image="skip", data=data
+    )
+
+
+@pytest.mark.parametrize("gib", [1e-9, 1.0])
+def test_evaluation_drops_bad_pictures_and_says_so(tmp_path, half_bad, gib, capsys):
+    data = dataclasses.replace(half_bad.data, in_memory_gib=gib)
+    run = dataclasses.replace(half_bad, data=data)
+    train, test = open_splits(run, EvaluateConfig(str(tmp_path)))
+    assert (len(train), len(test)) == (20, 11)
+    images = test.images(np.arange(11))
+    assert len(np.unique(images.reshape(11, -1), axis=0)) == 11
+    assert test.labels().tolist() == test.labels(np.arange(11)).tolist()
+    assert "pictures test: 11 of 20 images are used" in capsys.readouterr().out
+    (written,) = (tmp_path / "evaluation").glob("skipped-pictures-test-*.json")
+    assert "08.png" in written.read_text() and "truncated" in written.read_text()
+
+
+def test_what_is_known_to_be_bad_is_not_tried_again(tmp_path, half_bad, monkeypatch):
+    first = usable_only(open_source(half_bad, "test"), tmp_path)
+
+    def fail(self, indices):
+        raise AssertionError("it was tried again")
+
+    monkeypatch.setattr("byol_bnfree.data.stream.StreamSource.usable", fail)
+    again = usable_only(open_source(half_bad, "test"), tmp_path)
+    assert again.fingerprint == first.fingerprint
+
+
+def test_a_stop_stays_a_stop(tmp_path, half_bad):
+    config = EvaluateConfig(str(tmp_path), on_bad_image="stop")
+    _, test = open_splits(half_bad, config)
+    with pytest.raises(InputError, match=r"\.png"):
+        test.images(np.arange(len(test)))
+
+
+def test_a_folder_of_the_same_name_and_counts_is_another_one(tmp_path, half_bad):
+    root = Path(half_bad.dataset.removeprefix("folder:"))
+    other = tmp_path / "other" / root.name
+    shutil.copytree(root, other)
+    sources = [
+        open_source(dataclasses.replace(half_bad, dataset=f"folder:{path}"), "train")
+        for path in (root, other)
+    ]
+    assert sources[0].name == sources[1].name
+    assert sources[0].identity == sources[1].identity  # the same data, copied
+    assert sources[0].location != sources[1].location
+    assert sources[0].fingerprint != sources[1].fingerprint
+    noise(root / "train" / "a" / "00.png", seed=99)
+    later = open_source(half_bad, "train")
+    assert later.fingerprint != sources[0].fingerprint

@@ -1,0 +1,229 @@
+"""What a run does with its data: it resumes on the same, says what is odd, may do
+without a test split, and never counts bad pictures."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from byol_bnfree import pretraining
+from byol_bnfree.command_line import parse_args
+from byol_bnfree.data.sources import open_source
+from byol_bnfree.errors import InputError
+from byol_bnfree.evaluation.final import Evaluator
+from byol_bnfree.models.byol import create_network
+from byol_bnfree.training.program import Program
+from byol_bnfree.training.skipped import SkippedFile
+from runs import ARGUMENTS
+
+
+def pictures(root: Path, names, size: int = 16) -> Path:
+    """Pictures of noise, each of its own."""
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng(list(name.encode()))
+        noise = rng.integers(0, 256, (size, size, 3), np.uint8)
+        Image.fromarray(noise).save(path)
+    return root
+
+
+def cut(path: Path) -> None:
+    """As a download that was not finished; its header is whole."""
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def config(root: Path, workdir: Path, *arguments: str):
+    given = [f"--dataset=folder:{root}", f"--workdir={workdir}", "--epochs=1"]
+    return parse_args([*ARGUMENTS, *given, *arguments])
+
+
+def only(config) -> Program:
+    """The configuration of a program and nothing else."""
+    known = {"config": config, "network": create_network(config, 2, 1)}
+    return Program(**(dict.fromkeys(Program._fields, "") | known))
+
+
+def evaluated(config):
+    """The same with the evaluation at its end, which ARGUMENTS leaves out."""
+    evaluation = dataclasses.replace(config.evaluation, skip=False, batch_size=8)
+    return dataclasses.replace(config, evaluation=evaluation)
+
+
+@pytest.fixture
+def no_steps(monkeypatch):
+    """Runs whose steps are left out; a list of what their data were."""
+    seen = []
+    monkeypatch.setattr(
+        pretraining, "_run", lambda p, data, *_: seen.append(data) or {}
+    )
+    monkeypatch.setattr(
+        pretraining, "build_program", lambda config, shape: only(config)
+    )
+
+
+@pytest.fixture
+def begun(tmp_path, no_steps):
+    """A run that has looked at its data."""
+    names = [f"{c}/{k}.png" for c in "ab" for k in range(10)]
+    root = pictures(tmp_path / "pictures", names)
+    begun = config(root, tmp_path / "run")
+    pretraining.train(begun)
+    return root, begun
+
+
+def add(root):
+    pictures(root, [f"a/new{k}.png" for k in range(10)])
+
+
+def rename(root):
+    (root / "a" / "1.png").rename(root / "a" / "other.png")
+
+
+def replace(root):
+    pictures(root, ["a/1.png"], size=16)
+    Image.new("RGB", (16, 16)).save(root / "a" / "1.png")
+
+
+def new_class(root):
+    pictures(root, [f"c/{k}.png" for k in range(4)])
+
+
+def lost_class(root):
+    shutil.move(root / "a", root.parent)
+    pictures(root, [f"c/{k}.png" for k in range(10)])
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (add, "train images: 18 -> 27"),
+        (rename, "as many, but other files"),
+        (replace, "as many, but other files"),
+        (new_class, r"classes: 1 new \(c\); train images: 18 -> 21"),
+        (lost_class, r"classes: 1 gone \(a\), 1 new \(c\)"),
+    ],
+)
+def test_a_run_is_not_resumed_on_other_data(begun, change, sentence):
+    root, begun = begun
+    before = (Path(begun.workdir) / "dataset.json").read_text()
+    pretraining.train(begun)  # the same data
+    change(root)
+    with pytest.raises(InputError, match=f"{sentence}.*another --workdir"):
+        pretraining.train(begun)
+    assert (Path(begun.workdir) / "dataset.json").read_text() == before
+
+
+def test_a_copy_of_the_pictures_is_the_same_data(begun):
+    root, begun = begun
+    copied = Path(
+        shutil.copytree(root, root.parent / "copy", copy_function=shutil.copy)
+    )
+    shutil.rmtree(root)
+    copied.rename(root)
+    pretraining.train(begun)
+
+
+def test_a_file_of_an_older_version_compares_what_it_has(begun):
+    _, begun = begun
+    path = Path(begun.workdir) / "dataset.json"
+    saved = json.loads(path.read_text())
+    for key in ("held", "location"):
+        del saved[key]
+    del saved["train"]["identity"]
+    path.write_text(json.dumps(saved))
+    pretraining.train(begun)
+
+
+def test_what_is_not_used_and_what_is_odd_is_written(tmp_path, no_steps):
+    root = pictures(tmp_path / "p", [f"{c}/{k}.png" for c in "ab" for k in range(4)])
+    for name in ("black", "blacker"):  # one of them, at least, is trained on
+        Image.new("RGB", (16, 16)).save(root / "a" / f"{name}.png")
+    (root / "a" / "notes.txt").touch()
+    pretraining.train(config(root, tmp_path / "run"))
+    written = json.loads((tmp_path / "run" / "dataset.json").read_text())
+    assert written["not_used"][".txt"]["files"] == 1
+    assert written["notes"][0] == "1 files not used: 1 .txt (a/notes.txt)"
+    assert "one plain colour: a/black" in written["notes"][1]
+
+
+@pytest.mark.parametrize("names", [["a/1.png", "b/1.png"], ["1.png"], ["a/1.png"]])
+def test_one_picture_a_class_is_enough_to_train(tmp_path, names, no_steps):
+    root = pictures(tmp_path / "p", names)
+    once = ["--steps=1", "--batch-size=2", "--optim.warmup-epochs=0"]
+    pretraining.train(evaluated(config(root, tmp_path / "run", *once)))
+    (data,) = no_steps
+    assert len(data.train) == len(names) and data.test is None
+    assert "nothing is evaluated" in data.description["notes"][-1]
+    some = np.arange(2) % len(names)
+    assert data.train.images(some).shape == (2, 16, 16, 3)
+
+
+def test_without_evaluation_no_test_split_is_needed(tmp_path, no_steps):
+    root = pictures(tmp_path / "p", [f"train/a/{k}.png" for k in range(3)])
+    once = ["--steps=1", "--batch-size=2", "--optim.warmup-epochs=0"]
+    made = config(root, tmp_path / "run", *once)
+    pretraining.train(made)
+    assert len(no_steps[0].train) == 3
+    with pytest.raises(InputError, match="--evaluation.skip"):
+        pretraining.train(evaluated(made))
+
+
+STREAM = ("--data.in-memory-gib=1e-9", "--on-bad-image=skip")
+
+
+def half_bad(root: Path) -> Path:
+    """9 of 20 test pictures are cut, and one of training."""
+    names = [f"train/{c}/{k}.png" for c in "ab" for k in range(8)]
+    names += [f"test/{c}/{k}.png" for c in "ab" for k in range(10)]
+    pictures(root, names, size=40)
+    for k in range(9):
+        cut(root / "test" / "ab"[k % 2] / f"{k}.png")
+    cut(root / "train" / "a" / "3.png")
+    return root
+
+
+def test_skipped_pictures_are_listed_and_a_resumed_run_skips_the_same(tmp_path):
+    made = config(half_bad(tmp_path / "p"), tmp_path, *STREAM)
+    source = open_source(made, "train")
+    SkippedFile(tmp_path).follow(source)
+    everything = np.arange(len(source))
+    crops = source.crops(everything, everything, 0)
+    (row,) = map(json.loads, (tmp_path / "skipped.jsonl").read_text().splitlines())
+    assert row["split"] == "train" and row["file"].endswith("a/3.png")
+    assert "truncated" in row["reason"] and row["index"] == 3
+    pictures(tmp_path / "p", ["train/a/3.png"], size=40)  # mended meanwhile
+    again, known = open_source(made, "train"), SkippedFile(tmp_path, process=1)
+    known.follow(again)
+    assert len(known) == 1
+    np.testing.assert_array_equal(again.crops(everything, everything, 0), crops)
+
+
+def test_the_final_evaluation_counts_no_picture_twice(tmp_path):
+    made = config(half_bad(tmp_path / "p"), tmp_path, *STREAM)
+    sources = [open_source(made, split) for split in ("train", "test")]
+    evaluator = Evaluator(only(made), *sources)
+    assert len(evaluator._test_indices) == 11 and len(evaluator._train_indices) == 15
+    assert len(sources[1].skipped) == 9
+
+
+@pytest.mark.slow
+def test_a_whole_run_with_bad_pictures_says_how_many_it_skipped(tmp_path, capsys):
+    made = config(half_bad(tmp_path / "p"), tmp_path / "run", *STREAM, "--steps=2")
+    summary = pretraining.train(evaluated(made))
+    rows = (tmp_path / "run" / "skipped.jsonl").read_text().splitlines()
+    assert summary["skipped_images"] == len(rows) == 10
+    assert round(summary["knn"]["trained"] * 11, 6) % 1 == 0  # of 11 pictures
+    assert "10 bad pictures" in capsys.readouterr().out
+
+
+def test_a_warm_up_that_fills_the_run_is_refused_before_anything_is_decoded(tmp_path):
+    root = pictures(tmp_path / "p", [f"a/{k}.png" for k in range(20)])
+    cut(root / "a" / "0.png")  # would be met if it were decoded
+    given = ["--steps=2", "--optim.warmup-epochs=3"]
+    with pytest.raises(InputError, match="warmup-epochs"):
+        pretraining.train(config(root, tmp_path / "run", *given))
