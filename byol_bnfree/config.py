@@ -42,6 +42,10 @@ class HeadConfig:
     """Width of the output. Projector and predictor must agree."""
     depth: int = 2
     """Number of dense layers, 1 to 3 (P1 Table 14a)."""
+    output_bias: bool = False
+    """Give the last dense layer a bias (the paper's pseudo-code does, its code not)."""
+    plain_dense: tuple[int, ...] = ()
+    """Dense layers, counted from 1, that stay plain where the norm standardizes."""
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,8 @@ def _fits(value: Any, kind: Any) -> bool:
         return any(type(value) is type(choice) and value == choice for choice in inner)
     if origin in (Union, UnionType):
         return any(_fits(value, choice) for choice in inner)
+    if origin is tuple and inner[1:] == (Ellipsis,):
+        return isinstance(value, tuple) and all(_fits(x, inner[0]) for x in value)
     if origin is tuple:
         return (
             isinstance(value, tuple)
@@ -73,6 +75,8 @@ def _words(kind: Any) -> str:
         return "one of " + ", ".join(map(str, inner))
     if origin in (Union, UnionType):
         return " or ".join(map(_words, inner))
+    if origin is tuple and inner[1:] == (Ellipsis,):
+        return f"a tuple of values, each {_words(inner[0])}"
     if origin is tuple:
         return f"a tuple of {len(inner)} values, each {_words(inner[0])}"
     return WORDS.get(kind) or f"of type {kind.__name__}"

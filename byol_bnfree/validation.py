@@ -69,6 +69,14 @@ def validate(config: Any) -> None:
         _require(config, name, lambda x: x is None or x > 0, "a positive number")
     for name in ("model.projector.depth", "model.predictor.depth"):
         _require(config, name, lambda x: x in (1, 2, 3), "1, 2 or 3")
+    for name in ("model.projector", "model.predictor"):
+        depth = getattr(config.model, name.removeprefix("model.")).depth
+        _require(
+            config,
+            f"{name}.plain_dense",
+            lambda x, depth=depth: all(1 <= index <= depth for index in x),
+            f"numbers of dense layers, from 1 to {depth}",
+        )
     for view in ("augment.view1", "augment.view2"):
         _validate_view(config, view)
     _validate_together(config)

@@ -19,6 +19,8 @@ RECIPES = {
     "cifar10_resnet18.py:30": (32, 50_000),
     "cifar10_resnet18.py:200": (32, 50_000),
     "cifar10_resnet18.py:800": (32, 50_000),
+    "cifar10_lightly.py:200": (32, 50_000),
+    "cifar10_sololearn.py:1000": (32, 50_000),
     "imagenet_resnet50.py:40": (224, 1_281_167),
     "imagenet_resnet50.py:1000": (224, 1_281_167),
 }
@@ -34,7 +36,8 @@ def test_every_file_is_listed():
 def test_recipe_builds_on_abstract_shapes(name, norm):
     size, examples = RECIPES[name]
     config = load_config(str(CONFIGS / name), norm)
-    assert config.norm == norm
+    others = name.startswith(("cifar10_lightly", "cifar10_sololearn"))
+    assert config.norm == ("bn" if others else norm)
     parts = build_parts(config, DataShape(examples, 10, (size, size, 3)))
     assert parts.warmup_steps < parts.total_steps
     assert not config.workdir

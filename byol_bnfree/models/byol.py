@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from byol_bnfree.config import ModelConfig, Norm, TargetInit, TrainConfig
+from byol_bnfree.config import HeadConfig, ModelConfig, Norm, TargetInit, TrainConfig
 from byol_bnfree.models.heads import MLPHead
 from byol_bnfree.models.initializers import draw_kernels, fan_in_init
 from byol_bnfree.models.kernels import XLA, Kernels
@@ -186,9 +186,18 @@ def create_network(
     norms = part_norms(config)
 
     def head(part: str) -> MLPHead:
-        sizes = getattr(model, part)
+        head: HeadConfig = getattr(model, part)
         layers = layers_for(norms[part], dtype=dtype, **options)
-        return MLPHead(sizes.hidden, sizes.out, sizes.depth, layers)
+        plain = options | {"standardize_dense": False}
+        return MLPHead(
+            head.hidden,
+            head.out,
+            head.depth,
+            layers,
+            output_bias=head.output_bias,
+            plain_dense=head.plain_dense,
+            plain=layers_for(norms[part], dtype=dtype, **plain).dense,
+        )
 
     return BYOLNetwork(
         encoder=_encoder(model, norms["encoder"], dtype, options),

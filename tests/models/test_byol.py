@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -147,3 +149,28 @@ def test_outputs_of_a_bfloat16_network_are_float32():
         variables,
     )
     assert {leaf.dtype for leaf in outputs} == {jnp.dtype("float32")}
+
+
+def test_heads_can_have_an_output_bias_and_plain_layers():
+    from byol_bnfree.models.standardize import weight_standardize
+
+    base = tiny.config(norm="gn_ws")
+    head = dataclasses.replace(tiny.HEAD, output_bias=True, plain_dense=(1,))
+    model = dataclasses.replace(base.model, predictor=head)
+    module = create_network(dataclasses.replace(base, model=model), 3).predictor
+    z = jax.random.normal(jax.random.key(0), (4, 8))
+    params = module.init(jax.random.key(1), z, False)["params"]
+    assert set(params["fc2"]) == {"kernel", "bias"}
+    hidden = z @ params["fc1"]["kernel"]  # plain; its bias starts at 0
+    mean, std = hidden.mean(1, keepdims=True), hidden.std(1, keepdims=True)
+    hidden = jax.nn.relu((hidden - mean) / jnp.sqrt(std**2 + 1e-5))  # one group of 16
+    expected = hidden @ weight_standardize(params["fc2"]["kernel"])
+    found = module.apply({"params": params}, z, False)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(InputError, match="from 1 to 2"):
+        dataclasses.replace(
+            base,
+            model=dataclasses.replace(
+                model, predictor=dataclasses.replace(head, plain_dense=(3,))
+            ),
+        )

@@ -1,0 +1,50 @@
+"""CIFAR-10, ResNet-18, BatchNorm: BYOL as solo-learn trains it. Argument: epochs.
+
+Source: solo-learn 4d64ac0, scripts/pretrain/cifar/byol.yaml and its asymmetric
+augmentation, which reports 92.58 % online linear accuracy after 1000 epochs. LARS is
+clipped to the step of plain SGD, with a trust coefficient of 0.02.
+
+    python -m byol_bnfree.data prepare cifar10 --data-dir=DIR
+    python -m byol_bnfree.train --config=configs/cifar10_sololearn.py --data-dir=DIR
+
+Not run by this project yet: it needs a GPU.
+"""
+
+from byol_bnfree.config import (
+    AugmentConfig,
+    HeadConfig,
+    InputError,
+    ModelConfig,
+    OptimConfig,
+    TrainConfig,
+    ViewConfig,
+)
+
+
+def get_config(epochs: str = "1000") -> TrainConfig:
+    """Batches of 256; more than ten epochs, which are warm-up."""
+    if not epochs.isdecimal() or int(epochs) <= 10:
+        raise InputError(f"epochs is {epochs!r}; give a whole number above 10.")
+    head = HeadConfig(hidden=4096, out=256, output_bias=True)
+    return TrainConfig(
+        norm="bn",
+        dataset="cifar10",
+        batch_size=256,
+        epochs=float(epochs),
+        base_lr=1.0,
+        target_init="copy",
+        model=ModelConfig(
+            name="resnet18", stem="small", projector=head, predictor=head
+        ),
+        optim=OptimConfig(
+            name="lars",
+            lars_clip=True,
+            trust_coefficient=0.02,
+            weight_decay=1e-5,
+            warmup_epochs=10.0,
+            tau_base=0.99,
+        ),
+        augment=AugmentConfig(
+            view1=ViewConfig(blur=0.0), view2=ViewConfig(blur=0.0, solarize=0.2)
+        ),
+    )
