@@ -10,7 +10,9 @@ The string under a field is its help text (unit and meaning).
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
+
+import tyro
 
 from byol_bnfree.errors import InputError as InputError
 from byol_bnfree.validation import validate
@@ -128,6 +130,11 @@ class ViewConfig:
     """Range of the crop's width over height, drawn log-uniformly."""
     flip: float = 0.5
     """Probability of a horizontal flip."""
+    vertical_flip: float = 0.0
+    """Probability of a vertical flip, for pictures that have no top (not in P1)."""
+    quarter_turn: float = 0.0
+    """Probability of a turn by 90, 180 or 270 degrees; 0.75 makes all four positions
+    equally likely (not in P1)."""
     jitter: float = 0.8
     """Probability of colour jitter (all four operations or none)."""
     brightness: float = 0.4
@@ -158,6 +165,9 @@ class AugmentConfig:
     """T."""
     view2: ViewConfig = ViewConfig(blur=0.1, solarize=0.2)
     """T'."""
+    function: str | None = None
+    """FILE:FUNCTION that makes a view instead, called for each image as
+    FUNCTION(key, image, view): image [h w c] in [0, 1], view 1 or 2."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     """Channel means subtracted after augmentation (their average if not RGB)."""
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -294,6 +304,10 @@ class TrainConfig:
     """Number of processes, with --coordinator."""
     process_id: int | None = None
     """Index of this process, with --coordinator."""
+    encoder: Annotated[str | None, tyro.conf.arg(name="model")] = None
+    """FILE:FUNCTION that makes the encoder: FUNCTION(layers) returns a Linen module,
+    called as module(images, train), images [b h w c] to representations [b d].
+    --model.name, width and stem then do not count."""
     model: ModelConfig = ModelConfig()
     """Network."""
     optim: OptimConfig = MUON

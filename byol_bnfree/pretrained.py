@@ -58,6 +58,7 @@ class Encoder:
         return maps, self.module.pooled(maps[-1])
 
     def _pixels(self, images: Array) -> Float[Array, "b h w c"]:
+        """Checked and normalized."""
         pixels = unit_pixels(images, self.config.data.channels)
         return normalize(pixels, self.config.augment)
 
@@ -67,6 +68,7 @@ def load_encoder(
     network: Literal["online", "target"] = "online",
     *,
     kernels: Kernels = XLA,
+    encoder: nn.Module | None = None,
 ) -> Encoder:
     """The encoder of a run's newest intact checkpoint.
 
@@ -74,13 +76,14 @@ def load_encoder(
       workdir: a run's folder, with config.json, dataset.json and checkpoints.
       network: the papers evaluate the online network.
       kernels: of `models.kernels.choose_kernels`; XLA is for any device.
+      encoder: the module that was given to `train`, if one was.
 
     Raises:
       InputError: not a run's folder, or no checkpoint in it can be used.
     """
     workdir = Path(workdir)
     config, data = read_run(workdir)
-    module = encoder_module(config, kernels)
+    module = encoder_module(config, kernels, encoder)
     item = ENCODERS[network]
     found, step = load_items(workdir, {item: abstract_variables(module, data)})
     if item not in found:
@@ -88,10 +91,12 @@ def load_encoder(
     return Encoder(module, found[item], config, step)
 
 
-def encoder_module(config: TrainConfig, kernels: Kernels = XLA) -> nn.Module:
-    """The encoder of a configuration, as it is trained."""
+def encoder_module(
+    config: TrainConfig, kernels: Kernels = XLA, encoder: nn.Module | None = None
+) -> nn.Module:
+    """The encoder of a configuration, as it is trained; or the one given."""
     groups = config.bn_stat_groups // config.micro_batches or 1
-    return create_network(config, None, groups, kernels).encoder
+    return create_network(config, None, groups, kernels, encoder).encoder
 
 
 def abstract_variables(module: nn.Module, data: DataShape) -> dict[str, Any]:

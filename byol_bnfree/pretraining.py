@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+from flax import linen as nn
 
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.check import odd_pictures
@@ -20,6 +21,9 @@ from byol_bnfree.data.sources import DataSet, Source, find_data
 from byol_bnfree.epochs import whole_steps
 from byol_bnfree.errors import InputError, RunStopped
 from byol_bnfree.evaluation.final import Evaluator
+from byol_bnfree.models.byol import encoder_name
+from byol_bnfree.models.own import GIVEN
+from byol_bnfree.own_code import full_path
 from byol_bnfree.pretrained import Encoder, load_encoder
 from byol_bnfree.summary import conclude, introduce, summarize
 from byol_bnfree.training import distributed
@@ -78,17 +82,27 @@ class Data(NamedTuple):
 class Trained(dict[str, Any]):
     """The content of summary.json; beside it where the run is, and its encoder."""
 
-    def __init__(self, summary: dict[str, Any], workdir: Path):
+    def __init__(
+        self,
+        summary: dict[str, Any],
+        workdir: Path,
+        module: nn.Module | None = None,
+    ):
         super().__init__(summary)
-        self.workdir = workdir
+        self.workdir, self._module = workdir, module
 
     @functools.cached_property
     def encoder(self) -> Encoder:
         """The online encoder of the newest checkpoint, loaded at first use."""
-        return load_encoder(self.workdir)
+        return load_encoder(self.workdir, encoder=self._module)
 
 
-def train(config: TrainConfig, on_row: OnRow | None = None) -> Trained:
+def train(
+    config: TrainConfig,
+    on_row: OnRow | None = None,
+    *,
+    encoder: nn.Module | None = None,
+) -> Trained:
     """Pre-train, evaluate, and leave everything in the work folder.
 
     The same call again resumes an unfinished run and returns the summary of a
@@ -100,6 +114,10 @@ def train(config: TrainConfig, on_row: OnRow | None = None) -> Trained:
       on_row: called in process 0 with every row that is written to metrics.jsonl,
         {"step": int, name: float or None}, for other loggers and live curves. What it
         raises ends the run, which is saved first.
+      encoder: a Linen module of your own, called as `module(images, train)`, images
+        [b h w c] to representations [b d]. It takes the place of `config.model.name`;
+        `load_encoder(workdir, encoder=module)` needs it again. (`config.encoder`, on
+        the command line `--model=FILE:FUNCTION`, is found again by itself.)
 
     Returns:
       The content of summary.json, with `.encoder` and `.workdir`.
@@ -109,19 +127,20 @@ def train(config: TrainConfig, on_row: OnRow | None = None) -> Trained:
         where several processes run.
       RunStopped: the run ended early; what could be saved is saved.
     """
-    return run(config, on_row)
+    return run(config, on_row, encoder=encoder)
 
 
 def run(
     config: TrainConfig,
     on_row: OnRow | None = None,
     before_steps: Callable[[], None] | None = None,
+    encoder: nn.Module | None = None,
 ) -> Trained:
     """`train`, and for command lines `before_steps`: called when all is made."""
     distributed.initialize(config)
     try:
         with distributed.fate_shared(), _compilation_cache(config):
-            trained = _train(config, on_row, before_steps)
+            trained = _train(config, on_row, before_steps, encoder)
             distributed.wait_for_all("end")  # however long process 0 still writes
             return trained
     except InputError as error:
@@ -149,25 +168,26 @@ def _train(
     config: TrainConfig,
     on_row: OnRow | None,
     before_steps: Callable[[], None] | None,
+    encoder: nn.Module | None,
 ) -> Trained:
     data_set = find_data(config)
     warmup_steps(config, len(data_set))  # refused before everything is decoded
     data = open_both(data_set)
-    config = _resolved(config, data)
-    program = build_program(config, data.shape)
+    config = _resolved(config, data, encoder)
+    program = build_program(config, data.shape, encoder=encoder)
     workdir = prepare_workdir(config.workdir, _name(config))
     with _writing(workdir):
         _check_resumable(workdir, config, data)
         finished = _read_json(workdir / "summary.json")
         if finished is not None:
             _say(f"{workdir} holds a finished run; nothing is left to do.")
-            return Trained(finished, workdir)
+            return Trained(finished, workdir, encoder)
         if distributed.is_primary():
             _write_inputs(workdir, program, data)
         log = MetricsLog(workdir, distributed.is_primary(), on_row)
         with contextlib.closing(log):
             summary = _run(program, data, workdir, log, before_steps)
-        return Trained(summary, workdir)
+        return Trained(summary, workdir, encoder)
 
 
 def _run(
@@ -271,8 +291,18 @@ def open_both(data_set: DataSet) -> Data:
     return Data(train, test, describe_data(data_set, train, test, notes))
 
 
-def _resolved(config: TrainConfig, data: Data) -> TrainConfig:
-    """With the image size and channels that the data decided."""
+def _resolved(
+    config: TrainConfig, data: Data, encoder: nn.Module | None
+) -> TrainConfig:
+    """With the image size and channels that the data decided, and own code's place."""
+    if encoder is not None:
+        config = dataclasses.replace(config, encoder=GIVEN + type(encoder).__name__)
+    elif config.encoder is not None:
+        config = dataclasses.replace(config, encoder=full_path(config.encoder))
+    if config.augment.function is not None:
+        function = full_path(config.augment.function)
+        augment = dataclasses.replace(config.augment, function=function)
+        config = dataclasses.replace(config, augment=augment)
     size, _, channels = data.train.image_shape
     images = dataclasses.replace(config.data, image_size=size, channels=channels)
     return dataclasses.replace(config, data=images)
@@ -280,7 +310,7 @@ def _resolved(config: TrainConfig, data: Data) -> TrainConfig:
 
 def _name(config: TrainConfig) -> str:
     dataset = Path(config.dataset.removeprefix("folder:")).name
-    return f"{dataset}-{config.model.name}-{config.norm}-seed{config.seed}"
+    return f"{dataset}-{encoder_name(config)}-{config.norm}-seed{config.seed}"
 
 
 @contextlib.contextmanager

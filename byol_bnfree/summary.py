@@ -10,7 +10,7 @@ import jax
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.data.sources import Source
 from byol_bnfree.evaluation.final import Evaluator
-from byol_bnfree.models.byol import part_norms
+from byol_bnfree.models.byol import encoder_name, part_norms
 from byol_bnfree.training import distributed
 from byol_bnfree.training.journal import Journal
 from byol_bnfree.training.logs import peak_memory
@@ -38,7 +38,8 @@ def introduce(
         + (f", {skipped} bad ones skipped" if skipped else "")
     )
     say(
-        f"network    {config.model.name} width {config.model.width:g}, "
+        f"network    {encoder_name(config)}"
+        + (f" width {config.model.width:g}, " if config.encoder is None else ", ")
         + ", ".join(f"{part} {norm}" for part, norm in part_norms(config).items())
         + f"; {parameters / 1e6:.2f} M parameters"
     )

@@ -83,7 +83,8 @@ def validate(config: Any) -> None:
 
 
 def _validate_view(config: Any, view: str) -> None:
-    for name in ("flip", "jitter", "grayscale", "blur", "solarize"):
+    chances = "flip vertical_flip quarter_turn jitter grayscale blur solarize"
+    for name in chances.split():
         _require(config, f"{view}.{name}", lambda x: 0 <= x <= 1, "a probability")
     for name in ("brightness", "contrast", "saturation", "hue"):
         _require(config, f"{view}.{name}", lambda x: 0 <= x <= 1, "between 0 and 1")

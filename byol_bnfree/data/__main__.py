@@ -1,4 +1,4 @@
-"""`python -m byol_bnfree.data prepare NAME --data-dir=DIR` and `... list`."""
+"""`python -m byol_bnfree.data prepare NAME --data-dir=DIR`, `... list`, `... views`."""
 
 import argparse
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from byol_bnfree.data.prepared import data_root, list_sets, prepare
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Prepare a tensorflow-datasets set, or list those on disk."""
+    """Prepare a tensorflow-datasets set, list those on disk, or draw views."""
     parser = argparse.ArgumentParser(
         prog="python -m byol_bnfree.data", description=main.__doc__
     )
@@ -21,9 +21,21 @@ def main(argv: Sequence[str] | None = None) -> None:
             "--data-dir",
             help="root of the prepared sets; without it tensorflow-datasets' default",
         )
-    arguments = parser.parse_args(argv)
+    drawing = commands.add_parser(
+        "views",
+        help="draw the two views of some images; takes the flags of byol_bnfree.train",
+    )
+    drawing.add_argument("--out", default="views.png", help="file of the picture")
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and arguments.command != "views":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
-        if arguments.command == "prepare":
+        if arguments.command == "views":
+            from byol_bnfree.draw_views import draw_views  # JAX: the others need none
+
+            draw_views(arguments.out, rest)
+            print(arguments.out)
+        elif arguments.command == "prepare":
             print(prepare(arguments.name, arguments.data_dir))
         else:
             _print_sets(arguments.data_dir)

@@ -23,11 +23,14 @@ from byol_bnfree.data.image_ops import (
     flip,
     gaussian_blur,
     grayscale,
+    quarter_turns,
     resized_crop,
     solarize,
+    vertical_flip,
 )
 from byol_bnfree.data.pixels import check_type
 from byol_bnfree.errors import InputError
+from byol_bnfree.own_code import load_function
 
 
 def two_views(
@@ -111,10 +114,38 @@ def _random_views(
     crop_to: Size | None,
 ) -> tuple[Array, Array]:
     key1, key2 = jax.random.split(key)
+    if augment.function is not None:
+        return (
+            own_view(key1, image1, augment.function, 1, crop_to),
+            own_view(key2, image2, augment.function, 2, crop_to),
+        )
     return (
         random_view(key1, image1, augment.view1, crop_to),
         random_view(key2, image2, augment.view2, crop_to),
     )
+
+
+def own_view(
+    key: PRNGKeyArray, image: Image, where: str, view: int, crop_to: Size | None
+) -> Float[Array, "c h2 w2"]:
+    """A view by a user's function, clipped to [0, 1].
+
+    Raises:
+      InputError: no such function, or a result of another size.
+    """
+    function = load_function(where, "augment.function")
+    size = crop_to or image.shape[1:]
+    height, width = (size, size) if isinstance(size, int) else size
+    result = function(key, rearrange(image, "c h w -> h w c"), view)
+    wanted = (height, width, image.shape[0])
+    if getattr(result, "shape", None) != wanted:
+        found = getattr(result, "shape", type(result).__name__)
+        raise InputError(
+            f"augment.function {where} returns {found}, and a view is an array of "
+            f"{wanted} in [0, 1]; resize it there."
+        )
+    planes = rearrange(result.astype(jnp.float32), "h w c -> c h w")
+    return jnp.clip(planes, 0, 1)
 
 
 def random_view(
@@ -140,6 +171,9 @@ class ViewDraw(NamedTuple):
     sigma: Float[Array, ""]
     """Of the blur, pixels."""
     solarize: Bool[Array, ""]
+    vertical_flip: Bool[Array, ""]
+    quarters: Int[Array, ""]
+    """Quarter turns, 0 to 3."""
 
 
 def draw_view(
@@ -151,7 +185,7 @@ def draw_view(
     longer than an image operation. They keep their places: switching one operation
     off leaves the draws of the others.
     """
-    numbers = jax.random.uniform(key, (18,))
+    numbers = jax.random.uniform(key, (20,))  # more would leave the first ones alone
     strengths = (view.brightness, view.contrast, view.saturation, view.hue)
     amounts = (2 * numbers[4:8] - 1) * jnp.array(strengths)
     return ViewDraw(
@@ -164,7 +198,15 @@ def draw_view(
         grayscale=numbers[15] < view.grayscale,
         blur=numbers[16] < view.blur,
         solarize=numbers[17] < view.solarize,
+        vertical_flip=numbers[18] < view.vertical_flip,
+        quarters=_quarters(numbers[19], view.quarter_turn),
     )
+
+
+def _quarters(number: Scalar, chance: float) -> Int[Array, ""]:
+    """0 with 1 - chance, else 1, 2 or 3."""
+    turned = jnp.floor(3 * number / max(chance, 1e-6)).astype(jnp.int32)
+    return jnp.where(number < chance, 1 + jnp.minimum(turned, 2), 0)
 
 
 def _between(limits: tuple[float, float], number: Scalar) -> Scalar:
@@ -197,11 +239,23 @@ def apply_view(
     blur = partial(gaussian_blur, sigma=draw.sigma)
     invert = partial(solarize, threshold=view.solarize_threshold)
     image = _choose(view.flip, draw.flip, flip, image)
+    image = _choose(view.vertical_flip, draw.vertical_flip, vertical_flip, image)
+    if view.quarter_turn > 0:
+        image = quarter_turns(_square(image), draw.quarters)
     image = _choose(view.jitter, draw.jitter, jitter, image)
     image = _choose(view.grayscale, draw.grayscale, grayscale, image)
     image = _choose(view.blur, draw.blur, blur, image)
     image = _choose(view.solarize, draw.solarize, invert, image)
     return jnp.clip(image, 0, 1)
+
+
+def _square(image: Image) -> Image:
+    if image.shape[1] != image.shape[2]:
+        raise InputError(
+            f"quarter_turn needs square views, and these are {image.shape[1]}x"
+            f"{image.shape[2]}; set data.image_size or leave quarter_turn at 0."
+        )
+    return image
 
 
 def _choose(

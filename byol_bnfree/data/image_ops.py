@@ -63,6 +63,17 @@ def flip(image: Image) -> Image:
     return image[:, :, ::-1]
 
 
+def vertical_flip(image: Image) -> Image:
+    """Mirror top and bottom."""
+    return image[:, ::-1]
+
+
+def quarter_turns(image: Image, turns: Int[Array, ""]) -> Image:
+    """Turn a square image counter-clockwise by 0 to 3 quarters."""
+    turned = [jnp.rot90(image, k, axes=(1, 2)) for k in range(4)]
+    return jax.lax.select_n(turns, *turned)
+
+
 def color_jitter(
     image: Image, amounts: Float[Array, "4"], turns: Float[Array, "4"], view: ViewConfig
 ) -> Image:

@@ -21,9 +21,8 @@ from byol_bnfree.training.progress import progress
 def crops_and_flips(augment: AugmentConfig) -> AugmentConfig:
     """Random resized crops and flips alone (P1 C.1): the augmentation of the probes."""
     plain = {"jitter": 0.0, "grayscale": 0.0, "blur": 0.0, "solarize": 0.0}
-    return dataclasses.replace(
-        augment, view1=dataclasses.replace(augment.view1, **plain)
-    )
+    view = dataclasses.replace(augment.view1, **plain)
+    return dataclasses.replace(augment, view1=view, function=None)
 
 
 def augmented_view(

@@ -18,6 +18,7 @@ from byol_bnfree.models.heads import MLPHead
 from byol_bnfree.models.initializers import draw_kernels, fan_in_init
 from byol_bnfree.models.kernels import XLA, Kernels
 from byol_bnfree.models.norm import layers_for
+from byol_bnfree.models.own import load_encoder_module
 from byol_bnfree.models.resnet import create_encoder
 
 Tree = dict[str, Any]
@@ -51,6 +52,8 @@ class BYOLNetwork:
     probe: nn.Module | None
     views: int = 1
     """Of every image in a training batch, side by side: [(b v) ...]."""
+    own_encoder: bool = False
+    """The encoder is a user's, which draws its own kernels."""
 
     def init(
         self,
@@ -86,7 +89,8 @@ class BYOLNetwork:
         init("predictor", init("projector", representation, True), True)
         if self.probe is not None:
             init("probe", representation)
-        return draw_kernels(key, params), stats
+        own = {"encoder": params.pop("encoder")} if self.own_encoder else {}
+        return own | draw_kernels(key, params), stats
 
     def online(
         self,
@@ -160,19 +164,34 @@ def part_norms(config: TrainConfig) -> dict[str, Norm]:
     }
 
 
+def encoder_name(config: TrainConfig) -> str:
+    """resnet14, or the name of a user's own function or class."""
+    if config.encoder is None:
+        return config.model.name
+    return config.encoder.rpartition(":")[2]
+
+
 def create_network(
     config: TrainConfig,
     num_classes: int | None,
     stat_groups: int | None = None,
     kernels: Kernels = XLA,
     views: int = 1,
+    encoder: nn.Module | None = None,
 ) -> BYOLNetwork:
     """The network of a configuration; no probe if `num_classes` is None.
 
     `stat_groups` replaces `config.bn_stat_groups` (a micro-batch has fewer groups).
-    A training batch holds `views` of every image, side by side.
+    A training batch holds `views` of every image, side by side. `encoder` takes the
+    place of the configuration's; with a user's encoder a batch holds one view, since
+    its statistics would know nothing of several.
+
+    Raises:
+      InputError: sizes that do not fit each other, or a --model that is no module.
     """
     model = config.model
+    own = encoder is not None or config.encoder is not None
+    views = 1 if own else views
     dtype = jnp.dtype(config.compute_dtype)
     options = {
         "groups": model.groups,
@@ -199,8 +218,12 @@ def create_network(
             plain=layers_for(norms[part], dtype=dtype, **plain).dense,
         )
 
+    if config.encoder is not None and encoder is None:
+        layers = layers_for(norms["encoder"], dtype=dtype, **options)
+        encoder = load_encoder_module(config.encoder, layers)
     return BYOLNetwork(
-        encoder=_encoder(model, norms["encoder"], dtype, options),
+        encoder=encoder or _encoder(model, norms["encoder"], dtype, options),
+        own_encoder=own,
         projector=head("projector"),
         predictor=head("predictor"),
         probe=nn.Dense(num_classes, kernel_init=fan_in_init) if num_classes else None,

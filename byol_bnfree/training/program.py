@@ -8,15 +8,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from flax import linen as nn
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
 
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.cpu.choice import choose_kernels
 from byol_bnfree.data.augment import normalize
+from byol_bnfree.errors import InputError
 from byol_bnfree.models.byol import BYOLNetwork, create_network, part_norms
 from byol_bnfree.models.data_dependent import data_dependent_init
 from byol_bnfree.models.kernels import XLA, Kernels
+from byol_bnfree.models.own import check_encoder
 from byol_bnfree.training.gradient import Batch, make_views, step_key
 from byol_bnfree.training.mesh import (
     batch_sharding,
@@ -104,14 +107,20 @@ class Parts(NamedTuple):
 
 
 def build_parts(
-    config: TrainConfig, data: DataShape, kernels: Kernels = XLA, views: int = 1
+    config: TrainConfig,
+    data: DataShape,
+    kernels: Kernels = XLA,
+    views: int = 1,
+    encoder: nn.Module | None = None,
 ) -> Parts:
     """Network, optimizer, schedules and the shapes of the state.
 
-    In training the network takes `views` of every image side by side.
+    In training the network takes `views` of every image side by side. `encoder` takes
+    the place of the configuration's.
 
     Raises:
-      InputError: what cannot be built, such as a width that the groups do not divide.
+      InputError: what cannot be built, such as a width that the groups do not divide,
+        or a user's encoder that is none.
     """
     classes = data.num_classes if (data.num_classes or 0) > 1 else None
     network = create_network(
@@ -120,7 +129,10 @@ def build_parts(
         config.bn_stat_groups // config.micro_batches or 1,
         kernels,
         views,
+        encoder,
     )
+    if network.own_encoder:
+        check_encoder(network.encoder, data.image_shape, config.encoder or "encoder")
     total = total_steps(config, data.num_examples)
     warmup = warmup_steps(config, data.num_examples)
     schedules = Schedules(
@@ -128,27 +140,42 @@ def build_parts(
         tau_schedule(config.optim.tau_base, total, config.optim.tau_schedule),
     )
     optimizer = make_optimizer(config.optim, schedules.learning_rate)
-    views = _views_of_step_0(config)
+    views = views_of_step_0(config)
 
     def init(batch: Batch) -> TrainState:
         # The streams of keys for initialization and augmentation must not meet.
         key = jax.random.fold_in(jax.random.key(config.seed), 2**32 - 1)
         images = normalize(views(batch)[0], config.augment)
-        fresh = create_network(config, classes, stat_groups=1)
+        fresh = create_network(config, classes, stat_groups=1, encoder=encoder)
         variables = fresh.init(key, images[:2], config.target_init)
         if config.init == "data_dependent":
             variables = data_dependent_init(config, variables, images)
         return create_state(variables, optimizer)
 
     abstract = jax.eval_shape(init, _abstract_batch(config, data))
+    _check_own_statistics(config, network, abstract)
     return Parts(network, optimizer, schedules, warmup, total, init, abstract)
 
 
+def _check_own_statistics(config: TrainConfig, network: BYOLNetwork, state) -> None:
+    if not network.own_encoder or "encoder" not in state.online_stats:
+        return
+    if config.micro_batches > 1:
+        raise InputError(
+            f"micro_batches {config.micro_batches} would change the batch statistics "
+            f"of model {config.encoder}; set it to 1, or use an encoder without them."
+        )
+
+
 def build_program(
-    config: TrainConfig, data: DataShape, unroll: bool | None = None
+    config: TrainConfig,
+    data: DataShape,
+    unroll: bool | None = None,
+    encoder: nn.Module | None = None,
 ) -> Program:
     """The parts of a configuration compiled for all devices.
 
+    `encoder` takes the place of the configuration's.
     `unroll` as of `make_train_step`; None is what is fast here, False the program of
     accelerators.
 
@@ -160,7 +187,8 @@ def build_program(
     check_batch(config, mesh)
     kernels = choose_kernels(config.run.convolution, mesh.size)
     unroll = kernels.slow_loops if unroll is None else unroll
-    parts = build_parts(config, data, kernels, views_together(config, unroll))
+    together = views_together(config, unroll)
+    parts = build_parts(config, data, kernels, together, encoder)
     step = make_train_step(
         parts.network,
         parts.optimizer,
@@ -196,7 +224,7 @@ def build_program(
             donate_argnums=0,
         ),
         views=jax.jit(
-            _views_of_step_0(config),
+            views_of_step_0(config),
             in_shardings=(on_data,),
             out_shardings=everywhere,
         ),
@@ -213,7 +241,8 @@ def views_together(config: TrainConfig, unroll: bool) -> int:
     return 1 if unroll and "bn" in part_norms(config).values() else 2
 
 
-def _views_of_step_0(config: TrainConfig):
+def views_of_step_0(config: TrainConfig) -> Callable[[Batch], tuple[Array, Array]]:
+    """The two views that step 0 draws of a batch, in [0, 1]."""
     plain = dataclasses.replace(config.augment, mean=(0, 0, 0), std=(1, 1, 1))
 
     def views(batch: Batch) -> tuple[Array, Array]:

@@ -11,6 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from byol_bnfree.config import AugmentConfig, ViewConfig
 from byol_bnfree.data import augment, image_ops
+from byol_bnfree.errors import InputError
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "augment.npz")
 OFF = ViewConfig(
@@ -111,6 +112,38 @@ def test_each_operation_is_drawn_with_its_own_probability():
     flags = np.stack([getattr(drawn, name) for name in chances])
     np.testing.assert_allclose(flags.mean(1), list(chances.values()), atol=0.025)
     np.testing.assert_allclose(np.corrcoef(flags), np.eye(5), atol=0.05)
+
+
+def test_vertical_flips_and_quarter_turns_are_drawn_with_their_probabilities():
+    drawn = draws(vertical_flip=0.3, quarter_turn=0.75)
+    assert abs(drawn.vertical_flip.mean() - 0.3) < 0.03
+    counts = np.bincount(drawn.quarters, minlength=4) / len(drawn.quarters)
+    np.testing.assert_allclose(counts, 0.25, atol=0.03)
+    others = np.stack([drawn.flip, drawn.vertical_flip, drawn.quarters])
+    np.testing.assert_allclose(np.corrcoef(others), np.eye(3), atol=0.05)
+
+
+def test_vertical_flips_and_quarter_turns_are_off_unless_asked_for():
+    assert not draws().vertical_flip.any() and not draws().quarters.any()
+
+
+def test_views_with_vertical_flips_and_quarter_turns_are_the_turned_images():
+    images, key = pictures(b=8), jax.random.key(1)
+    expected = np.asarray(images) / 255
+    upside_down, _ = two_views(key, images, only(vertical_flip=1))
+    np.testing.assert_allclose(upside_down, expected[:, ::-1], atol=1e-6)
+    turned, _ = two_views(key, images, only(quarter_turn=1))
+    found = set()
+    for image, view in zip(expected, turned, strict=True):
+        ways = [np.allclose(view, np.rot90(image, k), atol=1e-6) for k in range(4)]
+        assert sum(ways) == 1 and not ways[0]
+        found.add(ways.index(True))
+    assert len(found) > 1
+
+
+def test_quarter_turns_of_oblong_views_are_refused():
+    with pytest.raises(InputError, match="quarter_turn needs square views.*20x28"):
+        two_views(jax.random.key(0), pictures(h=20, w=28), only(quarter_turn=0.5))
 
 
 def test_amounts_and_sigma_are_uniform_in_their_ranges():

@@ -1,0 +1,78 @@
+"""Encoders of users' own: `--model=FILE:FUNCTION`, or `train(config, encoder=...)`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from byol_bnfree.errors import InputError
+from byol_bnfree.models.norm import Layers
+from byol_bnfree.own_code import load_function
+
+GIVEN = "given:"  # with the class's name: an encoder that a program handed over
+
+
+def load_encoder_module(where: str, layers: Layers) -> nn.Module:
+    """The module that `FILE:FUNCTION` makes of `layers`.
+
+    Raises:
+      InputError: no such function, or it returns something else.
+    """
+    if where.startswith(GIVEN):
+        raise InputError(
+            f"this run's encoder is a {where.removeprefix(GIVEN)} that a program gave "
+            f"to train(); give it here too: encoder=module."
+        )
+    module = load_function(where, "model")(layers)
+    if not isinstance(module, nn.Module):
+        raise InputError(
+            f"model {where} returns {type(module).__name__}; it must return a "
+            f"flax.linen module."
+        )
+    return module
+
+
+def check_encoder(
+    module: nn.Module, image_shape: tuple[int, int, int], where: str
+) -> None:
+    """`InputError` unless a module is what the training step can use.
+
+    It is called as `module(images, train)`, gives floats [b d], and keeps nothing but
+    parameters and `batch_stats`.
+    """
+    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
+    key = jax.random.key(0)
+
+    def run(images):
+        _, variables = module.init_with_output(key, images, True)
+        y, changed = module.apply(variables, images, True, mutable=["batch_stats"])
+        return y, module.apply(variables, images, False), variables, changed
+
+    y, again, variables, _ = _explained(run, images, where)
+    other = set(variables) - {"params", "batch_stats", "intermediates"}
+    if other or "params" not in variables:
+        raise InputError(
+            f"model {where} keeps {', '.join(sorted(other)) or 'no parameters'}; an "
+            f"encoder has params and, if it must, batch_stats."
+        )
+    shape = getattr(y, "shape", None)
+    if shape is None or len(shape) != 2 or shape[0] != 2 or again.shape != shape:
+        raise InputError(
+            f"model {where} gives {shape or type(y).__name__} for 2 images; it must "
+            f"give representations [b d]."
+        )
+
+
+def _explained(run: Callable[..., Any], images: Any, where: str) -> Any:
+    try:
+        return jax.eval_shape(run, images)
+    except InputError:
+        raise
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"model {where} fails on images {images.shape} with "
+            f"{type(error).__name__}: {reason}; it is called as module(images, train)."
+        ) from error

@@ -1,0 +1,61 @@
+"""Functions of users' own files: `FILE:FUNCTION`, as --config's are."""
+
+import functools
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from byol_bnfree.errors import InputError
+
+
+@functools.lru_cache(maxsize=64)  # the same function each time: compiled code is kept
+def load_function(where: str, setting: str) -> Callable[..., Any]:
+    """The function that `FILE:FUNCTION` names; the file is executed.
+
+    Args:
+      where: the value of a setting.
+      setting: its name, for messages.
+
+    Raises:
+      InputError: no such file or function, or the file fails.
+    """
+    file, _, name = where.rpartition(":")
+    if not file or not name:
+        raise InputError(
+            f"{setting} is {where!r}; it must be FILE:FUNCTION, such as "
+            f"networks.py:{name or 'encoder'}."
+        )
+    if not os.path.isfile(file):
+        raise InputError(
+            f"{setting} {where}: {file} is not a file; give the path of a Python file."
+        )
+    name_of_module = f"own_code_{Path(file).stem}"
+    spec = importlib.util.spec_from_file_location(name_of_module, file)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{setting} {where}: {file} is not a Python file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name_of_module] = module  # dataclasses look up their own module there
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise InputError(
+            f"{setting} {where}: the file fails with {type(error).__name__}: {error}; "
+            f"mend it."
+        ) from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        names = [n for n, v in vars(module).items() if callable(v) and n[0] != "_"]
+        raise InputError(
+            f"{setting} {where}: {file} has no function {name!r}; it has "
+            f"{', '.join(names) or 'none'}."
+        )
+    return function
+
+
+def full_path(where: str) -> str:
+    """`FILE:FUNCTION` that is found from any folder."""
+    file, colon, name = where.rpartition(":")
+    return f"{os.path.abspath(file)}{colon}{name}" if file else where

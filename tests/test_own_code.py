@@ -1,0 +1,199 @@
+"""Encoders and augmentations of users' own, in files and in programs."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+import runs
+import tiny
+from byol_bnfree import parse_args, train
+from byol_bnfree.config import AugmentConfig, TrainConfig
+from byol_bnfree.data.augment import two_views
+from byol_bnfree.diagnostics import batch_independence
+from byol_bnfree.errors import InputError
+from byol_bnfree.models.byol import create_network
+from byol_bnfree.models.norm import NORMS
+from byol_bnfree.pretrained import load_encoder
+from byol_bnfree.training.gradient import make_loss
+from byol_bnfree.training.program import DataShape, build_parts
+
+FILE = """
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+
+class Small(nn.Module):
+    layers: tuple
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        conv, _, norm = self.layers
+        x = conv(8, (3, 3), 2, name="conv1")(images)
+        return norm(name="norm1")(x, train, relu=True).mean((1, 2))
+
+
+def small(layers):
+    return Small(layers)
+
+
+class Dropping(nn.Module):
+    @nn.compact
+    def __call__(self, images, train):
+        return nn.Dropout(0.5, deterministic=not train)(images.mean((1, 2)))
+
+
+def dropping(layers):
+    return Dropping()
+
+
+class Maps(nn.Module):
+    @nn.compact
+    def __call__(self, images, train):
+        return nn.Conv(4, (3, 3))(images)
+
+
+def maps(layers):
+    return Maps()
+
+
+def number(layers):
+    return 3
+
+
+def views(key, image, view):
+    return image[::-1] if view == 1 else jax.random.uniform(key, image.shape)
+
+
+def small_views(key, image, view):
+    return image[:2]
+"""
+CLASSES = 3
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("own") / "mine.py"
+    path.write_text(FILE)
+    return path
+
+
+def config(file, name="small", **fields) -> TrainConfig:
+    return tiny.config(encoder=f"{file}:{name}", **fields)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_an_own_encoder_takes_the_norm_of_its_arm_and_is_proved_like_ours(file, norm):
+    network = create_network(config(file, norm=norm), CLASSES)
+    images = jax.random.normal(jax.random.key(0), (4, 8, 8, 3))
+    report = batch_independence(network.encoder, images, True)
+    assert report.holds == (norm != "bn")
+
+
+def test_an_own_encoder_keeps_the_kernels_that_it_draws():
+    class Ones(nn.Module):
+        @nn.compact
+        def __call__(self, x, train=False):
+            ones = nn.initializers.ones
+            return nn.Dense(4, kernel_init=ones, name="fc")(x.mean((1, 2)))
+
+    network = create_network(tiny.config(), CLASSES, encoder=Ones())
+    params = network.init(jax.random.key(0), jnp.ones((2, 8, 8, 3))).online_params
+    assert (params["encoder"]["fc"]["kernel"] == 1).all()
+    assert np.unique(params["projector"]["fc1"]["kernel"]).size > 9
+
+
+def test_statistics_of_an_own_batchnorm_are_those_of_one_view():
+    class Normed(nn.Module):
+        @nn.compact
+        def __call__(self, x, train=False):
+            return nn.BatchNorm(not train, momentum=0.5)(x.mean((1, 2)))
+
+    network = create_network(tiny.config(), None, encoder=Normed())
+    variables = network.init(jax.random.key(0), jnp.ones((2, 8, 8, 3)))
+    state, _ = tiny.start(tiny.config())
+    state = state.replace(
+        online_stats=variables.online_stats,
+        target_stats=variables.target_stats,
+        target_params=variables.target_params,
+    )
+    views = [jnp.full((4, 8, 8, 3), value) for value in (1.0, 3.0)]
+    loss = make_loss(network, unroll=False)
+    _, ((stats, _), _) = loss(variables.online_params, state, views, jnp.zeros(4, int))
+    found = stats["encoder"]["BatchNorm_0"]
+    np.testing.assert_allclose(found["mean"], 0.25 * 1 + 0.5 * 3)
+    np.testing.assert_allclose(found["var"], 0.25, atol=1e-5)  # of one view: 0
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("absent", "no function 'absent'; it has Small, small"),
+        ("number", "returns int"),
+        ("maps", r"gives \(2, 8, 8, 4\) for 2 images"),
+        ("dropping", "InvalidRngError.*module\\(images, train\\)"),
+    ],
+)
+def test_what_is_no_encoder_is_refused_in_a_sentence(file, name, words):
+    with pytest.raises(InputError, match=words):
+        build_parts(config(file, name), DataShape(80, CLASSES, (8, 8, 3)))
+
+
+@pytest.mark.parametrize("value", ["mine.py", "/nowhere/mine.py:small", ":small"])
+def test_a_place_that_is_none_is_refused(value):
+    with pytest.raises(InputError, match="model"):
+        create_network(tiny.config(encoder=value), CLASSES)
+
+
+def test_own_batch_statistics_and_micro_batches_are_refused(file):
+    cut = config(file, norm="gn_ws", encoder_norm=None, micro_batches=2)
+    build_parts(cut, DataShape(80, CLASSES, (8, 8, 3)))
+    normed = nn.Sequential([nn.BatchNorm(False), lambda x: x.mean((1, 2))])
+
+    class Normed(nn.Module):
+        @nn.compact
+        def __call__(self, x, train=False):
+            return normed.copy()(nn.Conv(4, (3, 3))(x))
+
+    with pytest.raises(InputError, match="batch statistics of model"):
+        build_parts(cut, DataShape(80, CLASSES, (8, 8, 3)), encoder=Normed())
+
+
+def test_own_views_take_the_place_of_ours(file):
+    augment = AugmentConfig(function=f"{file}:views")
+    images = jnp.asarray(tiny.batch()["image"])
+    view1, view2 = two_views(jax.random.key(0), images, augment)
+    np.testing.assert_allclose(view1, images[:, ::-1] / 255, atol=1e-6)
+    apart = np.abs(view2[:, None] - view2[None]).max((2, 3, 4)) + np.eye(8)
+    assert apart.min() > 0.1  # a key for each example
+
+
+def test_own_views_of_another_size_are_refused(file):
+    augment = AugmentConfig(function=f"{file}:small_views")
+    with pytest.raises(InputError, match="returns \\(2, 8, 3\\)"):
+        two_views(jax.random.key(0), jnp.asarray(tiny.batch()["image"]), augment)
+
+
+@pytest.mark.slow
+def test_a_run_with_an_encoder_of_a_file_or_of_a_program(file, tmp_path):
+    own = [f"--model={file}:small", f"--augment.function={file}:views"]
+    first = parse_args([*runs.ARGUMENTS, *own, f"--workdir={tmp_path / 'file'}"])
+    train(first)
+    encoder = load_encoder(tmp_path / "file")
+    assert encoder(np.zeros((2, 16, 16, 3), np.uint8)).shape == (2, 8)
+    assert runs.run(tmp_path / "file", "knn", "random")
+
+    given = dataclasses.replace(
+        first, encoder=None, workdir=str(tmp_path / "given"), steps=2
+    )
+    train(given, encoder=encoder.module)
+    with pytest.raises(InputError, match="gave to train.*encoder=module"):
+        load_encoder(tmp_path / "given")
+    again = load_encoder(tmp_path / "given", encoder=encoder.module)
+    assert again.step == 2
