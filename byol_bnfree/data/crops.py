@@ -40,7 +40,8 @@ def random_crops(
     """One random resized crop of the picture for each view, of side `size`.
 
     A pure function of the picture and `key`. The resize is PIL's bicubic, which
-    averages (antialiases) when it shrinks; DeepMind's TensorFlow resize does not.
+    averages (antialiases) when it shrinks and rounds to 8 bits; DeepMind's TensorFlow
+    resize does neither, and keeps floats for the operations that follow.
     """
     rng = np.random.default_rng(key)
     boxes = [crop_box(rng, *image.size, view) for view in views]

@@ -107,15 +107,16 @@ def cut(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
 def centre_square(image: Image.Image, size: int, share: float) -> Image.Image:
     """The central square of `share` of the shorter side, resized to `size` (bicubic).
 
-    With share 224/256 this is DeepMind's evaluation crop (P1 C.1). A picture no
-    larger than `size` has no border to spare: of it the largest square is taken.
+    With share 224/256 this is DeepMind's evaluation crop (P1 C.1; `_decode_and_center_
+    crop` of its dataset.py), whatever the size of the picture: where the border is odd
+    the larger half is before the square. PIL's resize averages (antialiases) where it
+    shrinks and rounds to 8 bits; DeepMind's TensorFlow resize does neither.
     """
     width, height = image.size
-    shorter = min(width, height)
-    side = shorter if shorter <= size else max(1, int(share * shorter))
-    if (width, height) == (size, size):
+    side = max(1, int(share * min(width, height)))
+    if (width, height) == (size, size) == (side, side):
         return image
-    left, top = (width - side) // 2, (height - side) // 2
+    left, top = (width - side + 1) // 2, (height - side + 1) // 2
     square = cut(image, (left, top, left + side, top + side))
     return square.resize((size, size), Image.Resampling.BICUBIC)
 

@@ -53,6 +53,11 @@ class LinearSettings:
     """crops: random crops and flips. pretraining: the run's view 1 (P1 Table 7)."""
     logit_clip: Annotated[bool, tyro.conf.arg(aliases=["--logit-clip"])] = False
     """Squash logits to +/-20 and penalize their squares (P1 Table 7)."""
+    held_out: int | None = None
+    """Training images that choose the rate, drawn by the seed (P1: 10,009; DeepMind's
+    code: 10,000); none: a tenth."""
+    refit: bool = False
+    """Fit the chosen rate again on all training images, as DeepMind's code does."""
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,12 @@ P1 appendix C.1 (https://arxiv.org/abs/2006.07733): encoder in inference mode, c
 and flips, SGD with Nesterov momentum 0.9, 80 epochs, cosine to 0, batch 1024, no decay,
 five learning rates. All rates are trained at once: the encoder's pass, which is what
 costs, is shared. What P1 leaves open follows DeepMind's code: rates are scaled by
-batch / 256, kernels start as truncated normal 1/sqrt(d). The probe of the chosen rate
-is reported as it is, without a second fit on the held-out images.
+batch / 256, kernels start as truncated normal 1/sqrt(d). The rate is chosen on images
+that are held out: a tenth, or as many as asked for. The probe of the chosen rate is
+reported as it is, or fitted again on all training images (`LinearSettings.refit`).
 """
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -26,7 +28,7 @@ from byol_bnfree.evaluation.features import encoder_features, feature_width
 from byol_bnfree.evaluation.metrics import top_k_accuracy
 from byol_bnfree.evaluation.outcome import Outcome, top_figures
 from byol_bnfree.evaluation.subset import Subset, hold_out
-from byol_bnfree.evaluation.unfinished import Snapshot
+from byol_bnfree.evaluation.unfinished import Snapshot, Unfinished
 from byol_bnfree.evaluation.views import (
     augmented_view,
     crops_and_flips,
@@ -37,7 +39,7 @@ from byol_bnfree.models.initializers import fan_in_init
 from byol_bnfree.pretrained import Encoder
 from byol_bnfree.training.mesh import make_mesh, replicated
 
-PAPER = LinearSettings()
+PAPER, NOTHING = LinearSettings(), Unfinished()
 MOMENTUM = 0.9
 CLIP, CLIP_PENALTY = 20.0, 1e-2  # P1 Table 7: 20 tanh(x / 20), 1e-2 mean of squares
 
@@ -62,19 +64,21 @@ def linear_evaluation(
     seed: int = 0,
     mesh: Mesh | None = None,
     features: Callable[[Source], np.ndarray] | None = None,
-    snapshot: Snapshot | None = None,
+    unfinished: Unfinished = NOTHING,
 ) -> Outcome:
-    """Top-1 and top-5 on test of the probe whose rate is best on a tenth of train.
+    """Top-1 and top-5 on test of the probe whose rate is best on held-out images.
 
     Args:
       features: representations of a source; `encoder_features` by default.
-      snapshot: keeps an unfinished fit.
+      unfinished: keeps fits under way.
 
     Returns: figures `top1`, `top5`; chosen `rate`, its `validation_top1`.
+
+    Raises: InputError if as many images as there are would be held out.
     """
     mesh = mesh or make_mesh()
     features = features or partial(encoder_features, encoder, mesh=mesh)
-    held_out = hold_out(len(train), seed)
+    held_out = hold_out(len(train), seed, settings.held_out)
     source, valid = (
         Subset(train, np.flatnonzero(rows)) for rows in (~held_out, held_out)
     )
@@ -84,7 +88,7 @@ def linear_evaluation(
         settings,
         seed=seed,
         mesh=mesh,
-        snapshot=snapshot or Snapshot(),
+        snapshot=unfinished.snapshot({}),
     )
     top1s = probe_accuracies(probes, features(valid), valid.labels())
     sweep = [
@@ -92,7 +96,14 @@ def linear_evaluation(
         for rate, top1 in zip(settings.rates, top1s, strict=True)
     ]
     best = int(np.argmax(top1s))
-    scores = np.asarray(probe_scores(probes.one(best), features(test)))
+    probe = probes.one(best)
+    if settings.refit:
+        alone = dataclasses.replace(settings, rates=(settings.rates[best],))
+        again = unfinished.snapshot({"refit": settings.rates[best]})
+        probe = fit_probes(
+            encoder, train, alone, seed=seed, mesh=mesh, snapshot=again
+        ).one(0)
+    scores = np.asarray(probe_scores(probe, features(test)))
     return Outcome(top_figures(scores, test.labels()), sweep[best], sweep)
 
 

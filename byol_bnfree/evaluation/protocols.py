@@ -66,7 +66,7 @@ def linear(bench: Bench) -> list[Row]:
             seed=bench.config.seed,
             mesh=bench.mesh,
             features=bench.features,
-            snapshot=bench.unfinished("linear", described).snapshot({}),
+            unfinished=bench.unfinished("linear", described),
         )
 
     return [bench.measure("linear", described, measure)]

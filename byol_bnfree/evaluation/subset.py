@@ -58,9 +58,18 @@ def limited(source: Source, limit: int | None, seed: int) -> Source:
     return Subset(source, evaluation_indices(len(source), limit, seed))
 
 
-def hold_out(n: int, seed: int) -> Bool[np.ndarray, " n"]:
-    """A random tenth of n rows, at least one, fixed by seed."""
-    chosen = np.random.default_rng(seed).permutation(n)[: max(1, n // 10)]
+def hold_out(n: int, seed: int, count: int | None = None) -> Bool[np.ndarray, " n"]:
+    """`count` random rows of n, fixed by seed; a tenth, at least one, unless given.
+
+    Raises: InputError where none would be left.
+    """
+    count = max(1, n // 10) if count is None else count
+    if count >= n:
+        raise InputError(
+            f"{count:,} of {n:,} training images cannot be held out; hold out fewer, "
+            f"or use more images."
+        )
+    chosen = np.random.default_rng(seed).permutation(n)[:count]
     return np.isin(np.arange(n), chosen)
 
 

@@ -1,5 +1,7 @@
 """Figures side by side: those that cannot be compared never share a column."""
 
+from typing import Any
+
 from rich.console import Console
 from rich.table import Table
 
@@ -7,7 +9,7 @@ from byol_bnfree.evaluation.store import Row
 
 COLUMNS = {
     "knn": "kNN",
-    "linear": "linear",
+    "linear": "linear, {fitted}",
     "linear_cached": "linear, cached",
     "semi_supervised": "{percent:.4g} % labels",
     "finetune": "fine-tuned",
@@ -52,8 +54,16 @@ def _place(row: Row) -> tuple[tuple[int, float], str]:
     """Order and title of a row's column."""
     protocol, settings = row["identity"]["protocol"], row["identity"]["settings"]
     share = settings.get("share", 0.0)
-    title = COLUMNS[protocol].format(percent=100 * share, **settings)
+    fitted = _fitted(settings)
+    title = COLUMNS[protocol].format(percent=100 * share, fitted=fitted, **settings)
     return (list(COLUMNS).index(protocol), share), title
+
+
+def _fitted(settings: dict[str, Any]) -> str:
+    """On which images a linear evaluation chose its rate, and was fitted at last."""
+    count = settings.get("held_out")
+    held_out = "a tenth held out" if count is None else f"{count:,} held out"
+    return held_out + (", refitted on all" if settings.get("refit") else "")
 
 
 def _cell(figures: dict[str, float]) -> str:

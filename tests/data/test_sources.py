@@ -149,9 +149,28 @@ def test_evaluation_takes_the_central_seven_eighths():
     image = picture(320, 256)
     expected = image.crop((48, 16, 272, 240))
     np.testing.assert_array_equal(centre_square(image, 224, 224 / 256), expected)
-    small = picture(20, 16)  # no larger than the network's input: all of its height
-    expected = small.crop((2, 0, 18, 16)).resize((32, 32), Image.Resampling.BICUBIC)
-    np.testing.assert_array_equal(centre_square(small, 32, 224 / 256), expected)
+
+
+@pytest.mark.parametrize(
+    "size, box",
+    [
+        ((300, 375), (19, 57, 281, 319)),  # odd differences: the larger half before
+        ((375, 300), (57, 19, 319, 281)),
+        ((20, 16), (3, 1, 17, 15)),  # no larger than the network's input: the same
+        ((224, 224), (14, 14, 210, 210)),
+        ((1, 1), (0, 0, 1, 1)),
+    ],
+)
+def test_the_evaluation_crop_starts_where_deepminds_does(size, box):
+    """offset = (height - side + 1) // 2, side = int(224 / 256 min(height, width))."""
+    image = picture(*size)
+    expected = image.crop(box).resize((224, 224), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(centre_square(image, 224, 224 / 256), expected)
+
+
+def test_a_square_of_everything_keeps_a_picture_of_the_right_size():
+    image = picture(16, 16)
+    assert centre_square(image, 16, share=1.0) is image
 
 
 @pytest.fixture

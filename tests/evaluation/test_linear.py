@@ -10,8 +10,10 @@ import pytest
 
 import tiny
 from byol_bnfree.config import TrainConfig
+from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation import linear, views
 from byol_bnfree.evaluation.config import LinearSettings
+from byol_bnfree.evaluation.table import _place
 from byol_bnfree.evaluation.unfinished import Snapshot
 from byol_bnfree.pretrained import Encoder
 from byol_bnfree.training.mesh import make_mesh
@@ -114,3 +116,42 @@ def test_features_of_batchnorm_are_those_of_its_running_statistics():
         linear.fit_probes(one, light(), SETTINGS, **options) for one in (encoder, other)
     )
     assert not np.allclose(probes.kernel, others.kernel)
+
+
+def test_the_rate_is_chosen_on_as_many_images_as_asked_for(monkeypatch):
+    sizes = []
+
+    def measured(probes, features, labels):
+        sizes.append(len(labels))
+        return [0.0, 1.0]
+
+    monkeypatch.setattr(linear, "probe_accuracies", measured)
+    for count in (None, 7):
+        settings = dataclasses.replace(SETTINGS, epochs=1, held_out=count)
+        linear.linear_evaluation(MEAN, light(), light("test"), settings)
+    assert sizes == [4, 7]
+    with pytest.raises(InputError, match="48 of 48 training images"):
+        settings = dataclasses.replace(SETTINGS, held_out=48)
+        linear.linear_evaluation(MEAN, light(), light("test"), settings)
+
+
+def test_a_refit_sees_all_images_at_the_chosen_rate_alone(monkeypatch):
+    fits = []
+
+    def fitted(encoder, source, settings, **others):
+        fits.append((len(source), settings.rates))
+        return linear._start(len(settings.rates), 3, 2, seed=0)
+
+    monkeypatch.setattr(linear, "fit_probes", fitted)
+    settings = dataclasses.replace(SETTINGS, held_out=8, refit=True)
+    found = linear.linear_evaluation(MEAN, light(), light("test"), settings)
+    assert fits == [(40, (0.4, 0.05)), (48, (found.chosen["rate"],))]
+
+
+def test_the_table_says_on_what_a_linear_evaluation_was_fitted():
+    def title(**settings):
+        return _place({"identity": {"protocol": "linear", "settings": settings}})[1]
+
+    assert title() == title(held_out=None) == "linear, a tenth held out"
+    asked = title(held_out=10_000, refit=True)
+    assert asked == "linear, 10,000 held out, refitted on all"
