@@ -34,9 +34,9 @@ class Small(nn.Module):
 
     @nn.compact
     def __call__(self, images, train=False):
-        conv, _, norm = self.layers
-        x = conv(8, (3, 3), 2, name="conv1")(images)
-        return norm(name="norm1")(x, train, relu=True).mean((1, 2))
+        x = self.layers.conv(8, (3, 3), 2, name="conv1")(images)
+        x = self.layers.norm(name="norm1")(x, train)
+        return nn.relu(x).mean((1, 2))
 
 
 def small(layers):

@@ -17,6 +17,7 @@ from byol_bnfree.data.sources import Source
 from byol_bnfree.evaluation.cache import cached
 from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.evaluation.features import encoder_features
+from byol_bnfree.evaluation.fitted import Fitted, classifier_path, save_fitted
 from byol_bnfree.evaluation.logistic import Fit, fit_logistic
 from byol_bnfree.evaluation.outcome import Outcome
 from byol_bnfree.evaluation.store import Row, Store
@@ -26,15 +27,19 @@ from byol_bnfree.pretrained import Encoder
 # To be raised when a change of code changes a protocol's figures: older ones are then
 # measured again.
 REVISIONS = {
-    "knn": 2,
-    "linear": 2,
-    "linear_cached": 2,
-    "semi_supervised": 2,
-    "finetune": 2,
-    "supervised": 2,
-    "robustness": 2,
-    "transfer": 2,
+    "knn": 3,
+    "linear": 3,
+    "linear_cached": 3,
+    "semi_supervised": 3,
+    "finetune": 3,
+    "supervised": 3,
+    "robustness": 3,
+    "transfer": 3,
 }
+FITTING = (  # protocols that leave a classifier
+    *("linear", "linear_cached", "semi_supervised", "finetune", "supervised"),
+    "transfer",
+)
 KINDS = ("share", "corruption", "method")  # settings that name a kind of measurement
 
 
@@ -144,7 +149,10 @@ class Bench:
         they were kept, and without what an interrupted evaluation had done before.
         """
         identity = self.identity(protocol, settings)
-        row = None if self.config.again else self.store.find(identity)
+        path = classifier_path(self.folder, identity)
+        unsaved = self.config.save and protocol in FITTING and not path.exists()
+        again = self.config.again or unsaved
+        row = None if again else self.store.find(identity)
         if row is not None:
             self.say(f"{sentence(row)}, stored {row['measured']}")
         else:
@@ -154,10 +162,24 @@ class Bench:
             self.say(f"{protocol:<14} {what}: measuring ...")
             outcome = make()
             seconds = round(time.perf_counter() - began, 2)
-            row = self.store.add(identity, **outcome._asdict(), seconds=seconds)
+            measured = outcome._asdict()
+            fitted = measured.pop("fitted")
+            if self.config.save and fitted is not None:
+                self._save(path, fitted, identity)
+            row = self.store.add(identity, **measured, seconds=seconds)
             self.unfinished(protocol, settings).remove()
             self.say(sentence(row))
         return row
+
+    def _save(self, path: Path, fitted: Fitted, identity: Row) -> None:
+        """Keep a classifier for `predict`."""
+        if fitted.variables is None and self.network == "random":
+            # No checkpoint has these.
+            fitted = fitted._replace(variables=self.encoder.variables)
+        several = self.train_labels.ndim == 2
+        names = list(self.train.class_names)
+        save_fitted(path, fitted, identity | {"classes": names, "several": several})
+        self.say(f"classifier in {path}")
 
 
 def sentence(row: Row) -> str:

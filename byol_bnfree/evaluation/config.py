@@ -151,6 +151,9 @@ class EvaluateConfig:
     """Keep features as float16: half the memory and disk."""
     plot: bool = False
     """Also draw embedding.png, confusion.png and neighbours.png in the work folder."""
+    save: bool = False
+    """Keep fitted classifiers and fine-tuned networks in evaluation/classifiers, for
+    `python -m byol_bnfree.predict`."""
     again: bool = False
     """Measure again what evaluations.jsonl holds already."""
     knn: KnnSettings = KnnSettings()

@@ -21,6 +21,7 @@ from byol_bnfree.data.augment import normalize
 from byol_bnfree.data.sources import Source
 from byol_bnfree.epochs import whole_steps
 from byol_bnfree.evaluation.features import extract_features, feature_width
+from byol_bnfree.evaluation.fitted import Fitted
 from byol_bnfree.evaluation.unfinished import Unfinished
 from byol_bnfree.evaluation.views import (
     augmented_view,
@@ -70,6 +71,11 @@ class Tuned(NamedTuple):
     stats: Any
     """BatchNorm's running statistics; {} without it."""
     momentum: Any
+
+    def fitted(self) -> Fitted:
+        """The head, and the variables of the encoder below it."""
+        head = self.params["head"]
+        return Fitted(head["kernel"], head["bias"], _variables(self.params, self.stats))
 
 
 @dataclass(frozen=True)

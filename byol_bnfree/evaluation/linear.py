@@ -25,6 +25,7 @@ from byol_bnfree.data.sources import Source
 from byol_bnfree.epochs import whole_steps
 from byol_bnfree.evaluation.config import LinearSettings
 from byol_bnfree.evaluation.features import encoder_features, feature_width
+from byol_bnfree.evaluation.fitted import Fitted
 from byol_bnfree.evaluation.metrics import top_k_accuracy
 from byol_bnfree.evaluation.outcome import Outcome, top_figures
 from byol_bnfree.evaluation.subset import Subset, hold_out
@@ -104,7 +105,8 @@ def linear_evaluation(
             encoder, train, alone, seed=seed, mesh=mesh, snapshot=again
         ).one(0)
     scores = np.asarray(probe_scores(probe, features(test)))
-    return Outcome(top_figures(scores, test.labels()), sweep[best], sweep)
+    figures = top_figures(scores, test.labels())
+    return Outcome(figures, sweep[best], sweep, Fitted(*probe))
 
 
 def fit_probes(

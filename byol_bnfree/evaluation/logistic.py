@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int, Int8
 
 from byol_bnfree.errors import InputError
+from byol_bnfree.evaluation.fitted import Fitted
 from byol_bnfree.evaluation.logistic_solver import logits, minimum, rotate
 from byol_bnfree.evaluation.metrics import top_k_accuracy
 from byol_bnfree.evaluation.subset import hold_out
@@ -32,8 +33,13 @@ class Classifier(NamedTuple):
 
     def scores(self, features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n k"]:
         """Logits."""
+        kernel, bias, _ = self.fitted()
+        return features.astype(np.float32) @ kernel + bias
+
+    def fitted(self) -> Fitted:
+        """The same classifier of features as they are, not standardized."""
         kernel = self.kernel / self.scale[:, None]
-        return features.astype(np.float32) @ kernel + (self.bias - self.mean @ kernel)
+        return Fitted(kernel, self.bias - self.mean @ kernel)
 
 
 class Fit(NamedTuple):

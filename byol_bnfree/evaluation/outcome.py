@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from byol_bnfree.evaluation.fitted import Fitted
 from byol_bnfree.evaluation.metrics import top_k_accuracy
 
 
@@ -18,6 +19,8 @@ class Outcome(NamedTuple):
     """Hyper-parameters and `validation_METRIC`; {} where nothing is chosen."""
     sweep: Sequence[dict[str, Any]] = ()
     """What it was chosen from: each with its own `validation_METRIC`."""
+    fitted: Fitted | None = None
+    """The classifier that the figures are of; None where there is none to keep."""
 
 
 def top_figures(

@@ -47,7 +47,8 @@ def linear_cached(bench: Bench) -> list[Row]:
         fit = bench.linear_fit
         scores = fit.classifier.scores(bench.test_features)
         chosen = {"strength": fit.strength, "validation_top1": fit.validation}
-        return Outcome(top_figures(scores, bench.test_labels), chosen)
+        figures = top_figures(scores, bench.test_labels)
+        return Outcome(figures, chosen, fitted=fit.classifier.fitted())
 
     return [bench.measure("linear_cached", {"strengths": len(STRENGTHS)}, measure)]
 

@@ -129,7 +129,7 @@ def _linear(bench: Bench, metric: Metric, settings: Row) -> Outcome:
     scores = fit.classifier.scores(bench.test_features)
     figures = {metric: METRICS[metric](scores, bench.test_labels)}
     chosen = {"strength": fit.strength, f"validation_{metric}": fit.validation}
-    return Outcome(figures, chosen)
+    return Outcome(figures, chosen, fitted=fit.classifier.fitted())
 
 
 def _finetuned(bench: Bench, metric: Metric, settings: Row) -> Outcome:
@@ -145,4 +145,4 @@ def _finetuned(bench: Bench, metric: Metric, settings: Row) -> Outcome:
         metric=metric,
     )
     figures = {metric: METRICS[metric](found.scores, bench.test_labels)}
-    return Outcome(figures, found.chosen, found.sweep)
+    return Outcome(figures, found.chosen, found.sweep, found.fitted)

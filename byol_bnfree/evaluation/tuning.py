@@ -13,6 +13,7 @@ from byol_bnfree.evaluation.config import (
     SupervisedSettings,
 )
 from byol_bnfree.evaluation.finetune import Trial, Tuner
+from byol_bnfree.evaluation.fitted import Fitted
 from byol_bnfree.evaluation.metrics import Metric
 from byol_bnfree.evaluation.outcome import Outcome, top_figures
 from byol_bnfree.evaluation.subset import Subset, class_balanced, hold_out
@@ -48,7 +49,7 @@ def semi_supervised_evaluation(
     found = sweep(tuner, source, valid, semi_trials(settings))
     tuned = found.tuned or tuner.fit(source, found.best)
     figures = top_figures(tuner.scores(tuned, test), test.labels())
-    return Outcome(figures, found.chosen, found.points)
+    return Outcome(figures, found.chosen, found.points, tuned.fitted())
 
 
 def labelled_subset(train: Source, share: float, seed: int) -> Int[np.ndarray, " m"]:
@@ -68,6 +69,7 @@ class Scored(NamedTuple):
     scores: Float[np.ndarray, "n k"]
     chosen: dict[str, Any]
     sweep: list[dict[str, Any]]
+    fitted: Fitted
 
 
 def finetuned_scores(
@@ -95,8 +97,9 @@ def finetuned_scores(
     found = sweep(tuner, source, valid, trials, metric)
     # As many steps, on all images.
     final = found.best._replace(epochs=settings.steps * size / len(train))
-    scores = tuner.scores(tuner.fit(train, final), test)
-    return Scored(scores, found.chosen, found.points)
+    tuned = tuner.fit(train, final)
+    scores = tuner.scores(tuned, test)
+    return Scored(scores, found.chosen, found.points, tuned.fitted())
 
 
 def finetune_evaluation(
@@ -113,7 +116,8 @@ def finetune_evaluation(
     found = finetuned_scores(
         encoder, train, test, settings, seed=seed, mesh=mesh, unfinished=unfinished
     )
-    return Outcome(top_figures(found.scores, test.labels()), found.chosen, found.sweep)
+    figures = top_figures(found.scores, test.labels())
+    return Outcome(figures, found.chosen, found.sweep, found.fitted)
 
 
 def supervised_evaluation(
@@ -136,8 +140,9 @@ def supervised_evaluation(
     )
     size = settings.batch_size
     tuner = Tuner(encoder, size, seed, mesh or make_mesh(), unfinished)
-    scores = tuner.scores(tuner.fit(train, trial), test)
-    return Outcome(top_figures(scores, test.labels()), {})
+    tuned = tuner.fit(train, trial)
+    figures = top_figures(tuner.scores(tuned, test), test.labels())
+    return Outcome(figures, {}, fitted=tuned.fitted())
 
 
 def semi_trials(settings: SemiSettings) -> list[Trial]:

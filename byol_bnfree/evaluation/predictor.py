@@ -1,0 +1,98 @@
+"""A fitted classifier on its encoder, for any images: `load_predictor`."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from byol_bnfree.data.augment import normalize
+from byol_bnfree.data.sources import Source
+from byol_bnfree.errors import InputError
+from byol_bnfree.data.fingerprint import checksum
+from byol_bnfree.evaluation.features import extract_features
+from byol_bnfree.evaluation.fitted import FOLDER, Fitted, read_fitted
+from byol_bnfree.pretrained import (
+    Encoder,
+    encoder_module,
+    load_encoder,
+    read_run,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """Images to classes; call it on images, or on all of a source."""
+
+    encoder: Encoder
+    fitted: Fitted
+    class_names: tuple[str, ...]
+    several: bool
+    """Whether an image may have several classes: a sigmoid for each."""
+
+    def __call__(self, images: Any) -> Float[Array, "b k"]:
+        """Probabilities of the classes, of images as `Encoder` takes them."""
+        return self._probabilities(self._logits(self.encoder(images)))
+
+    def on(self, source: Source, batch_size: int = 512) -> Float[np.ndarray, "n k"]:
+        """Probabilities of all images of a source, whole."""
+        module, variables = self.encoder.module, self.encoder.variables
+        augment = self.encoder.config.augment
+
+        @jax.jit
+        def run(images):
+            pixels = normalize(images.astype(jnp.float32) / 255, augment)
+            features = module.apply(variables, pixels, False)
+            return self._probabilities(self._logits(features))
+
+        rows = np.arange(len(source))
+        return extract_features(run, source, rows, min(batch_size, len(source)))
+
+    def _logits(self, features: Array) -> Array:
+        return features @ self.fitted.kernel + self.fitted.bias[None]
+
+    @property
+    def _probabilities(self) -> Any:
+        return jax.nn.sigmoid if self.several else partial(jax.nn.softmax, axis=-1)
+
+
+def load_predictor(path: str | Path, workdir: str | Path | None = None) -> Predictor:
+    """A classifier that `evaluate --save` has kept.
+
+    Args:
+      path: RUN/evaluation/classifiers/NAME.npz.
+      workdir: the run it was fitted on; by default the one that it lies in.
+
+    Raises:
+      InputError: no classifier, no run, or a run that was trained further since.
+    """
+    path = Path(path)
+    fitted, about = read_fitted(path)
+    if workdir is None:
+        workdir = _run_of(path)
+    config, _ = read_run(Path(workdir))
+    if fitted.variables is not None:
+        module = encoder_module(config)
+        encoder = Encoder(module, fitted.variables, config, about["step"])
+    else:
+        encoder = load_encoder(workdir, about["network"])
+        if checksum(*jax.tree.leaves(encoder.variables)) != about["weights"]:
+            raise InputError(
+                f"{path} was fitted at step {about['step']}, and {workdir} has another "
+                f"encoder, of step {encoder.step}; evaluate it again with --save."
+            )
+    return Predictor(encoder, fitted, tuple(about["classes"]), about["several"])
+
+
+def _run_of(path: Path) -> Path:
+    folder = path.resolve().parent
+    if folder.name != FOLDER:
+        raise InputError(
+            f"{path} does not lie in a run's evaluation/{FOLDER}; name the run with "
+            f"--workdir."
+        )
+    return folder.parent.parent

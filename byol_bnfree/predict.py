@@ -1,0 +1,109 @@
+"""`python -m byol_bnfree.predict`: classes of pictures, by a saved classifier."""
+
+import csv
+import dataclasses
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from byol_bnfree.command_line import exit_on_error
+from byol_bnfree.errors import InputError, why_not_written
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """Write the class of every picture of a data set."""
+
+    classifier: str
+    """File in RUN/evaluation/classifiers that `evaluate --save` has written."""
+    dataset: str | None = None
+    """shapes, a tensorflow-datasets name, or folder:PATH; none: the run's."""
+    out: str = "predictions.csv"
+    """File to write: picture, class, probability, and the label if there is one."""
+    workdir: str | None = None
+    """Folder of the run; none: the one that the classifier lies in."""
+    data_dir: str | None = None
+    """Root of prepared tensorflow-datasets; none: the run's."""
+    split: Literal["train", "test"] = "test"
+    """Split of the data set."""
+
+
+def predict(config: PredictConfig) -> float | None:
+    """Write the predictions; the share that is right, where pictures have labels.
+
+    Raises:
+      InputError: no classifier, data that cannot be read, or a file that cannot be
+        written.
+    """
+    from byol_bnfree.data.sources import open_source
+    from byol_bnfree.evaluation.predictor import load_predictor
+    from byol_bnfree.evaluation.splits import check_images
+
+    predictor = load_predictor(config.classifier, config.workdir)
+    run = predictor.encoder.config
+    other = config.dataset not in (None, run.dataset)
+    data = dataclasses.replace(run.data, train_split="train", test_split="test")
+    run = dataclasses.replace(
+        run,
+        dataset=config.dataset or run.dataset,
+        data_dir=config.data_dir or run.data_dir,
+        data=data if other else run.data,
+    )
+    source = open_source(run, config.split)
+    check_images(predictor.encoder, source)
+    rows = list(_rows(predictor, source))
+    try:
+        with open(config.out, "w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+    except OSError as error:
+        raise InputError(
+            f"{config.out} is not written: {why_not_written(error)}."
+        ) from error
+    labelled = [row for row in rows if row["label"]]
+    if not labelled:
+        return None
+    return sum(row["class"] == row["label"] for row in labelled) / len(labelled)
+
+
+def _rows(predictor: Any, source: Any) -> Iterator[dict[str, Any]]:
+    """One for each picture: its file's name, or its number where it has no file."""
+    import numpy as np
+
+    probabilities = predictor.on(source)
+    numbers = np.arange(len(source))
+    files = getattr(source, "file_names", lambda rows: [str(row) for row in rows])
+    labels = source.labels() if source.num_classes else np.full(len(source), -1)
+    for name, chances, label in zip(files(numbers), probabilities, labels, strict=True):
+        found = [int(chances.argmax())]
+        if predictor.several:
+            found = list(np.flatnonzero(chances > 0.5))
+        yield {
+            "picture": name,
+            "class": " ".join(predictor.class_names[k] for k in found),
+            "probability": " ".join(f"{chances[k]:.4f}" for k in found),
+            "label": source.class_names[label] if label >= 0 else "",
+        }
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse, predict, print; see `--help`."""
+    config = tyro.cli(
+        PredictConfig,
+        args=sys.argv[1:] if argv is None else list(argv),
+        prog="python -m byol_bnfree.predict",
+        description="Write the class of every picture of a data set.",
+    )
+    right = predict(config)
+    print(Path(config.out))
+    if right is not None:
+        print(f"{100 * right:.1f} % have the class of their label")
+
+
+if __name__ == "__main__":
+    exit_on_error(main)

@@ -1,0 +1,63 @@
+"""Saved classifiers give the figures that they were saved with, on any pictures."""
+
+import csv
+
+import numpy as np
+import pytest
+
+import runs
+from byol_bnfree.data.sources import open_source
+from byol_bnfree.errors import InputError
+from byol_bnfree.evaluation.config import FinetuneSettings
+from byol_bnfree.evaluation.fitted import Fitted, read_fitted, save_fitted
+from byol_bnfree.evaluation.predictor import load_predictor
+from byol_bnfree.predict import PredictConfig, predict
+
+TUNED = FinetuneSettings(steps=2, batch_size=32, rates=(0.1,), weight_decays=(0.0,))
+
+
+def test_a_classifier_comes_back_from_its_file(tmp_path):
+    variables = {"params": {"conv1": {"kernel": np.ones((2, 2))}}}
+    fitted = Fitted(np.eye(2), np.zeros(2), variables)
+    save_fitted(tmp_path / "a.npz", fitted, {"classes": ["a", "b"]})
+    again, about = read_fitted(tmp_path / "a.npz")
+    assert about == {"classes": ["a", "b"]}
+    np.testing.assert_array_equal(again.kernel, fitted.kernel)
+    kernel = again.variables["params"]["conv1"]["kernel"]
+    np.testing.assert_array_equal(kernel, np.ones((2, 2)))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PK nothing"])
+def test_what_is_no_classifier_is_refused_in_a_sentence(tmp_path, content):
+    path = tmp_path / "a.npz"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match="is no classifier.*evaluate --save"):
+        load_predictor(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", ["linear_cached", "finetune"])
+def test_a_saved_classifier_gives_the_figure_of_its_row(tmp_path, protocol):
+    workdir = runs.copy_of(runs.trained(), tmp_path)
+    runs.run(workdir, protocol, finetune=TUNED)  # stored, without a classifier
+    (row,) = runs.run(workdir, protocol, finetune=TUNED, save=True)
+    (path,) = (workdir / "evaluation" / "classifiers").iterdir()
+    predictor = load_predictor(path)
+    test = open_source(predictor.encoder.config, "test")
+    chances = predictor.on(test)
+    top1 = np.mean(chances.argmax(1) == test.labels())
+    assert top1 == pytest.approx(row["figures"]["top1"])
+    some = test.images(np.arange(3))
+    np.testing.assert_allclose(predictor(some), chances[:3], rtol=1e-3, atol=1e-5)
+
+    out = tmp_path / "predictions.csv"
+    assert predict(PredictConfig(str(path), out=str(out))) == pytest.approx(top1)
+    rows = list(csv.DictReader(out.open()))
+    assert len(rows) == len(test) and rows[0]["class"] in test.class_names
+
+    if protocol == "linear_cached":
+        (tmp_path / "other").mkdir()
+        other = runs.copy_of(runs.trained("bn"), tmp_path / "other")
+        with pytest.raises(InputError, match="has another encoder"):
+            load_predictor(path, other)
