@@ -154,12 +154,11 @@ def test_a_place_that_is_none_is_refused(value):
 def test_own_batch_statistics_and_micro_batches_are_refused(file):
     cut = config(file, norm="gn_ws", encoder_norm=None, micro_batches=2)
     build_parts(cut, DataShape(80, CLASSES, (8, 8, 3)))
-    normed = nn.Sequential([nn.BatchNorm(False), lambda x: x.mean((1, 2))])
 
     class Normed(nn.Module):
         @nn.compact
         def __call__(self, x, train=False):
-            return normed.copy()(nn.Conv(4, (3, 3))(x))
+            return nn.BatchNorm(not train)(nn.Conv(4, (3, 3))(x).mean((1, 2)))
 
     with pytest.raises(InputError, match="batch statistics of model"):
         build_parts(cut, DataShape(80, CLASSES, (8, 8, 3)), encoder=Normed())

@@ -123,6 +123,12 @@ def test_vertical_flips_and_quarter_turns_are_drawn_with_their_probabilities():
     np.testing.assert_allclose(np.corrcoef(others), np.eye(3), atol=0.05)
 
 
+def test_flips_are_left_and_right():
+    images = pictures()
+    flipped, _ = two_views(jax.random.key(0), images, only(flip=1))
+    np.testing.assert_allclose(flipped, images[:, :, ::-1] / 255, atol=1e-6)
+
+
 def test_vertical_flips_and_quarter_turns_are_off_unless_asked_for():
     assert not draws().vertical_flip.any() and not draws().quarters.any()
 

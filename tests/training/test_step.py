@@ -8,18 +8,29 @@ from flax import linen as nn
 
 import tiny
 from byol_bnfree.config import AugmentConfig, ViewConfig
+from byol_bnfree.errors import InputError
 from byol_bnfree.losses import byol_loss
 from byol_bnfree.models.byol import BYOLNetwork, Outputs
 from byol_bnfree.models.norm import NORMS
-from byol_bnfree.training.gradient import make_gradient, make_loss
+from byol_bnfree.training.gradient import (
+    _split,
+    make_gradient,
+    make_loss,
+    make_views,
+)
 from byol_bnfree.training.mesh import (
     batch_sharding,
+    check_batch,
     make_mesh,
     replicated,
     state_shardings,
 )
 from byol_bnfree.training.optim import tau_schedule
 from byol_bnfree.training.state import TrainState
+
+PLAIN = ViewConfig(
+    crop_area=(1.0, 1.0), crop_aspect=(1.0, 1.0), flip=0, jitter=0, grayscale=0, blur=0
+)
 
 
 def run_on_two_devices(cfg, shard_state: bool):
@@ -234,3 +245,22 @@ def test_ranks_are_measured_on_logged_steps_only():
         if np.isfinite(metrics["collapse/effective_rank"]):
             measured.append(done)
     assert measured == [1, 3, 6]
+
+
+def test_micro_batches_keep_examples_on_their_device():
+    """Of 8 examples on 2 devices each of 2 micro-batches takes 2 from either."""
+    pieces = _split({"image": np.arange(8)}, 2, devices=2)["image"]
+    np.testing.assert_array_equal(pieces, [[0, 1, 4, 5], [2, 3, 6, 7]])
+
+
+def test_a_batch_that_devices_do_not_divide_is_refused():
+    with pytest.raises(InputError, match="batch-size 9 cannot be shared by 2"):
+        check_batch(tiny.config(batch_size=9), make_mesh())
+
+
+def test_views_are_normalized_before_the_network_sees_them():
+    config = AugmentConfig(PLAIN, PLAIN, mean=(0.5, 0.4, 0.3), std=(0.1, 0.2, 0.3))
+    image = np.full((1, 8, 8, 3), 255, np.uint8)
+    batch = {"image": jnp.asarray(image), "position": jnp.arange(1)}
+    for view in make_views(jax.random.key(0), batch, config):
+        np.testing.assert_allclose(view[0, 0, 0], [5, 3, 0.7 / 0.3], rtol=1e-5)

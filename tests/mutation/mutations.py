@@ -1,0 +1,188 @@
+"""One-line mutations of the method, and the tests that should see each.
+
+`before` stands exactly once in its file. Tests are as small as can be: a node id, or
+a file with an expression for -k.
+"""
+
+from typing import NamedTuple
+
+GOLDEN = "tests/training/test_golden_step.py -k first_step"
+THREE = "tests/training/test_golden_step.py -k three_steps"
+HEADS = "tests/models/test_golden_heads.py"
+AUGMENT = "tests/data/test_augment.py"
+STEP = "tests/training/test_step.py"
+OPTIM = "tests/training/test_optim.py"
+NORM = "tests/models/test_norm.py"
+RESNET = "tests/models/test_resnet.py"
+LOSSES = "tests/test_losses.py"
+PIPELINE = "tests/data/test_pipeline.py"
+
+
+class Mutation(NamedTuple):
+    """A wrong program: `before` replaced by `after` in a file of the package."""
+
+    name: str
+    file: str
+    before: str
+    after: str
+    tests: str
+
+
+# fmt: off
+MUTATIONS = [Mutation(*fields) for fields in [
+    # losses
+    ("q1 with z1, q2 with z2", "losses.py",
+     "regression_loss(q1, z2) + regression_loss(q2, z1)",
+     "regression_loss(q1, z1) + regression_loss(q2, z2)", LOSSES),
+    ("one order only", "losses.py",
+     "regression_loss(q1, z2) + regression_loss(q2, z1)",
+     "2 * regression_loss(q1, z2)", LOSSES),
+    ("targets receive a gradient", "losses.py",
+     "(q1, q2), (z1, z2) = predictions, jax.lax.stop_gradient(targets)",
+     "(q1, q2), (z1, z2) = predictions, targets", LOSSES),
+    ("targets are not normalized", "losses.py",
+     "l2_normalize(prediction) - l2_normalize(target)",
+     "l2_normalize(prediction) - target", LOSSES),
+    ("unlabelled examples cost something", "losses.py",
+     "return jnp.where(labels >= 0, losses, 0.0)", "return losses", LOSSES),
+    ("probe trains the encoder", "models/byol.py",
+     "fixed = jax.lax.stop_gradient(y)", "fixed = y",
+     f"{STEP} -k probe_does_not_train"),
+    # moving average
+    ("tau and 1 - tau swapped", "training/ema.py",
+     "xi + (1 - tau) * (theta - xi)", "xi + tau * (theta - xi)",
+     f"{STEP} -k target_moves"),
+    ("target follows the old parameters", "training/step.py",
+     "ema_update(state.target_params, online_params, tau)",
+     "ema_update(state.target_params, state.online_params, tau)",
+     f"{STEP} -k target_moves"),
+    ("target statistics are averaged away", "training/step.py",
+     "target_stats=target_stats,", "target_stats=stats,",
+     f"{STEP} -k target_statistics"),
+    ("target starts as a copy", "models/byol.py",
+     'if target_init == "independent":', 'if target_init == "never":',
+     "tests/models/test_byol.py -k different_draws"),
+    # masks and optimizer
+    ("biases are decayed", "training/optim.py",
+     'names[-1] not in ("bias", "scale")', 'names[-1] not in ("scale",)',
+     f"{OPTIM} -k mask_takes"),
+    ("norms' scales are decayed", "training/optim.py",
+     'names[-1] not in ("bias", "scale") and not any(\n            "norm" in name',
+     'names[-1] not in ("bias",) and not any(\n            "nrm" in name',
+     f"{OPTIM} -k mask_takes"),
+    ("rate is not scaled by the batch", "training/optim.py",
+     "return config.base_lr * config.batch_size / 256", "return config.base_lr",
+     f"{OPTIM} -k scales_with_the_batch"),
+    ("LARS without its coefficient", "training/optim.py",
+     "optax.scale_by_trust_ratio(trust_coefficient=optim.trust_coefficient)",
+     "optax.scale_by_trust_ratio()", f"{OPTIM} -k lars_is_deepminds"),
+    ("LARS adapts biases too", "training/optim.py",
+     "optax.masked(adapt, decayed_mask))", "adapt)", f"{OPTIM} -k lars_is_deepminds"),
+    # schedules
+    ("tau runs to 1 twice as fast", "training/optim.py",
+     "jnp.cos(jnp.pi * step / total)", "jnp.cos(2 * jnp.pi * step / total)",
+     f"{OPTIM} -k schedules_are"),
+    ("tau rises from 1", "training/optim.py",
+     "(jnp.cos(jnp.pi * step / total) + 1) / 2",
+     "(1 - jnp.cos(jnp.pi * step / total)) / 2", f"{OPTIM} -k schedules_are"),
+    ("no warm-up", "training/optim.py",
+     "optax.warmup_cosine_decay_schedule(0.0, peak, warmup, total)",
+     "optax.cosine_decay_schedule(peak, total)", f"{OPTIM} -k schedules_are"),
+    # heads
+    ("heads without ReLU", "models/heads.py",
+     "(x, train, relu=True)", "(x, train)", "tests/models/test_byol.py -k relu"),
+    ("heads end with a bias", "models/heads.py",
+     "use_bias=False, ", "", "tests/models/test_byol.py -k head_depth"),
+    ("a dense layer too many", "models/heads.py",
+     "range(1, self.depth)", "range(0, self.depth)",
+     "tests/models/test_byol.py -k head_depth"),
+    # blocks
+    ("basic blocks without shortcut", "models/resnet.py",
+     'norm(name="norm2")(y, train, shortcut, relu=True)',
+     'norm(name="norm2")(y, train, None, relu=True)', f"{RESNET} -k silent"),
+    ("bottlenecks without shortcut", "models/resnet.py",
+     "last(y, train, shortcut, relu=True)", "last(y, train, None, relu=True)",
+     f"{RESNET} -k silent"),
+    ("no ReLU after the sum", "models/resnet.py",
+     "(y, train, shortcut, relu=True)\n\n\nclass Bottleneck",
+     "(y, train, shortcut)\n\n\nclass Bottleneck", f"{RESNET} -k after_the_sum"),
+    ("shortcut without a norm", "models/resnet.py",
+     'return norm(name="shortcut_norm")(y, train)', "return y",
+     GOLDEN),
+    ("every group keeps its stride at 1", "models/resnet.py",
+     "stride = 2 if first and group > 0 else 1", "stride = 1",
+     f"{RESNET} -k stem_decides"),
+    ("max over the image at the end", "models/resnet.py",
+     '"b h w c -> b c", "mean"', '"b h w c -> b c", "max"', GOLDEN),
+    # norms
+    ("GroupNorm over one group", "models/norm.py",
+     "groups = max(1, min(max_groups, channels // min_channels))", "groups = 1",
+     f"{NORM} -k groups_are"),
+    ("running values decay by 0.99", "models/norm.py",
+     "BN_DECAY = 0.9\n", "BN_DECAY = 0.99\n", f"{NORM} -k decay_by"),
+    ("WS without its mean", "models/standardize.py",
+     "centred = kernel - kernel.mean(inputs, keepdims=True)", "centred = kernel",
+     f"{NORM} -k standardized_kernel"),
+    ("WS without the fan-in", "models/standardize.py",
+     "variance * fan_in + epsilon", "variance + epsilon",
+     f"{NORM} -k standardized_kernel"),
+    ("a wider law of kernels", "models/initializers.py",
+     "sigma = 1 / math.sqrt(math.prod(shape[:-1]))",
+     "sigma = math.sqrt(2 / math.prod(shape[:-1]))", f"{NORM} -k initializer"),
+    # augmentation
+    ("one draw for all examples", "data/augment.py",
+     "return jax.vmap(partial(jax.random.fold_in, key))(positions)",
+     "return jax.vmap(partial(jax.random.fold_in, key))(0 * positions)",
+     f"{AUGMENT} -k drawn_independently"),
+    ("both views by one key", "data/augment.py",
+     "key1, key2 = jax.random.split(key)", "key1 = key2 = key",
+     f"{AUGMENT} -k drawn_independently"),
+    ("the same draws at every step", "training/gradient.py",
+     "return jax.random.fold_in(jax.random.key(seed), step)",
+     "return jax.random.key(seed)", f"{STEP} -k views_of_its_own"),
+    ("positions of the micro-batch", "training/gradient.py",
+     '{"position": jnp.arange(config.batch_size)}',
+     '{"position": jnp.zeros(config.batch_size, int)}',
+     f"{STEP} -k views_of_its_own"),
+    ("view 2 by T", "data/augment.py",
+     "random_view(key2, image2, augment.view2, crop_to)",
+     "random_view(key2, image2, augment.view1, crop_to)",
+     f"{AUGMENT} -k crops_draw_as_views"),
+    ("multiplicative brightness", "data/image_ops.py",
+     "jnp.clip(image + amount, 0, 1)", "jnp.clip(image * (1 + amount), 0, 1)",
+     f"{AUGMENT} -k operation_equals"),
+    ("solarize the dark pixels", "data/image_ops.py",
+     "jnp.where(image < threshold, image, 1 - image)",
+     "jnp.where(image >= threshold, image, 1 - image)",
+     f"{AUGMENT} -k operation_equals"),
+    ("crops' aspect is uniform", "data/augment.py",
+     "aspect = jnp.exp(_between((math.log(low), math.log(high)), numbers[1]))",
+     "aspect = _between((low, high), numbers[1])",
+     f"{AUGMENT} -k crops_cover"),
+    ("flips up and down", "data/image_ops.py",
+     '"""Mirror left and right."""\n    return image[:, :, ::-1]',
+     '"""Mirror left and right."""\n    return image[:, ::-1]',
+     f"{AUGMENT} -k flips_are_left"),
+    ("views are not normalized", "training/gradient.py",
+     "return normalize(views[0], augment), normalize(views[1], augment)",
+     "return views[0], views[1]", f"{STEP} -k views_are_normalized"),
+    # order of the data
+    ("the same order in every epoch", "data/pipeline.py",
+     "default_rng([seed, epoch])", "default_rng([seed, 0])", PIPELINE),
+    # sharding and micro-batches
+    ("gradients of micro-batches are summed", "training/gradient.py",
+     "lambda x: (x / pieces).astype(x.dtype), total", "lambda x: x, total",
+     f"{STEP} -k 'micro_batches_equal and gn_ws-2'"),
+    ("micro-batches cut across devices", "training/gradient.py",
+     '"(d k b) ... -> k (d b) ..."', '"(k d b) ... -> k (d b) ..."',
+     f"{STEP} -k micro_batches_keep"),
+    ("views side by side in the wrong order", "training/gradient.py",
+     '"b v ... -> (b v) ..."', '"b v ... -> (v b) ..."',
+     f"{STEP} -k 'passed_alone and gn_ws-False'"),
+    ("large state is not sharded", "training/mesh.py",
+     'spec[max(free)[1]] = "data"', "pass", f"{STEP} -k 'sharded_state and gn_ws'"),
+    ("a batch that devices do not divide", "training/mesh.py",
+     "if size % (devices * pieces):", "if False:",
+     f"{STEP} -k devices_do_not_divide"),
+]]
+# fmt: on
