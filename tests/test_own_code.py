@@ -124,7 +124,7 @@ def test_statistics_of_an_own_batchnorm_are_those_of_one_view():
         target_params=variables.target_params,
     )
     views = [jnp.full((4, 8, 8, 3), value) for value in (1.0, 3.0)]
-    loss = make_loss(network, unroll=False)
+    loss = make_loss(network)
     _, ((stats, _), _) = loss(variables.online_params, state, views, jnp.zeros(4, int))
     found = stats["encoder"]["BatchNorm_0"]
     np.testing.assert_allclose(found["mean"], 0.25 * 1 + 0.5 * 3)
