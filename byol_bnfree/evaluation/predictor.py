@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from byol_bnfree.data.augment import normalize
+from byol_bnfree.data.fingerprint import checksum
 from byol_bnfree.data.sources import Source
 from byol_bnfree.errors import InputError
-from byol_bnfree.data.fingerprint import checksum
 from byol_bnfree.evaluation.features import extract_features
 from byol_bnfree.evaluation.fitted import FOLDER, Fitted, read_fitted
 from byol_bnfree.pretrained import (
