@@ -18,6 +18,7 @@ from byol_bnfree.errors import InputError as InputError
 from byol_bnfree.validation import validate
 
 Norm = Literal["bn", "gn_ws", "gn", "ws", "ln", "none"]
+"""Name of a normalization; the table of `models.norm` says what each is."""
 NORMS: tuple[Norm, ...] = get_args(Norm)
 TargetInit = Literal["independent", "copy"]
 Network = Literal[

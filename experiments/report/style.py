@@ -35,6 +35,7 @@ NORM_COLORS = {
 }
 OTHER_COLORS = ("#c2185b", "#00838f", "#9e9d24", "#37474f")
 LABEL_SIZE = 7  # points
+TOP = 0.25  # inches above an axis
 MOST_LABELS = 16  # names that fit beside a picture
 
 
@@ -149,7 +150,7 @@ def labelled_axis(names: Sequence[str], height: float, bottom: float = 0.45) -> 
     total = left + width + margin(names)
     figure = canvas(total, height)
     place = (left / total, bottom / height, width / total)
-    return figure.add_axes((*place, 1 - (bottom + 0.1) / height))
+    return figure.add_axes((*place, 1 - (bottom + TOP) / height))
 
 
 def log_axis(axis: Any) -> None:

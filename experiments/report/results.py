@@ -1,0 +1,275 @@
+"""docs/results.md: every measured figure of the project with its conditions.
+
+    python -m experiments.report.results              # writes the page anew
+    python -m experiments.report.results --add RUN    # adds a finished run to it first
+
+It is made from results files alone: those of the experiments, of `throughput` and
+`evaluation_speed`, and docs/runs.jsonl, which `--add` appends to.
+"""
+
+import json
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from byol_bnfree.command_line import exit_on_error
+from byol_bnfree.errors import InputError
+from experiments import GRIDS
+from experiments.comparison import Comparison, compare
+from experiments.grid import load_experiment
+from experiments.report.blocks import (
+    Block,
+    Code,
+    Section,
+    Table,
+    Text,
+    to_markdown,
+)
+from experiments.report.tables import accuracy_table
+from experiments.results import Row, append_row, read_rows
+from experiments.scales import SCALES
+
+ROOT = Path(__file__).parents[2]
+PAGE, RUNS = ROOT / "docs" / "results.md", ROOT / "docs" / "runs.jsonl"
+INTRODUCTION = (
+    "`python -m experiments.report.results` makes this page from results files. Each "
+    "figure stands with its seeds, commit and machine. Accuracies are top-1 on the "
+    "test split. An untrained network is measured beside each trained one. "
+    "[The comparison](comparison.md) explains the verdicts."
+)
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Write docs/results.md."""
+
+    add: tuple[Path, ...] = ()
+    """Work folders of finished runs; their figures are added to docs/runs.jsonl."""
+
+
+def main(arguments: Arguments) -> None:
+    """Add runs, then write the page; see `Arguments`."""
+    for workdir in arguments.add:
+        append_row(RUNS, run_row(workdir))
+    PAGE.write_text(results_page())
+    print(PAGE)
+
+
+def run_row(workdir: Path) -> Row:
+    """What is kept of a finished run.
+
+    Raises: InputError where there is none.
+    """
+    try:
+        summary, environment = (
+            json.loads((workdir / f"{name}.json").read_text())
+            for name in ("summary", "environment")
+        )
+    except FileNotFoundError as error:
+        raise InputError(f"{error.filename} is missing; give a finished run.") from None
+    hidden = ("--workdir", "--data-dir")
+    flags = [x for x in environment["argv"][1:] if not x.startswith(hidden)]
+    command = " ".join(["python -m byol_bnfree.train", *flags])
+    return {"command": command, "summary": summary, "environment": environment}
+
+
+def results_page() -> str:
+    """The whole page as Markdown."""
+    blocks: list[Block] = [
+        *_runs(),
+        *_experiments(),
+        *_throughput(),
+        *_evaluation_speed(),
+    ]
+    body = "\n".join(to_markdown(block) for block in blocks)
+    return f"# Results\n\n{INTRODUCTION}\n\n{body}"
+
+
+def _runs() -> Iterator[Block]:
+    rows = read_rows(RUNS)
+    if not rows:
+        return
+    head = (
+        "flags",
+        "kNN, %",
+        "linear, %",
+        "chance, %",
+        "collapse",
+        "seconds",
+        "commit",
+    )
+    lines = [_run_line(row) for row in rows]
+    where = " ".join(sorted({machine(row["environment"]) for row in rows}))
+    yield Section(
+        "Single runs",
+        [
+            Text(
+                "`python -m byol_bnfree.train` with the flags of each row; a row is "
+                "one run. "
+                f"Untrained and trained encoder. {where}"
+            ),
+            Table(head, lines, words=(0, 4, 6)),
+        ],
+    )
+
+
+def _run_line(row: Row) -> tuple[str, ...]:
+    summary = row["summary"]
+    knn, linear = (_from_to(summary[name]) for name in ("knn", "linear"))
+    chance = summary.get("chance")
+    flags = row["command"].removeprefix("python -m byol_bnfree.train").strip()
+    return (
+        f"`{flags}`" if flags else "none",
+        knn,
+        linear,
+        "" if chance is None else f"{100 * chance:.1f}",
+        summary["collapse"]["verdict"],
+        f"{summary['seconds']:.0f}",
+        _commit(row),
+    )
+
+
+def _from_to(figure: dict[str, float | None]) -> str:
+    if figure["trained"] is None:
+        return ""
+    return f"{100 * figure['untrained']:.1f} -> {100 * figure['trained']:.1f}"
+
+
+def _experiments() -> Iterator[Block]:
+    for name in GRIDS:
+        experiment = load_experiment(name)
+        rows = read_rows(ROOT / "experiments" / name / "results.jsonl")
+        for scale in SCALES.values():
+            compared = compare(experiment, scale, rows)
+            if compared.results and scale.name != "smoke":
+                title = f"{experiment.question} ({scale.name} scale)"
+                yield Section(title, _experiment(compared))
+
+
+def _experiment(compared: Comparison) -> list[Block]:
+    rows = _rows_of(compared)
+    return [
+        Text(compared.answer(), strong=True),
+        Text(f"{compared.scale.what}. {_conditions(rows)}"),
+        accuracy_table(compared),
+        Text("Curves and layers are in [the reports](reports.md)."),
+    ]
+
+
+def _rows_of(compared: Comparison) -> list[Row]:
+    results = compared.results.values()
+    return [row for result in results for row in result.rows.values()]
+
+
+def _conditions(rows: Sequence[Row]) -> str:
+    where = sorted({machine(row["environment"] or {}) for row in rows})
+    commits = sorted({_commit(row) for row in rows})
+    return f"{' '.join(where)} Commits: {', '.join(commits)}."
+
+
+def _throughput() -> Iterator[Block]:
+    """The newest row of each workload."""
+    newest = {
+        row["workload"]: row
+        for row in read_rows(ROOT / "experiments" / "throughput" / "results.jsonl")
+        if "medians" in row
+    }
+    if not newest:
+        return
+    lines = [
+        (
+            name,
+            norm,
+            _rate(found["images_per_s"]),
+            f"{found['of_peer']:.2f}" if found.get("of_peer") else "",
+            f"{100 * found['part_of_limit']:.0f}",
+            str(len(row["rounds"])),
+            _commit(row),
+        )
+        for name, row in newest.items()
+        for norm, found in row["medians"].items()
+        if "part_of_limit" in found
+    ]
+    head = (
+        "workload",
+        "norm",
+        "images/s",
+        "x PyTorch",
+        "% of limit",
+        "rounds",
+        "commit",
+    )
+    yield Section(
+        "Speed of a training step",
+        [
+            Text(
+                "One step on ready-made views, median of the rounds, in turn with a "
+                "PyTorch program of the same network. The limit is the rate of a large "
+                "float32 matrix product; fast convolutions can pass it. "
+                + " ".join(sorted({machine(r["environment"]) for r in newest.values()}))
+            ),
+            Code("python -m experiments.throughput"),
+            Table(head, lines, words=(0, 1, 6)),
+        ],
+    )
+
+
+def _rate(images: float) -> str:
+    return f"{images:,.0f}" if images >= 100 else f"{images:.3g}"
+
+
+def _evaluation_speed() -> Iterator[Block]:
+    """The newest row of each contest."""
+    newest = {
+        row["title"]: row
+        for row in read_rows(
+            ROOT / "experiments" / "evaluation_speed" / "results.jsonl"
+        )
+    }
+    if not newest:
+        return
+    lines = [
+        (title, *_contest(row["seconds"]), str(len(row["seconds"])), _commit(row))
+        for title, row in newest.items()
+    ]
+    head = ("what", "seconds", "beside", "rounds", "commit")
+    yield Section(
+        "Speed of evaluation",
+        [
+            Text(
+                "Medians of the rounds, in turn with the obvious program. "
+                + " ".join(sorted({machine(r["environment"]) for r in newest.values()}))
+            ),
+            Code("python -m experiments.evaluation_speed"),
+            Table(head, lines, words=(0, 2, 4)),
+        ],
+    )
+
+
+def _contest(rounds: Sequence[dict[str, float]]) -> tuple[str, str]:
+    """Seconds of this package, and those of the others."""
+    medians = {k: statistics.median(r[k] for r in rounds) for k in rounds[0]}
+    others = [f"{k} {v:.1f}" for k, v in medians.items() if k != "ours"]
+    return f"{medians['ours']:.1f}", ", ".join(others)
+
+
+def machine(environment: dict[str, Any]) -> str:
+    """The machine and its library, in a short sentence."""
+    packages, cores = environment.get("packages") or {}, environment.get("cores")
+    device = environment.get("backend") or "cpu"
+    what = f"{cores} core{'s' * (cores != 1)} of {environment.get('cpu')}"
+    if device != "cpu":
+        what = f"{len(environment['devices'])} {environment['devices'][0]}"
+    return f"{what}, jax {packages.get('jax')}."
+
+
+def _commit(row: Row) -> str:
+    return str((row["environment"] or {}).get("commit"))[:7]
+
+
+if __name__ == "__main__":
+    exit_on_error(lambda: main(tyro.cli(Arguments, description=__doc__)))

@@ -1,0 +1,114 @@
+"""The documentation agrees with the package: links, flags, names, the notebook."""
+
+import dataclasses
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import byol_bnfree
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.evaluation.config import EvaluateConfig
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+GENERATED = "experiments/"  # pages that the site's hook draws
+OF_OTHERS = {  # flags of programs that are not ours, or that argparse makes
+    *("nodes", "ntasks-per-node", "gpus-per-node", "strict", "help", "version"),
+    *("site-dir", "quiet"),
+}
+
+
+def links(page: Path) -> list[str]:
+    """Targets of relative links, without their anchors."""
+    found = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text())
+    return [x for x in found if not re.match(r"https?:|mailto:", x)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_to_files(page):
+    missing = [
+        link
+        for link in links(page)
+        if not link.startswith(GENERATED) and not (page.parent / link).exists()
+    ]
+    assert missing == []
+
+
+def flags_of(config: type, prefix: str = "") -> set[str]:
+    """Names of all flags of a dataclass of settings."""
+    names = set()
+    for field in dataclasses.fields(config):
+        kind = field.default if field.default is not dataclasses.MISSING else None
+        if dataclasses.is_dataclass(kind):
+            names |= flags_of(type(kind), f"{prefix}{field.name}.")
+        names.add(f"{prefix}{field.name}".replace("_", "-"))
+    return names
+
+
+def known_flags() -> set[str]:
+    """Of every command line of the project, by its source."""
+    names = flags_of(TrainConfig) | flags_of(EvaluateConfig) | OF_OTHERS
+    for folder in ("byol_bnfree", "experiments", "tests"):
+        for path in (ROOT / folder).rglob("*.py"):
+            text = path.read_text()
+            names |= set(re.findall(r"--([a-z][\w.-]*)", text))
+            if "tyro" in text or "@dataclass" in text:
+                fields = re.findall(r"^    (\w+): ", text, re.MULTILINE)
+                names |= {name.replace("_", "-") for name in fields}
+    return names
+
+
+def test_flags_in_the_documentation_exist():
+    known = known_flags()
+    named = {
+        (page.name, flag.rstrip("."))
+        for page in PAGES
+        for flag in re.findall(r"(?<![\w-])--([a-z][\w.-]*)", page.read_text())
+    }
+    assert {(page, flag) for page, flag in named if flag not in known} == set()
+
+
+def test_recipes_in_the_documentation_exist():
+    named = {
+        recipe
+        for page in PAGES
+        for recipe in re.findall(r"configs/\w+\.py", page.read_text())
+    }
+    assert {recipe for recipe in named if not (ROOT / recipe).exists()} == set()
+
+
+@pytest.mark.parametrize("name", byol_bnfree.__all__)
+def test_every_public_name_is_documented(name):
+    public = getattr(byol_bnfree, name)
+    page = (DOCS / "api" / "index.md").read_text()
+    assert f"::: byol_bnfree.{name}\n" in page
+    if inspect.isroutine(public) or inspect.isclass(public):
+        assert public.__doc__ and len(public.__doc__) > 20
+
+
+def test_the_reference_names_nothing_that_is_gone():
+    named = re.findall(r"::: byol_bnfree\.(\w+)\n", (DOCS / "api/index.md").read_text())
+    assert set(named) == set(byol_bnfree.__all__)
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path):
+    cells = json.loads((DOCS / "notebook.ipynb").read_text())["cells"]
+    program = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+    environment = os.environ | {"BYOL_NOTEBOOK_STEPS": "5", "MPLBACKEND": "agg"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
