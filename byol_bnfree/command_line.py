@@ -126,7 +126,8 @@ def _mended_by_the_user(file: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise InputError(
-            f"config {file} fails with {type(error).__name__}: {error}; mend the file."
+            f"config {file} fails with {type(error).__name__}: {error}; repair the "
+            f"file."
         ) from error
 
 

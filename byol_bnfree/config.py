@@ -193,7 +193,7 @@ class DataConfig:
     """Value that becomes white in pictures of more than 8 bits (4095: 12 bits stored in
     16; 1: floats up to 1); none: 65535. Colours of 16 bits always have 65535."""
     alpha: Literal["white", "black", "ignore"] = "white"
-    """What shows through transparent pixels; ignore: colours as they are stored."""
+    """The colour behind transparent pixels; ignore: colours as they are stored."""
     max_pixels: int = 89_478_485
     """Pictures with more pixels than this are refused: a small file may hold many."""
     in_memory_gib: float = 4.0
@@ -245,8 +245,8 @@ class RunConfig:
     model_devices: int = 1
     """Size of the mesh axis `model`; the rest of the devices form `data`."""
     convolution: Literal["auto", "xla", "onednn"] = "auto"
-    """What computes layers. onednn: C++ of this package and oneDNN, for one CPU device;
-    auto: the same where the `cpu` extra is installed; xla: XLA."""
+    """The library that computes layers. onednn: C++ of this package and oneDNN, for
+    one CPU device; auto: the same where the `cpu` extra is installed; xla: XLA."""
     join_seconds: float = 300.0
     """Seconds to wait at the start for the other processes of the run."""
     compilation_cache: str | None = None
@@ -296,9 +296,9 @@ class TrainConfig:
     shard_state: bool = False
     """Shard parameters and optimizer state over the `data` axis too."""
     on_collapse: Literal["warn", "stop"] = "warn"
-    """What to do when the representation collapses."""
+    """warn: go on when the representation collapses. stop: end the run."""
     on_bad_image: Literal["stop", "skip"] = "stop"
-    """What to do with an image that cannot be decoded."""
+    """stop: end the run at an image that cannot be decoded. skip: leave it out."""
     coordinator: str | None = None
     """host:port of process 0, where no launcher says it."""
     num_processes: int | None = None

@@ -1,4 +1,4 @@
-"""What cannot fit into memory is refused before it is tried.
+"""Work that cannot fit into memory is refused before it starts.
 
 Sizes given here are lower bounds, so that nothing possible is refused; a run may still
 need more (see `command_line.exit_on_error`).

@@ -1,4 +1,4 @@
-"""What a command line changes in its process, which is its own.
+"""Changes that a command line makes in its process, which is its own.
 
 Functions such as `train` change nothing in the process of their caller.
 """

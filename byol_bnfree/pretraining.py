@@ -68,12 +68,12 @@ class Data(NamedTuple):
 
     @property
     def sources(self) -> list[Source]:
-        """Those there are."""
+        """The sources of both splits, if both exist."""
         return [source for source in self[:2] if source is not None]
 
     @property
     def shape(self) -> DataShape:
-        """What networks and schedules depend on."""
+        """The sizes that networks and schedules depend on."""
         return DataShape(
             len(self.train), self.train.num_classes, self.train.image_shape
         )

@@ -69,7 +69,7 @@ def _is_number(value: Any, kind: type) -> bool:
 
 
 def _words(kind: Any) -> str:
-    """What a value of this type looks like, for a sentence."""
+    """The values of a type, in words."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Literal:
         return "one of " + ", ".join(map(str, inner))

@@ -112,7 +112,7 @@ def terminals() -> list[int]:
 
 
 def write_nowhere(descriptors: list[int]) -> None:
-    """What is written there from now on is lost, and no error: nobody reads it."""
+    """Later output is lost without an error, as nobody reads it."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for descriptor in descriptors:
         os.dup2(nowhere, descriptor)

@@ -1,4 +1,4 @@
-"""What is said of a run: what it is, and what it ends with (summary.json)."""
+"""The lines that a run prints at its start and end, and its summary.json."""
 
 import time
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def introduce(
     workdir: Path,
     say: Callable[[str], None],
 ) -> None:
-    """What this run is, in a few lines, before the first step compiles."""
+    """Describe the run in a few lines, before the first step compiles."""
     config, optim = program.config, program.config.optim
     # A flat folder's are in both.
     skipped = len({*train.skipped, *(test.skipped if test else ())})

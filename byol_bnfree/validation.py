@@ -127,7 +127,7 @@ def _validate_together(config: Any) -> None:
         )
     if "bn" in norms and config.batch_size < 2 * config.bn_stat_groups:
         raise InputError(
-            f"batch_size {config.batch_size} with bn_stat_groups "
+            f"--batch-size {config.batch_size} with --bn-stat-groups "
             f"{config.bn_stat_groups} normalizes one image by itself, which leaves "
             f"nothing of it in the heads; give bn two images or more for each group."
         )

@@ -63,7 +63,7 @@ def parse(argv: list[str]) -> tuple[TrainConfig, list[str]]:
     for name in names:
         if name not in CLAIMS:
             raise InputError(
-                f"claims has {name!r}; choose of {', '.join(CLAIMS)}, with commas."
+                f"claims has {name!r}; choose from {', '.join(CLAIMS)}, with commas."
             )
     return options.train, names
 

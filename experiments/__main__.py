@@ -100,7 +100,7 @@ def _chosen(experiment: Experiment, scale: Scale, arguments: Arguments) -> list[
     known = [arm.name for arm in experiment.arms(scale)]
     for name in arguments.arms:
         if name not in known:
-            raise InputError(f"arm {name} is unknown; choose of {', '.join(known)}.")
+            raise InputError(f"arm {name} is unknown; choose from {', '.join(known)}.")
     runs = make_runs(experiment, scale, seeds)
     wanted = [r for r in runs if not arguments.arms or r.arm in arguments.arms]
     first, step = _shard(arguments.shard)

@@ -1,4 +1,4 @@
-"""What became of a run, and who saw a collapse first: the measures or the probe."""
+"""The outcome of a run, and who saw a collapse first: the measures or the probe."""
 
 from typing import Literal
 
@@ -6,10 +6,10 @@ from experiments.results import Row
 
 Outcome = Literal["learned", "did not learn", "collapsed", "diverged"]
 LEARNED = 0.02
-"""Of linear accuracy above the untrained encoder: four standard errors of a figure of
+"""Linear accuracy above the untrained encoder: four standard errors of a figure of
 10,000 test images."""
 RISEN = 0.03
-"""Of the probe's accuracy: less is no signal that could be lost."""
+"""Gain of the probe's accuracy: a smaller one is no signal that could be lost."""
 
 
 def outcome(row: Row) -> Outcome:

@@ -32,7 +32,7 @@ class Result(NamedTuple):
 
     @property
     def outcomes(self) -> list[str]:
-        """Of every run."""
+        """The outcome of every run."""
         return [outcome(row) for row in self.rows.values()]
 
     @property
@@ -55,7 +55,7 @@ class Comparison(NamedTuple):
         return self.experiment.reference or self.arms[0].name
 
     def difference(self, a: str, b: str) -> Difference | None:
-        """Of linear accuracy, points."""
+        """The difference in linear accuracy, in points."""
         if a not in self.results or b not in self.results:
             return None
         return paired_difference(

@@ -1,4 +1,4 @@
-"""What the intervals over seeds decide, in words: never more than they hold."""
+"""The decisions of intervals over seeds, in words: never more than they hold."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from experiments.seeds import (
 MARGIN = 1.0
 """Points of linear accuracy that an arm may be behind."""
 FEWEST_SEEDS = 3
-"""Of two seeds the interval is thirteen times as wide as the deviation."""
+"""With two seeds the interval is thirteen times as wide as the deviation."""
 
 
 def interval(difference: Difference) -> str:
@@ -44,7 +44,7 @@ def decision(name: str, difference: Difference) -> str:
 
 
 def _would_decide(difference: Difference) -> str:
-    """How many seeds it would take."""
+    """The number of seeds that would decide."""
     if difference.low is None:
         return f"one seed decides nothing, {FEWEST_SEEDS} give an interval"
     needed = seeds_needed(difference, MARGIN)
@@ -76,7 +76,7 @@ def first_place(lead: Difference | None) -> str:
 
 
 def linear_difference(a: Result, b: Result) -> Difference | None:
-    """Of linear accuracy, points, over the seeds that both have."""
+    """The difference in linear accuracy, in points, over the seeds that both have."""
     return paired_difference(a.percent("linear"), b.percent("linear"))
 
 

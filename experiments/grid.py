@@ -1,4 +1,4 @@
-"""What an experiment asks, its arms, and the runs that they make."""
+"""The question of an experiment, its arms, and the runs that they make."""
 
 import dataclasses
 import hashlib
@@ -29,7 +29,7 @@ class Arm:
 
     name: str
     flags: tuple[str, ...]
-    """Of `byol_bnfree.train`, beside those of the scale."""
+    """Flags of `byol_bnfree.train`, beside those of the scale."""
     paper: float | None = None
     """The paper's figure, percent."""
     seeds_on_cpu: int | None = None
@@ -50,17 +50,17 @@ class Experiment:
     answer: Callable[["Comparison"], str]
     """A sentence computed from the results."""
     paper: str
-    """What the figures of the paper's column are."""
+    """The meaning of the figures in the paper's column."""
     reference: str | None = None
     """The arm that the others are compared with; None: the first."""
     paper_epochs: int = 300
-    """Of the ImageNet recipe at paper scale."""
+    """Epochs of the ImageNet recipe at paper scale."""
     axis: str | None = None
-    """What `Arm.x` is, on the axis of the figure."""
+    """The meaning of `Arm.x`: the title of the figure's axis."""
     paper_curve: Mapping[float, float] = field(default_factory=dict)
     """The paper's figures along that axis, percent; also those that no arm has."""
     note: str = ""
-    """What a reader must know of the comparison beside the table."""
+    """A remark on the comparison beside the table."""
 
 
 class Run(NamedTuple):
@@ -71,13 +71,13 @@ class Run(NamedTuple):
     arm: str
     seed: int
     flags: tuple[str, ...]
-    """Of `byol_bnfree.train`, all but folders."""
+    """Flags of `byol_bnfree.train`, all but folders."""
     settings: str
     """Checksum of the settings, but for the seed."""
 
     @property
     def name(self) -> str:
-        """Of its work folder: other settings of an arm make another."""
+        """The name of its work folder; other settings of an arm make another."""
         return f"{self.arm}-seed{self.seed}-{self.settings}"
 
 

@@ -32,7 +32,7 @@ Layers = dict[str, dict[str, float]]
 
 
 def measure(workdir: Path) -> dict[str, Layers]:
-    """Of the state that the run started from, and of its newest checkpoint."""
+    """The layers of the state at the start and of the newest checkpoint."""
     config, data = read_run(workdir)
     config = dataclasses.replace(config, micro_batches=1)  # the same gradient
     parts = build_parts(config, data)

@@ -1,4 +1,4 @@
-"""What a run has shown, as one line of results.jsonl; the report needs nothing else."""
+"""One line of results.jsonl for each run; a report needs nothing else."""
 
 import datetime
 import json
@@ -87,7 +87,7 @@ def read_rows(path: Path) -> list[Row]:
         return _read_lines(path)
     except ValueError as error:
         raise InputError(
-            f"{path} has a line that is not JSON ({error}); mend or remove it."
+            f"{path} has a line that is not JSON ({error}); repair or remove it."
         ) from None
 
 

@@ -49,7 +49,7 @@ class Places(NamedTuple):
         return own if own.exists() else next(self.runs.glob(same), None)
 
     def state(self, run: Run) -> State:
-        """How far the run is."""
+        """The state of the run."""
         if self.known(run):
             return "finished"
         files = (self.workdir(run) / name for name in ("checkpoints", "summary.json"))

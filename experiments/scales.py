@@ -17,16 +17,16 @@ class Scale:
     """Data, network and length, in words."""
     batch_size: int
     smallest_group: int
-    """Of the images that one normalization or micro-batch sees."""
+    """The smallest number of images that one normalization or micro-batch sees."""
     seconds: float | None
     """Expected length of a run; None: unknown."""
     machine: str
-    """What that is expected of."""
+    """The machine that `seconds` belongs to."""
     extra: tuple[str, ...] = ()
-    """Of `byol_bnfree.train`, for every arm."""
+    """Flags of `byol_bnfree.train` for every arm."""
 
     def flags(self, epochs: int) -> tuple[str, ...]:
-        """Of `byol_bnfree.train`."""
+        """Flags of `byol_bnfree.train`."""
         return (f"--config={self.config.format(epochs=epochs)}", *self.extra)
 
 

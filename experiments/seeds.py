@@ -13,11 +13,11 @@ MOST_SEEDS = 100
 
 
 class Spread(NamedTuple):
-    """Of a figure over seeds."""
+    """Mean and deviation of a figure over seeds."""
 
     mean: float
     std: float | None
-    """Of the sample (n - 1); None of one seed."""
+    """Deviation of the sample (n - 1); None for one seed."""
     n: int
 
 
@@ -32,7 +32,7 @@ class Difference(NamedTuple):
 
 
 def spread(values: Mapping[int, float]) -> Spread | None:
-    """Of one figure for each seed; None of none."""
+    """Mean and deviation of one figure for each seed; None without any."""
     numbers = list(values.values())
     if not numbers:
         return None
@@ -85,5 +85,5 @@ def seeds_needed(difference: Difference, margin: float) -> int | None:
 
 
 def _quantile(n: int) -> float:
-    """Of Student's t for an interval over n seeds."""
+    """Quantile of Student's t for an interval over n seeds."""
     return float(t.ppf((1 + CONFIDENCE) / 2, n - 1))

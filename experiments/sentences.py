@@ -40,7 +40,7 @@ def versus(a: str, b: str) -> Sentence:
 
 
 def agreement(comparison: Comparison) -> str:
-    """Which arms learn or fail as in the paper."""
+    """The arms that learn or fail as in the paper."""
     known = [r for r in comparison.results.values() if r.arm.paper is not None]
     total = sum(arm.paper is not None for arm in comparison.arms)
     other = [r for r in known if r.learned != (r.arm.paper > PAPER_LEARNED)]
@@ -79,7 +79,7 @@ def initialization(comparison: Comparison) -> str:
 
 
 def flatness(comparison: Comparison) -> str:
-    """How far each family's accuracy moves along the axis."""
+    """The change of each family's accuracy along the axis."""
     parts = []
     for name, results in comparison.families().items():
         results = sorted(
@@ -166,7 +166,7 @@ def _missing(comparison: Comparison, *names: str) -> str | None:
 
 
 def _state(result: Result) -> str:
-    """What became of an arm, with its figure."""
+    """The outcome of an arm, with its figure."""
     what = _what(result)
     return what if result.mean is None else f"{what}, {result.mean:.1f} %"
 

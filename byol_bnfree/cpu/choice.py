@@ -1,4 +1,4 @@
-"""Which kernels a program gets.
+"""The choice of the kernels of a program.
 
 The optional packages of the `cpu` extra bring oneDNN, which PyTorch uses too; our part
 is compiled when first used. Nothing needs it: without it, on other devices and for more
@@ -41,7 +41,7 @@ ONEDNN = Kernels(
 def choose_kernels(
     wanted: Literal["auto", "xla", "onednn"], num_devices: int
 ) -> Kernels:
-    """What computes the layers of a program for `num_devices` devices.
+    """The kernels of a program for `num_devices` devices.
 
     Args:
       wanted: "onednn" is ours in C++, with oneDNN; "auto" the same on one CPU device

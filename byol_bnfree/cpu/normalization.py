@@ -22,7 +22,7 @@ from byol_bnfree.models.kernels import EPSILON, Moments, check_blocks
 
 
 class Blocks(NamedTuple):
-    """Which pixels share statistics: attributes of the call, in its types."""
+    """The pixels that share statistics: attributes of the call, in its types."""
 
     images: np.int64
     views: np.int64

@@ -156,7 +156,7 @@ def random_view(
 
 
 class ViewDraw(NamedTuple):
-    """What chance decides about one view of one image."""
+    """The random numbers of one view of one image."""
 
     box: Int[Array, "4"]
     """Top, left, height and width of the crop, whole pixels inside the image."""
@@ -169,7 +169,7 @@ class ViewDraw(NamedTuple):
     grayscale: Bool[Array, ""]
     blur: Bool[Array, ""]
     sigma: Float[Array, ""]
-    """Of the blur, pixels."""
+    """Standard deviation of the blur, in pixels."""
     solarize: Bool[Array, ""]
     vertical_flip: Bool[Array, ""]
     quarters: Int[Array, ""]

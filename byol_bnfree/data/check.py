@@ -1,4 +1,4 @@
-"""What is odd about the pictures of a set, as the network will see them."""
+"""A check for odd pictures in a set, as the network will see them."""
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
@@ -53,7 +53,7 @@ def odd_pictures(source: Source) -> list[str]:
 def _plain(
     source: Source, rows: Int[np.ndarray, " n"]
 ) -> tuple[Int[np.ndarray, " m"], bool]:
-    """Those of one colour, and whether all are equal."""
+    """The pictures of one colour, and whether all pictures are equal."""
     plain, equal, first = [], True, None
     for start in range(0, len(rows), CHUNK):
         chosen = rows[start : start + CHUNK]

@@ -17,7 +17,7 @@ FLOATS = "floating-point pixels have no agreed range; give --data.white"
 
 
 class Conversion(NamedTuple):
-    """How stored values become 8-bit pixels; fields of `DataConfig`."""
+    """The rules by which stored values become 8-bit pixels; fields of `DataConfig`."""
 
     white: float | None = None
     alpha: Literal["white", "black", "ignore"] = "white"
@@ -28,7 +28,7 @@ AS_IT_IS = Conversion()
 
 
 class Header(NamedTuple):
-    """What a picture's file says before its pixels are read."""
+    """The header of a picture's file."""
 
     height: int
     width: int

@@ -74,12 +74,12 @@ class FolderRecords:
 
     @cached_property
     def identity(self) -> str:
-        """Of the list of files: their names below the folder, sizes and classes."""
+        """A checksum of the files: their names below the folder, sizes and classes."""
         return checksum(self._names, self._files[:, 0], self.targets)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the list of files, and of when each was changed."""
+        """A checksum of the list of files and of the time of each."""
         return checksum(self.location, self.identity, self._files[:, 1])
 
     @property

@@ -1,4 +1,4 @@
-"""Which files are pictures: the endings and readers of Pillow that are used here."""
+"""The files that are pictures: endings and readers of Pillow that are used here."""
 
 import functools
 import os

@@ -1,4 +1,4 @@
-"""Which files of a folder are its pictures, and what else is there."""
+"""The pictures of a folder, and the other files in it."""
 
 import os
 from collections.abc import Iterator

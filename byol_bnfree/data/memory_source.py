@@ -50,13 +50,13 @@ class MemorySource:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of all pixels and labels; 1.5 GB a second."""
+        """A checksum of all pixels and labels, at 1.5 GB a second."""
         return checksum(self.pixels, self.targets, list(self.class_names))
 
     def labels(
         self, indices: Int[np.ndarray, " b"] | None = None
     ) -> Int32[np.ndarray, " b"]:
-        """Of all images or of some; -1 where there is none."""
+        """Labels of all images or of some; -1 stands for none."""
         return self.targets if indices is None else self.targets[indices]
 
     def images(self, indices: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w c"]:

@@ -1,4 +1,4 @@
-"""What users hand over as images: uint8, or floats in [0, 1]; checked, then float32."""
+"""Images from users: uint8, or floats in [0, 1]; checked, then float32."""
 
 import jax
 import jax.numpy as jnp

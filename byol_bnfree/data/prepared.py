@@ -1,4 +1,4 @@
-"""Which data sets tensorflow-datasets has prepared on this disk, and preparing one.
+"""Data sets that tensorflow-datasets has prepared on this disk; preparing one.
 
 What is there is learned from each set's dataset_info.json, so a set that is missing
 is reported at once: tensorflow-datasets itself would first retry a download for

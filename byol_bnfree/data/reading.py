@@ -38,7 +38,7 @@ class BadImage(Exception):
     def stop(self) -> InputError:
         """The error that ends the run under on_bad_image="stop"."""
         return InputError(
-            f"{self.name} cannot be used as a picture: {self.reason}; mend or remove "
+            f"{self.name} cannot be used as a picture: {self.reason}; repair or remove "
             f"it, or leave such pictures out with --on-bad-image=skip."
         )
 
@@ -181,7 +181,7 @@ def _identify(
 
 
 def _detail(reader: str, source: io.BufferedIOBase) -> str | None:
-    """What kind of TIFF it is that Pillow does not know."""
+    """The kind of a TIFF that Pillow does not know."""
     if reader != "TIFF":
         return None
     from PIL.TiffImagePlugin import (

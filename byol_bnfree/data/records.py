@@ -56,7 +56,7 @@ class Found(NamedTuple):
     unused: dict[str, dict]
     """Files that are not used, by kind: how many, and examples."""
     why: str
-    """What decided the size of the input."""
+    """The reason for the size of the input."""
 
 
 def needs_test(config: TrainConfig) -> bool:

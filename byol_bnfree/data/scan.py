@@ -17,12 +17,12 @@ SEED = 0  # of that sample
 
 @dataclass
 class Scan:
-    """What the headers say."""
+    """The answer of the headers."""
 
     pictures: int
-    """Those there are."""
+    """Number of pictures."""
     looked: int
-    """Those whose header was read."""
+    """Number of pictures whose header was read."""
     shape: tuple[int | None, int | None, int]
     """Height and width, None where they differ, and channels."""
     bad: dict[str, BadImage] = field(default_factory=dict)
@@ -30,7 +30,7 @@ class Scan:
 
     @property
     def why(self) -> str:
-        """What decided the size, in words."""
+        """The reason for the size, in words."""
         height, width, channels = self.shape
         kind = "grayscale" if channels == 1 else "colour"
         of = f"all {self.looked:,} pictures"

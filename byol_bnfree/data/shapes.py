@@ -47,7 +47,7 @@ HUES = {"red": 0.0, "green": 1 / 3, "blue": 2 / 3}  # in turns; gray has none
 
 
 class Look(NamedTuple):
-    """What the images of a class have in common."""
+    """The properties that all images of a class share."""
 
     colour: str
     shape: str
@@ -96,7 +96,7 @@ def generate(
 def _draw(
     seeds: np.random.SeedSequence, labels: Int32[np.ndarray, " n"]
 ) -> dict[str, np.ndarray]:
-    """What differs between images; each item has its own stream of numbers.
+    """Properties that differ between images; each has its own stream of numbers.
 
     Lengths are in half images (`pitch`) or half cells; angles in radians; colours in
     [0, 1], and `shade` is the change of brightness from the middle to an edge; an item

@@ -53,13 +53,13 @@ class Source(Protocol):
     def labels(
         self, indices: Int[np.ndarray, " b"] | None = None
     ) -> Int32[np.ndarray, " b"]:
-        """Of all images or of some; -1 where there is none."""
+        """Labels of all images or of some; -1 stands for none."""
 
     def images(self, indices: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w c"]:
         """Pictures as evaluation sees them."""
 
     def usable(self, indices: Int[np.ndarray, " b"]) -> Int[np.ndarray, " m"]:
-        """Those that can be decoded, in their order."""
+        """The indices of images that can be decoded, in their order."""
 
     def file_names(self, indices: Int[np.ndarray, " b"]) -> list[str]:
         """Printable, without the place of the data set."""

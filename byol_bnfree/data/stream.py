@@ -74,7 +74,7 @@ class StreamSource:
 
     @property
     def fingerprint(self) -> str:
-        """Of every file's name, size and time, and of how they are converted."""
+        """A checksum of the files' names, sizes and times, and of the conversion."""
         size, _, channels = self.image_shape
         how = [size, channels, self._how.white, self._how.alpha]
         return checksum(self._records.fingerprint, how)
@@ -82,7 +82,7 @@ class StreamSource:
     def labels(
         self, indices: Int[np.ndarray, " b"] | None = None
     ) -> Int32[np.ndarray, " b"]:
-        """Of all or some images; of a large tfds set all is a pass over its files."""
+        """Labels of all or some images; all of a large tfds set take a pass over it."""
         if indices is None:
             return self._records.labels(np.arange(len(self)))
         return self._records.labels(self._stand_in(indices))
@@ -251,7 +251,7 @@ def _evaluation_view(
 
 
 def _nothing(image: Image.Image, size: int, key: tuple) -> None:
-    """Of a picture that is only tried."""
+    """The result for a picture that is only tried."""
 
 
 def _forget(index: int, bad: BadImage) -> None:

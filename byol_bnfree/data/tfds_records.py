@@ -61,14 +61,14 @@ class PreparedRecords:
 
     @cached_property
     def identity(self) -> str:
-        """Of the files' names and sizes, and which of their records are used."""
+        """A checksum of the files' names and sizes and of the records in use."""
         names = [(os.path.basename(path), *span) for path, *span in self.files]
         version = os.path.basename(self.location)
         return checksum(self.name, version, names, self._on_disk[:, 0])
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the files, and of when each was changed."""
+        """A checksum of the files and of the time of each."""
         return checksum(self.location, self.identity, self._on_disk[:, 1])
 
     @cached_property

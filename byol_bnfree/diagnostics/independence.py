@@ -29,7 +29,7 @@ ROUNDING = 1e-4
 
 @dataclass(frozen=True)
 class NumericalReport:
-    """What other examples change in an example's outputs, on the images given."""
+    """The effect of other examples on an example's outputs, for the images given."""
 
     cross_derivative: float
     """Largest |d output i / d image j|, i != j; NaN if there is no derivative."""
@@ -55,9 +55,9 @@ class IndependenceReport:
 
     numerical: NumericalReport
     static: StaticReport
-    """Of the forward program."""
+    """The report on the forward program."""
     backward: StaticReport | None
-    """Of the program that computes the images' gradient; None without a derivative."""
+    """The report on the program of the images' gradient; None without a derivative."""
 
     @property
     def holds(self) -> bool:

@@ -48,7 +48,7 @@ def _outputs(tree: Tree, above: tuple[str, ...] = ()) -> Iterator[tuple[str, Arr
 
 
 def variety(x: Float[Array, "b ..."]) -> Measures:
-    """How much a layer's outputs differ between images.
+    """The differences between images in a layer's outputs.
 
     - `rms`: root of the mean square of the output.
     - `between_images`: the share of that mean square that differs between the images of

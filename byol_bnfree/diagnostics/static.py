@@ -17,7 +17,7 @@ Verdict = Literal["independent", "mixes examples", "not proven"]
 
 @dataclass(frozen=True)
 class StaticReport:
-    """What the program of a function says of its outputs."""
+    """The result of following a function's program."""
 
     verdict: Verdict
     places: tuple[Place, ...] = ()

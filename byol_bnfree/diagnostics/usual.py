@@ -1,4 +1,4 @@
-"""What a norm usually does in its first steps, said beside a warning of collapse."""
+"""The usual first steps of a norm, said beside a warning of collapse."""
 
 from collections.abc import Mapping
 

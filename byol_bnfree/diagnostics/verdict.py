@@ -1,4 +1,4 @@
-"""What the measures of collapse mean: a verdict on one row, and on a run.
+"""The meaning of the measures of collapse: a verdict on one row, and on a run.
 
 Seen in short CIFAR-10 runs of ResNets of three blocks with simplified views (batch
 128, 160-240 steps; kNN from 5,000 images, so it is low):
@@ -58,7 +58,7 @@ class CollapseVerdict:
 
 
 def judge(measures: Measures, untrained: Measures | None = None) -> CollapseVerdict:
-    """What one row of measures says, by the limits at the top of this file.
+    """The verdict on one row of measures, by the limits at the top of this file.
 
     Args:
       measures: `feature_std`, `negative_cosine` and `centered_rank`, of `collapse.py`.
@@ -118,7 +118,7 @@ class CollapseWatch(NamedTuple):
     untrained: Measures | None = None
     """Measures before training, if known."""
     verdict: CollapseVerdict = CollapseVerdict("healthy", "nothing is measured yet")
-    """Of the run so far."""
+    """The verdict on the run so far."""
     drifting: Streak = Streak()
     """Rows that are drifting or collapsed."""
     collapsed: Streak = Streak()

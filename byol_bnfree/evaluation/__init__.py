@@ -1,4 +1,4 @@
-"""What an encoder is worth, by the protocols of the papers.
+"""Evaluation of an encoder by the protocols of the papers.
 
 `run.evaluate` measures a work folder and keeps the figures; the functions here do the
 same for any encoder: they fit on the training split and report on the test split.

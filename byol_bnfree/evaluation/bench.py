@@ -1,4 +1,4 @@
-"""What protocols are given: one encoder, two splits, and a place to keep results."""
+"""The input of the protocols: one encoder, two splits, and a place for results."""
 
 import importlib.metadata
 import time
@@ -60,27 +60,27 @@ class Bench:
 
     @property
     def num_classes(self) -> int:
-        """Of the data set; `open_splits` has seen that there are labels."""
+        """Number of classes; `open_splits` has checked that there are labels."""
         return self.train.num_classes
 
     @cached_property
     def train_features(self) -> Float[np.ndarray, "n d"]:
-        """Of whole training images, in inference mode."""
+        """Features of whole training images, in inference mode."""
         return self.features(self.train)
 
     @cached_property
     def test_features(self) -> Float[np.ndarray, "m d"]:
-        """Of whole test images, in inference mode."""
+        """Features of whole test images, in inference mode."""
         return self.features(self.test)
 
     @cached_property
     def train_labels(self) -> Int[np.ndarray, "n ..."]:
-        """Of all training images; a row for each if it has several."""
+        """Labels of all training images; a row for an image that has several."""
         return self.train.labels()
 
     @cached_property
     def test_labels(self) -> Int[np.ndarray, "m ..."]:
-        """Of all test images; a row for each if it has several."""
+        """Labels of all test images; a row for an image that has several."""
         return self.test.labels()
 
     @cached_property
@@ -94,7 +94,7 @@ class Bench:
         )
 
     def features(self, source: Source) -> Float[np.ndarray, "n d"]:
-        """Of all images of a source; from the work folder if they are there."""
+        """Features of all images of a source; the work folder keeps them."""
         dtype = "float16" if self.config.half_precision else "float32"
         key = checksum(self.fingerprint, source.fingerprint, dtype, version())
         name = f"{self.network}-{self.encoder.step}-{source.split}-{key}.npz"
@@ -115,11 +115,11 @@ class Bench:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the encoder's weights and statistics."""
+        """A checksum of the encoder's weights and statistics."""
         return checksum(*jax.tree.leaves(self.encoder.variables))
 
     def identity(self, protocol: str, settings: Row) -> Row:
-        """What makes two measurements the same one."""
+        """The settings that make two measurements the same one."""
         train = self.config.train_split or self.train.split
         test = self.config.test_split or self.test.split
         return {
@@ -200,12 +200,12 @@ def sentence(row: Row) -> str:
 
 
 def describe(source: Source, split: str) -> Row:
-    """What tells one split from another: any image, label or file changes it."""
+    """A description of a split: any image, label or file changes it."""
     return {"split": split, "images": len(source), "fingerprint": source.fingerprint}
 
 
 def version() -> str:
-    """Of this package, by which figures were made."""
+    """The version of this package."""
     try:
         return importlib.metadata.version("byol_bnfree")
     except importlib.metadata.PackageNotFoundError:

@@ -116,7 +116,7 @@ class TransferSettings:
     method: Literal["linear_cached", "finetune"] = "linear_cached"
     """Logistic regression on cached features, or the whole network fine-tuned."""
     datasets: tuple[str, ...] = ()
-    """Those of the paper's twelve to try, such as cifar100 dtd; none: all."""
+    """Names out of the paper's twelve, such as cifar100 dtd; none: all."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class EvaluateConfig:
     workdir: str
     """Folder of the run; figures are added to its evaluations.jsonl."""
     protocol: tuple[Protocol, ...] = ("knn", "linear_cached", "random")
-    """What to measure; random repeats the others on the untrained encoder."""
+    """The protocols to run; random repeats the others on the untrained encoder."""
     network: Literal["online", "target"] = "online"
     """The papers evaluate the online network."""
     dataset: str | None = None
@@ -138,13 +138,13 @@ class EvaluateConfig:
     test_split: str | None = None
     """Split that figures are of; none: the run's, of another set test."""
     on_bad_image: Literal["stop", "skip"] | None = None
-    """What to do with an image that cannot be decoded; none: as the run."""
+    """stop at an image that cannot be decoded, or skip it; none: as the run did."""
     max_train: int | None = None
     """Training images used at most, a subset fixed by the seed; none: all."""
     max_test: int | None = None
     """Test images used at most; none: all."""
     seed: int = 0
-    """Of held-out images, subsets, augmentation and initialization."""
+    """Seed of held-out images, subsets, augmentation and initialization."""
     batch_size: int = 512
     """Images per step when features are extracted."""
     half_precision: bool = False

@@ -45,7 +45,7 @@ class Corrupted(Subset):
 
     @property
     def fingerprint(self) -> str:
-        """Of the clean images, and of how they are spoiled."""
+        """A checksum of the clean images and of the corruption."""
         return checksum(super().fingerprint, self._how)
 
     def images(self, indices: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w c"]:

@@ -47,11 +47,11 @@ class Trial(NamedTuple):
     """Peak learning rate, times batch_size / 256."""
     epochs: float
     weight_decay: float = 0.0
-    """Of kernels, added to their gradient."""
+    """Decay of kernels, added to their gradient."""
     warmup_epochs: float = 0.0
     label_smoothing: float = 0.0
     bn_decay: float = BN_DECAY
-    """Of BatchNorm's running statistics."""
+    """Decay of BatchNorm's running statistics."""
 
 
 class Now(NamedTuple):
@@ -136,7 +136,7 @@ class Tuner:
         )
 
     def describe(self, source: Source, trial: Trial) -> dict[str, Any]:
-        """What tells one fit of an evaluation from another."""
+        """The settings that tell one fit from another."""
         return trial._asdict() | {"images": len(source)}
 
 
@@ -196,7 +196,7 @@ def _losses(
     labels: Int[Array, "b ..."],
     smoothing: Float[Array, ""] | float,
 ) -> Float[Array, " b"]:
-    """Of one class an image; or of a sigmoid for each class, summed, not smoothed.
+    """Losses for one class an image, or for a sigmoid of each class (summed).
 
     Labels of the second kind are 1, -1, or 0 for what does not count: `multilabel`.
     """

@@ -52,7 +52,7 @@ class Probes(NamedTuple):
     bias: Float[Array, "*r k"]
 
     def one(self, index: int) -> "Probes":
-        """That of one rate."""
+        """The probe of one rate."""
         return Probes(self.kernel[index], self.bias[index])
 
 

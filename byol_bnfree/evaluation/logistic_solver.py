@@ -79,7 +79,7 @@ def minimum(
 def logits(
     params: Float[Array, "d1 k"], features: Float[Array, "n d"]
 ) -> Float[Array, "n k"]:
-    """Of parameters as `minimum` returns them."""
+    """Logits for parameters as `minimum` returns them."""
     kernel, bias = params[:-1], params[-1]
     # HIGHEST: TF32 or bfloat16 products are too coarse for line searches.
     product = jnp.matmul(features, kernel, precision=jax.lax.Precision.HIGHEST)
@@ -116,7 +116,7 @@ def _softmax_cross_entropy(
 def _sigmoid_cross_entropy(
     scores: Float[Array, "n k"], signs: Int8[Array, "n k"]
 ) -> tuple[Float[Array, "n k"], Float[Array, "n k"]]:
-    """Of one binary classifier for each class."""
+    """Loss of one binary classifier for each class."""
     counted = jnp.abs(signs)
     losses = jax.nn.softplus(-signs * scores)
     return counted * losses, counted * (jax.nn.sigmoid(scores) - (signs > 0))

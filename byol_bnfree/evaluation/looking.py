@@ -1,5 +1,5 @@
-"""What an evaluation looks like: where test features lie, what is taken for what, and
-which training pictures are nearest.
+"""Pictures of an evaluation: the place of test features, the confusion of classes, and
+the nearest training pictures.
 """
 
 from pathlib import Path

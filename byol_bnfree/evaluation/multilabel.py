@@ -27,13 +27,13 @@ class ManyLabels(Subset):
 
     @property
     def fingerprint(self) -> str:
-        """Of the images, and of the rows."""
+        """A checksum of the images and of the rows."""
         return checksum(super().fingerprint, self._rows)
 
     def labels(
         self, indices: Int[np.ndarray, " b"] | None = None
     ) -> Int8[np.ndarray, "b k"]:
-        """Of all images or of some."""
+        """Labels of all images or of some."""
         return self._rows if indices is None else self._rows[indices]
 
 

@@ -83,7 +83,7 @@ def nearest_blocks(
 
 
 def _placement(mesh: Mesh | None) -> tuple[Callable, Callable, Callable]:
-    """What puts rows on devices, what repeats a block on all, and `_merge_block`."""
+    """Functions that put rows on devices and repeat a block on all; `_merge_block`."""
     if mesh is None or mesh.size == 1:
         return (lambda x: x), (lambda x: x), _merge_block
     rows, everywhere = PartitionSpec("data"), PartitionSpec()

@@ -1,4 +1,4 @@
-"""What a protocol found, and the figures of a classifier."""
+"""The result of a protocol, and the figures of a classifier."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -11,14 +11,14 @@ from byol_bnfree.evaluation.metrics import top_k_accuracy
 
 
 class Outcome(NamedTuple):
-    """What a protocol found; `chosen` was picked on images held out of training."""
+    """The result of a protocol; `chosen` was picked on images held out of training."""
 
     figures: dict[str, Any]
     """Fractions, of the test split."""
     chosen: dict[str, Any]
     """Hyper-parameters and `validation_METRIC`; {} where nothing is chosen."""
     sweep: Sequence[dict[str, Any]] = ()
-    """What it was chosen from: each with its own `validation_METRIC`."""
+    """The candidates: each with its own `validation_METRIC`."""
     fitted: Fitted | None = None
     """The classifier that the figures are of; None where there is none to keep."""
 

@@ -99,7 +99,7 @@ def _with_share(bench: Bench, share: float) -> Row:
 
 
 def _list_labels(bench: Bench, share: float) -> None:
-    """Which images keep their label, for others who compare with us."""
+    """Write the images that keep their label, for others who compare with us."""
     seed, train = bench.config.seed, bench.train
     kept = labelled_subset(train, share, seed)
     name = f"labels-{train.name}-{100 * share:g}pct-seed{seed}.json"

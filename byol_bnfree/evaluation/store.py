@@ -1,4 +1,4 @@
-"""What has been measured: rows of `evaluations.jsonl`, appended and never rewritten."""
+"""Stored figures: rows of `evaluations.jsonl`, appended and never rewritten."""
 
 import datetime
 import json
@@ -57,5 +57,5 @@ def _read(path: Path) -> list[Row]:
         return [json.loads(line) for line in whole.splitlines()]
     except ValueError as error:
         raise InputError(
-            f"{path} has a line that is not JSON ({error}); mend or remove it."
+            f"{path} has a line that is not JSON ({error}); repair or remove it."
         ) from error

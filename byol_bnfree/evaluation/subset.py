@@ -22,7 +22,7 @@ class Subset:
 
     @property
     def fingerprint(self) -> str:
-        """Of the source's, and of which images are taken."""
+        """A checksum of the source and of the images that are taken."""
         return checksum(self._source.fingerprint, self._indices)
 
     def __len__(self) -> int:

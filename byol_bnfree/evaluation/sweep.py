@@ -47,7 +47,7 @@ def sweep(
 def _measured(
     tuner: Tuner, source: Source, valid: Source, trial: Trial, metric: Metric
 ) -> tuple[dict[str, Any], Tuned | None]:
-    """What is known of a trial, and its network if it was trained now."""
+    """The figures of a trial, and its network if it was trained now."""
     fit, network, key = tuner.describe(source, trial), None, f"validation_{metric}"
     found = tuner.unfinished.find(fit)
     if found is None:

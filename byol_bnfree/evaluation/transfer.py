@@ -77,7 +77,7 @@ def _reason(task: Task, error: InputError) -> str:
 
 
 def chosen_tasks(names: tuple[str, ...]) -> list[Task]:
-    """Those with these names; all twelve for none. `InputError` for others."""
+    """The tasks with these names, or all twelve; `InputError` for other names."""
     known = [task.name for task in TASKS]
     for name in names:
         if name not in known:

@@ -1,4 +1,4 @@
-"""What an evaluation that is not finished keeps: its sweep's points, a fit's state."""
+"""The state of an unfinished evaluation: its sweep's points, a fit's state."""
 
 import io
 import shutil
@@ -68,13 +68,13 @@ class Unfinished:
         self._folder = folder
 
     def snapshot(self, fit: Row) -> Snapshot:
-        """Of the fit with these settings."""
+        """The snapshot of the fit with these settings."""
         if self._folder is None:
             return Snapshot()
         return Snapshot(self._folder / f"state-{checksum(fit)}.npz")
 
     def find(self, fit: Row) -> Row | None:
-        """What was measured of the fit with these settings."""
+        """The figures of the fit with these settings."""
         return None if self._folder is None else self._points().find(fit)
 
     def add(self, fit: Row, **measured: Any) -> None:

@@ -34,7 +34,7 @@ class Variables(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What the online network says of one view; float32."""
+    """The online network's outputs for one view; float32."""
 
     representation: Float[Array, "b d"]
     projection: Float[Array, "b k"]

@@ -1,4 +1,4 @@
-"""How kernels are drawn: Haiku's default law, as in DeepMind's BYOL."""
+"""Initial kernels by Haiku's default law, as in DeepMind's BYOL."""
 
 import itertools
 import math

@@ -31,7 +31,7 @@ def settled(stats: Any) -> Any:
 
 
 def with_decay(before: Any, after: Any, decay: Float[Array, ""] | float) -> Any:
-    """What one update would have left with `decay`; `after` had `BN_DECAY`."""
+    """The result of one update with `decay`; `after` had `BN_DECAY`."""
     if not isinstance(before, dict):
         return after
     if "count" not in before:

@@ -34,7 +34,7 @@ class Panel(NamedTuple):
     """Metric to its name in the legend."""
     scale: Literal["from zero", "tight", "log", "share"] = "from zero"
     factor: float = 1.0
-    """Of the metric's values."""
+    """Factor from the metric's values to the drawn ones."""
 
 
 PANELS = (

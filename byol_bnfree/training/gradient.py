@@ -22,7 +22,7 @@ Batch = dict[str, Array]
 
 
 class Forward(NamedTuple):
-    """What a pass over a (micro-)batch leaves beside its gradient."""
+    """The results of a pass over a (micro-)batch beside its gradient."""
 
     loss: Float[Array, " b"]
     probe_loss: Float[Array, " b"]

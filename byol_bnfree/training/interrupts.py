@@ -60,7 +60,7 @@ def interrupts(say: Callable[[str], None]) -> Iterator[Asked]:
 
 
 def name(number: int) -> str:
-    """Of a signal, as people know it."""
+    """The name of a signal, as people know it."""
     return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
 

@@ -1,4 +1,4 @@
-"""What a run says of itself while it trains: rows, progress, collapse, bad numbers."""
+"""The journal of a run while it trains: rows, progress, collapse, bad numbers."""
 
 import math
 import time
@@ -116,7 +116,7 @@ class Journal:
         return result
 
     def _update_ratios(self, step: int, metrics: dict[str, Any]) -> dict[str, float]:
-        """Of every layer, where this step is one of `run.layers_every`."""
+        """Ratios of every layer, at the steps of `run.layers_every`."""
         every = self.program.config.run.layers_every
         if not every or step % every:
             return {}

@@ -17,12 +17,12 @@ FIRST_PORT, PORTS = 61440, 4096  # those that JAX chooses from, too
 
 
 class Joining(NamedTuple):
-    """How this process joins the others."""
+    """The way in which this process joins the others."""
 
     why: str
     """Who says that there are others, for a sentence."""
     arguments: dict[str, Any]
-    """Of `jax.distributed.initialize`; it finds out what is left away."""
+    """Arguments of `jax.distributed.initialize`, which finds out the rest."""
 
 
 class Launcher(NamedTuple):
@@ -68,7 +68,7 @@ def find_others(
     process_id: int | None,
     env: Environment,
 ) -> Joining | None:
-    """How to join the other processes of this run; None where there are none.
+    """The way to join the other processes of this run; None where there are none.
 
     Args are the flags of the same names, and the environment.
 

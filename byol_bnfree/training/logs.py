@@ -1,4 +1,4 @@
-"""What a run leaves to read: metrics.jsonl, TensorBoard events, environment.json."""
+"""The logs of a run: metrics.jsonl, TensorBoard events, environment.json."""
 
 import contextlib
 import importlib.metadata
@@ -241,6 +241,6 @@ def _cpu_model() -> str:
 
 
 def _cores() -> int | None:
-    """Those this process may use, where the system tells (Linux)."""
+    """Number of cores that this process may use, where the system tells (Linux)."""
     usable = getattr(os, "sched_getaffinity", None)
     return len(usable(0)) if usable else os.cpu_count()

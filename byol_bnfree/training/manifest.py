@@ -30,7 +30,7 @@ def write_manifest(folder: Path) -> None:
 
 
 def verify_manifest(folder: Path) -> list[str]:
-    """What differs from the manifest, one phrase per file; empty if intact.
+    """The differences from the manifest, one phrase per file; empty if intact.
 
     Files that the manifest does not list are ignored: nothing reads them.
     """

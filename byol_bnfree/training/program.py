@@ -47,7 +47,7 @@ from byol_bnfree.training.step import (
 
 
 class DataShape(NamedTuple):
-    """What the program must know of the data."""
+    """The sizes of the data that the program depends on."""
 
     num_examples: int
     num_classes: int | None
@@ -60,7 +60,7 @@ class Program(NamedTuple):
     config: TrainConfig
     data: DataShape
     kernels: str
-    """What computes the layers, in words."""
+    """The library that computes the layers, in words."""
     network: BYOLNetwork
     mesh: Mesh
     warmup_steps: int

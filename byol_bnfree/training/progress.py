@@ -32,7 +32,7 @@ class _Console(Console):
 
 
 class _Work:
-    """What is being done, since when, and the spinner that turns meanwhile."""
+    """Work that takes long: its name, its start, and a spinner that turns."""
 
     def __init__(self, what: str, began: float):
         self.what, self.began, self.spinner = what, began, Spinner("dots")

@@ -1,4 +1,4 @@
-"""Which checkpoint is the newest intact one, and loading it."""
+"""Finding and loading the newest intact checkpoint."""
 
 import contextlib
 import logging

@@ -71,5 +71,5 @@ def _read_rows(path: Path, mend: bool) -> list[dict[str, Any]]:
         return [json.loads(line) for line in whole.splitlines()]
     except ValueError as error:
         raise InputError(
-            f"{path} has a line that is not JSON ({error}); mend or remove it."
+            f"{path} has a line that is not JSON ({error}); repair or remove it."
         ) from error

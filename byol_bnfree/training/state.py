@@ -1,4 +1,4 @@
-"""What a checkpoint must hold, and nothing else."""
+"""The state of a run: the content of a checkpoint, and nothing else."""
 
 from typing import Any
 

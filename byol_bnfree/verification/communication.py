@@ -49,7 +49,7 @@ def communication_claim(network: str, folder: Path, say) -> Finding:
 
 
 def table(network: str, arms: dict[str, Any]) -> str:
-    """What each arm moves, by purpose, and in a ring of 8, 64 and 512 devices."""
+    """Bytes that each arm moves, by purpose, and in a ring of 8, 64, 512 devices."""
     lines = [
         f"{network}: collectives, MB by purpose, and MB that each device sends in a "
         f"step when rings of n devices all-reduce: 2 (n - 1) / n times the bytes"
@@ -68,7 +68,7 @@ def table(network: str, arms: dict[str, Any]) -> str:
 
 
 def purpose(moved: Moved, sizes: dict[str, set[int]]) -> str:
-    """What an array is moved for; `sizes` are of each layer's parameters."""
+    """The purpose of moving an array; `sizes` are of each layer's parameters."""
     functions = {name.split(".")[-1] for name in moved.functions}
     if "transpose(" in moved.operation:
         layers = [layer for layer in sizes if layer in moved.operation]

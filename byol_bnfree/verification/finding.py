@@ -1,4 +1,4 @@
-"""What a check of one claim found."""
+"""The result of checking one claim."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ class Finding:
 
     claim: str
     how: str
-    """How it was checked, on what."""
+    """The check and its network."""
     deviation: str
     """The largest deviation seen, or what was seen instead."""
     holds: bool

@@ -23,10 +23,10 @@ class Moved(NamedTuple):
     """Name of the operation in the program."""
     kind: str
     bytes: int
-    """Of the result on one device."""
+    """Bytes of the result on one device."""
     elements: int
     operation: str
-    """What made the array: the path of JAX's names, "" if unknown."""
+    """The origin of the array: the path of JAX's names, "" if unknown."""
     functions: tuple[str, ...]
     """The Python functions that it was made in, innermost first."""
 

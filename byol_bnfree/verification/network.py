@@ -170,7 +170,7 @@ def _step_places(config: TrainConfig) -> Counter:
 
 
 def purpose(place: Place) -> str:
-    """What a step combines examples for at a place."""
+    """The purpose for which a step combines examples at a place."""
     if place.kind == "mixes" and place.backward:
         return "parameter gradient"
     for pattern, name in SOURCES.items():

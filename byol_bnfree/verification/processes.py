@@ -41,7 +41,7 @@ def start(module: str, *arguments: str, devices: int, cache: Path) -> subprocess
 
 
 def finish(process: subprocess.Popen) -> str:
-    """What it printed.
+    """Its output.
 
     Raises:
       RunStopped: it failed, or took longer than `SECONDS`.

@@ -18,7 +18,7 @@ from byol_bnfree.verification.settings import STEPS, tiny, uses_batch_statistics
 
 Say = Callable[[str], None]
 TOLERANCE = 1e-4
-"""Of `deviation`, for runs whose sums are ordered otherwise."""
+"""Largest `deviation` of runs whose sums have another order."""
 PIECES = (1, 2, 4, 8)
 
 

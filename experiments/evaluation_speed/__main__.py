@@ -34,7 +34,7 @@ class Arguments:
     """Time evaluation beside other programs."""
 
     contest: tuple[Literal["features", "knn", "linear_cached"], ...] = tuple(CONTESTS)
-    """What to time."""
+    """The programs to time."""
     rounds: int = 3
     """Rounds; medians are reported."""
 

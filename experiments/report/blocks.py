@@ -1,4 +1,4 @@
-"""What a page is made of, as it is in HTML and in Markdown."""
+"""The parts of a page, as HTML and as Markdown."""
 
 import base64
 import html

@@ -1,4 +1,4 @@
-"""What is said of one experiment at one scale."""
+"""The content of the report of one experiment at one scale."""
 
 from collections.abc import Mapping
 
@@ -53,7 +53,7 @@ def blocks_of(comparison: Comparison) -> list[Block]:
 
 
 def _protocol(comparison: Comparison) -> list[str]:
-    """What the columns are."""
+    """The meaning of the columns."""
     experiment, row = comparison.experiment, _rows(comparison)[0]
     evaluation, data = row["config"]["evaluation"], row["config"]["data"]
     what = comparison.scale.what

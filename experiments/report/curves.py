@@ -1,4 +1,4 @@
-"""What runs did while they trained, and what their layers do; one colour an arm."""
+"""Curves of the runs and pictures of their layers; one colour an arm."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""How the pictures of a report look: one colour a family, names at the ends of lines.
+"""The style of the pictures: one colour a family, names at the ends of lines.
 
 Made without pyplot, which holds global state. Text stays text in the SVG.
 """

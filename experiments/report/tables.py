@@ -131,7 +131,7 @@ def _final(row: Mapping) -> str:
 
 
 def _peak(row: Mapping) -> float | None:
-    """Of the device where that is counted."""
+    """Peak memory; of the device where it is counted."""
     peak = (row["summary"] or {}).get("peak_gib", {})
     return peak.get("device") or peak.get("host")
 

@@ -1,4 +1,4 @@
-"""How far a step moves the weights: update over weight, layer by layer."""
+"""The size of a step: update over weight, layer by layer."""
 
 import itertools
 from collections.abc import Mapping

@@ -74,7 +74,7 @@ def write_report(experiment: Experiment, folder: Path) -> list[Comparison]:
 
 
 def _fill_readme(readme: Path, compared: Sequence[Comparison]) -> None:
-    """What stands between the marks: answer and table of each scale but smoke."""
+    """Write the text between the marks: answer and table of each scale but smoke."""
     if not readme.exists():
         return
     parts = [

@@ -54,7 +54,7 @@ def markdown(measured: dict[str, Any], machine: Machine) -> str:
 
 
 def measure() -> dict[str, Any]:
-    """What each norm's programs need, compiled in processes of their own, and where."""
+    """The needs of each norm's programs, compiled in processes of their own."""
     norms = {}
     with tempfile.TemporaryDirectory() as folder:
 

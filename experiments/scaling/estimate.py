@@ -1,4 +1,4 @@
-"""What a step takes on n devices, from what its compiled program needs."""
+"""The time of a step on n devices, from the needs of its compiled program."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Machine:
     utilization: float = 0.4
     """Part of the peak that a ResNet step reaches."""
     memory_gb: float = 32.0
-    """Of a device."""
+    """Memory of a device."""
     link_gb: float = 50.0
     """GB/s that a device sends in an all-reduce."""
     latency_us: float = 5.0
@@ -51,7 +51,7 @@ class Step:
 
     @property
     def seconds(self) -> float:
-        """Of the step."""
+        """Seconds of the step."""
         return self.compute + self.gradient + self.statistics
 
     @property

@@ -1,4 +1,4 @@
-"""What one step of ResNet-50 needs, read from compiled programs; prints JSON.
+"""The needs of one step of ResNet-50, read from compiled programs; prints JSON.
 
     python -m experiments.scaling.measure --norm=gn_ws
 
@@ -65,7 +65,7 @@ def cost(config: TrainConfig) -> dict[str, float]:
 
 
 def state_bytes(config: TrainConfig) -> dict[str, Any]:
-    """Of the gradient, and of the state on one of n devices under --shard-state."""
+    """Bytes of the gradient, and of the state on one device under --shard-state."""
     state = build_program(replace(config, batch_size=2), IMAGENET).abstract_state
     leaves = jax.tree.leaves(state)
     gradient = jax.tree.leaves(state.online_params)

@@ -21,7 +21,7 @@ Columns = dict[str, Callable[[Step], str]]
 def tables(
     measured: dict[str, Any], steps: Sequence[Step], machine: Machine
 ) -> Iterator[Table]:
-    """What the programs need, then time, memory and surroundings of each step."""
+    """The needs of the programs, then time, memory and surroundings of each step."""
     yield needs(measured)
     yield _of_steps(
         steps,

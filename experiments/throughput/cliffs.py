@@ -55,7 +55,7 @@ class Arguments:
     """Time the step along every axis of settings."""
 
     axes: tuple[str, ...] = (*MODELS, *OTHERS)
-    """Which settings to move."""
+    """The settings to move."""
     convolution: Literal["auto", "xla", "onednn"] = "auto"
     """As --run.convolution."""
     seconds: float = 3.0
@@ -72,7 +72,7 @@ class Point(NamedTuple):
     of_neighbour: float = 1.0
     """Over the faster of the settings beside it."""
     kernels: str = ""
-    """What computed the layers."""
+    """The library that computed the layers."""
 
 
 def main(arguments: Arguments) -> None:

@@ -32,7 +32,7 @@ class Arguments:
     """Time runs up to their first step."""
 
     settings: str = "--norm=gn_ws"
-    """Of byol_bnfree.train; the default: the main command."""
+    """Flags of byol_bnfree.train; the default: the main command."""
     rounds: int = 3
     """Rounds; medians are reported."""
 

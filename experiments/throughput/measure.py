@@ -97,7 +97,7 @@ class Timing(NamedTuple):
     compile_seconds: float
     """Tracing, lowering and compiling."""
     temporaries_gib: float
-    """What the step needs beside its arguments and results, by the compiler's count."""
+    """Memory of the step beside its arguments and results, by the compiler's count."""
     images_per_s: float
 
 

@@ -47,7 +47,7 @@ class Arguments:
     """Time the training loop beside the bare step."""
 
     settings: str = "--norm=gn_ws"
-    """Of byol_bnfree.train; the default: the main command."""
+    """Flags of byol_bnfree.train; the default: the main command."""
     steps: int = 200
     """Steps of a stretch."""
     rounds: int = 7

@@ -78,7 +78,7 @@ def _file(package: str, end: str) -> Path:
 
 
 class _Build(NamedTuple):
-    """What is compiled, and with what."""
+    """The sources, the compiler and its flags."""
 
     compiler: list[str]
     library: Path

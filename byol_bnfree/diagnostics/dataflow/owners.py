@@ -1,4 +1,4 @@
-"""Which example does each element of an array depend on?
+"""The example that each element of an array depends on.
 
 An owner table is an int32 array of the rank of the value it describes. An entry is the
 number of the one example of the batch that the element depends on, FREE if it depends

@@ -1,4 +1,4 @@
-"""What each primitive does to the owners of its elements.
+"""The effect of each primitive on the owners of its elements.
 
 A rule takes the site and the inputs and returns one owner table per output. A
 primitive without a rule cannot be judged; a rule here must hold for all parameters

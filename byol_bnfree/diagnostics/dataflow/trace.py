@@ -1,4 +1,4 @@
-"""What following a batch through a program finds: values, and places of mixing."""
+"""Results of following a batch through a program: values, and places of mixing."""
 
 import os
 from collections.abc import Callable
@@ -38,7 +38,7 @@ class Place:
 
 
 class Value(NamedTuple):
-    """What is known of an array of the program."""
+    """The knowledge about one array of the program."""
 
     owners: Owners
     number: Callable[[], np.ndarray | None] = lambda: None
