@@ -21,7 +21,7 @@ from byol_bnfree.data.sources import DataSet, Source, find_data
 from byol_bnfree.epochs import whole_steps
 from byol_bnfree.errors import InputError, RunStopped
 from byol_bnfree.evaluation.final import Evaluator
-from byol_bnfree.models.byol import encoder_name
+from byol_bnfree.models.byol import encoder_name, part_norms
 from byol_bnfree.models.own import GIVEN
 from byol_bnfree.own_code import full_path
 from byol_bnfree.pretrained import Encoder, load_encoder
@@ -234,7 +234,8 @@ def _run(
                 )
             finally:
                 if primary:
-                    title = f"{workdir.name}: {config.norm}, {data.train.name}"
+                    norms = "-".join(dict.fromkeys(part_norms(config).values()))
+                    title = f"{workdir.name}: {norms}, {data.train.name}"
                     _draw(save_curves, workdir / "curves.png", log.rows(), title)
         summary = summarize(program, evaluator, state, journal, batches)
         summary["skipped_images"] = len(skipped)

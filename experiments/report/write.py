@@ -83,6 +83,6 @@ def _fill_readme(readme: Path, compared: Sequence[Comparison]) -> None:
         if c.scale.name != "smoke"
     ]
     if parts:
-        body = "\n".join([*parts, "More in [report.md](report.md) and report.html.\n"])
+        body = "\n".join([*parts, "More in [report.md](report.md).\n"])
         text = readme.read_text()
         readme.write_text(MARKS.sub(lambda m: f"{m[1]}{body}{m[2]}", text))

@@ -1,0 +1,56 @@
+"""A run says how good its figures are, and how often it looks at them."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from byol_bnfree.config import EvalConfig, TrainConfig
+from byol_bnfree.diagnostics.usual import usual
+from byol_bnfree.evaluation.final import Evaluator
+from byol_bnfree.pretraining import _periodic
+from byol_bnfree.summary import conclude
+
+
+def test_the_end_table_has_the_chance_level(capsys):
+    figures = {"untrained": 0.25, "trained": 0.66}
+    summary = {"knn": figures, "linear": figures, "chance": 0.1, "images_per_s": 9.0}
+    conclude(summary | {"collapse": {"verdict": "healthy"}}, Path("run"))
+    head, knn, *_ = capsys.readouterr().out.splitlines()
+    assert head.endswith("chance") and knn.split() == ["kNN", "25.0", "%"] + (
+        ["66.0", "%", "10.0", "%"]
+    )
+
+
+def test_chance_is_the_best_constant_answer():
+    labels = np.array([0, 0, 0, 1, -1])
+    test = SimpleNamespace(labels=lambda _: labels)
+    found = SimpleNamespace(possible=True, _test=test, _test_indices=np.arange(5))
+    assert Evaluator.chance.fget(found) == 0.75
+
+
+@pytest.mark.parametrize(
+    "images, settings, steps",
+    [
+        (50_000, {}, 195),  # every epoch
+        (4_096, {}, 48),  # three epochs: else kNN would cost as much as training
+        (4_096, {"skip": True}, None),
+        (4_096, {"knn_every_epochs": 0.0}, None),
+        (4_096, {"knn_every_epochs": 2.0}, 32),
+    ],
+)
+def test_knn_is_measured_as_often_as_is_cheap(images, settings, steps):
+    config = TrainConfig(batch_size=256, evaluation=EvalConfig(**settings))
+    data = SimpleNamespace(num_examples=images)
+    quick = (np.arange(min(images, 2048)), np.arange(1024))
+    evaluator = SimpleNamespace(possible=True, quick=quick, knn=None, quick_knn=None)
+    found = _periodic(SimpleNamespace(config=config, data=data), evaluator)
+    assert (found and found.every) == steps
+
+
+def test_a_warning_says_what_is_usual_for_the_norm():
+    parts = ("encoder", "projector", "predictor")
+    assert "unusual with BatchNorm" in usual(dict.fromkeys(parts, "bn"))
+    assert "often falls in the first steps" in usual(dict.fromkeys(parts, "gn_ws"))
+    assert "first steps" in usual({"encoder": "bn", "projector": "none"})
