@@ -5,6 +5,7 @@ otherwise all are drawn again in a temporary folder.
 """
 
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def _are_new() -> bool:
 
 
 def _draw() -> Path:
+    sys.path.insert(0, str(ROOT))  # experiments are not installed
     from experiments.report.write import write_all
 
     folder = Path(tempfile.mkdtemp(prefix="byol_bnfree-reports-"))
