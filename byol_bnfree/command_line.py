@@ -13,7 +13,7 @@ from pathlib import Path
 
 import tyro
 
-from byol_bnfree.config import NORMS, TrainConfig
+from byol_bnfree.config import NORMS, PAPERS, TrainConfig
 from byol_bnfree.errors import (
     InputError,
     Interrupted,
@@ -49,7 +49,7 @@ def parse_args(argv: Sequence[str] | None = None) -> TrainConfig:
         args=argv,
         default=default_config(argv),
         prog="python -m byol_bnfree.train",
-        description="Pre-train BYOL, with or without batch statistics.",
+        description=f"Pre-train BYOL, with or without batch statistics. {PAPERS}",
     )
 
 

@@ -17,6 +17,11 @@ import tyro
 from byol_bnfree.errors import InputError as InputError
 from byol_bnfree.validation import validate
 
+PAPERS = (
+    "P1 is the paper of BYOL, arXiv 2006.07733; P2 that of BYOL without batch "
+    "statistics, arXiv 2010.10241."
+)
+"""The short names of the papers in docstrings and help texts."""
 Norm = Literal["bn", "gn_ws", "gn", "ws", "ln", "none"]
 """Name of a normalization; the table of `models.norm` says what each is."""
 NORMS: tuple[Norm, ...] = get_args(Norm)

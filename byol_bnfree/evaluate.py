@@ -1,4 +1,4 @@
-"""`python -m byol_bnfree.evaluate`: what a run has learned, by every protocol."""
+"""`python -m byol_bnfree.evaluate`: measure a run by the papers' protocols."""
 
 import sys
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import tyro
 
 from byol_bnfree.command_line import exit_on_error
+from byol_bnfree.config import PAPERS
 from byol_bnfree.cpu.allocator import keep_freed_memory, run_in_calling_thread
 from byol_bnfree.evaluation.config import EvaluateConfig
 
@@ -16,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         EvaluateConfig,
         args=sys.argv[1:] if argv is None else list(argv),
         prog="python -m byol_bnfree.evaluate",
-        description="Evaluate what a run has learned.",
+        description=f"Measure a finished run by the papers' protocols. {PAPERS}",
     )
     run_in_calling_thread()
     keep_freed_memory()
