@@ -79,7 +79,7 @@ class ModelConfig:
     predictor: HeadConfig = HeadConfig(hidden=512, out=128)
     """MLP from projection to prediction; the online network only."""
     groups: int = 16
-    """Groups of GroupNorm for gn and gn_ws (16 in re-implementations; paper silent)."""
+    """Groups of GroupNorm in gn and gn_ws. P2 does not say how many it uses."""
     min_group_channels: int = 16
     """A GroupNorm group never has fewer channels than this: thin groups take contrast
     and colour out of the first layers."""
@@ -88,7 +88,7 @@ class ModelConfig:
     standardize_dense: bool = True
     """gn_ws and ws: standardize the kernels of the heads' dense layers (our choice)."""
     last_scale_init: float = 1.0
-    """Initial scale of the last norm of a bottleneck block (paper 1; code 0)."""
+    """Initial scale of a bottleneck block's last norm (P1: 1; DeepMind's code: 0)."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class OptimConfig:
     warmup_epochs: float = 1.0
     """Linear warm-up of the learning rate from 0, in epochs."""
     tau_base: float = 0.99
-    """Target's decay at step 0."""
+    """tau at step 0: the share of the target that a step keeps."""
     tau_schedule: Literal["cosine", "constant"] = "cosine"
     """cosine: tau rises to 1 over the run. constant: it stays tau_base."""
 
@@ -168,9 +168,9 @@ class AugmentConfig:
     """The two views' distributions T and T', and pixel normalization."""
 
     view1: ViewConfig = ViewConfig()
-    """T."""
+    """The first view, T in P1."""
     view2: ViewConfig = ViewConfig(blur=0.1, solarize=0.2)
-    """T'."""
+    """The second view, T' in P1."""
     function: str | None = None
     """FILE:FUNCTION that makes a view instead, called for each image as
     FUNCTION(key, image, view): image [h w c] in [0, 1], view 1 or 2."""
@@ -220,14 +220,15 @@ class EvalConfig:
     knn_temperature: float = 0.1
     """Temperature of its weights exp(cosine / temperature)."""
     max_train: int = 50_000
-    """Labelled training images used at most (a fixed random subset beyond)."""
+    """Most labelled training images to use; of more, a fixed random subset."""
     max_test: int = 50_000
-    """Test images used at most."""
+    """Most test images to use."""
     batch_size: int = 512
     """Images per step when features are extracted."""
     knn_every_epochs: float | None = None
-    """Log kNN on the test split this often, in epochs; 0: only at the end. None: of
-    2,048 training and 1,024 test images, each epoch or as rarely as makes it cheap."""
+    """Epochs between measurements of kNN on the test split; 0: only at the end. None:
+    one epoch, or as many as keep it cheap, with 2,048 training and 1,024 test images.
+    """
     skip: bool = False
     """Do not evaluate at the end."""
 
@@ -244,9 +245,9 @@ class RunConfig:
     checkpoint_seconds: float = 120.0
     """Seconds between checkpoints; one is always written at the end."""
     checkpoint_steps: int = 0
-    """If positive, also checkpoint every so many steps."""
+    """Steps between checkpoints, beside those by time; 0: none."""
     keep: int = 3
-    """Newest checkpoints kept."""
+    """Number of checkpoints to keep; older ones are deleted."""
     model_devices: int = 1
     """Size of the mesh axis `model`; the rest of the devices form `data`."""
     convolution: Literal["auto", "xla", "onednn"] = "auto"
@@ -277,7 +278,8 @@ class TrainConfig:
     init: Literal["standard", "data_dependent"] = "standard"
     """data_dependent: set the scale and offset of `none` from one batch."""
     target_init: TargetInit = "independent"
-    """independent: a draw of its own (DeepMind's code). copy: the online network's."""
+    """The target's first weights. independent: a draw of its own (DeepMind's code).
+    copy: the online network's."""
     workdir: str | None = None
     """Folder of the run; the same command again resumes. None: a new one in runs/."""
     dataset: str = "shapes"
@@ -289,7 +291,7 @@ class TrainConfig:
     epochs: float = 10.0
     """Length of the run in epochs."""
     steps: int | None = None
-    """Length of the run in optimizer steps; if given, instead of --epochs."""
+    """Length of the run in optimizer steps; replaces --epochs."""
     base_lr: float = 0.08
     """Peak learning rate is this times batch_size / 256."""
     seed: int = 0
@@ -315,13 +317,13 @@ class TrainConfig:
     called as module(images, train), images [b h w c] to representations [b d].
     --model.name, width and stem then do not count."""
     model: ModelConfig = ModelConfig()
-    """Network."""
+    """The network."""
     optim: OptimConfig = MUON
     """Optimizer and schedules."""
     augment: AugmentConfig = AugmentConfig()
-    """Views."""
+    """The two views."""
     data: DataConfig = DataConfig()
-    """Images."""
+    """The images."""
     evaluation: EvalConfig = EvalConfig()
     """Evaluation at the end."""
     run: RunConfig = RunConfig()
