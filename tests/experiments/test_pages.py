@@ -1,0 +1,72 @@
+"""The pages that commands make from results: each figure with its conditions."""
+
+import json
+
+import pytest
+
+from byol_bnfree.errors import InputError
+from experiments.report import expect, results
+
+ENVIRONMENT = {
+    "argv": ["train.py", "--norm=bn", "--workdir=/secret/w", "--data-dir=/secret/d"],
+    "commit": "c" * 40,
+    "cpu": "a cpu",
+    "cores": 2,
+    "backend": "cpu",
+    "packages": {"jax": "0.10"},
+}
+
+
+def run_folder(folder, knn_every: float | None = 1.0):
+    """A finished run of 12 epochs, 10 steps each."""
+    rows = [
+        {
+            "step": step,
+            "epoch": step / 10,
+            "train/loss": 4 - step / 100,
+            "collapse/feature_std": step / 100,
+            "collapse/centered_rank": 30.0,
+        }
+        for step in range(5, 121, 5)
+    ]
+    rows.insert(2, {"step": 10, "knn/top1": 0.3})
+    figure = {"untrained": 0.25, "trained": 0.66}
+    summary = {"norm": "bn", "steps": 120, "knn": figure, "linear": figure}
+    summary |= {"chance": 0.1, "seconds": 30.0, "collapse": {"verdict": "healthy"}}
+    config = {"evaluation": {"knn_every_epochs": knn_every}}
+    folder.mkdir()
+    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(r)}\n" for r in rows))
+    for name, value in (("summary", summary), ("config", config)):
+        (folder / f"{name}.json").write_text(json.dumps(value))
+    (folder / "environment.json").write_text(json.dumps(ENVIRONMENT))
+    return folder
+
+
+def test_what_to_expect_has_the_values_at_the_end_of_each_epoch(tmp_path):
+    runs = expect.read(run_folder(tmp_path / "run"))
+    expect.write_page(runs, tmp_path)
+    page = (tmp_path / "what_to_expect.md").read_text()
+    assert "| spread of representations | bn | 0.1 | 0.5 | 1 | - | 1.2 |" in page
+    assert "| kNN, % | bn | 30 | - | - | - | 66 |" in page
+    assert "bn 1.2 at the end" in page and "below 0.005" in page
+    assert "python -m byol_bnfree.train --norm=bn\n" in page and "secret" not in page
+    for picture in ("train_loss", "knn_top1", "collapse_centered_rank"):
+        file = tmp_path / "figures" / f"expect_{picture}.svg"
+        assert file.stat().st_size > 500 and file.name in page
+
+
+def test_knn_of_few_images_is_not_joined_to_that_of_all(tmp_path):
+    (run,) = expect.read(run_folder(tmp_path / "run", knn_every=None))
+    assert run.curves["knn/top1"] == [[10], [0.3]]
+
+
+def test_results_hold_added_runs_with_their_conditions(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    monkeypatch.setattr(results, "RUNS", tmp_path / "runs.jsonl")
+    monkeypatch.setattr(results, "PAGE", tmp_path / "results.md")
+    results.main(results.Arguments(add=(run_folder(tmp_path / "run"),)))
+    page = (tmp_path / "results.md").read_text()
+    assert "| `--norm=bn` | 25.0 -> 66.0 | 25.0 -> 66.0 | 10.0 | healthy | 30 |" in page
+    assert "2 cores of a cpu" in page and "secret" not in page
+    with pytest.raises(InputError, match="give a finished run"):
+        results.main(results.Arguments(add=(tmp_path,)))
