@@ -141,7 +141,7 @@ def own_view(
     if getattr(result, "shape", None) != wanted:
         found = getattr(result, "shape", type(result).__name__)
         raise InputError(
-            f"augment.function {where} returns {found}, and a view is an array of "
+            f"--augment.function {where} returns {found}, and a view is an array of "
             f"{wanted} in [0, 1]; resize it there."
         )
     planes = rearrange(result.astype(jnp.float32), "h w c -> c h w")
@@ -253,7 +253,7 @@ def _square(image: Image) -> Image:
     if image.shape[1] != image.shape[2]:
         raise InputError(
             f"quarter_turn needs square views, and these are {image.shape[1]}x"
-            f"{image.shape[2]}; set data.image_size or leave quarter_turn at 0."
+            f"{image.shape[2]}; set --data.image-size or leave quarter-turn at 0."
         )
     return image
 

@@ -162,7 +162,7 @@ def _check_own_statistics(config: TrainConfig, network: BYOLNetwork, state) -> N
         return
     if config.micro_batches > 1:
         raise InputError(
-            f"micro_batches {config.micro_batches} would change the batch statistics "
+            f"--micro-batches {config.micro_batches} would change the batch statistics "
             f"of model {config.encoder}; set it to 1, or use an encoder without them."
         )
 
