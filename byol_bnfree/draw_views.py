@@ -2,14 +2,16 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 
 from byol_bnfree.command_line import parse_args
-from byol_bnfree.data.pipeline import Batches
-from byol_bnfree.data.sources import open_source
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.data.pipeline import Batches, stream_order
+from byol_bnfree.data.sources import Source, open_source
 from byol_bnfree.errors import InputError
-from byol_bnfree.training.figures import save_views
+from byol_bnfree.training.figures import Sheet, save_views
 from byol_bnfree.training.mesh import make_mesh, replicated
 from byol_bnfree.training.program import views_of_step_0
 
@@ -36,7 +38,21 @@ def draw_views(out: str, argv: Sequence[str]) -> None:
     )
     batch = Batches(source, config, replicated(make_mesh()))(0)
     views = jax.jit(views_of_step_0(config))(batch)
+    sheet = sheet_of(config, source, jax.device_get(views))
     try:
-        save_views(out, *map(jax.device_get, views))
+        save_views(out, sheet)
     except (OSError, ValueError) as error:  # matplotlib: an unknown ending
         raise InputError(f"{out} cannot be written: {error}.") from error
+
+
+def sheet_of(config: TrainConfig, source: Source, views: tuple[Any, Any]) -> Sheet:
+    """The first pictures of the first batch, and their views."""
+    shown = min(PICTURES, config.batch_size)
+    indices = stream_order(config.seed, 0, shown, len(source))
+    labels, names = source.labels(indices), source.class_names
+    return Sheet(
+        source.with_stand_ins(indices),
+        views[0][:shown],
+        views[1][:shown],
+        [names[label] if names and label >= 0 else "" for label in labels],
+    )

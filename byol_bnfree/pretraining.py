@@ -15,9 +15,10 @@ from flax import linen as nn
 
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.check import odd_pictures
-from byol_bnfree.data.pipeline import Batches, stream_order
+from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.data.records import needs_test
 from byol_bnfree.data.sources import DataSet, Source, find_data
+from byol_bnfree.draw_views import sheet_of
 from byol_bnfree.epochs import whole_steps
 from byol_bnfree.errors import InputError, RunStopped
 from byol_bnfree.evaluation.final import Evaluator
@@ -29,7 +30,7 @@ from byol_bnfree.summary import conclude, introduce, summarize
 from byol_bnfree.training import distributed
 from byol_bnfree.training.checkpoint import Checkpoints
 from byol_bnfree.training.dataset_file import compare_data, describe_data
-from byol_bnfree.training.figures import Sheet, save_curves, save_views
+from byol_bnfree.training.figures import save_curves, save_views
 from byol_bnfree.training.journal import Journal
 from byol_bnfree.training.logs import MetricsLog, Row, environment
 from byol_bnfree.training.loop import Evaluation, run_loop
@@ -217,7 +218,9 @@ def _run(
                 views = program.views(batches(0))  # by all processes together
                 if primary:
                     _draw(
-                        save_views, workdir / "views.png", _sheet(config, data, views)
+                        save_views,
+                        workdir / "views.png",
+                        sheet_of(config, data.train, views),
                     )
                 journal = Journal(program, log, shown)
                 if before_steps is not None:
@@ -245,19 +248,6 @@ def _run(
         if len(skipped):
             _say(f"skipped         {len(skipped):,} bad pictures: {skipped.path}")
     return summary
-
-
-def _sheet(config: TrainConfig, data: Data, views: tuple[Any, Any]) -> Sheet:
-    """The first pictures of the first batch, and their views."""
-    shown = min(8, config.batch_size)
-    indices = stream_order(config.seed, 0, shown, len(data.train))
-    labels, names = data.train.labels(indices), data.train.class_names
-    return Sheet(
-        data.train.with_stand_ins(indices),
-        views[0][:shown],
-        views[1][:shown],
-        [names[label] if names and label >= 0 else "" for label in labels],
-    )
 
 
 @contextlib.contextmanager
