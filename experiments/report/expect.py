@@ -143,7 +143,10 @@ def _prose(runs: Sequence[Run]) -> str:
 def _values(runs: Sequence[Run]) -> Iterator[str]:
     """A table of each measure at a few epochs."""
     yield "## At epochs 1, 5, 10 and 30\n"
-    yield "Lowest and highest of the runs. A dash means that no run was that long.\n"
+    yield (
+        "Lowest and highest of the runs, at the measurement nearest to the epoch. A dash "
+        "means that none is within one epoch.\n"
+    )
     head = ("measure", "arm", *(f"epoch {epoch}" for epoch in EPOCHS), "end")
     lines = [
         (title, arm, *(_span(runs, arm, metric, e) or "-" for e in (*EPOCHS, None)))
@@ -164,7 +167,9 @@ def _span(runs: Sequence[Run], arm: str, metric: str, epoch: float | None) -> st
 
 
 def at(run: Run, metric: str, epoch: float | None) -> float | None:
-    """The value nearest to the end of an epoch; None further than half an epoch off."""
+    """The value nearest to the end of an epoch, the later of two; None further than an
+    epoch off.
+    """
     steps, values = run.curves.get(metric) or ([], [])
     known = [(s, v) for s, v in zip(steps, values, strict=True) if v is not None]
     if not known:
@@ -172,8 +177,8 @@ def at(run: Run, metric: str, epoch: float | None) -> float | None:
     if epoch is None:
         return known[-1][1]
     wanted = epoch * run.per_epoch
-    step, value = min(known, key=lambda pair: abs(pair[0] - wanted))
-    return value if abs(step - wanted) <= run.per_epoch / 2 else None
+    step, value = min(known, key=lambda pair: (abs(pair[0] - wanted), -pair[0]))
+    return value if abs(step - wanted) <= run.per_epoch + 1 else None
 
 
 def _draw(runs: Sequence[Run], metric: str) -> bytes:
