@@ -144,8 +144,8 @@ def _values(runs: Sequence[Run]) -> Iterator[str]:
     """A table of each measure at a few epochs."""
     yield "## At epochs 1, 5, 10 and 30\n"
     yield (
-        "Lowest and highest of the runs, at the measurement nearest to the epoch. A dash "
-        "means that none is within one epoch.\n"
+        "Lowest and highest of the runs, at the measurement nearest to the epoch. A "
+        "dash means that none is within one epoch.\n"
     )
     head = ("measure", "arm", *(f"epoch {epoch}" for epoch in EPOCHS), "end")
     lines = [
@@ -177,7 +177,10 @@ def at(run: Run, metric: str, epoch: float | None) -> float | None:
     if epoch is None:
         return known[-1][1]
     wanted = epoch * run.per_epoch
-    step, value = min(known, key=lambda pair: (abs(pair[0] - wanted), -pair[0]))
+    trained = [pair for pair in known if pair[0] > 0]
+    if not trained:
+        return None
+    step, value = min(trained, key=lambda pair: (abs(pair[0] - wanted), -pair[0]))
     return value if abs(step - wanted) <= run.per_epoch + 1 else None
 
 
