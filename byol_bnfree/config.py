@@ -229,6 +229,8 @@ class EvalConfig:
     """Epochs between measurements of kNN on the test split; 0: only at the end. None:
     one epoch, or as many as keep it cheap, with 2,048 training and 1,024 test images.
     """
+    linear_too: bool = False
+    """Log linear accuracy with every kNN figure of the run as well."""
     skip: bool = False
     """Do not evaluate at the end."""
 
@@ -248,6 +250,11 @@ class RunConfig:
     """Steps between checkpoints, beside those by time; 0: none."""
     keep: int = 3
     """Number of checkpoints to keep; older ones are deleted."""
+    keep_best: bool = False
+    """Also keep the checkpoint with the best kNN so far, in the folder `best` of the
+    run, which is a work folder of its own."""
+    wandb: str | None = None
+    """Project of Weights & Biases to log to as well (extra `wandb`); none: off."""
     model_devices: int = 1
     """Size of the mesh axis `model`; the rest of the devices form `data`."""
     convolution: Literal["auto", "xla", "onednn"] = "auto"

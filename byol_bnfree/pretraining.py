@@ -28,6 +28,8 @@ from byol_bnfree.own_code import full_path
 from byol_bnfree.pretrained import Encoder, load_encoder
 from byol_bnfree.summary import conclude, introduce, summarize
 from byol_bnfree.training import distributed
+from byol_bnfree.training.best import Best
+from byol_bnfree.training.boards import Wandb, figures_of, settings_of
 from byol_bnfree.training.checkpoint import Checkpoints
 from byol_bnfree.training.dataset_file import compare_data, describe_data
 from byol_bnfree.training.figures import save_curves, save_views
@@ -185,10 +187,45 @@ def _train(
             return Trained(finished, workdir, encoder)
         if distributed.is_primary():
             _write_inputs(workdir, program, data)
-        log = MetricsLog(workdir, distributed.is_primary(), on_row)
-        with contextlib.closing(log):
+        with _boards(config, workdir, on_row) as (log, finish):
             summary = _run(program, data, workdir, log, before_steps)
+            finish(summary)
         return Trained(summary, workdir, encoder)
+
+
+@contextlib.contextmanager
+def _boards(
+    config: TrainConfig, workdir: Path, on_row: OnRow | None
+) -> Iterator[tuple[MetricsLog, Callable[[dict[str, Any]], None]]]:
+    """The log of rows, and what is called with the summary; closed when left."""
+    primary = distributed.is_primary()
+    settings = settings_of(dataclasses.asdict(config))
+    pictures = {name: workdir / f"{name}.png" for name in ("views", "curves")}
+    with contextlib.ExitStack() as stack:
+        board = None
+        if config.run.wandb is not None and primary:
+            board = Wandb(config.run.wandb, workdir, settings)
+            stack.callback(board.close)
+
+        def rows(row: dict[str, Any]) -> None:
+            if board is not None:
+                board.row(row)
+            if on_row is not None:
+                on_row(row)
+
+        log = MetricsLog(workdir, primary, rows)
+        stack.callback(log.close)
+
+        def finish(summary: dict[str, Any]) -> None:
+            step, figures = summary["steps"], figures_of(summary)
+            try:
+                log.finish(step, settings, figures, pictures)
+            except OSError as error:  # no reason to fail: summary.json is written
+                _say(f"{workdir / 'tensorboard'} is not complete: {error.strerror}.")
+            if board is not None:
+                board.finish(step, figures, pictures)
+
+        yield log, finish
 
 
 def _run(
@@ -234,6 +271,7 @@ def _run(
                     journal,
                     checkpoints,
                     evaluation=_periodic(program, evaluator),
+                    best=Best(workdir) if config.run.keep_best else None,
                 )
             finally:
                 if primary:
@@ -387,7 +425,14 @@ def _periodic(program: Program, evaluator: Evaluator) -> Evaluation | None:
     if not epochs:
         return None
     steps = max(1, whole_steps(epochs, images, config.batch_size))
-    return Evaluation(steps, lambda state: {"knn/top1": measure(state)})
+
+    def figures(state: TrainState) -> dict[str, float]:
+        found = {"knn/top1": measure(state)}
+        if config.evaluation.linear_too:
+            found["linear/top1"] = evaluator.linear(evaluator.features(state))
+        return found
+
+    return Evaluation(steps, figures)
 
 
 def _say(text: str) -> None:

@@ -159,6 +159,13 @@ def _validate_together(config: Any) -> None:
             f"--optim.lars-clip belongs to --optim.name lars, and this run has "
             f"{config.optim.name}; leave one of them away."
         )
+    evaluation = config.evaluation
+    never = evaluation.skip or evaluation.knn_every_epochs == 0
+    if config.run.keep_best and never:
+        raise InputError(
+            "--run.keep-best compares kNN figures, and this run has none; leave away "
+            "--evaluation.skip, and --evaluation.knn-every-epochs=0."
+        )
     _validate_processes(config)
 
 

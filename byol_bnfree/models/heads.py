@@ -25,7 +25,9 @@ class MLPHead(nn.Module):
     plain: Callable[..., nn.Module] | None = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b d"], train: bool) -> Float[Array, "b k"]:
+    def __call__(
+        self, x: Float[Array, "b d"], train: bool = False
+    ) -> Float[Array, "b k"]:
         _, _, norm, relu, _ = self.layers
         for index in range(1, self.depth):
             x = self._dense(index)(self.hidden, name=f"fc{index}")(x)

@@ -131,7 +131,7 @@ class Affine(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b ... c"], train: bool
+        self, x: Float[Array, "b ... c"], train: bool = False
     ) -> Float[Array, "b ... c"]:
         scale, bias = (
             z.reshape((1,) * (x.ndim - 1) + z.shape) for z in _scale_and_bias(self, x)
@@ -155,7 +155,7 @@ class GroupNorm(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b ... c"], train: bool
+        self, x: Float[Array, "b ... c"], train: bool = False
     ) -> Float[Array, "b ... c"]:
         groups = group_count(x.shape[-1], self.max_groups, self.min_channels)
         scale, bias = _scale_and_bias(self, x)
@@ -198,7 +198,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b ... c"], train: bool
+        self, x: Float[Array, "b ... c"], train: bool = False
     ) -> Float[Array, "b ... c"]:
         channels = x.shape[-1]
         scale, bias = _scale_and_bias(self, x)

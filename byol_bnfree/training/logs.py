@@ -9,7 +9,6 @@ import resource
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, SupportsFloat
@@ -19,6 +18,7 @@ import jax
 from byol_bnfree import __version__
 from byol_bnfree.errors import InputError, why_not_written
 from byol_bnfree.memory import machine_bytes
+from byol_bnfree.training.boards import TensorBoard
 from byol_bnfree.training.workdir import strict, write_atomically
 
 # fmt: off
@@ -52,10 +52,8 @@ class MetricsLog:
         on_row: Callable[[Row], None] | None = None,
     ):
         self._path = workdir / "metrics.jsonl"
-        self._tensorboard = workdir / "tensorboard"
+        self._tensorboard = TensorBoard(workdir / "tensorboard")
         self._primary, self._on_row = primary, on_row
-        self._events = None
-        self._resumed: int | None = None
         if primary:
             self._rewrite(_whole_lines(self._path))
 
@@ -74,7 +72,7 @@ class MetricsLog:
         line = json.dumps(row, allow_nan=False)
         try:
             self._append(line.encode() + b"\n")
-            self._write_event(step, values)
+            self._tensorboard.row(step, values)
         except OSError as error:
             raise OSError(
                 f"The row of step {step} could not be written in {self._path.parent}: "
@@ -106,13 +104,27 @@ class MetricsLog:
         lines = _whole_lines(self._path)
         self._file.close()
         self._rewrite([line for line in lines if json.loads(line)["step"] <= step])
-        self._resumed = step
+        self._tensorboard.resume(step)
+
+    def finish(
+        self,
+        step: int,
+        settings: Mapping[str, Any],
+        figures: Mapping[str, float],
+        pictures: Mapping[str, Path],
+    ) -> None:
+        """TensorBoard's pictures, final figures and settings; `OSError` from the disk.
+
+        Pictures that are not there are left out.
+        """
+        if self._primary:
+            there = {name: path for name, path in pictures.items() if path.exists()}
+            self._tensorboard.finish(step, settings, figures, there)
 
     def close(self) -> None:
         if self._primary:
             self._file.close()
-        if self._events is not None:
-            self._events.close()
+        self._tensorboard.close()
 
     def _rewrite(self, lines: list[bytes]) -> None:
         write_atomically(self._path, b"".join(lines))
@@ -129,31 +141,6 @@ class MetricsLog:
             with contextlib.suppress(OSError):  # a disk turned read-only; the error
                 self._file.truncate(status.st_size)  # that stopped the row counts
             raise
-
-    def _write_event(self, step: int, values: dict[str, float]) -> None:
-        """tensorboardX's SummaryWriter loses errors in its thread; this raises them."""
-        from tensorboardX.proto.event_pb2 import Event, SessionLog  # 0.4 s to import
-        from tensorboardX.proto.summary_pb2 import Summary
-
-        if self._events is None:
-            self._events = _new_event_file(self._tensorboard)
-        if self._resumed is not None:
-            start = SessionLog(status=SessionLog.START)
-            self._events.write_event(Event(step=self._resumed + 1, session_log=start))
-            self._resumed = None
-        scalars = [Summary.Value(tag=k, simple_value=v) for k, v in values.items()]
-        summary = Summary(value=scalars)
-        event = Event(step=step, wall_time=time.time(), summary=summary)
-        self._events.write_event(event)
-        self._events.flush()
-
-
-def _new_event_file(folder: Path) -> Any:
-    """tensorboardX's own name has only the second and the host: two could collide."""
-    from tensorboardX.event_file_writer import EventsWriter
-
-    folder.mkdir(exist_ok=True)
-    return EventsWriter(str(folder / "events"), f".{time.time_ns()}")
 
 
 def _whole_lines(path: Path) -> list[bytes]:

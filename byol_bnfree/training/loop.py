@@ -10,6 +10,7 @@ import jax
 
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.errors import InputError, Interrupted, RunStopped
+from byol_bnfree.training.best import Best
 from byol_bnfree.training.checkpoint import Checkpoints, SaveFailed
 from byol_bnfree.training.distributed import agreed, fate_shared
 from byol_bnfree.training.interrupts import interrupts, name
@@ -34,6 +35,7 @@ def run_loop(
     checkpoints: Checkpoints,
     *,
     evaluation: Evaluation | None = None,
+    best: Best | None = None,
 ) -> TrainState:
     """Train from `state.step` to the end of the program; the end is saved.
 
@@ -62,7 +64,17 @@ def run_loop(
 
     def evaluate(measure: Callable[[TrainState], dict[str, float]]) -> None:
         journal.catch_up()
-        journal.evaluated(step, journal.without(lambda: measure(state)))
+        figures = journal.without(lambda: measure(state))
+        journal.evaluated(step, figures)
+        if best is not None and best.beaten(figures):
+            journal.without(keep_best)
+
+    def keep_best() -> None:
+        if step not in checkpoints.steps():
+            checkpoints.save(step, state)
+            checkpoints.wait()
+        if jax.process_index() == 0:
+            best.take(step)
 
     try:
         with interrupts(journal.progress.say) as asked, fate_shared():

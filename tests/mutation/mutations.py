@@ -93,7 +93,7 @@ MUTATIONS = [Mutation(*fields) for fields in [
      'relu(norm(name=f"norm{index}")(x, train))',
      'norm(name=f"norm{index}")(x, train)', "tests/models/test_byol.py -k relu"),
     ("heads end with a bias", "models/heads.py",
-     "use_bias=False, ", "", "tests/models/test_byol.py -k head_depth"),
+     "use_bias=self.output_bias, ", "", "tests/models/test_byol.py -k head_depth"),
     ("a dense layer too many", "models/heads.py",
      "range(1, self.depth)", "range(0, self.depth)",
      "tests/models/test_byol.py -k head_depth"),

@@ -1,0 +1,58 @@
+"""The checkpoint with the best kNN so far, as a work folder of its own: RUN/best."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from byol_bnfree.training.workdir import write_json
+
+FILES = ("config.json", "dataset.json", "environment.json")
+
+
+class Best:
+    """`load_encoder(RUN/best)` and `evaluate --workdir=RUN/best` take its encoder.
+
+    All processes ask `beaten`; process 0 calls `take`.
+    """
+
+    def __init__(self, workdir: Path):
+        self._workdir, self._folder = workdir, workdir / "best"
+        path = self._folder / "best.json"
+        self._top1 = json.loads(path.read_text())["knn/top1"] if path.exists() else -1.0
+
+    def beaten(self, figures: dict[str, float]) -> bool:
+        """Whether these are better than the best so far, which they then are."""
+        top1 = figures["knn/top1"]
+        better = top1 > self._top1
+        self._top1 = max(top1, self._top1)
+        return better
+
+    def take(self, step: int) -> None:
+        """Keep the saved checkpoint of a step, in the place of the one before."""
+        checkpoints = self._folder / "checkpoints"
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        for name in FILES:
+            if (self._workdir / name).exists():
+                shutil.copy(self._workdir / name, self._folder / name)
+        unfinished = checkpoints / f"unfinished-{step}"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.copytree(
+            self._workdir / "checkpoints" / str(step), unfinished, copy_function=_link
+        )
+        older = [p for p in checkpoints.iterdir() if p.name != unfinished.name]
+        shutil.rmtree(checkpoints / str(step), ignore_errors=True)
+        unfinished.rename(checkpoints / str(step))
+        for path in older:
+            if path.name != str(step):
+                shutil.rmtree(path)
+        figures = {"step": step, "knn/top1": self._top1}
+        write_json(self._folder / "best.json", figures)
+
+
+def _link(source: str, target: str) -> None:
+    """A second name of the file; a copy where the disk has no such thing."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
