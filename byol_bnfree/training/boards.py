@@ -103,7 +103,7 @@ class Wandb:
             wandb = importlib.import_module("wandb")
         except ImportError as error:
             raise InputError(
-                "run.wandb needs the package wandb; install it with pip install "
+                "--run.wandb needs the package wandb; install it with pip install "
                 "'byol_bnfree[wandb]', or leave --run.wandb away."
             ) from error
         self._wandb = wandb
