@@ -14,8 +14,8 @@ HELD_OUT = {
         "--data.test-split=train[1271158:]",
     ),
 }
-SHORT = 4
-"""Epochs of a trial at cpu scale, a quarter of the scale's."""
+SHORT = ("--epochs=4", "--optim.warmup-epochs=0.5")
+"""Of a trial at cpu scale: a quarter of the scale's length."""
 SGD = ("--optim.name=sgd", "--optim.momentum=0.9", "--optim.weight-decay=5e-4")
 MUON = ("--optim.name=muon", "--optim.momentum=0.95", "--optim.weight-decay=1e-5")
 CONSTANT = ("--optim.tau-schedule=constant",)
@@ -37,7 +37,7 @@ OWN = {
 def arms(scale: Scale) -> tuple[Arm, ...]:
     """Short trials of optimizers and rates; DeepMind's LARS stands beside them."""
     held_out = HELD_OUT.get(scale.name, CIFAR)
-    short = (f"--epochs={SHORT}",) if scale.name == "cpu" else ()
+    short = SHORT if scale.name == "cpu" else ()
     return tuple(
         Arm(f"{name}-{trial}", (*flags, *held_out, *short, *changed), family=name)
         for name, flags in (("bn", BN), ("gn_ws", GN_WS))
