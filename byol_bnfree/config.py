@@ -40,6 +40,18 @@ Network = Literal[
 ]
 
 
+HOW_NOT_WHAT = frozenset(
+    {
+        *("workdir", "config", "data_dir", "run", "on_collapse", "on_bad_image"),
+        *("shard_state", "coordinator", "num_processes", "process_id"),
+    }
+)
+"""Settings of how a run is done, not of what is trained: they change no figure."""
+FREE_ON_RESUME = HOW_NOT_WHAT | {"data.workers", "evaluation", "micro_batches"}
+"""Settings that may change when a run resumes: none changes more of its training than
+rounding, or the layout of a checkpoint."""
+
+
 @dataclass(frozen=True)
 class HeadConfig:
     """One MLP head: dense, norm, ReLU, dense (P1 section 3.1)."""
@@ -211,13 +223,16 @@ class DataConfig:
     """Number of generated test images of --dataset=shapes."""
 
 
+KNN_K, KNN_TEMPERATURE = 20, 0.1  # of the literature, for small sets as for ImageNet
+
+
 @dataclass(frozen=True)
 class EvalConfig:
     """The evaluation that a run ends with."""
 
-    knn_k: int = 20
+    knn_k: int = KNN_K
     """Neighbours of the kNN classifier."""
-    knn_temperature: float = 0.1
+    knn_temperature: float = KNN_TEMPERATURE
     """Temperature of its weights exp(cosine / temperature)."""
     max_train: int = 50_000
     """Most labelled training images to use; of more, a fixed random subset."""

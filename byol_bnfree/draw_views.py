@@ -33,10 +33,8 @@ def draw_views(out: str, argv: Sequence[str]) -> None:
     size, _, channels = source.image_shape
     images = dataclasses.replace(config.data, image_size=size, channels=channels)
     # The order of the images and their draws do not depend on the size of the batch.
-    config = dataclasses.replace(
-        config, batch_size=PICTURES, bn_stat_groups=1, micro_batches=1, data=images
-    )
-    batch = Batches(source, config, replicated(make_mesh()))(0)
+    config = dataclasses.replace(config, data=images)
+    batch = Batches(source, PICTURES, config.seed, replicated(make_mesh()))(0)
     views = jax.jit(views_of_step_0(config))(batch)
     sheet = sheet_of(config, source, jax.device_get(views))
     try:

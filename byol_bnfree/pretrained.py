@@ -13,11 +13,10 @@ from flax import linen as nn
 from jaxtyping import Array, Float, UInt8
 
 from byol_bnfree.config import TrainConfig
-from byol_bnfree.data.augment import normalize
-from byol_bnfree.data.pixels import unit_pixels
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.byol import create_network
 from byol_bnfree.models.kernels import XLA, Kernels
+from byol_bnfree.represent import encoder_variables, network_input
 from byol_bnfree.training.items import ENCODERS
 from byol_bnfree.training.program import DataShape, build_parts
 from byol_bnfree.training.restore import load_items
@@ -59,8 +58,7 @@ class Encoder:
 
     def _pixels(self, images: Array) -> Float[Array, "b h w c"]:
         """Checked and normalized."""
-        pixels = unit_pixels(images, self.config.data.channels)
-        return normalize(pixels, self.config.augment)
+        return network_input(images, self.config.augment, self.config.data.channels)
 
 
 def load_encoder(
@@ -75,7 +73,7 @@ def load_encoder(
     Args:
       workdir: a run's folder, with config.json, dataset.json and checkpoints.
       network: the papers evaluate the online network.
-      kernels: of `models.kernels.choose_kernels`; XLA is for any device.
+      kernels: of `cpu.choice.choose_kernels`; XLA is for any device.
       encoder: the module that was given to `train`, if one was.
 
     Raises:
@@ -115,29 +113,36 @@ def untrained_encoder(
 ) -> Encoder:
     """The encoder a run started from: the floor beside its figures.
 
-    BatchNorm's running statistics come from one pass over `images`: without it an
-    untrained encoder would not normalize at all, and not be the network that training
-    starts from. (The untrained figure in summary.json takes them from the first batch's
-    views, so that of a BatchNorm encoder differs a little.) With
-    `--init=data_dependent` give the first batch, or it is not the run's own start.
+    BatchNorm's running statistics come from one pass over `images` (see
+    `first_statistics`). With `--init=data_dependent` give the first batch, or it is not
+    the run's own start.
 
     Raises:
       InputError: not a run's folder.
     """
     config, data = read_run(Path(workdir))
     parts = build_parts(config, data, kernels)
-    labels = jnp.zeros(len(images), jnp.int32)
-    state = jax.jit(parts.init)({"image": jnp.asarray(images), "label": labels})
-    module, variables = (
-        parts.network.encoder,
-        {"params": state.online_params["encoder"]},
-    )
-    if "encoder" in state.online_stats:
-        variables["batch_stats"] = state.online_stats["encoder"]
-        pixels = normalize(unit_pixels(images), config.augment)
-        apply = jax.jit(partial(module.apply, train=True, mutable=["batch_stats"]))
-        variables |= apply(variables, pixels)[1]
+    rows = jnp.arange(len(images))
+    batch = {"image": jnp.asarray(images), "label": 0 * rows, "position": rows}
+    state, module = jax.jit(parts.init)(batch), parts.network.encoder
+    variables = encoder_variables(state.online_params, state.online_stats)
+    if "batch_stats" in variables:
+        variables["batch_stats"] = first_statistics(config, variables, images)
     return Encoder(module, variables, config, 0)
+
+
+def first_statistics(
+    config: TrainConfig, variables: dict[str, Any], images: UInt8[Array, "b h w c"]
+) -> dict[str, Any]:
+    """BatchNorm's running statistics of an untrained encoder, from whole images.
+
+    Without such a pass an untrained encoder would not normalize at all, and not be the
+    network that training starts from. All images are one batch.
+    """
+    module = create_network(config, None, stat_groups=1).encoder
+    train = partial(module.apply, train=True, mutable=["batch_stats"])
+    pixels = network_input(images, config.augment)
+    return jax.jit(train)(variables, pixels)[1]["batch_stats"]
 
 
 def read_run(workdir: Path) -> tuple[TrainConfig, DataShape]:

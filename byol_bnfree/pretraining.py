@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 from flax import linen as nn
 
-from byol_bnfree.config import TrainConfig
+from byol_bnfree.config import FREE_ON_RESUME, TrainConfig
 from byol_bnfree.data.check import odd_pictures
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.data.records import needs_test
@@ -50,15 +50,6 @@ from byol_bnfree.training.workdir import (
 )
 
 OnRow = Callable[[Row], None]
-
-# Settings that change a run's numbers by rounding at most, and no checkpoint's layout.
-FREE_ON_RESUME = frozenset(
-    {
-        *("workdir", "config", "data_dir", "data.workers", "evaluation", "run"),
-        *("on_collapse", "on_bad_image", "shard_state", "micro_batches"),
-        *("coordinator", "num_processes", "process_id"),
-    }
-)
 
 
 class Data(NamedTuple):
@@ -236,7 +227,9 @@ def _run(
     before_steps: Callable[[], None] | None,
 ) -> dict[str, Any]:
     config, primary = program.config, distributed.is_primary()
-    batches = Batches(data.train, config, batch_sharding(program.mesh))
+    batches = Batches(
+        data.train, config.batch_size, config.seed, batch_sharding(program.mesh)
+    )
     skipped = SkippedFile(workdir, jax.process_index())
     for source in data.sources:
         skipped.follow(source)

@@ -9,18 +9,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from byol_bnfree.command_line import parse_args
-from byol_bnfree.config import TrainConfig
+from byol_bnfree.config import HOW_NOT_WHAT, TrainConfig
 from byol_bnfree.models.byol import part_norms
 from experiments.scales import Scale
 
 if TYPE_CHECKING:
     from experiments.comparison import Comparison
 
-# What changes none of a run's figures.
-_FREE = frozenset(
-    "workdir config data_dir seed run on_collapse on_bad_image shard_state "
-    "coordinator num_processes process_id".split()
-)
+_FREE = HOW_NOT_WHAT | {"seed"}  # runs of other seeds are runs of the same settings
 
 
 @dataclass(frozen=True)

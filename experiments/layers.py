@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.data.pipeline import Batches
@@ -37,11 +36,14 @@ def measure(workdir: Path) -> dict[str, Layers]:
     config = dataclasses.replace(config, micro_batches=1)  # the same gradient
     parts = build_parts(config, data)
     mesh = make_mesh()
-    batch = Batches(open_source(config, "train"), config, batch_sharding(mesh))(0)
-    key, positions = step_key(config.seed, 0), jnp.arange(config.batch_size)
-    views = jax.jit(lambda b: make_views(key, b, config.augment))(
-        batch | {"position": positions}
-    )
+    batch = Batches(
+        open_source(config, "train"),
+        config.batch_size,
+        config.seed,
+        batch_sharding(mesh),
+    )(0)
+    key = step_key(config.seed, 0)
+    views = jax.jit(lambda b: make_views(key, b, config.augment))(batch)
     abstract = jax.tree.map(
         lambda leaf: leaf.update(sharding=replicated(mesh)), parts.abstract_state
     )

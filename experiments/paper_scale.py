@@ -78,6 +78,7 @@ def build(run: Run) -> Step:
     batch = {  # as of a set that streams: cropped on the host
         "crops": jax.ShapeDtypeStruct((size, 2, *IMAGENET.image_shape), jnp.uint8),
         "label": jax.ShapeDtypeStruct((size,), jnp.int32),
+        "position": jax.ShapeDtypeStruct((size,), jnp.int32),
     }
     return Step(
         parameter_count(parts.abstract_state.online_params),

@@ -52,6 +52,7 @@ def batch(size: int = 8, seed: int = 0) -> dict[str, np.ndarray]:
     return {
         "image": draws.integers(0, 256, (size, 8, 8, 3), dtype=np.uint8),
         "label": draws.integers(0, CLASSES, size).astype(np.int32),
+        "position": np.arange(size, dtype=np.int32),
     }
 
 

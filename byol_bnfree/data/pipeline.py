@@ -16,8 +16,8 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jaxtyping import Int
 
-from byol_bnfree.config import InputError, TrainConfig
 from byol_bnfree.data.sources import Source
+from byol_bnfree.errors import InputError
 
 PREFETCH = 2  # batches made ahead of the one in use
 
@@ -46,29 +46,33 @@ class Batches:
     """Batches of a source, laid over devices; `batches(step)` is a pure function.
 
     A batch is {"image": uint8 [B h w c]}, or {"crops": uint8 [B 2 h w c]} of a source
-    that streams, with "label": int32 [B]. `sharding` splits axis 0 over the mesh axis
-    `data`; every process reads only the rows of its own devices, each once.
+    that streams, with "label": int32 [B] and "position": int32 [B], an example's place
+    in the batch, from which its random numbers derive. `sharding` splits axis 0 over
+    the mesh axis `data`; every process reads only the rows of its own devices, each
+    once.
     """
 
-    def __init__(self, source: Source, config: TrainConfig, sharding: NamedSharding):
+    def __init__(
+        self, source: Source, batch_size: int, seed: int, sharding: NamedSharding
+    ):
         if len(source) == 0:
             raise InputError(f"the {source.split} split of {source.name} is empty.")
-        self._source, self._config, self._sharding = source, config, sharding
-        batch = (config.batch_size,)
-        slices = sharding.addressable_devices_indices_map(batch).values()
-        rows = [np.arange(config.batch_size)[index] for index in slices]
+        self._source, self._sharding = source, sharding
+        self._batch_size, self._seed = batch_size, seed
+        slices = sharding.addressable_devices_indices_map((batch_size,)).values()
+        rows = [np.arange(batch_size)[index] for index in slices]
         self._rows = np.unique(np.concatenate(rows))  # devices may repeat each other's
 
     def __call__(self, step: int) -> dict[str, jax.Array]:
-        size = self._config.batch_size
-        seed, start = self._config.seed, step * size
-        order = stream_order(seed, start, start + size, len(self._source))
+        size, start = self._batch_size, step * self._batch_size
+        order = stream_order(self._seed, start, start + size, len(self._source))
         indices = order[self._rows]
         if self._source.in_memory:
             local = {"image": self._source.images(indices)}
         else:
             local = {"crops": self._source.crops(indices, self._rows, step)}
         local["label"] = self._source.labels(indices)  # after the pictures: see stream
+        local["position"] = self._rows.astype(np.int32)
         return {name: self._global_array(rows) for name, rows in local.items()}
 
     def iterate(self, start_step: int, stop_step: int) -> Iterator[dict]:
@@ -90,7 +94,7 @@ class Batches:
 
     def _global_array(self, local: np.ndarray) -> jax.Array:
         """One array over all processes from this process's rows of it."""
-        shape = (self._config.batch_size, *local.shape[1:])
+        shape = (self._batch_size, *local.shape[1:])
 
         def rows_of(index: tuple[slice, ...]) -> np.ndarray:
             wanted = range(shape[0])[index[0]]

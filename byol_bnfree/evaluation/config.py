@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from byol_bnfree.config import KNN_K, KNN_TEMPERATURE
 from byol_bnfree.errors import InputError, flag
 
 Protocol = Literal[
@@ -33,9 +34,9 @@ MAY_BE_ZERO = frozenset(
 class KnnSettings:
     """The weighted nearest-neighbour classifier (arXiv 1805.01978, section 3.4)."""
 
-    k: int = 20
+    k: int = KNN_K
     """Neighbours that vote."""
-    temperature: float = 0.1
+    temperature: float = KNN_TEMPERATURE
     """A neighbour's weight is exp(cosine / temperature)."""
 
 

@@ -13,10 +13,10 @@ from jax.sharding import Mesh, Sharding
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, UInt8
 
-from byol_bnfree.data.augment import normalize
 from byol_bnfree.data.sources import Source
 from byol_bnfree.errors import InputError
 from byol_bnfree.pretrained import Encoder
+from byol_bnfree.represent import represent
 from byol_bnfree.training.mesh import batch_sharding, make_mesh, replicated
 
 
@@ -42,7 +42,8 @@ def encoder_features(
     """
     mesh = mesh or make_mesh()
     variables = jax.device_put(encoder.variables, replicated(mesh))
-    encode = partial(_encode, encoder.module, encoder.config.augment, variables)
+    augment = encoder.config.augment
+    encode = partial(_represent, encoder.module, variables, augment=augment)
     devices = mesh.shape["data"]
     return extract_features(
         encode,
@@ -60,10 +61,7 @@ def feature_width(encoder: Encoder, source: Source) -> int:
     return jax.eval_shape(lambda x: encoder(x), image).shape[1]
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _encode(module, augment, variables, images):
-    pixels = normalize(images.astype(jnp.float32) / 255, augment)
-    return module.apply(variables, pixels, False)
+_represent = jax.jit(represent, static_argnums=0, static_argnames="augment")
 
 
 def extract_features(

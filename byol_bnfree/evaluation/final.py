@@ -1,23 +1,23 @@
 """The two figures a run ends with: kNN and linear accuracy on the test split."""
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Float, Int
 
 from byol_bnfree.data.sources import Source
 from byol_bnfree.evaluation.features import evaluation_indices, extract_features
 from byol_bnfree.evaluation.knn import knn_accuracy
-from byol_bnfree.evaluation.logistic import logistic_evaluation
+from byol_bnfree.evaluation.logistic import QUICK_PENALTIES, logistic_evaluation
+from byol_bnfree.pretrained import first_statistics
+from byol_bnfree.represent import encoder_variables, represent
 from byol_bnfree.training.mesh import batch_sharding
-from byol_bnfree.training.program import Program, make_encoder
+from byol_bnfree.training.program import Program
 from byol_bnfree.training.state import TrainState
 
-# Of the mean cross-entropy: a short list, for a figure at the end of every run.
-L2_VALUES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
-
-
+STATISTICS = 256  # images that give an untrained BatchNorm encoder its statistics
 QUICK_TRAIN, QUICK_TEST = 2048, 1024  # images of the kNN that a run logs
 
 
@@ -46,7 +46,8 @@ class Evaluator:
         """`test` None: there is nothing to evaluate on."""
         self._program, self._train, self._test = program, train, test
         self._config = program.config.evaluation
-        self._encoder = make_encoder(program.network, program.config)
+        encoder, augment = program.network.encoder, program.config.augment
+        self._represent = jax.jit(partial(represent, encoder, augment=augment))
 
     @property
     def possible(self) -> bool:
@@ -113,27 +114,27 @@ class Evaluator:
             self._test.labels(self._test_indices),
             num_classes=self._program.data.num_classes,
             seed=self._program.config.seed,
-            strengths=tuple(len(features.train) * l2 for l2 in L2_VALUES),
+            strengths=tuple(len(features.train) * l2 for l2 in QUICK_PENALTIES),
         )
         return figures["top1"]
 
     def untrained(self, batch: dict[str, Any]) -> TrainState:
-        """The state of step 0, BatchNorm's running statistics from one batch.
+        """The state of step 0; its encoder has `first_statistics`, of the first images.
 
-        Without that pass an untrained BatchNorm encoder would not normalize at all:
-        it would not be the network that training starts from.
+        These are the images that `evaluate` takes too, so both give the same floor.
         """
         state = self._program.init(batch)
-        if not state.online_stats:
+        variables = encoder_variables(state.online_params, state.online_stats)
+        if "batch_stats" not in variables:
             return state
-        trained, _ = self._program.step(state, batch)
-        return self._program.init(batch).replace(online_stats=trained.online_stats)
+        images = self._train.images(np.arange(min(STATISTICS, len(self._train))))
+        stats = first_statistics(self._program.config, variables, images)
+        return state.replace(online_stats=state.online_stats | {"encoder": stats})
 
     def _extract(self, state: TrainState, source: Source, indices: np.ndarray):
+        variables = encoder_variables(state.online_params, state.online_stats)
         return extract_features(
-            lambda images: self._encoder(
-                state.online_params, state.online_stats, images
-            ),
+            partial(self._represent, variables),
             source,
             indices,
             self._batch_size,

@@ -17,7 +17,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from byol_bnfree.data.augment import normalize
+from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.data.sources import Source
 from byol_bnfree.epochs import whole_steps
 from byol_bnfree.evaluation.features import extract_features, feature_width
@@ -26,13 +26,13 @@ from byol_bnfree.evaluation.unfinished import Unfinished
 from byol_bnfree.evaluation.views import (
     augmented_view,
     crops_and_flips,
-    labelled_batches,
     train_loop,
 )
 from byol_bnfree.models.initializers import fan_in_init
 from byol_bnfree.models.norm import BN_DECAY
 from byol_bnfree.models.running_stats import settled, with_decay
 from byol_bnfree.pretrained import Encoder
+from byol_bnfree.represent import represent
 from byol_bnfree.training.mesh import batch_sharding, replicated
 from byol_bnfree.training.optim import decayed_mask
 
@@ -93,10 +93,10 @@ class Tuner:
 
         Batches and augmentation are functions of (seed, step).
         """
-        config, size = self.encoder.config, self.batch_size
+        size = self.batch_size
         total = max(1, whole_steps(trial.epochs, len(source), size))
         schedule = rate_schedule(trial, len(source), size, total)
-        augment = crops_and_flips(config.augment)
+        augment = crops_and_flips(self.encoder.config.augment)
         fixed = trial.weight_decay, trial.label_smoothing, trial.bn_decay
         static = {"module": self.encoder.module, "augment": augment, "seed": self.seed}
 
@@ -106,7 +106,7 @@ class Tuner:
         return train_loop(
             step,
             jax.device_put(self.start(source), replicated(self.mesh)),
-            labelled_batches(source, config, self.mesh, size, self.seed),
+            Batches(source, size, self.seed, batch_sharding(self.mesh)),
             total,
             self.unfinished.snapshot(self.describe(source, trial)),
         )
@@ -161,8 +161,8 @@ def _head(params: Any, features: Float[Array, "b d"]) -> Float[Array, "b k"]:
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _scores(module, augment, tuned: Tuned, images):
-    pixels = normalize(images.astype(jnp.float32) / 255, augment)
-    features = module.apply(_variables(tuned.params, tuned.stats), pixels, False)
+    variables = _variables(tuned.params, tuned.stats)
+    features = represent(module, variables, images, augment)
     # A fit that diverged scores as a constant does, and its sweep goes on.
     return jnp.nan_to_num(_head(tuned.params, features))
 

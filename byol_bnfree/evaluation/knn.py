@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
+from byol_bnfree.config import KNN_K, KNN_TEMPERATURE
 from byol_bnfree.evaluation.neighbours import BLOCKS, nearest_blocks
 
 
@@ -23,8 +24,8 @@ def knn_accuracy(
     test_labels: Int[np.ndarray, " m"],
     *,
     num_classes: int,
-    k: int = 20,
-    temperature: float = 0.1,
+    k: int = KNN_K,
+    temperature: float = KNN_TEMPERATURE,
     mesh: Mesh | None = None,
 ) -> float:
     """Fraction of test features that `knn_predict` gives their own label."""
@@ -46,8 +47,8 @@ def knn_predict(
     test_features: Float[np.ndarray, "m d"],
     num_classes: int,
     *,
-    k: int = 20,
-    temperature: float = 0.1,
+    k: int = KNN_K,
+    temperature: float = KNN_TEMPERATURE,
     test_block: int = BLOCKS[0],
     bank_block: int = BLOCKS[1],
     mesh: Mesh | None = None,

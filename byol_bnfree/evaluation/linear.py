@@ -21,6 +21,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
+from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.data.sources import Source
 from byol_bnfree.epochs import whole_steps
 from byol_bnfree.evaluation.config import LinearSettings
@@ -33,12 +34,11 @@ from byol_bnfree.evaluation.unfinished import Snapshot, Unfinished
 from byol_bnfree.evaluation.views import (
     augmented_view,
     crops_and_flips,
-    labelled_batches,
     train_loop,
 )
 from byol_bnfree.models.initializers import fan_in_init
 from byol_bnfree.pretrained import Encoder
-from byol_bnfree.training.mesh import make_mesh, replicated
+from byol_bnfree.training.mesh import batch_sharding, make_mesh, replicated
 
 PAPER, NOTHING = LinearSettings(), Unfinished()
 MOMENTUM = 0.9
@@ -123,7 +123,7 @@ def fit_probes(
     augment = encoder.config.augment
     if settings.augmentation == "crops":
         augment = crops_and_flips(augment)
-    batches = labelled_batches(source, encoder.config, mesh, settings.batch_size, seed)
+    batches = Batches(source, settings.batch_size, seed, batch_sharding(mesh))
     variables = jax.device_put(encoder.variables, replicated(mesh))
     width = feature_width(encoder, source)
     probes = _start(len(settings.rates), width, source.num_classes, seed)

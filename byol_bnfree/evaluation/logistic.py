@@ -21,6 +21,8 @@ from byol_bnfree.evaluation.subset import hold_out
 
 # Of the sum of cross-entropies, as scikit-learn's 1 / C (P1 does not say sum or mean).
 STRENGTHS = tuple(float(x) for x in np.geomspace(1e5, 1e-6, 45))
+QUICK_PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
+"""Of the mean cross-entropy: a short list, for the figure that every run ends with."""
 
 
 class Classifier(NamedTuple):

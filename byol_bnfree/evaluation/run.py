@@ -11,6 +11,7 @@ from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.bench import Bench
 from byol_bnfree.evaluation.checks import check_protocols
 from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.evaluation.final import STATISTICS
 from byol_bnfree.evaluation.looking import save_pictures
 from byol_bnfree.evaluation.protocols import PROTOCOLS
 from byol_bnfree.evaluation.splits import check_images, open_splits
@@ -19,8 +20,6 @@ from byol_bnfree.evaluation.table import print_tables
 from byol_bnfree.pretrained import Encoder, load_encoder, read_run, untrained_encoder
 from byol_bnfree.training.mesh import make_mesh
 from byol_bnfree.training.workdir import lock_workdir, prepare_workdir
-
-STATISTICS = 256  # images that give an untrained BatchNorm encoder its statistics
 
 
 def evaluate(config: EvaluateConfig) -> list[Row]:

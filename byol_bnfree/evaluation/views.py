@@ -6,15 +6,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from byol_bnfree.config import AugmentConfig, TrainConfig
+from byol_bnfree.config import AugmentConfig
 from byol_bnfree.data.pipeline import Batches
-from byol_bnfree.data.sources import Source
 from byol_bnfree.evaluation.unfinished import Snapshot
 from byol_bnfree.training.gradient import make_views, step_key
-from byol_bnfree.training.mesh import batch_sharding
 from byol_bnfree.training.progress import progress
 
 
@@ -29,18 +26,7 @@ def augmented_view(
     batch: dict[str, Array], index: Array, augment: AugmentConfig, seed: int
 ) -> Float[Array, "b h w c"]:
     """View 1 of a batch, normalized; a function of (seed, step, position)."""
-    positions = jnp.arange(len(batch["label"]))
-    placed = batch | {"position": positions}
-    return make_views(step_key(seed, index), placed, augment)[0]
-
-
-def labelled_batches(
-    source: Source, run: TrainConfig, mesh: Mesh, batch_size: int, seed: int
-) -> Batches:
-    """`batches(step)` of a source, whatever the batch of the run; see `Batches`."""
-    plain = {"bn_stat_groups": 1, "micro_batches": 1}
-    config = dataclasses.replace(run, batch_size=batch_size, seed=seed, **plain)
-    return Batches(source, config, batch_sharding(mesh))
+    return make_views(step_key(seed, index), batch, augment)[0]
 
 
 def train_loop(

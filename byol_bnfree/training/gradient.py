@@ -134,7 +134,6 @@ def make_gradient(
             )
             return (grads, stats), (forward, labels)
 
-        batch = batch | {"position": jnp.arange(config.batch_size)}
         if config.micro_batches == 1:
             return of_piece(batch)
         stacked = _split(batch, config.micro_batches, data_devices)

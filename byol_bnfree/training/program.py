@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array
 
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.cpu.choice import choose_kernels
@@ -246,9 +246,7 @@ def views_of_step_0(config: TrainConfig) -> Callable[[Batch], tuple[Array, Array
     plain = dataclasses.replace(config.augment, mean=(0, 0, 0), std=(1, 1, 1))
 
     def views(batch: Batch) -> tuple[Array, Array]:
-        positions = jnp.arange(len(batch["label"]))
-        key = step_key(config.seed, 0)
-        return make_views(key, batch | {"position": positions}, plain)
+        return make_views(step_key(config.seed, 0), batch, plain)
 
     return views
 
@@ -258,17 +256,5 @@ def _abstract_batch(config: TrainConfig, data: DataShape) -> dict:
     return {
         "image": jax.ShapeDtypeStruct((size, *data.image_shape), jnp.uint8),
         "label": jax.ShapeDtypeStruct((size,), jnp.int32),
+        "position": jax.ShapeDtypeStruct((size,), jnp.int32),
     }
-
-
-def make_encoder(
-    network: BYOLNetwork, config: TrainConfig
-) -> Callable[[Any, Any, UInt8[Array, "b h w c"]], Float[Array, "b d"]]:
-    """Compiled (params, stats, images as they come) -> representations, inference."""
-
-    @jax.jit
-    def encode(params, stats, images):
-        pixels = normalize(images.astype(jnp.float32) / 255, config.augment)
-        return network.representation(params, stats, pixels)
-
-    return encode

@@ -105,6 +105,7 @@ def measure(network: str, norm: str, groups: int) -> dict[str, Any]:
     batch = {
         "image": jax.ShapeDtypeStruct((16, 16, 16, 3), "uint8"),
         "label": jax.ShapeDtypeStruct((16,), "int32"),
+        "position": jax.ShapeDtypeStruct((16,), "int32"),
     }
     compiled = program.step.lower(program.abstract_state, batch).compile()
     found = collectives(compiled.as_text())

@@ -165,6 +165,7 @@ def _step_places(config: TrainConfig) -> Counter:
             (config.batch_size, *data.image_shape), jnp.uint8
         ),
         "label": jax.ShapeDtypeStruct((config.batch_size,), jnp.int32),
+        "position": jax.ShapeDtypeStruct((config.batch_size,), jnp.int32),
     }
     return Counter(map(purpose, step_places(step, parts.abstract_state, batch)))
 

@@ -85,7 +85,8 @@ class Runs:
         return numbers | _named(state)
 
     def _batches(self, program: Program) -> Batches:
-        return Batches(self._source, program.config, batch_sharding(program.mesh))
+        config, sharding = program.config, batch_sharding(program.mesh)
+        return Batches(self._source, config.batch_size, config.seed, sharding)
 
     def _save(self, step: int, state: Any) -> None:
         checkpoints = Checkpoints(self._workdir(step), keep=1)

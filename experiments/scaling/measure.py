@@ -54,6 +54,7 @@ def cost(config: TrainConfig) -> dict[str, float]:
     batch = {  # as of a set that streams: cropped on the host
         "crops": jax.ShapeDtypeStruct((size, 2, *IMAGENET.image_shape), jnp.uint8),
         "label": jax.ShapeDtypeStruct((size,), jnp.int32),
+        "position": jax.ShapeDtypeStruct((size,), jnp.int32),
     }
     compiled = program.step.lower(program.abstract_state, batch).compile()
     analysis, memory = compiled.cost_analysis(), compiled.memory_analysis()

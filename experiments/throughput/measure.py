@@ -76,6 +76,7 @@ def ready_views(batch_size: int, image_size: int) -> dict[str, np.ndarray]:
     return {
         "crops": draws.integers(0, 256, shape, dtype=np.uint8),
         "label": draws.integers(0, 10, batch_size).astype(np.int32),
+        "position": np.arange(batch_size, dtype=np.int32),
     }
 
 
@@ -86,7 +87,9 @@ def augmented_rate(arguments: Arguments) -> float:
     source = open_source(config, "train")
     shape = DataShape(len(source), source.num_classes, source.image_shape)
     program = build_program(config, shape)
-    batches = Batches(source, config, batch_sharding(program.mesh))
+    batches = Batches(
+        source, config.batch_size, config.seed, batch_sharding(program.mesh)
+    )
     made_ahead: Iterator = batches.iterate(0, 10**6)
     return time_step(program, lambda: next(made_ahead), arguments.seconds).images_per_s
 

@@ -75,7 +75,9 @@ def main(arguments: Arguments) -> None:
 def measure(arguments: Arguments, program: Program, source: Source) -> dict[str, float]:
     """Milliseconds a step, and shares in percent."""
     config, unlabelled = program.config, program.data._replace(num_classes=None)
-    batches = Batches(source, config, batch_sharding(program.mesh))
+    batches = Batches(
+        source, config.batch_size, config.seed, batch_sharding(program.mesh)
+    )
     bare = _Bare(build_program(config, unlabelled), batches)
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:

@@ -36,7 +36,12 @@ def counting_source(n: int) -> MemorySource:
 
 def batches(n: int = 10, size: int = 4, **options) -> Batches:
     config = TrainConfig(steps=1, batch_size=size, seed=options.pop("seed", 0))
-    return Batches(counting_source(n), config, options.get("sharding", sharding(2)))
+    return Batches(
+        counting_source(n),
+        config.batch_size,
+        config.seed,
+        options.get("sharding", sharding(2)),
+    )
 
 
 def numbers(batch) -> list[int]:
@@ -91,7 +96,10 @@ def test_a_row_is_read_once_though_devices_repeat_it(monkeypatch):
 
 def test_streamed_batches_hold_crops_that_do_not_depend_on_the_devices(stream_config):
     source = open_source(stream_config, "train")
-    one, two = (Batches(source, stream_config, sharding(k)) for k in (1, 2))
+    one, two = (
+        Batches(source, stream_config.batch_size, stream_config.seed, sharding(k))
+        for k in (1, 2)
+    )
     assert one(1)["crops"].shape == (4, 2, 5, 5, 3)
     np.testing.assert_array_equal(one(1)["crops"], two(1)["crops"])
     np.testing.assert_array_equal(one(1)["label"], two(1)["label"])
@@ -101,7 +109,12 @@ def test_streamed_batches_hold_crops_that_do_not_depend_on_the_devices(stream_co
 
 
 def test_streamed_labels_are_those_of_the_crops(stream_config):
-    batch = Batches(open_source(stream_config, "train"), stream_config, sharding(2))(0)
+    batch = Batches(
+        open_source(stream_config, "train"),
+        stream_config.batch_size,
+        stream_config.seed,
+        sharding(2),
+    )(0)
     brightness = np.asarray(batch["crops"]).mean((1, 2, 3, 4))
     np.testing.assert_array_equal(brightness // 100, batch["label"])
 
@@ -178,3 +191,7 @@ def test_two_batches_are_made_ahead(monkeypatch):
 def test_empty_source_is_one_sentence():
     with pytest.raises(InputError, match="is empty"):
         batches(0)
+
+
+def test_every_example_has_its_place_in_the_batch():
+    np.testing.assert_array_equal(batches(9, 6)(2)["position"], np.arange(6))

@@ -240,7 +240,9 @@ def first_step(config: TrainConfig, depth: str) -> None:
     data = Data(*(open_source(config, split) for split in ("train", "test")))
     program = build_program(config, data.shape)
     prepare_workdir(config.workdir, "survey")
-    batch = Batches(data.train, config, batch_sharding(program.mesh))(0)
+    batch = Batches(
+        data.train, config.batch_size, config.seed, batch_sharding(program.mesh)
+    )(0)
     if depth == "built":
         return
     lowered = program.step.lower(program.abstract_state, batch)

@@ -237,7 +237,7 @@ def used_alone(path: Path, good: Path, mesh: Mesh, memory: bool) -> str | None:
         config = configuration(Path(folder), skip=False, memory=memory)
         try:
             source = open_source(config, "train")
-            Batches(source, config, batch_sharding(mesh))(0)
+            Batches(source, config.batch_size, config.seed, batch_sharding(mesh))(0)
         except InputError as error:
             assert path.name in str(error) and "\n" not in str(error), error
             return str(error)
@@ -268,7 +268,7 @@ def left_out(pictures: Path, mesh: Mesh) -> set[str]:
     """Names that an epoch of all pictures together skips."""
     config = configuration(pictures, skip=True)
     source = open_source(config, "train")
-    batches = Batches(source, config, batch_sharding(mesh))
+    batches = Batches(source, config.batch_size, config.seed, batch_sharding(mesh))
     for step in range(-(-len(source) // config.batch_size)):
         batches(step)
     return {Path(name).name for name in source.skipped}

@@ -68,7 +68,8 @@ def batch(step: int) -> dict[str, np.ndarray]:
     """Both views side by side, as pictures that were cropped already."""
     labels = (3 * np.arange(BATCH) + step) % SETTINGS["num_classes"]
     crops = np.stack(views(step), axis=1).astype(np.float32)
-    return {"crops": crops, "label": labels.astype(np.int32)}
+    places = np.arange(BATCH, dtype=np.int32)
+    return {"crops": crops, "label": labels.astype(np.int32), "position": places}
 
 
 def given_views(key, batch, augment):

@@ -171,6 +171,7 @@ def test_every_example_step_and_seed_has_views_of_its_own(pieces):
     """As training sees them, of a batch that holds one image four times."""
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     batch = {"image": np.stack([image] * 4), "label": np.zeros(4, np.int32)}
+    batch["position"] = np.arange(4)
     view = ViewConfig(crop_area=(0.1, 0.8), jitter=0, grayscale=0, blur=0)
     cfg = tiny.config(
         batch_size=4, micro_batches=pieces, augment=AugmentConfig(view, view)

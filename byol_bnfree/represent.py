@@ -1,0 +1,37 @@
+"""From images to representations: one way for users and evaluations."""
+
+from typing import Any
+
+from flax import linen as nn
+from jaxtyping import Array, Float, UInt8
+
+from byol_bnfree.config import AugmentConfig
+from byol_bnfree.data.augment import normalize
+from byol_bnfree.data.pixels import unit_pixels
+
+
+def network_input(
+    images: UInt8[Array, "b h w c"] | Float[Array, "b h w c"],
+    augment: AugmentConfig,
+    channels: int | None = None,
+) -> Float[Array, "b h w c"]:
+    """Whole images, uint8 or floats in [0, 1], normalized; errors of `unit_pixels`."""
+    return normalize(unit_pixels(images, channels), augment)
+
+
+def represent(
+    module: nn.Module,
+    variables: dict[str, Any],
+    images: UInt8[Array, "b h w c"] | Float[Array, "b h w c"],
+    augment: AugmentConfig,
+) -> Float[Array, "b d"]:
+    """What an encoder says of whole images in inference mode."""
+    return module.apply(variables, network_input(images, augment), False)
+
+
+def encoder_variables(params: Any, stats: Any) -> dict[str, Any]:
+    """An encoder's variables from a network's parameters and statistics."""
+    variables = {"params": params["encoder"]}
+    if "encoder" in stats:
+        variables["batch_stats"] = stats["encoder"]
+    return variables
