@@ -10,7 +10,10 @@ PACKAGE = ROOT / "byol_bnfree"
 LEAVES = ("errors", "config", "validation", "setting_types")
 FORBIDDEN = {
     "losses": ("models", "data", "training", "evaluation", "diagnostics"),
-    "models": ("data", "training", "evaluation", "diagnostics", "verification"),
+    "models": (
+        *("cpu", "data", "training", "evaluation", "diagnostics", "verification"),
+    ),
+    "cpu": ("data", "training", "evaluation", "diagnostics", "verification"),
     "data": ("models", "training", "evaluation", "diagnostics", "verification"),
     "diagnostics": ("data", "training", "evaluation", "verification"),
     "training": ("evaluation", "pretraining", "pretrained", "train", "verification"),

@@ -25,7 +25,12 @@ OTHERS = [
     pytest.param(ONEDNN, id="onednn", marks=needs_onednn),
     pytest.param(XLA_ON_CPU, id="xla on cpu"),
 ]
-CASES = 6  # of each kind; the seed that a failure names draws it again
+
+
+def cases(fast: int, all_of_them: int = 40):
+    """Seeds of cases, of which a failure's name draws its own again; most are slow."""
+    slow = [pytest.param(s, marks=pytest.mark.slow) for s in range(fast, all_of_them)]
+    return pytest.mark.parametrize("seed", [*range(fast), *slow])
 
 
 def outcome(f, *arrays):
@@ -75,7 +80,7 @@ def convolution(draws):
 
 @pytest.mark.parametrize("kernels", OTHERS)
 @pytest.mark.parametrize("name", ["conv", "std_conv"])
-@pytest.mark.parametrize("seed", range(CASES))
+@cases(fast=3)
 def test_convolutions_equal_xlas(kernels, name, seed):
     arrays, options = convolution(np.random.default_rng(seed))
     ours, theirs = (
@@ -97,7 +102,7 @@ def test_negative_padding_of_wide_1x1_kernels_is_xlas(kernels):
 
 
 @pytest.mark.parametrize("name", ["dense", "std_dense"])
-@pytest.mark.parametrize("seed", range(CASES // 2))
+@cases(fast=3)
 @needs_onednn
 def test_dense_layers_equal_xlas(name, seed):
     draws = np.random.default_rng(seed)
@@ -133,7 +138,7 @@ def normalization(draws):
 
 
 @pytest.mark.parametrize("kernels", OTHERS)
-@pytest.mark.parametrize("seed", range(3 * CASES))
+@cases(fast=6)
 def test_normalizations_equal_xlas(kernels, seed):
     draws = np.random.default_rng(seed)
     arrays, counts = normalization(draws)

@@ -28,9 +28,8 @@ class OneThread {
   int before_;
 };
 
-// How long to look for the end before going to sleep. Most waits are shorter than the
-// 50 microseconds or so that it takes to be woken; a longer look would take a core from
-// other work.
+// How long to look for the end before going to sleep: most waits are shorter than it
+// takes to be woken. Longer would keep a core from other work.
 constexpr std::chrono::microseconds kBeforeSleep(200);
 
 // Calls work(i) for every i below `pieces`, on the pool's threads and on this one,

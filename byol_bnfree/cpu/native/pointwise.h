@@ -15,7 +15,7 @@
 
 namespace pointwise {
 
-constexpr int64_t kFewestWeights = 1 << 17;
+constexpr int64_t kFewestWeights = 1 << 17;  // as measured
 constexpr int64_t kBlock = 512;  // rows that are multiplied at a time into a gradient
 
 inline bool Applies(const Convolution& c) {
@@ -91,7 +91,9 @@ inline void KernelGradient(xla::ffi::ThreadPool& pool, const Convolution& c,
     });
     return;
   }
-  float* sums = shared.Get((threads - 1) * size + 1);  // of all threads but the first
+  // Of all threads but the first, which adds to the result itself. They are added in the
+  // order of the threads, so that the same call gives the same bits.
+  float* sums = shared.Get((threads - 1) * size + 1);
   InParallel(pool, threads, [&](int64_t thread) {
     AddUp(c, Part(rows, thread, threads), x, dy,
           thread ? sums + (thread - 1) * size : kernel);

@@ -1,8 +1,19 @@
 // Weight Standardization of a kernel [rows, out], as `models/standardize.py` defines it.
 //
-// Of every column w: (w - m) r with r = 1 / sqrt(sum (w - m)^2 + epsilon), so zero mean and
-// variance 1 / rows. Its gradient from that of the result, d:
-// r (d - mean d) - r^3 (w - m) sum d (w - m).
+// Of every column w: v = c r with c = w - mean w and r = 1 / sqrt(sum c^2 + epsilon), so
+// zero mean and variance 1 / rows: the sum of squares is the variance times fan_in.
+//
+// Its gradient from that of the result, d. By c it is direct and through r, and as
+// dr / dc = -r^3 c,
+//
+//   g = r d - r^3 c (sum d c)
+//
+// By w it is g less its mean. c has none, so that only d loses its own:
+//
+//   r (d - mean d) - r^3 c (sum d c) = r (d - level - c slope), slope = r^2 sum d c
+//
+// The statistics are found again in the backward pass: to keep them would cost an array
+// for each kernel, to find them costs one reading of it.
 
 #pragma once
 
@@ -21,7 +32,9 @@ struct Shape {
   int64_t Size() const { return rows * columns; }
 };
 
-constexpr int64_t kRun = 64;  // rows that are added up before the sum is touched
+// Rows that are added up by themselves first. One float sum over all rows of a wide layer
+// (4608 of a 3x3 kernel of 512 channels) would lose its last digits.
+constexpr int64_t kRun = 64;
 
 // The sum over rows of term(i), of the columns at `i`.
 template <typename C, typename Term>

@@ -9,6 +9,16 @@
 //   to the input   the same, of the cotangent and the kernel turned by 180 degrees
 //   to the kernel  dg = Gt [sum_tiles (Bt x B) * (A dy At)] G
 //
+// with
+//
+//        1  0 -1  0         1    0    0
+//   Bt = 0  1  1  0    G = 1/2  1/2  1/2    At = 1  1  1  0
+//        0 -1  1  0        1/2 -1/2  1/2         0  1 -1 -1
+//        0  1  0 -1         0    0    1
+//
+// The gradients follow from the first line, which is linear in x and in g. Transposed by
+// g, each matrix goes to the other side: G becomes Gt, and dy enters by the transpose of
+// At. The gradient to the input is itself a convolution (`Turned`), and takes that line.
 // The constants are 0, 1 and 1/2, so rounding is that of a direct convolution.
 
 #pragma once
@@ -23,11 +33,13 @@
 
 namespace winograd {
 
-constexpr int64_t kPlaces = 16;
+constexpr int64_t kPlaces = 16;  // of a tile: 4x4
 constexpr int64_t kBlockFloats = 1 << 18;  // of transformed tiles: half of a core's L2
 
 constexpr int64_t kFewestChannels = 48;  // with fewer, additions outweigh products
 
+// Padding is 2 at most because that of the gradient to the input is 2 minus it. A map of
+// one row or column would leave half of every tile outside.
 inline bool Applies(const Convolution& c) {
   return c.kernel_height == 3 && c.kernel_width == 3 && c.stride_height == 1 &&
          c.stride_width == 1 && std::max({c.top, c.bottom, c.left, c.right}) <= 2 &&
@@ -155,7 +167,8 @@ class Tiles {
 
   int64_t Count() const { return c_.batch * rows_ * columns_; }
 
-  // Blocks of nearly equal size, as many for each thread, that stay in the cache.
+  // Blocks of nearly equal size, as many for each thread, that stay in the cache: of
+  // wide layers too at least 64 tiles, the rows of a product, for which a kernel is read.
   int64_t Blocks(int64_t threads) const {
     const int64_t most = kBlockFloats / (kPlaces * (c_.in + c_.out));
     const int64_t size = std::clamp<int64_t>(most, 64, 512);
@@ -247,7 +260,9 @@ inline void Output(xla::ffi::ThreadPool& pool, const Convolution& c, const float
   Convolve(pool, c, x, u, y);
 }
 
-// The convolution whose output is the gradient to the input of `c`.
+// The convolution whose output is the gradient to the input of `c`: of the cotangent, by
+// the kernel turned by 180 degrees, with so much padding that each input meets all outputs
+// that it had a part in.
 inline Convolution Turned(const Convolution& c) {
   Convolution turned = c;
   std::swap(turned.in, turned.out);
