@@ -10,13 +10,14 @@ import pytest
 
 import tiny
 from byol_bnfree.config import TrainConfig
+from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation import linear, views
 from byol_bnfree.evaluation.config import LinearSettings
 from byol_bnfree.evaluation.table import _place
 from byol_bnfree.evaluation.unfinished import Snapshot
 from byol_bnfree.pretrained import Encoder
-from byol_bnfree.training.mesh import make_mesh
+from byol_bnfree.training.mesh import batch_sharding, make_mesh
 from tiny import light
 
 SETTINGS = LinearSettings(epochs=3, batch_size=16, rates=(0.4, 0.05))
@@ -51,7 +52,7 @@ def test_a_first_step_is_nesterov_at_the_scaled_rate():
     """From zero momentum: w - rate batch / 256 (1 + 0.9) g, at the cosine's top."""
     settings = dataclasses.replace(SETTINGS, epochs=16 / 48, rates=(0.4,))
     before = linear._start(1, 3, 2, seed=0).one(0)
-    batch = views.labelled_batches(light(), TrainConfig(), make_mesh(), 16, 0)(0)
+    batch = Batches(light(), 16, 0, batch_sharding(make_mesh()))(0)
     augment = views.crops_and_flips(TrainConfig().augment)
     view = jax.jit(lambda *batch: views.augmented_view(*batch, augment, 0))
     features = view(batch, jnp.asarray(0)).mean((1, 2))
