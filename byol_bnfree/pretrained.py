@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, UInt8
 
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.errors import InputError
-from byol_bnfree.models.byol import create_network
+from byol_bnfree.models.byol import BYOLNetwork, create_network
 from byol_bnfree.models.kernels import XLA, Kernels
 from byol_bnfree.represent import encoder_variables, network_input
 from byol_bnfree.training.items import ENCODERS
@@ -127,19 +127,25 @@ def untrained_encoder(
     state, module = jax.jit(parts.init)(batch), parts.network.encoder
     variables = encoder_variables(state.online_params, state.online_stats)
     if "batch_stats" in variables:
-        variables["batch_stats"] = first_statistics(config, variables, images)
+        variables["batch_stats"] = first_statistics(
+            parts.network, config, variables, images
+        )
     return Encoder(module, variables, config, 0)
 
 
 def first_statistics(
-    config: TrainConfig, variables: dict[str, Any], images: UInt8[Array, "b h w c"]
+    network: BYOLNetwork,
+    config: TrainConfig,
+    variables: dict[str, Any],
+    images: UInt8[Array, "b h w c"],
 ) -> dict[str, Any]:
     """BatchNorm's running statistics of an untrained encoder, from whole images.
 
     Without such a pass an untrained encoder would not normalize at all, and not be the
     network that training starts from. All images are one batch.
     """
-    module = create_network(config, None, stat_groups=1).encoder
+    own = network.encoder if network.own_encoder else None
+    module = create_network(config, None, stat_groups=1, encoder=own).encoder
     train = partial(module.apply, train=True, mutable=["batch_stats"])
     pixels = network_input(images, config.augment)
     return jax.jit(train)(variables, pixels)[1]["batch_stats"]

@@ -128,7 +128,8 @@ class Evaluator:
         if "batch_stats" not in variables:
             return state
         images = self._train.images(np.arange(min(STATISTICS, len(self._train))))
-        stats = first_statistics(self._program.config, variables, images)
+        program = self._program
+        stats = first_statistics(program.network, program.config, variables, images)
         return state.replace(online_stats=state.online_stats | {"encoder": stats})
 
     def _extract(self, state: TrainState, source: Source, indices: np.ndarray):

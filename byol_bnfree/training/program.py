@@ -187,7 +187,8 @@ def build_program(
     check_batch(config, mesh)
     kernels = choose_kernels(config.run.convolution, mesh.size)
     unroll = kernels.slow_loops if unroll is None else unroll
-    together = views_together(config, unroll)
+    # A user's BatchNorm knows of no views: each is a batch of its own.
+    together = 1 if encoder is not None else views_together(config, unroll)
     parts = build_parts(config, data, kernels, together, encoder)
     step = make_train_step(
         parts.network,
