@@ -106,6 +106,12 @@ def test_crops_cover_the_range_of_areas_and_aspects_and_stay_inside():
     assert (top[free] == 0).any() and (top + h == 32)[free].any()
 
 
+def test_crops_are_as_often_tall_as_wide():
+    """Aspects are log-uniform: of uniform ones four in five would be wide."""
+    _, _, h, w = draws(crop_area=(0.05, 0.1), crop_aspect=(1 / 4, 4.0)).box.T
+    assert abs(np.mean(w > h) - np.mean(w < h)) < 0.06
+
+
 def test_each_operation_is_drawn_with_its_own_probability():
     chances = dict(flip=0.5, jitter=0.8, grayscale=0.2, blur=0.1, solarize=0.35)
     drawn = draws(**chances)
@@ -331,6 +337,20 @@ def test_each_view_is_made_of_its_own_crop():
     views = two_views_of_crops(jax.random.key(0), crops, only())
     for i, view in enumerate(views):
         np.testing.assert_allclose(view, crops[:, i] / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("of_crops", [False, True])
+def test_each_view_has_the_operations_of_its_own_distribution(of_crops):
+    config = AugmentConfig(OFF, dataclasses.replace(OFF, solarize=1))
+    images, key = pictures(), jax.random.key(0)
+    if of_crops:
+        views = two_views_of_crops(key, jnp.stack([images, images], 1), config)
+    else:
+        views = two_views(key, images, config)
+    expected = np.asarray(images) / 255
+    np.testing.assert_allclose(views[0], expected, atol=1e-6)
+    solarized = np.where(expected < 0.5, expected, 1 - expected)
+    np.testing.assert_allclose(views[1], solarized, atol=1e-6)
 
 
 def test_normalize_subtracts_mean_and_divides_by_deviation():

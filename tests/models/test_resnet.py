@@ -97,7 +97,9 @@ def test_stride_is_on_the_3x3_of_a_bottleneck():
     assert block["conv2"]["__call__"][0].shape[1] == 8
 
 
-BLOCKS = [("bn", False), ("gn_ws", False), ("ws", False), ("gn_ws", True)]
+# bn for bottlenecks: a standardized 1x1 kernel has mean 0 and does not see a constant.
+BLOCKS = [(norm, False) for norm in ("bn", "gn_ws", "ws")]
+BLOCKS += [("bn", True), ("gn_ws", True)]
 SILENT, NEGATIVE = (0.0, 0.0), (0.0, -100.0)  # scale and bias of a norm
 
 

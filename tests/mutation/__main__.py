@@ -1,8 +1,9 @@
 """Which wrong programs pass the tests? `PYTHONPATH=tests python -m mutation [WORD]`
 
-Applies each mutation (all, or those with a word in their name) to a copy of the
-package and runs the tests that should see it. Lists survivors; status 1 if there are
-any. Nearly all of the time is compilation, which a second run finds in a cache.
+First, all tests that it needs must pass. Then it applies each mutation (all, or those
+with a word in their name) to a copy of the package and runs the tests that should see
+it. Lists survivors; status 1 if there are any. Nearly all of the time is compilation,
+which a second run finds in a cache.
 """
 
 import os
@@ -36,6 +37,9 @@ def main(words: list[str]) -> int:
             source = ROOT / name
             copied = shutil.copytree if source.is_dir() else shutil.copy
             copied(source, copy / name)
+        for tests in sorted({mutation.tests for mutation in chosen}):
+            if run_tests(copy, tests):
+                raise SystemExit(f"without any mutation this fails: pytest {tests}")
         survivors = [m.name for m in chosen if not is_seen(m, copy)]
     print(f"{len(chosen)} mutations, {len(survivors)} survive")
     for name in survivors:
