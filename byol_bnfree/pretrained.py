@@ -94,7 +94,8 @@ def encoder_module(
 ) -> nn.Module:
     """The encoder of a configuration, as it is trained; or the one given."""
     groups = config.bn_stat_groups // config.micro_batches or 1
-    return create_network(config, None, groups, kernels, encoder).encoder
+    network = create_network(config, None, groups, kernels, encoder=encoder)
+    return network.encoder
 
 
 def abstract_variables(module: nn.Module, data: DataShape) -> dict[str, Any]:

@@ -178,7 +178,8 @@ MUTATIONS = [Mutation(*fields) for fields in [
      "return views[0], views[1]", f"{STEP} -k views_are_normalized"),
     # order of the data
     ("the same order in every epoch", "data/pipeline.py",
-     "default_rng([seed, epoch])", "default_rng([seed, 0])", PIPELINE),
+     "default_rng([seed, epoch])", "default_rng([seed, 0])",
+     f"{PIPELINE} -k full_permutation"),
     # sharding and micro-batches
     ("gradients of micro-batches are summed", "training/gradient.py",
      "lambda x: (x / pieces).astype(x.dtype), total", "lambda x: x, total",
