@@ -59,7 +59,7 @@ def no_steps(monkeypatch):
     """Runs whose steps are left out; a list of what their data were."""
     seen = []
     monkeypatch.setattr(
-        pretraining, "_run", lambda p, data, *_: seen.append(data) or {}
+        pretraining, "_run", lambda p, data, *_, **__: seen.append(data) or {}
     )
     monkeypatch.setattr(
         pretraining, "build_program", lambda config, shape: only(config)

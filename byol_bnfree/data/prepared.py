@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from byol_bnfree.config import InputError
+from byol_bnfree.data.names import printable
 
 CLASS_KEYS = ("pythonClassName", "python_class_name", "type")  # in features.json
 FILE_FORMAT = "array_record"  # the one that is random access without TensorFlow
@@ -64,6 +65,12 @@ def list_sets(root: Path) -> list[PreparedSet]:
 
 def find_set(name: str, root: Path) -> PreparedSet:
     """The newest version of NAME[/CONFIG][:VERSION] under `root` that can be read."""
+    if os.path.isdir(os.path.expanduser(name)) and os.sep in name:
+        raise InputError(
+            f"{printable(name)} is a folder; for the pictures in it give "
+            f"--dataset=folder:{printable(name)}, for a prepared data set its name and "
+            f"--data-dir."
+        )
     wanted, _, version = name.partition(":")
     command = f"python -m byol_bnfree.data prepare {name} --data-dir={root}"
     sets = [s for s in list_sets(root) if not version or s.version == version]
