@@ -62,7 +62,7 @@ def no_steps(monkeypatch):
         pretraining, "_run", lambda p, data, *_, **__: seen.append(data) or {}
     )
     monkeypatch.setattr(
-        pretraining, "build_program", lambda config, shape: only(config)
+        pretraining, "build_program", lambda config, *_, **__: only(config)
     )
 
 
