@@ -13,6 +13,7 @@ from pathlib import Path
 
 import tyro
 
+from byol_bnfree import __version__
 from byol_bnfree.config import NORMS, PAPERS, TrainConfig
 from byol_bnfree.errors import (
     InputError,
@@ -58,24 +59,40 @@ def default_config(argv: Sequence[str]) -> TrainConfig:
 
     It is that of `--config`, if it is given, and else the recipe for generated shapes.
     """
-    path, norm = (_argument(list(argv), name) for name in ("--config", "--norm"))
+    paths, norms = (_arguments(list(argv), name) for name in ("--config", "--norm"))
+    if len(paths) > 1:
+        raise InputError(
+            f"config is given {len(paths)} times ({', '.join(paths)}); give one, and "
+            f"the settings that differ as flags."
+        )
+    path, norm = (found[-1] if found else None for found in (paths, norms))
     norm = norm if norm in NORMS else None  # tyro says what is wrong with another
     return load_config(path, norm) if path else shapes(norm or "gn_ws")
 
 
-def _argument(argv: list[str], flag: str) -> str | None:
-    """The last value of a flag."""
-    found = None
+def _arguments(argv: list[str], flag: str) -> list[str]:
+    """The values of a flag."""
+    found = []
     for index, argument in enumerate(argv):
         if argument.startswith(f"{flag}="):
-            found = argument.removeprefix(f"{flag}=")
+            found.append(argument.removeprefix(f"{flag}="))
         elif argument == flag and index + 1 < len(argv):
-            found = argv[index + 1]
+            found.append(argv[index + 1])
     return found
+
+
+def recipes() -> dict[str, Path]:
+    """The config files of this package by name, installed or in a checkout."""
+    here = Path(__file__).parent
+    folders = (here / "configs", here.parent / "configs")
+    folder = next((folder for folder in folders if folder.is_dir()), here)
+    return {file.stem: file for file in sorted(folder.glob("*.py"))}
 
 
 def load_config(path: str, norm: str | None = None) -> TrainConfig:
     """Run the Python file `FILE` or `FILE:ARG` and return its `get_config([ARG])`.
+
+    A file of this package's configs/ may be given by its name, such as `cifar10_cpu`.
 
     A config file is code: it is executed. Load only files that you trust.
 
@@ -89,7 +106,13 @@ def load_config(path: str, norm: str | None = None) -> TrainConfig:
     """
     file, _, argument = path.partition(":")
     if not os.path.isfile(file):
-        raise InputError(f"config {file} is not a file; give a path such as {EXAMPLE}.")
+        known = recipes()
+        if Path(file).stem not in known or os.path.isabs(file):
+            raise InputError(
+                f"config {file} is not a file; give a path such as {EXAMPLE}, or one "
+                f"of {', '.join(known) or 'your own files'}."
+            )
+        file = str(known[Path(file).stem])
     spec = importlib.util.spec_from_file_location(Path(file).stem, file)
     if spec is None or spec.loader is None:
         raise InputError(
@@ -138,6 +161,9 @@ def exit_on_error(main: Callable[[], None]) -> None:
     without the space or the memory with 1. Where the reader of what is printed has
     gone, as after `| head`, it ends silently as other commands do.
     """
+    if sys.argv[1:] == ["--version"]:
+        print(f"byol_bnfree {__version__}")
+        return
     quiet_libraries()
     try:
         main()

@@ -26,5 +26,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     evaluate(config)
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """`byol-evaluate` and `python -m byol_bnfree.evaluate`."""
     exit_on_error(main)
+
+
+if __name__ == "__main__":
+    command()

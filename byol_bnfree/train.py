@@ -15,5 +15,10 @@ def main() -> None:
         run(config, before_steps=keep_freed_memory)
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """`byol-train` and `python -m byol_bnfree.train`."""
     exit_on_error(main)
+
+
+if __name__ == "__main__":
+    command()

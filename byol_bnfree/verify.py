@@ -110,5 +110,10 @@ def check(name: str, config: TrainConfig, folder: Path) -> "Finding":
     return checks[name]()
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """`byol-verify` and `python -m byol_bnfree.verify`."""
     exit_on_error(main)
+
+
+if __name__ == "__main__":
+    command()

@@ -1,5 +1,6 @@
 """Every recipe in configs/ is a configuration that builds."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -114,3 +115,22 @@ def test_a_file_without_norms_gives_its_settings_for_every_norm(tmp_path):
     )
     config = parse_args([f"--config={path}", "--norm=bn"])
     assert (config.norm, config.base_lr) == ("bn", 0.5)
+
+
+def test_a_recipe_of_the_package_is_found_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    by_path = load_config(str(CONFIGS / "cifar10_cpu.py"))
+    for name in ("cifar10_cpu", "configs/cifar10_cpu.py"):
+        assert dataclasses.replace(load_config(name), config=by_path.config) == by_path
+    assert parse_args(["--config=imagenet_resnet50:40"]).epochs == 40
+
+
+def test_a_name_that_no_recipe_has_is_refused_with_those_there_are():
+    with pytest.raises(InputError, match="or one of cifar10_cpu, "):
+        load_config("cifar10_cpuu")
+
+
+def test_two_configs_are_refused():
+    paths = [f"--config={CONFIGS / name}" for name in ("smoke.py", "cifar10_cpu.py")]
+    with pytest.raises(InputError, match="config is given 2 times"):
+        parse_args(paths)

@@ -1,8 +1,10 @@
 """What `import byol_bnfree` gives, and when."""
 
 import ast
+import importlib
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -86,3 +88,22 @@ def test_windows_is_refused_in_a_sentence():
         .splitlines()[-1]
         .startswith("ImportError: byol_bnfree runs on Linux and macOS")
     )
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "verify", "data"])
+def test_every_command_says_its_version(command):
+    code = f"""
+import runpy, sys
+sys.argv = ["x", "--version"]
+runpy.run_module("byol_bnfree.{command}", run_name="__main__")
+"""
+    assert python(code).stdout == f"byol_bnfree {byol_bnfree.__version__}\n"
+
+
+def test_the_console_commands_exist():
+    text = (Path(byol_bnfree.__file__).parents[1] / "pyproject.toml").read_text()
+    scripts = tomllib.loads(text)["project"]["scripts"]
+    assert {"byol-train", "byol-evaluate", "byol-verify", "byol-data"} <= {*scripts}
+    for target in scripts.values():
+        module, function = target.split(":")
+        assert callable(getattr(importlib.import_module(module), function))

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
+from byol_bnfree import __version__
 from byol_bnfree.config import InputError
 from byol_bnfree.data.prepared import data_root, list_sets, prepare
 
@@ -12,6 +13,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m byol_bnfree.data", description=main.__doc__
     )
+    version = f"byol_bnfree {__version__}"
+    parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", required=True)
     preparing = commands.add_parser("prepare", help="download one set and prepare it")
     preparing.add_argument("name", help="NAME[/CONFIG][:VERSION], such as cifar10")

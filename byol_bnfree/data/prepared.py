@@ -34,9 +34,17 @@ def data_root(data_dir: str | None) -> Path:
     """The given folder, or tensorflow-datasets' own default."""
     if data_dir is not None:
         return Path(os.path.expanduser(data_dir))
-    import tensorflow_datasets as tfds
+    default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return Path(os.path.expanduser(default))
 
-    return Path(tfds.core.constants.DATA_DIR)
+
+def needs_reader() -> None:
+    """`InputError` where tensorflow-datasets is not installed, which reads the sets."""
+    if importlib.util.find_spec("tensorflow_datasets") is None:
+        raise InputError(
+            "prepared data sets are read by tensorflow-datasets, which is not "
+            'installed; install it: pip install "byol_bnfree[tfds]"'
+        )
 
 
 def list_sets(root: Path) -> list[PreparedSet]:
@@ -144,6 +152,7 @@ def prepare(name: str, data_dir: str | None) -> str:
             "preparing a data set needs TensorFlow (reading it does not); install it: "
             'pip install "byol_bnfree[tf]"'
         )
+    needs_reader()
     import tensorflow_datasets as tfds
 
     try:

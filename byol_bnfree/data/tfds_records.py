@@ -12,7 +12,7 @@ from jaxtyping import Int, Int8, Int32, Int64
 from byol_bnfree.config import InputError, TrainConfig
 from byol_bnfree.data.fingerprint import checksum, sizes_and_times
 from byol_bnfree.data.names import printable
-from byol_bnfree.data.prepared import check_features, data_root, find_set
+from byol_bnfree.data.prepared import check_features, data_root, find_set, needs_reader
 from byol_bnfree.data.records import Found, needs_test
 
 LABEL_CHUNK = 1024  # records in memory at a time when only labels are wanted
@@ -110,6 +110,7 @@ def open_prepared(
     """
     found = find_set(config.dataset, data_root(config.data_dir))
     check_features(found)
+    needs_reader()
     import tensorflow_datasets as tfds
 
     builder = tfds.builder_from_directory(str(found.path))

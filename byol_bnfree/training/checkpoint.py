@@ -20,7 +20,13 @@ from orbax.checkpoint import v1 as ocp
 
 from byol_bnfree.errors import why_not_written
 from byol_bnfree.training.items import split
-from byol_bnfree.training.manifest import MANIFEST, verify_manifest, write_manifest
+from byol_bnfree.training.manifest import (
+    MANIFEST,
+    Snapshot,
+    snapshot,
+    verify_manifest,
+    write_manifest,
+)
 from byol_bnfree.training.restore import (
     NONE,
     describe_leaves,
@@ -62,6 +68,7 @@ class Checkpoints:
         self._primary = jax.process_index() == 0
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future | None = None
+        self._intact: dict[int, Snapshot] = {}  # as each was when it was last read
         self._current: int | None = None  # the step last saved or restored here
         self._root.mkdir(parents=True, exist_ok=True)
         if self._primary:
@@ -160,6 +167,7 @@ class Checkpoints:
             written()
             if self._primary:
                 write_manifest(self._path(step))
+                self._intact[step] = snapshot(self._path(step))
                 self._prune(step)
         except Exception as error:  # of tensorstore's, any kind
             raise SaveFailed(
@@ -167,12 +175,24 @@ class Checkpoints:
                 f"{why_not_written(error)}."
             ) from error
 
+    def _is_intact(self, step: int) -> bool:
+        """Its files are read once in the life of a run, and again if one has changed.
+
+        What a disk loses later is found when the checkpoint is restored.
+        """
+        now = snapshot(self._path(step))
+        if self._intact.get(step) != now:
+            if verify_manifest(self._path(step)):
+                return False
+            self._intact[step] = now
+        return True
+
     def _prune(self, saved: int) -> None:
         """Deletes all but the step just saved and the newest intact others."""
         kept = {saved}
         others = [step for step in saved_steps(self._root) if step != saved]
         for step in reversed(others):
-            if len(kept) < self._keep and not verify_manifest(self._path(step)):
+            if len(kept) < self._keep and self._is_intact(step):
                 kept.add(step)
         for step in set(others) - kept:
             # Without its manifest a half-deleted folder is not committed; what cannot

@@ -13,6 +13,16 @@ from typing import Any
 from byol_bnfree.training.workdir import sync_folder, write_json
 
 MANIFEST = "manifest.json"
+Snapshot = dict[str, tuple[int, int]]
+
+
+def snapshot(folder: Path) -> Snapshot:
+    """Size and time of change of every file: equal where no file was written since."""
+    files = {path: path.stat() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): (status.st_size, status.st_mtime_ns)
+        for path, status in files.items()
+    }
 
 
 def write_manifest(folder: Path) -> None:

@@ -3,6 +3,7 @@
 import inspect
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -158,3 +159,14 @@ def test_a_training_step_with_batchnorm_mixes_in_its_forward_pass():
     state, step = tiny.start(tiny.config(norm="bn"))
     places = step_places(step, state, tiny.batch())
     assert any("norm.py" in p.source and not p.backward for p in places)
+
+
+@pytest.mark.parametrize(
+    "name, operands",
+    [("one_minus_square", 1), ("log2", 1), ("relayout", 1), ("polynomial", 3)],
+)
+def test_operations_that_newer_versions_of_jax_trace_are_judged(name, operands):
+    primitive = jax.extend.core.Primitive(name)
+    primitive.def_abstract_eval(lambda x, *_: x)
+    report = static_independence(lambda x: primitive.bind(*[x] * operands), IMAGES)
+    assert report.verdict == "independent"

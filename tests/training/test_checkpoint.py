@@ -364,3 +364,22 @@ def test_a_failed_save_leaves_its_caller_s_process_as_it_was(tmp_path, monkeypat
     with pytest.raises(OSError):
         saved.close()
     assert (sys.excepthook, logging.getLogger("absl").filters) == before
+
+
+def test_a_save_does_not_read_older_checkpoints_again(tmp_path, monkeypatch):
+    read, module = [], "byol_bnfree.training.checkpoint"
+    monkeypatch.setattr(
+        f"{module}.verify_manifest",
+        lambda folder: read.append(folder.name) or verify_manifest(folder),
+    )
+    save_all(tmp_path, 1, 2, 3)
+    assert not read  # they were written here
+    with checkpoints(tmp_path, 3) as saved:
+        saved.save(4, make_state(4))
+        saved.save(5, make_state(5))
+        saved.wait()
+        assert sorted(read) == ["2", "3"]  # once, in this process
+        files_of(tmp_path, 4)[0].write_bytes(b"")
+        saved.save(6, make_state(6))
+        saved.wait()
+        assert read[2:] == ["4"] and 4 not in saved.steps()  # it was changed

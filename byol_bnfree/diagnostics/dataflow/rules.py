@@ -28,11 +28,11 @@ _ELEMENTWISE = """
 abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt
 ceil clamp clz complex conj convert_element_type copy copy_p cos cosh digamma div eq
 eq_to erf erf_inv erfc exp exp2 expm1 floor ge gt igamma igamma_grad_a igammac imag
-integer_pow is_finite le le_to lgamma log log1p logistic lt lt_to max min mul name ne
-neg nextafter not or polygamma population_count pow random_fold_in random_seed real
-reduce_precision regularized_incomplete_beta rem round rsqrt select_n shift_left
-shift_right_arithmetic shift_right_logical sharding_constraint sign sin sinh sqrt square
-stop_gradient sub tan tanh threefry2x32 xor zeta
+integer_pow is_finite le le_to lgamma log log1p log2 logistic lt lt_to max min mul name
+ne neg nextafter not one_minus_square or polygamma polynomial population_count pow
+random_fold_in random_seed real reduce_precision regularized_incomplete_beta rem round
+rsqrt select_n sharding_constraint shift_left shift_right_arithmetic shift_right_logical
+sign sin sinh sqrt square stop_gradient sub tan tanh threefry2x32 xor zeta
 """
 _REDUCTIONS = """
 reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor argmax
@@ -79,7 +79,7 @@ def _rules(names: str, rule: Rule) -> dict[str, Rule]:
 
 RULES: dict[str, Rule] = {
     **_rules(_ELEMENTWISE, _elementwise),
-    **_rules("optimization_barrier device_put", _pass_through),
+    **_rules("optimization_barrier device_put relayout", _pass_through),
     **_rules("random_bits random_split random_unwrap", _key_to_numbers),
     **_rules(_REDUCTIONS, joining.reduction),
     **_rules(_CUMULATIVE, joining.cumulative),
