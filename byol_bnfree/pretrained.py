@@ -10,10 +10,15 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.errors import InputError
+from byol_bnfree.interop.description import read_description, to_config
+from byol_bnfree.interop.program import PROGRAM_SUFFIX, ProgramModule
+from byol_bnfree.interop.trees import check_fit, flat, nested
+from byol_bnfree.interop.weights import find, holds_weights, read_weights
 from byol_bnfree.models.byol import BYOLNetwork, create_network
 from byol_bnfree.models.kernels import XLA, Kernels
 from byol_bnfree.represent import encoder_variables, network_input
@@ -56,6 +61,19 @@ class Encoder:
         maps = self.module.apply(self.variables, pixels, False, method="stages")
         return maps, self.module.pooled(maps[-1])
 
+    def to_nnx(self) -> nnx.Module:
+        """The module with its weights in NNX: normalized images to representations."""
+        size, channels = self.config.data.image_size or 32, self.config.data.channels
+        images = jnp.zeros((1, size, size, channels or 3))
+        wrapped = nnx.bridge.ToNNX(self.module, rngs=nnx.Rngs(0)).lazy_init(images)
+        state = nnx.state(wrapped)
+        leaves = {
+            k: v for tree in self.variables.values() for k, v in flat(tree).items()
+        }
+        nnx.replace_by_pure_dict(state, nested(leaves))
+        nnx.update(wrapped, state)
+        return wrapped
+
     def _pixels(self, images: Array) -> Float[Array, "b h w c"]:
         """Checked and normalized."""
         return network_input(images, self.config.augment, self.config.data.channels)
@@ -68,18 +86,23 @@ def load_encoder(
     kernels: Kernels = XLA,
     encoder: nn.Module | None = None,
 ) -> Encoder:
-    """The encoder of a run's newest intact checkpoint.
+    """The encoder of a run's newest intact checkpoint, or of a file of weights.
 
     Args:
-      workdir: a run's folder, with config.json, dataset.json and checkpoints.
+      workdir: a run's folder, with config.json, dataset.json and checkpoints. Or a
+        file: what `byol_bnfree.export` wrote, a released checkpoint of DeepMind, or a
+        state dict of torchvision, timm, lightly or solo-learn (`interop.weights`).
       network: the papers evaluate the online network.
       kernels: of `cpu.choice.choose_kernels`; XLA is for any device.
       encoder: the module that was given to `train`, if one was.
 
     Raises:
-      InputError: not a run's folder, or no checkpoint in it can be used.
+      InputError: not a run's folder, or no checkpoint in it can be used; no file of
+        weights, or not of an encoder that `create_encoder` can make.
     """
     workdir = Path(workdir)
+    if holds_weights(workdir):
+        return _from_weights(workdir, network, kernels)
     config, data = read_run(workdir)
     module = encoder_module(config, kernels, encoder)
     item = ENCODERS[network]
@@ -87,6 +110,27 @@ def load_encoder(
     if item not in found:
         raise InputError(f"{workdir} holds no {network} encoder; load the other one.")
     return Encoder(module, found[item], config, step)
+
+
+def _from_weights(
+    path: Path, network: Literal["online", "target"], kernels: Kernels
+) -> Encoder:
+    file = find(path)
+    if file.suffix == PROGRAM_SUFFIX:
+        description = read_description(file.with_name("encoder.json"))
+        config = to_config(description)
+        inside = dataclasses.replace(config.augment, mean=(0, 0, 0), std=(1, 1, 1))
+        config = dataclasses.replace(config, augment=inside)
+        module = ProgramModule(file)
+        return Encoder(module, module.identity, config, description["step"])
+    found = read_weights(file, network)
+    module, size = encoder_module(found.config, kernels), found.config.data.image_size
+    shape = DataShape(1, None, (size, size, found.config.data.channels))
+    wanted = abstract_variables(module, shape)
+    check_fit(flat(found.variables), flat(wanted), str(file))
+    return Encoder(
+        module, jax.tree.map(jnp.asarray, found.variables), found.config, found.step
+    )
 
 
 def encoder_module(
@@ -121,7 +165,17 @@ def untrained_encoder(
     Raises:
       InputError: not a run's folder.
     """
-    config, data = read_run(Path(workdir))
+    return untrained_like(*read_run(Path(workdir)), images, kernels=kernels)
+
+
+def untrained_like(
+    config: TrainConfig,
+    data: DataShape,
+    images: UInt8[Array, "b h w c"],
+    *,
+    kernels: Kernels = XLA,
+) -> Encoder:
+    """`untrained_encoder` of a configuration, without a run's folder."""
     parts = build_parts(config, data, kernels)
     rows = jnp.arange(len(images))
     batch = {"image": jnp.asarray(images), "label": 0 * rows, "position": rows}

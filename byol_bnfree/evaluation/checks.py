@@ -8,6 +8,8 @@ from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.evaluation.transfer import chosen_tasks
 from byol_bnfree.evaluation.tuning import labelled_subset
+from byol_bnfree.interop.program import ProgramModule
+from byol_bnfree.pretrained import Encoder
 
 
 def check_protocols(
@@ -38,3 +40,21 @@ def check_protocols(
     if "semi_supervised" in asked:
         for share in config.semi.shares:
             labelled_subset(train, share, config.seed)
+
+
+FROZEN = ("knn", "linear", "linear_cached", "robustness")
+"""Protocols that need nothing but features."""
+
+
+def check_trainable(config: EvaluateConfig, encoder: Encoder) -> None:
+    """`InputError` for what a StableHLO program cannot do: be trained or be fresh."""
+    if not isinstance(encoder.module, ProgramModule):
+        return
+    rest = [name for name in config.protocol if name not in FROZEN]
+    if "transfer" in rest and config.transfer.method == "linear_cached":
+        rest.remove("transfer")
+    if rest:
+        raise InputError(
+            f"protocol {rest[0]} needs weights, and {config.weights} is a program; "
+            f"choose among {', '.join(FROZEN)}, or give the safetensors file."
+        )

@@ -126,6 +126,8 @@ class EvaluateConfig:
 
     workdir: str
     """Folder of the run; figures are added to its evaluations.jsonl."""
+    weights: str | None = None
+    """Evaluate this file of weights, not the run; --workdir is then any folder."""
     protocol: tuple[Protocol, ...] = ("knn", "linear_cached", "random")
     """The protocols to run; random repeats the others on the untrained encoder."""
     network: Literal["online", "target"] = "online"

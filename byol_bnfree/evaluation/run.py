@@ -7,9 +7,10 @@ import jax
 import numpy as np
 
 from byol_bnfree.cpu.choice import choose_kernels
+from byol_bnfree.data.sources import Source
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.bench import Bench
-from byol_bnfree.evaluation.checks import check_protocols
+from byol_bnfree.evaluation.checks import check_protocols, check_trainable
 from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.evaluation.final import STATISTICS
 from byol_bnfree.evaluation.looking import save_pictures
@@ -17,8 +18,15 @@ from byol_bnfree.evaluation.protocols import PROTOCOLS
 from byol_bnfree.evaluation.splits import check_images, open_splits
 from byol_bnfree.evaluation.store import Row, Store
 from byol_bnfree.evaluation.table import print_tables
-from byol_bnfree.pretrained import Encoder, load_encoder, read_run, untrained_encoder
+from byol_bnfree.models.kernels import Kernels
+from byol_bnfree.pretrained import (
+    Encoder,
+    load_encoder,
+    untrained_encoder,
+    untrained_like,
+)
 from byol_bnfree.training.mesh import make_mesh
+from byol_bnfree.training.program import DataShape
 from byol_bnfree.training.workdir import lock_workdir, prepare_workdir
 
 
@@ -33,10 +41,11 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
         evaluated on.
     """
     plan, workdir = _plan(config), Path(config.workdir)
-    run, _ = read_run(workdir)
     kernels = choose_kernels("auto", jax.device_count())
-    encoder = load_encoder(workdir, config.network, kernels=kernels)
-    train, test = open_splits(run, config)
+    weights = config.weights or workdir
+    encoder = load_encoder(weights, config.network, kernels=kernels)
+    check_trainable(config, encoder)
+    train, test = open_splits(encoder.config, config)
     check_images(encoder, train)
     mesh = make_mesh()
     check_protocols(config, encoder.config, train, mesh.shape["data"])
@@ -52,7 +61,7 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
         benches = {config.network: bench(encoder, config.network)}
         if {"random", "supervised"} & set(config.protocol):
             some = train.images(np.arange(min(STATISTICS, len(train))))
-            floor = untrained_encoder(workdir, some, kernels=kernels)
+            floor = _untrained(config, encoder, train, some, kernels)
             # One module object, so that both encoders share compiled programs.
             floor = dataclasses.replace(floor, module=encoder.module)
             benches["random"] = bench(floor, "random")
@@ -69,6 +78,15 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
         _say(str(path))
     _say(str(workdir / "evaluations.jsonl"))
     return rows
+
+
+def _untrained(
+    config: EvaluateConfig, encoder: Encoder, train: Source, images, kernels: Kernels
+) -> Encoder:
+    if config.weights is None:
+        return untrained_encoder(config.workdir, images, kernels=kernels)
+    data = DataShape(len(train), train.num_classes, train.image_shape)
+    return untrained_like(encoder.config, data, images, kernels=kernels)
 
 
 def _plan(config: EvaluateConfig) -> list[tuple[str, str]]:

@@ -234,6 +234,8 @@ class Machine:
             raise self.refused("refers to an object outside the file")
         try:
             self.push(self._persistent(self.pop()))
+        except Refused as error:
+            raise self.refused(str(error)) from None
         except Exception:
             raise self.refused("refers to an unknown object outside") from None
 

@@ -1,0 +1,127 @@
+"""The text that travels with weights: the network, its preprocessing, its origin.
+
+Kept small and independent of the settings of a run, so that old files stay readable.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from byol_bnfree.config import (
+    AugmentConfig,
+    DataConfig,
+    ModelConfig,
+    TrainConfig,
+)
+from byol_bnfree.errors import InputError
+
+KEY = "byol_bnfree"
+"""Under which the description stands in the metadata of a safetensors file."""
+VERSION = 1
+NETWORK = (
+    *("name", "width", "stem", "stem_stride", "stem_channels", "padding", "shortcuts"),
+    *("groups", "min_group_channels", "standardize_conv"),
+)
+CROP_SHARE = 224 / 256  # of the shorter side; DeepMind's evaluation crop
+LARGE = 128  # pixels; smaller pictures are whole when they are evaluated
+
+
+def describe(
+    config: TrainConfig,
+    *,
+    family: str,
+    step: int,
+    crop_share: float | None = None,
+    source: str | None = None,
+    licence: str | None = None,
+) -> dict[str, Any]:
+    """The description of an encoder with this configuration.
+
+    Args:
+      config: `norm` is the encoder's.
+      family: whose names the arrays have.
+      step: optimizer steps that it was trained for.
+      crop_share: share of a picture's shorter side that the network sees.
+      source: where the weights come from.
+      licence: of the weights.
+    """
+    data = config.data
+    if crop_share is None:
+        crop_share = CROP_SHARE if (data.image_size or 0) >= LARGE else 1.0
+    return {
+        "version": VERSION,
+        "family": family,
+        "network": {"norm": config.norm}
+        | {name: getattr(config.model, name) for name in NETWORK},
+        "preprocessing": {
+            "image_size": data.image_size,
+            "channels": data.channels,
+            "channel_order": "RGB" if data.channels == 3 else "as in the data",
+            "crop_share": crop_share,
+            "resize": "central square of crop_share of the shorter side, bicubic",
+            "scale": 1 / 255,
+            "mean": list(config.augment.mean),
+            "std": list(config.augment.std),
+        },
+        "step": step,
+        "dataset": config.dataset,
+        "source": source,
+        "licence": licence,
+    }
+
+
+def to_config(description: dict[str, Any]) -> TrainConfig:
+    """A configuration whose encoder has the described weights.
+
+    Raises:
+      InputError: the description is of a newer version, or has unknown settings.
+    """
+    try:
+        if description["version"] > VERSION:
+            raise InputError(
+                f"the weights were written by a newer byol_bnfree (description "
+                f"{description['version']}, this version reads {VERSION}); update it."
+            )
+        network, images = description["network"], description["preprocessing"]
+        settings = {name: network[name] for name in NETWORK}
+        return TrainConfig(
+            norm=network["norm"],
+            dataset=description["dataset"] or "shapes",
+            model=ModelConfig(**settings),
+            augment=AugmentConfig(mean=tuple(images["mean"]), std=tuple(images["std"])),
+            data=DataConfig(
+                image_size=images["image_size"], channels=images["channels"]
+            ),
+        )
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"the description in the file of weights is incomplete ({error}); "
+            f"write the file again with `python -m byol_bnfree.export`."
+        ) from error
+
+
+def from_metadata(metadata: dict[str, str] | None) -> dict[str, Any] | None:
+    """The description in a safetensors file's metadata; None in others' files."""
+    text = (metadata or {}).get(KEY)
+    if text is None:
+        return None
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise InputError(
+            "the description in the file of weights is not JSON; write the file again "
+            "with `python -m byol_bnfree.export`."
+        )
+    return found
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """The description in a file beside the weights; `InputError` without one."""
+    try:
+        return from_metadata({KEY: path.read_text()})
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}); keep it beside the program."
+        ) from error

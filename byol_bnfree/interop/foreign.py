@@ -1,0 +1,155 @@
+"""State dicts of torchvision, timm, lightly and solo-learn as encoders of this package.
+
+Read the shapes, find the network. Two facts are in no state dict and are arguments:
+the padding of strided layers (PyTorch's is symmetric, and the wrong one costs points of
+accuracy) and the number of groups of a GroupNorm.
+"""
+
+import re
+from typing import Literal
+
+import numpy as np
+
+from byol_bnfree.config import DataConfig, ModelConfig, TrainConfig
+from byol_bnfree.errors import InputError
+from byol_bnfree.interop.names import Family, imported
+from byol_bnfree.interop.trees import Flat
+from byol_bnfree.models.resnet import ARCHITECTURES
+from byol_bnfree.models.running_stats import SETTLED
+
+PREFIXES = {
+    "online": (
+        *("", "module.", "backbone.", "encoder.", "model.", "model.backbone."),
+        *("module.backbone.", "module.encoder.", "net.", "resnet."),
+    ),
+    "target": (
+        *("backbone_momentum.", "momentum_backbone.", "target_encoder."),
+        *("momentum_encoder.", "module.momentum_encoder.", "teacher_backbone."),
+    ),
+}
+"""Where the encoder stands in the checkpoints of training libraries."""
+STEMS = ("conv1.weight", "0.weight", "stem.conv.weight")
+SIZES = {"imagenet": 224, "small": 32}
+
+
+def from_state_dict(
+    theirs: Flat,
+    network: Literal["online", "target"] = "online",
+    *,
+    padding: Literal["torch", "same"] = "torch",
+    groups: int = 32,
+    image_size: int | None = None,
+) -> tuple[dict[str, Flat], TrainConfig]:
+    """Variables of the encoder in a state dict, flat, and a configuration for them.
+
+    Args:
+      theirs: arrays by their names.
+      network: lightly and solo-learn save the target ("momentum") network too.
+      padding: of strided convolutions and the max-pool.
+      groups: of GroupNorm, where there is no BatchNorm (32 in PyTorch and timm).
+      image_size: pixels; None: 224, or 32 for a small stem.
+
+    Raises:
+      InputError: no encoder is found, or it is not one that `create_encoder` can make.
+    """
+    alone = without_prefix(theirs, network)
+    family: Family = "timm" if "stem.conv.weight" in alone else "torchvision"
+    if family == "timm" and "stem.norm.weight" not in alone:
+        raise InputError(
+            "the state dict is of a pre-activation network (ResNet v2, such as timm's "
+            "resnetv2_50x1_bit), and encoders here are ResNet v1; give one of those, "
+            "such as resnet50_gn."
+        )
+    found, _ = imported(alone, family)
+    if "batch_stats" in found:  # running values of PyTorch need no correction
+        stats = found["batch_stats"]
+        norms = {name.rpartition("/")[0] for name in stats}
+        stats |= {f"{norm}/count": np.int32(SETTLED) for norm in norms}
+    norm = "bn" if "batch_stats" in found else "gn"
+    model = architecture_of(found["params"], padding, groups)
+    size = image_size or SIZES[model.stem]
+    channels = found["params"]["conv1/kernel"].shape[2]
+    data = DataConfig(image_size=size, channels=channels)
+    return found, TrainConfig(norm=norm, model=model, data=data)
+
+
+def without_prefix(theirs: Flat, network: str) -> Flat:
+    """The encoder's arrays under the names of torchvision or timm."""
+    prefix = next(
+        (
+            prefix
+            for prefix in PREFIXES[network]
+            if any(prefix + stem in theirs for stem in STEMS)
+        ),
+        None,
+    )
+    if prefix is None:
+        some = ", ".join(list(theirs)[:3])
+        raise InputError(
+            f"no {network} ResNet is found in the state dict (its first names are "
+            f"{some}); give one with names as torchvision's, timm's, lightly's or "
+            f"solo-learn's."
+        )
+    alone = {
+        name.removeprefix(prefix): value
+        for name, value in theirs.items()
+        if name.startswith(prefix)
+    }
+    if "0.weight" in alone:
+        alone = {_named(name, _layers(alone)): value for name, value in alone.items()}
+    return {n.replace(".shortcut.", ".downsample."): v for n, v in alone.items()}
+
+
+def _layers(alone: Flat) -> dict[str, str]:
+    """Children of an nn.Sequential of a ResNet's parts: index to name.
+
+    lightly has either all children of torchvision's network, or those with arrays.
+    """
+    blocks = {m[1] for name in alone if (m := re.match(r"(\d+)\.\d+\.conv1", name))}
+    layers = {index: f"layer{i}" for i, index in enumerate(sorted(blocks, key=int), 1)}
+    return {"0": "conv1", "1": "bn1"} | layers
+
+
+def _named(name: str, layers: dict[str, str]) -> str:
+    index, _, rest = name.partition(".")
+    return f"{layers.get(index, index)}.{rest}"
+
+
+def architecture_of(params: Flat, padding: str, groups: int) -> ModelConfig:
+    """The encoder that has these parameters, by our names; `InputError` if none has."""
+    blocks: dict[int, int] = {}
+    for name in params:
+        if match := re.match(r"group(\d+)_block(\d+)/", name):
+            group = int(match[1])
+            blocks[group] = max(blocks.get(group, 0), int(match[2]) + 1)
+    counts = tuple(blocks[group] for group in sorted(blocks))
+    bottleneck = "group0_block0/conv3/kernel" in params
+    name = next(
+        (
+            name
+            for name, known in ARCHITECTURES.items()
+            if (known.blocks, known.bottleneck) == (counts, bottleneck)
+        ),
+        None,
+    )
+    if name is None or params.get("conv1/kernel", np.zeros(0)).ndim != 4:
+        kind = "bottleneck" if bottleneck else "basic"
+        raise InputError(
+            f"no encoder here has {counts} {kind} blocks and one convolution as stem; "
+            f"give a ResNet such as {', '.join(list(ARCHITECTURES)[4:8])}."
+        )
+    known, stem = ARCHITECTURES[name], params["conv1/kernel"]
+    last = f"group0_block0/conv{3 if bottleneck else 2}/kernel"
+    width = params[last].shape[-1] / known.channels[0]
+    plain = stem.shape[-1] == known.stem_channels * width
+    projects = "group0_block0/shortcut_conv/kernel" in params
+    return ModelConfig(
+        name=name,
+        width=width,
+        stem="imagenet" if stem.shape[0] == 7 else "small",
+        stem_channels=None if plain else stem.shape[-1],
+        padding=padding,
+        shortcuts="every_group" if projects else "changed_shape",
+        groups=groups,
+        min_group_channels=1,
+    )

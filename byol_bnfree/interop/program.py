@@ -1,0 +1,48 @@
+"""An encoder that is a program of `jax.export`, used as a module."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jax import export
+from jaxtyping import Array, Float
+
+from byol_bnfree.errors import InputError
+
+PROGRAM_SUFFIX = ".stablehlo"
+
+
+class ProgramModule:
+    """Called as the Linen module of an encoder is; it cannot be trained.
+
+    The program contains the weights and the normalization of pixels.
+    """
+
+    def __init__(self, path: Path):
+        data = path.read_bytes()
+        digest = np.frombuffer(hashlib.sha256(data).digest(), np.uint8)
+        self.identity = {"program": digest}
+        """Stands for the variables: it tells one program from another."""
+        try:
+            self._program = export.deserialize(bytearray(data))
+        except Exception as error:  # of flatbuffers, any kind
+            raise InputError(
+                f"{path} is no program of jax.export ({str(error)[:100]}); write it "
+                f"again with `python -m byol_bnfree.export --format=stablehlo`."
+            ) from error
+
+    def apply(
+        self,
+        variables: Any,
+        pixels: Float[Array, "b h w c"],
+        train: bool = False,
+        **options: Any,
+    ) -> Float[Array, "b d"]:
+        """Representations of pixels in [0, 1]; `variables` are those of the program."""
+        if train or options:
+            raise InputError(
+                "an encoder in a StableHLO program can neither be trained nor show its "
+                "stages; load its work folder or its safetensors file."
+            )
+        return self._program.call(pixels)

@@ -1,0 +1,134 @@
+"""Read the arrays of a `.pth` file as `torch.save` writes it, without torch.
+
+The file is a zip archive of a pickle and raw numbers. The pickle runs on the machine of
+`pickles`, which calls nothing of it. Objects of other classes, as training libraries
+save them, become empty stand-ins.
+"""
+
+import math
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from byol_bnfree.errors import InputError
+from byol_bnfree.interop.pickles import (
+    LISTS,
+    PLAIN,
+    Buildable,
+    Inert,
+    Machine,
+    Names,
+    Refused,
+)
+from byol_bnfree.interop.trees import Flat
+
+DTYPES = {
+    "FloatStorage": np.dtype("<f4"),
+    "DoubleStorage": np.dtype("<f8"),
+    "HalfStorage": np.dtype("<f2"),
+    "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
+    "LongStorage": np.dtype("<i8"),
+    "IntStorage": np.dtype("<i4"),
+    "ShortStorage": np.dtype("<i2"),
+    "CharStorage": np.dtype("i1"),
+    "ByteStorage": np.dtype("u1"),
+    "BoolStorage": np.dtype("?"),
+}
+NESTED = ("state_dict", "model_state_dict", "model")
+"""Where training libraries put the state dict."""
+MOST_PICKLE = 64 << 20
+
+
+class OrderedDict(dict, Buildable):
+    """`collections.OrderedDict`; the metadata that modules hang on it are dropped."""
+
+    def build(self, state: Any) -> None:
+        """Nothing of it is needed."""
+
+
+def read_state_dict(path: Path) -> Flat:
+    """Arrays by their names; what is not an array is left out.
+
+    Raises:
+      InputError: not such a file, or numbers that do not fit their shapes.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _state_dict(_root(archive), path)
+    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise InputError(
+            f"{path} cannot be read as a file of torch.save ({error}); save the "
+            f"state dict again with PyTorch 1.6 or newer."
+        ) from error
+    except Refused as error:
+        raise InputError(
+            f"{path} is not loaded: it {error}; save the state dict alone, by "
+            f"torch.save(model.state_dict(), file)."
+        ) from None
+
+
+def _root(archive: zipfile.ZipFile) -> Any:
+    members = {info.filename: info for info in archive.infolist()}
+    pickles = [name for name in members if name.endswith("data.pkl")]
+    if len(pickles) != 1:
+        raise Refused("has no data.pkl")
+    folder = pickles[0].removesuffix("data.pkl")
+    if members[pickles[0]].file_size > MOST_PICKLE:
+        raise Refused("has a pickle of unusual size")
+
+    def storage(identity: Any) -> np.ndarray:
+        kind, token, key, _, count = identity
+        dtype = DTYPES[token.name.rpartition(".")[2]]
+        info = members[f"{folder}data/{key}"]
+        stored = info.compress_type == zipfile.ZIP_STORED
+        whole = info.file_size == info.compress_size == count * dtype.itemsize
+        if kind != "storage" or not stored or not whole:
+            raise Refused("has numbers of another size than it says")
+        return np.frombuffer(archive.read(info), dtype)
+
+    data = memoryview(archive.read(members[pickles[0]]))
+    return Machine(data, NAMES, PLAIN | LISTS, storage, strangers=True).load()
+
+
+def _tensor(
+    storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any
+) -> np.ndarray:
+    """`torch._utils._rebuild_tensor_v2`: a view of numbers, within their bounds."""
+    sizes = (offset, *shape, *strides)
+    whole = all(type(n) is int and n >= 0 for n in sizes)
+    if not isinstance(storage, np.ndarray) or not whole or len(shape) != len(strides):
+        raise Refused("has a tensor of an impossible shape")
+    last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
+    if math.prod(shape) > len(storage) or (math.prod(shape) and last >= len(storage)):
+        raise Refused("has a tensor that is larger than its numbers")
+    steps = [s * storage.itemsize for s in strides]
+    return np.lib.stride_tricks.as_strided(storage[offset:], shape, steps)
+
+
+def _parameter(tensor: Any, *rest: Any) -> Any:
+    return tensor
+
+
+NAMES: Names = {
+    ("collections", "OrderedDict"): Inert("OrderedDict", OrderedDict),
+    ("torch._utils", "_rebuild_tensor_v2"): Inert("a tensor", _tensor),
+    ("torch._utils", "_rebuild_parameter"): Inert("a parameter", _parameter),
+}
+
+
+def _state_dict(root: Any, path: Path) -> Flat:
+    for key in NESTED:
+        if isinstance(root, dict) and isinstance(root.get(key), dict):
+            root = root[key]
+    arrays = root.items() if isinstance(root, dict) else ()
+    found = {
+        name: value
+        for name, value in arrays
+        if isinstance(name, str) and isinstance(value, np.ndarray)
+    }
+    if not found:
+        raise InputError(f"{path} holds no state dict; save model.state_dict().")
+    return found

@@ -1,0 +1,129 @@
+"""An encoder's weights from any file that holds some.
+
+| file                                        | found by            |
+|---------------------------------------------|---------------------|
+| safetensors, ours or with others' names     | `.safetensors`      |
+| `torch.save` of a state dict                | a zip archive       |
+| DeepMind's released checkpoints             | a pickle            |
+| a program of `jax.export`                   | `.stablehlo`        |
+| a folder that `byol_bnfree.export` wrote    | one of those inside |
+"""
+
+import zipfile
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from safetensors import SafetensorError, safe_open
+
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.errors import InputError
+from byol_bnfree.interop import deepmind
+from byol_bnfree.interop.description import from_metadata, to_config
+from byol_bnfree.interop.foreign import from_state_dict
+from byol_bnfree.interop.names import imported
+from byol_bnfree.interop.torch_zip import read_state_dict
+from byol_bnfree.interop.trees import Flat, nested
+
+Network = Literal["online", "target"]
+NAMES = ("model.safetensors", "encoder.safetensors", "encoder.stablehlo")
+"""What the folders of our exports hold."""
+ACCEPTED = (
+    "a work folder, a folder of `byol_bnfree.export`, or a .safetensors, .pth, .ckpt, "
+    ".stablehlo or DeepMind's .pkl file"
+)
+
+
+class Weights(NamedTuple):
+    """Of an encoder; `variables` as its module takes them, NumPy arrays."""
+
+    config: TrainConfig
+    variables: dict[str, Any]
+    step: int
+    heads: dict[str, Any] | None = None
+    """Parameters and statistics of the rest of the online network, if the file has it:
+    {"params": {"projector": ...}, "batch_stats": ...}."""
+
+
+def holds_weights(path: Path) -> bool:
+    """Whether a path is a file, or a folder of our exports."""
+    return path.is_file() or any((path / name).is_file() for name in NAMES)
+
+
+def find(path: Path) -> Path:
+    """The file of weights that `path` is or holds; `InputError` if there is none."""
+    if path.is_dir():
+        inside = [path / name for name in NAMES if (path / name).is_file()]
+        if inside:
+            return inside[0]
+        raise InputError(f"{path} holds no weights; give {ACCEPTED}.")
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; give {ACCEPTED}.")
+    return path
+
+
+def read_weights(path: str | Path, network: Network = "online") -> Weights:
+    """The encoder in a file or in a folder of our exports.
+
+    Args:
+      path: see the table of this module.
+      network: where the file has a target network too.
+
+    Raises:
+      InputError: no file of these kinds, or not an encoder that `create_encoder` makes.
+    """
+    path = find(Path(path))
+    with open(path, "rb") as file:
+        start = file.read(8)
+    if path.suffix == ".safetensors":
+        return _from_safetensors(path, network)
+    if zipfile.is_zipfile(path):
+        return _foreign(read_state_dict(path), network)
+    if start[:2] == b"\x80\x02":
+        return _from_deepmind(path, network)
+    raise InputError(f"{path} is no file of weights; give {ACCEPTED}.")
+
+
+def read_safetensors(path: Path) -> tuple[Flat, dict[str, str]]:
+    """All arrays of a file, and its metadata; `InputError` if it is damaged."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return arrays, file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"{path} cannot be read as safetensors ({error}); restore the file."
+        ) from error
+
+
+def _from_safetensors(path: Path, network: Network) -> Weights:
+    arrays, metadata = read_safetensors(path)
+    description = from_metadata(metadata)
+    if description is None:
+        return _foreign(arrays, network)
+    if network != "online":
+        raise InputError(f"{path} holds one encoder, the online one; load that.")
+    found, _ = imported(arrays, description["family"])
+    return Weights(to_config(description), _nested(found), description["step"])
+
+
+def _foreign(arrays: Flat, network: Network) -> Weights:
+    found, config = from_state_dict(arrays, network)
+    return Weights(config, _nested(found), 0)
+
+
+def _nested(found: dict[str, Flat]) -> dict[str, Any]:
+    return {collection: nested(leaves) for collection, leaves in found.items()}
+
+
+def _from_deepmind(path: Path, network: Network) -> Weights:
+    found = deepmind.load(path, targets=network == "target")
+    deepmind.check(found, str(path))
+    params = dict(getattr(found, f"{network}_params"))
+    stats = dict(getattr(found, f"{network}_stats"))
+    if "encoder" not in params:
+        raise InputError(f"{path} holds no {network} encoder; load the other one.")
+    variables = {"params": params.pop("encoder")}
+    if "encoder" in stats:
+        variables["batch_stats"] = stats.pop("encoder")
+    heads = {"params": params, "batch_stats": stats}
+    return Weights(found.config, variables, found.step, heads)

@@ -1,0 +1,230 @@
+"""State dicts of other libraries become encoders, or are refused by name."""
+
+import struct
+import subprocess
+import zipfile
+from pathlib import Path
+
+import files
+import numpy as np
+import pytest
+from assembler import call, document, name, number, text, tuple_
+from byol_bnfree.interop.comparison import compared, pictures
+from safetensors.numpy import save_file
+
+from byol_bnfree import InputError, load_encoder
+from byol_bnfree.interop.foreign import from_state_dict
+from byol_bnfree.interop.names import exported
+from byol_bnfree.interop.trees import flat
+
+TORCH = {"padding": "torch", "shortcuts": "changed_shape", "min_group_channels": 1}
+
+
+def resnet18(norm: str = "bn", **options):
+    """As torchvision's, an eighth as wide."""
+    model = {"name": "resnet18", "width": 0.125, "stem": "imagenet", "groups": 8}
+    return files.encoder(files.config(norm, **(model | TORCH | options)))
+
+
+def state_dict(encoder, family="torchvision") -> dict[str, np.ndarray]:
+    leaves = {kind: flat(tree) for kind, tree in encoder.variables.items()}
+    return exported(leaves, family)
+
+
+def prefixed(prefix: str, arrays: dict, other: str = "") -> dict:
+    noise = {f"{other}{name}": value * 0 for name, value in arrays.items() if other}
+    return noise | {f"{prefix}{name}": value for name, value in arrays.items()}
+
+
+def lightly(arrays: dict, kept: bool) -> dict:
+    """Children of an nn.Sequential: all of torchvision's, or those with arrays."""
+    first = 4 if kept else 2
+    index = {"conv1": 0, "bn1": 1} | {f"layer{i}": first + i - 1 for i in range(1, 5)}
+    renamed = {}
+    for key, value in arrays.items():
+        head, _, rest = key.partition(".")
+        rest = rest if kept else rest.replace("downsample", "shortcut")
+        renamed[f"backbone.{index[head]}.{rest}"] = value
+    return renamed
+
+
+LAYOUTS = {
+    "torchvision": lambda d: d | {"fc.weight": np.zeros((9, 64), np.float32)},
+    "solo-learn": lambda d: prefixed("backbone.", d, "momentum_backbone."),
+    "lightly": lambda d: lightly(d, kept=True),
+    "lightly's own ResNet": lambda d: lightly(d, kept=False),
+    "DataParallel": lambda d: prefixed("module.", d),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_of_names_is_read(layout):
+    encoder = resnet18()
+    found, config = from_state_dict(LAYOUTS[layout](state_dict(encoder)))
+    assert config.norm == "bn" and config.model.shortcuts == "changed_shape"
+    assert config.model.width == 0.125 and config.model.padding == "torch"
+    for key, value in flat(encoder.variables["params"]).items():
+        np.testing.assert_array_equal(found["params"][key], value, err_msg=key)
+    for key, value in flat(encoder.variables["batch_stats"]).items():
+        if not key.endswith("count"):  # running values of PyTorch are not corrected
+            np.testing.assert_array_equal(found["batch_stats"][key], value)
+
+
+def test_the_target_network_of_solo_learn_is_read():
+    arrays = state_dict(resnet18())
+    both = prefixed("backbone.", arrays, "momentum_backbone.")
+    found, _ = from_state_dict(both, "target")
+    assert not found["params"]["conv1/kernel"].any()
+    with pytest.raises(InputError, match="no target ResNet is found"):
+        from_state_dict(arrays, "target")
+
+
+def test_group_norm_is_told_by_its_absent_running_values(tmp_path):
+    encoder = resnet18("gn")
+    save_file(state_dict(encoder), tmp_path / "resnet18_gn.safetensors")
+    found, config = from_state_dict(state_dict(encoder), groups=8)
+    assert config.norm == "gn" and config.model.groups == 8
+    read = load_encoder(tmp_path / "resnet18_gn.safetensors")
+    assert read.config.model.groups == 32 and read.config.data.image_size == 224
+
+
+@pytest.mark.parametrize("norm", ["bn", "gn"])
+def test_timms_post_activation_names_are_read(norm):
+    encoder = files.encoder(files.config(norm, name="resnet50", width=0.25))
+    found, config = from_state_dict(state_dict(encoder, "timm"), groups=16)
+    assert (config.norm, config.model.name) == (norm, "resnet50")
+    assert found["params"].keys() == flat(encoder.variables["params"]).keys()
+
+
+def test_other_architectures_are_refused():
+    arrays = state_dict(files.encoder(files.config("gn", name="resnet50", width=0.25)))
+    pre = {"stem.conv.weight": arrays["conv1.weight"], "norm.weight": np.ones(8)}
+    with pytest.raises(InputError, match="pre-activation"):
+        from_state_dict(pre)
+    without = {k: v for k, v in arrays.items() if not k.startswith("layer3.5")}
+    with pytest.raises(InputError, match=r"\(3, 4, 5, 3\) bottleneck blocks"):
+        from_state_dict(without)
+    with pytest.raises(InputError, match="its first names are a, b"):
+        from_state_dict({"a": np.ones(1), "b": np.ones(1)})
+
+
+def test_a_grouped_convolution_does_not_fit(tmp_path):
+    arrays = state_dict(files.encoder(files.config("gn", name="resnet50", width=0.25)))
+    narrow = arrays["layer1.0.conv2.weight"][:, ::2]  # as in ResNeXt
+    arrays["layer1.0.conv2.weight"] = np.ascontiguousarray(narrow)
+    save_file(arrays, tmp_path / "x.safetensors")
+    with pytest.raises(InputError, match="group0_block0/conv2/kernel is "):
+        load_encoder(tmp_path / "x.safetensors")
+
+
+def tensor(key: str, shape: tuple[int, ...], count: int | None = None) -> bytes:
+    """One tensor of a file of torch.save."""
+    strides = [int(np.prod(shape[i + 1 :])) for i in range(len(shape))]
+    size = int(np.prod(shape)) if count is None else count
+    kind = name("torch", "FloatStorage")
+    storage = tuple_(text("storage"), kind, text(key), text("cpu"), number(size)) + b"Q"
+    view = [tuple_(*map(number, shape)), tuple_(*map(number, strides))]
+    hooks = call(name("collections", "OrderedDict"))
+    rebuild = name("torch._utils", "_rebuild_tensor_v2")
+    return call(rebuild, storage, number(0), *view, b"\x89", hooks)
+
+
+def torch_file(path: Path, arrays: dict, more: bytes = b"") -> None:
+    pairs = b"".join(
+        text(key) + tensor(str(i), value.shape)
+        for i, (key, value) in enumerate(arrays.items())
+    )
+    root = b"}(" + text("state_dict") + b"}(" + pairs + b"u" + more + b"u"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", document(root))
+        for i, value in enumerate(arrays.values()):
+            archive.writestr(f"archive/data/{i}", value.astype("<f4").tobytes())
+
+
+def test_a_file_of_torch_save_is_read_without_torch_and_runs_nothing(tmp_path):
+    """As a training library's checkpoint, with objects of unknown classes."""
+    encoder, trap = resnet18(), tmp_path / "trap"
+    hostile = call(name("posix", "system"), text(f"touch {trap}"))
+    path = tmp_path / "last.ckpt"
+    torch_file(path, prefixed("backbone.", state_dict(encoder)), text("x") + hostile)
+    read = load_encoder(path)
+    for key, value in flat(encoder.variables["params"]).items():
+        np.testing.assert_array_equal(flat(read.variables["params"])[key], value)
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (tensor("0", (2**15, 2**15), 4), "larger than its numbers"),
+        (tensor("0", (4,), 2**30), "numbers of another size"),
+        (tensor("1", (4,)), "unknown object outside"),
+        (b"]", "holds no state dict"),
+        (b"\x8c\x01x", "the instruction"),
+    ],
+)
+def test_a_damaged_file_of_torch_save_is_refused(tmp_path, content, said):
+    path = tmp_path / "x.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", document(b"}(" + text("w") + content + b"u"))
+        archive.writestr("a/data/0", struct.pack("<4f", 1, 2, 3, 4))
+    with pytest.raises(InputError, match=said):
+        load_encoder(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x80\x04N."])
+@pytest.mark.parametrize("suffix", ["pth", "safetensors", "stablehlo"])
+def test_other_files_are_refused(tmp_path, content, suffix):
+    path = tmp_path / f"x.{suffix}"
+    path.write_bytes(content)
+    (tmp_path / "encoder.json").write_text("{}")
+    with pytest.raises(InputError):
+        load_encoder(path)
+    with pytest.raises(InputError, match="is not the work folder"):
+        load_encoder(tmp_path / "nothing")
+
+
+MODELS = {
+    "torchvision": "torchvision.models.{name}(weights=None)",
+    "timm": "timm.create_model('{name}', pretrained=False, num_classes=0)",
+}
+PROGRAM = """
+import sys, numpy as np, torch, {library}
+torch.manual_seed(0)
+net = {make}
+for layer in net.modules():
+    if isinstance(layer, torch.nn.BatchNorm2d):
+        layer.running_mean.uniform_(-0.1, 0.1); layer.running_var.uniform_(0.5, 1.5)
+net.fc = torch.nn.Identity()
+torch.save(net.state_dict(), sys.argv[1] + "/net.pth")
+pixels = np.load(sys.argv[1] + "/pixels.npy")
+with torch.inference_mode():
+    features = net.eval()(torch.from_numpy(pixels).permute(0, 3, 1, 2)).numpy()
+np.save(sys.argv[1] + "/features.npy", features)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("library", "name"),
+    [
+        ("torchvision", "resnet18"),
+        ("torchvision", "resnet50"),
+        ("timm", "resnet50"),
+        ("timm", "resnet50_gn"),
+    ],
+)
+def test_their_own_networks_compute_the_same_here(tmp_path, library, name):
+    python = files.torch_python(library)
+    images = pictures(files.config("bn"))[:4].repeat(4, 1).repeat(4, 2)[:, :, :63]
+    encoder = None
+    pixels = (images.astype(np.float32) / 255 - 0.45) / 0.22
+    np.save(tmp_path / "pixels.npy", pixels)
+    make = MODELS[library].format(name=name)
+    program = PROGRAM.format(library=library, make=make)
+    subprocess.run([python, "-c", program, str(tmp_path)], check=True)
+    encoder = load_encoder(tmp_path / "net.pth")
+    ours = encoder.module.apply(encoder.variables, pixels, False)
+    found = compared(np.load(tmp_path / "features.npy"), ours, library)
+    print(library, name, found)
+    assert found.relative < 1e-5
