@@ -299,6 +299,12 @@ class TrainConfig:
     """bn: statistics over this many equal groups of the batch (1: global)."""
     init: Literal["standard", "data_dependent"] = "standard"
     """data_dependent: set the scale and offset of `none` from one batch."""
+    init_from: str | None = None
+    """Work folder or file of weights to start from, as `load_encoder` reads them."""
+    init_from_part: Literal["network", "encoder"] = "network"
+    """Take all that is there, or the encoder alone."""
+    init_from_other_norm: bool = False
+    """Take weights that were trained with another norm."""
     target_init: TargetInit = "independent"
     """The target's first weights. independent: a draw of its own (DeepMind's code).
     copy: the online network's."""

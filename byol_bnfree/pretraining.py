@@ -22,6 +22,7 @@ from byol_bnfree.draw_views import sheet_of
 from byol_bnfree.epochs import whole_steps
 from byol_bnfree.errors import InputError, RunStopped
 from byol_bnfree.evaluation.final import Evaluator
+from byol_bnfree.interop.start import read_start
 from byol_bnfree.models.byol import encoder_name, part_norms
 from byol_bnfree.models.own import GIVEN
 from byol_bnfree.own_code import full_path
@@ -40,6 +41,7 @@ from byol_bnfree.training.mesh import batch_sharding
 from byol_bnfree.training.optim import warmup_steps
 from byol_bnfree.training.program import DataShape, Program, build_program
 from byol_bnfree.training.progress import progress
+from byol_bnfree.training.restore import saved_steps
 from byol_bnfree.training.skipped import SkippedFile
 from byol_bnfree.training.state import TrainState
 from byol_bnfree.training.workdir import (
@@ -169,6 +171,7 @@ def _train(
     data = open_both(data_set)
     config = _resolved(config, data, encoder)
     program = build_program(config, data.shape, encoder=encoder)
+    program = _from_weights(program)  # refused before there is a folder
     workdir = prepare_workdir(config.workdir, _name(config))
     with _writing(workdir):
         _check_resumable(workdir, config, data)
@@ -217,6 +220,20 @@ def _boards(
                 board.finish(step, figures, pictures)
 
         yield log, finish
+
+
+def _from_weights(program: Program) -> Program:
+    """With the weights of --init-from in its first state; a run that resumes has its
+    own.
+    """
+    config = program.config
+    resumed = Path(config.workdir or "") / "checkpoints"
+    if config.init_from is None or (config.workdir and saved_steps(resumed)):
+        return program
+    start = read_start(config, program.abstract_state)
+    for line in start.lines:
+        _say(line)
+    return program._replace(init=lambda batch: start.put_into(program.init(batch)))
 
 
 def _run(

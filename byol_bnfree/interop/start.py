@@ -1,0 +1,160 @@
+"""`--init-from`: pre-training that goes on from other weights.
+
+Read before any work starts. The optimizer starts anew, and so does every schedule.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.errors import InputError
+from byol_bnfree.interop.trees import Flat, flat, nested
+from byol_bnfree.interop.weights import holds_weights, read_weights
+from byol_bnfree.models.byol import create_network, part_norms
+from byol_bnfree.pretrained import read_run
+from byol_bnfree.training.items import fields_of, items_of
+from byol_bnfree.training.restore import load_items
+from byol_bnfree.training.state import TrainState
+
+FIELDS = ("online_params", "online_stats", "target_params", "target_stats")
+
+
+class Start(NamedTuple):
+    """Arrays to begin with, by the fields of a `TrainState` and flat names."""
+
+    leaves: dict[str, Flat]
+    lines: tuple[str, ...]
+    """What was taken, what is fresh, what did not fit."""
+
+    def put_into(self, state: TrainState) -> TrainState:
+        """The state with these arrays in place of its own."""
+
+        def field(name: str) -> Any:
+            found = flat(getattr(state, name))
+            taken = self.leaves.get(name, {})
+            return nested(
+                {
+                    key: jax.device_put(np.array(taken[key]), leaf.sharding)
+                    if key in taken
+                    else leaf
+                    for key, leaf in found.items()
+                }
+            )
+
+        return state.replace(**{name: field(name) for name in FIELDS})
+
+
+def read_start(config: TrainConfig, abstract_state: TrainState) -> Start:
+    """What `config.init_from` gives to a run with states of these shapes.
+
+    Args:
+      config: init_from is a work folder or any file of weights; init_from_part chooses
+        the whole network or the encoder alone.
+      abstract_state: shapes of the run's own state.
+
+    Raises:
+      InputError: nothing in it fits; it has another norm, and that was not asked for.
+    """
+    path = Path(config.init_from or "")
+    norms, step, found = _read(path)
+    if config.init_from_part == "encoder":
+        found = {name: _encoder_only(tree) for name, tree in found.items()}
+    _check_norms(config, norms, path)
+    wanted = {name: flat(getattr(abstract_state, name)) for name in FIELDS}
+    if not found.get("target_params"):  # its target begins as the online network
+        for kind in ("params", "stats"):
+            found[f"target_{kind}"] = found.get(f"online_{kind}", {})
+    leaves = {
+        name: {
+            key: value
+            for key, value in found.get(name, {}).items()
+            if key in wanted[name] and value.shape == wanted[name][key].shape
+        }
+        for name in FIELDS
+    }
+    if not _encoder_only(leaves["online_params"]):
+        raise InputError(
+            f"no encoder array in {path} fits this network; use the --model settings "
+            f"that it was trained with."
+        )
+    lines = (
+        f"starting from {path} (step {step:,}), with a new optimizer",
+        *_report(found["online_params"], wanted["online_params"]),
+    )
+    return Start(leaves, lines)
+
+
+def _read(path: Path) -> tuple[dict[str, str], int, dict[str, Flat]]:
+    """Norm of every part that is there, step, and flat fields of a state."""
+    if holds_weights(path):
+        weights = read_weights(path)
+        heads = weights.heads or {}
+        fields = {
+            f"online_{kind}": {"encoder": weights.variables.get(collection, {})}
+            | heads.get(collection, {})
+            for kind, collection in (("params", "params"), ("stats", "batch_stats"))
+        }
+        config, step = weights.config, weights.step
+    else:
+        config, data = read_run(path)
+        network = create_network(config, data.num_classes)
+        images = jax.ShapeDtypeStruct((2, *data.image_shape), jnp.float32)
+        shapes = jax.eval_shape(network.init, jax.random.key(0), images)
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        placed = jax.tree.map(lambda leaf: leaf.update(sharding=device), shapes)
+        items, step = load_items(path, items_of(placed._asdict()))
+        fields = fields_of(items)
+    found = {name: flat(fields.get(name, {})) for name in FIELDS}
+    parts = {key.partition("/")[0] for key in found["online_params"]}
+    norms = {part: n for part, n in part_norms(config).items() if part in parts}
+    return norms, step, found
+
+
+def _encoder_only(leaves: Flat) -> Flat:
+    return {k: v for k, v in leaves.items() if k.startswith("encoder/")}
+
+
+def _check_norms(config: TrainConfig, norms: dict[str, str], path: Path) -> None:
+    if config.init_from_other_norm:
+        return
+    here = part_norms(config)
+    parts = ("encoder",) if config.init_from_part == "encoder" else tuple(norms)
+    for part in parts:
+        if norms.get(part, here[part]) != here[part]:
+            raise InputError(
+                f"the {part} in {path} has norm {norms[part]}, and that of this run "
+                f"has {here[part]}; use --norm={norms[part]}, or take the weights all "
+                f"the same with --init-from-other-norm."
+            )
+
+
+def _report(found: Flat, wanted: Flat) -> Iterator[str]:
+    """One line each: arrays taken, arrays left as initialized, arrays that misfit."""
+    fits = {k for k in wanted if k in found and found[k].shape == wanted[k].shape}
+    misfits = [k for k in wanted if k in found and k not in fits]
+    yield f"taken: {_counts(fits)}"
+    fresh = wanted.keys() - found.keys()
+    if fresh:
+        yield f"fresh, not in the file: {_counts(fresh)}"
+    for key in misfits[:5]:
+        yield (
+            f"fresh, did not fit: {key} is {tuple(found[key].shape)} in the file and "
+            f"{tuple(wanted[key].shape)} in this run"
+        )
+    if len(misfits) > 5:
+        yield f"fresh, did not fit: {len(misfits) - 5} more"
+    unused = found.keys() - wanted.keys()
+    if unused:
+        yield f"left in the file: {_counts(unused)}"
+
+
+def _counts(keys: Any) -> str:
+    """As "encoder (62 arrays), probe (2 arrays)"."""
+    parts = [key.partition("/")[0] for key in keys]
+    counted = ((part, parts.count(part)) for part in sorted({*parts}))
+    return ", ".join(f"{part} ({count} arrays)" for part, count in counted)

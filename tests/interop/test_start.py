@@ -1,0 +1,76 @@
+"""--init-from takes what fits, says what does not, and refuses another norm."""
+
+import dataclasses
+
+import files
+import jax
+import numpy as np
+import pytest
+from byol_bnfree.interop.writing import Settings, write
+
+from byol_bnfree import InputError
+from byol_bnfree.interop.start import FIELDS, read_start
+from byol_bnfree.interop.trees import flat
+from byol_bnfree.training.program import DataShape, build_parts
+
+SHAPE = DataShape(48, files.CLASSES, (files.SIZE, files.SIZE, 3))
+
+
+def abstract(cfg):
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    state = build_parts(cfg, SHAPE).abstract_state
+    return jax.tree.map(lambda leaf: leaf.update(sharding=device), state)
+
+
+def start_of(path, cfg, **options):
+    cfg = dataclasses.replace(cfg, init_from=str(path), **options)
+    return read_start(cfg, abstract(cfg))
+
+
+@pytest.mark.parametrize("norm", ["gn_ws", "bn"])
+def test_a_work_folder_gives_both_networks_and_no_optimizer(tmp_path, norm):
+    cfg = files.config(norm)
+    fields = files.work_folder(tmp_path / "run", cfg)
+    start = start_of(tmp_path / "run", cfg)
+    state = jax.tree.map(lambda x: files.drawn(x, seed=1), abstract(cfg))
+    begun = start.put_into(state)
+    for name in FIELDS:
+        for key, value in flat(getattr(begun, name)).items():
+            np.testing.assert_array_equal(value, flat(fields[name])[key], err_msg=key)
+    assert begun.opt_state is state.opt_state and begun.step is state.step
+    online, target = (flat(getattr(begun, f"{n}_params")) for n in ("online", "target"))
+    pointers = [x.unsafe_buffer_pointer() for x in (*online.values(), *target.values())]
+    assert len({*pointers}) == len(pointers)  # the state is donated
+    assert "taken: encoder (30 arrays), predictor (5 arrays)" in start.lines[1]
+
+
+def test_an_encoder_file_leaves_the_heads_fresh_and_begins_the_target(tmp_path):
+    cfg = files.config("bn")
+    write(files.encoder(cfg), tmp_path, Settings("safetensors"))
+    start = start_of(tmp_path, cfg)
+    assert start.leaves["target_params"].keys() == start.leaves["online_params"].keys()
+    assert "fresh, not in the file: predictor (5 arrays), probe (2" in start.lines[2]
+
+
+def test_the_encoder_alone_can_be_taken(tmp_path):
+    cfg = files.config()
+    files.work_folder(tmp_path / "run", cfg)
+    start = start_of(tmp_path / "run", cfg, init_from_part="encoder")
+    assert all(key.startswith("encoder/") for key in start.leaves["online_params"])
+
+
+def test_another_norm_is_refused_unless_asked_for(tmp_path):
+    files.work_folder(tmp_path / "run", files.config("bn"))
+    cfg = files.config("gn_ws")
+    with pytest.raises(InputError, match="has norm bn, .* --init-from-other-norm"):
+        start_of(tmp_path / "run", cfg)
+    taken = start_of(tmp_path / "run", cfg, init_from_other_norm=True)
+    assert len(taken.leaves["online_params"]) == 42
+
+
+def test_what_does_not_fit_is_fresh_and_named(tmp_path):
+    files.work_folder(tmp_path / "run", files.config())
+    start = start_of(tmp_path / "run", files.config(stem="small"))
+    assert "did not fit: encoder/conv1/kernel is (7, 7, 3, 16)" in start.lines[2]
+    with pytest.raises(InputError, match="no encoder array in .* fits"):
+        start_of(tmp_path / "run", files.config(width=0.5))
