@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # for editors and type checkers; `_HOME` says the same
     from byol_bnfree.diagnostics import batch_independence
     from byol_bnfree.errors import InputError, RunStopped
     from byol_bnfree.evaluation.run import evaluate
+    from byol_bnfree.interop.hub import load_pretrained
     from byol_bnfree.losses import byol_loss, regression_loss
     from byol_bnfree.models.byol import BYOLNetwork, create_network
     from byol_bnfree.models.heads import MLPHead
@@ -64,6 +65,7 @@ _HOME = {
     "layers_for": "models.norm",
     "load_config": "command_line",
     "load_encoder": "pretrained",
+    "load_pretrained": "interop.hub",
     "make_optimizer": "training.optim",
     "make_train_step": "training.step",
     "normalize": "data.augment",
@@ -97,6 +99,7 @@ __all__ = [
     "layers_for",
     "load_config",
     "load_encoder",
+    "load_pretrained",
     "make_optimizer",
     "make_train_step",
     "normalize",

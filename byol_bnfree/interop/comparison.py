@@ -1,0 +1,118 @@
+"""The same 64 pictures through both sides of an export, and the largest difference."""
+
+import json
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.errors import InputError, RunStopped
+
+COUNT = 64
+TOLERANCE = 1e-4
+"""Of the largest feature; rounding of two frameworks stays near 1e-6."""
+SCRIPTS = Path(__file__).parent / "for_torch"
+NEEDED = {"torch": "torch", "torchvision": "torchvision", "timm": "timm"}
+
+
+class Comparison(NamedTuple):
+    """How far two sides are apart."""
+
+    largest: float
+    """Largest difference of two features, absolute."""
+    scale: float
+    """Largest feature."""
+    other: str
+    """What computed the other side, in words."""
+
+    @property
+    def relative(self) -> float:
+        """The largest difference over the largest feature."""
+        return self.largest / self.scale
+
+    def check(self, tolerance: float = TOLERANCE) -> None:
+        """`RunStopped` above the tolerance."""
+        if not self.relative <= tolerance:
+            raise RunStopped(
+                f"the exported encoder differs from the trained one by "
+                f"{self.relative:.1e} of the largest feature ({self.other}), and "
+                f"{tolerance:g} is allowed; do not use the files, and report this."
+            )
+
+    def __str__(self) -> str:
+        return (
+            f"{COUNT} pictures, {self.other}: largest difference {self.largest:.1e} "
+            f"({self.relative:.1e} of the largest feature)"
+        )
+
+
+def pictures(config: TrainConfig) -> UInt8[np.ndarray, "b h w c"]:
+    """64 pictures of coarse and fine noise, of the size that the encoder takes."""
+    size, channels = config.data.image_size or 32, config.data.channels or 3
+    draws = np.random.default_rng(2010_10241)
+    coarse = draws.uniform(0, 200, (COUNT, 4, 4, channels))
+    repeated = np.repeat(np.repeat(coarse, -(-size // 4), 1), -(-size // 4), 2)
+    fine = draws.uniform(0, 55, (COUNT, size, size, channels))
+    return (repeated[:, :size, :size] + fine).astype(np.uint8)
+
+
+def compared(
+    ours: Float[np.ndarray, "b d"], theirs: Float[np.ndarray, "b d"], other: str
+) -> Comparison:
+    """The comparison of two sides' features; a missing or NaN feature is infinite."""
+    ours, theirs = np.asarray(ours), np.asarray(theirs)
+    largest = np.inf
+    if ours.shape == theirs.shape and np.isfinite(theirs).all():
+        largest = float(np.abs(ours - theirs).max())
+    return Comparison(largest, float(np.abs(ours).max()), other)
+
+
+def features_in_parts(
+    encode: Callable[[Any], Any], images: UInt8[np.ndarray, "b h w c"]
+) -> Float[np.ndarray, "b d"]:
+    """Of all pictures, sixteen at a time."""
+    parts = [np.asarray(encode(images[i : i + 16])) for i in range(0, len(images), 16)]
+    return np.concatenate(parts)
+
+
+def features_in_torch(
+    kind: str, weights: Path, images: UInt8[np.ndarray, "b h w c"], python: str
+) -> tuple[Float[np.ndarray, "b d"], str]:
+    """By `for_torch/features.py` in another Python, and what computed them.
+
+    Args:
+      kind: torch, torchvision or timm.
+      weights: a safetensors file with that kind's names.
+      images: as the encoder takes them.
+      python: an interpreter that has torch, and torchvision or timm if they are meant.
+
+    Raises:
+      InputError: it has not, or is none.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(Path(folder) / "pictures.npy", images)
+        shutil.copy(weights, Path(folder) / "encoder.safetensors")
+        command = [python, str(SCRIPTS / "features.py"), kind, folder]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True)
+        except OSError as error:
+            raise InputError(
+                f"python is {python!r} ({error}); give --python."
+            ) from None
+        if "ModuleNotFoundError" in done.stderr:
+            raise InputError(
+                f"the export is compared in {NEEDED[kind]}, and {python} does not have "
+                f"it; give --python=PATH of one that has, or --no-compare."
+            )
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise RunStopped(f"the exported weights do not run in {kind}: {last[:300]}")
+        features = np.load(Path(folder) / "features.npy", allow_pickle=False)
+        versions = json.loads(done.stdout.splitlines()[-1])
+    return features, ", ".join(f"{name} {v}" for name, v in versions.items())

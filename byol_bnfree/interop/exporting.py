@@ -1,0 +1,60 @@
+"""One export from settings to files: `export(config)`."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from byol_bnfree.errors import InputError
+from byol_bnfree.interop.hub import write_hub_folder
+from byol_bnfree.interop.writing import Settings, write
+from byol_bnfree.pretrained import load_encoder
+
+
+def export(config: Any) -> Iterator[str]:
+    """Write what an `ExportConfig` asks for; yields lines that say what was done.
+
+    Raises:
+      InputError: no encoder, or a format that cannot hold it.
+      RunStopped: the exported encoder computes something else.
+    """
+    source = Path(config.workdir)
+    encoder = load_encoder(source, config.network)
+    origin = origin_of(source, config.licence)
+    settings = Settings(
+        config.format, config.names, config.python if config.compare else None, origin
+    )
+    folder = _folder(config, source)
+    if config.format == "hub-folder":
+        results = write_hub_folder(encoder, source, folder, settings, config.name)
+    else:
+        results = write(encoder, folder, settings)
+    for result in results:
+        yield str(result)
+        result.check(config.tolerance)
+    if not results:
+        yield "nothing was compared (--no-compare)"
+    yield str(folder)
+
+
+def _folder(config: Any, source: Path) -> Path:
+    if config.out is None and not source.is_dir():
+        raise InputError("workdir is a file; give --out=FOLDER to write to.")
+    kind = config.format if config.format != "safetensors" else config.names
+    folder = Path(config.out) if config.out else source / "export" / kind
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be made ({error.strerror}); give another --out."
+        ) from error
+    return folder
+
+
+def origin_of(source: Path, licence: str | None) -> dict[str, Any]:
+    """Crop, source and licence of the description, as far as a work folder says."""
+    text = None
+    if (source / "source.json").is_file():  # of other people's networks
+        text = json.loads((source / "source.json").read_text())["source"]
+        licence = licence or text.partition(". ")[2] or None
+    return {"source": text, "licence": licence}

@@ -1,0 +1,110 @@
+"""A folder as the Hugging Face Hub expects it, and weights that are read offline."""
+
+import json
+import shutil
+from pathlib import Path
+
+from byol_bnfree.errors import InputError
+from byol_bnfree.interop.card import model_card
+from byol_bnfree.interop.comparison import Comparison
+from byol_bnfree.interop.writing import Settings, save_weights, write
+from byol_bnfree.pretrained import Encoder, load_encoder
+from byol_bnfree.training.workdir import write_json
+
+MODEL = "model.safetensors"
+PICTURES = ("curves.png", "embedding.png")
+RECORDS = {"config.json": "run.json", "summary.json": "summary.json"}
+"""Files of a run that go along, and their names there."""
+DEFAULT_LICENCE = "apache-2.0"
+
+
+def write_hub_folder(
+    encoder: Encoder,
+    source: Path,
+    folder: Path,
+    settings: Settings,
+    name: str | None = None,
+) -> list[Comparison]:
+    """Write weights for Flax and PyTorch, model card, configuration, figures, curves.
+
+    Args:
+      encoder: trained.
+      source: the run's folder, whose figures and curves go along.
+      folder: to write; `weights/NAME` in this repository makes NAME known to
+        `load_pretrained`.
+      settings: python and origin, as of every export.
+      name: of the model.
+
+    Returns:
+      The comparisons of the PyTorch side.
+    """
+    name = name or default_name(encoder, source)
+    origin = settings.origin | {
+        "licence": settings.origin["licence"] or DEFAULT_LICENCE
+    }
+    results = write(
+        encoder, folder, Settings("torch", python=settings.python, origin=origin)
+    )
+    description = save_weights(encoder, folder / MODEL, "byol_bnfree", origin)
+    (folder / "encoder.json").unlink()
+    write_json(folder / "config.json", description | {"model_type": "byol_bnfree"})
+    figures = figures_of(source)
+    for file, there in RECORDS.items():
+        if (source / "checkpoints").is_dir() and (source / file).is_file():
+            shutil.copy(source / file, folder / there)
+    pictures = [file for file in PICTURES if (source / file).is_file()]
+    for file in pictures:
+        shutil.copy(source / file, folder / file)
+    card = model_card(name, description, figures, pictures, [str(r) for r in results])
+    (folder / "README.md").write_text(card)
+    return results
+
+
+def default_name(encoder: Encoder, source: Path) -> str:
+    """Data set, network, norm and seed, such as cifar10-resnet14-gn_ws-seed0."""
+    config = encoder.config
+    data = Path(config.dataset.removeprefix("folder:")).name
+    norm = config.encoder_norm or config.norm
+    return f"{data}-{config.model.name}-{norm}-seed{config.seed}"
+
+
+def figures_of(source: Path) -> dict[str, float]:
+    """The evaluation in a run's summary: name to fraction; {} without one."""
+    try:
+        summary = json.loads((source / "summary.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return {
+        f"{kind}, {network} encoder": value
+        for kind in ("knn", "linear")
+        for network, value in (summary.get(kind) or {}).items()
+        if isinstance(value, float)
+    }
+
+
+def load_pretrained(name: str) -> Encoder:
+    """An encoder that ships with this package, by its name; nothing is downloaded.
+
+    Raises:
+      InputError: there is none of this name; the message lists them all.
+    """
+    folder = weights_folder() / name
+    if name not in pretrained_names():
+        known = ", ".join(pretrained_names()) or "none"
+        raise InputError(
+            f"no weights named {name!r} ship with this version; choose one of: {known}."
+        )
+    return load_encoder(folder)
+
+
+def pretrained_names() -> list[str]:
+    """Names that `load_pretrained` knows."""
+    root = weights_folder()
+    return sorted(p.parent.name for p in root.glob(f"*/{MODEL}"))
+
+
+def weights_folder() -> Path:
+    """In an installed package inside it; in a checkout beside it."""
+    package = Path(__file__).parent.parent
+    inside = package / "weights"
+    return inside if inside.is_dir() else package.parent / "weights"

@@ -1,0 +1,169 @@
+"""Write an encoder for others: one function for each format."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export
+from safetensors.numpy import save_file
+
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.data.augment import normalize
+from byol_bnfree.errors import InputError
+from byol_bnfree.interop.comparison import (
+    SCRIPTS,
+    Comparison,
+    compared,
+    features_in_parts,
+    features_in_torch,
+    pictures,
+)
+from byol_bnfree.interop.description import KEY, describe
+from byol_bnfree.interop.folding import alone, folded
+from byol_bnfree.interop.names import Family, exported
+from byol_bnfree.interop.trees import flat
+from byol_bnfree.models.resnet import ARCHITECTURES
+from byol_bnfree.pretrained import Encoder, encoder_module, load_encoder
+from byol_bnfree.training.workdir import write_json
+
+WEIGHTS = "encoder.safetensors"
+PROGRAM = "encoder.stablehlo"
+DESCRIPTION = "encoder.json"
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def write(encoder: Encoder, folder: Path, settings: "Settings") -> list[Comparison]:
+    """Write one format into a folder, and compare both sides.
+
+    Raises:
+      InputError: the format cannot hold this encoder.
+      RunStopped: the exported encoder computes something else.
+    """
+    made: dict[str, Callable[[], list[Comparison]]] = {
+        "safetensors": partial(_safetensors, encoder, folder, settings),
+        "torch": partial(_torch, encoder, folder, settings),
+        "stablehlo": partial(_stablehlo, encoder, folder, settings),
+    }
+    return made[settings.format]()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to write, and what to compare it with."""
+
+    format: str
+    names: Family = "byol_bnfree"
+    python: str | None = None
+    """An interpreter that has torch; None: nothing is compared in torch."""
+    origin: dict[str, Any] = field(default_factory=dict)
+    """Crop share, source and licence of the description."""
+
+
+def save_weights(
+    encoder: Encoder, path: Path, family: Family, origin: dict[str, Any]
+) -> dict[str, Any]:
+    """Write the weights under the names of a family; returns the description.
+
+    Ours keep standardized kernels as they are trained, so that training can go on.
+    For the others they are folded into plain kernels.
+    """
+    variables, config = encoder.variables, encoder.config
+    if family != "byol_bnfree":
+        variables = folded(variables, config)
+    config = alone(config, plain=family != "byol_bnfree")
+    description = describe(config, family=family, step=encoder.step, **origin)
+    leaves = {name: flat(tree) for name, tree in variables.items()}
+    metadata = {KEY: json.dumps(description), "format": "pt"}
+    save_file(exported(leaves, family), path, metadata)
+    write_json(path.with_name(DESCRIPTION), description)
+    return description
+
+
+def _safetensors(encoder: Encoder, folder: Path, settings: Settings):
+    family = settings.names
+    if family != "byol_bnfree":
+        check_family(encoder.config, family)
+    path = folder / WEIGHTS
+    save_weights(encoder, path, family, settings.origin)
+    images, ours = _ours(encoder)
+    read = features_in_parts(jax.jit(load_encoder(path)), images)
+    found = [compared(ours, read, "the file read back")]
+    if family != "byol_bnfree" and settings.python:
+        theirs = features_in_torch(family, path, images, settings.python)
+        found.append(compared(ours, *theirs))
+    return found
+
+
+def _torch(encoder: Encoder, folder: Path, settings: Settings) -> list[Comparison]:
+    path = folder / WEIGHTS
+    save_weights(encoder, path, "torchvision", settings.origin)
+    shutil.copy(SCRIPTS / "encoder.py", folder / "encoder.py")
+    images, ours = _ours(encoder)
+    if not settings.python:
+        return []
+    return [compared(ours, *features_in_torch("torch", path, images, settings.python))]
+
+
+def _stablehlo(encoder: Encoder, folder: Path, settings: Settings):
+    """A program for any batch size, from pixels in [0, 1] to representations."""
+    config = encoder.config
+    size, channels = config.data.image_size, config.data.channels
+    variables = jax.tree.map(jnp.asarray, folded(encoder.variables, config))
+    plain = alone(config, plain=True)
+    module = encoder_module(plain)
+
+    def encode(pixels):
+        return module.apply(variables, normalize(pixels, plain.augment), False)
+
+    (batch,) = export.symbolic_shape("b")
+    pixels = jax.ShapeDtypeStruct((batch, size, size, channels), jnp.float32)
+    program = export.export(jax.jit(encode), platforms=PLATFORMS)(pixels)
+    path = folder / PROGRAM
+    try:
+        path.write_bytes(program.serialize())
+    except ImportError as error:
+        raise InputError(
+            'format stablehlo needs flatbuffers; pip install "byol_bnfree[export]".'
+        ) from error
+    description = describe(
+        plain, family="stablehlo", step=encoder.step, **settings.origin
+    )
+    write_json(folder / DESCRIPTION, description)
+    images, ours = _ours(encoder)
+    read = features_in_parts(jax.jit(load_encoder(path)), images)
+    return [compared(ours, read, "the program read back")]
+
+
+def _ours(encoder: Encoder) -> tuple[np.ndarray, np.ndarray]:
+    images = pictures(encoder.config)
+    return images, features_in_parts(jax.jit(encoder), images)
+
+
+def check_family(config: TrainConfig, family: Family) -> None:
+    """`InputError` where torchvision or timm have no such network."""
+    model, norm = config.model, alone(config, plain=True).norm
+    known = ARCHITECTURES[model.name]
+    problems = []
+    if norm not in ("bn", "gn"):
+        problems.append(f"norm {norm}")
+    if model.stem_channels is not None or len(known.blocks) != 4:
+        problems.append(f"the stages of {model.name}")
+    if family == "torchvision":
+        if model.width != 1:
+            problems.append(f"width {model.width:g}")
+        if not known.bottleneck and model.shortcuts == "every_group":
+            problems.append("a projection in the first block")
+    elif not known.bottleneck or model.stem != "imagenet":
+        problems.append("basic blocks or a small stem")
+    if problems:
+        raise InputError(
+            f"{family} has no ResNet with {problems[0]}; use --format=torch, which "
+            f"runs any encoder in PyTorch."
+        )

@@ -1,0 +1,178 @@
+"""An exported encoder computes the same, and says how far it is from that."""
+
+import json
+from pathlib import Path
+
+import files
+import jax
+import numpy as np
+import pytest
+
+from byol_bnfree import InputError, RunStopped, load_encoder
+from byol_bnfree.export import ExportConfig
+from byol_bnfree.interop.comparison import Comparison, compared, pictures
+from byol_bnfree.interop.exporting import export
+from byol_bnfree.interop.folding import alone, folded
+from byol_bnfree.interop.hub import load_pretrained
+from byol_bnfree.interop.names import from_torch, to_torch
+from byol_bnfree.interop.trees import flat
+from byol_bnfree.interop.writing import Settings, check_family, write
+
+NORMS = ("gn_ws", "bn", "ws", "ln")
+RESNET50 = {"name": "resnet50", "width": 0.25, "stem": "imagenet"}
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_our_file_holds_the_same_arrays(tmp_path, norm):
+    encoder = files.encoder(files.config(norm))
+    (found,) = write(encoder, tmp_path, Settings("safetensors"))
+    assert found.largest == 0
+    read = load_encoder(tmp_path)
+    assert read.step == 5 and read.config.norm == norm
+    assert read.config.augment == encoder.config.augment
+    expected = flat(encoder.variables)
+    for name, value in flat(read.variables).items():
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_folded_weights_give_the_same_features(norm):
+    encoder = files.encoder(files.config(norm))
+    images = pictures(encoder.config)[:4]
+    plain = alone(encoder.config, plain=True)
+    assert plain.norm == {"gn_ws": "gn", "ws": "none"}.get(norm, norm)
+    module = files.encoder(plain).module
+    pixels = encoder._pixels(images)
+    variables = folded(encoder.variables, encoder.config)
+    theirs = module.apply(variables, pixels, False)
+    assert compared(encoder(images), theirs, "").relative < 1e-5
+
+
+@pytest.mark.parametrize("family", ["torchvision", "timm"])
+def test_every_name_goes_there_and_back(family):
+    encoder = files.encoder(files.config("bn", **RESNET50))
+    leaves = {kind: flat(tree) for kind, tree in encoder.variables.items()}
+    ours = [f"{kind}/{name}" for kind, tree in leaves.items() for name in tree]
+    theirs = [to_torch(name.partition("/")[2], family) for name in ours]
+    assert len({*theirs}) == len(ours)
+    assert [from_torch(name, family) for name in theirs] == ours
+    assert from_torch("fc.weight", family) == from_torch("head.fc.weight", family) == ""
+
+
+@pytest.mark.parametrize("norm", ["gn_ws", "bn"])
+def test_a_program_takes_any_batch_and_serves_three_platforms(tmp_path, norm):
+    pytest.importorskip("flatbuffers")
+    encoder = files.encoder(files.config(norm))
+    (found,) = write(encoder, tmp_path, Settings("stablehlo"))
+    assert found.relative < 1e-5
+    read, images = load_encoder(tmp_path), pictures(encoder.config)
+    assert read.module._program.platforms == ("cpu", "cuda", "tpu")
+    for count in (1, 3):
+        one = compared(encoder(images[:count]), read(images[:count]), "")
+        assert one.relative < 1e-5
+    with pytest.raises(InputError, match="neither be trained"):
+        read.feature_maps(images)
+
+
+@pytest.mark.parametrize("what", ["nan", "far", "shape"])
+def test_a_wrong_export_fails(what):
+    ours = np.ones((4, 3), np.float32)
+    theirs = {"nan": ours * np.nan, "far": ours + 1e-3, "shape": ours[:, :2]}[what]
+    with pytest.raises(RunStopped, match="do not use the files"):
+        compared(ours, theirs, "a test").check()
+    Comparison(1e-6, 1.0, "a test").check()
+
+
+@pytest.mark.parametrize(
+    ("family", "norm", "model", "problem"),
+    [
+        ("torchvision", "ws", {"name": "resnet50"}, "norm none"),
+        ("torchvision", "bn", {"name": "resnet50", "width": 2.0}, "width 2"),
+        ("torchvision", "bn", {"name": "resnet18"}, "projection in the first block"),
+        ("torchvision", "bn", {}, "stages of resnet8"),
+        ("timm", "bn", {"name": "resnet18"}, "basic blocks"),
+        ("timm", "gn", {"name": "resnet50", "stem": "small"}, "a small stem"),
+    ],
+)
+def test_what_others_do_not_have_is_refused(family, norm, model, problem):
+    with pytest.raises(InputError, match=f"{family} has no ResNet with .*{problem}"):
+        check_family(files.config(norm, **model), family)
+    check_family(files.config("gn_ws", name="resnet50"), family)
+
+
+@pytest.mark.parametrize("norm", ["gn_ws", "bn", "none", "ln"])
+def test_the_torch_program_computes_the_same(tmp_path, norm):
+    settings = Settings("torch", python=files.torch_python())
+    (found,) = write(files.encoder(files.config(norm)), tmp_path, settings)
+    assert found.relative < 1e-5 and "torch" in found.other
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("padding", ["same", "torch"])
+@pytest.mark.parametrize("norm", ["gn_ws", "bn"])
+@pytest.mark.parametrize("names", ["torchvision", "timm"])
+def test_exported_weights_run_in_torchvision_and_timm(tmp_path, names, norm, padding):
+    python = files.torch_python(names)
+    cfg = files.config(norm, name="resnet50", padding=padding)
+    settings = Settings("safetensors", names, python)
+    both = write(files.encoder(cfg), tmp_path, settings)
+    print(*both, sep="\n")
+    assert len(both) == 2 and all(found.relative < 1e-5 for found in both)
+
+
+def exported(workdir: Path, **options) -> list[str]:
+    return list(export(ExportConfig(str(workdir), compare=False, **options)))
+
+
+def test_the_command_writes_into_the_work_folder(tmp_path):
+    files.work_folder(tmp_path / "run", files.config())
+    lines = exported(tmp_path / "run")
+    folder = tmp_path / "run" / "export" / "byol_bnfree"
+    assert lines[-1] == str(folder) and "largest difference 0.0e+00" in lines[0]
+    description = json.loads((folder / "encoder.json").read_text())
+    assert description["preprocessing"]["mean"] == [0.485, 0.456, 0.406]
+    assert description["licence"] == "apache-2.0"
+    target = load_encoder(tmp_path / "run", "target")
+    exported(tmp_path / "run", network="target", out=str(tmp_path / "target"))
+    images = pictures(target.config)[:2]
+    np.testing.assert_array_equal(
+        load_encoder(tmp_path / "target")(images), target(images)
+    )
+
+
+def test_a_hub_folder_is_complete_and_shipped_weights_are_read(tmp_path, monkeypatch):
+    fields = files.work_folder(tmp_path / "run", files.config())
+    summary = {"knn": {"untrained": 0.25, "trained": 0.5}, "linear": {"trained": None}}
+    (tmp_path / "run" / "summary.json").write_text(json.dumps(summary))
+    exported(tmp_path / "run", format="hub-folder", out=str(tmp_path / "weights/mine"))
+    folder = tmp_path / "weights" / "mine"
+    card = (folder / "README.md").read_text()
+    assert card.startswith("---\nlicense: apache-2.0\n")
+    assert "| knn, trained encoder | 50.00 % |" in card and "not checked" in card
+    config = json.loads((folder / "config.json").read_text())
+    assert config["network"]["norm"] == "gn_ws"
+    monkeypatch.setattr("byol_bnfree.interop.hub.weights_folder", lambda: folder.parent)
+    encoder = load_pretrained("mine")
+    kernel = encoder.variables["params"]["conv1"]["kernel"]
+    expected = fields["online_params"]["encoder"]["conv1"]["kernel"]
+    np.testing.assert_array_equal(kernel, expected)
+    with pytest.raises(InputError, match="'other' ship .* choose one of: mine"):
+        load_pretrained("other")
+
+
+def test_shipped_names_cannot_leave_their_folder():
+    with pytest.raises(InputError, match="ship with this version"):
+        load_pretrained("../weights")
+
+
+def test_an_encoder_maps_and_stages_and_is_an_nnx_module():
+    encoder = files.encoder(files.config("bn"))
+    images = pictures(encoder.config)[:3]
+    expected = encoder(images)
+    mapped = jax.vmap(lambda image: encoder(image[None])[0])(images)
+    maps, pooled = encoder.feature_maps(images)
+    assert [m.shape[1:] for m in maps] == [(4, 4, 16), (2, 2, 32), (1, 1, 64)]
+    for found in (mapped, pooled, jax.jit(encoder.feature_maps)(images)[1]):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    wrapped = encoder.to_nnx()(encoder._pixels(images))
+    np.testing.assert_allclose(wrapped, expected, rtol=1e-4, atol=1e-5)
