@@ -86,7 +86,7 @@ def test_more_labels_than_a_class_has_are_refused_before_any_work():
         ({"semi": SemiSettings(shares=(2.0,))}, "semi.shares has 2.0"),
         ({"linear": LinearSettings(rates=())}, "linear.rates is empty"),
         ({"linear": LinearSettings(epochs=0)}, "linear.epochs is 0"),
-        ({"finetune": FinetuneSettings(weight_decays=(-1.0,))}, "weight_decays is -1"),
+        ({"finetune": FinetuneSettings(weight_decays=(-1.0,))}, "weight-decays is -1"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(fields, sentence):
