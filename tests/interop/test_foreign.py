@@ -9,10 +9,10 @@ import files
 import numpy as np
 import pytest
 from assembler import call, document, name, number, text, tuple_
-from byol_bnfree.interop.comparison import compared, pictures
 from safetensors.numpy import save_file
 
 from byol_bnfree import InputError, load_encoder
+from byol_bnfree.interop.comparison import compared, pictures
 from byol_bnfree.interop.foreign import from_state_dict
 from byol_bnfree.interop.names import exported
 from byol_bnfree.interop.trees import flat
