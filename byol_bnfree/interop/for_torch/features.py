@@ -122,7 +122,7 @@ def timm_model(net: dict, state: dict, pad) -> tuple[nn.Module, str]:
         num_classes=0,
         preact=False,
         stem_type="same" if same else "",
-        conv_layer=partial(create_conv2d, padding="same" if same else None),
+        conv_layer=partial(create_conv2d, padding="same" if same else ""),
         norm_layer=norm,
     )
     return model, timm.__version__
