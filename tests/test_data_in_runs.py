@@ -66,6 +66,7 @@ def no_steps(monkeypatch):
     monkeypatch.setattr(
         pretraining, "build_program", lambda config, *_, **__: only(config)
     )
+    return seen
 
 
 @pytest.fixture

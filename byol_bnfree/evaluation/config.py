@@ -126,8 +126,6 @@ class EvaluateConfig:
 
     workdir: str
     """Folder of the run; figures are added to its evaluations.jsonl."""
-    weights: str | None = None
-    """Evaluate this file of weights, not the run; --workdir is then any folder."""
     protocol: tuple[Protocol, ...] = ("knn", "linear_cached", "random")
     """The protocols to run; random repeats the others on the untrained encoder."""
     network: Literal["online", "target"] = "online"
@@ -159,6 +157,8 @@ class EvaluateConfig:
     `python -m byol_bnfree.predict`."""
     again: bool = False
     """Measure again what evaluations.jsonl holds already."""
+    weights: str | None = None
+    """Evaluate this file of weights, not the run; --workdir is then any folder."""
     knn: KnnSettings = KnnSettings()
     """Nearest neighbours."""
     linear: LinearSettings = LinearSettings()
