@@ -112,7 +112,7 @@ def test_learning_rate_scales_with_the_batch():
 
 def test_warmup_as_long_as_the_run_is_refused():
     config = TrainConfig(steps=10, batch_size=100, optim=OptimConfig(warmup_epochs=1))
-    with pytest.raises(InputError, match="warmup_epochs"):
+    with pytest.raises(InputError, match="warmup-epochs"):
         warmup_steps(config, 1000)
 
 
