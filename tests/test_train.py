@@ -175,7 +175,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path):
     [
         (["--norm=gnws"], "invalid choice 'gnws'"),
         (["--model.width=0.3"], "width 0.3"),
-        (["--model.groups=3", "--model.width=1"], "16 channels cannot be cut into 3"),
+        (["--model.groups=3", "--model.width=1"], "64 channels cannot be cut into 3"),
         (["--batch-size=9"], "--batch-size 9"),
         (["--dataset=nosuchset", "--data-dir=/tmp"], "nosuchset"),
         (["--dataset=folder:/nonexistent"], "/nonexistent"),
@@ -343,7 +343,7 @@ def test_a_run_whose_output_nobody_reads_any_more_saves_and_ends(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        while not process.stdout.readline().startswith("devices"):
+        while not process.stdout.readline().startswith("compiling"):
             pass
         process.stdout.close()  # as `| head` does; the line of step 1 is yet to come
         assert process.wait(timeout=400) == 1

@@ -97,7 +97,8 @@ def test_every_corruption_and_set_on_disk_has_its_row_and_the_rest_is_reported(
     found = {row["identity"]["dataset"]: row["figures"] for row in (voc, flowers)}
     # Any encoder tells three greys apart; difficult classes do not count.
     assert found == {VOC: {"map11": 1.0}, FLOWERS: {"mean_per_class": 1.0}}
-    assert voc["identity"]["train"] == {"split": "train+validation", "images": 21}
+    train = voc["identity"]["train"]
+    assert (train["split"], train["images"]) == ("train+validation", 21)
     said = capsys.readouterr().out
     lines = re.findall("transfer: left out: .*", said)
     assert len(lines) == 2, "a line for each reason, not for each set"

@@ -137,7 +137,7 @@ def test_options_that_have_no_effect_are_refused():
         tiny.config(norm="gn_ws", init="data_dependent")
     with pytest.raises(InputError, match="bn.stat.groups"):
         tiny.config(norm="gn_ws", bn_stat_groups=2)
-    with pytest.raises(InputError, match="micro_batches"):
+    with pytest.raises(InputError, match="micro.batches"):
         tiny.config(norm="bn", micro_batches=2)
 
 

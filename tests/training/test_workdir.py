@@ -114,7 +114,7 @@ def test_same_config_resumes_after_a_trip_through_json(tmp_path):
 
 
 def test_changed_settings_are_named_unless_free():
-    saved = dataclasses.asdict(TrainConfig())
+    saved = dataclasses.asdict(TrainConfig(optim=OptimConfig()))
     now = dataclasses.asdict(TrainConfig(seed=1, optim=OptimConfig(momentum=0.99)))
     now["run"]["log_every"] = 7
     found = compare_config(saved, now, {"run"})
