@@ -18,6 +18,7 @@ from byol_bnfree.config import NORMS, PAPERS, TrainConfig
 from byol_bnfree.errors import (
     InputError,
     Interrupted,
+    OutputClosed,
     RunStopped,
     output_closed,
     why_not_written,
@@ -179,10 +180,11 @@ def exit_on_error(main: Callable[[], None]) -> None:
             sys.stderr.flush()
             os._exit(error.status)
         sys.exit(error.status)
-    except BrokenPipeError:
-        if not _reader_gone():
-            raise
-        output_closed()
+    except BrokenPipeError as error:
+        if not isinstance(error, OutputClosed):
+            if not _reader_gone():
+                raise
+            output_closed()
         sys.exit(141)  # 128 + SIGPIPE
     except OSError as error:
         if error.errno not in _DISK:

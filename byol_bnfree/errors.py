@@ -44,7 +44,11 @@ def why_not_written(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def output_closed() -> BrokenPipeError:
+class OutputClosed(BrokenPipeError):
+    """Nobody reads standard output any more."""
+
+
+def output_closed() -> OutputClosed:
     """The error of a standard output that nobody reads any more, as after `| head`.
 
     What is printed from here on goes nowhere, so that this error comes only once.
@@ -52,4 +56,4 @@ def output_closed() -> BrokenPipeError:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
-    return BrokenPipeError("standard output was closed by its reader.")
+    return OutputClosed("standard output was closed by its reader.")

@@ -343,7 +343,7 @@ def test_a_run_whose_output_nobody_reads_any_more_saves_and_ends(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        while not process.stdout.readline().startswith("compiling"):
+        while not process.stdout.readline().startswith("compiling the first step:"):
             pass
         process.stdout.close()  # as `| head` does; the line of step 1 is yet to come
         assert process.wait(timeout=400) == 1
@@ -353,6 +353,20 @@ def test_a_run_whose_output_nobody_reads_any_more_saves_and_ends(tmp_path):
         f"error: standard output was closed by its reader. Step {saved.name} is saved; "
         f"the same command resumes.\n"
     )
+
+
+def test_output_that_nobody_reads_before_the_first_step_ends_quietly(tmp_path):
+    with subprocess.Popen(
+        command(*TINY, f"--workdir={tmp_path / 'w'}"),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(timeout=400) == 128 + signal.SIGPIPE
+        assert "Traceback" not in process.stderr.read()
 
 
 def test_other_output_that_nobody_reads_is_no_error():
