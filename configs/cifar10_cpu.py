@@ -6,8 +6,8 @@
         --norm=gn_ws
 
 Muon at rate 0.04 is the best trial of bn and within 0.1 points of the best of gn_ws
-(experiments/recipe_search). The target's tau is 0.99 throughout. There is no blur (a 3-pixel kernel at 32 px). The
-stem's stride of 2 quarters the cost.
+(experiments/recipe_search). The target's tau is 0.99 throughout. There is no blur (a
+3-pixel kernel at 32 px). The stem's stride of 2 quarters the cost.
 
 The cpu scale of `python -m experiments` is 16 epochs. docs/results.md has its figures.
 """
