@@ -33,8 +33,8 @@ class Arguments:
     seeds: tuple[int, ...] = (0,)
     """Seeds of every arm."""
     scale: Literal[tuple(SCALES)] = "cpu"
-    """cpu: minutes a run on two cores. gpu30, gpu100, gpu200: CIFAR-10
-    with ResNet-18, by epochs. paper:
+    """cpu, cpu40: CIFAR-10 with resnet14, 16 or 40 epochs; 12 or 30 minutes a run on
+    two cores. gpu30, gpu100, gpu200: CIFAR-10 with ResNet-18, by epochs. paper:
     ImageNet; the step is built and compiled, nothing is run. smoke: a few steps."""
     arms: tuple[str, ...] = ()
     """Only these arms."""

@@ -100,7 +100,9 @@ def make_runs(experiment: Experiment, scale: Scale, seeds: Sequence[int]) -> lis
         )
         for index, seed in enumerate(seeds)
         for arm in arms
-        if scale.name != "cpu" or arm.seeds_on_cpu is None or index < arm.seeds_on_cpu
+        if not scale.name.startswith("cpu")
+        or arm.seeds_on_cpu is None
+        or index < arm.seeds_on_cpu
     ]
 
 

@@ -44,15 +44,18 @@ SCALES = {
             seconds=40,
             machine="2 CPU cores",
         ),
-        Scale(
-            name="cpu",
-            config="configs/cifar10_cpu.py:16",
-            what="CIFAR-10, resnet14, 16 epochs",
-            batch_size=256,
-            smallest_group=8,
-            seconds=700,
-            machine="2 CPU cores with the cpu extra",
-            extra=(*CURVES, "--evaluation.knn-every-epochs=2"),
+        *(
+            Scale(
+                name=name,
+                config=f"configs/cifar10_cpu.py:{epochs}",
+                what=f"CIFAR-10, resnet14, {epochs} epochs",
+                batch_size=256,
+                smallest_group=8,
+                seconds=44 * epochs,
+                machine="2 CPU cores with the cpu extra",
+                extra=(*CURVES, f"--evaluation.knn-every-epochs={knn_every}"),
+            )
+            for name, epochs, knn_every in (("cpu", 16, 2), ("cpu40", 40, 5))
         ),
         *(
             Scale(
