@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # for editors and type checkers; `_HOME` says the same
     from byol_bnfree.config import Norm, TrainConfig
     from byol_bnfree.data.augment import normalize, two_views
     from byol_bnfree.diagnostics import batch_independence
+    from byol_bnfree.encoder import Encoder, load_encoder
     from byol_bnfree.errors import InputError, RunStopped
     from byol_bnfree.evaluation.run import evaluate
     from byol_bnfree.interop.hub import load_pretrained
@@ -36,16 +37,15 @@ if TYPE_CHECKING:  # for editors and type checkers; `_HOME` says the same
     from byol_bnfree.models.norm import Layers, StdConv, StdDense, layers_for
     from byol_bnfree.models.resnet import ResNet, create_encoder
     from byol_bnfree.models.standardize import weight_standardize
-    from byol_bnfree.pretrained import Encoder, load_encoder
-    from byol_bnfree.pretraining import train
     from byol_bnfree.training.ema import ema_update
     from byol_bnfree.training.optim import make_optimizer
     from byol_bnfree.training.state import TrainState
     from byol_bnfree.training.step import make_train_step
+    from byol_bnfree.whole_run.run import train
 
 _HOME = {
     "BYOLNetwork": "models.byol",
-    "Encoder": "pretrained",
+    "Encoder": "encoder",
     "InputError": "errors",
     "Layers": "models.norm",
     "MLPHead": "models.heads",
@@ -64,14 +64,14 @@ _HOME = {
     "evaluate": "evaluation.run",
     "layers_for": "models.norm",
     "load_config": "command_line",
-    "load_encoder": "pretrained",
+    "load_encoder": "encoder",
     "load_pretrained": "interop.hub",
     "make_optimizer": "training.optim",
     "make_train_step": "training.step",
     "normalize": "data.augment",
     "parse_args": "command_line",
     "regression_loss": "losses",
-    "train": "pretraining",
+    "train": "whole_run.run",
     "two_views": "data.augment",
     "weight_standardize": "models.standardize",
 }

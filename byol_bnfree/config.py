@@ -4,7 +4,7 @@ The defaults are a small recipe of gn_ws for the generated shapes. That of anoth
 is `recipes.shapes(norm)`, and configs/ holds the recipes for real images. The defaults
 of `OptimConfig` alone are DeepMind's.
 
-Validated when made (see `validation`); `command_line.parse_args` makes one from
+Validated when made (see `setting_checks`); `command_line.parse_args` makes one from
 a shell's arguments.
 The string under a field is its help text (unit and meaning).
 """
@@ -15,7 +15,7 @@ from typing import Annotated, Literal, get_args
 import tyro
 
 from byol_bnfree.errors import InputError as InputError
-from byol_bnfree.validation import validate
+from byol_bnfree.setting_checks import validate
 
 PAPERS = (
     "P1 is the paper of BYOL, arXiv 2006.07733; P2 that of BYOL without batch "

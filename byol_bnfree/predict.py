@@ -40,8 +40,8 @@ def predict(config: PredictConfig) -> float | None:
         written.
     """
     from byol_bnfree.data.sources import open_source
+    from byol_bnfree.evaluation.images.splits import check_images
     from byol_bnfree.evaluation.predictor import load_predictor
-    from byol_bnfree.evaluation.splits import check_images
 
     predictor = load_predictor(config.classifier, config.workdir)
     run = predictor.encoder.config

@@ -9,7 +9,7 @@ def main() -> None:
     """Parse, train, print; see `--help`."""
     config = parse_args()
     run_in_calling_thread()
-    from byol_bnfree.pretraining import run  # after parsing: --help needs no JAX
+    from byol_bnfree.whole_run.run import run  # after parsing: --help needs no JAX
 
     with interrupt_ends_at_once():
         run(config, before_steps=keep_freed_memory)

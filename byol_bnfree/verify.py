@@ -22,7 +22,7 @@ from byol_bnfree.config import TrainConfig
 from byol_bnfree.errors import InputError
 
 if TYPE_CHECKING:
-    from byol_bnfree.verification.finding import Finding
+    from byol_bnfree.claims.finding import Finding
 
 CLAIMS = {
     "independence": "derivatives and rows of the network, in numbers",
@@ -71,7 +71,7 @@ def parse(argv: list[str]) -> tuple[TrainConfig, list[str]]:
 def main() -> None:
     """Check, show progress, print the table; see `--help`."""
     config, names = parse(sys.argv[1:])
-    from byol_bnfree.verification.report import print_report  # --help needs no JAX
+    from byol_bnfree.claims.report import print_report  # --help needs no JAX
 
     findings = []
     with tempfile.TemporaryDirectory(prefix="verify-") as folder:
@@ -88,7 +88,7 @@ def main() -> None:
 
 def check(name: str, config: TrainConfig, folder: Path) -> "Finding":
     """Check one claim; `folder` keeps what the claims' processes share."""
-    from byol_bnfree.verification import communication, network, training
+    from byol_bnfree.claims import communication, network, training
 
     def say(text: str) -> None:
         print(f"      {text}", flush=True)

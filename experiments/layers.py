@@ -18,8 +18,8 @@ from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.data.sources import open_source
 from byol_bnfree.diagnostics import kernel_norms, output_measures, variety
+from byol_bnfree.encoder import read_run
 from byol_bnfree.models.byol import BYOLNetwork
-from byol_bnfree.pretrained import read_run
 from byol_bnfree.training.gradient import make_loss, make_views, step_key
 from byol_bnfree.training.mesh import batch_sharding, make_mesh, replicated
 from byol_bnfree.training.program import build_parts

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from byol_bnfree.errors import InputError
-from byol_bnfree.training.workdir import strict
+from byol_bnfree.files import strict
 from experiments.grid import Run
 
 Row = dict[str, Any]

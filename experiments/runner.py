@@ -18,8 +18,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from byol_bnfree.files import write_json
 from byol_bnfree.training.journal import DIVERGED
-from byol_bnfree.training.workdir import write_json
 from experiments.grid import Run
 from experiments.results import Row, append_row, make_row
 

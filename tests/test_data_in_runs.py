@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from byol_bnfree import pretraining
 from byol_bnfree.command_line import parse_args
 from byol_bnfree.data.sources import open_source
 from byol_bnfree.errors import InputError
@@ -18,6 +17,7 @@ from byol_bnfree.evaluation.final import Evaluator
 from byol_bnfree.models.byol import create_network
 from byol_bnfree.training.program import Program
 from byol_bnfree.training.skipped import SkippedFile
+from byol_bnfree.whole_run import run as whole_run
 from runs import ARGUMENTS
 
 
@@ -61,10 +61,10 @@ def no_steps(monkeypatch):
     nothing = {"trained": None, "untrained": None}
     summary = {"steps": 0, "knn": nothing, "linear": nothing, "images_per_s": None}
     monkeypatch.setattr(
-        pretraining, "_run", lambda p, data, *_, **__: seen.append(data) or summary
+        whole_run, "_run", lambda p, data, *_, **__: seen.append(data) or summary
     )
     monkeypatch.setattr(
-        pretraining, "build_program", lambda config, *_, **__: only(config)
+        whole_run, "build_program", lambda config, *_, **__: only(config)
     )
     return seen
 
@@ -75,7 +75,7 @@ def begun(tmp_path, no_steps):
     names = [f"{c}/{k}.png" for c in "ab" for k in range(10)]
     root = pictures(tmp_path / "pictures", names)
     begun = config(root, tmp_path / "run")
-    pretraining.train(begun)
+    whole_run.train(begun)
     return root, begun
 
 
@@ -114,10 +114,10 @@ def lost_class(root):
 def test_a_run_is_not_resumed_on_other_data(begun, change, sentence):
     root, begun = begun
     before = (Path(begun.workdir) / "dataset.json").read_text()
-    pretraining.train(begun)  # the same data
+    whole_run.train(begun)  # the same data
     change(root)
     with pytest.raises(InputError, match=f"{sentence}.*another --workdir"):
-        pretraining.train(begun)
+        whole_run.train(begun)
     assert (Path(begun.workdir) / "dataset.json").read_text() == before
 
 
@@ -128,7 +128,7 @@ def test_a_copy_of_the_pictures_is_the_same_data(begun):
     )
     shutil.rmtree(root)
     copied.rename(root)
-    pretraining.train(begun)
+    whole_run.train(begun)
 
 
 def test_a_file_of_an_older_version_compares_what_it_has(begun):
@@ -139,7 +139,7 @@ def test_a_file_of_an_older_version_compares_what_it_has(begun):
         del saved[key]
     del saved["train"]["identity"]
     path.write_text(json.dumps(saved))
-    pretraining.train(begun)
+    whole_run.train(begun)
 
 
 def test_what_is_not_used_and_what_is_odd_is_written(tmp_path, no_steps):
@@ -147,7 +147,7 @@ def test_what_is_not_used_and_what_is_odd_is_written(tmp_path, no_steps):
     for name in ("black", "blacker"):  # one of them, at least, is trained on
         Image.new("RGB", (16, 16)).save(root / "a" / f"{name}.png")
     (root / "a" / "notes.txt").touch()
-    pretraining.train(config(root, tmp_path / "run"))
+    whole_run.train(config(root, tmp_path / "run"))
     written = json.loads((tmp_path / "run" / "dataset.json").read_text())
     assert written["not_used"][".txt"]["files"] == 1
     assert written["notes"][0] == "1 files not used: 1 .txt (a/notes.txt)"
@@ -158,7 +158,7 @@ def test_what_is_not_used_and_what_is_odd_is_written(tmp_path, no_steps):
 def test_one_picture_a_class_is_enough_to_train(tmp_path, names, no_steps):
     root = pictures(tmp_path / "p", names)
     once = ["--steps=1", "--batch-size=2", "--optim.warmup-epochs=0"]
-    pretraining.train(evaluated(config(root, tmp_path / "run", *once)))
+    whole_run.train(evaluated(config(root, tmp_path / "run", *once)))
     (data,) = no_steps
     assert len(data.train) == len(names) and data.test is None
     assert "nothing is evaluated" in data.description["notes"][-1]
@@ -170,10 +170,10 @@ def test_without_evaluation_no_test_split_is_needed(tmp_path, no_steps):
     root = pictures(tmp_path / "p", [f"train/a/{k}.png" for k in range(3)])
     once = ["--steps=1", "--batch-size=2", "--optim.warmup-epochs=0"]
     made = config(root, tmp_path / "run", *once)
-    pretraining.train(made)
+    whole_run.train(made)
     assert len(no_steps[0].train) == 3
     with pytest.raises(InputError, match="--evaluation.skip"):
-        pretraining.train(evaluated(made))
+        whole_run.train(evaluated(made))
 
 
 STREAM = ("--data.in-memory-gib=1e-9", "--on-bad-image=skip")
@@ -217,7 +217,7 @@ def test_the_final_evaluation_counts_no_picture_twice(tmp_path):
 @pytest.mark.slow
 def test_a_whole_run_with_bad_pictures_says_how_many_it_skipped(tmp_path, capsys):
     made = config(half_bad(tmp_path / "p"), tmp_path / "run", *STREAM, "--steps=2")
-    summary = pretraining.train(evaluated(made))
+    summary = whole_run.train(evaluated(made))
     rows = (tmp_path / "run" / "skipped.jsonl").read_text().splitlines()
     assert summary["skipped_images"] == len(rows) == 10
     assert round(summary["knn"]["trained"] * 11, 6) % 1 == 0  # of 11 pictures
@@ -229,4 +229,4 @@ def test_a_warm_up_that_fills_the_run_is_refused_before_anything_is_decoded(tmp_
     cut(root / "a" / "0.png")  # would be met if it were decoded
     given = ["--steps=2", "--optim.warmup-epochs=3"]
     with pytest.raises(InputError, match="warmup-epochs"):
-        pretraining.train(config(root, tmp_path / "run", *given))
+        whole_run.train(config(root, tmp_path / "run", *given))

@@ -7,20 +7,18 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "byol_bnfree"
-LEAVES = ("errors", "config", "validation", "setting_types")
+LEAVES = ("errors", "config", "setting_checks", "setting_types")
 FORBIDDEN = {
     "losses": ("models", "data", "training", "evaluation", "diagnostics"),
-    "models": (
-        *("cpu", "data", "training", "evaluation", "diagnostics", "verification"),
-    ),
-    "cpu": ("data", "training", "evaluation", "diagnostics", "verification"),
-    "data": ("models", "training", "evaluation", "diagnostics", "verification"),
-    "diagnostics": ("data", "training", "evaluation", "verification"),
-    "training": ("evaluation", "pretraining", "pretrained", "train", "verification"),
-    "evaluation": ("pretraining", "train", "verification"),
-    "verification": ("pretraining", "train", "verify"),
-    "pretraining": ("verification", "verify"),
-    "interop": ("evaluation", "pretraining", "verification", "train", "export"),
+    "models": (*("cpu", "data", "training", "evaluation", "diagnostics", "claims"),),
+    "cpu": ("data", "training", "evaluation", "diagnostics", "claims"),
+    "data": ("models", "training", "evaluation", "diagnostics", "claims"),
+    "diagnostics": ("data", "training", "evaluation", "claims"),
+    "training": ("evaluation", "whole_run", "encoder", "train", "claims"),
+    "evaluation": ("whole_run", "train", "claims"),
+    "claims": ("whole_run", "train", "verify"),
+    "whole_run": ("claims", "verify"),
+    "interop": ("evaluation", "whole_run", "claims", "train", "export"),
 }
 OPTIONAL = ("tensorflow", "torch", "wandb", "sklearn", "beartype", "pytest")
 

@@ -9,7 +9,7 @@ import runs
 from byol_bnfree.data.sources import open_source
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.config import FinetuneSettings
-from byol_bnfree.evaluation.fitted import Fitted, read_fitted, save_fitted
+from byol_bnfree.evaluation.kept.fitted import Fitted, read_fitted, save_fitted
 from byol_bnfree.evaluation.predictor import load_predictor
 from byol_bnfree.predict import PredictConfig, predict
 

@@ -9,8 +9,8 @@ import pytest
 from byol_bnfree.config import EvalConfig, TrainConfig
 from byol_bnfree.diagnostics.usual import usual
 from byol_bnfree.evaluation.final import Evaluator
-from byol_bnfree.pretraining import _periodic
 from byol_bnfree.summary import conclude
+from byol_bnfree.whole_run.run import _periodic
 
 
 def test_the_end_table_has_the_chance_level(capsys):

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from byol_bnfree.command_line import exit_on_error
-from byol_bnfree.pretrained import load_encoder
+from byol_bnfree.encoder import load_encoder
 from byol_bnfree.training.journal import DIVERGED
 
 ROOT = Path(__file__).parent.parent

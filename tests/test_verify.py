@@ -7,11 +7,11 @@ import pytest
 
 import tiny
 from byol_bnfree import verify
+from byol_bnfree.claims import communication, network, training
+from byol_bnfree.claims.hlo import collectives
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.diagnostics.dataflow import Place
-from byol_bnfree.verification import communication, network, training
-from byol_bnfree.verification.hlo import collectives
 
 SMALL = (
     "--model.name=resnet8 --model.width=0.5 --model.stem=small --model.stem-stride=2 "

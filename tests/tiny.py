@@ -9,10 +9,10 @@ import numpy as np
 
 from byol_bnfree.config import HeadConfig, ModelConfig, OptimConfig, TrainConfig
 from byol_bnfree.data.sources import MemorySource
+from byol_bnfree.encoder import Encoder
 from byol_bnfree.models.byol import BYOLNetwork, create_network
 from byol_bnfree.models.norm import layers_for
 from byol_bnfree.models.resnet import Architecture, ResNet
-from byol_bnfree.pretrained import Encoder
 from byol_bnfree.training.optim import make_optimizer, tau_schedule
 from byol_bnfree.training.state import TrainState, create_state
 from byol_bnfree.training.step import Schedules, make_train_step

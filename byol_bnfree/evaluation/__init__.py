@@ -14,17 +14,20 @@ if TYPE_CHECKING:  # for editors and type checkers; `_HOME` says the same
         evaluation_indices,
         extract_features,
     )
-    from byol_bnfree.evaluation.knn import knn_accuracy, knn_predict
-    from byol_bnfree.evaluation.linear import linear_evaluation
-    from byol_bnfree.evaluation.logistic import fit_logistic, logistic_evaluation
-    from byol_bnfree.evaluation.metrics import (
+    from byol_bnfree.evaluation.methods.knn import knn_accuracy, knn_predict
+    from byol_bnfree.evaluation.methods.linear import linear_evaluation
+    from byol_bnfree.evaluation.methods.logistic import (
+        fit_logistic,
+        logistic_evaluation,
+    )
+    from byol_bnfree.evaluation.methods.metrics import (
         eleven_point_map,
         mean_per_class,
         top_k_accuracy,
     )
-    from byol_bnfree.evaluation.neighbours import nearest
-    from byol_bnfree.evaluation.robustness import corrupted_accuracy
-    from byol_bnfree.evaluation.tuning import (
+    from byol_bnfree.evaluation.methods.neighbours import nearest
+    from byol_bnfree.evaluation.methods.robustness import corrupted_accuracy
+    from byol_bnfree.evaluation.methods.tuning import (
         finetune_evaluation,
         semi_supervised_evaluation,
         supervised_evaluation,
@@ -34,19 +37,19 @@ _HOME = {
     "encoder_features": "features",
     "evaluation_indices": "features",
     "extract_features": "features",
-    "knn_accuracy": "knn",
-    "knn_predict": "knn",
-    "linear_evaluation": "linear",
-    "fit_logistic": "logistic",
-    "logistic_evaluation": "logistic",
-    "eleven_point_map": "metrics",
-    "mean_per_class": "metrics",
-    "top_k_accuracy": "metrics",
-    "nearest": "neighbours",
-    "corrupted_accuracy": "robustness",
-    "finetune_evaluation": "tuning",
-    "semi_supervised_evaluation": "tuning",
-    "supervised_evaluation": "tuning",
+    "knn_accuracy": "methods.knn",
+    "knn_predict": "methods.knn",
+    "linear_evaluation": "methods.linear",
+    "fit_logistic": "methods.logistic",
+    "logistic_evaluation": "methods.logistic",
+    "eleven_point_map": "methods.metrics",
+    "mean_per_class": "methods.metrics",
+    "top_k_accuracy": "methods.metrics",
+    "nearest": "methods.neighbours",
+    "corrupted_accuracy": "methods.robustness",
+    "finetune_evaluation": "methods.tuning",
+    "semi_supervised_evaluation": "methods.tuning",
+    "supervised_evaluation": "methods.tuning",
 }
 """Public name to the module that holds it; imported at first use, for `--help`."""
 __getattr__ = importer(__name__, _HOME)

@@ -14,15 +14,15 @@ from jaxtyping import Float, Int
 
 from byol_bnfree.data.fingerprint import checksum
 from byol_bnfree.data.sources import Source
-from byol_bnfree.evaluation.cache import cached
+from byol_bnfree.encoder import Encoder
 from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.evaluation.features import encoder_features
-from byol_bnfree.evaluation.fitted import Fitted, classifier_path, save_fitted
-from byol_bnfree.evaluation.logistic import Fit, fit_logistic
+from byol_bnfree.evaluation.kept.cache import cached
+from byol_bnfree.evaluation.kept.fitted import Fitted, classifier_path, save_fitted
+from byol_bnfree.evaluation.kept.store import Row, Store
+from byol_bnfree.evaluation.kept.unfinished import Unfinished
+from byol_bnfree.evaluation.methods.logistic import Fit, fit_logistic
 from byol_bnfree.evaluation.outcome import Outcome
-from byol_bnfree.evaluation.store import Row, Store
-from byol_bnfree.evaluation.unfinished import Unfinished
-from byol_bnfree.pretrained import Encoder
 
 # To be raised when a change of code changes a protocol's figures: older ones are then
 # measured again.

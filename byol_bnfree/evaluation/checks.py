@@ -4,12 +4,12 @@ import math
 
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.sources import Source
+from byol_bnfree.encoder import Encoder
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.config import EvaluateConfig
-from byol_bnfree.evaluation.transfer import chosen_tasks
-from byol_bnfree.evaluation.tuning import labelled_subset
+from byol_bnfree.evaluation.methods.transfer import chosen_tasks
+from byol_bnfree.evaluation.methods.tuning import labelled_subset
 from byol_bnfree.interop.program import ProgramModule
-from byol_bnfree.pretrained import Encoder
 
 
 def check_protocols(

@@ -14,8 +14,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, UInt8
 
 from byol_bnfree.data.sources import Source
+from byol_bnfree.encoder import Encoder
 from byol_bnfree.errors import InputError
-from byol_bnfree.pretrained import Encoder
 from byol_bnfree.represent import represent
 from byol_bnfree.training.mesh import batch_sharding, make_mesh, replicated
 

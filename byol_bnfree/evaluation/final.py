@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from byol_bnfree.data.sources import Source
+from byol_bnfree.encoder import first_statistics
 from byol_bnfree.evaluation.features import evaluation_indices, extract_features
-from byol_bnfree.evaluation.knn import knn_accuracy
-from byol_bnfree.evaluation.logistic import QUICK_PENALTIES, logistic_evaluation
-from byol_bnfree.pretrained import first_statistics
+from byol_bnfree.evaluation.methods.knn import knn_accuracy
+from byol_bnfree.evaluation.methods.logistic import QUICK_PENALTIES, logistic_evaluation
 from byol_bnfree.represent import encoder_variables, represent
 from byol_bnfree.training.mesh import batch_sharding
 from byol_bnfree.training.program import Program

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from byol_bnfree.evaluation.fitted import Fitted
-from byol_bnfree.evaluation.metrics import top_k_accuracy
+from byol_bnfree.evaluation.kept.fitted import Fitted
+from byol_bnfree.evaluation.methods.metrics import top_k_accuracy
 
 
 class Outcome(NamedTuple):

@@ -13,15 +13,15 @@ from jaxtyping import Array, Float
 from byol_bnfree.data.augment import normalize
 from byol_bnfree.data.fingerprint import checksum
 from byol_bnfree.data.sources import Source
-from byol_bnfree.errors import InputError
-from byol_bnfree.evaluation.features import extract_features
-from byol_bnfree.evaluation.fitted import FOLDER, Fitted, read_fitted
-from byol_bnfree.pretrained import (
+from byol_bnfree.encoder import (
     Encoder,
     encoder_module,
     load_encoder,
     read_run,
 )
+from byol_bnfree.errors import InputError
+from byol_bnfree.evaluation.features import extract_features
+from byol_bnfree.evaluation.kept.fitted import FOLDER, Fitted, read_fitted
 
 
 @dataclass(frozen=True, eq=False)

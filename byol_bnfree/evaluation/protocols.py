@@ -6,20 +6,20 @@ from collections.abc import Callable
 import numpy as np
 
 from byol_bnfree.evaluation.bench import Bench
-from byol_bnfree.evaluation.knn import knn_predict
-from byol_bnfree.evaluation.linear import linear_evaluation
-from byol_bnfree.evaluation.logistic import STRENGTHS
-from byol_bnfree.evaluation.outcome import Outcome, top_figures
-from byol_bnfree.evaluation.robustness import robustness
-from byol_bnfree.evaluation.store import Row
-from byol_bnfree.evaluation.transfer import transfer
-from byol_bnfree.evaluation.tuning import (
+from byol_bnfree.evaluation.kept.store import Row
+from byol_bnfree.evaluation.methods.knn import knn_predict
+from byol_bnfree.evaluation.methods.linear import linear_evaluation
+from byol_bnfree.evaluation.methods.logistic import STRENGTHS
+from byol_bnfree.evaluation.methods.robustness import robustness
+from byol_bnfree.evaluation.methods.transfer import transfer
+from byol_bnfree.evaluation.methods.tuning import (
     finetune_evaluation,
     labelled_subset,
     semi_supervised_evaluation,
     supervised_evaluation,
 )
-from byol_bnfree.training.workdir import write_json
+from byol_bnfree.evaluation.outcome import Outcome, top_figures
+from byol_bnfree.files import write_json
 
 
 def knn(bench: Bench) -> list[Row]:

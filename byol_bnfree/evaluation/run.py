@@ -8,23 +8,23 @@ import numpy as np
 
 from byol_bnfree.cpu.choice import choose_kernels
 from byol_bnfree.data.sources import Source
-from byol_bnfree.errors import InputError
-from byol_bnfree.evaluation.bench import Bench
-from byol_bnfree.evaluation.checks import check_protocols, check_trainable
-from byol_bnfree.evaluation.config import EvaluateConfig
-from byol_bnfree.evaluation.final import STATISTICS
-from byol_bnfree.evaluation.looking import save_pictures
-from byol_bnfree.evaluation.protocols import PROTOCOLS
-from byol_bnfree.evaluation.splits import check_images, open_splits
-from byol_bnfree.evaluation.store import Row, Store
-from byol_bnfree.evaluation.table import print_tables
-from byol_bnfree.models.kernels import Kernels
-from byol_bnfree.pretrained import (
+from byol_bnfree.encoder import (
     Encoder,
     load_encoder,
     untrained_encoder,
     untrained_like,
 )
+from byol_bnfree.errors import InputError
+from byol_bnfree.evaluation.bench import Bench
+from byol_bnfree.evaluation.checks import check_protocols, check_trainable
+from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.evaluation.final import STATISTICS
+from byol_bnfree.evaluation.images.splits import check_images, open_splits
+from byol_bnfree.evaluation.kept.store import Row, Store
+from byol_bnfree.evaluation.protocols import PROTOCOLS
+from byol_bnfree.evaluation.shown.pictures import save_pictures
+from byol_bnfree.evaluation.shown.tables import print_tables
+from byol_bnfree.models.kernels import Kernels
 from byol_bnfree.training.mesh import make_mesh
 from byol_bnfree.training.program import DataShape
 from byol_bnfree.training.workdir import lock_workdir, prepare_workdir

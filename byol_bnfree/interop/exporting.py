@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from byol_bnfree.encoder import load_encoder
 from byol_bnfree.errors import InputError
 from byol_bnfree.interop.hub import write_hub_folder
 from byol_bnfree.interop.writing import Settings, write
-from byol_bnfree.pretrained import load_encoder
 
 
 def export(config: Any) -> Iterator[str]:

@@ -4,12 +4,12 @@ import json
 import shutil
 from pathlib import Path
 
+from byol_bnfree.encoder import Encoder, load_encoder
 from byol_bnfree.errors import InputError
+from byol_bnfree.files import write_json
 from byol_bnfree.interop.card import model_card
 from byol_bnfree.interop.comparison import Comparison
 from byol_bnfree.interop.writing import Settings, save_weights, write
-from byol_bnfree.pretrained import Encoder, load_encoder
-from byol_bnfree.training.workdir import write_json
 
 MODEL = "model.safetensors"
 PICTURES = ("curves.png", "embedding.png")

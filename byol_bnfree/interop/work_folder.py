@@ -8,10 +8,11 @@ from orbax.checkpoint import v1 as ocp
 
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.errors import InputError
+from byol_bnfree.files import write_json
 from byol_bnfree.training.items import items_of
 from byol_bnfree.training.manifest import write_manifest
 from byol_bnfree.training.restore import describe_leaves
-from byol_bnfree.training.workdir import prepare_workdir, write_json
+from byol_bnfree.training.workdir import prepare_workdir
 
 
 def write_work_folder(

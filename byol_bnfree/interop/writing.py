@@ -16,7 +16,9 @@ from safetensors.numpy import save_file
 
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.augment import normalize
+from byol_bnfree.encoder import Encoder, encoder_module, load_encoder
 from byol_bnfree.errors import InputError
+from byol_bnfree.files import write_json
 from byol_bnfree.interop.comparison import (
     SCRIPTS,
     Comparison,
@@ -30,8 +32,6 @@ from byol_bnfree.interop.folding import alone, folded
 from byol_bnfree.interop.names import Family, exported
 from byol_bnfree.interop.trees import flat
 from byol_bnfree.models.resnet import ARCHITECTURES
-from byol_bnfree.pretrained import Encoder, encoder_module, load_encoder
-from byol_bnfree.training.workdir import write_json
 
 WEIGHTS = "encoder.safetensors"
 PROGRAM = "encoder.stablehlo"

@@ -5,7 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
-from byol_bnfree.training.workdir import write_json
+from byol_bnfree.files import write_json
 
 FILES = ("config.json", "dataset.json", "environment.json")
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from byol_bnfree.data.names import some
 from byol_bnfree.data.sources import DataSet, Source
-from byol_bnfree.training.workdir import strict
+from byol_bnfree.files import strict
 
 
 def describe_data(

@@ -17,9 +17,9 @@ import jax
 
 from byol_bnfree import __version__
 from byol_bnfree.errors import InputError, why_not_written
+from byol_bnfree.files import strict, write_atomically
 from byol_bnfree.memory import machine_bytes
 from byol_bnfree.training.boards import TensorBoard
-from byol_bnfree.training.workdir import strict, write_atomically
 
 # fmt: off
 _PACKAGES = (

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from byol_bnfree.training.workdir import sync_folder, write_json
+from byol_bnfree.files import sync_folder, write_json
 
 MANIFEST = "manifest.json"
 Snapshot = dict[str, tuple[int, int]]

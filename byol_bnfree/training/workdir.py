@@ -1,18 +1,15 @@
-"""The folder of a run: made, checked, locked, and files that are whole or absent."""
+"""The folder of a run: made, checked, locked."""
 
 import contextlib
 import datetime
 import fcntl
-import json
 import logging
-import math
 import os
 import re
 import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -111,78 +108,3 @@ def lock_workdir(folder: Path) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
         yield
-
-
-def compare_config(
-    saved: dict[str, Any], now: dict[str, Any], free: frozenset[str] | set[str]
-) -> list[str]:
-    """Settings that differ between a run's config.json and the one asked for now.
-
-    Args:
-      saved: nested dict, as read from JSON.
-      now: nested dict, as from `dataclasses.asdict`.
-      free: dotted names that may change on resume; "run" covers all of "run.*".
-
-    Returns:
-      One "optim.momentum: 0.9 -> 0.99" per field that may not change.
-    """
-    old, new = _flatten(strict(saved)), _flatten(strict(now))
-    return [
-        f"{name}: {old.get(name, 'absent')} -> {new.get(name, 'absent')}"
-        for name in old | new
-        if old.get(name, "absent") != new.get(name, "absent")
-        and not any(name == f or name.startswith(f + ".") for f in free)
-    ]
-
-
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
-
-
-def strict(value: Any) -> Any:
-    """`value` as strict JSON holds it: NaN and infinities become None (null)."""
-    if isinstance(value, dict):
-        return {str(key): strict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [strict(item) for item in value]
-    if hasattr(value, "tolist"):  # NumPy and JAX arrays and scalars
-        return strict(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value
-
-
-def write_json(path: Path, obj: Any) -> None:
-    """Writes `obj` as strict JSON: after a crash the file is the old or the new one."""
-    text = json.dumps(strict(obj), indent=2, allow_nan=False) + "\n"
-    write_atomically(path, text.encode())
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replaces `path` in one step, on disk before this returns. Raises OSError."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes the names in `folder` durable; fsync of a file does not cover its name."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

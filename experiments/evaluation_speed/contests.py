@@ -11,9 +11,9 @@ import numpy as np
 from byol_bnfree import TrainConfig, create_encoder
 from byol_bnfree.cpu.choice import choose_kernels
 from byol_bnfree.data.sources import MemorySource
+from byol_bnfree.encoder import Encoder
 from byol_bnfree.evaluation import encoder_features, fit_logistic, knn_predict
-from byol_bnfree.evaluation.logistic import standardizer
-from byol_bnfree.pretrained import Encoder
+from byol_bnfree.evaluation.methods.logistic import standardizer
 
 Contest = tuple[str, dict[str, Callable[[], object]]]
 NETWORKS = {

@@ -15,8 +15,8 @@ from typing import Annotated, Any
 
 import tyro
 
+from byol_bnfree.claims.processes import finish, start
 from byol_bnfree.training.logs import environment
-from byol_bnfree.verification.processes import finish, start
 from experiments.report.blocks import table_markdown
 from experiments.scaling.estimate import Machine, estimate
 from experiments.scaling.measure import DEVICES
@@ -65,7 +65,7 @@ def measure() -> dict[str, Any]:
 
         for norm in NORMS:
             found = said_by("experiments.scaling.measure", f"--norm={norm}", devices=1)
-            module = "byol_bnfree.verification.communication"
+            module = "byol_bnfree.claims.communication"
             moved = said_by(module, "resnet50", norm, "1", devices=8)
             norms[norm] = found | {"communication": moved}
     return {"norms": norms, "environment": environment()}

@@ -63,7 +63,7 @@ class Step:
 def estimate(
     norm: str, devices: int, batch_size: int, found: dict[str, Any], machine: Machine
 ) -> Step:
-    """`found` is what `measure` and the collectives of `verification` found."""
+    """`found` is what `measure` and the collectives of `claims` found."""
     images = batch_size // devices
     flop = found["flop_per_image"] * images + found["flop_constant"]
     moved = found["communication"]["bytes"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from byol_bnfree.data.sources import MemorySource
-from byol_bnfree.evaluation.corrupt import CORRUPTIONS, LEVELS, Corrupted
+from byol_bnfree.evaluation.images.corrupt import CORRUPTIONS, LEVELS, Corrupted
 
 
 def source(size=32, channels=3) -> MemorySource:

@@ -18,11 +18,20 @@ from byol_bnfree.evaluation.config import (
     SemiSettings,
     SupervisedSettings,
 )
-from byol_bnfree.evaluation.finetune import Trial, Tuner, rate_schedule, sgd_update
-from byol_bnfree.evaluation.subset import class_balanced, hold_out
-from byol_bnfree.evaluation.sweep import sweep
-from byol_bnfree.evaluation.tuning import finetune_trials, labelled_subset, semi_trials
-from byol_bnfree.evaluation.unfinished import Unfinished
+from byol_bnfree.evaluation.images.subset import class_balanced, hold_out
+from byol_bnfree.evaluation.kept.unfinished import Unfinished
+from byol_bnfree.evaluation.methods.finetune import (
+    Trial,
+    Tuner,
+    rate_schedule,
+    sgd_update,
+)
+from byol_bnfree.evaluation.methods.sweep import sweep
+from byol_bnfree.evaluation.methods.tuning import (
+    finetune_trials,
+    labelled_subset,
+    semi_trials,
+)
 from byol_bnfree.training.mesh import make_mesh
 from tiny import light
 

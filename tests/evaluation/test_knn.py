@@ -6,7 +6,7 @@ import pytest
 from jax.sharding import AxisType
 
 from byol_bnfree.errors import InputError
-from byol_bnfree.evaluation import knn
+from byol_bnfree.evaluation.methods import knn
 
 CLASSES = 5
 

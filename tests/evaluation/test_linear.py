@@ -11,12 +11,13 @@ import pytest
 import tiny
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.pipeline import Batches
+from byol_bnfree.encoder import Encoder
 from byol_bnfree.errors import InputError
-from byol_bnfree.evaluation import linear, views
 from byol_bnfree.evaluation.config import LinearSettings
-from byol_bnfree.evaluation.table import _place
-from byol_bnfree.evaluation.unfinished import Snapshot
-from byol_bnfree.pretrained import Encoder
+from byol_bnfree.evaluation.images import views
+from byol_bnfree.evaluation.kept.unfinished import Snapshot
+from byol_bnfree.evaluation.methods import linear
+from byol_bnfree.evaluation.shown.tables import _place
 from byol_bnfree.training.mesh import batch_sharding, make_mesh
 from tiny import light
 

@@ -12,14 +12,14 @@ from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.sources import open_source
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.features import extract_features
-from byol_bnfree.evaluation.logistic import (
+from byol_bnfree.evaluation.images.subset import hold_out
+from byol_bnfree.evaluation.methods.logistic import (
     STRENGTHS,
     fit_logistic,
     logistic_evaluation,
     standardizer,
 )
-from byol_bnfree.evaluation.metrics import eleven_point_map
-from byol_bnfree.evaluation.subset import hold_out
+from byol_bnfree.evaluation.methods.metrics import eleven_point_map
 from byol_bnfree.models.resnet import create_encoder
 
 CLASSES = 6

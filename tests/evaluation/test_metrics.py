@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from byol_bnfree.evaluation.metrics import (
+from byol_bnfree.evaluation.methods.metrics import (
     eleven_point_map,
     mean_per_class,
     top_k_accuracy,

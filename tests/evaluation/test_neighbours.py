@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from byol_bnfree.evaluation import neighbours
+from byol_bnfree.evaluation.methods import neighbours
 
 
 def test_rows_are_found_by_cosine_best_first():

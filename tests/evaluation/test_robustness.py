@@ -6,10 +6,10 @@ from flax import linen as nn
 
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.sources import MemorySource
+from byol_bnfree.encoder import Encoder
 from byol_bnfree.evaluation.features import encoder_features
-from byol_bnfree.evaluation.logistic import fit_logistic
-from byol_bnfree.evaluation.robustness import corrupted_accuracy
-from byol_bnfree.pretrained import Encoder
+from byol_bnfree.evaluation.methods.logistic import fit_logistic
+from byol_bnfree.evaluation.methods.robustness import corrupted_accuracy
 
 
 class Brightness(nn.Module):

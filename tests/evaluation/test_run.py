@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from byol_bnfree.data.sources import MemorySource
+from byol_bnfree.encoder import load_encoder
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation import bench as benches
-from byol_bnfree.evaluation.splits import check_images, check_labels
-from byol_bnfree.evaluation.subset import Subset, limited
-from byol_bnfree.evaluation.table import figures_table, print_tables
-from byol_bnfree.pretrained import load_encoder
+from byol_bnfree.evaluation.images.splits import check_images, check_labels
+from byol_bnfree.evaluation.images.subset import Subset, limited
+from byol_bnfree.evaluation.shown.tables import figures_table, print_tables
 from runs import copy_of, run, trained
 
 

@@ -5,8 +5,8 @@ import pytest
 
 from byol_bnfree.data.fingerprint import checksum
 from byol_bnfree.errors import InputError
-from byol_bnfree.evaluation.cache import cached
-from byol_bnfree.evaluation.store import Store
+from byol_bnfree.evaluation.kept.cache import cached
+from byol_bnfree.evaluation.kept.store import Store
 
 IDENTITY = {"protocol": "knn", "settings": {"k": (1, 2)}}
 

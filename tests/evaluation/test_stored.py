@@ -15,12 +15,12 @@ from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation import bench as benches
 from byol_bnfree.evaluation.bench import Bench
 from byol_bnfree.evaluation.config import EvaluateConfig
-from byol_bnfree.evaluation.corrupt import Corrupted
-from byol_bnfree.evaluation.left_out import usable_only
+from byol_bnfree.evaluation.images.corrupt import Corrupted
+from byol_bnfree.evaluation.images.left_out import usable_only
+from byol_bnfree.evaluation.images.splits import open_splits
+from byol_bnfree.evaluation.images.subset import Subset
+from byol_bnfree.evaluation.kept.store import Store
 from byol_bnfree.evaluation.outcome import Outcome
-from byol_bnfree.evaluation.splits import open_splits
-from byol_bnfree.evaluation.store import Store
-from byol_bnfree.evaluation.subset import Subset
 from byol_bnfree.training.mesh import make_mesh
 
 

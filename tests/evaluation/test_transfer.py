@@ -19,11 +19,11 @@ from byol_bnfree.evaluation.config import (
     FinetuneSettings,
     TransferSettings,
 )
-from byol_bnfree.evaluation.finetune import _losses
-from byol_bnfree.evaluation.metrics import METRICS
-from byol_bnfree.evaluation.multilabel import ManyLabels
-from byol_bnfree.evaluation.store import Store
-from byol_bnfree.evaluation.transfer import TASKS, chosen_tasks, measured_by
+from byol_bnfree.evaluation.images.multilabel import ManyLabels
+from byol_bnfree.evaluation.kept.store import Store
+from byol_bnfree.evaluation.methods.finetune import _losses
+from byol_bnfree.evaluation.methods.metrics import METRICS
+from byol_bnfree.evaluation.methods.transfer import TASKS, chosen_tasks, measured_by
 from byol_bnfree.training.mesh import make_mesh
 from runs import copy_of, run, trained
 from tiny import light

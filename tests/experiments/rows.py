@@ -3,7 +3,7 @@
 import dataclasses
 
 from byol_bnfree.config import TrainConfig
-from byol_bnfree.training.workdir import strict
+from byol_bnfree.files import strict
 from experiments.comparison import Comparison, compare
 from experiments.grid import Experiment, load_experiment, make_runs
 from experiments.results import Row

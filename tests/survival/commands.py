@@ -133,7 +133,7 @@ def _newest(workdir: Path) -> list[np.ndarray]:
     """The arrays of the newest state, however many processes wrote it."""
     import jax
 
-    from byol_bnfree.pretrained import read_run
+    from byol_bnfree.encoder import read_run
     from byol_bnfree.training.mesh import make_mesh, replicated
     from byol_bnfree.training.program import build_parts
     from byol_bnfree.training.restore import load_newest

@@ -187,7 +187,7 @@ def try_one(drawn: dict[str, Any], by_flags: bool, depth: str) -> str:
     import jax
 
     from byol_bnfree.command_line import exit_on_error
-    from byol_bnfree.pretraining import train
+    from byol_bnfree.whole_run.run import train
 
     def command() -> None:
         nonlocal depth
@@ -232,10 +232,10 @@ def first_step(config: TrainConfig, depth: str) -> None:
 
     from byol_bnfree.data.pipeline import Batches
     from byol_bnfree.data.sources import open_source
-    from byol_bnfree.pretraining import Data
     from byol_bnfree.training.mesh import batch_sharding
     from byol_bnfree.training.program import build_program
     from byol_bnfree.training.workdir import prepare_workdir
+    from byol_bnfree.whole_run.run import Data
 
     data = Data(*(open_source(config, split) for split in ("train", "test")))
     program = build_program(config, data.shape)

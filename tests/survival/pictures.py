@@ -282,7 +282,7 @@ def peak_mib() -> float:
 def train_on(pictures: Path, workdir: Path) -> None:
     """A real run over all of them."""
     from byol_bnfree.config import HeadConfig, ModelConfig, OptimConfig
-    from byol_bnfree.pretraining import train
+    from byol_bnfree.whole_run.run import train
 
     config = configuration(pictures, skip=True)
     head = HeadConfig(hidden=8, out=4)

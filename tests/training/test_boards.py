@@ -11,8 +11,8 @@ from PIL import Image
 import runs
 from byol_bnfree import parse_args, train
 from byol_bnfree.config import EvalConfig, RunConfig, TrainConfig
+from byol_bnfree.encoder import load_encoder
 from byol_bnfree.errors import InputError
-from byol_bnfree.pretrained import load_encoder
 from byol_bnfree.training.best import Best
 from byol_bnfree.training.boards import TensorBoard, Wandb, figures_of, settings_of
 

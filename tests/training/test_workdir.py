@@ -14,12 +14,9 @@ import pytest
 
 from byol_bnfree.config import OptimConfig, TrainConfig
 from byol_bnfree.errors import InputError
-from byol_bnfree.training.workdir import (
-    compare_config,
-    lock_workdir,
-    prepare_workdir,
-    write_json,
-)
+from byol_bnfree.files import write_json
+from byol_bnfree.training.changes import compare_config
+from byol_bnfree.training.workdir import lock_workdir, prepare_workdir
 
 HOLD_LOCK = """
 import pathlib, sys, time

@@ -1,0 +1,189 @@
+"""Claims 1 to 3: examples do not meet in the network, and the checks would see it."""
+
+import dataclasses
+import re
+from collections import Counter
+
+import jax
+import jax.numpy as jnp
+
+from byol_bnfree.claims.finding import Finding
+from byol_bnfree.claims.settings import (
+    for_analysis,
+    uses_batch_statistics,
+)
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.diagnostics import (
+    numerical_independence,
+    static_independence,
+    step_places,
+)
+from byol_bnfree.diagnostics.dataflow import Place
+from byol_bnfree.losses import probe_loss, regression_loss
+from byol_bnfree.training.gradient import make_views
+from byol_bnfree.training.program import build_parts
+from byol_bnfree.training.step import make_train_step
+
+LARGEST_IMAGE = 32  # pixels; of the numerical check, which runs the network
+SOURCES = {  # where a step may combine examples, outside the gradient
+    r"byol_bnfree/losses\.py.*\(top_k\)": "probe accuracy",
+    r"byol_bnfree/training/gradient\.py.*loss_fn\)": "mean loss",
+    r"byol_bnfree/training/step\.py.*\(_metrics\)": "mean loss",
+    r"byol_bnfree/diagnostics/collapse\.py": "collapse measures",
+}
+
+
+def numerical_claim(config: TrainConfig) -> Finding:
+    """Derivatives between examples, and rows among other images, are exact zeros."""
+    size = min(config.data.image_size or LARGEST_IMAGE, LARGEST_IMAGE)
+    outputs, images = _outputs(config, size)
+    report = numerical_independence(outputs, images)
+    return Finding(
+        "examples do not meet, in numbers",
+        f"{config.model.name}, {_shape(images)}, training mode; encoder, projector, "
+        f"predictor, target, loss of each example: Jacobian between examples, and "
+        f"rows with the others replaced, permuted, duplicated",
+        f"derivative {report.cross_derivative:.1e}, change "
+        f"{report.changed_by_others:.1e}, alone {report.alone:.1e}",
+        report.holds,
+        expected_to_fail=uses_batch_statistics(config),
+    )
+
+
+def static_claim(config: TrainConfig) -> Finding:
+    """The traced program keeps examples apart; the step's meeting places are listed."""
+    image_size = config.data.image_size or LARGEST_IMAGE
+    outputs, images = _outputs(config, image_size, drawn=False)
+    forward = static_independence(outputs, images)
+    gradient = static_independence(_image_gradient(outputs), images)
+    views = static_independence(_views(config), _as_pixels(images))
+    reports = {"forward": forward, "backward": gradient, "views": views}
+    places = _step_places(config)
+    others = [kind for kind in places if kind.startswith("elsewhere")]
+    wrong = [f"{k}: {r}" for k, r in reports.items() if r.verdict != "independent"]
+    return Finding(
+        "examples do not meet, for all inputs",
+        f"every operation of the traced program, {_shape(images)}: views, forward, "
+        f"gradient to the images; then the whole training step",
+        _short("; ".join(wrong or others[:2])) or "no mixing operation",
+        not wrong and not others,
+        note=_short(
+            f"A training step of {config.norm} combines examples in: "
+            + ", ".join(f"{kind} ({count})" for kind, count in places.items())
+        ),
+        expected_to_fail=uses_batch_statistics(config),
+    )
+
+
+def control_claim(config: TrainConfig) -> Finding:
+    """With BatchNorm both checks must fail, or they prove nothing."""
+    config = dataclasses.replace(
+        config,
+        norm="bn",
+        encoder_norm=None,
+        projector_norm=None,
+        predictor_norm=None,
+        init="standard",
+        micro_batches=1,
+    )
+    size = min(config.data.image_size or LARGEST_IMAGE, LARGEST_IMAGE)
+    outputs, images = _outputs(config, size)
+    numerical = numerical_independence(outputs, images)
+    static = static_independence(outputs, images)
+    named = next((p for p in static.places if "models/kernels.py" in p.source), None)
+    found = numerical.cross_derivative > 0 and numerical.changed_by_others > 0
+    where = _short(named.source) if named else "no line"
+    return Finding(
+        "the checks see BatchNorm (control)",
+        "both of the above on the same network with --norm=bn, where they must fail",
+        f"derivative {numerical.cross_derivative:.1e}; named {where}",
+        found and named is not None,
+    )
+
+
+def _outputs(config: TrainConfig, image_size: int, drawn: bool = True):
+    """All outputs of each example as a function of images, and some images.
+
+    Parameters are drawn, or zeros where only the program is looked at.
+    The loss is that of one view; the whole step is followed by `_step_places`.
+    """
+    config, data = for_analysis(config, image_size)
+    network = build_parts(config, data).network
+    shape = (config.batch_size, *data.image_shape)
+    images = jax.random.normal(jax.random.key(0), shape)
+    key = jax.random.key(1)
+    if drawn:
+        variables = jax.jit(network.init)(key, images)
+    else:
+        shapes = jax.eval_shape(network.init, key, images)
+        variables = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+    def outputs(images):
+        params, stats = variables.online_params, variables.online_stats
+        online, _ = network.online(params, stats, images, True)
+        params, stats = variables.target_params, variables.target_stats
+        target, _ = network.target(params, stats, images, True)
+        return {
+            "encoder": online.representation,
+            "projector": online.projection,
+            "predictor": online.prediction,
+            "target": target,
+            "loss": regression_loss(online.prediction, target),
+            "probe": probe_loss(online.logits, jnp.zeros(len(images), int)),
+        }
+
+    return outputs, images
+
+
+def _image_gradient(outputs):
+    """Gradient of each example's loss with respect to its image."""
+    return jax.grad(lambda images: jnp.sum(outputs(images)["loss"]))
+
+
+def _views(config: TrainConfig):
+    def views(pixels):
+        positions = jnp.arange(len(pixels))
+        batch = {"image": pixels, "position": positions}
+        return make_views(jax.random.key(0), batch, config.augment)
+
+    return views
+
+
+def _as_pixels(images) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(images.shape, jnp.uint8)
+
+
+def _step_places(config: TrainConfig) -> Counter:
+    """Number of operations of the training step that combine examples, by purpose."""
+    config, data = for_analysis(config, config.data.image_size or LARGEST_IMAGE)
+    parts = build_parts(config, data, views=2)
+    step = make_train_step(
+        parts.network, parts.optimizer, parts.schedules, config, total_steps=1
+    )
+    batch = {
+        "image": jax.ShapeDtypeStruct(
+            (config.batch_size, *data.image_shape), jnp.uint8
+        ),
+        "label": jax.ShapeDtypeStruct((config.batch_size,), jnp.int32),
+        "position": jax.ShapeDtypeStruct((config.batch_size,), jnp.int32),
+    }
+    return Counter(map(purpose, step_places(step, parts.abstract_state, batch)))
+
+
+def purpose(place: Place) -> str:
+    """The purpose for which a step combines examples at a place."""
+    if place.kind == "mixes" and place.backward:
+        return "parameter gradient"
+    for pattern, name in SOURCES.items():
+        if place.kind == "mixes" and re.search(pattern, place.source):
+            return name
+    return f"elsewhere: {place}"
+
+
+def _short(text: str) -> str:
+    """Paths from the package on."""
+    return re.sub(r"\S*/(byol_bnfree/)", r"\1", text)
+
+
+def _shape(images) -> str:
+    return "x".join(map(str, images.shape)) + " images"

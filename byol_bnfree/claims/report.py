@@ -1,0 +1,25 @@
+"""The table that `python -m byol_bnfree.verify` ends with."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from byol_bnfree.claims.finding import Finding
+
+LEAST_WIDTH = 120  # columns, also where the output is a file
+
+
+def print_report(findings: Sequence[Finding]) -> None:
+    """One row for each claim; lists and byte counts below."""
+    console = Console()
+    console.width = max(console.width, LEAST_WIDTH)
+    table = Table(show_lines=True)
+    for title in ("claim", "how it was checked", "largest deviation", "verdict"):
+        table.add_column(title, overflow="fold")
+    for finding in findings:
+        table.add_row(finding.claim, finding.how, finding.deviation, finding.verdict)
+    console.print(table, markup=False)
+    for finding in findings:
+        if finding.note:
+            console.print(finding.note, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,145 @@
+"""Short runs that the claims on the training step compare.
+
+`python -m byol_bnfree.claims.runs FOLDER SHARED TASK...` does the tasks of one
+process: FOLDER/config.json holds the configuration, FOLDER/TASK.npz each result, and
+SHARED the checkpoints.
+"""
+
+import dataclasses
+import json
+import sys
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from byol_bnfree.claims.settings import CLASSES
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.data.pipeline import Batches
+from byol_bnfree.data.sources import MemorySource
+from byol_bnfree.encoder import config_from_dict
+from byol_bnfree.training import distributed
+from byol_bnfree.training.checkpoint import Checkpoints
+from byol_bnfree.training.mesh import batch_sharding, replicated
+from byol_bnfree.training.program import DataShape, Program, build_program
+
+Numbers = dict[str, np.ndarray]
+
+
+class Runs:
+    """Runs of one configuration on the devices of this process and its peers."""
+
+    def __init__(self, config: TrainConfig, folder: Path):
+        self._config, self._folder = config, folder
+        self._source = noise(config)
+
+    def do(self, task: str) -> Numbers:
+        """The final state and every step's metrics, by name.
+
+        Tasks: replicated, sharded, pieces:K (micro-batches), record (leaves the
+        checkpoint of every step), continue:STEP (from that one to the end).
+        """
+        name, _, number = task.partition(":")
+        if name == "sharded":
+            return self._run(self._sharded)
+        if name == "pieces":
+            return self._run(self._program(micro_batches=int(number)))
+        if name == "record":
+            return self._run(self._replicated, record=True)
+        if name == "continue":
+            return self._run(self._replicated, self._restore(int(number)))
+        return self._run(self._replicated)
+
+    @cached_property
+    def _replicated(self) -> Program:
+        return self._program()
+
+    @cached_property
+    def _sharded(self) -> Program:
+        return self._program(shard_state=True)
+
+    def _program(self, **fields: Any) -> Program:
+        config = dataclasses.replace(self._config, **fields)
+        source = self._source
+        data = DataShape(len(source), source.num_classes, source.image_shape)
+        return build_program(config, data)
+
+    def _run(
+        self, program: Program, state: Any = None, record: bool = False
+    ) -> Numbers:
+        """To the end, from a state or from the beginning."""
+        batches = self._batches(program)
+        state = program.init(batches(0)) if state is None else state
+        rows = []
+        for step in range(int(state.step), program.total_steps):
+            state, metrics = program.step(state, batches(step))
+            rows.append(jax.device_get(metrics))
+            if record:
+                self._save(step + 1, state)
+        # Every process can read what lies whole on its own devices.
+        gather = jax.jit(lambda x: x, out_shardings=replicated(program.mesh))
+        state = jax.device_get(gather(state))
+        numbers = {f"metrics/{k}": np.stack([row[k] for row in rows]) for k in rows[0]}
+        return numbers | _named(state)
+
+    def _batches(self, program: Program) -> Batches:
+        config, sharding = program.config, batch_sharding(program.mesh)
+        return Batches(self._source, config.batch_size, config.seed, sharding)
+
+    def _save(self, step: int, state: Any) -> None:
+        checkpoints = Checkpoints(self._workdir(step), keep=1)
+        checkpoints.save(step, state)
+        checkpoints.close()
+
+    def _restore(self, step: int) -> Any:
+        checkpoints = Checkpoints(self._workdir(step), keep=1)
+        state, _ = checkpoints.restore(self._replicated.abstract_state)
+        checkpoints.close()
+        return state
+
+    def _workdir(self, step: int) -> Path:
+        return self._folder / f"saved_at_{step}"
+
+
+def noise(config: TrainConfig) -> MemorySource:
+    """Images of random pixels and labels, so that no two pixels are equal.
+
+    With the generated shapes, whose flat areas repeat one pixel, 8 micro-batches gave
+    the losses of one, and gradients of some layers 4 % apart; with these pictures not.
+    """
+    draws = np.random.default_rng(config.seed)
+    count, size = config.data.shapes_train, config.data.image_size
+    return MemorySource(
+        name="noise",
+        split="train",
+        class_names=tuple(map(str, range(CLASSES))),
+        pixels=draws.integers(0, 256, (count, size, size, 3), dtype=np.uint8),
+        targets=draws.integers(0, CLASSES, count).astype(np.int32),
+        skipped={},
+    )
+
+
+def _named(tree: Any) -> Numbers:
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
+        for path, leaf in jax.tree.leaves_with_path(tree)
+    }
+
+
+def main(folder: str, shared: str, *tasks: str) -> None:
+    """Do the tasks; process 0 writes their results."""
+    path = Path(folder)
+    saved = json.loads((path / "config.json").read_text())
+    config = config_from_dict(TrainConfig, saved)
+    distributed.initialize(config)
+    runs = Runs(config, Path(shared))
+    for task in tasks:
+        numbers = runs.do(task)
+        if distributed.is_primary():
+            np.savez(path / f"{task}.npz", **numbers)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

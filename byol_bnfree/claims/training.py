@@ -1,0 +1,129 @@
+"""Claims 4 to 6: how a batch is cut, what computes it and when it stops change nothing.
+
+Sums are ordered otherwise, so results agree to rounding; on the same devices a resumed
+run takes the same steps, so there they agree to the last bit.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from byol_bnfree.claims.finding import Finding
+from byol_bnfree.claims.processes import run_tasks
+from byol_bnfree.claims.runs import Numbers
+from byol_bnfree.claims.settings import STEPS, tiny, uses_batch_statistics
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.errors import InputError
+
+Say = Callable[[str], None]
+TOLERANCE = 1e-4
+"""Largest `deviation` of runs whose sums have another order."""
+PIECES = (1, 2, 4, 8)
+
+
+def deviation(a: Numbers, b: Numbers) -> float:
+    """Largest difference, relative to the largest value of the array it is in.
+
+    Arrays that are next to nothing beside the others of their part of the state, such
+    as the momentum of a bias before a norm, are rounding: a thousandth of the part's
+    largest value counts as the least scale. Left out: measures of collapse, where a
+    rank is a matter of which values count as zero, and the probe's counts of hits.
+    """
+    largest = 0.0
+    for name in b:
+        if name.startswith(("metrics/collapse", "metrics/probe/top")):
+            continue
+        part = name.split("/")[0] if not name.startswith("metrics/") else name
+        peers = [np.abs(b[n]).max() for n in b if n.startswith(part)]
+        scale = max(np.abs(b[name]).max(), 1e-3 * max(peers)) or 1.0
+        difference = np.abs(a[name].astype(float) - b[name]).max()
+        largest = max(largest, float(np.nan_to_num(difference, nan=np.inf) / scale))
+    return largest
+
+
+def pieces_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
+    """k micro-batches are the full batch; with BatchNorm: refused, or in groups."""
+    cut, note = tiny(config), ""
+    if uses_batch_statistics(config):
+        # Groups of 8: over two examples BatchNorm is nearly a sign.
+        cut, note = tiny(config, bn_stat_groups=8, batch_size=64), "; refused without"
+    say(f"{len(PIECES)} runs of {STEPS} steps on 1 device")
+    results = run_tasks(cut, folder, [f"pieces:{k}" for k in PIECES], devices=1)
+    whole = results.pop("pieces:1")
+    worst = max(deviation(result, whole) for result in results.values())
+    groups = " (--bn-stat-groups=8)" if note else ""
+    return Finding(
+        "micro-batches are exact",
+        f"{', '.join(map(str, PIECES))} pieces{groups}, {STEPS} steps of a small "
+        f"network: state and metrics",
+        f"{worst:.1e}{note}",
+        worst <= TOLERANCE and (not note or _is_refused(config)),
+    )
+
+
+def _is_refused(config: TrainConfig) -> bool:
+    try:
+        tiny(config, micro_batches=2)
+    except InputError:
+        return True
+    return False
+
+
+def devices_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
+    """1, 2, 4 and 8 devices, replicated and sharded, and two processes, agree."""
+    settings, both = tiny(config), ["replicated", "sharded"]
+    say(f"{STEPS} steps on 1 device")
+    one = run_tasks(settings, folder, both[:1], devices=1)["replicated"]
+    worst, sharded = 0.0, {}
+    for devices in (2, 4, 8):
+        say(f"{STEPS} steps on {devices} devices, replicated and sharded")
+        results = run_tasks(settings, folder, both, devices=devices)
+        worst = max(worst, *(deviation(run, one) for run in results.values()))
+        sharded[devices] = results["sharded"]
+    say(f"{STEPS} steps in 2 processes of 2 devices")
+    two = run_tasks(settings, folder, both[1:], devices=2, processes=2)
+    across = deviation(two["sharded"], sharded[4])
+    return Finding(
+        "the number of devices does not matter",
+        f"1, 2, 4, 8 CPU devices, state replicated and sharded; 2 processes of 2 "
+        f"against 1 of 4; {STEPS} steps of a small network: state and metrics",
+        f"devices {worst:.1e}, processes {across:.1e}",
+        max(worst, across) <= TOLERANCE,
+    )
+
+
+def resume_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
+    """Stopped after any step and resumed, a run ends as if it had not been."""
+    settings, steps = tiny(config), range(1, STEPS)
+    again = [f"continue:{step}" for step in steps]
+    say(f"{STEPS} steps on 2 devices, resumed at every one")
+    same = run_tasks(settings, folder, ["record", *again], devices=2)
+    whole = same.pop("record")
+    other = []
+    for devices, processes in ((1, 1), (4, 1), (2, 2)):
+        say(f"resumed: processes {processes}, devices of each {devices}")
+        other += run_tasks(settings, folder, again[1:2], devices, processes).values()
+    exact = all(_equal(run, whole) for run in same.values())
+    worst = max(deviation(_tail(whole, run), run) for run in other)
+    return Finding(
+        "resume is exact",
+        f"{STEPS} steps of a small network on 2 devices, resumed from the checkpoint "
+        f"of each; and from step 2 on 1, on 4, and in 2 processes of 2",
+        f"same devices {'none, to the last bit' if exact else 'not equal'}; "
+        f"others {worst:.1e}",
+        exact and worst <= TOLERANCE,
+    )
+
+
+def _tail(whole: Numbers, resumed: Numbers) -> Numbers:
+    """The whole run, its metrics cut to the steps of the resumed one."""
+    return {
+        name: array[-len(resumed[name]) :] if name.startswith("metrics/") else array
+        for name, array in whole.items()
+    }
+
+
+def _equal(resumed: Numbers, whole: Numbers) -> bool:
+    tail = _tail(whole, resumed)
+    return all(np.array_equal(resumed[k], tail[k], equal_nan=True) for k in whole)

@@ -1,0 +1,1 @@
+"""The pictures that an evaluation is made on."""

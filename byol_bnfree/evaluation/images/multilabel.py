@@ -1,0 +1,48 @@
+"""Images of several classes at once, as in VOC 2007."""
+
+import numpy as np
+from jaxtyping import Int, Int8
+
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.data.fingerprint import checksum
+from byol_bnfree.data.sources import Source, open_source
+from byol_bnfree.data.tfds_records import object_classes
+from byol_bnfree.errors import InputError
+from byol_bnfree.evaluation.images.subset import Subset
+
+
+class ManyLabels(Subset):
+    """A source whose `labels` are a row for each image.
+
+    1 for a class that is present, -1 for one that is absent, and 0 if all its objects
+    are marked as difficult: such images count neither for the class nor against it.
+    """
+
+    def __init__(
+        self, source: Source, names: tuple[str, ...], rows: Int8[np.ndarray, "n k"]
+    ):
+        super().__init__(source, np.arange(len(source)))
+        self.class_names, self.num_classes = names, len(names)
+        self._rows = rows
+
+    @property
+    def fingerprint(self) -> str:
+        """A checksum of the images and of the rows."""
+        return checksum(super().fingerprint, self._rows)
+
+    def labels(
+        self, indices: Int[np.ndarray, " b"] | None = None
+    ) -> Int8[np.ndarray, "b k"]:
+        """Labels of all images or of some."""
+        return self._rows if indices is None else self._rows[indices]
+
+
+def open_many_labels(config: TrainConfig, split: str) -> ManyLabels:
+    """A split of a prepared set of images with objects; `InputError` for others."""
+    source, (names, rows) = open_source(config, split), object_classes(config, split)
+    if len(rows) != len(source):
+        raise InputError(
+            f"{len(rows) - len(source)} images of {source.name} {split} cannot be "
+            f"decoded, and its labels do not say which; prepare it again."
+        )
+    return ManyLabels(source, names, rows)

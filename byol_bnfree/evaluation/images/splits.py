@@ -1,0 +1,95 @@
+"""The images an evaluation is made on, and what is wrong with some."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.data.sources import Source, open_source
+from byol_bnfree.encoder import Encoder
+from byol_bnfree.errors import InputError
+from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.evaluation.images.left_out import usable_only
+from byol_bnfree.evaluation.images.multilabel import open_many_labels
+from byol_bnfree.evaluation.images.subset import limited
+
+
+def open_splits(
+    run: TrainConfig, config: EvaluateConfig, *, several: bool = False
+) -> tuple[Source, Source]:
+    """Both splits as the encoder sees them: at the run's image size and channels.
+
+    Under on_bad_image="skip" without the pictures that cannot be decoded.
+
+    `several`: images have several labels, the sources are `multilabel.ManyLabels`.
+
+    Raises: InputError for a set that cannot be read or compared with.
+    """
+    other = config.dataset not in (None, run.dataset)
+    splits: dict[str, Any] = {} if not other else {"train_split": "train"}
+    if other:
+        splits["test_split"] = "test"
+    for name in ("train_split", "test_split"):
+        if getattr(config, name) is not None:
+            splits[name] = getattr(config, name)
+    run = dataclasses.replace(
+        run,
+        dataset=config.dataset or run.dataset,
+        data_dir=config.data_dir or run.data_dir,
+        seed=config.seed,
+        on_bad_image=config.on_bad_image or run.on_bad_image,
+        data=dataclasses.replace(run.data, **splits),
+        # A run that does not evaluate may do without a test split.
+        evaluation=dataclasses.replace(run.evaluation, skip=False),
+    )
+    open_split = open_many_labels if several else open_source
+    folder = Path(config.workdir) / "evaluation"
+    train, test = (
+        usable_only(limited(open_split(run, split), limit, config.seed), folder)
+        for split, limit in (("train", config.max_train), ("test", config.max_test))
+    )
+    if not several:
+        check_labels(train, test)
+    return train, test
+
+
+def check_labels(train: Source, test: Source) -> None:
+    """`InputError` without labels, or for a class that only the test images have."""
+    for source in (train, test):
+        if source.num_classes is None or (source.labels() < 0).any():
+            raise InputError(
+                f"the {source.split} split of {source.name} has images without label; "
+                f"evaluation compares with labels, give a set with one for each image."
+            )
+    if train.num_classes == 1:
+        raise InputError(
+            f"{train.name} has one class, {train.class_names[0]}; any classifier finds "
+            f"it, give a set with two classes or more."
+        )
+    known, asked = np.unique(train.labels()), np.unique(test.labels())
+    missing = np.setdiff1d(asked, known)
+    if test.class_names != train.class_names:
+        missing_names = sorted(set(test.class_names) - set(train.class_names))
+        raise InputError(
+            f"the classes of {test.name} {test.split} are not those of {train.split} "
+            f"({', '.join(missing_names) or 'another order'}); make them the same."
+        )
+    if len(missing):
+        raise InputError(
+            f"class {test.class_names[missing[0]]!r} in the {test.split} split of "
+            f"{test.name} has no image in {train.split}; add some or leave it out."
+        )
+
+
+def check_images(encoder: Encoder, source: Source) -> None:
+    """`InputError` unless the encoder was made for images of this shape."""
+    data = encoder.config.data
+    wanted = (data.image_size, data.image_size, data.channels)
+    if source.image_shape != wanted:
+        shapes = ["x".join(map(str, shape)) for shape in (source.image_shape, wanted)]
+        raise InputError(
+            f"images of {source.name} are {shapes[0]} and the encoder was made for "
+            f"{shapes[1]}; convert them, or train an encoder for them."
+        )

@@ -1,0 +1,53 @@
+"""Augmented labelled batches for protocols that train, and the loop over them."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from byol_bnfree.config import AugmentConfig
+from byol_bnfree.data.pipeline import Batches
+from byol_bnfree.evaluation.kept.unfinished import Snapshot
+from byol_bnfree.training.gradient import make_views, step_key
+from byol_bnfree.training.progress import progress
+
+
+def crops_and_flips(augment: AugmentConfig) -> AugmentConfig:
+    """Random resized crops and flips alone (P1 C.1): the augmentation of the probes."""
+    plain = {"jitter": 0.0, "grayscale": 0.0, "blur": 0.0, "solarize": 0.0}
+    view = dataclasses.replace(augment.view1, **plain)
+    return dataclasses.replace(augment, view1=view, function=None)
+
+
+def augmented_view(
+    batch: dict[str, Array], index: Array, augment: AugmentConfig, seed: int
+) -> Float[Array, "b h w c"]:
+    """View 1 of a batch, normalized; a function of (seed, step, position)."""
+    return make_views(step_key(seed, index), batch, augment)[0]
+
+
+def train_loop(
+    step: Callable[[Any, dict, Array], tuple[Any, Array]],
+    state: Any,
+    batches: Batches,
+    total: int,
+    snapshot: Snapshot,
+) -> Any:
+    """`total` steps from where the snapshot stands; shows loss and time left."""
+    start, state = snapshot.restore(state)
+    stream: Iterator[dict] = batches.iterate(start, total)
+    before = None
+    with progress(total, start, primary=jax.process_index() == 0) as shown:
+        for index, batch in enumerate(stream, start):
+            state, loss = step(state, batch, jnp.asarray(index))
+            if before is not None:  # read one late, so that the device is never idle
+                shown.update(index, {"loss": float(before)})
+            before = loss
+            snapshot.offer(index + 1, state)
+        if before is not None:
+            shown.update(total, {"loss": float(before)})
+    snapshot.remove()
+    return state

@@ -1,0 +1,1 @@
+"""Results of an evaluation that stay on disk."""

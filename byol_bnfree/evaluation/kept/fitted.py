@@ -1,0 +1,74 @@
+"""Fitted classifiers in files: `evaluate --save` writes them, `predict` reads them."""
+
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from byol_bnfree.errors import InputError
+from byol_bnfree.files import write_atomically
+
+FOLDER = "classifiers"
+
+
+class Fitted(NamedTuple):
+    """A linear classifier, and the encoder below it if that was trained too."""
+
+    kernel: Float[Array | np.ndarray, "d k"]
+    bias: Float[Array | np.ndarray, " k"]
+    variables: Any = None
+    """Of the fine-tuned encoder; None: the run's encoder as it is."""
+
+
+def classifier_path(folder: Path, identity: dict[str, Any]) -> Path:
+    """Where the classifier of a measurement is kept, in a folder of evaluations."""
+    settings = identity["settings"]
+    kinds = [settings[key] for key in ("share", "method") if key in settings]
+    subject = [identity["protocol"], *kinds, identity["dataset"], identity["network"]]
+    name = "-".join([*map(str, subject), f"step{identity['step']}"])
+    return folder / FOLDER / (re.sub(r"[^\w.=-]+", "_", name) + ".npz")
+
+
+def save_fitted(path: Path, fitted: Fitted, about: dict[str, Any]) -> None:
+    """Write a classifier and what it is of; the file is the old one or the new one."""
+    arrays = {"kernel": fitted.kernel, "bias": fitted.bias}
+    for key, leaf in jax.tree.leaves_with_path(fitted.variables or {}):
+        name = jax.tree_util.keystr(key, simple=True, separator="/")
+        arrays[f"variables/{name}"] = leaf
+    buffer = io.BytesIO()
+    arrays = {name: np.asarray(array) for name, array in arrays.items()}
+    np.savez(buffer, about=np.array(json.dumps(about)), **arrays)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, buffer.getvalue())
+
+
+def read_fitted(path: Path) -> tuple[Fitted, dict[str, Any]]:
+    """A saved classifier and what it is of; `InputError` if the file is none."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        about = json.loads(str(arrays.pop("about")))
+        fitted = Fitted(arrays.pop("kernel"), arrays.pop("bias"), _tree(arrays))
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise InputError(
+            f"{path} is no classifier ({error}); give a file that `python -m "
+            f"byol_bnfree.evaluate --save` has written."
+        ) from error
+    return fitted, about
+
+
+def _tree(arrays: dict[str, np.ndarray]) -> dict[str, Any] | None:
+    """Nested dicts of arrays named variables/params/conv1/kernel."""
+    tree: dict[str, Any] = {}
+    for name, array in arrays.items():
+        *above, last = name.split("/")[1:]
+        place = tree
+        for key in above:
+            place = place.setdefault(key, {})
+        place[last] = array
+    return tree or None

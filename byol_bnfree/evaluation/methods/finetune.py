@@ -1,0 +1,222 @@
+"""Training a whole network with labels: one loop for every protocol that does.
+
+P1 appendices C.1 and D.3 (https://arxiv.org/abs/2006.07733): crops and flips, SGD with
+Nesterov momentum 0.9, a linear head. What P1 leaves open is our choice: a cosine to 0,
+rates scaled by batch / 256, one rate for encoder and head. BatchNorm is in training
+mode, with statistics of the (global) batch; its running values serve the evaluation.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int
+
+from byol_bnfree.data.pipeline import Batches
+from byol_bnfree.data.sources import Source
+from byol_bnfree.encoder import Encoder
+from byol_bnfree.epochs import whole_steps
+from byol_bnfree.evaluation.features import extract_features, feature_width
+from byol_bnfree.evaluation.images.views import (
+    augmented_view,
+    crops_and_flips,
+    train_loop,
+)
+from byol_bnfree.evaluation.kept.fitted import Fitted
+from byol_bnfree.evaluation.kept.unfinished import Unfinished
+from byol_bnfree.models.initializers import fan_in_init
+from byol_bnfree.models.norm import BN_DECAY
+from byol_bnfree.models.running_stats import settled, with_decay
+from byol_bnfree.represent import represent
+from byol_bnfree.training.mesh import batch_sharding, replicated
+from byol_bnfree.training.optim import decayed_mask
+
+MOMENTUM = 0.9
+SCORING_BATCH = 512
+
+
+class Trial(NamedTuple):
+    """One setting of a sweep."""
+
+    rate: float
+    """Peak learning rate, times batch_size / 256."""
+    epochs: float
+    weight_decay: float = 0.0
+    """Decay of kernels, added to their gradient."""
+    warmup_epochs: float = 0.0
+    label_smoothing: float = 0.0
+    bn_decay: float = BN_DECAY
+    """Decay of BatchNorm's running statistics."""
+
+
+class Now(NamedTuple):
+    """The numbers of one step: arguments, so that all trials share one program."""
+
+    rate: Float[Array, ""] | float
+    weight_decay: float
+    label_smoothing: float
+    bn_decay: float
+
+
+class Tuned(NamedTuple):
+    """A network with its head, and the momentum of its optimizer."""
+
+    params: Any
+    """{"encoder": ..., "head": {"kernel": [d, k], "bias": [k]}}."""
+    stats: Any
+    """BatchNorm's running statistics; {} without it."""
+    momentum: Any
+
+    def fitted(self) -> Fitted:
+        """The head, and the variables of the encoder below it."""
+        head = self.params["head"]
+        return Fitted(head["kernel"], head["bias"], _variables(self.params, self.stats))
+
+
+@dataclass(frozen=True)
+class Tuner:
+    """Trains copies of an encoder, each with a new head drawn from the seed."""
+
+    encoder: Encoder
+    batch_size: int
+    seed: int
+    mesh: Mesh
+    unfinished: Unfinished = Unfinished()
+
+    def fit(self, source: Source, trial: Trial) -> Tuned:
+        """A copy trained on augmented images of `source`.
+
+        Batches and augmentation are functions of (seed, step).
+        """
+        size = self.batch_size
+        total = max(1, whole_steps(trial.epochs, len(source), size))
+        schedule = rate_schedule(trial, len(source), size, total)
+        augment = crops_and_flips(self.encoder.config.augment)
+        fixed = trial.weight_decay, trial.label_smoothing, trial.bn_decay
+        static = {"module": self.encoder.module, "augment": augment, "seed": self.seed}
+
+        def step(state, batch, index):
+            return _step(state, batch, index, Now(schedule(index), *fixed), **static)
+
+        return train_loop(
+            step,
+            jax.device_put(self.start(source), replicated(self.mesh)),
+            Batches(source, size, self.seed, batch_sharding(self.mesh)),
+            total,
+            self.unfinished.snapshot(self.describe(source, trial)),
+        )
+
+    def start(self, source: Source) -> Tuned:
+        """The encoder with a head for the classes of `source`."""
+        classes = source.num_classes
+        shape = feature_width(self.encoder, source), classes
+        kernel = fan_in_init(jax.random.key(self.seed), shape)
+        # Copied, because a step donates its state and the encoder is needed again.
+        fresh = jax.tree.map(jnp.copy, self.encoder.variables)
+        head = {"kernel": kernel, "bias": jnp.zeros(classes)}
+        params = {"encoder": fresh["params"], "head": head}
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return Tuned(params, settled(fresh.get("batch_stats", {})), zeros)
+
+    def scores(self, tuned: Tuned, source: Source) -> Float[np.ndarray, "n k"]:
+        """Logits of all images of a source, whole and in inference mode."""
+        devices = self.mesh.shape["data"]
+        encoder = self.encoder
+        return extract_features(
+            partial(_scores, encoder.module, encoder.config.augment, tuned),
+            source,
+            np.arange(len(source)),
+            -(-SCORING_BATCH // devices) * devices,
+            sharding=batch_sharding(self.mesh),
+        )
+
+    def describe(self, source: Source, trial: Trial) -> dict[str, Any]:
+        """The settings that tell one fit from another."""
+        return trial._asdict() | {"images": len(source)}
+
+
+def rate_schedule(
+    trial: Trial, num_examples: int, batch_size: int, total: int
+) -> optax.Schedule:
+    """Linear warm-up from 0, then a cosine to 0 at `total`."""
+    warmup = whole_steps(trial.warmup_epochs, num_examples, batch_size)
+    warmup = min(warmup, total - 1)
+    peak = trial.rate * batch_size / 256
+    start = 0.0 if warmup else peak
+    return optax.warmup_cosine_decay_schedule(start, peak, warmup, total)
+
+
+def _variables(params: Any, stats: Any) -> dict[str, Any]:
+    return {"params": params["encoder"]} | ({"batch_stats": stats} if stats else {})
+
+
+def _head(params: Any, features: Float[Array, "b d"]) -> Float[Array, "b k"]:
+    return features @ params["head"]["kernel"] + params["head"]["bias"][None, :]
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _scores(module, augment, tuned: Tuned, images):
+    variables = _variables(tuned.params, tuned.stats)
+    features = represent(module, variables, images, augment)
+    # A fit that diverged scores as a constant does, and its sweep goes on.
+    return jnp.nan_to_num(_head(tuned.params, features))
+
+
+@partial(
+    jax.jit, static_argnames=("module", "augment", "seed"), donate_argnames="state"
+)
+def _step(state: Tuned, batch, index, now: Now, *, module, augment, seed):
+    """One step of SGD, and the loss before it."""
+    images = augmented_view(batch, index, augment, seed)
+
+    def loss(params):
+        variables = _variables(params, state.stats)
+        features, updated = module.apply(
+            variables, images, True, mutable=["batch_stats"]
+        )
+        losses = _losses(_head(params, features), batch["label"], now.label_smoothing)
+        return losses.mean(), updated.get("batch_stats", {})
+
+    (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
+    update, momentum = sgd_update(
+        gradient, state.params, state.momentum, now.weight_decay
+    )
+    params = jax.tree.map(lambda p, u: p - now.rate * u, state.params, update)
+    stats = with_decay(state.stats, stats, now.bn_decay)
+    return Tuned(params, stats, momentum), value
+
+
+def _losses(
+    scores: Float[Array, "b k"],
+    labels: Int[Array, "b ..."],
+    smoothing: Float[Array, ""] | float,
+) -> Float[Array, " b"]:
+    """Losses for one class an image, or for a sigmoid of each class (summed).
+
+    Labels of the second kind are 1, -1, or 0 for what does not count: `multilabel`.
+    """
+    if labels.ndim == 2:
+        return jnp.sum(jnp.abs(labels) * jax.nn.softplus(-labels * scores), axis=1)
+    targets = jax.nn.one_hot(labels, scores.shape[1])
+    return optax.softmax_cross_entropy(scores, optax.smooth_labels(targets, smoothing))
+
+
+def sgd_update(gradient, params, momentum, decay) -> tuple[Any, Any]:
+    """Nesterov's update before the learning rate, and the new momentum.
+
+    g' = g + decay w (kernels only); m = 0.9 m + g'; u = g' + 0.9 m.
+    """
+    decayed = jax.tree.map(
+        lambda g, p, kernel: g + decay * p if kernel else g,
+        gradient,
+        params,
+        decayed_mask(params),
+    )
+    momentum = jax.tree.map(lambda m, g: MOMENTUM * m + g, momentum, decayed)
+    update = jax.tree.map(lambda m, g: g + MOMENTUM * m, momentum, decayed)
+    return update, momentum

@@ -1,0 +1,201 @@
+"""The papers' linear evaluation: SGD on a frozen encoder's augmented features.
+
+P1 appendix C.1 (https://arxiv.org/abs/2006.07733): encoder in inference mode, crops
+and flips, SGD with Nesterov momentum 0.9, 80 epochs, cosine to 0, batch 1024, no decay,
+five learning rates. All rates are trained at once: the encoder's pass, which is what
+costs, is shared. What P1 leaves open follows DeepMind's code: rates are scaled by
+batch / 256, kernels start as truncated normal 1/sqrt(d). The rate is chosen on images
+that are held out: a tenth, or as many as asked for. The probe of the chosen rate is
+reported as it is, or fitted again on all training images (`LinearSettings.refit`).
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int
+
+from byol_bnfree.data.pipeline import Batches
+from byol_bnfree.data.sources import Source
+from byol_bnfree.encoder import Encoder
+from byol_bnfree.epochs import whole_steps
+from byol_bnfree.evaluation.config import LinearSettings
+from byol_bnfree.evaluation.features import encoder_features, feature_width
+from byol_bnfree.evaluation.images.subset import Subset, hold_out
+from byol_bnfree.evaluation.images.views import (
+    augmented_view,
+    crops_and_flips,
+    train_loop,
+)
+from byol_bnfree.evaluation.kept.fitted import Fitted
+from byol_bnfree.evaluation.kept.unfinished import Snapshot, Unfinished
+from byol_bnfree.evaluation.methods.metrics import top_k_accuracy
+from byol_bnfree.evaluation.outcome import Outcome, top_figures
+from byol_bnfree.models.initializers import fan_in_init
+from byol_bnfree.training.mesh import batch_sharding, make_mesh, replicated
+
+PAPER, NOTHING = LinearSettings(), Unfinished()
+MOMENTUM = 0.9
+CLIP, CLIP_PENALTY = 20.0, 1e-2  # P1 Table 7: 20 tanh(x / 20), 1e-2 mean of squares
+
+
+class Probes(NamedTuple):
+    """One linear classifier for each learning rate; `one` has no axis r."""
+
+    kernel: Float[Array, "*r d k"]
+    bias: Float[Array, "*r k"]
+
+    def one(self, index: int) -> "Probes":
+        """The probe of one rate."""
+        return Probes(self.kernel[index], self.bias[index])
+
+
+def linear_evaluation(
+    encoder: Encoder,
+    train: Source,
+    test: Source,
+    settings: LinearSettings = PAPER,
+    *,
+    seed: int = 0,
+    mesh: Mesh | None = None,
+    features: Callable[[Source], np.ndarray] | None = None,
+    unfinished: Unfinished = NOTHING,
+) -> Outcome:
+    """Top-1 and top-5 on test of the probe whose rate is best on held-out images.
+
+    Args:
+      features: representations of a source; `encoder_features` by default.
+      unfinished: keeps fits under way.
+
+    Returns: figures `top1`, `top5`; chosen `rate`, its `validation_top1`.
+
+    Raises: InputError if as many images as there are would be held out.
+    """
+    mesh = mesh or make_mesh()
+    features = features or partial(encoder_features, encoder, mesh=mesh)
+    held_out = hold_out(len(train), seed, settings.held_out)
+    source, valid = (
+        Subset(train, np.flatnonzero(rows)) for rows in (~held_out, held_out)
+    )
+    probes = fit_probes(
+        encoder,
+        source,
+        settings,
+        seed=seed,
+        mesh=mesh,
+        snapshot=unfinished.snapshot({}),
+    )
+    top1s = probe_accuracies(probes, features(valid), valid.labels())
+    sweep = [
+        {"rate": rate, "validation_top1": top1}
+        for rate, top1 in zip(settings.rates, top1s, strict=True)
+    ]
+    best = int(np.argmax(top1s))
+    probe = probes.one(best)
+    if settings.refit:
+        alone = dataclasses.replace(settings, rates=(settings.rates[best],))
+        again = unfinished.snapshot({"refit": settings.rates[best]})
+        probe = fit_probes(
+            encoder, train, alone, seed=seed, mesh=mesh, snapshot=again
+        ).one(0)
+    scores = np.asarray(probe_scores(probe, features(test)))
+    figures = top_figures(scores, test.labels())
+    return Outcome(figures, sweep[best], sweep, Fitted(*probe))
+
+
+def fit_probes(
+    encoder: Encoder,
+    source: Source,
+    settings: LinearSettings,
+    *,
+    seed: int,
+    mesh: Mesh,
+    snapshot: Snapshot,
+) -> Probes:
+    """Train the probes of all rates on augmented images of `source`."""
+    total = max(1, whole_steps(settings.epochs, len(source), settings.batch_size))
+    augment = encoder.config.augment
+    if settings.augmentation == "crops":
+        augment = crops_and_flips(augment)
+    batches = Batches(source, settings.batch_size, seed, batch_sharding(mesh))
+    variables = jax.device_put(encoder.variables, replicated(mesh))
+    width = feature_width(encoder, source)
+    probes = _start(len(settings.rates), width, source.num_classes, seed)
+    state = jax.device_put((probes, optimizer().init(probes)), replicated(mesh))
+    peaks = jnp.array(settings.rates) * settings.batch_size / 256
+    cosine = optax.cosine_decay_schedule(1.0, total)
+    static = {"module": encoder.module, "augment": augment, "seed": seed}
+    static["logit_clip"] = settings.logit_clip
+
+    def step(state, batch, index):
+        rates = peaks * cosine(index)
+        return _step(state, (variables, rates), batch, index, **static)
+
+    return train_loop(step, state, batches, total, snapshot)[0]
+
+
+def probe_accuracies(
+    probes: Probes,
+    features: Float[np.ndarray, "n d"],
+    labels: Int[np.ndarray, " n"],
+) -> list[float]:
+    """Top-1 of every probe, one after the other: all logits at once may be large."""
+    return [
+        top_k_accuracy(np.asarray(probe_scores(probes.one(i), features)), labels, 1)
+        for i in range(len(probes.bias))
+    ]
+
+
+@jax.jit
+def probe_scores(
+    probe: Probes, features: Float[Array | np.ndarray, "b d"]
+) -> Float[Array, "b k"]:
+    """Logits of one probe."""
+    return jnp.asarray(features, jnp.float32) @ probe.kernel + probe.bias[None, :]
+
+
+def probe_loss(
+    probe: Probes,
+    features: Float[Array, "b d"],
+    labels: Int[Array, " b"],
+    logit_clip: bool,
+) -> Float[Array, ""]:
+    """Mean cross-entropy of one probe; `logit_clip` is that of P1 Table 7."""
+    scores, penalty = probe_scores(probe, features), 0.0
+    if logit_clip:
+        scores = CLIP * jnp.tanh(scores / CLIP)
+        penalty = CLIP_PENALTY * jnp.mean(jnp.square(scores))
+    losses = optax.softmax_cross_entropy_with_integer_labels(scores, labels)
+    return losses.mean() + penalty
+
+
+def optimizer() -> optax.GradientTransformation:
+    """Nesterov momentum; the learning rate comes after it."""
+    return optax.trace(MOMENTUM, nesterov=True)
+
+
+def _start(rates: int, width: int, classes: int, seed: int) -> Probes:
+    kernel = fan_in_init(jax.random.key(seed), (width, classes))
+    return Probes(jnp.stack([kernel] * rates), jnp.zeros((rates, classes)))
+
+
+@partial(jax.jit, static_argnames=("module", "augment", "seed", "logit_clip"))
+def _step(state, fixed, batch, index, *, module, augment, seed, logit_clip):
+    """One step of SGD for every probe, and the smallest loss before it."""
+    (probes, momentum), (variables, rates) = state, fixed
+    images = augmented_view(batch, index, augment, seed)
+    features = module.apply(variables, images, False)
+    loss_and_grad = jax.vmap(jax.value_and_grad(probe_loss), (0, None, None, None))
+    losses, gradient = loss_and_grad(probes, features, batch["label"], logit_clip)
+    update, momentum = optimizer().update(gradient, momentum)
+    probes = Probes(
+        probes.kernel - rates[:, None, None] * update.kernel,
+        probes.bias - rates[:, None] * update.bias,
+    )
+    return (probes, momentum), jnp.nanmin(losses)  # high rates may diverge

@@ -1,0 +1,70 @@
+"""Several settings of one fine-tuning, compared on held-out images."""
+
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from byol_bnfree.data.sources import Source
+from byol_bnfree.evaluation.methods.finetune import Trial, Tuned, Tuner
+from byol_bnfree.evaluation.methods.metrics import METRICS, Metric
+
+
+class Swept(NamedTuple):
+    """The best setting of a sweep, and all of them."""
+
+    best: Trial
+    tuned: Tuned | None
+    """Its network; None if an interrupted evaluation trained it."""
+    chosen: dict[str, Any]
+    points: list[dict[str, Any]]
+
+
+def sweep(
+    tuner: Tuner,
+    source: Source,
+    valid: Source,
+    trials: Sequence[Trial],
+    metric: Metric = "top1",
+) -> Swept:
+    """The trial with the best figure on `valid`, the first of equals.
+
+    All share one compiled step. Finished trials are kept: an interrupted sweep does
+    not repeat them.
+    """
+    best, tuned, points, key = 0, None, [], f"validation_{metric}"
+    for number, trial in enumerate(trials):
+        point, network = _measured(tuner, source, valid, trial, metric)
+        points.append(point)
+        if number == 0 or point[key] > points[best][key]:
+            best, tuned = number, network
+        _say(f"{number + 1} of {len(trials)} done: {_words(point)}")
+    chosen = {name: value for name, value in points[best].items() if name != "seconds"}
+    return Swept(trials[best], tuned, chosen, points)
+
+
+def _measured(
+    tuner: Tuner, source: Source, valid: Source, trial: Trial, metric: Metric
+) -> tuple[dict[str, Any], Tuned | None]:
+    """The figures of a trial, and its network if it was trained now."""
+    fit, network, key = tuner.describe(source, trial), None, f"validation_{metric}"
+    found = tuner.unfinished.find(fit)
+    if found is None:
+        began = time.perf_counter()
+        network = tuner.fit(source, trial)
+        figure = METRICS[metric](tuner.scores(network, valid), valid.labels())
+        seconds = round(time.perf_counter() - began, 2)
+        found = {key: figure, "seconds": seconds}
+        tuner.unfinished.add(fit, **found)
+    swept = {name: getattr(trial, name) for name in ("rate", "epochs", "weight_decay")}
+    return swept | {n: found[n] for n in (key, "seconds")}, network
+
+
+def _words(point: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in point.items())
+
+
+def _say(text: str) -> None:
+    if jax.process_index() == 0:
+        print(text, flush=True)

@@ -1,0 +1,148 @@
+"""The twelve data sets of BYOL's transfer tables (P1 Tables 3 and 10), and the rest.
+
+Names and splits are those of tensorflow-datasets. P1 chooses on validation splits of
+its own; here a random tenth of the training images is held out, which include the
+validation split where the set has one, and the classifier is refitted on all of them.
+Images are squares as everywhere here, where P1 says no more than that the shorter side
+is resized.
+"""
+
+import dataclasses
+import re
+from typing import NamedTuple
+
+from byol_bnfree.errors import InputError
+from byol_bnfree.evaluation.bench import Bench
+from byol_bnfree.evaluation.images.splits import check_images, open_splits
+from byol_bnfree.evaluation.kept.store import Row
+from byol_bnfree.evaluation.methods.logistic import STRENGTHS, fit_logistic
+from byol_bnfree.evaluation.methods.metrics import METRICS, Metric
+from byol_bnfree.evaluation.methods.tuning import finetuned_scores
+from byol_bnfree.evaluation.outcome import Outcome
+
+
+class Task(NamedTuple):
+    """A data set with its splits and metric; `problem` says why it cannot be tried."""
+
+    title: str
+    name: str
+    train: str
+    test: str
+    metric: Metric
+    problem: str | None = None
+
+
+MISSING = (
+    "tensorflow-datasets does not have it; its images can be evaluated by themselves, "
+    "with --dataset=folder:PATH --protocol linear_cached"
+)
+TASKS = (
+    Task("Food-101", "food101", "train", "validation", "top1"),
+    Task("CIFAR-10", "cifar10", "train", "test", "top1"),
+    Task("CIFAR-100", "cifar100", "train", "test", "top1"),
+    Task("Birdsnap", "birdsnap", "train", "test", "top1", MISSING),
+    Task("SUN397", "sun397/standard-part1-120k", "train", "test", "top1"),
+    Task("Cars", "cars196", "train", "test", "top1"),
+    Task("Aircraft", "aircraft", "train", "test", "mean_per_class", MISSING),
+    Task("VOC 2007", "voc/2007", "train+validation", "test", "map11"),
+    Task("DTD", "dtd", "train+validation", "test", "top1"),
+    Task("Pets", "oxford_iiit_pet", "train", "test", "mean_per_class"),
+    Task("Caltech-101", "caltech101", "train", "test", "mean_per_class"),
+    Task("Flowers", "oxford_flowers102", "train+validation", "test", "mean_per_class"),
+)
+
+
+def transfer(bench: Bench) -> list[Row]:
+    """Each data set by its own metric; those that cannot be read are said and skipped.
+
+    Raises: InputError for a name that is not among the twelve.
+    """
+    rows, missing = [], {}
+    for task in chosen_tasks(bench.config.transfer.datasets):
+        try:
+            there = _on_task(bench, task)
+        except InputError as error:
+            missing.setdefault(_reason(task, error), []).append(task.title)
+            continue
+        rows.append(measured_by(there, task.metric))
+    if bench.network != "random":  # beside another, for which it was said
+        for reason, titles in missing.items():
+            bench.say(f"transfer: left out: {', '.join(titles)}: {reason}")
+    return rows
+
+
+def _reason(task: Task, error: InputError) -> str:
+    """Without the name of the set, so that sets with one reason share a line."""
+    return re.sub(rf"\b{re.escape(task.name)}(?![\w/])", "NAME", str(error))
+
+
+def chosen_tasks(names: tuple[str, ...]) -> list[Task]:
+    """The tasks with these names, or all twelve; `InputError` for other names."""
+    known = [task.name for task in TASKS]
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f"--transfer.datasets has {name!r}; choose from {', '.join(known)}."
+            )
+    return [task for task in TASKS if not names or task.name in names]
+
+
+def _on_task(bench: Bench, task: Task) -> Bench:
+    """The encoder of a bench on the images of a task; `InputError` if it cannot be."""
+    if task.problem is not None:
+        raise InputError(task.problem)
+    config = dataclasses.replace(
+        bench.config, dataset=task.name, train_split=task.train, test_split=task.test
+    )
+    several = task.metric == "map11"
+    train, test = open_splits(bench.encoder.config, config, several=several)
+    check_images(bench.encoder, train)
+    return dataclasses.replace(bench, config=config, train=train, test=test)
+
+
+def measured_by(bench: Bench, metric: Metric) -> Row:
+    """The metric of a bench's data set, by the method of its configuration."""
+    config, method = bench.config, bench.config.transfer.method
+    settings = {"method": method, "metric": metric}
+    if method == "finetune":
+        settings |= dataclasses.asdict(config.finetune)
+    else:
+        settings |= {"strengths": len(STRENGTHS)}
+
+    def measure() -> Outcome:
+        evaluate = _finetuned if method == "finetune" else _linear
+        return evaluate(bench, metric, settings)
+
+    return bench.measure("transfer", settings, measure)
+
+
+def _linear(bench: Bench, metric: Metric, settings: Row) -> Outcome:
+    """Logistic regression on cached features (P1 appendix D.2)."""
+    del settings
+    fit = fit_logistic(
+        bench.train_features,
+        bench.train_labels,
+        bench.num_classes,
+        seed=bench.config.seed,
+        score=METRICS[metric],
+    )
+    scores = fit.classifier.scores(bench.test_features)
+    figures = {metric: METRICS[metric](scores, bench.test_labels)}
+    chosen = {"strength": fit.strength, f"validation_{metric}": fit.validation}
+    return Outcome(figures, chosen, fitted=fit.classifier.fitted())
+
+
+def _finetuned(bench: Bench, metric: Metric, settings: Row) -> Outcome:
+    """The whole network (P1 appendix D.3)."""
+    found = finetuned_scores(
+        bench.encoder,
+        bench.train,
+        bench.test,
+        bench.config.finetune,
+        seed=bench.config.seed,
+        mesh=bench.mesh,
+        unfinished=bench.unfinished("transfer", settings),
+        metric=metric,
+    )
+    figures = {metric: METRICS[metric](found.scores, bench.test_labels)}
+    return Outcome(figures, found.chosen, found.sweep, found.fitted)

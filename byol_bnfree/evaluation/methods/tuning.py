@@ -1,0 +1,165 @@
+"""Protocols that train the whole network: few labels, all labels, from scratch."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Float, Int
+
+from byol_bnfree.data.sources import Source
+from byol_bnfree.encoder import Encoder
+from byol_bnfree.evaluation.config import (
+    FinetuneSettings,
+    SemiSettings,
+    SupervisedSettings,
+)
+from byol_bnfree.evaluation.images.subset import Subset, class_balanced, hold_out
+from byol_bnfree.evaluation.kept.fitted import Fitted
+from byol_bnfree.evaluation.kept.unfinished import Unfinished
+from byol_bnfree.evaluation.methods.finetune import Trial, Tuner
+from byol_bnfree.evaluation.methods.metrics import Metric
+from byol_bnfree.evaluation.methods.sweep import sweep
+from byol_bnfree.evaluation.outcome import Outcome, top_figures
+from byol_bnfree.models.norm import BN_DECAY
+from byol_bnfree.training.mesh import make_mesh
+
+SEMI, FINETUNE, SUPERVISED = SemiSettings(), FinetuneSettings(), SupervisedSettings()
+NOTHING = Unfinished()
+
+
+def semi_supervised_evaluation(
+    encoder: Encoder,
+    train: Source,
+    test: Source,
+    share: float,
+    *,
+    settings: SemiSettings = SEMI,
+    seed: int = 0,
+    mesh: Mesh | None = None,
+    unfinished: Unfinished = NOTHING,
+) -> Outcome:
+    """Fine-tuned on a share of the labels in every class (P1 appendix C.1).
+
+    Rate and epochs are chosen on a held-out tenth, which keeps its labels for that (as
+    P1's 10,009 images do); the chosen network is reported as it is.
+    """
+    tuner = Tuner(encoder, settings.batch_size, seed, mesh or make_mesh(), unfinished)
+    source = Subset(train, labelled_subset(train, share, seed))
+    valid = Subset(train, np.flatnonzero(hold_out(len(train), seed)))
+    found = sweep(tuner, source, valid, semi_trials(settings))
+    tuned = found.tuned or tuner.fit(source, found.best)
+    figures = top_figures(tuner.scores(tuned, test), test.labels())
+    return Outcome(figures, found.chosen, found.points, tuned.fitted())
+
+
+def labelled_subset(train: Source, share: float, seed: int) -> Int[np.ndarray, " m"]:
+    """The images that keep their label: as many of every class, none held out.
+
+    Raises: InputError for a class with fewer.
+    """
+    labels = train.labels()
+    kept = np.flatnonzero(~hold_out(len(labels), seed))
+    count = max(1, round(share * len(labels) / train.num_classes))
+    return kept[class_balanced(labels[kept], count, train.class_names, seed)]
+
+
+class Scored(NamedTuple):
+    """Logits of the test images by the network of a sweep's best setting."""
+
+    scores: Float[np.ndarray, "n k"]
+    chosen: dict[str, Any]
+    sweep: list[dict[str, Any]]
+    fitted: Fitted
+
+
+def finetuned_scores(
+    encoder: Encoder,
+    train: Source,
+    test: Source,
+    settings: FinetuneSettings = FINETUNE,
+    *,
+    seed: int = 0,
+    mesh: Mesh | None = None,
+    unfinished: Unfinished = NOTHING,
+    metric: Metric = "top1",
+) -> Scored:
+    """All labels: rate and decay from a sweep, then all images (P1 appendix D.3).
+
+    Sources of several labels an image (`multilabel`) train a sigmoid for each class.
+    """
+    size = settings.batch_size
+    tuner = Tuner(encoder, size, seed, mesh or make_mesh(), unfinished)
+    held_out = hold_out(len(train), seed)
+    source, valid = (
+        Subset(train, np.flatnonzero(rows)) for rows in (~held_out, held_out)
+    )
+    trials = finetune_trials(settings, len(source))
+    found = sweep(tuner, source, valid, trials, metric)
+    # As many steps, on all images.
+    final = found.best._replace(epochs=settings.steps * size / len(train))
+    tuned = tuner.fit(train, final)
+    scores = tuner.scores(tuned, test)
+    return Scored(scores, found.chosen, found.points, tuned.fitted())
+
+
+def finetune_evaluation(
+    encoder: Encoder,
+    train: Source,
+    test: Source,
+    settings: FinetuneSettings = FINETUNE,
+    *,
+    seed: int = 0,
+    mesh: Mesh | None = None,
+    unfinished: Unfinished = NOTHING,
+) -> Outcome:
+    """Top-1 and top-5 of `finetuned_scores`."""
+    found = finetuned_scores(
+        encoder, train, test, settings, seed=seed, mesh=mesh, unfinished=unfinished
+    )
+    figures = top_figures(found.scores, test.labels())
+    return Outcome(figures, found.chosen, found.sweep, found.fitted)
+
+
+def supervised_evaluation(
+    encoder: Encoder,
+    train: Source,
+    test: Source,
+    settings: SupervisedSettings = SUPERVISED,
+    *,
+    seed: int = 0,
+    mesh: Mesh | None = None,
+    unfinished: Unfinished = NOTHING,
+) -> Outcome:
+    """All labels; `encoder` is an untrained one: the tables' supervised rows."""
+    trial = Trial(
+        settings.rate,
+        settings.epochs,
+        settings.weight_decay,
+        settings.warmup_epochs,
+        settings.label_smoothing,
+    )
+    size = settings.batch_size
+    tuner = Tuner(encoder, size, seed, mesh or make_mesh(), unfinished)
+    tuned = tuner.fit(train, trial)
+    figures = top_figures(tuner.scores(tuned, test), test.labels())
+    return Outcome(figures, {}, fitted=tuned.fitted())
+
+
+def semi_trials(settings: SemiSettings) -> list[Trial]:
+    """Every rate with every number of epochs."""
+    return [Trial(rate, e) for rate in settings.rates for e in settings.epochs]
+
+
+def finetune_trials(settings: FinetuneSettings, num_examples: int) -> list[Trial]:
+    """Every rate with every decay, which P1 divides by the rate.
+
+    BatchNorm's statistics decay by max(1 - 10 / steps per epoch, 0.9), as in P1.
+    """
+    epochs = settings.steps * settings.batch_size / num_examples
+    steps_per_epoch = num_examples / settings.batch_size
+    bn_decay = max(1 - 10 / steps_per_epoch, BN_DECAY)
+    return [
+        Trial(rate, epochs, decay / rate, bn_decay=bn_decay)
+        for rate in settings.rates
+        for decay in settings.weight_decays
+    ]

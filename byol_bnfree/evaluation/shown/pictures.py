@@ -1,0 +1,95 @@
+"""Pictures of an evaluation: the place of test features, the confusion of classes, and
+the nearest training pictures.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from byol_bnfree.evaluation.bench import Bench
+from byol_bnfree.evaluation.methods.neighbours import nearest
+from byol_bnfree.evaluation.shown.drawing import (
+    Neighbourhood,
+    draw_confusion,
+    draw_embedding,
+    draw_neighbours,
+)
+
+QUERIES = NEIGHBOURS = 8
+
+
+def save_pictures(bench: Bench, folder: Path) -> list[Path]:
+    """Write embedding.png, confusion.png and neighbours.png; their paths."""
+    subject = (
+        f"{bench.test.name} {bench.test.split}, {bench.network} network at step "
+        f"{bench.encoder.step}"
+    )
+    names, labels = bench.test.class_names, bench.test_labels
+    predicted = bench.linear_fit.classifier.scores(bench.test_features).argmax(axis=1)
+    top1 = f"linear_cached, top-1 {100 * np.mean(predicted == labels):.1f} %"
+    figures = {
+        "embedding": draw_embedding(
+            *principal_plane(bench.test_features), labels, names, subject
+        ),
+        "confusion": draw_confusion(
+            confusion(predicted, labels, len(names)), names, f"{subject}: {top1}"
+        ),
+        "neighbours": draw_neighbours(neighbourhoods(bench), subject),
+    }
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.png")
+    return [folder / f"{name}.png" for name in figures]
+
+
+def principal_plane(
+    features: Float[np.ndarray, "n d"],
+) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, " 2"]]:
+    """The two principal components of features scaled to unit length, as kNN sees
+    them, and their shares of the variance.
+
+    Linear, because what lies apart in it is apart: methods that embed neighbourhoods
+    draw clusters also where there are none.
+    """
+    unit = features.astype(np.float32)
+    unit = unit / np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
+    centered = unit - unit.mean(axis=0)
+    variances, axes = np.linalg.eigh(centered.T @ centered)
+    shares = variances[:-3:-1] / max(variances.sum(), 1e-12)
+    return centered @ axes[:, :-3:-1], shares
+
+
+def confusion(
+    predicted: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"], classes: int
+) -> Float[np.ndarray, "k k"]:
+    """Share of the images of a class (row) that is given each class (column)."""
+    counts = np.zeros((classes, classes))
+    np.add.at(counts, (labels, predicted), 1)
+    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+
+
+def neighbourhoods(bench: Bench) -> list[Neighbourhood]:
+    """Some test images, each with the training images nearest to it."""
+    names = bench.test.class_names
+    queries = spread_queries(bench.test_labels)
+    rows, cosines = nearest(
+        bench.train_features, bench.test_features[queries], NEIGHBOURS
+    )
+    return [
+        Neighbourhood(
+            picture=bench.test.images(np.array([query]))[0],
+            name=names[bench.test_labels[query]],
+            pictures=bench.train.images(found),
+            names=[names[label] for label in bench.train_labels[found]],
+            cosines=cosine,
+        )
+        for query, found, cosine in zip(queries, rows, cosines, strict=True)
+    ]
+
+
+def spread_queries(labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " q"]:
+    """Up to eight images of as many classes as there are, sorted by class."""
+    firsts = np.sort(np.unique(labels, return_index=True)[1])[:QUERIES]
+    others = np.setdiff1d(np.arange(len(labels)), firsts)
+    chosen = np.concatenate([firsts, others])[: min(QUERIES, len(labels))]
+    return chosen[np.argsort(labels[chosen], kind="stable")]

@@ -1,0 +1,84 @@
+"""Figures side by side: those that cannot be compared never share a column."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from byol_bnfree.evaluation.kept.store import Row
+
+COLUMNS = {
+    "knn": "kNN",
+    "linear": "linear, {fitted}",
+    "linear_cached": "linear, cached",
+    "semi_supervised": "{percent:.4g} % labels",
+    "finetune": "fine-tuned",
+    "supervised": "supervised",
+    "robustness": "{corruption}",
+    "transfer": "{method}",
+}
+TITLES = {
+    "robustness": "corrupted images, %: top-1 of linear, cached; mean over five levels",
+    "transfer": "other data sets, %: top-1 where nothing else is said",
+}
+TITLE = "test split, %; top-1, and top-5 after the stroke"
+UNBROKEN = 140  # characters a line where no terminal says how many it has
+UNITS = {"top1": "", "top5": "", "mean_per_class": " per class", "map11": " mAP"}
+
+
+def figures_table(rows: list[Row], title: str = TITLE) -> Table:
+    """One row for each data set, network and step; one column for each protocol.
+
+    Of several measurements of one cell (other seeds or settings) the newest shows;
+    evaluations.jsonl has all.
+    """
+    columns = [column for _, column in sorted({_place(row) for row in rows})]
+    table = Table(title=title, title_justify="left")
+    for column in ("data", "network", "step", *columns):
+        table.add_column(
+            column,
+            justify="left" if column in ("data", "network") else "right",
+            min_width=max(len(word) for word in column.split()),
+        )
+    lines: dict[tuple, dict[str, str]] = {}
+    for row in rows:
+        identity = row["identity"]
+        subject = identity["dataset"], identity["network"], str(identity["step"])
+        lines.setdefault(subject, {})[_place(row)[1]] = _cell(row["figures"])
+    for subject, cells in lines.items():
+        table.add_row(*subject, *(cells.get(column, "") for column in columns))
+    return table
+
+
+def _place(row: Row) -> tuple[tuple[int, float], str]:
+    """Order and title of a row's column."""
+    protocol, settings = row["identity"]["protocol"], row["identity"]["settings"]
+    share = settings.get("share", 0.0)
+    fitted = _fitted(settings)
+    title = COLUMNS[protocol].format(percent=100 * share, fitted=fitted, **settings)
+    return (list(COLUMNS).index(protocol), share), title
+
+
+def _fitted(settings: dict[str, Any]) -> str:
+    """On which images a linear evaluation chose its rate, and was fitted at last."""
+    count = settings.get("held_out")
+    held_out = "a tenth held out" if count is None else f"{count:,} held out"
+    return held_out + (", refitted on all" if settings.get("refit") else "")
+
+
+def _cell(figures: dict[str, float]) -> str:
+    shown = [name for name in UNITS if name in figures]
+    return " / ".join(f"{100 * figures[name]:.1f}{UNITS[name]}" for name in shown)
+
+
+def print_tables(rows: list[Row], console: Console | None = None) -> None:
+    """To a terminal or a pipe; corrupted images and other data sets apart."""
+    console = console or Console()
+    if not console.is_terminal:
+        console.width = max(console.width, UNBROKEN)
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        title = TITLES.get(row["identity"]["protocol"], TITLE)
+        groups.setdefault(title, []).append(row)
+    for title, group in groups.items():
+        console.print(figures_table(group, title))

@@ -1,0 +1,37 @@
+"""The settings in which a resumed run differs from the run that was begun."""
+
+from typing import Any
+
+from byol_bnfree.files import strict
+
+
+def compare_config(
+    saved: dict[str, Any], now: dict[str, Any], free: frozenset[str] | set[str]
+) -> list[str]:
+    """Settings that differ between a run's config.json and the one asked for now.
+
+    Args:
+      saved: nested dict, as read from JSON.
+      now: nested dict, as from `dataclasses.asdict`.
+      free: dotted names that may change on resume; "run" covers all of "run.*".
+
+    Returns:
+      One "optim.momentum: 0.9 -> 0.99" per field that may not change.
+    """
+    old, new = _flatten(strict(saved)), _flatten(strict(now))
+    return [
+        f"{name}: {old.get(name, 'absent')} -> {new.get(name, 'absent')}"
+        for name in old | new
+        if old.get(name, "absent") != new.get(name, "absent")
+        and not any(name == f or name.startswith(f + ".") for f in free)
+    ]
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
