@@ -17,12 +17,15 @@ from pathlib import Path
 CACHE = os.path.join(tempfile.gettempdir(), "mutation-jax-cache")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", CACHE)
 
+# The tests' settings of JAX: they must stand in the environment when it is imported.
+import conftest  # noqa: E402, F401
+
+# isort: split
 import flax.linen  # noqa: E402, F401
 import optax  # noqa: E402, F401
 import orbax.checkpoint  # noqa: E402, F401
 import pytest  # noqa: E402
 
-import conftest  # noqa: E402, F401 (the tests' settings of JAX, before it is imported)
 from mutation.mutations import MUTATIONS, Mutation  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
