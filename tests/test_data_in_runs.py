@@ -61,7 +61,7 @@ def no_steps(monkeypatch):
     nothing = {"trained": None, "untrained": None}
     summary = {"steps": 0, "knn": nothing, "linear": nothing, "images_per_s": None}
     monkeypatch.setattr(
-        whole_run, "_run", lambda p, data, *_, **__: seen.append(data) or summary
+        whole_run, "run_steps", lambda p, data, *_, **__: seen.append(data) or summary
     )
     monkeypatch.setattr(
         whole_run, "build_program", lambda config, *_, **__: only(config)

@@ -10,7 +10,7 @@ from byol_bnfree.config import EvalConfig, TrainConfig
 from byol_bnfree.diagnostics.usual import usual
 from byol_bnfree.evaluation.final import Evaluator
 from byol_bnfree.summary import conclude
-from byol_bnfree.whole_run.run import _periodic
+from byol_bnfree.whole_run.steps import _periodic
 
 
 def test_the_end_table_has_the_chance_level(capsys):

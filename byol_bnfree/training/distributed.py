@@ -155,3 +155,9 @@ def fate_shared() -> Iterator[None]:
             flush=True,
         )
         os._exit(1)
+
+
+def say(text: str) -> None:
+    """Print a line, in process 0 only."""
+    if is_primary():
+        print(text, flush=True)

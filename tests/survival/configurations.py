@@ -235,7 +235,7 @@ def first_step(config: TrainConfig, depth: str) -> None:
     from byol_bnfree.training.mesh import batch_sharding
     from byol_bnfree.training.program import build_program
     from byol_bnfree.training.workdir import prepare_workdir
-    from byol_bnfree.whole_run.run import Data
+    from byol_bnfree.whole_run.inputs import Data
 
     data = Data(*(open_source(config, split) for split in ("train", "test")))
     program = build_program(config, data.shape)

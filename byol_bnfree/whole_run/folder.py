@@ -1,0 +1,85 @@
+"""The work folder of a run: locked, compared with what is asked for, filled."""
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from byol_bnfree.config import FREE_ON_RESUME, TrainConfig
+from byol_bnfree.errors import InputError
+from byol_bnfree.files import write_json
+from byol_bnfree.training import distributed
+from byol_bnfree.training.changes import compare_config
+from byol_bnfree.training.checkpoint import Checkpoints
+from byol_bnfree.training.dataset_file import compare_data
+from byol_bnfree.training.logs import environment
+from byol_bnfree.training.program import Program
+from byol_bnfree.training.workdir import lock_workdir
+from byol_bnfree.whole_run.inputs import (
+    Data,
+)
+
+
+@contextlib.contextmanager
+def writing(workdir: Path) -> Iterator[None]:
+    """Process 0 holds the lock of the folder."""
+    if distributed.is_primary():
+        with lock_workdir(workdir):
+            yield
+    else:
+        yield
+
+
+def check_resumable(workdir: Path, config: TrainConfig, data: Data) -> None:
+    """`InputError` if the folder holds a run with other settings, or on other data."""
+    saved = read_json(workdir / "config.json")
+    if saved is None:
+        return
+    differing = compare_config(saved, dataclasses.asdict(config), FREE_ON_RESUME)
+    if differing:
+        raise InputError(
+            f"{workdir} holds a run with other settings ({'; '.join(differing)}); "
+            f"use the same ones to resume it, or another --workdir."
+        )
+    before = read_json(workdir / "dataset.json")
+    differing = compare_data(before, data.description) if before else []
+    if differing:
+        raise InputError(
+            f"{workdir} holds a run on other data ({'; '.join(differing)}); bring the "
+            f"data back to resume it, or give another --workdir."
+        )
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The content of a JSON file; None if there is none."""
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text())
+    except ValueError:
+        raise InputError(f"{path} is not JSON; restore or delete it.") from None
+
+
+def write_inputs(workdir: Path, program: Program, data: Data) -> None:
+    """config.json, environment.json and dataset.json."""
+    write_json(workdir / "config.json", dataclasses.asdict(program.config))
+    where = environment() | {"kernels": program.kernels}
+    write_json(workdir / "environment.json", where)
+    write_json(workdir / "dataset.json", data.description)
+
+
+@contextlib.contextmanager
+def open_checkpoints(workdir: Path, config: TrainConfig) -> Iterator[Checkpoints]:
+    """The checkpoints of the folder; a save in progress is finished at the end."""
+    checkpoints = Checkpoints(workdir, config.run.keep, distributed.say)
+    try:
+        yield checkpoints
+    except BaseException:
+        if jax.process_count() == 1:  # a lost process would be waited for
+            checkpoints.close()
+        raise
+    checkpoints.close()

@@ -1,0 +1,91 @@
+"""The inputs of a run: its data, its full settings, the weights it starts from."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flax import linen as nn
+
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.data.check import odd_pictures
+from byol_bnfree.data.records import needs_test
+from byol_bnfree.data.sources import DataSet, Source
+from byol_bnfree.interop.start import read_start
+from byol_bnfree.models.byol import encoder_name
+from byol_bnfree.models.own import GIVEN
+from byol_bnfree.own_code import full_path
+from byol_bnfree.training import distributed
+from byol_bnfree.training.dataset_file import describe_data
+from byol_bnfree.training.program import DataShape, Program
+from byol_bnfree.training.restore import saved_steps
+
+
+class Data(NamedTuple):
+    """Both splits of the data set; no test split if there is none to evaluate on."""
+
+    train: Source
+    test: Source | None
+    description: dict[str, Any]
+    """The content of dataset.json."""
+
+    @property
+    def sources(self) -> list[Source]:
+        """The sources of both splits, if both exist."""
+        return [source for source in self[:2] if source is not None]
+
+    @property
+    def shape(self) -> DataShape:
+        """The sizes that networks and schedules depend on."""
+        return DataShape(
+            len(self.train), self.train.num_classes, self.train.image_shape
+        )
+
+
+def open_both(data_set: DataSet) -> Data:
+    """Both splits, or the training split alone where nothing is evaluated."""
+    config = data_set.config
+    train = data_set.open("train")
+    test = data_set.open("test") if needs_test(config) else None
+    notes = [] if data_set.found is None else list(data_set.found.notes)
+    notes += odd_pictures(train)
+    if test is None and needs_test(config):
+        notes.append(
+            "no class has a second picture to hold out, so nothing is evaluated"
+        )
+    return Data(train, test, describe_data(data_set, train, test, notes))
+
+
+def resolved(config: TrainConfig, data: Data, encoder: nn.Module | None) -> TrainConfig:
+    """The settings with the data's sizes, and with full paths of own code."""
+    if encoder is not None:
+        config = dataclasses.replace(config, encoder=GIVEN + type(encoder).__name__)
+    elif config.encoder is not None:
+        config = dataclasses.replace(config, encoder=full_path(config.encoder))
+    if config.augment.function is not None:
+        function = full_path(config.augment.function)
+        augment = dataclasses.replace(config.augment, function=function)
+        config = dataclasses.replace(config, augment=augment)
+    size, _, channels = data.train.image_shape
+    images = dataclasses.replace(config.data, image_size=size, channels=channels)
+    return dataclasses.replace(config, data=images)
+
+
+def run_name(config: TrainConfig) -> str:
+    """Data, network, norm and seed, for the name of a new work folder."""
+    dataset = Path(config.dataset.removeprefix("folder:")).name
+    return f"{dataset}-{encoder_name(config)}-{config.norm}-seed{config.seed}"
+
+
+def from_weights(program: Program) -> Program:
+    """With the weights of --init-from in its first state.
+
+    A run that resumes has weights of its own.
+    """
+    config = program.config
+    resumed = Path(config.workdir or "") / "checkpoints"
+    if config.init_from is None or (config.workdir and saved_steps(resumed)):
+        return program
+    start = read_start(config, program.abstract_state)
+    for line in start.lines:
+        distributed.say(line)
+    return program._replace(init=lambda batch: start.put_into(program.init(batch)))

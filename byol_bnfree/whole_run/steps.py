@@ -1,0 +1,162 @@
+"""The steps of a run, from its first state to its summary."""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.data.pipeline import Batches
+from byol_bnfree.draw_views import sheet_of
+from byol_bnfree.epochs import whole_steps
+from byol_bnfree.evaluation.final import Evaluator
+from byol_bnfree.files import write_json
+from byol_bnfree.models.byol import part_norms
+from byol_bnfree.summary import conclude, introduce, summarize
+from byol_bnfree.training import distributed
+from byol_bnfree.training.best import Best
+from byol_bnfree.training.checkpoint import Checkpoints
+from byol_bnfree.training.figures import save_curves, save_views
+from byol_bnfree.training.journal import Journal
+from byol_bnfree.training.logs import MetricsLog
+from byol_bnfree.training.loop import Evaluation, run_loop
+from byol_bnfree.training.mesh import batch_sharding
+from byol_bnfree.training.program import Program
+from byol_bnfree.training.progress import progress
+from byol_bnfree.training.skipped import SkippedFile
+from byol_bnfree.training.state import TrainState
+from byol_bnfree.whole_run.folder import (
+    open_checkpoints,
+)
+from byol_bnfree.whole_run.inputs import (
+    Data,
+)
+
+
+def run_steps(
+    program: Program,
+    data: Data,
+    workdir: Path,
+    log: MetricsLog,
+    before_steps: Callable[[], None] | None,
+) -> dict[str, Any]:
+    """Train from the newest checkpoint, or the first state; return the summary."""
+    config, primary = program.config, distributed.is_primary()
+    batches = Batches(
+        data.train, config.batch_size, config.seed, batch_sharding(program.mesh)
+    )
+    skipped = SkippedFile(workdir, jax.process_index())
+    for source in data.sources:
+        skipped.follow(source)
+    evaluator = Evaluator(program, data.train, data.test)
+    with open_checkpoints(workdir, config) as checkpoints, _beside() as beside:
+        state = _restored(program, checkpoints, log)  # refused before it is waited for
+        compiling = beside.submit(program.compile_step, batches(0))
+        start = 0 if state is None else int(state.step)
+        with progress(program.total_steps, start, primary=primary) as shown:
+            introduce(program, data.train, data.test, workdir, shown.say)
+            for note in data.description["notes"]:
+                shown.say(f"note       {note}")
+            with shown.working("compiling the first step"):
+                if state is None:
+                    state = program.init(batches(0))
+                views = program.views(batches(0))  # by all processes together
+                if primary:
+                    sheet = sheet_of(config, data.train, views)
+                    _draw(save_views, workdir / "views.png", sheet)
+                journal = Journal(program, log, shown)
+                if before_steps is not None:
+                    before_steps()
+                compiling.result()
+            with _curves(workdir, log, config, data):
+                state = run_loop(
+                    program,
+                    state,
+                    batches,
+                    journal,
+                    checkpoints,
+                    evaluation=_periodic(program, evaluator),
+                    best=Best(workdir) if config.run.keep_best else None,
+                )
+        summary = summarize(program, evaluator, state, journal, batches)
+        summary["skipped_images"] = len(skipped)
+    if primary:
+        write_json(workdir / "summary.json", summary)
+        conclude(summary, workdir)
+    if len(skipped):
+        bad = f"{len(skipped):,} bad pictures: {skipped.path}"
+        distributed.say(f"skipped         {bad}")
+    return summary
+
+
+@contextlib.contextmanager
+def _curves(
+    workdir: Path, log: MetricsLog, config: TrainConfig, data: Data
+) -> Iterator[None]:
+    """Draws the curves when the steps are over, however they end."""
+    try:
+        yield
+    finally:
+        if distributed.is_primary():
+            norms = "-".join(dict.fromkeys(part_norms(config).values()))
+            title = f"{workdir.name}: {norms}, {data.train.name}"
+            _draw(save_curves, workdir / "curves.png", log.rows(), title)
+
+
+@contextlib.contextmanager
+def _beside() -> Iterator[ThreadPoolExecutor]:
+    """A thread; who leaves early, as by Ctrl-C, does not wait for it."""
+    executor = ThreadPoolExecutor(1)
+    try:
+        yield executor
+    finally:
+        executor.shutdown(wait=False)
+
+
+def _draw(save: Callable[..., None], path: Path, *contents: Any) -> None:
+    """A picture that cannot be written is no reason to stop, or to hide one."""
+    try:
+        save(path, *contents)
+    except OSError as error:
+        distributed.say(f"{path} was not written: {error.strerror}.")
+
+
+def _restored(
+    program: Program, checkpoints: Checkpoints, log: MetricsLog
+) -> TrainState | None:
+    """The state of the last checkpoint, if any; the log ends at its step."""
+    restored = checkpoints.restore(program.abstract_state)
+    state, step = restored if restored is not None else (None, 0)
+    log.truncate_after(step)
+    distributed.wait_for_all("log")  # all processes read it next
+    if state is not None:
+        distributed.say(f"resuming from the checkpoint of step {step}")
+    return state
+
+
+def _periodic(program: Program, evaluator: Evaluator) -> Evaluation | None:
+    if not evaluator.possible:
+        return None
+    config, images = program.config, program.data.num_examples
+    epochs, measure = config.evaluation.knn_every_epochs, evaluator.knn
+    if epochs is None:
+        # A forward pass over few images costs less than a tenth of a training epoch
+        # where that has four times as many.
+        few = sum(map(len, evaluator.quick))
+        epochs = 0 if config.evaluation.skip else math.ceil(4 * few / images)
+        measure = evaluator.quick_knn
+    if not epochs:
+        return None
+    steps = max(1, whole_steps(epochs, images, config.batch_size))
+
+    def figures(state: TrainState) -> dict[str, float]:
+        found = {"knn/top1": measure(state)}
+        if config.evaluation.linear_too:
+            found["linear/top1"] = evaluator.linear(evaluator.features(state))
+        return found
+
+    return Evaluation(steps, figures)
