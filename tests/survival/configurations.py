@@ -231,13 +231,13 @@ def first_step(config: TrainConfig, depth: str) -> None:
     import jax
 
     from byol_bnfree.data.pipeline import Batches
-    from byol_bnfree.data.sources import open_source
+    from byol_bnfree.data.sources import find_data
     from byol_bnfree.training.mesh import batch_sharding
     from byol_bnfree.training.program import build_program
     from byol_bnfree.training.workdir import prepare_workdir
-    from byol_bnfree.whole_run.inputs import Data
+    from byol_bnfree.whole_run.inputs import open_both
 
-    data = Data(*(open_source(config, split) for split in ("train", "test")))
+    data = open_both(find_data(config))
     program = build_program(config, data.shape)
     prepare_workdir(config.workdir, "survey")
     batch = Batches(
