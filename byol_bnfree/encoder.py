@@ -65,7 +65,12 @@ class Encoder:
         """The module with its weights in NNX: normalized images to representations."""
         size, channels = self.config.data.image_size or 32, self.config.data.channels
         images = jnp.zeros((1, size, size, channels or 3))
-        wrapped = nnx.bridge.ToNNX(self.module, rngs=nnx.Rngs(0)).lazy_init(images)
+
+        @nnx.jit  # one program; operation by operation a large network takes minutes
+        def initialized() -> nnx.Module:
+            return nnx.bridge.ToNNX(self.module, rngs=nnx.Rngs(0)).lazy_init(images)
+
+        wrapped = initialized()
         state = nnx.state(wrapped)
         leaves = {
             k: v for tree in self.variables.values() for k, v in flat(tree).items()

@@ -14,8 +14,8 @@ tags: [self-supervised-learning, byol, jax, flax, pytorch, {norm}]
 # {name}
 
 An encoder trained without labels by BYOL
-([arXiv 2006.07733](https://arxiv.org/abs/2006.07733)) with
-`byol_bnfree`. {norm_line}
+([arXiv 2006.07733](https://arxiv.org/abs/2006.07733)) with `byol_bnfree`.
+{norm_line}
 
 | | |
 |---|---|
@@ -40,11 +40,10 @@ features = load_encoder()(images)  # [b c h w], uint8 or floats in [0, 1]
 
 Preprocessing: {preprocessing}
 
-{comparisons}
-| file | what |
+{comparisons}| file | what |
 |---|---|
-| `model.safetensors` | the weights as they were trained, for `byol_bnfree` |
-| `encoder.safetensors`, `encoder.py` | plain weights, and the PyTorch program |
+| `model.safetensors` | the weights as they were trained, with torchvision's names |
+| `encoder.py` | the PyTorch program{standardizes} |
 | `config.json` | the network and its preprocessing |
 | `run.json`, `summary.json` | all settings and figures of the run |
 
@@ -53,9 +52,10 @@ Preprocessing: {preprocessing}
 The encoder was trained on one data set, without labels. Its figures are of that set.
 It was not checked for other pictures or for fairness between groups of people.
 """
+STANDARDIZES = ", which standardizes the kernels when it loads them"
 NORMS = {
     "bn": "Its BatchNorm layers used the statistics of training batches.",
-    "gn_ws": "It uses GroupNorm with Weight Standardization and no batch statistics "
+    "gn_ws": "It uses GroupNorm with Weight Standardization and no batch statistics\n"
     "([arXiv 2010.10241](https://arxiv.org/abs/2010.10241)).",
 }
 
@@ -85,12 +85,14 @@ def model_card(
     table = "\n".join(["| figure | |", "|---|---|", *rows])
     source = description["source"]
     norm = network["norm"]
+    standardized = norm in ("gn_ws", "ws") and network["standardize_conv"]
     return CARD.format(
         name=name,
         licence=licence if known else "other",
         licence_words=licence,
         data_line=f"datasets: [{dataset}]\n" if public else "",
         norm=norm,
+        standardizes=STANDARDIZES if standardized else "",
         norm_line=NORMS.get(norm, f"Its normalization is `{norm}`."),
         network=network["name"],
         width=network["width"],

@@ -64,10 +64,21 @@ def describe(
             "std": list(config.augment.std),
         },
         "step": step,
-        "dataset": config.dataset,
+        "dataset": without_place(config.dataset),
         "source": source,
         "licence": licence,
     }
+
+
+def without_place(path: str | None) -> str | None:
+    """A path or folder:PATH without the folders above it, which are nobody's business.
+
+    A relative path stays, since it is one of the project's.
+    """
+    kind, colon, place = (path or "").rpartition("folder:")
+    if path is None or not place.startswith(("/", "~")):
+        return path
+    return f"{kind}{colon}{Path(place).name}"
 
 
 def to_config(description: dict[str, Any]) -> TrainConfig:

@@ -3,18 +3,22 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from byol_bnfree.encoder import Encoder, load_encoder
 from byol_bnfree.errors import InputError
 from byol_bnfree.files import write_json
 from byol_bnfree.interop.card import model_card
 from byol_bnfree.interop.comparison import Comparison
-from byol_bnfree.interop.writing import Settings, save_weights, write
+from byol_bnfree.interop.description import without_place
+from byol_bnfree.interop.writing import Settings, save_weights, with_program
 
 MODEL = "model.safetensors"
 PICTURES = ("curves.png", "embedding.png")
 RECORDS = {"config.json": "run.json", "summary.json": "summary.json"}
 """Files of a run that go along, and their names there."""
+PLACES = ("workdir", "data_dir", "coordinator", "num_processes", "process_id")
+"""Settings that name places, and no picture or figure depends on."""
 DEFAULT_LICENCE = "apache-2.0"
 
 
@@ -42,22 +46,32 @@ def write_hub_folder(
     origin = settings.origin | {
         "licence": settings.origin["licence"] or DEFAULT_LICENCE
     }
-    results = write(
-        encoder, folder, Settings("torch", python=settings.python, origin=origin)
-    )
-    description = save_weights(encoder, folder / MODEL, "byol_bnfree", origin)
+    model = folder / MODEL
+    description = save_weights(encoder, model, "torchvision", origin, plain=False)
+    results = with_program(encoder, model, settings.python)
     (folder / "encoder.json").unlink()
     write_json(folder / "config.json", description | {"model_type": "byol_bnfree"})
     figures = figures_of(source)
     for file, there in RECORDS.items():
         if (source / "checkpoints").is_dir() and (source / file).is_file():
-            shutil.copy(source / file, folder / there)
+            write_json(folder / there, public(json.loads((source / file).read_text())))
     pictures = [file for file in PICTURES if (source / file).is_file()]
     for file in pictures:
         shutil.copy(source / file, folder / file)
     card = model_card(name, description, figures, pictures, [str(r) for r in results])
     (folder / "README.md").write_text(card)
     return results
+
+
+def public(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings and figures without places on the machine that they come from."""
+    kept = {name: value for name, value in settings.items() if name not in PLACES}
+    for name in kept.keys() & {"dataset", "init_from", "config", "encoder"}:
+        kept[name] = without_place(kept[name])
+    if "augment" in kept:
+        function = without_place(kept["augment"].get("function"))
+        kept["augment"] = kept["augment"] | {"function": function}
+    return kept
 
 
 def default_name(encoder: Encoder, source: Path) -> str:

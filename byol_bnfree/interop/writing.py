@@ -67,17 +67,22 @@ class Settings:
 
 
 def save_weights(
-    encoder: Encoder, path: Path, family: Family, origin: dict[str, Any]
+    encoder: Encoder,
+    path: Path,
+    family: Family,
+    origin: dict[str, Any],
+    *,
+    plain: bool,
 ) -> dict[str, Any]:
     """Write the weights under the names of a family; returns the description.
 
-    Ours keep standardized kernels as they are trained, so that training can go on.
-    For the others they are folded into plain kernels.
+    `plain`: standardized kernels are folded into plain ones, for any framework. Without
+    it they stay as they are trained, so that training can go on.
     """
     variables, config = encoder.variables, encoder.config
-    if family != "byol_bnfree":
+    if plain:
         variables = folded(variables, config)
-    config = alone(config, plain=family != "byol_bnfree")
+    config = alone(config, plain=plain)
     description = describe(config, family=family, step=encoder.step, **origin)
     leaves = {name: flat(tree) for name, tree in variables.items()}
     metadata = {KEY: json.dumps(description), "format": "pt"}
@@ -91,7 +96,8 @@ def _safetensors(encoder: Encoder, folder: Path, settings: Settings):
     if family != "byol_bnfree":
         check_family(encoder.config, family)
     path = folder / WEIGHTS
-    save_weights(encoder, path, family, settings.origin)
+    plain = family != "byol_bnfree"
+    save_weights(encoder, path, family, settings.origin, plain=plain)
     images, ours = _ours(encoder)
     read = features_in_parts(jax.jit(load_encoder(path)), images)
     found = [compared(ours, read, "the file read back")]
@@ -103,12 +109,17 @@ def _safetensors(encoder: Encoder, folder: Path, settings: Settings):
 
 def _torch(encoder: Encoder, folder: Path, settings: Settings) -> list[Comparison]:
     path = folder / WEIGHTS
-    save_weights(encoder, path, "torchvision", settings.origin)
-    shutil.copy(SCRIPTS / "encoder.py", folder / "encoder.py")
-    images, ours = _ours(encoder)
-    if not settings.python:
+    save_weights(encoder, path, "torchvision", settings.origin, plain=True)
+    return with_program(encoder, path, settings.python)
+
+
+def with_program(encoder: Encoder, path: Path, python: str | None) -> list[Comparison]:
+    """Put encoder.py beside weights with torchvision's names, and run both."""
+    shutil.copy(SCRIPTS / "encoder.py", path.with_name("encoder.py"))
+    if not python:
         return []
-    return [compared(ours, *features_in_torch("torch", path, images, settings.python))]
+    images, ours = _ours(encoder)
+    return [compared(ours, *features_in_torch("torch", path, images, python))]
 
 
 def _stablehlo(encoder: Encoder, folder: Path, settings: Settings):

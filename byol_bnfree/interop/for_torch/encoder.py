@@ -2,7 +2,7 @@
 
     from encoder import load_encoder
 
-    encoder = load_encoder()       # weights: encoder.safetensors, beside this file
+    encoder = load_encoder()       # the weights beside this file
     features = encoder(images)     # [b c h w], uint8 or floats in [0, 1] -> [b d]
     maps = encoder.stages(images)  # of every stage, largest first
 
@@ -17,16 +17,43 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-WEIGHTS = Path(__file__).with_name("encoder.safetensors")
+WEIGHTS = ("encoder.safetensors", "model.safetensors")
 DTYPES = {"F32": torch.float32, "I64": torch.int64}
 
 
-def load_encoder(path: str | Path = WEIGHTS) -> "Encoder":
-    """The encoder of a file, in inference mode."""
-    state, metadata = read_safetensors(path)
-    encoder = Encoder(json.loads(metadata["byol_bnfree"]), state)
+def load_encoder(path: str | Path | None = None) -> "Encoder":
+    """The encoder of a file, or of the one beside this program; in inference mode."""
+    beside = map(Path(__file__).with_name, WEIGHTS)
+    state, metadata = read_safetensors(path or next(p for p in beside if p.exists()))
+    description = json.loads(metadata["byol_bnfree"])
+    state = plain(state, description["network"])
+    encoder = Encoder(description, state)
     encoder.load_state_dict(state)
     return encoder.eval()
+
+
+def plain(state: dict, net: dict) -> dict:
+    """The same network with plain kernels and plain running values.
+
+    Weight standardization (arXiv 1903.10520, scaled as in 2101.08692) is done once.
+    BatchNorm's running values began at zero, which is divided out.
+    """
+    found = dict(state)
+    standardized = net["norm"] in ("gn_ws", "ws") and net["standardize_conv"]
+    for name, value in state.items():
+        module, _, leaf = name.rpartition(".")
+        if value.ndim == 4 and standardized:
+            centred = value - value.mean((1, 2, 3), keepdim=True)
+            variance = centred.square().mean((1, 2, 3), keepdim=True)
+            fan_in = value[0].numel()
+            found[name] = centred * torch.rsqrt(variance * fan_in + 1e-6)
+        if leaf in ("running_mean", "running_var"):
+            count = int(state[f"{module}.num_batches_tracked"])
+            if count == 0:
+                found[name] = torch.full_like(value, leaf == "running_var")
+            else:
+                found[name] = value / (1 - 0.9**count)
+    return found
 
 
 def read_safetensors(path: str | Path) -> tuple[dict, dict]:
@@ -147,7 +174,7 @@ def norm(net: dict, state: dict, name: str) -> nn.Module:
     channels = len(state[f"{name}.weight"])
     if net["norm"] == "bn":
         return nn.BatchNorm2d(channels)
-    if net["norm"] == "none":
+    if net["norm"] in ("none", "ws"):
         return Affine(channels)
     groups = max(1, min(net["groups"], channels // net["min_group_channels"]))
     return nn.GroupNorm(1 if net["norm"] == "ln" else groups, channels)

@@ -18,15 +18,16 @@ from torch import nn
 def main(kind: str, folder: Path) -> None:
     """Read, compute, write."""
     sys.path[:0] = [str(folder), str(Path(__file__).parent)]
-    from encoder import WEIGHTS, load_encoder, pad, read_safetensors
+    from encoder import load_encoder, pad, read_safetensors
 
     pictures = torch.from_numpy(np.load(folder / "pictures.npy", allow_pickle=False))
     pictures = pictures.permute(0, 3, 1, 2)
+    weights = folder / "encoder.safetensors"
     versions = {"torch": torch.__version__}
     if kind == "torch":
-        model = load_encoder(folder / WEIGHTS.name)
+        model = load_encoder(weights)
     else:
-        state, metadata = read_safetensors(folder / WEIGHTS.name)
+        state, metadata = read_safetensors(weights)
         description = json.loads(metadata["byol_bnfree"])
         make = {"torchvision": torchvision_model, "timm": timm_model}[kind]
         net, version = make(description["network"], state, pad)

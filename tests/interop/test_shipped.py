@@ -1,0 +1,89 @@
+"""The encoders in weights/ are read offline, in a checkout and when installed."""
+
+import json
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import files
+import jax
+import numpy as np
+import pytest
+
+from byol_bnfree import load_pretrained
+from byol_bnfree.interop.comparison import compared, features_in_torch, pictures
+from byol_bnfree.interop.hub import pretrained_names
+from byol_bnfree.models.byol import part_norms
+
+ROOT = Path(__file__).parents[2]
+NAMES = pretrained_names()
+
+
+def test_both_arms_are_there_with_the_same_seeds():
+    seeds = {
+        arm: {n[-5:] for n in NAMES if n.startswith(f"cifar10-resnet14-{arm}-seed")}
+        for arm in ("bn", "gn_ws")
+    }
+    assert {"seed0", "seed1"} <= seeds["bn"] & seeds["gn_ws"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_encoder_is_small_complete_and_its_norms_own(name):
+    folder = ROOT / "weights" / name
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 1e6
+    assert (folder / "curves.png").is_file() and (folder / "encoder.py").is_file()
+    card = (folder / "README.md").read_text()
+    figures = json.loads((folder / "summary.json").read_text())
+    assert (
+        f"linear, trained encoder | {100 * figures['linear']['trained']:.2f} %" in card
+    )
+    encoder = load_pretrained(name)
+    assert part_norms(encoder.config)["encoder"] == name.split("-")[2]
+
+
+@pytest.mark.parametrize("name", NAMES[:1] + NAMES[-1:])
+def test_a_shipped_encoder_tells_pictures_apart(name):
+    encoder = load_pretrained(name)
+    features = jax.jit(encoder)(pictures(encoder.config)[:8])
+    assert features.shape == (8, 64) and np.isfinite(features).all()
+    assert np.std(features, axis=0).mean() > 0.05
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shipped_files_name_no_place_of_a_machine(name):
+    for path in (ROOT / "weights" / name).glob("*.*"):
+        content = path.read_bytes()
+        for place in (b"/work", b"/home", b"/root", b"/tmp", b"/mnt"):
+            assert place not in content, path
+    run = json.loads((ROOT / "weights" / name / "run.json").read_text())
+    assert run["dataset"] == "cifar10" and "workdir" not in run
+
+
+@pytest.mark.parametrize("name", NAMES[:1] + NAMES[-1:])
+def test_a_shipped_encoder_computes_the_same_in_torch(name):
+    encoder = load_pretrained(name)
+    images = pictures(encoder.config)
+    weights = ROOT / "weights" / name / "model.safetensors"
+    theirs = features_in_torch("torch", weights, images, files.torch_python())
+    assert compared(np.asarray(jax.jit(encoder)(images)), *theirs).relative < 1e-5
+
+
+def test_an_installed_package_reads_its_own_copy(tmp_path):
+    """Laid out as the wheel, whose list of folders is read here too."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel["force-include"]["weights"] == "byol_bnfree/weights"
+    shutil.copytree(ROOT / "byol_bnfree", tmp_path / "byol_bnfree")
+    shutil.copytree(ROOT / "weights", tmp_path / "byol_bnfree/weights")
+    program = (
+        "import byol_bnfree as b; print(b.__file__); "
+        f"print(b.load_pretrained({NAMES[0]!r}).step)"
+    )
+    command = [sys.executable, "-c", program]
+    environment = {"PYTHONPATH": str(tmp_path), "JAX_PLATFORMS": "cpu", "PATH": ""}
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    assert done.stdout.split() == [str(tmp_path / "byol_bnfree/__init__.py"), "3125"]
