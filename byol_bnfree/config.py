@@ -26,6 +26,12 @@ Norm = Literal["bn", "gn_ws", "gn", "ws", "ln", "none"]
 """Name of a normalization; the table of `models.norm` says what each is."""
 NORMS: tuple[Norm, ...] = get_args(Norm)
 TargetInit = Literal["independent", "copy"]
+ObjectiveName = Literal[
+    "byol", "infonce", "simsiam", "moco_v2", "barlow_twins", "rotation"
+]
+"""Name of an objective; the table of docs/objectives.md says what each is."""
+TURNS = 4
+"""Outputs of the predictor of rotation: 0, 90, 180 and 270 degrees."""
 Network = Literal[
     "resnet8",
     "resnet14",
@@ -90,6 +96,8 @@ class ModelConfig:
     """MLP from representation to projection."""
     predictor: HeadConfig = HeadConfig(hidden=512, out=128)
     """MLP from projection to prediction; the online network only."""
+    predictor_start: Literal["drawn", "identity"] = "drawn"
+    """identity: a predictor of one plain dense layer starts as the identity."""
     groups: int = 16
     """Groups of GroupNorm in gn and gn_ws. P2 does not say how many it uses."""
     min_group_channels: int = 16
@@ -119,7 +127,12 @@ class OptimConfig:
     bias_lr_scale: float = 1.0
     """Learning rate of biases, scales and offsets over that of kernels."""
     predictor_lr_scale: float = 1.0
-    """Learning rate of the predictor over that of the rest (P1 Table 21)."""
+    """Learning rate of the predictor over that of the rest: lambda in P1 Table 21."""
+    projector_lr_scale: float = 1.0
+    """Learning rate of the projector over that of the rest: mu in P1 Table 22."""
+    predictor_schedule: Literal["as_rest", "constant"] | None = None
+    """constant: the predictor's rate stays at the peak, without warm-up or decay. None:
+    constant for simsiam, as_rest for the other objectives."""
     trust_coefficient: float = 1e-3
     """eta of LARS."""
     lars_clip: bool = False
@@ -136,6 +149,51 @@ MUON = OptimConfig(
     name="muon", momentum=0.95, weight_decay=1e-5, tau_schedule="constant"
 )
 """Suits networks without batch statistics (experiments/recipe_search)."""
+
+
+@dataclass(frozen=True)
+class BYOLConfig:
+    """Details of --objective byol."""
+
+    loss_normalization: Literal["l2", "layernorm", "batchnorm", "none"] = "l2"
+    """What predictions and targets are divided by before they are compared (P1 Table
+    20). batchnorm uses statistics of the batch, whatever --norm is."""
+    predictor: Literal["network", "closed_form"] = "network"
+    """closed_form: the linear map that fits the batch's targets best (P1 F.7). It uses
+    statistics of the batch."""
+
+
+@dataclass(frozen=True)
+class InfoNCEConfig:
+    """Details of --objective infonce, P1's equation 6; the defaults are SimCLR."""
+
+    predictor: bool = False
+    """Compare the predictions, not the projections, with the targets."""
+    target: Literal["moving_average", "stop_gradient", "none"] = "none"
+    """moving_average: the target network. stop_gradient: the online projections as
+    constants. none: the online projections, with their gradient."""
+    beta: float = 1.0
+    """Weight of the negatives; 0 with predictor and target network is BYOL."""
+    alpha: float = 0.1
+    """Temperature of the negatives."""
+
+
+@dataclass(frozen=True)
+class MoCoConfig:
+    """Details of --objective moco_v2."""
+
+    queue: int = 4096
+    """Keys that a query is told apart from; a multiple of twice the batch."""
+    temperature: float = 0.2
+    """Temperature of the cosines (MoCo v2)."""
+
+
+@dataclass(frozen=True)
+class BarlowTwinsConfig:
+    """Details of --objective barlow_twins."""
+
+    redundancy: float = 0.0051
+    """Weight of the correlations between different features: lambda in the paper."""
 
 
 @dataclass(frozen=True)
@@ -287,6 +345,8 @@ class TrainConfig:
 
     norm: Norm = "gn_ws"
     """Normalization of every part of the network."""
+    objective: ObjectiveName = "byol"
+    """What is trained for: BYOL, or a method to compare it with."""
     config: str | None = None
     """FILE or FILE:ARG whose get_config() or get_config(ARG) gives the defaults."""
     encoder_norm: Norm | None = None
@@ -344,6 +404,14 @@ class TrainConfig:
     """FILE:FUNCTION that makes the encoder: FUNCTION(layers) returns a Linen module,
     called as module(images, train), images [b h w c] to representations [b d].
     --model.name, width and stem then do not count."""
+    byol: BYOLConfig = BYOLConfig()
+    """Details of --objective byol."""
+    infonce: InfoNCEConfig = InfoNCEConfig()
+    """Details of --objective infonce."""
+    moco_v2: MoCoConfig = MoCoConfig()
+    """Details of --objective moco_v2."""
+    barlow_twins: BarlowTwinsConfig = BarlowTwinsConfig()
+    """Details of --objective barlow_twins."""
     model: ModelConfig = ModelConfig()
     """The network."""
     optim: OptimConfig = MUON

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from byol_bnfree.errors import InputError, flag
+from byol_bnfree.objective_checks import OWN, validate_objective
 from byol_bnfree.setting_types import check_types
 
 MOST_EPOCHS = 1e9
@@ -20,7 +21,8 @@ def validate(config: Any) -> None:
         "batch_size micro_batches bn_stat_groups epochs base_lr model.width "
         "model.groups model.min_group_channels model.projector.hidden "
         "model.projector.out model.predictor.hidden model.predictor.out "
-        "optim.trust_coefficient optim.predictor_lr_scale data.in_memory_gib "
+        "optim.trust_coefficient data.in_memory_gib infonce.alpha moco_v2.queue "
+        "moco_v2.temperature barlow_twins.redundancy "
         "data.shapes_train data.shapes_test evaluation.knn_k "
         "evaluation.knn_temperature evaluation.max_train evaluation.max_test "
         "evaluation.batch_size data.max_pixels "
@@ -31,7 +33,8 @@ def validate(config: Any) -> None:
         _require(config, name, lambda x: x > 0, "a positive number")
     not_negative = (
         "seed optim.weight_decay optim.bias_weight_decay optim.bias_lr_scale "
-        "optim.warmup_epochs "
+        "optim.warmup_epochs optim.predictor_lr_scale optim.projector_lr_scale "
+        "infonce.beta "
         "run.checkpoint_steps run.layers_every"
     )
     for name in not_negative.split():
@@ -166,6 +169,7 @@ def _validate_together(config: Any) -> None:
             "--run.keep-best compares kNN figures, and this run has none; leave away "
             "--evaluation.skip, and --evaluation.knn-every-epochs=0."
         )
+    validate_objective(config, {name: getattr(type(config), name) for name in OWN})
     _validate_processes(config)
 
 

@@ -7,9 +7,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "byol_bnfree"
-LEAVES = ("errors", "config", "setting_checks", "setting_types")
+LEAVES = ("errors", "config", "objective_checks", "setting_checks", "setting_types")
 FORBIDDEN = {
     "losses": ("models", "data", "training", "evaluation", "diagnostics"),
+    "objectives": ("models", "data", "training", "evaluation", "diagnostics"),
     "models": (*("cpu", "data", "training", "evaluation", "diagnostics", "claims"),),
     "cpu": ("data", "training", "evaluation", "diagnostics", "claims"),
     "data": ("models", "training", "evaluation", "diagnostics", "claims"),

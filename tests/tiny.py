@@ -13,7 +13,12 @@ from byol_bnfree.encoder import Encoder
 from byol_bnfree.models.byol import BYOLNetwork, create_network
 from byol_bnfree.models.norm import layers_for
 from byol_bnfree.models.resnet import Architecture, ResNet
-from byol_bnfree.training.optim import make_optimizer, tau_schedule
+from byol_bnfree.training.optim import (
+    constant_predictor_rate,
+    make_optimizer,
+    tau_schedule,
+)
+from byol_bnfree.training.program import first_memory
 from byol_bnfree.training.state import TrainState, create_state
 from byol_bnfree.training.step import Schedules, make_train_step
 
@@ -75,7 +80,9 @@ def light(split: str = "train", n: int = 48) -> MemorySource:
 
 def start(cfg: TrainConfig, rate: float = 0.5, data_devices: int = 1):
     """State of step 0 and the step function, not jitted."""
-    optimizer = make_optimizer(cfg.optim, lambda step: rate)
+    optimizer = make_optimizer(
+        cfg.optim, lambda step: rate, constant_predictor_rate(cfg)
+    )
     schedules = Schedules(lambda step: rate, tau_schedule(cfg.optim.tau_base, 10))
     net = network(cfg, views=2)
     step = make_train_step(
@@ -89,7 +96,11 @@ def start(cfg: TrainConfig, rate: float = 0.5, data_devices: int = 1):
     )
     plain = network(dataclasses.replace(cfg, bn_stat_groups=1, micro_batches=1))
     images = jnp.zeros((2, 8, 8, 3))
-    state = create_state(jax.jit(plain.init)(jax.random.key(1), images), optimizer)
+    state = create_state(
+        jax.jit(plain.init)(jax.random.key(1), images),
+        optimizer,
+        first_memory(cfg, jax.random.key(2)),
+    )
     return state, step
 
 

@@ -13,7 +13,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from byol_bnfree.config import HeadConfig, ModelConfig, Norm, TargetInit, TrainConfig
+from byol_bnfree.config import (
+    TURNS,
+    HeadConfig,
+    ModelConfig,
+    Norm,
+    TargetInit,
+    TrainConfig,
+)
 from byol_bnfree.models.heads import MLPHead
 from byol_bnfree.models.initializers import draw_kernels, fan_in_init
 from byol_bnfree.models.kernels import XLA, Kernels
@@ -54,6 +61,8 @@ class BYOLNetwork:
     """Of every image in a training batch, side by side: [(b v) ...]."""
     own_encoder: bool = False
     """The encoder is a user's, which draws its own kernels."""
+    predictor_start: str = "drawn"
+    """identity: the predictor's one kernel starts as the identity."""
 
     def init(
         self,
@@ -90,7 +99,11 @@ class BYOLNetwork:
         if self.probe is not None:
             init("probe", representation)
         own = {"encoder": params.pop("encoder")} if self.own_encoder else {}
-        return own | draw_kernels(key, params), stats
+        params = own | draw_kernels(key, params)
+        if self.predictor_start == "identity":
+            layer = params["predictor"]["fc1"]
+            layer["kernel"] = jnp.eye(len(layer["kernel"]))
+        return params, stats
 
     def online(
         self,
@@ -210,7 +223,7 @@ def create_network(
         plain = options | {"standardize_dense": False}
         return MLPHead(
             head.hidden,
-            head.out,
+            prediction_width(config) if part == "predictor" else head.out,
             head.depth,
             layers,
             output_bias=head.output_bias,
@@ -228,7 +241,13 @@ def create_network(
         predictor=head("predictor"),
         probe=nn.Dense(num_classes, kernel_init=fan_in_init) if num_classes else None,
         views=views,
+        predictor_start=model.predictor_start,
     )
+
+
+def prediction_width(config: TrainConfig) -> int:
+    """Outputs of the predictor: a projection's, or one for each quarter turn."""
+    return TURNS if config.objective == "rotation" else config.model.predictor.out
 
 
 def _encoder(model: ModelConfig, norm: str, dtype, options) -> nn.Module:

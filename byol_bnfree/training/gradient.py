@@ -14,8 +14,10 @@ from byol_bnfree.data.augment import (
     two_views,
     two_views_of_crops,
 )
-from byol_bnfree.losses import byol_loss, probe_loss
+from byol_bnfree.losses import probe_loss
 from byol_bnfree.models.byol import BYOLNetwork
+from byol_bnfree.objectives import Objective, Passed, make_objective
+from byol_bnfree.objectives.byol import BYOL
 from byol_bnfree.training.state import TrainState
 
 Batch = dict[str, Array]
@@ -30,6 +32,8 @@ class Forward(NamedTuple):
     projection1: Float[Array, "b k"]
     projection2: Float[Array, "b k"]
     logits: Float[Array, "b c"] | None
+    kept: Any = None
+    """What the objective keeps of each example, or None."""
 
 
 def make_views(
@@ -53,7 +57,7 @@ def step_key(seed: int, step: Array | int) -> Array:
     return jax.random.fold_in(jax.random.key(seed), step)
 
 
-def make_loss(network: BYOLNetwork) -> Callable[..., Any]:
+def make_loss(network: BYOLNetwork, objective: Objective = BYOL) -> Callable[..., Any]:
     """Mean loss of two normalized views, with statistics and outputs beside it.
 
     Under BatchNorm statistics are per view and running values move twice a step, view 1
@@ -61,19 +65,26 @@ def make_loss(network: BYOLNetwork) -> Callable[..., Any]:
     averaged (DeepMind's loss_fn).
     """
 
-    def loss_fn(online_params, state: TrainState, views, labels):
+    def loss_fn(online_params, state: TrainState, views, labels, answers=None):
         """The loss; beside it (online, target statistics) and a `Forward`."""
         (out1, out2), stats = _of_views(
             network.online, network.views, online_params, state.online_stats, views
         )
-        (target1, target2), target_stats = _of_views(
-            network.target,
-            network.views,
-            state.target_params,
-            state.target_stats,
-            views,
-        )
-        loss = byol_loss((out1.prediction, out2.prediction), (target1, target2))
+        projections = (out1.projection, out2.projection)
+        predictions = (out1.prediction, out2.prediction)
+        targets, target_stats = projections, state.target_stats
+        if objective.target == "moving_average":
+            targets, target_stats = _of_views(
+                network.target,
+                network.views,
+                state.target_params,
+                state.target_stats,
+                views,
+            )
+        if objective.target != "none":
+            targets = jax.lax.stop_gradient(targets)
+        passed = Passed(projections, predictions, targets, state.memory, answers)
+        loss = objective.loss(passed)
         probe = jnp.zeros_like(loss)
         if out1.logits is not None:
             probe = probe_loss(out1.logits, labels)
@@ -84,6 +95,7 @@ def make_loss(network: BYOLNetwork) -> Callable[..., Any]:
             out1.projection,
             out2.projection,
             out1.logits,
+            objective.keep(passed) if objective.keep else None,
         )
         return jnp.mean(loss + probe), ((stats, target_stats), forward)
 
@@ -121,7 +133,8 @@ def make_gradient(
     Gradient, statistics and outputs of k micro-batches are those of the full batch: the
     loss is a mean over examples and running statistics are linear in the batch's.
     """
-    loss_and_grad = jax.value_and_grad(make_loss(network), has_aux=True)
+    objective = make_objective(config)
+    loss_and_grad = jax.value_and_grad(make_loss(network, objective), has_aux=True)
 
     def gradient(state: TrainState, batch: Batch):
         """Views are drawn here, by each example's position in the global batch."""
@@ -129,8 +142,11 @@ def make_gradient(
 
         def of_piece(piece: Batch):
             views, labels = make_views(key, piece, config.augment), piece["label"]
+            answers = None
+            if objective.change_views:
+                views, answers = objective.change_views(key, views, piece["position"])
             (_, (stats, forward)), grads = loss_and_grad(
-                state.online_params, state, views, labels
+                state.online_params, state, views, labels, answers
             )
             return (grads, stats), (forward, labels)
 

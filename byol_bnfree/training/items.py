@@ -5,7 +5,7 @@
 | `encoder`        | the online encoder, as its module takes it                      |
 | `target_encoder` | the target's                                                    |
 | `heads`          | projectors, predictor and probe: the fields of a `TrainState`   |
-| `training`       | step and optimizer                                              |
+| `training`       | step, optimizer, and what the objective remembers               |
 """
 
 import dataclasses
@@ -38,6 +38,8 @@ def items_of(fields: dict[str, PyTree]) -> dict[str, PyTree]:
     items: dict[str, Any] = {"heads": {}, "training": {}}
     for name, value in fields.items():
         network = name.partition("_")[0]
+        if name == "memory" and not value:
+            continue  # as in the checkpoints from before there were objectives
         if network not in ENCODERS:
             items["training"][name] = value
             continue

@@ -89,8 +89,18 @@ def decayed_mask(params):
     return jax.tree_util.tree_map_with_path(is_kernel, params)
 
 
+def constant_predictor_rate(config: TrainConfig) -> float | None:
+    """The predictor's own learning rate; None if it has the schedule of the rest."""
+    chosen = config.optim.predictor_schedule
+    if chosen is None:
+        chosen = "constant" if config.objective == "simsiam" else "as_rest"
+    return peak_learning_rate(config) if chosen == "constant" else None
+
+
 def make_optimizer(
-    optim: OptimConfig, schedule: optax.Schedule
+    optim: OptimConfig,
+    schedule: optax.Schedule,
+    predictor_rate: float | None = None,
 ) -> optax.GradientTransformation:
     """The optimizer chosen by `optim.name` under a learning-rate schedule.
 
@@ -103,16 +113,22 @@ def make_optimizer(
       out], is orthogonalized, so that all directions learn at the same rate. Updates
       have the size of Adam's (`MUON_RMS`), and Adam moves biases and scales.
 
-    Decay is multiplied by the learning rate in all of them. `bias_lr_scale` and
-    `predictor_lr_scale` multiply the finished update.
+    Decay is multiplied by the learning rate in all of them. `bias_lr_scale`,
+    `predictor_lr_scale` and `projector_lr_scale` multiply the finished update.
+    `predictor_rate` takes the place of the schedule for the predictor.
 
     References: You et al. 2017 (LARS), https://arxiv.org/abs/1708.03888; Jordan et al.
     2024 (Muon), https://kellerjordan.github.io/posts/muon; Liu et al. 2025 (its size
     and decay), https://arxiv.org/abs/2502.16982.
     """
     makers = {"lars": _lars, "sgd": _sgd, "adamw": _adamw, "muon": _muon}
-    optimizer = makers[optim.name](optim, schedule)
-    if optim.bias_lr_scale == optim.predictor_lr_scale == 1:
+    if predictor_rate is None:
+        optimizer = makers[optim.name](optim, schedule)
+    else:
+        unscaled = makers[optim.name](optim, optax.constant_schedule(1.0))
+        optimizer = optax.chain(unscaled, _rates_by_part(schedule, predictor_rate))
+    scales = (optim.bias_lr_scale, optim.predictor_lr_scale, optim.projector_lr_scale)
+    if scales == (1, 1, 1):
         return optimizer
     return optax.chain(optimizer, _scale_by_part(optim))
 
@@ -207,14 +223,37 @@ def _clipped_trust_ratio(
     return optax.GradientTransformation(init, update)
 
 
+def _rates_by_part(
+    schedule: optax.Schedule, predictor_rate: float
+) -> optax.GradientTransformation:
+    """The learning rate of a step, and a constant one for the predictor (SimSiam)."""
+
+    def update(updates, state, params=None):
+        rate = schedule(state.count)
+        scaled = {
+            part: jax.tree.map(
+                lambda u, r=predictor_rate if part == "predictor" else rate: r * u, tree
+            )
+            for part, tree in updates.items()
+        }
+        return scaled, optax.ScaleByScheduleState(state.count + 1)
+
+    def init(_):
+        return optax.ScaleByScheduleState(jnp.zeros((), jnp.int32))
+
+    return optax.GradientTransformation(init, update)
+
+
 def _scale_by_part(optim: OptimConfig) -> optax.GradientTransformation:
-    """Factors of the learning rate of biases and scales, and of the predictor."""
+    """Factors of the learning rate of biases and scales, and of the heads."""
+    parts = {
+        "predictor": optim.predictor_lr_scale,
+        "projector": optim.projector_lr_scale,
+    }
 
     def scale(path: tuple, is_kernel: bool, update: Any):
         factor = 1.0 if is_kernel else optim.bias_lr_scale
-        if path[0].key == "predictor":
-            factor *= optim.predictor_lr_scale
-        return factor * update
+        return factor * parts.get(path[0].key, 1.0) * update
 
     return optax.stateless(
         lambda updates, _: jax.tree_util.tree_map_with_path(

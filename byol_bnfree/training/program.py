@@ -20,6 +20,7 @@ from byol_bnfree.models.byol import BYOLNetwork, create_network, part_norms
 from byol_bnfree.models.data_dependent import data_dependent_init
 from byol_bnfree.models.kernels import XLA, Kernels
 from byol_bnfree.models.own import check_encoder
+from byol_bnfree.objectives import make_objective
 from byol_bnfree.training.gradient import Batch, make_views, step_key
 from byol_bnfree.training.mesh import (
     batch_sharding,
@@ -30,6 +31,7 @@ from byol_bnfree.training.mesh import (
     state_shardings,
 )
 from byol_bnfree.training.optim import (
+    constant_predictor_rate,
     learning_rate_schedule,
     make_optimizer,
     peak_learning_rate,
@@ -133,13 +135,16 @@ def build_parts(
     )
     if network.own_encoder:
         check_encoder(network.encoder, data.image_shape, config.encoder or "encoder")
+    _check_square(config, data)
     total = total_steps(config, data.num_examples)
     warmup = warmup_steps(config, data.num_examples)
     schedules = Schedules(
         learning_rate_schedule(peak_learning_rate(config), warmup, total),
         tau_schedule(config.optim.tau_base, total, config.optim.tau_schedule),
     )
-    optimizer = make_optimizer(config.optim, schedules.learning_rate)
+    optimizer = make_optimizer(
+        config.optim, schedules.learning_rate, constant_predictor_rate(config)
+    )
     views = views_of_step_0(config)
 
     def init(batch: Batch) -> TrainState:
@@ -150,11 +155,28 @@ def build_parts(
         variables = fresh.init(key, images[:2], config.target_init)
         if config.init == "data_dependent":
             variables = data_dependent_init(config, variables, images)
-        return create_state(variables, optimizer)
+        return create_state(variables, optimizer, first_memory(config, key))
 
     abstract = jax.eval_shape(init, _abstract_batch(config, data))
     _check_own_statistics(config, network, abstract)
     return Parts(network, optimizer, schedules, warmup, total, init, abstract)
+
+
+def _check_square(config: TrainConfig, data: DataShape) -> None:
+    height, width, _ = data.image_shape
+    if config.objective == "rotation" and height != width:
+        raise InputError(
+            f"--objective rotation turns squares, and the images are {height}x{width}; "
+            f"set --data.image-size."
+        )
+
+
+def first_memory(config: TrainConfig, key: Array) -> dict[str, Array]:
+    """The objective's memory of step 0; {} for objectives that remember nothing."""
+    first = make_objective(config).first_memory
+    if first is None:
+        return {}
+    return first(jax.random.fold_in(key, 2**32 - 1), config.model.projector.out)
 
 
 def _check_own_statistics(config: TrainConfig, network: BYOLNetwork, state) -> None:

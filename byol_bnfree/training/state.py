@@ -22,10 +22,14 @@ class TrainState(struct.PyTreeNode):
     online_stats: Any
     target_stats: Any
     opt_state: Any
+    memory: Any = struct.field(default_factory=dict)
+    """What the objective keeps of earlier batches, as MoCo's queue; {} for most."""
 
 
 def create_state(
-    variables: Variables, optimizer: optax.GradientTransformation
+    variables: Variables,
+    optimizer: optax.GradientTransformation,
+    memory: dict[str, Any] | None = None,
 ) -> TrainState:
     """State of step 0."""
     return TrainState(
@@ -35,6 +39,7 @@ def create_state(
         online_stats=variables.online_stats,
         target_stats=variables.target_stats,
         opt_state=optimizer.init(variables.online_params),
+        memory=memory or {},
     )
 
 

@@ -17,6 +17,7 @@ from byol_bnfree.diagnostics.collapse import (
 from byol_bnfree.diagnostics.layers import update_ratios
 from byol_bnfree.losses import top_k
 from byol_bnfree.models.byol import BYOLNetwork
+from byol_bnfree.objectives import make_objective
 from byol_bnfree.training.ema import ema_update
 from byol_bnfree.training.gradient import Batch, Forward, make_gradient
 from byol_bnfree.training.state import TrainState
@@ -54,6 +55,7 @@ def make_train_step(
     """
     unroll = jax.default_backend() == "cpu" if unroll is None else unroll
     gradient = make_gradient(network, config, data_devices, unroll)
+    remember = make_objective(config).remember
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         (grads, (stats, target_stats)), (forward, labels) = gradient(state, batch)
@@ -80,6 +82,7 @@ def make_train_step(
             online_stats=stats,
             target_stats=target_stats,
             opt_state=opt_state,
+            memory=remember(state.memory, forward.kept) if remember else state.memory,
         )
         return state, metrics
 
@@ -99,7 +102,11 @@ def is_logged(step: Any, every: int, total: int) -> Any:
 
 def _metrics(forward: Forward, labels: Array, logged: Array) -> Metrics:
     """Scalars of a step, before its update."""
-    metrics = {"train/loss": jnp.mean(forward.loss)}
+    lengths = jnp.linalg.norm(forward.projection1, axis=1)
+    metrics = {
+        "train/loss": jnp.mean(forward.loss),
+        "train/projection_norm": jnp.mean(lengths),  # P1 Figure 7
+    }
     metrics |= jax.lax.cond(logged, _collapse, _unknown_collapse, forward)
     if forward.logits is not None:
         metrics["probe/loss"] = jnp.mean(forward.probe_loss)

@@ -1,0 +1,147 @@
+"""Whether an objective can be had with the other settings; needs no data."""
+
+from typing import Any
+
+from byol_bnfree.errors import InputError, flag
+
+OWN = ("byol", "infonce", "moco_v2", "barlow_twins")
+"""The objectives with settings of their own, in a field of the same name."""
+WITHOUT_PREDICTOR = ("moco_v2", "barlow_twins")
+
+
+def couples_in_loss(config: Any) -> str | None:
+    """Why the loss of one example depends on the others of its batch; None if not."""
+    byol, infonce = config.byol, config.infonce
+    match config.objective:
+        case "byol" if byol.loss_normalization == "batchnorm":
+            return "the statistics of --byol.loss-normalization batchnorm"
+        case "byol" if byol.predictor == "closed_form":
+            return "the fit of --byol.predictor closed_form"
+        case "infonce" if infonce.beta > 0:
+            return "the negatives of --objective infonce"
+        case "barlow_twins":
+            return "the correlations of --objective barlow_twins"
+    return None
+
+
+def uses_predictor(config: Any) -> bool:
+    """Whether the loss reads the network's predictor."""
+    match config.objective:
+        case "byol":
+            return config.byol.predictor == "network"
+        case "infonce":
+            return config.infonce.predictor
+    return config.objective not in WITHOUT_PREDICTOR
+
+
+def uses_target_network(config: Any) -> bool:
+    """Whether the loss reads the target network."""
+    if config.objective == "infonce":
+        return config.infonce.target == "moving_average"
+    return config.objective in ("byol", "moco_v2")
+
+
+def validate_objective(config: Any, defaults: dict[str, Any]) -> None:
+    """`InputError` in a sentence; `defaults` are the values of the `OWN` fields."""
+    _refuse_settings_of_others(config, defaults)
+    _refuse_cut_batches(config)
+    _validate_queue(config)
+    _validate_predictor(config)
+    if config.objective == "rotation":
+        _refuse_other_turns(config)
+
+
+def _refuse_settings_of_others(config: Any, defaults: dict[str, Any]) -> None:
+    for name in OWN:
+        own = getattr(config, name)
+        if name == config.objective or own == defaults[name]:
+            continue
+        field, value = next(
+            (k, v) for k, v in vars(own).items() if v != getattr(defaults[name], k)
+        )
+        raise InputError(
+            f"{flag(f'{name}.{field}')} {value} belongs to --objective {name}, and "
+            f"this run has {config.objective}; leave one of them away."
+        )
+
+
+def _refuse_cut_batches(config: Any) -> None:
+    why = couples_in_loss(config)
+    if config.micro_batches > 1 and why:
+        raise InputError(
+            f"--micro-batches {config.micro_batches} would change {why}, which are of "
+            f"the whole batch; set it to 1."
+        )
+    if config.batch_size < 2 and why:
+        raise InputError(
+            f"--batch-size {config.batch_size} is too small for {why}; give 2 or more."
+        )
+
+
+def _validate_queue(config: Any) -> None:
+    queue, new = config.moco_v2.queue, 2 * config.batch_size
+    if config.objective == "moco_v2" and queue % new:
+        raise InputError(
+            f"--moco-v2.queue {queue} must be a multiple of {new}, the keys that a "
+            f"batch of {config.batch_size} adds; choose a multiple."
+        )
+
+
+def _validate_predictor(config: Any) -> None:
+    optim, predictor = config.optim, config.model.predictor
+    own_rate = optim.predictor_lr_scale != 1 or optim.predictor_schedule == "constant"
+    if own_rate and not uses_predictor(config):
+        raise InputError(
+            f"--objective {config.objective} has no predictor here, so a learning rate "
+            f"of its own says nothing; leave --optim.predictor-lr-scale and "
+            f"--optim.predictor-schedule away."
+        )
+    constant = optim.predictor_schedule == "constant" or (
+        config.objective == "simsiam" and optim.predictor_schedule is None
+    )
+    if constant and optim.lars_clip:
+        raise InputError(
+            "--optim.lars-clip compares with the learning rate of the schedule, and "
+            "the predictor's is constant here; leave it away."
+        )
+    if config.model.predictor_start == "identity":
+        _validate_identity(config, predictor)
+    few = config.batch_size < 2 * config.model.projector.out
+    if config.byol.predictor == "closed_form" and few:
+        raise InputError(
+            f"--byol.predictor closed_form fits {config.model.projector.out} features "
+            f"to {config.batch_size} images, which are too few; set --batch-size to at "
+            f"least twice --model.projector.out."
+        )
+
+
+def _validate_identity(config: Any, predictor: Any) -> None:
+    standardized = (config.predictor_norm or config.norm) in ("gn_ws", "ws")
+    standardized &= config.model.standardize_dense and 1 not in predictor.plain_dense
+    if predictor.depth != 1:
+        raise InputError(
+            f"--model.predictor-start identity needs a linear predictor, and this one "
+            f"has {predictor.depth} layers; set --model.predictor.depth=1."
+        )
+    if standardized:
+        raise InputError(
+            "--model.predictor-start identity needs a kernel that is not standardized; "
+            "add --model.predictor.plain-dense=1."
+        )
+    if config.objective == "rotation":
+        raise InputError(
+            "--model.predictor-start identity needs a predictor as wide as a "
+            "projection, and that of --objective rotation has four outputs; leave one "
+            "of them away."
+        )
+
+
+def _refuse_other_turns(config: Any) -> None:
+    for view in ("view1", "view2"):
+        for field in ("vertical_flip", "quarter_turn"):
+            value = getattr(getattr(config.augment, view), field)
+            if value > 0:
+                raise InputError(
+                    f"--augment.{view}.{field.replace('_', '-')} {value} would turn "
+                    f"pictures whose turn --objective rotation asks for; set it to 0."
+                )

@@ -1,0 +1,40 @@
+"""Barlow Twins: the views' features agree and repeat nothing (arXiv 2103.03230)."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from byol_bnfree.config import BarlowTwinsConfig
+from byol_bnfree.objectives.normalization import batch_normalize
+from byol_bnfree.objectives.objective import Objective, Passed
+
+
+def barlow_twins(config: BarlowTwinsConfig) -> Objective:
+    """sum_i (1 - C_ii)^2 + lambda sum_{i != j} C_ij^2, with C the correlation over the
+    global batch of the features of both projections.
+
+    There is no predictor, no target and no negative. C is of the whole batch, so each
+    example gets the same loss.
+
+    References: Zbontar et al. 2021, https://arxiv.org/abs/2103.03230, equations 1, 2.
+    """
+
+    def loss(passed: Passed) -> Float[Array, " b"]:
+        """At least 0."""
+        examples, width = passed.projections[0].shape
+        total = jnp.zeros(())
+        for first, second in itertools.combinations(passed.projections, 2):
+            a, b = batch_normalize(first), batch_normalize(second)
+            correlation = _correlation(a, b) * width / examples
+            own = jnp.diag(correlation)
+            others = jnp.sum(jnp.square(correlation)) - jnp.sum(jnp.square(own))
+            total = total + jnp.sum(jnp.square(1 - own)) + config.redundancy * others
+        return jnp.broadcast_to(total, (examples,))
+
+    return Objective(loss, target="none")
+
+
+def _correlation(a: Float[Array, "b d"], b: Float[Array, "b d"]) -> Float[Array, "d d"]:
+    return jnp.matmul(a.T, b, precision=jax.lax.Precision.HIGHEST)

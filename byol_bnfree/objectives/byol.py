@@ -1,0 +1,60 @@
+"""BYOL: predict the target's projection of the other view (P1 eq. 2)."""
+
+import functools
+import operator
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from byol_bnfree.config import BYOLConfig
+from byol_bnfree.objectives.normalization import LOSS_NORMALIZATIONS
+from byol_bnfree.objectives.objective import Objective, Passed, view_pairs
+
+RIDGE = 1e-4  # of the mean eigenvalue: float32 solves what is left
+
+
+def byol(config: BYOLConfig) -> Objective:
+    """The squared distance of n(q) and n(z'), summed over both orders of the views.
+
+    n is `loss_normalization`; with l2 this is `losses.byol_loss`. The predictor is the
+    network's, or the linear map that fits this batch best.
+
+    References: arXiv 2006.07733, equation 2, Table 20 and appendix F.7.
+    """
+    normalize = LOSS_NORMALIZATIONS[config.loss_normalization]
+
+    def loss(passed: Passed) -> Float[Array, " b"]:
+        """2 - 2 cos for l2; in [0, 8] then."""
+        targets = jax.lax.stop_gradient(passed.targets)
+        terms = []
+        for first, second in view_pairs(len(targets)):
+            prediction = passed.predictions[first]
+            if config.predictor == "closed_form":
+                prediction = fitted(passed.projections[first], targets[second])
+            difference = normalize(prediction) - normalize(targets[second])
+            terms.append(jnp.sum(jnp.square(difference), axis=-1))
+        return functools.reduce(operator.add, terms)
+
+    return Objective(loss)
+
+
+BYOL = byol(BYOLConfig())
+"""BYOL as the paper has it."""
+
+
+def fitted(
+    projection: Float[Array, "b k"], target: Float[Array, "b k"]
+) -> Float[Array, "b k"]:
+    """Z W with W = (Z'Z)^-1 Z'T, the least-squares predictor of this batch (P1 F.7).
+
+    No gradient passes through W: at the optimum it has none.
+    """
+    z = jax.lax.stop_gradient(projection)
+    product = jnp.matmul(z.T, z, precision=jax.lax.Precision.HIGHEST)
+    ridge = RIDGE * jnp.mean(jnp.diag(product)) + jnp.finfo(z.dtype).tiny
+    right = jnp.matmul(z.T, target, precision=jax.lax.Precision.HIGHEST)
+    weights = jax.scipy.linalg.solve(
+        product + ridge * jnp.eye(len(product)), right, assume_a="pos"
+    )
+    return projection @ weights

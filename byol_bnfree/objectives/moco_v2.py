@@ -1,0 +1,54 @@
+"""MoCo v2: tell the other view from a queue of earlier keys (arXiv 2003.04297)."""
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from jaxtyping import Array, Float
+
+from byol_bnfree.config import MoCoConfig
+from byol_bnfree.losses import l2_normalize
+from byol_bnfree.objectives.objective import Objective, Passed, cosines, view_pairs
+
+
+def moco_v2(config: MoCoConfig) -> Objective:
+    """Cross-entropy of the own key among the queue's, summed over both orders.
+
+    Queries are online projections, keys the target network's, which is the moving
+    average. Both are of unit length. The keys of both views replace the oldest of the
+    queue after the step. There is no predictor.
+
+    MoCo shuffles images over devices, because its BatchNorm sees those of one device
+    only and would let a query recognize its key. Here statistics are global.
+
+    References: He et al. 2019, https://arxiv.org/abs/1911.05722, equation 1; Chen et
+    al. 2020, https://arxiv.org/abs/2003.04297; the symmetric loss as in the authors'
+    CIFAR-10 demonstration.
+    """
+
+    def loss(passed: Passed) -> Float[Array, " b"]:
+        """At least 0; the batch itself has no negatives."""
+        queue = passed.memory["queue"]
+        total = jnp.zeros(len(passed.projections[0]))
+        for first, second in view_pairs(len(passed.targets)):
+            query = l2_normalize(passed.projections[first])
+            key = l2_normalize(passed.targets[second])
+            own = jnp.sum(query * key, axis=1, keepdims=True)
+            logits = jnp.concatenate([own, cosines(query, queue)], axis=1)
+            logits = logits / config.temperature
+            total = total + jax.nn.logsumexp(logits, axis=1) - logits[:, 0]
+        return total
+
+    def keys(passed: Passed) -> Float[Array, "b v k"]:
+        return jnp.stack([l2_normalize(z) for z in passed.targets], axis=1)
+
+    def enqueue(memory: dict[str, Array], kept: Float[Array, "b v k"]):
+        """The newest keys first; the oldest leave."""
+        newest = rearrange(kept, "b v k -> (b v) k")
+        queue = jnp.concatenate([newest, memory["queue"]])
+        return {"queue": queue[: config.queue]}
+
+    def first_queue(key: Array, width: int) -> dict[str, Array]:
+        """Random directions, as in MoCo's code."""
+        return {"queue": l2_normalize(jax.random.normal(key, (config.queue, width)))}
+
+    return Objective(loss, keep=keys, remember=enqueue, first_memory=first_queue)

@@ -1,0 +1,22 @@
+"""SimSiam: BYOL without a target network (arXiv 2011.10566)."""
+
+from jaxtyping import Array, Float
+
+from byol_bnfree.losses import byol_loss
+from byol_bnfree.objectives.objective import Objective, Passed
+
+
+def simsiam() -> Objective:
+    """Minus the mean cosine of prediction and projection, which is a constant there.
+
+    The target is the online network itself: tau is 0. The predictor has a learning rate
+    of its own, which stays constant (`optim.predictor_schedule`).
+
+    References: Chen and He 2020, https://arxiv.org/abs/2011.10566, equations 1 to 4.
+    """
+
+    def loss(passed: Passed) -> Float[Array, " b"]:
+        """In [-1, 1]."""
+        return byol_loss(passed.predictions, passed.targets) / 4 - 1
+
+    return Objective(loss, target="stop_gradient")
