@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 CLAIMS = {
     "independence": "derivatives and rows of the network, in numbers",
     "program": "the traced program, for all inputs",
+    "loss": "what the loss needs of the batch",
     "control": "BatchNorm is found by both",
     "pieces": "micro-batches are exact",
     "devices": "the number of devices does not matter",
@@ -96,6 +97,7 @@ def check(name: str, config: TrainConfig, folder: Path) -> "Finding":
     checks: dict[str, Callable[[], Finding]] = {
         "independence": lambda: network.numerical_claim(config),
         "program": lambda: network.static_claim(config),
+        "loss": lambda: network.loss_claim(config),
         "control": lambda: network.control_claim(config),
         "pieces": lambda: training.pieces_claim(config, folder, say),
         "devices": lambda: training.devices_claim(config, folder, say),

@@ -1,6 +1,7 @@
 """`python -m byol_bnfree.verify`: its exit status, and what it compares."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,6 +34,40 @@ def test_the_program_is_judged_and_the_status_says_so(norm, code, monkeypatch, c
     said = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert ("as expected of bn" in said) == (norm == "bn")
     assert "parameter gradient" in said
+
+
+@pytest.mark.parametrize(
+    "arguments, where",
+    [
+        (["--objective=byol"], None),
+        (["--objective=simsiam"], None),
+        (["--objective=rotation"], None),
+        (["--objective=infonce", "--infonce.beta=0"], None),
+        (["--objective=infonce"], "objectives/infonce.py"),
+        (["--objective=moco_v2"], "objectives/moco_v2.py"),
+        (["--objective=barlow_twins"], "objectives/barlow_twins.py"),
+        (["--byol.loss-normalization=batchnorm"], "objectives/normalization.py"),
+        (["--byol.predictor=closed_form", "--batch-size=64"], "objectives/byol.py"),
+    ],
+)
+def test_the_place_where_a_loss_needs_the_batch_is_named(arguments, where):
+    config, _ = verify.parse([*SMALL, *arguments])
+    finding = verify.check("loss", config, Path("."))
+    assert finding.holds == (where is None)
+    assert (where or "no mixing operation") in finding.deviation
+    expected = f"fails, as expected of {config.objective}"
+    assert finding.verdict == (expected if where else "holds")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["simsiam", "moco_v2", "infonce", "rotation"])
+def test_each_objective_resumes_exactly_and_cuts_exactly_or_not_at_all(
+    objective, tmp_path
+):
+    for claim in ("resume", "pieces"):
+        config = TrainConfig(objective=objective)
+        finding = verify.check(claim, config, tmp_path)
+        assert finding.holds, finding
 
 
 @pytest.mark.slow

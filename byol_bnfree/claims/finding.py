@@ -15,12 +15,14 @@ class Finding:
     holds: bool
     note: str = ""
     """Printed below the table, such as a list of places."""
-    expected_to_fail: bool = False
-    """Whether the failure is what the configuration says, as for BatchNorm."""
+    expected_of: str | None = None
+    """The setting whose nature the failure is, such as bn; None if it is a fault."""
 
     @property
     def verdict(self) -> str:
         """One or two words."""
         if self.holds:
             return "holds"
-        return "fails, as expected of bn" if self.expected_to_fail else "FAILS"
+        return (
+            f"fails, as expected of {self.expected_of}" if self.expected_of else "FAILS"
+        )

@@ -1,11 +1,14 @@
 """Claims 1 to 3: examples do not meet in the network, and the checks would see it."""
 
 import dataclasses
+import itertools
 import re
 from collections import Counter
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from byol_bnfree.claims.finding import Finding
 from byol_bnfree.claims.settings import (
@@ -14,12 +17,17 @@ from byol_bnfree.claims.settings import (
 )
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.diagnostics import (
+    carried_over,
+    gradient_independence,
     numerical_independence,
     static_independence,
     step_places,
 )
 from byol_bnfree.diagnostics.dataflow import Place
 from byol_bnfree.losses import probe_loss, regression_loss
+from byol_bnfree.models.byol import Outputs, prediction_width
+from byol_bnfree.objective_checks import couples_in_loss
+from byol_bnfree.objectives import Passed, make_objective
 from byol_bnfree.training.gradient import make_views
 from byol_bnfree.training.program import build_parts
 from byol_bnfree.training.step import make_train_step
@@ -29,6 +37,7 @@ SOURCES = {  # where a step may combine examples, outside the gradient
     r"byol_bnfree/losses\.py.*\(top_k\)": "probe accuracy",
     r"byol_bnfree/training/gradient\.py.*loss_fn\)": "mean loss",
     r"byol_bnfree/training/step\.py.*\(_metrics\)": "mean loss",
+    r"byol_bnfree/objectives/": "loss of the objective",
     r"byol_bnfree/diagnostics/collapse\.py": "collapse measures",
 }
 
@@ -46,7 +55,7 @@ def numerical_claim(config: TrainConfig) -> Finding:
         f"derivative {report.cross_derivative:.1e}, change "
         f"{report.changed_by_others:.1e}, alone {report.alone:.1e}",
         report.holds,
-        expected_to_fail=uses_batch_statistics(config),
+        expected_of="bn" if uses_batch_statistics(config) else None,
     )
 
 
@@ -71,8 +80,75 @@ def static_claim(config: TrainConfig) -> Finding:
             f"A training step of {config.norm} combines examples in: "
             + ", ".join(f"{kind} ({count})" for kind, count in places.items())
         ),
-        expected_to_fail=uses_batch_statistics(config),
+        expected_of="bn" if uses_batch_statistics(config) else None,
     )
+
+
+def loss_claim(config: TrainConfig) -> Finding:
+    """What the objective needs of the batch: in its loss, and of batches before.
+
+    The arrays are those that the networks hand on, so that no norm has a part in it.
+    """
+    config, data = for_analysis(config, config.data.image_size or LARGEST_IMAGE)
+    objective = make_objective(config)
+    state = build_parts(config, data).abstract_state
+    memory = {k: jnp.zeros(x.shape, x.dtype) for k, x in state.memory.items()}
+    passed = passed_of(config, memory)
+    examples = jax.ShapeDtypeStruct((config.batch_size, passed.width), jnp.float32)
+
+    def loss(rows):
+        return objective.loss(passed.of(rows))
+
+    reports = [static_independence(loss, examples)]
+    reports += [gradient_independence(loss, examples)]
+    places = [str(place) for report in reports for place in report.places[:1]]
+    kept = None
+    if objective.remember:
+        drawn = jnp.zeros(examples.shape)
+        kept = carried_over(
+            objective.remember, memory, objective.keep(passed.of(drawn))
+        )
+    if kept:
+        places.append(f"kept for later batches: {kept}")
+    needs = "the other images of the batch" if couples_in_loss(config) else None
+    needs = "images of earlier batches" if kept else needs
+    return Finding(
+        "the loss needs one image at a time",
+        f"every operation of the loss of {config.objective} and of its gradient, from "
+        f"the networks' outputs on, {config.batch_size} images",
+        _short("; ".join(places)) or "no mixing operation",
+        not places,
+        note=f"The loss of {config.objective} needs {needs}." if needs else "",
+        expected_of=config.objective if needs else None,
+    )
+
+
+class PassedRows(NamedTuple):
+    """Everything that a loss gets of an image, side by side in one row."""
+
+    widths: tuple[int, ...]
+    memory: dict[str, Array]
+
+    @property
+    def width(self) -> int:
+        """Of a row: projections, predictions and targets of both views."""
+        return 2 * sum(self.widths)
+
+    def of(self, rows: Float[Array, "b w"]) -> Passed:
+        """The row's parts; every view was turned by 0 quarters."""
+        ends = list(itertools.accumulate(w for w in self.widths for _ in range(2)))
+        pieces = jnp.split(rows, ends[:-1], axis=1)
+        answers = jnp.zeros((len(rows), 2), jnp.int32)
+        return Passed(
+            *(tuple(pieces[i : i + 2]) for i in (0, 2, 4)), self.memory, answers
+        )
+
+
+def passed_of(config: TrainConfig, memory: dict[str, Array]) -> PassedRows:
+    """The layout of a row for a configuration's heads."""
+    projection = config.model.projector.out
+    widths = (projection, prediction_width(config), projection)
+    return PassedRows(widths, memory)
 
 
 def control_claim(config: TrainConfig) -> Finding:
@@ -128,11 +204,18 @@ def _outputs(config: TrainConfig, image_size: int, drawn: bool = True):
             "projector": online.projection,
             "predictor": online.prediction,
             "target": target,
-            "loss": regression_loss(online.prediction, target),
+            "loss": _loss(online, target),
             "probe": probe_loss(online.logits, jnp.zeros(len(images), int)),
         }
 
     return outputs, images
+
+
+def _loss(online: Outputs, target: Array) -> Array:
+    """BYOL's loss, as one number of each image; `loss_claim` is about others."""
+    if online.prediction.shape != target.shape:  # four turns
+        return jnp.sum(jnp.square(online.prediction), axis=-1)
+    return regression_loss(online.prediction, target)
 
 
 def _image_gradient(outputs):

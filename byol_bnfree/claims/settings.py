@@ -2,7 +2,14 @@
 
 import dataclasses
 
-from byol_bnfree.config import DataConfig, HeadConfig, RunConfig, TrainConfig
+from byol_bnfree.config import (
+    DataConfig,
+    HeadConfig,
+    MoCoConfig,
+    ModelConfig,
+    RunConfig,
+    TrainConfig,
+)
 from byol_bnfree.models.byol import part_norms
 from byol_bnfree.training.program import DataShape
 
@@ -24,6 +31,8 @@ def for_analysis(config: TrainConfig, image_size: int) -> tuple[TrainConfig, Dat
     few = dataclasses.replace(
         config,
         batch_size=size,
+        moco_v2=_short_queue(config, 4 * size),
+        model=_few_features(config, size // 2),
         steps=STEPS,
         micro_batches=1,
         optim=dataclasses.replace(config.optim, warmup_epochs=0),
@@ -39,9 +48,13 @@ def tiny(config: TrainConfig, **fields) -> TrainConfig:
     rate so low that rounding is not amplified beyond recognition: with bn, a relative
     1e-7 at the start of 6 steps grows to 4e-7, and to 1e-3 at ten times the rate.
     """
-    head = HeadConfig(hidden=128, out=32)
     small = dataclasses.replace(
         TrainConfig(),
+        objective=config.objective,
+        byol=config.byol,
+        infonce=config.infonce,
+        moco_v2=_short_queue(config, 256),
+        barlow_twins=config.barlow_twins,
         batch_size=16,
         steps=STEPS,
         base_lr=0.4,
@@ -61,10 +74,36 @@ def tiny(config: TrainConfig, **fields) -> TrainConfig:
             stem_stride=2,
             groups=16,
             min_group_channels=4,
-            projector=dataclasses.replace(head, depth=config.model.projector.depth),
-            predictor=dataclasses.replace(head, depth=config.model.predictor.depth),
+            projector=_small_head(config, config.model.projector),
+            predictor=_small_head(config, config.model.predictor),
         ),
         data=DataConfig(image_size=16, shapes_train=64, shapes_test=16),
         run=RunConfig(log_every=1),
     )
     return dataclasses.replace(small, **fields)
+
+
+def _short_queue(config: TrainConfig, queue: int) -> MoCoConfig:
+    """A queue that a small batch divides."""
+    moco = config.moco_v2
+    if config.objective != "moco_v2":
+        return moco
+    return dataclasses.replace(moco, queue=queue)
+
+
+def _small_head(config: TrainConfig, head: HeadConfig) -> HeadConfig:
+    """Few features where a predictor is fitted to 16 images."""
+    width = 8 if config.byol.predictor == "closed_form" else 32
+    return HeadConfig(128, width, head.depth, plain_dense=head.plain_dense)
+
+
+def _few_features(config: TrainConfig, width: int) -> ModelConfig:
+    """The network, with projections that a batch of few images can fit."""
+    model = config.model
+    if config.byol.predictor != "closed_form":
+        return model
+    heads = {
+        name: dataclasses.replace(getattr(model, name), out=width)
+        for name in ("projector", "predictor")
+    }
+    return dataclasses.replace(model, **heads)

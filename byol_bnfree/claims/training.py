@@ -15,6 +15,7 @@ from byol_bnfree.claims.runs import Numbers
 from byol_bnfree.claims.settings import STEPS, tiny, uses_batch_statistics
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.errors import InputError
+from byol_bnfree.objective_checks import couples_in_loss
 
 Say = Callable[[str], None]
 TOLERANCE = 1e-4
@@ -43,7 +44,17 @@ def deviation(a: Numbers, b: Numbers) -> float:
 
 
 def pieces_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
-    """k micro-batches are the full batch; with BatchNorm: refused, or in groups."""
+    """k micro-batches are the full batch; with BatchNorm: refused, or in groups.
+
+    Refused as well where the loss itself is of the whole batch.
+    """
+    if why := couples_in_loss(config):
+        return Finding(
+            "micro-batches are exact",
+            f"they are refused: they would change {why}",
+            "refused" if _is_refused(config) else "not refused",
+            _is_refused(config),
+        )
     cut, note = tiny(config), ""
     if uses_batch_statistics(config):
         # Groups of 8: over two examples BatchNorm is nearly a sign.

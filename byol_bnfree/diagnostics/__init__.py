@@ -19,6 +19,8 @@ from byol_bnfree.diagnostics.layers import (
 )
 from byol_bnfree.diagnostics.static import (
     StaticReport,
+    carried_over,
+    gradient_independence,
     static_independence,
     step_places,
 )
@@ -36,9 +38,11 @@ __all__ = [
     "NumericalReport",
     "StaticReport",
     "batch_independence",
+    "carried_over",
     "centered_rank",
     "collapse_measures",
     "effective_rank",
+    "gradient_independence",
     "judge",
     "kernel_norms",
     "numerical_independence",

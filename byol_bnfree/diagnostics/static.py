@@ -10,6 +10,7 @@ import numpy as np
 
 from byol_bnfree.diagnostics.dataflow import Place, Trace, trace_owners
 from byol_bnfree.diagnostics.dataflow.owners import FREE, Owners, free
+from byol_bnfree.diagnostics.dataflow.trace import source_line
 from byol_bnfree.errors import InputError
 
 Verdict = Literal["independent", "mixes examples", "not proven"]
@@ -97,6 +98,23 @@ def step_places(step: Callable[..., Any], state: Any, batch: Any) -> list[Place]
     inputs += [along_batch(shape[0], len(shape)) for shape in shapes]
     _, trace = trace_owners(jaxpr, inputs)
     return [place for place in trace.places if place.kind != "moves"]
+
+
+def carried_over(step: Callable[..., Any], state: Any, batch: Any) -> Place | None:
+    """Where a function of (state, batch [b ...] leaves) puts examples into its result.
+
+    What one batch leaves there, the next one meets. None if the result depends on no
+    example. The place is the last operation of the program.
+    """
+    jaxpr = jax.make_jaxpr(step)(state, batch)
+    inputs = [free(len(leaf.shape)) for leaf in jax.tree.leaves(state)]
+    shapes = [leaf.shape for leaf in jax.tree.leaves(batch)]
+    inputs += [along_batch(shape[0], len(shape)) for shape in shapes]
+    tables, _ = trace_owners(jaxpr, inputs)
+    if all((table == FREE).all() for table in tables):
+        return None
+    last = jaxpr.eqns[-1]
+    return Place("moves", last.primitive.name, source_line(last.source_info), False)
 
 
 def judge(tables: list[Owners], trace: Trace, size: int) -> StaticReport:

@@ -7,8 +7,9 @@ from byol_bnfree.objectives.objective import Objective, Passed
 
 
 def simsiam() -> Objective:
-    """Minus the mean cosine of prediction and projection, which is a constant there.
+    """1 minus the mean cosine of prediction and projection, which is a constant there.
 
+    The paper leaves the 1 away; with it a log axis can show the loss.
     The target is the online network itself: tau is 0. The predictor has a learning rate
     of its own, which stays constant (`optim.predictor_schedule`).
 
@@ -16,7 +17,7 @@ def simsiam() -> Objective:
     """
 
     def loss(passed: Passed) -> Float[Array, " b"]:
-        """In [-1, 1]."""
-        return byol_loss(passed.predictions, passed.targets) / 4 - 1
+        """In [0, 2]: a quarter of BYOL's."""
+        return byol_loss(passed.predictions, passed.targets) / 4
 
     return Objective(loss, target="stop_gradient")

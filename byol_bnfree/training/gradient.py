@@ -153,7 +153,7 @@ def make_gradient(
         if config.micro_batches == 1:
             return of_piece(batch)
         stacked = _split(batch, config.micro_batches, data_devices)
-        return _accumulate(of_piece, stacked, unroll)
+        return _accumulate(of_piece, stacked, unroll, data_devices)
 
     return gradient
 
@@ -167,8 +167,10 @@ def _split(tree: Any, pieces: int, devices: int) -> Any:
     )
 
 
-def _accumulate(gradient, stacked: Any, unroll: bool):
-    """Mean gradient and statistics of micro-batches [k b ...], their joined outputs."""
+def _accumulate(gradient, stacked: Any, unroll: bool, devices: int):
+    """Mean gradient and statistics of micro-batches [k b ...], and their outputs in the
+    order of the batch.
+    """
 
     def add(total, piece):
         averaged, outputs = gradient(piece)
@@ -180,5 +182,7 @@ def _accumulate(gradient, stacked: Any, unroll: bool):
     total, outputs = jax.lax.scan(add, zeros, stacked, unroll=unroll)
     return (
         jax.tree.map(lambda x: (x / pieces).astype(x.dtype), total),
-        jax.tree.map(lambda x: rearrange(x, "k b ... -> (k b) ..."), outputs),
+        jax.tree.map(
+            lambda x: rearrange(x, "k (d b) ... -> (d k b) ...", d=devices), outputs
+        ),
     )

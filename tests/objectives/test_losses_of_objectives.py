@@ -93,11 +93,11 @@ def test_the_bridge_is_minus_equation_6(predictor):
     np.testing.assert_allclose(infonce(config).loss(given), expected, rtol=1e-5)
 
 
-def test_simsiam_is_minus_the_mean_cosine():
+def test_simsiam_is_1_minus_the_mean_cosine():
     given = passed()
     cosine = optax.losses.cosine_similarity
     p, z = given.predictions, given.targets
-    expected = -(cosine(p[0], z[1]) + cosine(p[1], z[0])) / 2
+    expected = 1 - (cosine(p[0], z[1]) + cosine(p[1], z[0])) / 2
     np.testing.assert_allclose(simsiam().loss(given), expected, rtol=1e-5, atol=1e-6)
 
 

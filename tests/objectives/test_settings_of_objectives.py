@@ -1,0 +1,67 @@
+"""What cannot be had together is refused in a sentence before anything starts."""
+
+import dataclasses
+
+import pytest
+
+from byol_bnfree import InputError
+from byol_bnfree.command_line import parse_args
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.training.program import DataShape, build_parts
+
+REFUSED = {
+    "--objective=infonce --micro-batches=2": "the negatives of --objective infonce",
+    "--objective=barlow_twins --micro-batches=2": "the correlations of --objective",
+    "--byol.loss-normalization=batchnorm --micro-batches=2": "the statistics of --byol",
+    "--objective=infonce --batch-size=1": "--batch-size 1 is too small",
+    "--infonce.beta=0.5": "--infonce.beta 0.5 belongs to --objective infonce",
+    "--objective=infonce --byol.loss-normalization=none": "belongs to --objective byol",
+    "--moco-v2.queue=64": "--moco-v2.queue 64 belongs to --objective moco_v2",
+    "--objective=moco_v2 --moco-v2.queue=100": "must be a multiple of 128",
+    "--objective=infonce --infonce.alpha=0": "--infonce.alpha is 0",
+    "--objective=infonce --infonce.beta=-1": "--infonce.beta is -1",
+    "--objective=moco_v2 --moco-v2.temperature=0": "--moco-v2.temperature is 0",
+    "--objective=infonce --optim.predictor-lr-scale=2": "has no predictor here",
+    "--objective=simsiam --optim.lars-clip --optim.name=lars": "the predictor's is",
+    "--model.predictor-start=identity": "set --model.predictor.depth=1",
+    "--model.predictor-start=identity --model.predictor.depth=1": "plain-dense=1",
+    "--byol.predictor=closed_form": "fits 128 features to 64 images",
+    "--objective=rotation --augment.view1.quarter-turn=0.75": "whose turn --objective",
+    "--objective=rotation --augment.view2.vertical-flip=0.5": "--augment.view2.ver",
+}
+ALLOWED = (
+    "--objective=infonce --infonce.beta=0 --micro-batches=2",
+    "--objective=moco_v2 --micro-batches=2",
+    "--objective=simsiam --micro-batches=2",
+    "--objective=rotation --augment.view1.flip=0.5 --micro-batches=2",
+    "--byol.predictor=closed_form --batch-size=256",
+    "--optim.predictor-lr-scale=0",
+)
+
+
+@pytest.mark.parametrize("flags", REFUSED)
+def test_what_cannot_be_is_refused_in_a_sentence(flags, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse_args(flags.split())
+    said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert ended.value.code == 2 and REFUSED[flags] in said
+
+
+@pytest.mark.parametrize("flags", ALLOWED)
+def test_what_can_be_is_not_refused(flags):
+    parse_args(flags.split())
+
+
+def test_vicreg_is_no_objective_and_the_choices_are_said(capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse_args(["--objective=vicreg"])
+    assert ended.value.code == 2
+    assert "barlow_twins" in capsys.readouterr().err
+
+
+def test_images_that_are_not_square_have_no_quarter_turns():
+    config = TrainConfig(objective="rotation")
+    data = DataShape(1000, 10, (16, 24, 3))
+    with pytest.raises(InputError, match="the images are 16x24"):
+        build_parts(config, data)
+    build_parts(dataclasses.replace(config, objective="byol"), data)
