@@ -2,9 +2,10 @@
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,6 +18,7 @@ from byol_bnfree.models.byol import part_norms
 from byol_bnfree.training.logs import MetricsLog
 from byol_bnfree.training.program import Program
 from byol_bnfree.training.progress import Progress
+from byol_bnfree.training.recorder import Recorder, Rows
 from byol_bnfree.training.step import UPDATE_RATIOS, update_ratio_names
 
 MUST_BE_FINITE = ("train/loss", "optim/grad_norm", "optim/update_norm")
@@ -29,22 +31,44 @@ class Collapsed(RunStopped):
 
 DIVERGED = 4
 """Exit status of a run whose numbers are no longer finite: a result, not a fault."""
+AHEAD = 2
+"""Steps that are dispatched after the one that the host waits for."""
+
+
+def _steps_ahead() -> int:
+    return 0 if runs_in_calling_thread() else AHEAD
+
+
+class Flight(NamedTuple):
+    """A step that was dispatched, and what is read when it is done."""
+
+    step: int
+    done: jax.Array
+    """Ready when the step is."""
+    rows: Rows | None
+    """Of the steps up to this one, where they are read now."""
+    ratios: jax.Array | None
 
 
 @dataclass
 class Journal:
-    """Reads each step's metrics when the device need not wait for it, and acts on them.
+    """Reads the metrics of logged steps, and acts on them.
 
-    That is after the next step is dispatched, or at once where it is done by then.
+    Rows stay on the device until one is written, and are then read in one transfer.
+    The device is `AHEAD` steps behind the host, so it waits for nobody; where programs
+    run in the calling thread, a step is done at once.
     """
 
     program: Program
     log: MetricsLog
     progress: Progress
     watch: CollapseWatch = CollapseWatch()
+    _recorder: Recorder = field(init=False)
     _rows: list[dict[str, float]] = field(default_factory=list)
-    _unread: tuple[int, dict[str, jax.Array]] | None = None
-    _at_once: bool = field(default_factory=runs_in_calling_thread)
+    _flights: deque[Flight] = field(default_factory=deque)
+    _ahead: int = field(
+        default_factory=lambda: 0 if runs_in_calling_thread() else AHEAD
+    )
     _waited: float = 0.0
     _knn: float | None = None
     _began: float = field(default_factory=time.perf_counter)
@@ -54,6 +78,7 @@ class Journal:
 
     def __post_init__(self):
         """Fold the watch over the rows of an earlier part of the run."""
+        self._recorder = Recorder(self.program.config.run.log_every)
         for row in self.log.rows():
             self._watch(row["step"], row)
             self._knn = row.get("knn/top1", self._knn)
@@ -66,16 +91,23 @@ class Journal:
         return batch
 
     def take(self, step: int, metrics: dict[str, jax.Array]) -> None:
-        """Keep the metrics of the step just dispatched; read what can be read.
+        """Keep the metrics of the step just dispatched; act on a step that is done.
+
+        Blocks until the step `AHEAD` steps before this one is done.
 
         Raises:
           RunStopped: as `catch_up`.
         """
-        before, self._unread = self._unread, (step, metrics)
-        if before is not None:
-            self._read(*before)
-        if self._at_once:
-            self.catch_up()
+        ratios = metrics[UPDATE_RATIOS] if self._has_ratios(step) else None
+        rows = self._recorder.take(
+            step,
+            {name: value for name, value in metrics.items() if name != UPDATE_RATIOS},
+            self.program.is_logged(step),
+        )
+        flight = Flight(step, metrics[MUST_BE_FINITE[0]], rows, ratios)
+        self._flights.append(flight)
+        while len(self._flights) > self._ahead:
+            self._land(self._flights.popleft())
 
     def catch_up(self) -> None:
         """Read what is kept; blocks until its step is done.
@@ -84,29 +116,34 @@ class Journal:
           RunStopped: a number that must be finite is not, or the representation
             collapsed and --on-collapse=stop.
         """
-        before, self._unread = self._unread, None
-        if before is not None:
-            self._read(*before)
+        while self._flights:
+            self._land(self._flights.popleft())
+        rest = self._recorder.rest()
+        if rest is not None:
+            self._keep(rest.read())
 
-    def _read(self, step: int, metrics: dict[str, jax.Array]) -> None:
-        # One by one: jax.device_get of as many scalars takes ten times as long.
-        values = {
-            name: np.asarray(value).item()
-            for name, value in metrics.items()
-            if name != UPDATE_RATIOS
-        }
-        for name in MUST_BE_FINITE:
-            if not math.isfinite(values[name]):
-                raise RunStopped(
-                    f"{name} is {values[name]} at step {step}; the checkpoint before "
-                    f"it is kept: lower --base-lr or lengthen --optim.warmup-epochs.",
-                    status=DIVERGED,
-                )
+    def _land(self, flight: Flight) -> None:
+        """Wait for a step; read the rows that end with it, if any do."""
+        jax.block_until_ready(flight.done)  # it moves nothing to the host
         if self._cold:  # it is compiled, or loaded, and tells nothing of the rate
             self._cold, self._first = False, time.perf_counter() - self._began
-        self._rows.append(values)
-        if self.program.is_logged(step):
-            self._write_row(step, self._update_ratios(step, metrics))
+        if flight.rows is None:
+            return
+        self._keep(flight.rows.read())
+        if self.program.is_logged(flight.step):
+            self._write_row(flight.step, self._named(flight.ratios))
+
+    def _keep(self, rows: dict[int, dict[str, float]]) -> None:
+        for step, values in rows.items():
+            for name in MUST_BE_FINITE:
+                if not math.isfinite(values[name]):
+                    raise RunStopped(
+                        f"{name} is {values[name]} at step {step}; the checkpoint "
+                        f"before it is kept: lower --base-lr or lengthen "
+                        f"--optim.warmup-epochs.",
+                        status=DIVERGED,
+                    )
+            self._rows.append(values)
 
     def without(self, work: Callable[[], Any]) -> Any:
         """Do something whose time is no part of the training rate."""
@@ -115,14 +152,16 @@ class Journal:
         self._began += time.perf_counter() - began
         return result
 
-    def _update_ratios(self, step: int, metrics: dict[str, Any]) -> dict[str, float]:
-        """Ratios of every layer, at the steps of `run.layers_every`."""
+    def _has_ratios(self, step: int) -> bool:
+        """Whether the row of a step has the ratios of every layer."""
         every = self.program.config.run.layers_every
-        if not every or step % every:
+        return bool(every) and step % every == 0 and self.program.is_logged(step)
+
+    def _named(self, ratios: jax.Array | None) -> dict[str, float]:
+        if ratios is None:
             return {}
         names = update_ratio_names(self.program.abstract_state.online_params)
-        ratios = np.asarray(metrics[UPDATE_RATIOS]).tolist()
-        return dict(zip(names, ratios, strict=True))
+        return dict(zip(names, jax.device_get(ratios).tolist(), strict=True))
 
     def evaluated(self, step: int, figures: dict[str, float]) -> None:
         """Write figures of an evaluation; the progress shows the newest kNN."""

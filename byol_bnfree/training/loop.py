@@ -39,9 +39,9 @@ def run_loop(
 ) -> TrainState:
     """Train from `state.step` to the end of the program; the end is saved.
 
-    The metrics of a step are read after the next step is dispatched, so the device
-    does not wait for the host, or at once where programs run in this thread. Nothing
-    is saved before every step up to it is known to be finite.
+    Metrics are read at logged steps, when later steps are dispatched, so the device
+    does not wait for the host. Nothing is saved before every step up to it is known to
+    be finite.
 
     Raises:
       RunStopped: by a signal, a number that is not finite, a collapse under

@@ -1,16 +1,23 @@
-"""A step's row is written as soon as the device need not wait for it."""
+"""The journal reads the metrics of logged steps, when the device need not wait."""
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+from jax._src.array import ArrayImpl
 
 import runs
 from byol_bnfree import parse_args, train
-from byol_bnfree.training.journal import Journal
+from byol_bnfree.training.journal import AHEAD, Journal
 from byol_bnfree.training.logs import MetricsLog
+from byol_bnfree.training.recorder import MOST_ROWS, Recorder
+from byol_bnfree.whole_run import steps
 
 
 @pytest.mark.parametrize("dispatched", [True, False])
-def test_rows_follow_their_step_or_the_next(dispatched, monkeypatch, tmp_path):
+def test_rows_follow_their_step_at_once_or_two_steps_later(
+    dispatched, monkeypatch, tmp_path
+):
     batches, written = [], {}
     next_batch, write = Journal.next_batch, MetricsLog.write
 
@@ -31,5 +38,77 @@ def test_rows_follow_their_step_or_the_next(dispatched, monkeypatch, tmp_path):
         train(parse_args(arguments))
     finally:
         jax.config.update("jax_cpu_enable_async_dispatch", before)
-    late = 1 if dispatched else 0
+    late = AHEAD if dispatched else 0
+    assert AHEAD >= 2
     assert written == {step: min(step + late, 4) for step in range(1, 5)}
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Shapes of the arrays on a device that the host reads, however it does."""
+    shapes = []
+    value = ArrayImpl._value.fget
+
+    def counted(array):
+        if array._npy_value is None:
+            shapes.append(array.shape)
+        return value(array)
+
+    monkeypatch.setattr(ArrayImpl, "_value", property(counted))
+    return shapes
+
+
+@pytest.mark.parametrize("log_every", [5, 1000])
+def test_nothing_moves_but_one_array_for_each_row(
+    log_every, reads, monkeypatch, tmp_path
+):
+    """Guarded: to the device; on CPUs JAX's guard lets reads pass, so they are counted.
+
+    A run of 12 steps with rows 1, 5, 10 and 12, or 1 and 12.
+    """
+    loop, take, read_at = steps.run_loop, Journal.take, {}
+
+    def guarded(*args, **kwargs):
+        with jax.transfer_guard("disallow"):
+            return loop(*args, **kwargs)
+
+    def counted(self, step, metrics):
+        before = len(reads)
+        take(self, step, metrics)
+        read_at[step] = reads[before:]
+
+    monkeypatch.setattr(steps, "run_loop", guarded)
+    monkeypatch.setattr(Journal, "take", counted)
+    settings = ["--steps=12", f"--run.log-every={log_every}"]
+    arguments = [*runs.ARGUMENTS, *settings, f"--workdir={tmp_path}"]
+    train(parse_args(arguments))
+    rows = {step: len(shapes) for step, shapes in read_at.items() if shapes}
+    logged = [1, *range(log_every, 12, log_every)]
+    assert rows == {step + AHEAD: 1 for step in logged}
+    assert len(MetricsLog(tmp_path).rows()) == len(logged) + 1
+
+
+def test_rows_are_the_means_of_all_their_steps(tmp_path):
+    """Whatever is read together: as of a run that logs every step."""
+    found = {}
+    for every in (1, 4):
+        settings = ["--steps=9", f"--run.log-every={every}"]
+        folder = tmp_path / str(every)
+        train(parse_args([*runs.ARGUMENTS, *settings, f"--workdir={folder}"]))
+        found[every] = {row["step"]: row for row in MetricsLog(folder).rows()}
+    assert list(found[4]) == [1, 4, 8, 9]
+    for name in ("train/loss", "optim/grad_norm"):
+        of_steps = [found[1][step][name] for step in range(5, 9)]
+        assert found[4][8][name] == pytest.approx(np.mean(of_steps))
+
+
+def test_a_recorder_hands_out_full_arrays_and_then_the_rest():
+    recorder, handed_out = Recorder(10**6), []
+    for step in range(1, MOST_ROWS + 3):
+        rows = recorder.take(step, {"a": jnp.float32(step)}, close=False)
+        handed_out += [rows] * (rows is not None)
+    handed_out.append(recorder.rest())
+    assert [rows.count for rows in handed_out] == [MOST_ROWS, 2]
+    read = {step: row for rows in handed_out for step, row in rows.read().items()}
+    assert read == {step: {"a": float(step)} for step in range(1, MOST_ROWS + 3)}
+    assert recorder.rest() is None
