@@ -49,7 +49,7 @@ Network = Literal[
 HOW_NOT_WHAT = frozenset(
     {
         *("workdir", "config", "data_dir", "run", "on_collapse", "on_bad_image"),
-        *("shard_state", "coordinator", "num_processes", "process_id"),
+        *("shard_state", "remat", "coordinator", "num_processes", "process_id"),
     }
 )
 """Settings of how a run is done, not of what is trained: they change no figure."""
@@ -335,8 +335,9 @@ class RunConfig:
     one CPU device; auto: the same where the `cpu` extra is installed; xla: XLA."""
     join_seconds: float = 300.0
     """Seconds to wait at the start for the other processes of the run."""
-    compilation_cache: str | None = None
-    """Folder of JAX's persistent compilation cache; none: off."""
+    compilation_cache: str | None = "auto"
+    """Folder where compiled programs are kept for the next run. auto: JAX's own
+    setting, or else the user's cache folder; none: they are not kept."""
 
 
 @dataclass(frozen=True)
@@ -386,8 +387,13 @@ class TrainConfig:
     """Seed of initialization, data order and augmentation."""
     micro_batches: int = 1
     """Accumulate gradients over this many pieces of the batch."""
-    compute_dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of activations; parameters, statistics and loss stay float32."""
+    compute_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Type of activations; parameters, statistics and loss stay float32. auto: bfloat16
+    where the devices are fast at it, float32 on CPUs; a run that resumes keeps its
+    type."""
+    remat: bool = False
+    """Keep the outputs of the encoder's stages only, and compute what is between them
+    again in the backward pass: less memory, about a third more time, same gradient."""
     shard_state: bool = False
     """Shard parameters and optimizer state over the `data` axis too."""
     on_collapse: Literal["warn", "stop"] = "warn"

@@ -11,6 +11,7 @@ from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.data.sources import Source
 from byol_bnfree.evaluation.final import Evaluator
 from byol_bnfree.models.byol import encoder_name, part_norms
+from byol_bnfree.precision import resolve_dtype
 from byol_bnfree.training import distributed
 from byol_bnfree.training.journal import Journal
 from byol_bnfree.training.logs import peak_memory
@@ -52,7 +53,7 @@ def introduce(
     say(
         f"devices    {program.mesh.size} {jax.devices()[0].platform} in "
         f"{program.processes} process{'es' * (program.processes > 1)}; "
-        f"layers by {program.kernels}"
+        f"layers in {resolve_dtype(config.compute_dtype)} by {program.kernels}"
     )
 
 

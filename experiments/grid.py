@@ -1,15 +1,19 @@
 """The question of an experiment, its arms, and the runs that they make."""
 
 import dataclasses
+import functools
 import hashlib
 import importlib
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from byol_bnfree.command_line import parse_args
 from byol_bnfree.config import HOW_NOT_WHAT, TrainConfig
+from byol_bnfree.cpu.allocator import accelerators_possible
 from byol_bnfree.models.byol import part_norms
 from experiments.scales import Scale
 
@@ -119,14 +123,33 @@ def settings_checksum(flags: Sequence[str]) -> str:
     """Eight digits of all settings that are not the defaults.
 
     A setting that a later version adds leaves those of earlier runs as they are, and
-    two ways to say the same of the parts' norms are one.
+    two ways to say the same of the parts' norms are one. The type of activations counts
+    as the one that it is on this machine: no comparison has two.
     """
     config = parse_args(flags)
     norms = {f"{part}_norm": norm for part, norm in part_norms(config).items()}
+    dtype = config.compute_dtype
+    dtype = dtype_here() if dtype == "auto" else dtype
+    usual = {"float32": TrainConfig.compute_dtype}  # the default before there was auto
+    norms["compute_dtype"] = usual.get(dtype, dtype)
     config = dataclasses.replace(config, norm=TrainConfig.norm, **norms)
     found = _not_default(config, TrainConfig())
     text = json.dumps({k: v for k, v in found.items() if k not in _FREE})
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+@functools.cache
+def dtype_here() -> str:
+    """The type that --compute-dtype=auto is on this machine.
+
+    A process of its own asks the accelerator, whose memory this one must not take.
+    """
+    if not accelerators_possible():
+        return "float32"
+    ask = "from byol_bnfree import precision; print(precision.resolve_dtype('auto'))"
+    command = [sys.executable, "-c", ask]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.split()[-1]
 
 
 def _not_default(config: Any, default: Any) -> dict[str, Any]:

@@ -44,9 +44,9 @@ def for_analysis(config: TrainConfig, image_size: int) -> tuple[TrainConfig, Dat
 def tiny(config: TrainConfig, **fields) -> TrainConfig:
     """A short run of a small network with the configuration's norms and optimizer.
 
-    Claims about the step, not about one network, are checked on it. float32, and a
-    rate so low that rounding is not amplified beyond recognition: with bn, a relative
-    1e-7 at the start of 6 steps grows to 4e-7, and to 1e-3 at ten times the rate.
+    Claims about the step, not about one network, are checked on it. The rate is so low
+    that rounding is not amplified beyond recognition: with bn, a relative 1e-7 at the
+    start of 6 steps grows to 4e-7, and to 1e-3 at ten times the rate.
     """
     small = dataclasses.replace(
         TrainConfig(),
@@ -64,6 +64,7 @@ def tiny(config: TrainConfig, **fields) -> TrainConfig:
         projector_norm=config.projector_norm,
         predictor_norm=config.predictor_norm,
         target_init=config.target_init,
+        compute_dtype=config.compute_dtype,
         augment=config.augment,
         optim=dataclasses.replace(config.optim, warmup_epochs=0.1),
         model=dataclasses.replace(

@@ -47,7 +47,7 @@ def keep_freed_memory() -> None:
     Nothing where there is no glibc, or where JAX may run on something else than CPUs.
     """
     libc = _glibc()
-    if libc is None or _accelerators():
+    if libc is None or accelerators_possible():
         return
     libc.mallopt(_M_MMAP_MAX, 0)
     libc.mallopt(_M_TRIM_THRESHOLD, _NEVER)
@@ -69,7 +69,7 @@ def _glibc() -> ctypes.CDLL | None:
     return libc
 
 
-def _accelerators() -> bool:
+def accelerators_possible() -> bool:
     """Whether JAX may run on something else than CPUs, without starting it."""
     if os.environ.get("JAX_PLATFORMS") == "cpu":
         return False

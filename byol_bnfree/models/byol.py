@@ -13,20 +13,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from byol_bnfree.config import (
-    TURNS,
-    HeadConfig,
-    ModelConfig,
-    Norm,
-    TargetInit,
-    TrainConfig,
-)
+from byol_bnfree.config import TURNS, HeadConfig, Norm, TargetInit, TrainConfig
+from byol_bnfree.errors import InputError
 from byol_bnfree.models.heads import MLPHead
 from byol_bnfree.models.initializers import draw_kernels, fan_in_init
 from byol_bnfree.models.kernels import XLA, Kernels
 from byol_bnfree.models.norm import layers_for
 from byol_bnfree.models.own import load_encoder_module
 from byol_bnfree.models.resnet import create_encoder
+from byol_bnfree.precision import resolve_dtype
 
 Tree = dict[str, Any]
 
@@ -205,7 +200,13 @@ def create_network(
     model = config.model
     own = encoder is not None or config.encoder is not None
     views = 1 if own else views
-    dtype = jnp.dtype(config.compute_dtype)
+    if own and config.remat:
+        raise InputError(
+            "--remat knows the stages of the networks of --model.name, and this "
+            "encoder is your own; leave --remat away, or use flax.linen.remat in its "
+            "code."
+        )
+    dtype = jnp.dtype(resolve_dtype(config.compute_dtype))
     options = {
         "groups": model.groups,
         "min_group_channels": model.min_group_channels,
@@ -235,7 +236,7 @@ def create_network(
         layers = layers_for(norms["encoder"], dtype=dtype, **options)
         encoder = load_encoder_module(config.encoder, layers)
     return BYOLNetwork(
-        encoder=encoder or _encoder(model, norms["encoder"], dtype, options),
+        encoder=encoder or _encoder(config, dtype, options),
         own_encoder=own,
         projector=head("projector"),
         predictor=head("predictor"),
@@ -250,10 +251,11 @@ def prediction_width(config: TrainConfig) -> int:
     return TURNS if config.objective == "rotation" else config.model.predictor.out
 
 
-def _encoder(model: ModelConfig, norm: str, dtype, options) -> nn.Module:
+def _encoder(config: TrainConfig, dtype, options) -> nn.Module:
+    model = config.model
     return create_encoder(
         model.name,
-        norm=norm,
+        norm=part_norms(config)["encoder"],
         width=model.width,
         stem=model.stem,
         stem_stride=model.stem_stride,
@@ -262,5 +264,6 @@ def _encoder(model: ModelConfig, norm: str, dtype, options) -> nn.Module:
         dtype=dtype,
         padding=model.padding,
         shortcuts=model.shortcuts,
+        remat=config.remat,
         **options,
     )

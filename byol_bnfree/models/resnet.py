@@ -123,6 +123,8 @@ class ResNet(nn.Module):
     stem_channels: int | None = None
     padding: str = "same"
     shortcuts: str = "every_group"
+    remat: bool = False
+    """In training the backward pass computes the inside of each stage again."""
 
     def __call__(
         self, images: Float[Array, "b h w c"], train: bool = False
@@ -143,27 +145,34 @@ class ResNet(nn.Module):
         `net.apply(variables, images, method="stages")`. The mean of the last is the
         representation.
         """
-        maps = []
-        x = self._stem(images.astype(self.dtype), train)
-        block = BottleneckBlock if self.architecture.bottleneck else BasicBlock
-        groups = zip(self.architecture.blocks, self.architecture.channels, strict=True)
-        for group, (blocks, channels) in enumerate(groups):
-            channels = scaled_channels(channels, self.width)
-            for index in range(blocks):
-                first = index == 0
-                stride = 2 if first and group > 0 else 1
-                changed = stride > 1 or x.shape[-1] != channels
-                x = block(
-                    channels=channels,
-                    stride=stride,
-                    project=first and (changed or self.shortcuts == "every_group"),
-                    layers=self.layers,
-                    last_scale_init=self.last_scale_init,
-                    padding=PADDINGS[self.padding],
-                    name=f"group{group}_block{index}",
-                )(x, train)
+        again = self.remat and train and not self.is_initializing()
+        lifted = nn.remat if again else lambda stage: stage
+        stem = lifted(lambda net, x: net._stem(x, train))
+        maps, x = [], stem(self, images.astype(self.dtype))
+        for group in range(len(self.architecture.blocks)):
+            stage = lifted(lambda net, x, group=group: net._stage(x, group, train))
+            x = stage(self, x)
             maps.append(x)
         return tuple(maps)
+
+    def _stage(self, x: Array, group: int, train: bool) -> Array:
+        """The blocks of a group, one after the other."""
+        block = BottleneckBlock if self.architecture.bottleneck else BasicBlock
+        channels = scaled_channels(self.architecture.channels[group], self.width)
+        for index in range(self.architecture.blocks[group]):
+            first = index == 0
+            stride = 2 if first and group > 0 else 1
+            changed = stride > 1 or x.shape[-1] != channels
+            x = block(
+                channels=channels,
+                stride=stride,
+                project=first and (changed or self.shortcuts == "every_group"),
+                layers=self.layers,
+                last_scale_init=self.last_scale_init,
+                padding=PADDINGS[self.padding],
+                name=f"group{group}_block{index}",
+            )(x, train)
+        return x
 
     def _stem(self, x: Array, train: bool) -> Array:
         conv, _, norm, relu, max_pool = self.layers
@@ -200,6 +209,7 @@ def create_encoder(
     dtype: DTypeLike = jnp.float32,
     padding: str = "same",
     shortcuts: str = "every_group",
+    remat: bool = False,
     **norm_options,
 ) -> ResNet:
     """An encoder by name: the door for other people's code.
@@ -216,6 +226,8 @@ def create_encoder(
       padding: "same" (TensorFlow, Haiku, DeepMind's BYOL) or "torch" (symmetric).
       shortcuts: "every_group" projects in the first block of every group, as DeepMind's
         code; "changed_shape" only where shapes change, as torchvision's resnet18.
+      remat: keep the outputs of stages only, and compute what is inside them again in
+        the backward pass.
       **norm_options: further arguments of `layers_for`, such as `groups`.
 
     Returns:
@@ -251,4 +263,5 @@ def create_encoder(
         stem_channels,
         padding,
         shortcuts,
+        remat,
     )

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,13 @@ def check_resumable(workdir: Path, config: TrainConfig, data: Data) -> None:
             f"{workdir} holds a run on other data ({'; '.join(differing)}); bring the "
             f"data back to resume it, or give another --workdir."
         )
+
+
+def began_as(workdir: str | None) -> dict[str, Any]:
+    """The settings of the run in a folder; {} if there is none."""
+    if workdir is None:
+        return {}
+    return read_json(Path(os.path.expanduser(workdir)) / "config.json") or {}
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

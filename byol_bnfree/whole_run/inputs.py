@@ -14,6 +14,7 @@ from byol_bnfree.interop.start import read_start
 from byol_bnfree.models.byol import encoder_name
 from byol_bnfree.models.own import GIVEN
 from byol_bnfree.own_code import full_path
+from byol_bnfree.precision import resolve_dtype
 from byol_bnfree.training import distributed
 from byol_bnfree.training.dataset_file import describe_data
 from byol_bnfree.training.program import DataShape, Program
@@ -55,8 +56,16 @@ def open_both(data_set: DataSet) -> Data:
     return Data(train, test, describe_data(data_set, train, test, notes))
 
 
-def resolved(config: TrainConfig, data: Data, encoder: nn.Module | None) -> TrainConfig:
-    """The settings with the data's sizes, and with full paths of own code."""
+def resolved(
+    config: TrainConfig,
+    data: Data,
+    encoder: nn.Module | None,
+    begun: dict[str, Any],
+) -> TrainConfig:
+    """The settings with all that data, devices and the run that was begun decide.
+
+    That is the data's sizes, the type of activations, and full paths of own code.
+    """
     if encoder is not None:
         config = dataclasses.replace(config, encoder=GIVEN + type(encoder).__name__)
     elif config.encoder is not None:
@@ -67,7 +76,10 @@ def resolved(config: TrainConfig, data: Data, encoder: nn.Module | None) -> Trai
         config = dataclasses.replace(config, augment=augment)
     size, _, channels = data.train.image_shape
     images = dataclasses.replace(config.data, image_size=size, channels=channels)
-    return dataclasses.replace(config, data=images)
+    dtype = config.compute_dtype
+    if dtype == "auto":
+        dtype = begun.get("compute_dtype") or resolve_dtype(dtype)
+    return dataclasses.replace(config, data=images, compute_dtype=dtype)
 
 
 def run_name(config: TrainConfig) -> str:

@@ -1,8 +1,7 @@
 """One run from configuration to summary: `train(config)`."""
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,10 @@ from byol_bnfree.training import distributed
 from byol_bnfree.training.optim import warmup_steps
 from byol_bnfree.training.program import build_program
 from byol_bnfree.training.workdir import prepare_workdir
+from byol_bnfree.user_cache import compiled_programs_kept
 from byol_bnfree.whole_run.boards import OnRow, open_boards
 from byol_bnfree.whole_run.folder import (
+    began_as,
     check_resumable,
     read_json,
     write_inputs,
@@ -93,7 +94,8 @@ def run(
     """`train`, and for command lines `before_steps`: called when all is made."""
     distributed.initialize(config)
     try:
-        with distributed.fate_shared(), _compilation_cache(config):
+        kept = compiled_programs_kept(config.run.compilation_cache)
+        with distributed.fate_shared(), kept:
             trained = _train(config, on_row, before_steps, encoder)
             distributed.wait_for_all("end")  # however long process 0 still writes
             return trained
@@ -102,20 +104,6 @@ def run(
             raise
         # Of this process alone, perhaps, and then the others wait for it.
         raise RunStopped(str(error), status=2, at_once=True) from error
-
-
-@contextlib.contextmanager
-def _compilation_cache(config: TrainConfig) -> Iterator[None]:
-    """JAX's folder is a setting of the whole process, so it is given back."""
-    if config.run.compilation_cache is None:
-        yield
-        return
-    before = jax.config.jax_compilation_cache_dir
-    jax.config.update("jax_compilation_cache_dir", config.run.compilation_cache)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_compilation_cache_dir", before)
 
 
 def _train(
@@ -127,7 +115,7 @@ def _train(
     data_set = find_data(config)
     warmup_steps(config, len(data_set))  # refused before everything is decoded
     data = open_both(data_set)
-    config = resolved(config, data, encoder)
+    config = resolved(config, data, encoder, began_as(config.workdir))
     program = build_program(config, data.shape, encoder=encoder)
     program = from_weights(program)  # refused before there is a folder
     workdir = prepare_workdir(config.workdir, run_name(config))

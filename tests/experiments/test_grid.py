@@ -4,7 +4,7 @@ import pytest
 
 from byol_bnfree import InputError
 from byol_bnfree.command_line import parse_args
-from experiments import GRIDS
+from experiments import GRIDS, grid
 from experiments.__main__ import main
 from experiments.grid import load_experiment, make_runs, settings_checksum
 from experiments.scales import SCALES
@@ -67,3 +67,19 @@ def test_shards_share_the_grid_out(capsys):
     assert sorted(sum(parts, [])) == sorted(names("0/1"))
     lengths = [len(part) for part in parts]
     assert max(lengths) - min(lengths) <= 1 < min(lengths)
+
+
+def test_runs_in_another_type_of_activations_are_runs_of_other_settings(monkeypatch):
+    """So a comparison that goes on where auto means another type mixes no figures."""
+    here = settings_checksum(["--norm=bn"])
+    assert here == settings_checksum(["--norm=bn", "--compute-dtype=float32"])
+    in_bfloat16 = settings_checksum(["--norm=bn", "--compute-dtype=bfloat16"])
+    assert here != in_bfloat16
+    monkeypatch.setattr(grid, "dtype_here", lambda: "bfloat16")
+    assert settings_checksum(["--norm=bn"]) == in_bfloat16
+    assert settings_checksum(["--norm=bn", "--compute-dtype=float32"]) == here
+
+
+def test_another_process_tells_the_type_of_this_machine(monkeypatch):
+    monkeypatch.setattr(grid, "accelerators_possible", lambda: True)
+    assert grid.dtype_here.__wrapped__() == "float32"

@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 import jax
 
+from byol_bnfree.user_cache import cache_folder, instructions
+
 TARGETS = {
     name: f"byol_{name}"
     for name in (
@@ -97,7 +99,7 @@ class _Build(NamedTuple):
             *(str(self.library), str(self.headers), jax.ffi.include_dir()),
             *(importlib.metadata.version(p) for p in (_LIBRARY, _HEADERS, "jaxlib")),
             subprocess.run(version, check=True, capture_output=True, text=True).stdout,
-            *(*self.compiler, *_FLAGS, _cpu()),
+            *(*self.compiler, *_FLAGS, instructions()),
         )
         digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
         return f"native-{digest}.so"
@@ -128,25 +130,9 @@ def _loaded(build: _Build) -> ctypes.CDLL:
 
     It fails in a folder that is read-only, full, missing, or mounted without execution.
     """
-    cache = _cache_folder()
+    cache = cache_folder()
     if cache is not None:
         with contextlib.suppress(OSError):
             return ctypes.CDLL(str(build.into(cache)))
     with tempfile.TemporaryDirectory() as folder:  # a loaded file may be deleted
         return ctypes.CDLL(str(build.into(Path(folder))))
-
-
-def _cache_folder() -> Path | None:
-    """The user's cache folder; None for a user without a home."""
-    if base := os.environ.get("XDG_CACHE_HOME"):
-        return Path(base) / "byol_bnfree"
-    try:
-        return Path.home() / ".cache" / "byol_bnfree"
-    except RuntimeError:  # neither $HOME nor an entry in passwd
-        return None
-
-
-def _cpu() -> str:
-    """The instructions of this CPU: `-march=native` is of the machine that compiled."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
