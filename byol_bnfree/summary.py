@@ -15,9 +15,13 @@ from byol_bnfree.precision import resolve_dtype
 from byol_bnfree.training import distributed
 from byol_bnfree.training.journal import Journal
 from byol_bnfree.training.logs import peak_memory
+from byol_bnfree.training.mesh import left_whole
 from byol_bnfree.training.optim import peak_learning_rate
 from byol_bnfree.training.program import Program
 from byol_bnfree.training.state import TrainState, parameter_count
+
+NAMED = 4
+"""Arrays named in a line; environment.json has them all."""
 
 
 def introduce(
@@ -54,6 +58,24 @@ def introduce(
         f"devices    {program.mesh.size} {jax.devices()[0].platform} in "
         f"{program.processes} process{'es' * (program.processes > 1)}; "
         f"layers in {resolve_dtype(config.compute_dtype)} by {program.kernels}"
+    )
+    if config.shard_state:
+        _say_what_stays_whole(program, say)
+
+
+def _say_what_stays_whole(program: Program, say: Callable[[str], None]) -> None:
+    whole = left_whole(program.abstract_state, program.mesh)
+    if not whole:
+        return
+    leaves = jax.tree.leaves(program.abstract_state)
+    total = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+    largest = sorted(whole, key=whole.get, reverse=True)[:NAMED]
+    more = f" and {len(whole) - NAMED} more" if len(whole) > NAMED else ""
+    say(
+        f"state      {len(whole)} of {len(leaves)} arrays "
+        f"({sum(whole.values()) / 1e6:,.1f} of {total / 1e6:,.1f} MB) stay whole on "
+        f"every device, because {program.mesh.shape['data']} divides no axis of them: "
+        f"{', '.join(largest)}{more}"
     )
 
 

@@ -86,6 +86,22 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
+def left_whole(abstract_state: Any, mesh: Mesh) -> dict[str, int]:
+    """Arrays that `--shard-state` leaves whole on every device, and their bytes.
+
+    No axis of theirs is a multiple of the devices. Small ones are not counted: they
+    stay whole by intention.
+    """
+    if mesh.size == 1:
+        return {}
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf.size
+        * leaf.dtype.itemsize
+        for path, leaf in jax.tree.leaves_with_path(abstract_state)
+        if leaf.size >= SMALLEST_SHARDED and leaf.sharding.is_fully_replicated
+    }
+
+
 def state_shardings(abstract_state: Any, mesh: Mesh, over_data: bool) -> Any:
     """A sharding for every leaf of the state, from `eval_shape` of it.
 

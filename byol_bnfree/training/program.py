@@ -21,6 +21,7 @@ from byol_bnfree.models.data_dependent import data_dependent_init
 from byol_bnfree.models.kernels import XLA, Kernels
 from byol_bnfree.models.own import check_encoder
 from byol_bnfree.objectives import make_objective
+from byol_bnfree.training.footprint import Footprint, footprint
 from byol_bnfree.training.gradient import Batch, make_views, step_key
 from byol_bnfree.training.mesh import (
     batch_sharding,
@@ -76,15 +77,16 @@ class Program(NamedTuple):
     views: Callable[[Batch], tuple[Array, Array]]
     """The two views of step 0 in [0, 1], for a picture."""
 
-    def compile_step(self, batch: Batch) -> None:
+    def compile_step(self, batch: Batch) -> Footprint | None:
         """Compile the step for batches like this one, so that its first call need not.
 
-        In another thread, this overlaps with what a run does before its steps.
+        In another thread, this overlaps with what a run does before its steps. Returns
+        the memory that the step needs, where the backend tells.
         """
         like = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), batch
         )
-        self.step.lower(self.abstract_state, like).compile()
+        return footprint(self.step.lower(self.abstract_state, like).compile(), self)
 
     @property
     def processes(self) -> int:

@@ -18,6 +18,7 @@ from byol_bnfree.training.changes import compare_config
 from byol_bnfree.training.checkpoint import Checkpoints
 from byol_bnfree.training.dataset_file import compare_data
 from byol_bnfree.training.logs import environment
+from byol_bnfree.training.mesh import left_whole
 from byol_bnfree.training.program import Program
 from byol_bnfree.training.workdir import lock_workdir
 from byol_bnfree.whole_run.inputs import (
@@ -76,6 +77,8 @@ def write_inputs(workdir: Path, program: Program, data: Data) -> None:
     """config.json, environment.json and dataset.json."""
     write_json(workdir / "config.json", dataclasses.asdict(program.config))
     where = environment() | {"kernels": program.kernels}
+    if program.config.shard_state:
+        where["left_whole"] = left_whole(program.abstract_state, program.mesh)
     write_json(workdir / "environment.json", where)
     write_json(workdir / "dataset.json", data.description)
 

@@ -71,7 +71,10 @@ def run_steps(
                 journal = Journal(program, log, shown)
                 if before_steps is not None:
                     before_steps()
-                compiling.result()
+                needed = compiling.result()
+            if needed is not None:
+                needed.check()
+                shown.say(f"memory     {needed}")
             with _curves(workdir, log, config, data):
                 state = run_loop(
                     program,

@@ -1,0 +1,103 @@
+"""The memory of a step by its compiled program, before the first step runs."""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+
+from byol_bnfree.errors import InputError
+from byol_bnfree.memory import machine_bytes
+
+GB = 1e9
+
+
+class Footprint(NamedTuple):
+    """Bytes on one device; where CPU devices share a memory, of all of them."""
+
+    state: float
+    """State and batch, as they come in."""
+    temporaries: float
+    """All else while a step runs: activations, gradients, results."""
+    limit: float
+    """What there is."""
+    batch_size: int
+    """The global batch of the step."""
+    devices: int
+    """Devices that share the batch."""
+    micro_batches: int
+
+    @property
+    def needed(self) -> float:
+        return self.state + self.temporaries
+
+    @property
+    def fitting(self) -> int:
+        """About the largest global batch that fits; 0 if not even the state does.
+
+        Temporaries are taken to grow with the batch; a part does not, so more may fit.
+        """
+        of_image = self.temporaries / self.batch_size
+        least = self.devices * self.micro_batches
+        return max(0, int((self.limit - self.state) / of_image / least) * least)
+
+    @property
+    def pieces(self) -> int:
+        """Micro-batches, a power of two, with which this batch fits; 0 if none do."""
+        room = (self.limit - self.state) / self.temporaries
+        if room <= 0:
+            return 0
+        pieces = self.micro_batches * 2 ** max(0, math.ceil(math.log2(1 / room)))
+        return pieces if pieces * self.devices <= self.batch_size else 0
+
+    def check(self) -> None:
+        """`InputError` if a step does not fit, with what would."""
+        if self.needed <= self.limit:
+            return
+        ways = []
+        if self.fitting:
+            ways.append(f"a batch of about {_rounded(self.fitting)}")
+        if self.pieces:
+            ways.append(f"--micro-batches={self.pieces}")
+        ways.append("--remat or a smaller network")
+        raise InputError(
+            f"a step needs {self.needed / GB:,.1f} GB ({self._parts()}), and "
+            f"{self.limit / GB:,.1f} GB are there; choose {' or '.join(ways)}."
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"a step needs {self.needed / GB:,.2f} of {self.limit / GB:,.1f} GB "
+            f"({self._parts()}); a batch of about {_rounded(self.fitting):,} fits"
+        )
+
+    def _parts(self) -> str:
+        images = self.batch_size // self.micro_batches
+        return (
+            f"{self.state / GB:,.2f} for the state, {self.temporaries / GB:,.2f} for "
+            f"{images:,} images"
+        )
+
+
+def footprint(compiled: Any, program: Any) -> Footprint | None:
+    """Of the compiled step of a `Program`; None where the backend does not tell."""
+    found = compiled.memory_analysis()
+    if found is None:
+        return None
+    new = found.output_size_in_bytes - found.alias_size_in_bytes  # donated: no memory
+    device = program.mesh.local_devices[0]
+    limit = (device.memory_stats() or {}).get("bytes_limit")
+    sharing = 1 if limit else len(program.mesh.local_devices)
+    return Footprint(
+        state=found.argument_size_in_bytes * sharing,
+        temporaries=max(1, found.temp_size_in_bytes + new) * sharing,
+        limit=limit or machine_bytes(),
+        batch_size=program.config.batch_size,
+        devices=jax.device_count() // program.config.run.model_devices,
+        micro_batches=program.config.micro_batches,
+    )
+
+
+def _rounded(number: int) -> int:
+    """Two digits, rounded down."""
+    unit = 10 ** max(0, len(str(number)) - 2)
+    return number // unit * unit

@@ -1,0 +1,102 @@
+"""The memory of a step is known before it runs, and what would fit is said."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+import tiny
+from byol_bnfree.errors import InputError
+from byol_bnfree.training import mesh as meshes
+from byol_bnfree.training.footprint import Footprint
+from byol_bnfree.training.gradient import make_gradient
+from byol_bnfree.training.mesh import left_whole, make_mesh, state_shardings
+from byol_bnfree.training.program import DataShape, build_parts, build_program
+
+FOOTPRINT = Footprint(10e9, 80e9, 100e9, batch_size=256, devices=1, micro_batches=1)
+
+
+def test_a_step_that_fits_says_which_batch_would():
+    FOOTPRINT.check()
+    said = str(FOOTPRINT)
+    assert "90.00 of 100.0 GB" in said and "a batch of about 280 fits" in said
+
+
+def test_a_step_that_does_not_fit_is_refused_with_what_would():
+    small = FOOTPRINT._replace(limit=40e9)
+    with pytest.raises(InputError, match="about 96 or --micro-batches=4 or --remat"):
+        small.check()
+    with pytest.raises(InputError, match="choose --remat or a smaller network"):
+        FOOTPRINT._replace(limit=9e9).check()
+
+
+def test_pieces_and_batches_that_are_advised_fit():
+    for limit in (15e9, 23e9, 40e9, 77e9):
+        small = FOOTPRINT._replace(limit=limit)
+        assert small.state + small.temporaries / small.pieces <= limit
+        of_image = small.temporaries / small.batch_size
+        assert small.state + small.fitting * of_image <= limit
+
+
+def test_the_compiled_step_of_a_program_tells_its_memory():
+    config = tiny.config()
+    program = build_program(config, DataShape(100, 3, (16, 16, 3)))
+    batch = {
+        name: jax.device_put(value, meshes.batch_sharding(program.mesh))
+        for name, value in images(8).items()
+    }
+    found = program.compile_step(batch)
+    state = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(program.init(batch)))
+    assert state <= found.state <= 3 * state  # on two devices that share a memory
+    assert found.temporaries > 0 and found.fitting > 8
+
+
+def images(count: int) -> dict[str, np.ndarray]:
+    draws = np.random.default_rng(0)
+    return {
+        "image": draws.integers(0, 256, (count, 16, 16, 3), dtype=np.uint8),
+        "label": draws.integers(0, 3, count).astype(np.int32),
+        "position": np.arange(count, dtype=np.int32),
+    }
+
+
+@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
+def test_remat_keeps_less_for_the_same_gradient(norm):
+    """By the arrays between the passes: XLA:CPU itself does not keep them apart."""
+    config = tiny.config(norm=norm)
+    config = dataclasses.replace(
+        config, model=dataclasses.replace(config.model, width=0.25, stem="small")
+    )
+    gradients, kept = [], []
+    for remat in (False, True):
+        settings = dataclasses.replace(config, remat=remat)
+        parts = build_parts(settings, DataShape(100, 3, (16, 16, 3)), views=2)
+        state = jax.jit(parts.init)(images(8))
+        gradient = jax.jit(make_gradient(parts.network, settings, 1, False))
+        gradients.append(gradient(state, images(8)))
+        kept.append(bytes_between_the_passes(parts.network, state))
+    tiny.assert_close(*gradients, rtol=1e-5, atol=1e-6)
+    assert kept[1] < kept[0] / 3
+
+
+def bytes_between_the_passes(network, state) -> int:
+    def backward(params):
+        def encode(params):
+            views = np.zeros((16, 16, 16, 3), np.float32)
+            return network.online(params, state.online_stats, views, True)[0].prediction
+
+        return jax.vjp(encode, params)[1]
+
+    found = jax.tree.leaves(jax.eval_shape(backward, state.online_params))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in found)
+
+
+def test_arrays_that_no_device_count_divides_are_named(monkeypatch):
+    monkeypatch.setattr(meshes, "SMALLEST_SHARDED", 8)
+    shapes = {"even": (4, 3), "odd": (5, 3), "small": (3,)}
+    mesh = make_mesh()
+    state = {k: jax.ShapeDtypeStruct(v, np.float32) for k, v in shapes.items()}
+    shardings = state_shardings(state, mesh, True)
+    state = {k: state[k].update(sharding=shardings[k]) for k in state}
+    assert left_whole(state, mesh) == {"odd": 60}
