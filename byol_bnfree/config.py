@@ -15,6 +15,7 @@ from typing import Annotated, Literal, get_args
 import tyro
 
 from byol_bnfree.errors import InputError as InputError
+from byol_bnfree.setting_checks import MOST_WORKERS as MOST_WORKERS
 from byol_bnfree.setting_checks import validate
 
 PAPERS = (
@@ -273,8 +274,9 @@ class DataConfig:
     """Pictures with more pixels than this are refused: a small file may hold many."""
     in_memory_gib: float = 4.0
     """Sets of equal-sized images up to this size are decoded once into memory."""
-    workers: int = 0
-    """Decoding processes per host for sets that stream; 0 decodes in a thread."""
+    workers: int | None = None
+    """Decoding processes of each process of the run, for sets that stream; 0: threads.
+    None: one for each core but one, or threads where there are fewer than 4 cores."""
     shapes_train: int = 4096
     """Number of generated training images of --dataset=shapes."""
     shapes_test: int = 1024

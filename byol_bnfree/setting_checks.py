@@ -44,8 +44,8 @@ def validate(config: Any) -> None:
     _require(
         config,
         "data.workers",
-        lambda x: 0 <= x <= MOST_WORKERS,
-        f"between 0 and {MOST_WORKERS}",
+        lambda x: x is None or 0 <= x <= MOST_WORKERS,
+        f"between 0 and {MOST_WORKERS}, or none",
     )
     _require(
         config,

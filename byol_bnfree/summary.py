@@ -13,7 +13,7 @@ from byol_bnfree.evaluation.final import Evaluator
 from byol_bnfree.models.byol import encoder_name, part_norms
 from byol_bnfree.precision import resolve_dtype
 from byol_bnfree.training import distributed
-from byol_bnfree.training.journal import Journal
+from byol_bnfree.training.journal import MUCH_WAITING, Journal
 from byol_bnfree.training.logs import peak_memory
 from byol_bnfree.training.mesh import left_whole
 from byol_bnfree.training.optim import peak_learning_rate
@@ -106,6 +106,7 @@ def summarize(
             "first_collapsed": watch.first_collapsed,
         },
         "images_per_s": _rate(rows),
+        "data_wait": _data_wait(rows),
         "seconds": seconds,
         "peak_gib": peak_memory(),
     }
@@ -139,6 +140,15 @@ def _rate(rows: list[dict[str, Any]]) -> float | None:
     )
 
 
+def _data_wait(rows: list[dict[str, Any]]) -> float | None:
+    """The share of time in which steps waited for pictures; the first row is left out,
+    in which they compiled."""
+    later = [row for row in rows if "perf/first_step_seconds" not in row]
+    seconds = sum(row["perf/seconds"] for row in later)
+    waited = sum(row["perf/seconds"] * row["perf/data_wait"] for row in later)
+    return waited / seconds if seconds else None
+
+
 def conclude(summary: dict[str, Any], workdir: Path) -> None:
     """Print the figures, and the path of everything."""
     if summary["knn"]["trained"] is not None:
@@ -154,7 +164,12 @@ def conclude(summary: dict[str, Any], workdir: Path) -> None:
     reason = f": {collapse['reason']}" if collapse["verdict"] != "healthy" else ""
     print(f"collapse        {collapse['verdict']}{reason}")
     if summary["images_per_s"] is not None:
-        print(f"training        {summary['images_per_s']:.0f} images/s")
+        waited = summary["data_wait"]
+        share = f", {100 * waited:.0f} % of the time waiting for pictures"
+        print(
+            f"training        {summary['images_per_s']:.0f} images/s"
+            f"{share if waited is not None and waited >= MUCH_WAITING else ''}"
+        )
     for name in ("summary.json", "metrics.jsonl", "curves.png", "views.png"):
         print(f"                {workdir / name}")
     print(f"checkpoints     {workdir / 'checkpoints'}")

@@ -1,18 +1,14 @@
 """Pictures decoded when they are asked for: sets too large or too varied for memory.
 
-The reading is a pool of threads (PIL releases the interpreter's lock while it decodes
-and resizes) or, with data.workers, of processes, from the standard library rather
-than grain: a batch is a function of (seed, step) already, so an ordered parallel map
-is all that is missing, and here errors keep their type and only pictures, not lists
-of a million files, travel to the workers.
+The reading is a pool of processes or of threads (PIL releases the interpreter's lock
+while it decodes and resizes), from the standard library rather than grain: a batch is a
+function of (seed, step) already, so an ordered parallel map is all that is missing, and
+here errors keep their type and only pictures, not lists of a million files, travel to
+the workers.
 """
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from functools import cached_property, partial
 from typing import Any
 
@@ -33,7 +29,7 @@ from byol_bnfree.data.fingerprint import checksum
 from byol_bnfree.data.patience import shown
 from byol_bnfree.data.reading import BadImage, Fault
 from byol_bnfree.data.records import Layout, Records
-from byol_bnfree.own_process import quiet_libraries
+from byol_bnfree.data.workers import reading_pool
 
 EVAL_SHARE = 224 / 256  # of the shorter side; DeepMind's evaluation crop
 CROP_STREAM = 1  # keeps crops' random numbers apart from those of the data order
@@ -196,34 +192,6 @@ class StreamSource:
     @cached_property
     def _pool(self) -> Executor:
         return reading_pool(self._config.data.workers)
-
-
-def reading_pool(workers: int) -> Executor:
-    """Processes, or threads of this one if `workers` is 0."""
-    if not workers:
-        return ThreadPoolExecutor()
-    return ProcessPoolExecutor(
-        workers,
-        mp_context=multiprocessing.get_context("spawn"),  # jax's threads bar fork
-        initializer=_serve_one_process,
-    )
-
-
-def _serve_one_process() -> None:
-    """Runs in a worker: it leaves Ctrl-C to the main process and ends when that ends.
-
-    A worker holds both ends of the pipe that it reads its tasks from, so the death of
-    a killed main process would not end it.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    quiet_libraries()
-    main = multiprocessing.parent_process()
-
-    def end_with_main() -> None:
-        main.join()
-        os._exit(1)
-
-    threading.Thread(target=end_with_main, daemon=True).start()
 
 
 def _view_of(

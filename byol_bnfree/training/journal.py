@@ -35,6 +35,10 @@ AHEAD = 2
 """Steps that are dispatched after the one that the host waits for."""
 
 
+MUCH_WAITING = 0.1
+"""The share of a row's time in which steps may wait for pictures, unmentioned."""
+
+
 def _steps_ahead() -> int:
     return 0 if runs_in_calling_thread() else AHEAD
 
@@ -70,6 +74,7 @@ class Journal:
         default_factory=lambda: 0 if runs_in_calling_thread() else AHEAD
     )
     _waited: float = 0.0
+    _said_waiting: bool = False
     _knn: float | None = None
     _began: float = field(default_factory=time.perf_counter)
     _cold: bool = True
@@ -189,6 +194,8 @@ class Journal:
             images, steady = images - config.batch_size, seconds - self._first
         row["perf/images_per_s"] = images / steady if images else math.nan
         row["perf/data_wait"] = self._waited / seconds
+        if self._first is None:  # the first row has the compilation too
+            self._say_waiting(step, row["perf/data_wait"])
         row["perf/seconds"] = seconds
         row |= ratios
         self._rows, self._waited, self._first = [], 0.0, None
@@ -205,6 +212,17 @@ class Journal:
                 "collapse": self.watch.verdict.state,
                 "images_per_s": row["perf/images_per_s"] if images else None,
             },
+        )
+
+    def _say_waiting(self, step: int, share: float) -> None:
+        """Once: that data are too slow, and what to do."""
+        if share < MUCH_WAITING or self._said_waiting:
+            return
+        self._said_waiting = True
+        self.progress.say(
+            f"step {step}: {100 * share:.0f} % of the time was spent waiting for "
+            f"pictures; give the run more cores and --data.workers, or store the "
+            f"pictures smaller."
         )
 
     def _judge(self, step: int, row: dict[str, float]) -> None:

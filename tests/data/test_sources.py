@@ -200,7 +200,7 @@ def test_crops_depend_on_seed_step_and_position_only(stream_config):
 def test_worker_processes_end_with_a_killed_main_process():
     """They hold its standard output, so they are gone when that can be read."""
     script = (
-        "import os, signal; from byol_bnfree.data.stream import reading_pool\n"
+        "import os, signal; from byol_bnfree.data.workers import reading_pool\n"
         "print(*reading_pool(1).map(abs, [-7]), flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )

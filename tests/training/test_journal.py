@@ -112,3 +112,16 @@ def test_a_recorder_hands_out_full_arrays_and_then_the_rest():
     read = {step: row for rows in handed_out for step, row in rows.read().items()}
     assert read == {step: {"a": float(step)} for step in range(1, MOST_ROWS + 3)}
     assert recorder.rest() is None
+
+
+def test_a_run_that_waits_for_pictures_says_so_once(monkeypatch, tmp_path, capsys):
+    next_batch = Journal.next_batch
+
+    def slowly(self, stream):
+        self._waited += 10.0  # seconds, of a row that took less
+        return next_batch(self, stream)
+
+    monkeypatch.setattr(Journal, "next_batch", slowly)
+    arguments = [*runs.ARGUMENTS, f"--workdir={tmp_path}", "--run.log-every=1"]
+    assert train(parse_args(arguments))["data_wait"] > 1
+    assert capsys.readouterr().out.count("waiting for pictures; give") == 1
