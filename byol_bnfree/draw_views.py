@@ -1,4 +1,4 @@
-"""The augmentation of a recipe on a sheet, without a run."""
+"""A sheet of a recipe's augmented views, drawn without a run."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,32 +19,33 @@ PICTURES = 8
 
 
 def draw_views(out: str, argv: Sequence[str]) -> None:
-    """Write the two views of the first images that a run would see.
+    """Write a picture with the two views of the first images that a run would see.
 
     Args:
-      out: file of the picture, such as views.png.
+      out: path of the picture, such as views.png.
       argv: flags of `python -m byol_bnfree.train`: data set, seed, augmentation.
 
     Raises:
-      InputError: settings or data that cannot be, or a file that cannot be written.
+      InputError: for wrong settings or data, and for a file that cannot be written.
     """
     config = parse_args(argv)
     source = open_source(config, "train")
     size, _, channels = source.image_shape
     images = dataclasses.replace(config.data, image_size=size, channels=channels)
-    # The order of the images and their draws do not depend on the size of the batch.
+    # The batch size affects neither the order of the images nor their augmentation, so
+    # these are the run's own first images although the batch is smaller.
     config = dataclasses.replace(config, data=images)
     batch = Batches(source, PICTURES, config.seed, replicated(make_mesh()))(0)
     views = jax.jit(views_of_step_0(config))(batch)
     sheet = sheet_of(config, source, jax.device_get(views))
     try:
         save_views(out, sheet)
-    except (OSError, ValueError) as error:  # matplotlib: an unknown ending
+    except (OSError, ValueError) as error:  # ValueError: an unknown file type
         raise InputError(f"{out} cannot be written: {error}.") from error
 
 
 def sheet_of(config: TrainConfig, source: Source, views: tuple[Any, Any]) -> Sheet:
-    """The first pictures of the first batch, and their views."""
+    """Return the first pictures of the first batch and their views."""
     shown = min(PICTURES, config.batch_size)
     indices = stream_order(config.seed, 0, shown, len(source))
     labels, names = source.labels(indices), source.class_names

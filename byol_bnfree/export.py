@@ -1,4 +1,4 @@
-"""`python -m byol_bnfree.export`: a trained encoder for other frameworks."""
+"""`python -m byol_bnfree.export` writes a trained encoder for other frameworks."""
 
 import sys
 from collections.abc import Sequence
@@ -12,33 +12,35 @@ from byol_bnfree.command_line import exit_on_error
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """Write a trained encoder for other frameworks, and compare both sides."""
+    """Write a trained encoder for other frameworks, and compare its features."""
 
     workdir: str
-    """Folder of the run, or any file of weights that `load_encoder` reads."""
+    """Folder of a run, or any file of weights that `load_encoder` reads."""
     format: Literal["safetensors", "torch", "stablehlo", "hub-folder"] = "safetensors"
-    """safetensors: weights. torch: a short PyTorch program, with weights.
-    stablehlo: a program for CPU, CUDA and TPU. hub-folder: what the Hub expects."""
+    """safetensors: weights only. torch: weights and a short PyTorch program.
+    stablehlo: a program for CPU, CUDA and TPU. hub-folder: a folder for the Hugging
+    Face Hub."""
     names: Literal["byol_bnfree", "torchvision", "timm"] = "byol_bnfree"
-    """safetensors: whose names; torchvision's are those of timm's resnet50 too."""
+    """Names of the weights in safetensors. timm's resnet50 uses torchvision's."""
     network: Literal["online", "target"] = "online"
-    """The papers evaluate the online network."""
+    """Network to export. BYOL's papers evaluate the online network."""
     out: str | None = None
-    """Folder to write; none: export/FORMAT in the work folder."""
+    """Folder to write. Default: export/FORMAT in the work folder."""
     name: str | None = None
-    """hub-folder: name of the model; none: from data set, network, norm and seed."""
+    """hub-folder: name of the model. Default: data set, network, norm and seed."""
     licence: str | None = None
-    """Licence of the weights, such as apache-2.0; none: that of their source."""
+    """Licence of the weights, such as apache-2.0. Default: that of their source."""
     python: str = sys.executable
-    """A Python that has torch (and torchvision or timm, for their names)."""
+    """A Python that has torch (and torchvision or timm, if you chose their names)."""
     compare: bool = True
-    """Pass 64 pictures through PyTorch too; --no-compare where it is not installed."""
+    """Pass 64 pictures through both programs and compare the features. Use --no-compare
+    if PyTorch is not installed."""
     tolerance: float = 1e-4
-    """Largest difference allowed, as a share of the largest feature."""
+    """Largest allowed difference, relative to the largest feature."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, write, compare, print; see `--help`."""
+    """Parse the flags, write the files, compare, and print. See `--help`."""
     config = tyro.cli(
         ExportConfig,
         args=sys.argv[1:] if argv is None else list(argv),

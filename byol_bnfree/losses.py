@@ -1,4 +1,7 @@
-"""BYOL's loss and the probe's: arrays in, arrays out."""
+"""The losses of BYOL and of the linear probe. They take and return arrays.
+
+P1 is the BYOL paper (arXiv 2006.07733).
+"""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 def l2_normalize(x: Float[Array, "b d"]) -> Float[Array, "b d"]:
-    """Rows of unit length; a zero row stays zero."""
+    """Scale each row to length 1. A zero row stays zero."""
     squared = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
     return x * jax.lax.rsqrt(jnp.maximum(squared, 1e-12))
 
@@ -16,7 +19,7 @@ def l2_normalize(x: Float[Array, "b d"]) -> Float[Array, "b d"]:
 def regression_loss(
     prediction: Float[Array, "b k"], target: Float[Array, "b k"]
 ) -> Float[Array, " b"]:
-    """|| q/|q| - z/|z| ||^2 = 2 - 2 cos(q, z) for every example (P1 eq. 2)."""
+    """|| q/|q| - z/|z| ||^2 = 2 - 2 cos(q, z) per example, in [0, 4] (P1 eq. 2)."""
     difference = l2_normalize(prediction) - l2_normalize(target)
     return jnp.sum(jnp.square(difference), axis=-1)
 
@@ -25,10 +28,11 @@ def byol_loss(
     predictions: tuple[Float[Array, "b k"], Float[Array, "b k"]],
     targets: tuple[Float[Array, "b k"], Float[Array, "b k"]],
 ) -> Float[Array, " b"]:
-    """Both orders summed, not averaged, for every example; in [0, 8] (P1 eq. 2).
+    """Return the symmetric loss of each example, in [0, 8] (P1 eq. 2).
 
-    `predictions` are q(z1), q(z2) of the online network, `targets` z'1, z'2. No
-    gradient goes into the targets.
+    It is the sum over both orders of the views, not their mean. `predictions` are the
+    online network's q(z1) and q(z2); `targets` are the target network's z'1 and z'2. No
+    gradient flows into the targets.
     """
     (q1, q2), (z1, z2) = predictions, jax.lax.stop_gradient(targets)
     return regression_loss(q1, z2) + regression_loss(q2, z1)
@@ -37,7 +41,7 @@ def byol_loss(
 def probe_loss(
     logits: Float[Array, "b c"], labels: Int[Array, " b"]
 ) -> Float[Array, " b"]:
-    """Cross-entropy for every example; 0 where the label is -1 (none)."""
+    """Return the cross-entropy of each example; 0 if its label is -1 (no label)."""
     losses = optax.softmax_cross_entropy_with_integer_labels(
         logits, jnp.maximum(labels, 0)
     )
@@ -47,7 +51,7 @@ def probe_loss(
 def top_k(
     logits: Float[Array, "b c"], labels: Int[Array, " b"], k: int
 ) -> Float[Array, ""]:
-    """Share of the labelled examples whose label is among the k largest logits."""
+    """Return the share of labelled examples whose label is among the k top logits."""
     labelled = labels >= 0
     found = in_top_k(logits, jnp.maximum(labels, 0), k) & labelled
     return jnp.sum(found) / jnp.maximum(jnp.sum(labelled), 1)
@@ -58,10 +62,11 @@ def in_top_k(
     labels: Int[Array | np.ndarray, " b"],
     k: int,
 ) -> Bool[Array | np.ndarray, " b"]:
-    """Whether each label is among the k highest scores of its row.
+    """Return True for each label among the k highest scores of its row.
 
-    Equal scores rank by class, so that a constant output is at chance. NaN ranks above
-    all, and a label whose score is NaN is never found. NumPy arrays stay NumPy's.
+    Ties rank by class index, so a constant output scores at chance. NaN ranks above
+    every number, and a label whose own score is NaN is never found. NumPy arrays give a
+    NumPy result.
     """
     xp = jnp if isinstance(scores, jax.Array) else np
     own = xp.take_along_axis(scores, labels[:, None], axis=1)

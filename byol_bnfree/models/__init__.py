@@ -1,1 +1,1 @@
-"""Flax Linen networks: they know nothing of training."""
+"""The networks, as Flax Linen modules. They know nothing of training."""

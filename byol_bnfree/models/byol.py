@@ -1,8 +1,11 @@
-"""Encoder, projector, predictor and probe as one network with two parameter trees.
+"""BYOL's encoder, projector, predictor and linear probe as one network.
 
-The only callers of `init` and `apply`. Online parameters hold every part, target
-parameters the encoder and the projector. Statistics (`{}` without BatchNorm) travel
-beside the parameters, one tree for each network.
+Only this module calls `init` and `apply`. The network has two trees of parameters: the
+online tree holds all parts, the target tree holds the encoder and the projector. Each
+tree has a tree of statistics beside it, which is `{}` without BatchNorm.
+
+P1 is the BYOL paper (arXiv 2006.07733). P2 is "BYOL works even without batch
+statistics" (arXiv 2010.10241).
 """
 
 from dataclasses import dataclass
@@ -27,7 +30,7 @@ Tree = dict[str, Any]
 
 
 class Variables(NamedTuple):
-    """Parameters and statistics of both networks."""
+    """Parameters and statistics of the online and the target network; float32."""
 
     online_params: Tree
     online_stats: Tree
@@ -53,11 +56,12 @@ class BYOLNetwork:
     predictor: nn.Module
     probe: nn.Module | None
     views: int = 1
-    """Of every image in a training batch, side by side: [(b v) ...]."""
+    """Number of views of each image in a training batch. They lie side by side:
+    [(b v) ...]."""
     own_encoder: bool = False
-    """The encoder is a user's, which draws its own kernels."""
+    """True if the encoder is a user's module. It then draws its own kernels."""
     predictor_start: str = "drawn"
-    """identity: the predictor's one kernel starts as the identity."""
+    """identity: the only kernel of the predictor starts as the identity matrix."""
 
     def init(
         self,
@@ -65,7 +69,11 @@ class BYOLNetwork:
         images: Float[Array, "b h w c"],
         target_init: TargetInit = "independent",
     ) -> Variables:
-        """Both networks: the target with a key of its own, or as a copy."""
+        """Initialize both networks from images [b h w c], of which only shapes matter.
+
+        The target draws its own parameters with "independent" and copies the online
+        network's with any other `target_init`.
+        """
         online_key, target_key = jax.random.split(key)
         online_params, online_stats = self._init(online_key, images)
         target_params, target_stats = online_params, online_stats
@@ -84,6 +92,8 @@ class BYOLNetwork:
         def init(part: str, x: Array, *train: bool) -> Array:
             module = getattr(self, part)
             x, variables = module.init_with_output(key, x, *train)
+            # Every part gets the same key. The kernels are drawn anew below, each with
+            # its own piece of one draw.
             params[part] = variables["params"]
             if "batch_stats" in variables:
                 stats[part] = variables["batch_stats"]
@@ -107,10 +117,10 @@ class BYOLNetwork:
         images: Float[Array, "b h w c"],
         train: bool,
     ) -> tuple[Outputs, Tree]:
-        """Online network on normalized images, and its new statistics.
+        """Apply the online network to normalized images; also return its statistics.
 
-        The probe reads the representation behind a stop-gradient: it never trains
-        the encoder (DeepMind's byol_experiment.py).
+        The probe reads the representation through a stop-gradient, so it never trains
+        the encoder (as in DeepMind's byol_experiment.py).
         """
         stats = dict(stats)
         y = self._apply("encoder", params, stats, images, train)
@@ -129,7 +139,11 @@ class BYOLNetwork:
         images: Float[Array, "b h w c"],
         train: bool,
     ) -> tuple[Float[Array, "b k"], Tree]:
-        """Target projections of normalized images, and the target's statistics."""
+        """Return target projections of normalized images, and the target's statistics.
+
+        In training mode BatchNorm normalizes the target's batch by its own statistics
+        and updates the target's running statistics, as in DeepMind's code.
+        """
         stats = dict(stats)
         y = self._apply("encoder", params, stats, images, train)
         z = self._apply("projector", params, stats, y, train)
@@ -138,11 +152,11 @@ class BYOLNetwork:
     def representation(
         self, params: Tree, stats: Tree, images: Float[Array, "b h w c"]
     ) -> Float[Array, "b d"]:
-        """Features in inference mode: BatchNorm reads its running statistics."""
+        """Return the encoder's features. BatchNorm reads its running statistics."""
         return self._apply("encoder", params, dict(stats), images, False)
 
     def _apply(self, part: str, params: Tree, stats: Tree, x: Array, train: bool):
-        """Output of a part; puts its new statistics into `stats`."""
+        """Return the output of one part and put its new statistics into `stats`."""
         module = getattr(self, part)
         if part not in stats:
             return module.apply({"params": params[part]}, x, train)
@@ -155,7 +169,7 @@ class BYOLNetwork:
 
 
 def target_part(tree: Tree) -> Tree:
-    """The subtree that a target network has: encoder and projector."""
+    """Return the encoder and the projector, which are all that a target network has."""
     return {k: v for k, v in tree.items() if k in ("encoder", "projector")}
 
 
@@ -164,7 +178,7 @@ def _float32(x: Array) -> Array:
 
 
 def part_norms(config: TrainConfig) -> dict[str, Norm]:
-    """Normalization of encoder, projector and predictor: the one function deciding."""
+    """Return the norm of each part. No other function decides this."""
     return {
         "encoder": config.encoder_norm or config.norm,
         "projector": config.projector_norm or config.norm,
@@ -173,7 +187,7 @@ def part_norms(config: TrainConfig) -> dict[str, Norm]:
 
 
 def encoder_name(config: TrainConfig) -> str:
-    """resnet14, or the name of a user's own function or class."""
+    """Return a name such as resnet14, or the name of a user's function or class."""
     if config.encoder is None:
         return config.model.name
     return config.encoder.rpartition(":")[2]
@@ -187,15 +201,20 @@ def create_network(
     views: int = 1,
     encoder: nn.Module | None = None,
 ) -> BYOLNetwork:
-    """The network of a configuration; no probe if `num_classes` is None.
+    """Build the network of a configuration.
 
-    `stat_groups` replaces `config.bn_stat_groups` (a micro-batch has fewer groups).
-    A training batch holds `views` of every image, side by side. `encoder` takes the
-    place of the configuration's; with a user's encoder a batch holds one view, since
-    its statistics would know nothing of several.
+    Args:
+      config: the settings of the run.
+      num_classes: outputs of the linear probe; None builds no probe.
+      stat_groups: replaces `config.bn_stat_groups`. A micro-batch has fewer groups.
+      kernels: the functions that compute the layers.
+      views: views of each image in a training batch, side by side. With a user's
+        encoder this becomes 1, because its statistics do not know about views.
+      encoder: a module that replaces the configuration's encoder.
 
     Raises:
-      InputError: sizes that do not fit each other, or a --model that is no module.
+      InputError: for sizes that do not fit each other, and for a --model that returns
+        no Flax module.
     """
     model = config.model
     own = encoder is not None or config.encoder is not None

@@ -1,4 +1,8 @@
-"""Data-dependent initialization of networks without normalization (P2 section 3)."""
+"""Data-dependent initialization for networks without normalization.
+
+The method is from section 3 of P2, "BYOL works even without batch statistics"
+(arXiv 2010.10241).
+"""
 
 import dataclasses
 
@@ -14,12 +18,15 @@ from byol_bnfree.models.norm import BN_DECAY
 def data_dependent_init(
     config: TrainConfig, variables: Variables, images: Float[Array, "b h w c"]
 ) -> Variables:
-    """Scale and offset of every `none` layer, set from one batch of normalized images.
+    """Set scale and offset of every `none` layer from one batch of images [b h w c].
 
-    The network is run once with BatchNorm where it has no norm; at each place the
-    batch's mean m and deviation s give scale / s and bias - scale * m / s, so that
-    the network without norm reproduces the normalized one on this batch. (P2 section
-    3; batch, epsilon and the target's repetition are our choices.)
+    The images are normalized. We run the network once with BatchNorm in the place of
+    each missing norm. The mean m and deviation s of the batch there give the new values
+    scale / s and bias - scale * m / s. On this batch the network without norm then
+    gives the same outputs as the network with BatchNorm.
+
+    P2 does not say which batch and which epsilon it uses, nor whether the target is
+    initialized too. We chose these.
     """
     replaced = [part for part, norm in part_norms(config).items() if norm == "none"]
     reference = create_network(
@@ -48,10 +55,11 @@ def data_dependent_init(
 
 
 def _absorb(params: Tree, stats: Tree) -> Tree:
-    """Statistics of one pass, folded into the scale and bias beside them."""
+    """Fold the statistics of one pass into the scale and bias of the same layer."""
     if "count" not in stats:
         return params | {k: _absorb(params[k], stats[k]) for k in stats}
-    # One update from zero leaves (1 - decay) times the batch's own value.
+    # Running statistics start at zero, so one update leaves (1 - decay) times the
+    # statistics of the batch.
     mean, variance = (stats[k] / (1 - BN_DECAY) for k in ("mean", "var"))
     scale = params["scale"] * jax.lax.rsqrt(variance + EPSILON)
     return {"scale": scale, "bias": params["bias"] - scale * mean}

@@ -1,4 +1,7 @@
-"""Projector and predictor."""
+"""The projector and the predictor.
+
+P1 is the BYOL paper (arXiv 2006.07733).
+"""
 
 from collections.abc import Callable
 
@@ -11,9 +14,10 @@ from byol_bnfree.models.norm import Layers
 class MLPHead(nn.Module):
     """Dense, norm, ReLU, ..., dense (P1 section 3.1): [b d] to [b out].
 
-    Hidden dense layers have a bias, the last has none and nothing after it, as in
-    DeepMind's code. `depth` counts dense layers (P1 Table 14a). `output_bias` gives the
-    last a bias too. `plain` makes the layers of `plain_dense`, counted from 1.
+    As in DeepMind's code, the hidden dense layers have a bias. The last dense layer has
+    none, and no norm or ReLU follows it. `output_bias` gives it a bias. `depth` counts
+    the dense layers (P1 Table 14a). `plain` replaces the dense layer type at the
+    positions in `plain_dense`, which count from 1.
     """
 
     hidden: int

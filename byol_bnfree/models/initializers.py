@@ -1,4 +1,4 @@
-"""Initial kernels by Haiku's default law, as in DeepMind's BYOL."""
+"""Initial kernels from Haiku's default distribution, as in DeepMind's BYOL."""
 
 import itertools
 import math
@@ -11,20 +11,21 @@ from jaxtyping import Array
 
 
 def fan_in_init(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32):
-    """Normal truncated at 2 sigma, sigma = 1 / sqrt(fan_in).
+    """Draw from a normal with sigma = 1 / sqrt(fan_in), truncated at 2 sigma.
 
-    Haiku's default, which does not correct for the truncation: the deviation of the
-    draws is 0.88 sigma. `nn.initializers.lecun_normal` does correct.
+    This is Haiku's default. It does not correct for the truncation, so the draws have a
+    standard deviation of 0.88 sigma. `nn.initializers.lecun_normal` does correct.
+    `fan_in` is the product of all axes but the last.
     """
     sigma = 1 / math.sqrt(math.prod(shape[:-1]))
     return sigma * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
 
 
 def draw_kernels(key: Array, params: dict[str, Any]) -> dict[str, Any]:
-    """The tree with every `kernel` drawn anew by `fan_in_init`'s law, all at once.
+    """Draw every `kernel` of a tree anew as `fan_in_init` does, with one random draw.
 
-    XLA:CPU takes about two seconds to compile each random draw of another shape, so a
-    network whose layers draw for themselves takes minutes to start.
+    Other leaves stay. XLA on CPUs takes about two seconds to compile a random draw of
+    each new shape, so a network whose layers draw one by one takes minutes to start.
     """
     leaves, tree = jax.tree.flatten_with_path(params)
     kernels = [leaf for path, leaf in leaves if path[-1].key == "kernel"]

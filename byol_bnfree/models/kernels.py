@@ -1,7 +1,7 @@
-"""The operations of which layers are made, as equations.
+"""The operations that layers are made of, as equations.
 
-`XLA` computes them as they stand here. Other `Kernels` compute the same, faster on some
-machine (`byol_bnfree.cpu`), and are tested equal to it.
+`XLA` computes them as written here. `byol_bnfree.cpu` provides faster `Kernels` for
+CPUs. Tests compare them with the equations.
 """
 
 from collections.abc import Callable
@@ -16,36 +16,37 @@ from jaxtyping import Array, Float
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.standardize import weight_standardize
 
-EPSILON = 1e-5  # of BatchNorm (DeepMind's configs/byol.py) and GroupNorm
+EPSILON = 1e-5  # for BatchNorm (DeepMind's configs/byol.py) and for GroupNorm
 
 Moments = Float[Array, "n g"]
 """One number for each block of images and each group of channels."""
 
 
 class Kernels(NamedTuple):
-    """Functions that layers call; the words say which they are, for people."""
+    """The functions that layers call. `words` names the implementation for people."""
 
     conv: Callable[..., Array]
-    """As `lax.conv_general_dilated`."""
+    """Convolution; called like `lax.conv_general_dilated`."""
     dense: Callable[..., Array]
-    """As `lax.dot_general`."""
+    """Matrix product; called like `lax.dot_general`."""
     std_conv: Callable[..., Array]
-    """`conv` by `weight_standardize` of its kernel, which is float32."""
+    """`conv` with a standardized kernel. The given kernel is float32."""
     std_dense: Callable[..., Array]
-    """`dense` by `weight_standardize` of its kernel, which is float32."""
+    """`dense` with a standardized kernel. The given kernel is float32."""
     normalize: Callable[..., tuple[Any, Moments, Moments]]
-    """As `normalize`. What it gives may be added to and given to `relu`: kernels may do
-    all three in one pass, so other functions take it as `jnp.asarray` only."""
+    """Called like `normalize` below. Its first result may be added to an array and
+    passed to `relu`, because a kernel may compute all three in one pass. Any other
+    function must convert it with `jnp.asarray` first."""
     relu: Callable[[Any], Array]
     max_pool: Callable[..., Array]
-    """As `max_pool`."""
+    """Called like `max_pool` below."""
     words: str
     slow_loops: bool = False
-    """Gradients are slow inside a loop: better copy its body."""
+    """True if gradients are slow inside a loop. Callers then unroll the loop."""
 
 
 def standardized(product: Callable[..., Array]) -> Callable[..., Array]:
-    """The same product by the standardized kernel: `product(x, kernel, ...)`."""
+    """Return `product(x, kernel, ...)` with weight standardization of the kernel."""
 
     def by_standardized(x: Array, kernel: Array, *arguments, **options) -> Array:
         kernel = weight_standardize(kernel).astype(x.dtype)
@@ -63,16 +64,19 @@ def normalize(
     groups: int,
     views: int = 1,
 ) -> tuple[Float[Array, "b ... c"], Moments, Moments]:
-    """(x - mean) / sqrt(variance + epsilon) * scale + bias, and mean and variance.
+    """Return (x - mean) / sqrt(variance + epsilon) * scale + bias, mean and variance.
 
-    Statistics are of blocks of `images` images and of `groups` equal groups of
-    channels: one image and g groups are GroupNorm, all images and a group for each
-    channel BatchNorm. Of n `views` side by side (image i is of view i mod n) each has
-    blocks of its own; mean and variance then have one row for each view in turn.
-    Computed in float32; y has the dtype of x.
+    One mean and one variance belong to each block of `images` images and each of
+    `groups` equal groups of channels. GroupNorm has blocks of one image and g groups.
+    BatchNorm has one block of all images and one group per channel.
+
+    With n `views`, image i belongs to view i mod n, and each view has its own blocks.
+    The rows of mean and variance then cycle through the views.
+
+    Statistics and the result are computed in float32. The result has the dtype of x.
 
     Raises:
-      InputError: images or channels that cannot be cut into equal parts.
+      InputError: if the images or the channels cannot be cut into equal parts.
     """
     check_blocks(x.shape, images, groups, views)
     mean, variance = _moments(x, images, groups, views)
@@ -93,7 +97,7 @@ def with_moments(
     scale: Float[Array, " c"],
     bias: Float[Array, " c"],
 ) -> Float[Array, "b ... c"]:
-    """The equation of `normalize`, by moments that are known."""
+    """Compute the equation of `normalize` with given moments."""
     inverse = lax.rsqrt(variance + EPSILON)
     scale, bias = (z.reshape((1,) * (x.ndim - 1) + z.shape) for z in (scale, bias))
     return ((x.astype(jnp.float32) - mean) * inverse * scale + bias).astype(x.dtype)
@@ -102,21 +106,23 @@ def with_moments(
 def _moments(
     x: Float[Array, "b ... c"], images: int, groups: int, views: int
 ) -> tuple[Moments, Moments]:
-    """E[x] and E[x^2] - E[x]^2 (DeepMind's way) over pixels, images and channels."""
+    """Return E[x] and E[x^2] - E[x]^2, as DeepMind does, for each block and group."""
     x = x.astype(jnp.float32)
     pixels = tuple(range(1, x.ndim - 1))
 
     def mean(z: Float[Array, "b ... c"]) -> Moments:
-        # Of each channel first: XLA tiles the channels, and cutting them costs a copy.
+        # Average each channel over the pixels first. XLA tiles the channels, and
+        # splitting that axis of the full array would cost a copy.
         axes, sizes = "(n i v) (g c) -> (n v) g", {"i": images, "v": views, "g": groups}
         return reduce(z.mean(pixels), axes, "mean", **sizes)
 
     first = mean(x)
+    # Rounding can make the difference slightly negative.
     return first, jnp.maximum(mean(jnp.square(x)) - jnp.square(first), 0.0)
 
 
 def check_blocks(shape: tuple[int, ...], images: int, groups: int, views: int) -> None:
-    """`InputError` unless images and channels can be cut into equal parts."""
+    """Raise `InputError` unless images and channels can be cut into equal parts."""
     if min(images, groups, views) < 1 or shape[0] % (images * views):
         raise InputError(
             f"a batch of {shape[0]} images cannot be cut into blocks of {images} "
@@ -132,7 +138,10 @@ def check_blocks(shape: tuple[int, ...], images: int, groups: int, views: int) -
 def max_pool(
     x: Float[Array, "b h w c"], padding: str | tuple[tuple[int, int], ...] = "SAME"
 ) -> Float[Array, "b h2 w2 c"]:
-    """Largest of 3x3 at stride 2; the gradient goes to the first of equal ones."""
+    """Take the maximum of 3x3 pixels at stride 2.
+
+    Among equal pixels, the gradient goes to the first.
+    """
     return nn.max_pool(x, (3, 3), (2, 2), padding)
 
 
@@ -146,4 +155,4 @@ XLA = Kernels(
     max_pool=max_pool,
     words="XLA",
 )
-"""Each operation as its equation, for any device and type."""
+"""Every operation as its equation, on any device and for any dtype."""

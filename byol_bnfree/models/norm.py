@@ -1,8 +1,8 @@
-"""The one place that knows the normalization variants.
+"""The normalization variants. No other module knows them.
 
 `layers_for(norm)` returns the layer types that a network is built from. Every variant
-gives the same parameter tree (`scale` and `bias` where a norm stands), so masks,
-checkpoints and counts agree between the arms of a comparison.
+gives the same parameter tree: each norm has `scale` and `bias`, or the layer in its
+place has. Masks, checkpoints and parameter counts therefore agree between variants.
 
 | norm    | activations                         | kernels      |
 |---------|-------------------------------------|--------------|
@@ -13,11 +13,17 @@ checkpoints and counts agree between the arms of a comparison.
 | `ln`    | GroupNorm with one group            | plain        |
 | `none`  | trainable scale and offset only     | plain        |
 
-arXiv 2010.10241 (P2) leaves the following open, and we chose: 16 groups (two
-independent re-implementations use it), GroupNorm wherever BatchNorm stood (heads
-included), standardizing the heads' dense kernels as well as the convolutions, the
-epsilons, LayerNorm over (h, w, c) of an example, and keeping the trainable scale and
-offset where there is no normalization. The linear probe is never standardized.
+arXiv 2010.10241 (P2, "BYOL works even without batch statistics") leaves some details
+open. We chose:
+
+- 16 groups, as in two independent re-implementations;
+- GroupNorm in every place of BatchNorm, the heads included;
+- standardized dense kernels in the heads, besides the convolutions;
+- the values of epsilon;
+- LayerNorm over (h, w, c) of one image;
+- a trainable scale and offset where there is no normalization.
+
+The linear probe is never standardized.
 """
 
 from collections.abc import Callable
@@ -39,13 +45,14 @@ BN_DECAY = 0.9
 
 
 class Layers(NamedTuple):
-    """The layer types of a network; norms are called as `norm()(x, train)`."""
+    """The layer types of a network. Norms are called as `norm()(x, train)`."""
 
     conv: Callable[..., nn.Module]
     dense: Callable[..., nn.Module]
     norm: Callable[..., nn.Module]
     relu: Callable[[Any], Array] = nn.relu
-    """Of a norm's output, or a sum that begins with one (see `Kernels.normalize`)."""
+    """Takes the output of a norm, or a sum whose first term is one (see
+    `Kernels.normalize`)."""
     max_pool: Callable[..., Array] = XLA.max_pool
 
 
@@ -61,18 +68,21 @@ def layers_for(
     dtype: DTypeLike = jnp.float32,
     kernels: Kernels = XLA,
 ) -> Layers:
-    """Layer types of one normalization variant.
+    """Return the layer types of one normalization variant.
 
     Args:
       norm: one of `NORMS`; see the table of this module.
-      groups: GroupNorm's groups, at most (`gn`, `gn_ws`).
-      min_group_channels: a group is never thinner than this (`gn`, `gn_ws`).
-      standardize_conv: standardize convolution kernels (`gn_ws`, `ws`).
-      standardize_dense: standardize dense kernels (`gn_ws`, `ws`).
-      stat_groups: `bn` takes statistics over this many equal groups of the batch.
-      views: of every image in a training batch, side by side; see `BatchNorm`.
-      dtype: of activations; parameters and statistics are float32.
+      groups: largest number of groups in a GroupNorm (`gn`, `gn_ws`).
+      min_group_channels: smallest number of channels in a group (`gn`, `gn_ws`).
+      standardize_conv: standardize the kernels of convolutions (`gn_ws`, `ws`).
+      standardize_dense: standardize the kernels of dense layers (`gn_ws`, `ws`).
+      stat_groups: number of equal groups of the batch that `bn` normalizes separately.
+      views: views of each image in a training batch, side by side; see `BatchNorm`.
+      dtype: dtype of activations. Parameters and statistics are float32.
       kernels: the functions that compute the layers.
+
+    Raises:
+      InputError: for an unknown norm.
     """
     normalize = kernels.normalize
     group_norm = partial(GroupNorm, normalize=normalize)
@@ -105,27 +115,30 @@ def layers_for(
 
 
 def _all_but_kernel(inputs: Array, kernel: Array, bias: Array | None, *, dtype):
-    """Flax's `promote_dtype`, but the kernel stays float32 to be standardized."""
+    """Act as Flax's `promote_dtype`, but leave the kernel in float32.
+
+    Weight standardization needs the kernel in float32. It casts the result to `dtype`.
+    """
     inputs, _, bias = promote_dtype(inputs, kernel, bias, dtype=dtype)
     return inputs, kernel, bias
 
 
 class StdConv(nn.Conv):
-    """`nn.Conv` by its standardized kernel."""
+    """`nn.Conv` with weight standardization of its kernel."""
 
     conv_general_dilated: Callable[..., Array] | None = XLA.std_conv
     promote_dtype: Callable[..., Any] = _all_but_kernel
 
 
 class StdDense(nn.Dense):
-    """`nn.Dense` by its standardized kernel."""
+    """`nn.Dense` with weight standardization of its kernel."""
 
     dot_general: Callable[..., Array] | None = XLA.std_dense
     promote_dtype: Callable[..., Any] = _all_but_kernel
 
 
 class Affine(nn.Module):
-    """y = scale * x + bias per channel: what stands where there is no norm."""
+    """y = scale * x + bias per channel, for networks without activation norm."""
 
     scale_init: float = 1.0
 
@@ -140,12 +153,12 @@ class Affine(nn.Module):
 
 
 class GroupNorm(nn.Module):
-    """Group normalization (arXiv 1803.08494): statistics of one image's groups.
+    """Group normalization (arXiv 1803.08494) with statistics of one image only.
 
     y = (x - mean) / sqrt(variance + 1e-5) * scale + bias
 
-    The number of groups is the largest that leaves `min_channels` in a group, at
-    most `max_groups`: 16 groups on a 16-channel layer would be instance norm.
+    A layer has at most `max_groups` groups, and each group has at least `min_channels`
+    channels. Without the second limit, 16 groups on 16 channels would be instance norm.
     """
 
     max_groups: int = 16
@@ -164,7 +177,7 @@ class GroupNorm(nn.Module):
 
 
 def group_count(channels: int, max_groups: int, min_channels: int) -> int:
-    """Groups of a layer; `InputError` when they do not divide its channels."""
+    """Return the number of groups; `InputError` if it does not divide the channels."""
     groups = max(1, min(max_groups, channels // min_channels))
     if channels % groups:
         raise InputError(
@@ -179,16 +192,18 @@ class BatchNorm(nn.Module):
 
     y = (x - mean) / sqrt(variance + 1e-5) * scale + bias
 
-    Statistics are biased (E[x^2] - E[x]^2) over the whole batch, which under `jit`
-    with a sharded batch means over all devices. `stat_groups` = n takes them over n
-    equal contiguous groups of the batch instead, as per-device BatchNorm does; the
-    running values then follow the mean over groups. Running values decay by 0.9 and
-    are corrected for their zero start as in Adam; `train=False` reads them. Before
-    the first update they count as mean 0 and variance 1.
+    Statistics are biased (E[x^2] - E[x]^2) and cover the whole batch. Under `jit` with
+    a sharded batch that means all devices. `stat_groups` = n takes statistics of n
+    equal contiguous groups of the batch instead, as per-device BatchNorm does. The
+    running statistics then follow the mean over the groups.
 
-    A training batch may hold several `views` of every image side by side, [(b v) ...].
-    Each view is normalized by itself and moves the running values, the first view
-    first, as if it had been passed alone.
+    Running statistics decay by 0.9 and are corrected for their start at zero, as in
+    Adam. `train=False` normalizes by them. Before the first update they count as mean 0
+    and variance 1.
+
+    A training batch may hold several `views` of each image side by side, [(b v) ...].
+    Each view is normalized alone. The views update the running statistics one after
+    the other, as in separate passes.
     """
 
     stat_groups: int = 1
@@ -211,6 +226,7 @@ class BatchNorm(nn.Module):
             x, scale, bias, images=images, groups=channels, views=self.views
         )
         if not self.is_initializing():
+            # Image i belongs to view i mod `views`, and so do the rows of the moments.
             for view in range(self.views):
                 mine = slice(view, None, self.views)
                 running.update(means[mine].mean(0), variances[mine].mean(0))
@@ -218,7 +234,11 @@ class BatchNorm(nn.Module):
 
 
 def _images_of_a_block(batch: int, stat_groups: int, views: int) -> int:
-    """Images of one view that share statistics; `InputError` unless that is equal."""
+    """Return how many images of one view share statistics.
+
+    Raises:
+      InputError: if the batch cannot be cut into equal groups.
+    """
     if batch % (stat_groups * views):
         raise InputError(
             f"a batch of {batch} images ({views} views of each) cannot be cut into "
@@ -229,7 +249,7 @@ def _images_of_a_block(batch: int, stat_groups: int, views: int) -> int:
 
 
 class _Running(NamedTuple):
-    """Variables of a BatchNorm; they count as mean 0, variance 1 before an update."""
+    """The running statistics of a BatchNorm, [c] each, and the number of updates."""
 
     mean: nn.Variable
     var: nn.Variable
@@ -237,7 +257,7 @@ class _Running(NamedTuple):
 
     @staticmethod
     def of(module: nn.Module, channels: int) -> "_Running":
-        """Those of a module; zeros at first."""
+        """Return the statistics of a module. They start at zero."""
         zeros = partial(jnp.zeros, (channels,), jnp.float32)
         return _Running(
             module.variable("batch_stats", "mean", zeros),
@@ -246,14 +266,18 @@ class _Running(NamedTuple):
         )
 
     def update(self, mean: Float[Array, " c"], variance: Float[Array, " c"]) -> None:
-        """Moves them towards those of a batch."""
+        """Move the running statistics towards the batch's."""
         keep, add = BN_DECAY, 1 - BN_DECAY
         self.mean.value = keep * self.mean.value + add * mean
         self.var.value = keep * self.var.value + add * variance
         self.count.value = self.count.value + 1
 
     def moments(self) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
-        """Mean and variance without the pull of their zero start."""
+        """Return mean and variance, corrected for the start at zero.
+
+        After n updates the zeros still have the weight 0.9^n. Dividing by 1 - 0.9^n
+        removes it. Before the first update this gives mean 0 and variance 1.
+        """
         fresh = self.count.value == 0
         correction = 1 - BN_DECAY ** self.count.value.astype(jnp.float32)
         safe = jnp.where(fresh, 1.0, correction)
@@ -263,6 +287,7 @@ class _Running(NamedTuple):
 def _scale_and_bias(
     module: nn.Module, x: Array
 ) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
+    """Return the trainable scale and bias of a module, float32 [c]."""
     channels, scale_init = x.shape[-1:], nn.initializers.constant(module.scale_init)
     scale = module.param("scale", scale_init, channels)
     return scale, module.param("bias", nn.initializers.zeros, channels)

@@ -1,4 +1,4 @@
-"""Encoders of users' own: `--model=FILE:FUNCTION`, or `train(config, encoder=...)`."""
+"""Users' own encoders: `--model=FILE:FUNCTION`, or `train(config, encoder=...)`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,14 +11,14 @@ from byol_bnfree.errors import InputError
 from byol_bnfree.models.norm import Layers
 from byol_bnfree.own_code import load_function
 
-GIVEN = "given:"  # with the class's name: an encoder that a program handed over
+GIVEN = "given:"  # prefix of a class name: a program passed this encoder to train()
 
 
 def load_encoder_module(where: str, layers: Layers) -> nn.Module:
-    """The module that `FILE:FUNCTION` makes of `layers`.
+    """Import `FILE:FUNCTION`, call it with `layers` and return its module.
 
     Raises:
-      InputError: no such function, or it returns something else.
+      InputError: if there is no such function, or it returns no Flax module.
     """
     if where.startswith(GIVEN):
         raise InputError(
@@ -37,10 +37,11 @@ def load_encoder_module(where: str, layers: Layers) -> nn.Module:
 def check_encoder(
     module: nn.Module, image_shape: tuple[int, int, int], where: str
 ) -> None:
-    """`InputError` unless a module is what the training step can use.
+    """Raise `InputError` unless the training step can use a module as its encoder.
 
-    It is called as `module(images, train)`, gives floats [b d], and keeps nothing but
-    parameters and `batch_stats`.
+    The step calls `module(images, train)` on float32 [b h w c]. The module must return
+    floats [b d] and may keep only parameters and `batch_stats`. The check traces the
+    shapes of two images and computes nothing.
     """
     images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
     key = jax.random.key(0)
@@ -66,6 +67,7 @@ def check_encoder(
 
 
 def _explained(run: Callable[..., Any], images: Any, where: str) -> Any:
+    """Trace `run` on images; errors become an `InputError` that names the model."""
     try:
         return jax.eval_shape(run, images)
     except InputError:

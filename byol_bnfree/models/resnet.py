@@ -1,10 +1,12 @@
 """Residual networks (v1): images [b h w c] to representations [b d].
 
-As in DeepMind's BYOL (Haiku's ResNet v1): `SAME` padding, the stride on the first
-3x3 convolution of a block, a projection shortcut in the first block of every group,
-mean over the image at the end. PyTorch's networks differ in two points, which are
-options: the padding, and the shortcut of a block that changes no shape. resnet8, 14, 20
-and 56 are the three-stage CIFAR family of He et al. 2016, section 4.2.
+The defaults follow DeepMind's BYOL, which uses Haiku's ResNet v1. Padding is `SAME`.
+The first 3x3 convolution of a block carries the stride. The first block of every group
+has a projection shortcut. The representation is the mean over the last feature map.
+
+PyTorch's networks differ in two points, which are options here: the padding, and the
+shortcut of a block that keeps the shape. resnet8, 14, 20 and 56 are the three-stage
+CIFAR networks of He et al. 2016, section 4.2.
 """
 
 from functools import partial
@@ -21,7 +23,10 @@ from byol_bnfree.models.norm import Layers, layers_for
 
 
 class Architecture(NamedTuple):
-    """Blocks of every group, channels of its output at width 1, block type."""
+    """The shape of a network: for each group, its blocks and its output channels.
+
+    Channels are those at width 1. `bottleneck` chooses the block type.
+    """
 
     blocks: tuple[int, ...]
     channels: tuple[int, ...]
@@ -45,14 +50,15 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 
 
-# An even size at stride 2 needs one pixel of padding on one side only. TensorFlow and
-# Haiku put it last. PyTorch pads both sides, and the last of the two is never read.
+# An even size at stride 2 needs one pixel of padding, on one side. TensorFlow and Haiku
+# pad at the end. PyTorch pads both sides, but the strides never reach the last pixel,
+# so its convolution equals padding at the start.
 PADDINGS = {"same": "SAME", "torch": "SAME_LOWER"}
 SHORTCUTS = ("every_group", "changed_shape")
 
 
 class BasicBlock(nn.Module):
-    """relu(x + F(x)), F of two 3x3 convolutions; the first carries the stride."""
+    """relu(x + F(x)), where F is two 3x3 convolutions. The first has the stride."""
 
     channels: int
     stride: int
@@ -78,7 +84,11 @@ class BasicBlock(nn.Module):
 
 
 class BottleneckBlock(nn.Module):
-    """relu(x + F(x)), F of 1x1, 3x3 (with the stride) and 1x1 convolutions."""
+    """relu(x + F(x)), where F is a 1x1, a 3x3 (with the stride) and a 1x1 convolution.
+
+    `last_scale_init` is the initial scale of the last norm. At 0 the block starts as
+    the identity.
+    """
 
     channels: int
     stride: int
@@ -108,9 +118,9 @@ class BottleneckBlock(nn.Module):
 class ResNet(nn.Module):
     """A residual network without a classifier.
 
-    Called as `net.apply(variables, images, train)` on normalized images of any
-    number of channels and any size that the strides leave at least a pixel of.
-    Parameters and statistics are float32.
+    Call it as `net.apply(variables, images, train)` on normalized images [b h w c].
+    They may have any number of channels, and any size that leaves at least one pixel
+    after the last stride. Parameters and statistics are float32.
     """
 
     architecture: Architecture
@@ -133,17 +143,17 @@ class ResNet(nn.Module):
 
     @staticmethod
     def pooled(maps: Float[Array, "b h w c"]) -> Float[Array, "b c"]:
-        """The representation: the mean over the image of the last feature maps."""
+        """Average the last feature maps over the image; this is the representation."""
         return reduce(maps.astype(jnp.float32), "b h w c -> b c", "mean")
 
     @nn.compact
     def stages(
         self, images: Float[Array, "b h w c"], train: bool = False
     ) -> tuple[Float[Array, "b _ _ _"], ...]:
-        """The feature maps that leave each group of blocks, largest first.
+        """Return the feature maps after each group of blocks, largest first.
 
-        `net.apply(variables, images, method="stages")`. The mean of the last is the
-        representation.
+        Call it as `net.apply(variables, images, method="stages")`. The mean of the last
+        map over the image is the representation.
         """
         again = self.remat and train and not self.is_initializing()
         lifted = nn.remat if again else lambda stage: stage
@@ -175,6 +185,7 @@ class ResNet(nn.Module):
         return x
 
     def _stem(self, x: Array, train: bool) -> Array:
+        """Apply the layers before the first block."""
         conv, _, norm, relu, max_pool = self.layers
         scaled = scaled_channels(self.architecture.stem_channels, self.width)
         channels = self.stem_channels or scaled
@@ -187,7 +198,7 @@ class ResNet(nn.Module):
 
 
 def scaled_channels(channels: int, width: float) -> int:
-    """Channels of a layer at a width; `InputError` unless a whole number."""
+    """Return a layer's channels at a width; `InputError` if not a whole number."""
     scaled = channels * width
     if scaled < 1 or scaled != int(scaled):
         raise InputError(
@@ -212,30 +223,32 @@ def create_encoder(
     remat: bool = False,
     **norm_options,
 ) -> ResNet:
-    """An encoder by name: the door for other people's code.
+    """Build an encoder by name, for use in your own code.
 
     Args:
       name: a key of `ARCHITECTURES`, such as "resnet50".
-      norm: normalization variant, see `byol_bnfree.models.norm`.
-      width: multiplies every layer's channels.
-      stem: "imagenet" (7x7 stride 2, max-pool) or "small" (3x3, no pool).
+      norm: normalization variant; see `byol_bnfree.models.norm`.
+      width: factor on the channels of every layer.
+      stem: "imagenet" (7x7 stride 2, max-pool) or "small" (3x3, no max-pool).
       stem_stride: stride of the small stem.
-      stem_channels: channels of the first convolution; None: as `name` and `width` say.
-      last_scale_init: initial scale of the last norm of a bottleneck block.
-      dtype: of activations; parameters are float32.
+      stem_channels: channels of the first convolution. None takes the network's own
+        number, times `width`.
+      last_scale_init: initial scale of the last norm in a bottleneck block.
+      dtype: dtype of activations. Parameters are float32.
       padding: "same" (TensorFlow, Haiku, DeepMind's BYOL) or "torch" (symmetric).
-      shortcuts: "every_group" projects in the first block of every group, as DeepMind's
-        code; "changed_shape" only where shapes change, as torchvision's resnet18.
-      remat: keep the outputs of stages only, and compute what is inside them again in
-        the backward pass.
+      shortcuts: "every_group" puts a projection in the first block of every group, as
+        DeepMind's code does. "changed_shape" puts one only where the shape changes, as
+        torchvision's resnet18 does.
+      remat: keep only the outputs of the stages, and recompute their inner activations
+        in the backward pass.
       **norm_options: further arguments of `layers_for`, such as `groups`.
 
     Returns:
-      A Linen module: images [b h w c] to representations [b d], float32.
+      A Linen module that maps images [b h w c] to representations [b d], float32.
 
     Raises:
-      InputError: for an unknown name, norm, stem, padding or kind of shortcut, or a
-        width that leaves a layer without whole channels.
+      InputError: for an unknown name, norm, stem, padding or kind of shortcut, and for
+        a width that makes a layer's channels no whole number.
     """
     if name not in ARCHITECTURES:
         names = ", ".join(ARCHITECTURES)

@@ -1,7 +1,8 @@
-"""BatchNorm's running statistics under another decay than the one they are kept with.
+"""Changing the decay of BatchNorm's running statistics.
 
-Both functions read the tree of `norm.BatchNorm`; other modules' statistics, which have
-no `count`, pass unchanged.
+`norm.BatchNorm` always updates with the decay 0.9. These functions turn its statistics
+into those of another decay. They change only trees with a `count`; statistics of other
+modules pass unchanged.
 """
 
 from typing import Any
@@ -11,13 +12,14 @@ from jaxtyping import Array, Float
 
 from byol_bnfree.models.norm import BN_DECAY
 
-SETTLED = 10_000  # updates, after which the correction 1 - 0.9^n is 1 in float32
+SETTLED = 10_000  # after so many updates the correction 1 - 0.9^n is 1 in float32
 
 
 def settled(stats: Any) -> Any:
-    """Statistics that read the same and no longer need correcting for their zero start.
+    """Divide out the correction for the start at zero, once and for all.
 
-    So that they may go on with any decay: the correction is one for 0.9.
+    The statistics read the same as before. The correction belongs to the decay 0.9;
+    without it they can be updated with any decay.
     """
     if not isinstance(stats, dict):
         return stats
@@ -31,7 +33,12 @@ def settled(stats: Any) -> Any:
 
 
 def with_decay(before: Any, after: Any, decay: Float[Array, ""] | float) -> Any:
-    """The result of one update with `decay`; `after` had `BN_DECAY`."""
+    """Return the statistics that one update with `decay` would have given.
+
+    `after` is the result of an update of `before` with `BN_DECAY`. Since
+    after - before = (1 - 0.9) * (batch - before), rescaling that step by
+    (1 - decay) / (1 - 0.9) gives the update with another decay.
+    """
     if not isinstance(before, dict):
         return after
     if "count" not in before:

@@ -12,12 +12,13 @@ EPSILON = 1e-6
 def weight_standardize(
     kernel: Float[Array, "..."], epsilon: float = EPSILON
 ) -> Float[Array, "..."]:
-    """Zero mean and variance 1 / fan_in for every output unit (the last axis).
+    """Give each output unit (last axis) zero mean and variance 1 / fan_in.
 
-    Weight Standardization (arXiv 1903.10520), with the factor 1 / sqrt(fan_in) of
-    NF-ResNets (arXiv 2101.08692) so that a layer keeps the scale of its input where
-    no norm follows; before a norm the factor has no effect. Biased variance, epsilon
-    inside the root, float32.
+    This is Weight Standardization (arXiv 1903.10520) with the factor 1 / sqrt(fan_in)
+    of NF-ResNets (arXiv 2101.08692). With the factor a layer keeps the scale of its
+    input where no norm follows. A norm after the layer cancels the factor.
+
+    The variance is biased, and epsilon stands inside the root. Result: float32.
     """
     kernel = kernel.astype(jnp.float32)
     inputs = tuple(range(kernel.ndim - 1))
