@@ -1,1 +1,2 @@
-"""Pure functions over trees (optim, ema, state, mesh, step) and what runs them."""
+"""Training. Pure functions on trees: optim, ema, state, mesh, step. The other modules
+run them and write files."""

@@ -1,4 +1,4 @@
-"""The checkpoint with the best kNN so far, as a work folder of its own: RUN/best."""
+"""RUN/best: a work folder that holds the checkpoint with the best kNN accuracy."""
 
 import json
 import os
@@ -11,9 +11,9 @@ FILES = ("config.json", "dataset.json", "environment.json")
 
 
 class Best:
-    """`load_encoder(RUN/best)` and `evaluate --workdir=RUN/best` take its encoder.
+    """Keeps RUN/best up to date. `load_encoder(RUN/best)` reads its encoder.
 
-    All processes ask `beaten`; process 0 calls `take`.
+    Every process calls `beaten` at the same steps. Only process 0 calls `take`.
     """
 
     def __init__(self, workdir: Path):
@@ -22,19 +22,21 @@ class Best:
         self._top1 = json.loads(path.read_text())["knn/top1"] if path.exists() else -1.0
 
     def beaten(self, figures: dict[str, float]) -> bool:
-        """Whether these are better than the best so far, which they then are."""
+        """Return True if these figures beat the best so far, and remember them."""
         top1 = figures["knn/top1"]
         better = top1 > self._top1
         self._top1 = max(top1, self._top1)
         return better
 
     def take(self, step: int) -> None:
-        """Keep the saved checkpoint of a step, in the place of the one before."""
+        """Copy the saved checkpoint of a step to RUN/best; delete the one before it."""
         checkpoints = self._folder / "checkpoints"
         checkpoints.mkdir(parents=True, exist_ok=True)
         for name in FILES:
             if (self._workdir / name).exists():
                 shutil.copy(self._workdir / name, self._folder / name)
+        # A kill leaves either the old checkpoint or the whole new one, because the copy
+        # gets its final name only when it is complete.
         unfinished = checkpoints / f"unfinished-{step}"
         shutil.rmtree(unfinished, ignore_errors=True)
         shutil.copytree(
@@ -51,7 +53,7 @@ class Best:
 
 
 def _link(source: str, target: str) -> None:
-    """A second name of the file; a copy where the disk has no such thing."""
+    """Hard-link the file; copy it where the disk has no hard links."""
     try:
         os.link(source, target)
     except OSError:

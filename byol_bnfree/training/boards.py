@@ -1,6 +1,6 @@
-"""Boards beside metrics.jsonl: TensorBoard, and Weights & Biases where it is asked for.
+"""Dashboards beside metrics.jsonl: TensorBoard, and Weights & Biases on request.
 
-Both take the rows, the pictures of a run, and its settings with the final figures.
+Both receive rows, pictures, settings and final figures of a run.
 """
 
 import importlib
@@ -15,7 +15,10 @@ Settings = Mapping[str, Any]
 
 
 class TensorBoard:
-    """Events in a folder, written at once; errors of the disk are raised."""
+    """TensorBoard events in a folder.
+
+    Every event is flushed; disk errors are raised.
+    """
 
     def __init__(self, folder: Path):
         self._folder = folder
@@ -23,11 +26,14 @@ class TensorBoard:
         self._resumed: int | None = None
 
     def resume(self, step: int) -> None:
-        """Forget what was written of later steps."""
+        """Tell TensorBoard to drop events after `step`.
+
+        A resumed run writes them again.
+        """
         self._resumed = step
 
     def row(self, step: int, values: Mapping[str, float]) -> None:
-        """Scalars of a step."""
+        """Write the scalars of a step."""
         self._write(step, [_scalar(name, value) for name, value in values.items()])
 
     def finish(
@@ -37,8 +43,8 @@ class TensorBoard:
         figures: Mapping[str, float],
         pictures: Mapping[str, Path],
     ) -> None:
-        """Pictures, final figures, and the settings that they are of (HPARAMS)."""
-        # Imported where it is used: it takes 0.4 s.
+        """Write pictures, final figures and the settings (TensorBoard: HPARAMS)."""
+        # Imported here because it takes 0.4 s.
         from tensorboardX.summary import hparams
 
         values = [_scalar(f"final/{name}", value) for name, value in figures.items()]
@@ -49,18 +55,22 @@ class TensorBoard:
             self._write(step, summary.value)
 
     def close(self) -> None:
-        """When the run ends, however it does."""
+        """Close the file. Call it however the run ends."""
         if self._events is not None:
             self._events.close()
 
     def _write(self, step: int, values: Any) -> None:
-        """tensorboardX's SummaryWriter loses errors in its thread; this raises them."""
+        """Write one event.
+
+        tensorboardX's SummaryWriter would lose errors in a thread.
+        """
         from tensorboardX.proto.event_pb2 import Event, SessionLog
         from tensorboardX.proto.summary_pb2 import Summary
 
         if self._events is None:
             self._events = _new_event_file(self._folder)
         if self._resumed is not None:
+            # A START event makes TensorBoard drop all later steps of earlier files.
             start = SessionLog(status=SessionLog.START)
             self._events.write_event(Event(step=self._resumed + 1, session_log=start))
             self._resumed = None
@@ -70,7 +80,7 @@ class TensorBoard:
 
 
 def _new_event_file(folder: Path) -> Any:
-    """tensorboardX's own name has only the second and the host: two could collide."""
+    """Open an event file. tensorboardX's names can collide within a second."""
     from tensorboardX.event_file_writer import EventsWriter
 
     folder.mkdir(exist_ok=True)
@@ -95,10 +105,14 @@ def _picture(name: str, path: Path) -> Any:
 
 
 class Wandb:
-    """A run of Weights & Biases, with the work folder's name; resumed with it."""
+    """A run of Weights & Biases, named as the work folder. Resuming continues it."""
 
     def __init__(self, project: str, workdir: Path, settings: Settings):
-        """Raises: InputError without the package."""
+        """Start or resume the run.
+
+        Raises:
+          InputError: if the package wandb is not installed.
+        """
         try:
             wandb = importlib.import_module("wandb")
         except ImportError as error:
@@ -117,7 +131,7 @@ class Wandb:
         )
 
     def row(self, row: Mapping[str, Any]) -> None:
-        """Scalars of a step, as in metrics.jsonl."""
+        """Log the scalars of a row of metrics.jsonl."""
         values = {name: value for name, value in row.items() if value is not None}
         self._run.log(values, step=row["step"])
 
@@ -127,19 +141,19 @@ class Wandb:
         figures: Mapping[str, float],
         pictures: Mapping[str, Path],
     ) -> None:
-        """Pictures, and final figures in the run's summary."""
+        """Log pictures, and put final figures into the run's summary."""
         images = {name: self._wandb.Image(str(p)) for name, p in pictures.items()}
         self._run.log(images, step=step)
         for name, value in figures.items():
             self._run.summary[f"final/{name}"] = value
 
     def close(self) -> None:
-        """When the run ends, however it does."""
+        """End the run. Call it however the run ends."""
         self._run.finish()
 
 
 def _identity(workdir: Path) -> str:
-    """The same when a run is resumed: kept in the work folder."""
+    """Return the run's id, which the work folder keeps for resuming."""
     path = workdir / "wandb_id"
     if not path.exists():
         path.write_text(f"{time.time_ns():x}")
@@ -147,7 +161,7 @@ def _identity(workdir: Path) -> str:
 
 
 def settings_of(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Settings by their dotted names, as numbers and texts: what boards take."""
+    """Flatten settings to dotted names with numbers and texts, as dashboards need."""
     flat: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
@@ -160,7 +174,7 @@ def settings_of(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def figures_of(summary: Mapping[str, Any]) -> dict[str, float]:
-    """The final figures of summary.json by names such as knn_trained."""
+    """Return the final figures of summary.json by names such as knn_trained."""
     found = {
         f"{measure}_{network}": summary[measure][network]
         for measure in ("knn", "linear")

@@ -1,4 +1,4 @@
-"""The settings in which a resumed run differs from the run that was begun."""
+"""Differences between the settings of a resumed run and those it was started with."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from byol_bnfree.files import strict
 def compare_config(
     saved: dict[str, Any], now: dict[str, Any], free: frozenset[str] | set[str]
 ) -> list[str]:
-    """Settings that differ between a run's config.json and the one asked for now.
+    """List the settings that differ between a run's config.json and the present ones.
 
     Args:
       saved: nested dict, as read from JSON.
@@ -16,7 +16,8 @@ def compare_config(
       free: dotted names that may change on resume; "run" covers all of "run.*".
 
     Returns:
-      One "optim.momentum: 0.9 -> 0.99" per field that may not change.
+      One line such as "optim.momentum: 0.9 -> 0.99" for each setting that may not
+      change.
     """
     old, new = _flatten(strict(saved)), _flatten(strict(now))
     return [

@@ -1,9 +1,9 @@
 """Checkpoints of the training state: saved in the background, verified on restore.
 
 A checkpoint is a folder `checkpoints/<step>`. Orbax writes it under a temporary name
-and renames it; it is committed once its manifest exists. The order is always: write,
-rename, manifest, and only then delete what is no longer needed, so that a kill at any
-moment leaves the newest committed checkpoint whole.
+and renames it. It is committed once its manifest exists. The order is always: write,
+rename, write the manifest, and only then delete old checkpoints. A kill at any moment
+therefore leaves the newest committed checkpoint whole.
 """
 
 import logging
@@ -39,15 +39,16 @@ _log = logging.getLogger(__name__)
 
 
 class SaveFailed(OSError):
-    """A checkpoint could not be written; those before it are untouched."""
+    """A checkpoint could not be written. Earlier checkpoints are untouched."""
 
 
 class Checkpoints:
     """The checkpoints in `workdir/checkpoints`.
 
-    Every process of a run makes one and calls `save` and `restore` at the same steps;
-    process 0 writes manifests, deletes, and decides what is restored. The folder must
-    be one that all processes see, and belong to this run alone (`lock_workdir`).
+    Every process of a run makes one object and calls `save` and `restore` at the same
+    steps. Process 0 writes manifests, deletes old checkpoints, and decides which one is
+    restored. All processes must see the folder, and it must belong to this run alone
+    (`lock_workdir`).
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Checkpoints:
         keep: int,
         warn: Callable[[str], None] = _log.warning,
     ):
-        """Removes what a killed save left behind.
+        """Prepare the folder. Process 0 removes files of an interrupted save.
 
         Args:
           workdir: the run's folder.
@@ -68,22 +69,23 @@ class Checkpoints:
         self._primary = jax.process_index() == 0
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future | None = None
-        self._intact: dict[int, Snapshot] = {}  # as each was when it was last read
-        self._current: int | None = None  # the step last saved or restored here
+        self._intact: dict[int, Snapshot] = {}  # sizes and times when last verified
+        self._current: int | None = None  # step that this object last saved or restored
         self._root.mkdir(parents=True, exist_ok=True)
         if self._primary:
             for leftover in self._root.glob("*.orbax-checkpoint-tmp*"):
-                shutil.rmtree(leftover, ignore_errors=True)  # or at the next start
+                shutil.rmtree(leftover, ignore_errors=True)  # the next start retries
 
     def save(self, step: int, state: PyTree) -> None:
-        """Copies `state` to the host and writes it in the background.
+        """Copy `state` to the host and write it in the background.
 
-        Returns when the device buffers may be donated. Waits for the save before it.
-        The step this object last saved or restored is not written again; any other
-        folder of the same step is stale (damaged, never committed) and is replaced.
+        It first waits for the previous save. When it returns, the device buffers may be
+        donated. A step that this object just saved or restored is not written again.
+        Any other folder of the same step is damaged or was never committed, and is
+        replaced.
 
         Raises:
-          SaveFailed: the save before this one failed.
+          SaveFailed: if the previous save failed.
         """
         self.wait()
         if step == self._current:
@@ -99,10 +101,10 @@ class Checkpoints:
         self._pending = self._thread.submit(self._commit, response.result, step)
 
     def wait(self) -> None:
-        """Returns when the last save is committed and old checkpoints are deleted.
+        """Wait until the last save is committed and old checkpoints are deleted.
 
         Raises:
-          SaveFailed: that save failed.
+          SaveFailed: if that save failed.
         """
         pending, self._pending = self._pending, None
         try:
@@ -113,26 +115,28 @@ class Checkpoints:
             raise
 
     def steps(self) -> list[int]:
-        """Steps of the committed checkpoints, oldest first.
+        """Return the steps of the committed checkpoints, oldest first.
 
-        Process 0 is sure of them after `wait`; the others may see the last one later.
+        After `wait` the list is complete in process 0. Other processes may see the last
+        checkpoint a little later.
         """
         found = saved_steps(self._root)
         return [step for step in found if (self._path(step) / MANIFEST).exists()]
 
     def restore(self, abstract_state: PyTree) -> tuple[PyTree, int] | None:
-        """Loads the newest intact checkpoint; None if there is no committed one.
+        """Load the newest intact checkpoint; None if none is committed.
 
         Args:
-          abstract_state: `jax.ShapeDtypeStruct`s with shardings, which need not be
-            those of the run that saved. No two leaves share a buffer afterwards.
+          abstract_state: a tree of `jax.ShapeDtypeStruct` with shardings. They may
+            differ from the shardings of the run that saved. In the result no two
+            leaves share a buffer, so it may be donated.
 
         Returns:
           (state, step).
 
         Raises:
-          InputError: every checkpoint is damaged, or its leaves are not those of
-            `abstract_state`.
+          InputError: if every checkpoint is damaged, or the names, shapes or dtypes of
+            its leaves differ from `abstract_state`.
         """
         self.wait()
         decision = newest_intact(self._root, self._warn) if self._primary else NONE
@@ -144,41 +148,42 @@ class Checkpoints:
         return state, step
 
     def close(self) -> None:
-        """Waits as `wait` does, then ends the background thread."""
+        """Wait as `wait` does, then end the background thread."""
         try:
             self.wait()
         finally:
             self._thread.shutdown()
 
     def _warn_if_deleted(self, step: int) -> None:
-        """Orbax makes the folder again, so the run goes on, but not silently."""
+        """Warn if the folder was deleted. Orbax makes it again and the run goes on."""
         if self._primary and not self._root.is_dir():
             self._warn(
-                f"{self._root} was deleted under the run; it is made again, and the "
-                f"first checkpoint in it will be that of step {step}."
+                f"{self._root} was deleted while the run was writing to it; it is made "
+                f"again, and starts with the checkpoint of step {step}."
             )
 
     def _path(self, step: int) -> Path:
         return self._root / str(step)
 
     def _commit(self, written: Callable[[], None], step: int) -> None:
-        """Runs in the background; `written` waits for every process and the rename."""
+        """Commit a save, in the background. `written` waits for all processes."""
         try:
             written()
             if self._primary:
                 write_manifest(self._path(step))
                 self._intact[step] = snapshot(self._path(step))
                 self._prune(step)
-        except Exception as error:  # of tensorstore's, any kind
+        except Exception as error:  # tensorstore raises many types
             raise SaveFailed(
                 f"The checkpoint of step {step} could not be saved in {self._root}: "
                 f"{why_not_written(error)}."
             ) from error
 
     def _is_intact(self, step: int) -> bool:
-        """Its files are read once in the life of a run, and again if one has changed.
+        """Return True if a checkpoint matches its manifest.
 
-        What a disk loses later is found when the checkpoint is restored.
+        Its files are read once, and again only if their sizes or times change. Disk
+        errors after that are found on restore.
         """
         now = snapshot(self._path(step))
         if self._intact.get(step) != now:
@@ -188,14 +193,15 @@ class Checkpoints:
         return True
 
     def _prune(self, saved: int) -> None:
-        """Deletes all but the step just saved and the newest intact others."""
+        """Delete all checkpoints but the new one and the newest intact others."""
         kept = {saved}
         others = [step for step in saved_steps(self._root) if step != saved]
         for step in reversed(others):
             if len(kept) < self._keep and self._is_intact(step):
                 kept.add(step)
         for step in set(others) - kept:
-            # Without its manifest a half-deleted folder is not committed; what cannot
-            # be deleted yet (a file that is open over NFS) is tried at the next save.
+            # The manifest goes first, so a half-deleted folder no longer counts as
+            # committed. A folder that cannot be deleted (NFS keeps open files) is
+            # deleted after the next save.
             (self._path(step) / MANIFEST).unlink(missing_ok=True)
             shutil.rmtree(self._path(step), ignore_errors=True)

@@ -1,4 +1,4 @@
-"""dataset.json: what a run was trained on, and whether that is still there."""
+"""dataset.json: a description of the training data, compared on resume."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from byol_bnfree.files import strict
 def describe_data(
     data_set: DataSet, train: Source, test: Source | None, notes: list[str]
 ) -> dict[str, Any]:
-    """The content of dataset.json."""
+    """Return the content of dataset.json."""
     found = data_set.found
     return {
         "name": train.name,
@@ -37,9 +37,9 @@ def _describe_split(source: Source) -> dict[str, Any]:
 
 
 def compare_data(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """In words, what differs between a run's dataset.json and the data of now.
+    """List the differences between a run's dataset.json and the present data.
 
-    A file of an older version says less, and then less is compared.
+    Files of older versions lack some fields. These are not compared.
     """
     now, differing = strict(now), []
     for key in ("image_shape", "held"):

@@ -1,4 +1,4 @@
-"""Several processes as one program: they start, agree and end together."""
+"""Start, agreement and end of several processes that run one program."""
 
 import contextlib
 import os
@@ -16,30 +16,29 @@ from byol_bnfree.config import TrainConfig
 from byol_bnfree.errors import RunStopped
 from byol_bnfree.training.launchers import Joining, find_others
 
-# Seconds: how long a process may give no sign of life, or be late for the common end,
-# before JAX ends the others. A beat comes from a thread of its own, however busy the
-# process is, so a loaded machine is not taken for a dead one.
+# Seconds without a heartbeat, or of delay at the common end, after which JAX ends the
+# other processes. The heartbeat has its own thread, so a busy process is not taken for
+# a dead one.
 _SILENCE, _LATENESS = 30, 60
-# Seconds after which a process that waits for others at the start says so.
+# Seconds after which a process that waits at the start prints a message.
 _PATIENCE = 3.0
-_FOR_EVER = 10**6
+_FOR_EVER = 10**6  # seconds
 _FROM_XLA = re.compile("[A-Z_]+: ")  # "UNKNOWN: Gloo all-reduce failed"
 
 
 def initialize(config: TrainConfig) -> None:
-    """Join the other processes of this run; nothing to do where there are none.
+    """Join the other processes of this run. A run of one process does nothing.
 
-    SLURM, Open MPI, MPICH, torchrun, indexed Kubernetes jobs and Cloud TPU are found by
-    themselves (`training.launchers`), elsewhere --coordinator, --num-processes and
-    --process-id tell. To be called before JAX's devices are used; a second call does
-    nothing.
+    SLURM, Open MPI, MPICH, torchrun, indexed Kubernetes jobs and Cloud TPU are detected
+    (`training.launchers`). Elsewhere give --coordinator, --num-processes and
+    --process-id. Call this before JAX's devices are used. A second call does nothing.
 
-    From then on the processes live and die together: see `fate_shared`.
+    From then on, if one process fails, all end: see `fate_shared`.
 
     Raises:
-      InputError: nothing says how the processes can meet.
-      RunStopped: with status 2; the others did not come, or could not be joined. In a
-        process that goes on after that, JAX can no longer be used.
+      InputError: if no address is known at which the processes can meet.
+      RunStopped: with status 2, if the others did not come or cannot be joined. JAX can
+        no longer be used in this process then.
     """
     if jax.distributed.is_initialized():
         return
@@ -51,9 +50,10 @@ def initialize(config: TrainConfig) -> None:
 
 
 def _join(joining: Joining, limit: float) -> None:
-    """Join within `limit` seconds, and say who is waited for before they are over.
+    """Join within `limit` seconds, and print early whom this process waits for.
 
-    JAX waits in a thread, without an end: at an end of its own it aborts the process.
+    JAX waits in a thread without a time limit, because its own limit would abort the
+    process without a message.
     """
     failed: list[Exception] = []
 
@@ -96,7 +96,7 @@ def _join(joining: Joining, limit: float) -> None:
 
 
 def _missing(joining: Joining) -> str:
-    """Whom this process waits for, as far as it can know."""
+    """Describe the processes that this one waits for, as far as it can know."""
     address = joining.arguments.get("coordinator_address")
     if address is None:
         return "the other processes"
@@ -115,42 +115,43 @@ def _answers(address: str) -> bool:
 
 
 def is_primary() -> bool:
-    """Whether this process writes the logs and speaks."""
+    """Return True in the process that writes logs and prints."""
     return jax.process_index() == 0
 
 
 def agreed(flag: bool) -> bool:
-    """Process 0's flag, in every process; to be called by all at the same step."""
+    """Return process 0's flag in every process. All must call it at the same step."""
     if jax.process_count() == 1:
         return flag
     return bool(multihost_utils.broadcast_one_to_all(np.bool_(flag)))
 
 
 def wait_for_all(name: str) -> None:
-    """Return when every process has come here; `name` tells the places apart."""
+    """Wait until every process arrives here. `name` identifies the place."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
 
 @contextlib.contextmanager
 def fate_shared() -> Iterator[None]:
-    """Ends this process with a sentence where work with the others fails.
+    """End this process with a message if work with the other processes fails.
 
-    At once, because JAX aborts every process when it misses one (process 0 in
-    milliseconds, another after 30 s), and because leaving in order waits for the lost.
-    Whatever XLA reports is taken for a loss: each transport has words of its own, and
-    if the cause is here after all (no memory left), they are in the sentence.
+    It ends at once, for two reasons. JAX aborts every process that loses another one:
+    process 0 within milliseconds, the others after 30 s. And an orderly exit would wait
+    for the lost process. Every XLA error counts as a lost process, because each network
+    transport words it differently. If the cause is local (no memory left), the message
+    still quotes it.
     """
     try:
         yield
-    except (jax.errors.JaxRuntimeError, ValueError) as error:  # it raises both
+    except (jax.errors.JaxRuntimeError, ValueError) as error:  # XLA raises both
         if jax.process_count() == 1 or not _FROM_XLA.match(str(error)):
             raise
         print(
             f"error: process {jax.process_index()} of {jax.process_count()} cannot go "
-            f"on without the others ({str(error).splitlines()[0]}); see what the one "
-            f"that ended first says. The same command in all of them resumes from the "
-            f"last checkpoint.",
+            f"on without the others ({str(error).splitlines()[0]}); read the message "
+            f"of the process that ended first. The same command in all of them resumes "
+            f"from the last checkpoint.",
             file=sys.stderr,
             flush=True,
         )

@@ -1,13 +1,13 @@
-"""The target network's moving average."""
+"""The target network's moving average. P1 is the BYOL paper (arXiv 2006.07733)."""
 
 import jax
 from jaxtyping import Array
 
 
 def ema_update(target_params, online_params, tau: Array | float):
-    """xi <- tau xi + (1 - tau) theta (P1 eq. 1), for the parts the target has.
+    """xi <- tau xi + (1 - tau) theta (P1 eq. 1), for every part of the target network.
 
-    `online_params` are those after the optimizer's step. float32.
+    `online_params` (theta) are the parameters after the optimizer's update. float32.
     """
     return jax.tree.map(
         lambda xi, theta: xi + (1 - tau) * (theta - xi),

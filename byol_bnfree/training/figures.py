@@ -1,6 +1,6 @@
-"""Pictures of a run: the two views of a few images, and the curves of its log.
+"""Figures of a run: the two views of a few images, and curves of its metrics.
 
-Made without pyplot, which holds global state and may open a window.
+They are drawn without pyplot, which holds global state and may open a window.
 """
 
 import textwrap
@@ -15,30 +15,30 @@ Row = Mapping[str, float | None]
 
 
 class Sheet(NamedTuple):
-    """Pictures of a batch above the two views that the network sees of them."""
+    """A few images of a batch, and the two views that the networks see of each."""
 
     images: UInt8[np.ndarray, "b H W c"]
     view1: Float[Array | np.ndarray, "b h w c"]
-    """In [0, 1]; values beyond are clipped. 1 or 3 channels."""
+    """Values in [0, 1]; others are clipped. 1 or 3 channels."""
     view2: Float[Array | np.ndarray, "b h w c"]
     names: Sequence[str]
-    """Class of each picture; "" where it has none."""
+    """Class name of each image; "" if it has none."""
 
 
 class Panel(NamedTuple):
-    """One plot over the steps."""
+    """One plot against the step."""
 
     title: str
     unit: str
     lines: dict[str, str]
-    """Metric to its name in the legend."""
+    """Maps each metric to its name in the legend."""
     scale: Literal["from zero", "tight", "log", "share"] = "from zero"
     factor: float = 1.0
-    """Factor from the metric's values to the drawn ones."""
+    """Multiplies the values of the metric."""
 
 
 PANELS = (
-    # Without batch statistics the loss spans decades, and the small values matter.
+    # Without batch statistics the loss spans decades, and small values matter.
     Panel("BYOL loss", "2 - 2 cos, both orders", {"train/loss": "loss"}, "log"),
     Panel(
         "accuracy",
@@ -86,7 +86,7 @@ PANELS = (
 
 
 def save_views(path: str | Path, sheet: Sheet, n: int = 8) -> None:
-    """Write the first n pictures with their classes, each above its two views."""
+    """Write the first n images with their classes, and the two views below each."""
     n = min(n, len(sheet.view1))
     figure = _figure(1.25 * n + 0.9, 4.4)
     axes = figure.subplots(3, n, squeeze=False)
@@ -107,10 +107,10 @@ def save_views(path: str | Path, sheet: Sheet, n: int = 8) -> None:
 
 
 def save_curves(path: str | Path, rows: Sequence[Row], title: str = "") -> None:
-    """Write the curves of `metrics.jsonl` rows over the step, one panel per subject.
+    """Write curves of the rows of `metrics.jsonl` against the step, one panel per
+    topic.
 
-    Metrics that no row has leave their panel empty; None and NaN leave gaps. `title`
-    says which run it is.
+    A panel without data says so. None and NaN leave gaps. `title` names the run.
     """
     figure = _figure(14, 9.5)
     figure.suptitle(title, parse_math=False)
@@ -152,12 +152,12 @@ def _set_scale(axis: Any, scale: str) -> None:
     elif scale == "share":
         axis.set_ylim(0, 1)
     elif scale == "from zero":
-        # Otherwise noise fills the panel and looks like news.
+        # A zoomed axis would make noise look like a trend.
         low, high = axis.get_ylim()
         axis.set_ylim(min(0, low), max(0, high) * 1.05)
 
 
 def _points(rows: Sequence[Row], metric: str) -> Float[np.ndarray, "n 2"]:
-    """(step, value) of the rows that have the metric; None becomes NaN, a gap."""
+    """Return (step, value) of the rows that have the metric; None becomes NaN."""
     points = [(row["step"], row[metric]) for row in rows if metric in row]
     return np.array(points, np.float64).reshape(len(points), 2)

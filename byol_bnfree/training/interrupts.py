@@ -1,4 +1,4 @@
-"""Signals ask a run to save and stop; a second Ctrl-C ends it at once."""
+"""Signals that make a run save and stop. A second Ctrl-C ends it at once."""
 
 import contextlib
 import os
@@ -13,21 +13,21 @@ from byol_bnfree.signals import listening, terminals, write_nowhere
 
 ASKING = (signal.SIGINT, signal.SIGTERM)
 WARNING = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
-"""A terminal that closes, and what SLURM, LSF, SGE and limits send before the end."""
+"""A closed terminal, and the warnings that SLURM, LSF, SGE and time limits send."""
 
 Asked = Callable[[int], int | None]
 
 
 @contextlib.contextmanager
 def interrupts(say: Callable[[str], None]) -> Iterator[Asked]:
-    """Yields `asked(step)`: the signal that asks to stop, or None.
+    """Yield `asked(step)`, which returns the signal that asks to stop, or None.
 
-    `say` is told at once, in another thread. With several processes all see the signal
-    at the same step: JAX's preemption service spreads SIGTERM, and the others are
-    passed on as SIGTERM. `asked` must then be called by all of them at every step.
+    On a signal `say` is called at once, in another thread. With several processes, all
+    see the signal at the same step: JAX's preemption service spreads SIGTERM, and other
+    signals are sent on as SIGTERM. All processes must then call `asked` at every step.
 
-    A signal of `WARNING` that the caller handles or ignores, as under nohup, stays the
-    caller's. Outside the main thread signals are the caller's altogether.
+    A signal of `WARNING` that the caller handles or ignores (as under nohup) stays with
+    the caller. Outside the main thread all signals stay with the caller.
     """
     received: list[int] = []
     several = jax.process_count() > 1
@@ -52,7 +52,7 @@ def interrupts(say: Callable[[str], None]) -> Iterator[Asked]:
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
-    # JAX's service has its own handler of SIGTERM, which must stay.
+    # JAX's preemption service has its own handler of SIGTERM, which must stay.
     numbers = ASKING[:1] if several else ASKING
     free = [n for n in WARNING if signal.getsignal(n) == signal.SIG_DFL]
     with listening([*numbers, *free], heard):
@@ -60,7 +60,7 @@ def interrupts(say: Callable[[str], None]) -> Iterator[Asked]:
 
 
 def name(number: int) -> str:
-    """The name of a signal, as people know it."""
+    """Return the usual name of a signal."""
     return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
 

@@ -1,11 +1,11 @@
-"""A training state as the items of a checkpoint, so that an encoder loads alone.
+"""The training state as separate items of a checkpoint. An encoder can be read alone.
 
-| item             | what it holds                                                  |
+| item             | content                                                        |
 |------------------|----------------------------------------------------------------|
-| `encoder`        | the online encoder, as its module takes it                      |
-| `target_encoder` | the target's                                                    |
-| `heads`          | projectors, predictor and probe: the fields of a `TrainState`   |
-| `training`       | step, optimizer, and what the objective remembers               |
+| `encoder`        | online encoder: params and batch_stats of its module            |
+| `target_encoder` | target encoder, likewise                                        |
+| `heads`          | projectors, predictor and probe, by the fields of `TrainState`  |
+| `training`       | step, optimizer, and the state of the objective                 |
 """
 
 import dataclasses
@@ -17,11 +17,11 @@ from byol_bnfree.training.state import TrainState
 
 ENCODERS = {"online": "encoder", "target": "target_encoder"}
 WHOLE = "state"
-"""The one item of a tree that is no `TrainState`, and of the first checkpoints."""
+"""The only item of a tree that is no `TrainState`, and of the oldest checkpoints."""
 
 
 def split(state: PyTree) -> dict[str, PyTree]:
-    """The items of a state; of any other tree, one."""
+    """Split a state into items. Any other tree becomes a single item."""
     if not isinstance(state, TrainState):
         return {WHOLE: state}
     names = [field.name for field in dataclasses.fields(state)]
@@ -29,12 +29,12 @@ def split(state: PyTree) -> dict[str, PyTree]:
 
 
 def join(items: dict[str, PyTree]) -> PyTree:
-    """The state of its items."""
+    """Join the items of a whole state."""
     return items[WHOLE] if WHOLE in items else TrainState(**fields_of(items))
 
 
 def items_of(fields: dict[str, PyTree]) -> dict[str, PyTree]:
-    """The items of some fields of a state."""
+    """Split some fields of a state into items."""
     items: dict[str, Any] = {"heads": {}, "training": {}}
     for name, value in fields.items():
         network = name.partition("_")[0]
@@ -51,7 +51,7 @@ def items_of(fields: dict[str, PyTree]) -> dict[str, PyTree]:
 
 
 def fields_of(items: dict[str, PyTree]) -> dict[str, PyTree]:
-    """The fields of a state that some items hold."""
+    """Return the fields of a state that the items contain."""
     fields = items.get("training", {}) | items.get("heads", {})
     for network, item in ENCODERS.items():
         encoder = items.get(item, {})

@@ -1,4 +1,4 @@
-"""The journal of a run while it trains: rows, progress, collapse, bad numbers."""
+"""The journal of a running training: metrics, progress, collapse, divergence."""
 
 import math
 import time
@@ -26,17 +26,17 @@ MEASURES = ("feature_std", "positive_cosine", "negative_cosine", "centered_rank"
 
 
 class Collapsed(RunStopped):
-    """The representation collapsed under --on-collapse=stop."""
+    """The representation collapsed, and --on-collapse=stop was given."""
 
 
 DIVERGED = 4
-"""Exit status of a run whose numbers are no longer finite: a result, not a fault."""
+"""Exit status of a run with non-finite numbers. It is a result, not an error."""
 AHEAD = 2
 """Steps that are dispatched after the one that the host waits for."""
 
 
 MUCH_WAITING = 0.1
-"""The share of a row's time in which steps may wait for pictures, unmentioned."""
+"""If steps wait for pictures during a larger share of a row's time, the run says so."""
 
 
 def _steps_ahead() -> int:
@@ -44,13 +44,13 @@ def _steps_ahead() -> int:
 
 
 class Flight(NamedTuple):
-    """A step that was dispatched, and what is read when it is done."""
+    """A dispatched step, and the arrays to read when it is done."""
 
     step: int
     done: jax.Array
-    """Ready when the step is."""
+    """An array that is ready when the step is done."""
     rows: Rows | None
-    """Of the steps up to this one, where they are read now."""
+    """Metrics of the steps up to this one, if a row ends with it."""
     ratios: jax.Array | None
 
 
@@ -58,8 +58,8 @@ class Flight(NamedTuple):
 class Journal:
     """Reads the metrics of logged steps, and acts on them.
 
-    Rows stay on the device until one is written, and are then read in one transfer.
-    The device is `AHEAD` steps behind the host, so it waits for nobody; where programs
+    Metrics stay on the device until a row is written. One transfer then reads them all.
+    The host runs `AHEAD` steps ahead, so the device never waits for it. Where programs
     run in the calling thread, a step is done at once.
     """
 
@@ -79,29 +79,29 @@ class Journal:
     _began: float = field(default_factory=time.perf_counter)
     _cold: bool = True
     _first: float | None = None
-    """Seconds until the first step of this process was done, in its first row."""
+    """Seconds until this process had finished its first step; for its first row."""
 
     def __post_init__(self):
-        """Fold the watch over the rows of an earlier part of the run."""
+        """Restore the collapse watch from the rows of an earlier part of the run."""
         self._recorder = Recorder(self.program.config.run.log_every)
         for row in self.log.rows():
             self._watch(row["step"], row)
             self._knn = row.get("knn/top1", self._knn)
 
     def next_batch(self, stream: Iterator[Any]) -> Any:
-        """The stream's next batch; the time it takes counts as waiting for data."""
+        """Return the next batch. The time counts as waiting for data."""
         began = time.perf_counter()
         batch = next(stream)
         self._waited += time.perf_counter() - began
         return batch
 
     def take(self, step: int, metrics: dict[str, jax.Array]) -> None:
-        """Keep the metrics of the step just dispatched; act on a step that is done.
+        """Keep the metrics of the step just dispatched, and act on an earlier step.
 
-        Blocks until the step `AHEAD` steps before this one is done.
+        It waits until the step `AHEAD` steps before this one is done.
 
         Raises:
-          RunStopped: as `catch_up`.
+          RunStopped: see `catch_up`.
         """
         ratios = metrics[UPDATE_RATIOS] if self._has_ratios(step) else None
         rows = self._recorder.take(
@@ -115,11 +115,11 @@ class Journal:
             self._land(self._flights.popleft())
 
     def catch_up(self) -> None:
-        """Read what is kept; blocks until its step is done.
+        """Read all metrics that are still unread. This waits for their step.
 
         Raises:
-          RunStopped: a number that must be finite is not, or the representation
-            collapsed and --on-collapse=stop.
+          RunStopped: if a number is not finite, or the representation collapsed and
+            --on-collapse=stop was given.
         """
         while self._flights:
             self._land(self._flights.popleft())
@@ -130,7 +130,7 @@ class Journal:
     def _land(self, flight: Flight) -> None:
         """Wait for a step; read the rows that end with it, if any do."""
         jax.block_until_ready(flight.done)  # it moves nothing to the host
-        if self._cold:  # it is compiled, or loaded, and tells nothing of the rate
+        if self._cold:  # the first step compiles, so its time is no rate
             self._cold, self._first = False, time.perf_counter() - self._began
         if flight.rows is None:
             return
@@ -151,14 +151,14 @@ class Journal:
             self._rows.append(values)
 
     def without(self, work: Callable[[], Any]) -> Any:
-        """Do something whose time is no part of the training rate."""
+        """Run `work` without counting its time in the training rate."""
         began = time.perf_counter()
         result = work()
         self._began += time.perf_counter() - began
         return result
 
     def _has_ratios(self, step: int) -> bool:
-        """Whether the row of a step has the ratios of every layer."""
+        """Return True if the row of a step has the update ratios of all layers."""
         every = self.program.config.run.layers_every
         return bool(every) and step % every == 0 and self.program.is_logged(step)
 
@@ -169,15 +169,18 @@ class Journal:
         return dict(zip(names, jax.device_get(ratios).tolist(), strict=True))
 
     def evaluated(self, step: int, figures: dict[str, float]) -> None:
-        """Write figures of an evaluation; the progress shows the newest kNN."""
+        """Write the figures of an evaluation.
+
+        The progress line shows the newest kNN.
+        """
         self.log.write(step, figures)
         self._knn = figures.get("knn/top1", self._knn)
 
     def _write_row(self, step: int, ratios: dict[str, float]) -> None:
-        """Losses and norms are means since the last row, the rest is the latest.
+        """Write a row. Losses and norms are means since the last row.
 
-        The rate is that of the steps after the first one of this process, NaN if there
-        is none in the row.
+        Other metrics are the latest values. images/s leaves out the first step of this
+        process, which compiles. It is NaN if the row has no other step.
         """
         config, seconds = self.program.config, time.perf_counter() - self._began
         last = self._rows[-1]
@@ -249,8 +252,8 @@ class Journal:
     def _watch(self, step: int, row: dict[str, Any]) -> None:
         measures = {name: row.get(f"collapse/{name}") for name in MEASURES}
         if measures["feature_std"] is None:
-            return  # a row of an evaluation
-        if step == 1:  # measured before the first update
+            return  # this row comes from an evaluation
+        if step == 1:  # its metrics were measured before the first update
             self.watch = self.watch._replace(untrained=measures)
         self.watch = update_watch(
             self.watch, step, measures, warmup_steps=self.program.warmup_steps

@@ -1,7 +1,7 @@
-"""Who started this process, how many beside it, and how they can meet.
+"""Detection of the launcher: how many processes run, and where they can meet.
 
-Only the environment is read. JAX itself knows SLURM, Open MPI 4, indexed Kubernetes
-jobs and Cloud TPU; the rest is here.
+Only environment variables are read. JAX itself detects SLURM, Open MPI 4, indexed
+Kubernetes jobs and Cloud TPU. This module adds the others.
 """
 
 import importlib.util
@@ -13,20 +13,20 @@ from typing import Any, NamedTuple
 from byol_bnfree.errors import InputError
 
 Environment = Mapping[str, str]
-FIRST_PORT, PORTS = 61440, 4096  # those that JAX chooses from, too
+FIRST_PORT, PORTS = 61440, 4096  # the range that JAX chooses ports from, too
 
 
 class Joining(NamedTuple):
-    """The way in which this process joins the others."""
+    """How this process joins the others."""
 
     why: str
-    """Who says that there are others, for a sentence."""
+    """How we know that there are others; part of messages."""
     arguments: dict[str, Any]
-    """Arguments of `jax.distributed.initialize`, which finds out the rest."""
+    """Arguments of `jax.distributed.initialize`. It detects the missing ones."""
 
 
 class Launcher(NamedTuple):
-    """A program that starts processes, and the variables it sets in each."""
+    """A launcher, and the environment variables that it sets in each process."""
 
     name: str
     size: str
@@ -68,13 +68,17 @@ def find_others(
     process_id: int | None,
     env: Environment,
 ) -> Joining | None:
-    """The way to join the other processes of this run; None where there are none.
+    """Return how to join the other processes of this run; None if there are none.
 
-    Args are the flags of the same names, and the environment.
+    Args:
+      coordinator: the flag --coordinator, HOST:PORT.
+      num_processes: the flag --num-processes.
+      process_id: the flag --process-id.
+      env: environment variables.
 
     Raises:
-      InputError: there are others, and nothing says where they meet; or there is a
-        coordinator, and nothing says how many processes there are.
+      InputError: if there are others but no known address, or a coordinator is given
+        without the number of processes.
     """
     if num_processes is not None:
         arguments = {"num_processes": num_processes, "process_id": process_id}
@@ -91,14 +95,14 @@ def find_others(
         return Joining("the cluster manager started several", address)
     if coordinator is not None:
         raise InputError(
-            "coordinator is given, and nothing says how many processes there are; give "
+            "coordinator is given, but the number of processes is unknown; give "
             "--num-processes=N and --process-id=I too."
         )
     return None
 
 
 def _launcher(env: Environment) -> Launcher | None:
-    """The one that started several processes, if any did."""
+    """Return the launcher that started several processes; None if there is none."""
     for launcher in LAUNCHERS:
         if launcher.rank in env and _number(env, launcher.size) > 1:
             return launcher
@@ -111,14 +115,14 @@ def _by_launcher(
     size, local = _number(env, launcher.size), _number(env, launcher.local_size)
     why = f"{launcher.name} started {size} ({launcher.size})"
     address = coordinator or _meeting_place(launcher, size == local, env)
-    if address is None and "OMPI_MCA_orte_hnp_uri" in env:  # version 4; JAX reads it
+    if address is None and "OMPI_MCA_orte_hnp_uri" in env:  # Open MPI 4: JAX reads it
         return Joining(why, {})
     if address is None and importlib.util.find_spec("mpi4py"):
         return Joining(why, {"cluster_detection_method": "mpi4py"})
     if address is None:
         raise InputError(
-            f"{why} processes on several machines, and nothing says where they meet; "
-            f"give --coordinator=HOST:PORT, the first machine and a free port there, "
+            f"{why} processes on several machines, but no address to meet at is known; "
+            f"give --coordinator=HOST:PORT (the first machine and a free port there), "
             f"or install mpi4py."
         )
     arguments = {
@@ -127,7 +131,7 @@ def _by_launcher(
         "process_id": _number(env, launcher.rank),
         "cluster_detection_method": "deactivate",
     }
-    if local > 1:  # each has one accelerator of the machine; alone there it has all
+    if local > 1:  # each process takes one accelerator; a single process takes all
         arguments["local_device_ids"] = [_number(env, launcher.local_rank)]
     return Joining(why, arguments)
 
@@ -135,10 +139,10 @@ def _by_launcher(
 def _meeting_place(
     launcher: Launcher, one_machine: bool, env: Environment
 ) -> str | None:
-    """HOST:PORT that every process works out alike; None where that cannot be.
+    """Return a HOST:PORT that every process derives alike; None if there is none.
 
-    MASTER_PORT itself is torchrun's own. On one machine the launcher's process is the
-    same for all.
+    torchrun itself listens on MASTER_PORT, so we derive another port from it. On one
+    machine we derive the port from the launcher's process id, which all ranks share.
     """
     if "MASTER_ADDR" in env and "MASTER_PORT" in env:
         port = FIRST_PORT + _number(env, "MASTER_PORT") % PORTS
@@ -149,9 +153,9 @@ def _meeting_place(
 
 
 def _launcher_pid(rank: str) -> int:
-    """The nearest process above this one that is not of any rank.
+    """Return the process id of the launcher: the nearest ancestor without a rank.
 
-    Between the two may be a shell of this rank's own.
+    A shell of the same rank may stand between the two.
     """
     pid = os.getppid()
     try:
@@ -164,7 +168,10 @@ def _launcher_pid(rank: str) -> int:
 
 
 def _slurm_tasks(env: Environment) -> int:
-    """Tasks of this step; 1 outside `srun`, where SLURM_NTASKS is what could be."""
+    """Return the tasks of this step; 1 outside `srun`.
+
+    There SLURM_NTASKS only says how many tasks the allocation could start.
+    """
     if "SLURM_STEP_NODELIST" not in env:
         return 1
     return _number(env, "SLURM_STEP_NUM_TASKS") or _number(env, "SLURM_NTASKS") or 1
@@ -181,6 +188,6 @@ def _in_other_cluster(env: Environment) -> bool:
 
 
 def _number(env: Environment, name: str) -> int:
-    """0 where the variable is not set or no number."""
+    """Return the variable as a number; 0 if it is not set or not a number."""
     text = env.get(name, "").strip()
     return int(text) if text.isdecimal() else 0

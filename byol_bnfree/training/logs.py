@@ -1,4 +1,4 @@
-"""The logs of a run: metrics.jsonl, TensorBoard events, environment.json."""
+"""Logs of a run: metrics.jsonl, TensorBoard events, environment.json."""
 
 import contextlib
 import importlib.metadata
@@ -34,15 +34,15 @@ Row = dict[str, Any]
 
 
 class CallerFailed(Exception):
-    """The caller's function for rows raised; its error is the cause."""
+    """The caller's row function raised an error, which is this error's cause."""
 
 
 class MetricsLog:
-    """Rows of metrics, in `workdir/metrics.jsonl` and `workdir/tensorboard`.
+    """Metrics in `workdir/metrics.jsonl` and `workdir/tensorboard`.
 
-    A row is written whole or not at all: a line that a kill or a full disk cut short
-    is dropped. NaN and infinities are null, as strict JSON wants. Only the process
-    with `primary` writes, and calls `on_row` with each row when it is written.
+    A row is written whole or not at all. A line that a kill or a full disk cut short is
+    dropped. NaN and infinities become null, because strict JSON has no such numbers.
+    Only the process with `primary` writes. It calls `on_row` after each row.
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class MetricsLog:
             self._rewrite(_whole_lines(self._path))
 
     def write(self, step: int, metrics: Mapping[str, SupportsFloat]) -> None:
-        """Appends a row and flushes it.
+        """Append a row and flush it.
 
         Raises:
-          OSError: with a sentence; the disk is full, say, or metrics.jsonl is deleted.
-            It ends with a whole row, of this step or of the one before.
-          CallerFailed: `on_row` failed; it is not called again.
+          OSError: with a message, for instance if the disk is full or metrics.jsonl was
+            deleted. The file still ends with a whole row.
+          CallerFailed: if `on_row` raised an error. It is not called again.
         """
         if not self._primary:
             return
@@ -91,13 +91,13 @@ class MetricsLog:
         self._on_row = on_row
 
     def rows(self) -> list[Row]:
-        """All rows so far, {"step": int, name: float or None}, in order."""
+        """Return all rows so far, {"step": int, name: float or None}, in order."""
         return [json.loads(line) for line in _whole_lines(self._path)]
 
     def truncate_after(self, step: int) -> None:
-        """Drops the rows of later steps, which a run resumed at `step` writes again.
+        """Drop the rows after `step`. A run resumed there writes them again.
 
-        TensorBoard is told to forget them too.
+        TensorBoard is told to drop them too.
         """
         if not self._primary:
             return
@@ -113,9 +113,9 @@ class MetricsLog:
         figures: Mapping[str, float],
         pictures: Mapping[str, Path],
     ) -> None:
-        """TensorBoard's pictures, final figures and settings; `OSError` from the disk.
+        """Write pictures, final figures and settings to TensorBoard.
 
-        Pictures that are not there are left out.
+        Missing pictures are left out. Disk errors are raised as `OSError`.
         """
         if self._primary:
             there = {name: path for name, path in pictures.items() if path.exists()}
@@ -133,21 +133,22 @@ class MetricsLog:
     def _append(self, line: bytes) -> None:
         status = os.fstat(self._file.fileno())
         if not status.st_nlink:
-            raise OSError("metrics.jsonl was deleted under the run")
+            raise OSError("metrics.jsonl was deleted while the run was writing to it")
         try:
-            while line:  # a nearly full disk takes a part, then refuses the rest
+            while line:  # a nearly full disk takes a part, then rejects the rest
                 line = line[self._file.write(line) :]
         except OSError:
-            with contextlib.suppress(OSError):  # a disk turned read-only; the error
-                self._file.truncate(status.st_size)  # that stopped the row counts
+            # A read-only disk also rejects the truncation. The first error matters.
+            with contextlib.suppress(OSError):
+                self._file.truncate(status.st_size)
             raise
 
 
 def _whole_lines(path: Path) -> list[bytes]:
-    """The lines that are JSON; a half-written last one is left out.
+    """Return the lines that are JSON, without a half-written last line.
 
     Raises:
-      InputError: a line before the last is damaged.
+      InputError: if a line before the last is damaged.
     """
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     if lines and not _is_row(lines[-1]):
@@ -166,9 +167,9 @@ def _is_row(line: bytes) -> bool:
 
 
 def environment() -> dict[str, Any]:
-    """Where and with what a run was made: versions, devices, commit, machine, command.
+    """Return versions, devices, commit, machine and command line of this process.
 
-    Starts JAX's devices if nothing has yet.
+    It starts JAX's devices if they are not yet started.
     """
     devices = jax.devices()
     return {
@@ -188,9 +189,9 @@ def environment() -> dict[str, Any]:
 
 
 def peak_memory() -> dict[str, float | None]:
-    """GiB that this process has used at most: of the host, and of its first device.
+    """Return the peak memory of this process in GiB, on the host and its first device.
 
-    The device's is None where the backend does not count it, as on CPU.
+    "device" is None where the backend does not count it, as on CPUs.
     """
     unit = 2**30 if sys.platform == "darwin" else 2**20  # bytes there, KiB elsewhere
     host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
@@ -207,9 +208,9 @@ def _versions() -> dict[str, str]:
 
 
 def _commit() -> str | None:
-    """The checkout's commit, "-dirty" if tracked files differ; None if not in one."""
+    """Return the checkout's commit, "-dirty" if files differ; None outside of one."""
     root = Path(__file__).parents[2]
-    if not (root / ".git").exists():  # installed, perhaps inside another's checkout
+    if not (root / ".git").exists():  # installed, perhaps in another project's checkout
         return None
     command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
@@ -228,6 +229,6 @@ def _cpu_model() -> str:
 
 
 def _cores() -> int | None:
-    """Number of cores that this process may use, where the system tells (Linux)."""
+    """Return the number of cores that this process may use."""
     usable = getattr(os, "sched_getaffinity", None)
     return len(usable(0)) if usable else os.cpu_count()

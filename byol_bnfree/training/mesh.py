@@ -1,4 +1,4 @@
-"""Devices, and how batch and state are laid over them."""
+"""The device mesh, and how batch and state are distributed over it."""
 
 import math
 from typing import Any
@@ -11,13 +11,17 @@ from byol_bnfree.config import TrainConfig
 from byol_bnfree.errors import InputError
 from byol_bnfree.memory import check_memory
 
-SMALLEST_SHARDED = 2**12  # elements; a smaller parameter costs more to gather
+SMALLEST_SHARDED = 2**12  # elements; gathering a smaller parameter costs more
 
 
 def make_mesh(model_devices: int = 1) -> Mesh:
-    """All devices of all processes as axes `data` and `model`.
+    """Arrange all devices of all processes in the axes `data` and `model`.
 
-    Axes are Auto: in Explicit mode sharded convolution kernels raise (jax 0.10).
+    The axes are Auto, because sharded convolution kernels fail in Explicit mode (JAX
+    0.10).
+
+    Raises:
+      InputError: if `model_devices` does not divide the number of devices.
     """
     devices = jax.device_count()
     if devices % model_devices:
@@ -30,11 +34,11 @@ def make_mesh(model_devices: int = 1) -> Mesh:
 
 
 def check_batch(config: TrainConfig, mesh: Mesh) -> None:
-    """`InputError` unless batch, micro-batches and groups fit the devices.
+    """Raise `InputError` unless batch, micro-batches and groups fit the devices.
 
-    A micro-batch takes an equal piece of every device's part of the batch, and
-    BatchNorm's groups are contiguous pieces: with micro-batches they agree with the
-    full batch's only when each device's piece of a micro-batch is whole groups.
+    A micro-batch takes an equal piece of every device's part of the batch. BatchNorm's
+    groups are contiguous pieces of the batch. With micro-batches the groups are those
+    of the full batch only if each device's piece of a micro-batch is whole groups.
     """
     size, devices, pieces = config.batch_size, mesh.shape["data"], config.micro_batches
     if size % (devices * pieces):
@@ -52,11 +56,12 @@ def check_batch(config: TrainConfig, mesh: Mesh) -> None:
 
 
 def check_state_fits(abstract_state: Any, image_bytes: int, mesh: Mesh) -> None:
-    """`InputError` unless the state and two float32 views of a batch fit the devices.
+    """Raise `InputError` unless state and two float32 views of a batch fit the devices.
 
     Args:
-      abstract_state: with shardings.
-      image_bytes: of a batch of uint8 images.
+      abstract_state: a tree of shapes with shardings.
+      image_bytes: bytes of one batch of uint8 images.
+      mesh: the devices.
     """
     state = sum(
         math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
@@ -77,12 +82,12 @@ def check_state_fits(abstract_state: Any, image_bytes: int, mesh: Mesh) -> None:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Examples over `data`, repeated over `model`."""
+    """Split examples over `data`; repeat them over `model`."""
     return NamedSharding(mesh, P("data"))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The same value on every device."""
+    """Put the same value on every device."""
     return NamedSharding(mesh, P())
 
 
@@ -103,11 +108,11 @@ def left_whole(abstract_state: Any, mesh: Mesh) -> dict[str, int]:
 
 
 def state_shardings(abstract_state: Any, mesh: Mesh, over_data: bool) -> Any:
-    """A sharding for every leaf of the state, from `eval_shape` of it.
+    """Choose a sharding for every leaf of the state, from its abstract shapes.
 
-    The last axis (output channels) is split over `model`; with `over_data` the
-    largest remaining axis that divides is split over `data`. Small leaves and those
-    that nothing divides are replicated. Numbers do not depend on it.
+    The last axis (output channels) is split over `model`. With `over_data`, the largest
+    remaining axis that `data` divides is split over `data`. Small leaves, and leaves
+    without such axes, are replicated. Results do not depend on the sharding.
     """
 
     def sharding(leaf: jax.ShapeDtypeStruct) -> NamedSharding:

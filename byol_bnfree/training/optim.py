@@ -1,4 +1,7 @@
-"""Learning rate, tau and optimizer (P1 section 3.3, DeepMind's optimizers.py)."""
+"""Learning rate, tau and optimizer, as in DeepMind's optimizers.py.
+
+P1 is the BYOL paper (arXiv 2006.07733); see its section 3.3.
+"""
 
 from typing import Any, Literal
 
@@ -11,13 +14,15 @@ from byol_bnfree.config import OptimConfig, TrainConfig
 from byol_bnfree.epochs import whole_steps
 from byol_bnfree.errors import InputError
 
-LONGEST = 2**31 - 1  # steps: the state counts them in int32
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Muon's quintic, five times
-MUON_RMS = 0.2  # root mean square of an update at rate 1, as of AdamW's (2502.16982)
+LONGEST = 2**31 - 1  # steps; the state counts them in int32
+# Coefficients of Muon's quintic Newton-Schulz iteration, which runs five times.
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+# Root mean square of Muon's update at rate 1; about AdamW's (arXiv 2502.16982).
+MUON_RMS = 0.2
 
 
 def total_steps(config: TrainConfig, num_examples: int) -> int:
-    """Optimizer steps of a run: --steps, or epochs * examples // batch."""
+    """Return the optimizer steps of a run: --steps, or epochs * examples // batch."""
     if config.steps is not None:
         return config.steps
     steps = whole_steps(config.epochs, num_examples, config.batch_size)
@@ -29,31 +34,31 @@ def total_steps(config: TrainConfig, num_examples: int) -> int:
     if steps > LONGEST:
         raise InputError(
             f"epochs {config.epochs:g} of {num_examples} images are {steps:,} steps, "
-            f"and a run has at most {LONGEST:,}; give fewer epochs."
+            f"but a run has at most {LONGEST:,}; give fewer epochs."
         )
     return steps
 
 
 def warmup_steps(config: TrainConfig, num_examples: int) -> int:
-    """Steps of the linear warm-up; `InputError` if they fill the run."""
+    """Return the steps of the linear warm-up; `InputError` if they fill the run."""
     epochs = config.optim.warmup_epochs
     steps = whole_steps(epochs, num_examples, config.batch_size)
     total = total_steps(config, num_examples)
     if steps >= total:
         raise InputError(
             f"--optim.warmup-epochs {config.optim.warmup_epochs:g} is {steps} steps, "
-            f"and the run has {total}; shorten the warm-up or lengthen the run."
+            f"but the run has {total}; shorten the warm-up or lengthen the run."
         )
     return steps
 
 
 def peak_learning_rate(config: TrainConfig) -> float:
-    """base_lr scaled by batch / 256."""
+    """Return base_lr * batch size / 256 (P1 section 3.3)."""
     return config.base_lr * config.batch_size / 256
 
 
 def learning_rate_schedule(peak: float, warmup: int, total: int) -> optax.Schedule:
-    """Linear from exactly 0 over `warmup` steps, then a cosine to 0 at `total`."""
+    """Rise linearly from 0 over `warmup` steps, then fall to 0 in a cosine."""
     return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, total)
 
 
@@ -62,7 +67,7 @@ def tau_schedule(
 ) -> optax.Schedule:
     """tau_k = 1 - (1 - tau_base) (cos(pi k / K) + 1) / 2 (P1 section 3.2).
 
-    `constant` is for P1's Table 5a: its row of tau 0 has no ramp.
+    `constant` keeps tau at tau_base, as P1's Table 5a does in its row with tau 0.
     """
     if shape == "constant":
         return optax.constant_schedule(jnp.float32(tau_base))
@@ -76,8 +81,9 @@ def tau_schedule(
 def decayed_mask(params):
     """True for kernels, False for biases and norm parameters.
 
-    BYOL leaves the latter out of weight decay and of LARS's adaptation. Decided by
-    the name of the parameter and of the layers above it, as DeepMind's code does.
+    BYOL applies neither weight decay nor LARS's trust ratio to biases and norm
+    parameters. As in DeepMind's code, the names of the parameter and of its layers
+    decide.
     """
 
     def is_kernel(path: tuple, _: Any) -> bool:
@@ -102,24 +108,24 @@ def make_optimizer(
     schedule: optax.Schedule,
     predictor_rate: float | None = None,
 ) -> optax.GradientTransformation:
-    """The optimizer chosen by `optim.name` under a learning-rate schedule.
+    """Build the optimizer `optim.name` with a learning-rate schedule.
 
-    - lars is BYOL's order: decay, trust ratio |w| / |g + wd w|, momentum, and only
-      then the learning rate. `optax.lars` applies the rate before the momentum, which
-      is another optimizer whenever the rate changes.
+    - lars has BYOL's order: weight decay, trust ratio |w| / |g + wd w|, momentum, and
+      only then the learning rate. `optax.lars` applies the rate before the momentum.
+      That is another optimizer whenever the rate changes.
     - sgd is the same without the trust ratio.
     - adamw is `optax.adamw`.
-    - muon is `optax.contrib.muon`: the momentum of every kernel, as a matrix [fan_in,
-      out], is orthogonalized, so that all directions learn at the same rate. Updates
-      have the size of Adam's (`MUON_RMS`), and Adam moves biases and scales.
+    - muon is `optax.contrib.muon`. It orthogonalizes the momentum of every kernel, seen
+      as a matrix [fan_in, out], so all directions learn at the same rate. Updates are
+      as large as Adam's (`MUON_RMS`). Adam updates biases and scales.
 
-    Decay is multiplied by the learning rate in all of them. `bias_lr_scale`,
+    All of them multiply the weight decay by the learning rate. `bias_lr_scale`,
     `predictor_lr_scale` and `projector_lr_scale` multiply the finished update.
-    `predictor_rate` takes the place of the schedule for the predictor.
+    `predictor_rate` replaces the schedule for the predictor.
 
     References: You et al. 2017 (LARS), https://arxiv.org/abs/1708.03888; Jordan et al.
-    2024 (Muon), https://kellerjordan.github.io/posts/muon; Liu et al. 2025 (its size
-    and decay), https://arxiv.org/abs/2502.16982.
+    2024 (Muon), https://kellerjordan.github.io/posts/muon; Liu et al. 2025 (Muon's
+    update size and decay), https://arxiv.org/abs/2502.16982.
     """
     makers = {"lars": _lars, "sgd": _sgd, "adamw": _adamw, "muon": _muon}
     if predictor_rate is None:
@@ -161,7 +167,7 @@ def _adamw(optim: OptimConfig, schedule: optax.Schedule):
 def _muon(optim: OptimConfig, schedule: optax.Schedule):
     return optax.contrib.muon(
         schedule,
-        ns_coeffs=(NEWTON_SCHULZ,) * 5,  # a loop, which compiles faster than a copy
+        ns_coeffs=(NEWTON_SCHULZ,) * 5,  # optax loops over these; that compiles faster
         beta=optim.momentum,
         weight_decay=optim.weight_decay,
         adam_weight_decay=optim.bias_weight_decay,
@@ -171,7 +177,7 @@ def _muon(optim: OptimConfig, schedule: optax.Schedule):
 
 
 def _as_matrices(params):
-    """Every kernel as a matrix [fan_in, out] for muon; None for what Adam moves."""
+    """Describe every kernel as a matrix [fan_in, out]; None leaves a leaf to Adam."""
 
     def matrix(is_kernel: bool, leaf: Any):
         inputs = tuple(range(leaf.ndim - 1))
@@ -181,7 +187,7 @@ def _as_matrices(params):
 
 
 def _decay(optim: OptimConfig) -> list[optax.GradientTransformation]:
-    """Decay of kernels, and of the rest where it is asked for."""
+    """Return weight decay of kernels, and of other parameters if it is not zero."""
     decay = [optax.add_decayed_weights(optim.weight_decay, decayed_mask)]
     if optim.bias_weight_decay:
         decay.append(
@@ -200,10 +206,11 @@ def _descend(schedule: optax.Schedule) -> optax.GradientTransformation:
 def _clipped_trust_ratio(
     trust: float, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-    """LARS whose ratio times the learning rate is at most the learning rate.
+    """Return LARS with a bound: ratio times learning rate is at most the learning rate.
 
-    factor = min(trust |w| / (|g| rate), 1), with g after the decay; 1 where w or g is
-    0. solo-learn's `clip_lr`; it adds |wd w| to |g| in the divisor, we do as LARS does.
+    factor = min(trust |w| / (|g| rate), 1), where g includes the weight decay. The
+    factor is 1 where w or g is 0. solo-learn calls this `clip_lr`. It divides by
+    |g| + |wd w|; we divide by |g + wd w|, as LARS does.
     """
 
     def factor(update, param, rate):
@@ -245,7 +252,7 @@ def _rates_by_part(
 
 
 def _scale_by_part(optim: OptimConfig) -> optax.GradientTransformation:
-    """Factors of the learning rate of biases and scales, and of the heads."""
+    """Scale the updates of biases and norm parameters, and of the heads."""
     parts = {
         "predictor": optim.predictor_lr_scale,
         "projector": optim.projector_lr_scale,

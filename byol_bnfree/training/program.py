@@ -1,4 +1,4 @@
-"""From a configuration to compiled functions: built once, pure, with shardings."""
+"""From a configuration to compiled functions with shardings. All of them are pure."""
 
 import dataclasses
 import math
@@ -50,7 +50,7 @@ from byol_bnfree.training.step import (
 
 
 class DataShape(NamedTuple):
-    """The sizes of the data that the program depends on."""
+    """The properties of the data that the program depends on."""
 
     num_examples: int
     num_classes: int | None
@@ -58,30 +58,33 @@ class DataShape(NamedTuple):
 
 
 class Program(NamedTuple):
-    """The run as functions of arrays."""
+    """A run as compiled functions of arrays."""
 
     config: TrainConfig
     data: DataShape
     kernels: str
-    """The library that computes the layers, in words."""
+    """Name of the library that computes the layers."""
     network: BYOLNetwork
     mesh: Mesh
     warmup_steps: int
     total_steps: int
     abstract_state: Any
-    """`ShapeDtypeStruct`s with shardings, for a restore."""
+    """A tree of `ShapeDtypeStruct` with shardings; restoring needs it."""
     init: Callable[[Batch], TrainState]
-    """State of step 0; reads the batch only for --init=data_dependent."""
+    """Returns the state of step 0.
+
+    It reads the batch for --init=data_dependent only.
+    """
     step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
-    """Donates the state."""
+    """Takes one step. It donates the state."""
     views: Callable[[Batch], tuple[Array, Array]]
-    """The two views of step 0 in [0, 1], for a picture."""
+    """Returns the two views of step 0 in [0, 1], for a picture."""
 
     def compile_step(self, batch: Batch) -> Footprint | None:
-        """Compile the step for batches like this one, so that its first call need not.
+        """Compile the step for batches of this shape, before its first call.
 
-        In another thread, this overlaps with what a run does before its steps. Returns
-        the memory that the step needs, where the backend tells.
+        Called in another thread, it overlaps with the preparation of the run. It
+        returns the memory that the step needs, if the backend reports it.
         """
         like = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), batch
@@ -90,16 +93,16 @@ class Program(NamedTuple):
 
     @property
     def processes(self) -> int:
-        """Processes that run this program together."""
+        """Number of processes that run this program together."""
         return jax.process_count()
 
     def is_logged(self, step: int) -> bool:
-        """Whether a row is written when `step` steps are done."""
+        """Return True if a row is written after `step` steps."""
         return is_logged(step, self.config.run.log_every, self.total_steps)
 
 
 class Parts(NamedTuple):
-    """A run as objects, before devices are involved."""
+    """The objects of a run, before devices are chosen."""
 
     network: BYOLNetwork
     optimizer: optax.GradientTransformation
@@ -117,14 +120,18 @@ def build_parts(
     views: int = 1,
     encoder: nn.Module | None = None,
 ) -> Parts:
-    """Network, optimizer, schedules and the shapes of the state.
+    """Build network, optimizer, schedules and the shapes of the state.
 
-    In training the network takes `views` of every image side by side. `encoder` takes
-    the place of the configuration's.
+    Args:
+      config: the settings of the run.
+      data: the properties of the data.
+      kernels: the functions that compute the layers.
+      views: views of each image that pass through the network together in training.
+      encoder: a module that replaces the configuration's encoder.
 
     Raises:
-      InputError: what cannot be built, such as a width that the groups do not divide,
-        or a user's encoder that is none.
+      InputError: if the settings do not fit each other, such as a width that the groups
+        do not divide, or if a user's encoder cannot be used.
     """
     classes = data.num_classes if (data.num_classes or 0) > 1 else None
     network = create_network(
@@ -150,7 +157,7 @@ def build_parts(
     views = views_of_step_0(config)
 
     def init(batch: Batch) -> TrainState:
-        # The streams of keys for initialization and augmentation must not meet.
+        # 2**32 - 1 is no step, so these keys differ from all keys of augmentation.
         key = jax.random.fold_in(jax.random.key(config.seed), 2**32 - 1)
         images = normalize(views(batch)[0], config.augment)
         fresh = create_network(config, classes, stat_groups=1, encoder=encoder)
@@ -183,6 +190,8 @@ def first_memory(config: TrainConfig, key: Array) -> dict[str, Array]:
 
 def _check_own_statistics(config: TrainConfig, network: BYOLNetwork, state) -> None:
     if not network.own_encoder or "encoder" not in state.online_stats:
+        # The network of `init` takes one view and one group; shapes do not depend on
+        # it.
         return
     if config.micro_batches > 1:
         raise InputError(
@@ -197,21 +206,21 @@ def build_program(
     unroll: bool | None = None,
     encoder: nn.Module | None = None,
 ) -> Program:
-    """The parts of a configuration compiled for all devices.
+    """Build a configuration's parts and compile them for all devices.
 
-    `encoder` takes the place of the configuration's.
-    `unroll` as of `make_train_step`; None is what is fast here, False the program of
-    accelerators.
+    `unroll` is an argument of `make_train_step`. None chooses the fast variant for this
+    machine; False gives the program that accelerators run. `encoder` replaces the
+    configuration's encoder.
 
     Raises:
-      InputError: what cannot be built, a batch that the devices do not divide, or a
-        state that cannot fit into their memory.
+      InputError: if the settings do not fit each other, the devices do not divide the
+        batch, or the state does not fit into their memory.
     """
     mesh = make_mesh(config.run.model_devices)
     check_batch(config, mesh)
     kernels = choose_kernels(config.run.convolution, mesh.size)
     unroll = kernels.slow_loops if unroll is None else unroll
-    # A user's BatchNorm knows of no views: each is a batch of its own.
+    # A user's BatchNorm does not know about views, so each view is a batch of its own.
     together = 1 if encoder is not None else views_together(config, unroll)
     parts = build_parts(config, data, kernels, together, encoder)
     step = make_train_step(
@@ -257,17 +266,18 @@ def build_program(
 
 
 def views_together(config: TrainConfig, unroll: bool) -> int:
-    """Views of an image that pass through a network together, side by side.
+    """Return how many views of an image pass through a network side by side.
 
-    Both: half as many operations to compile, and one gradient of each parameter to add
-    up over devices. But one after the other where BatchNorm is unrolled: XLA:CPU runs
-    the reductions of two passes side by side, which makes up for much of their cost.
+    Two halve the operations to compile, and each parameter then has one gradient to add
+    up over devices. With BatchNorm in an unrolled program we choose one view after the
+    other: XLA on CPUs runs the reductions of two passes in parallel, which makes up for
+    much of their cost.
     """
     return 1 if unroll and "bn" in part_norms(config).values() else 2
 
 
 def views_of_step_0(config: TrainConfig) -> Callable[[Batch], tuple[Array, Array]]:
-    """The two views that step 0 draws of a batch, in [0, 1]."""
+    """Return a function that draws the two views of step 0, with values in [0, 1]."""
     plain = dataclasses.replace(config.augment, mean=(0, 0, 0), std=(1, 1, 1))
 
     def views(batch: Batch) -> tuple[Array, Array]:

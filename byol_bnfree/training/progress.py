@@ -1,4 +1,4 @@
-"""The progress of a run: a bar on a terminal, plain lines anywhere else."""
+"""The progress of a run: a bar on a terminal, plain lines elsewhere."""
 
 import contextlib
 import datetime
@@ -27,19 +27,19 @@ _FORMATS: Mapping[str, Callable[[Any], str]] = {
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """rich would end the process at once; a run has to save first."""
+        """Raise an error. rich would exit at once, but a run must save first."""
         raise output_closed()
 
 
 class _Work:
-    """Work that takes long: its name, its start, and a spinner that turns."""
+    """A long task: its name, its start, and a turning spinner."""
 
     def __init__(self, what: str, began: float):
         self.what, self.began, self.spinner = what, began, Spinner("dots")
 
 
 class Progress:
-    """Shows how far a run is; made by `progress`."""
+    """Shows how far a run is. `progress` makes it."""
 
     def __init__(self, total: int, start: int, seconds: float, console: Console):
         self._total, self._seconds, self._console = total, seconds, console
@@ -50,11 +50,10 @@ class Progress:
         self.live: Live | None = None
 
     def update(self, step: int, fields: Mapping[str, Any]) -> None:
-        """Shows `step` and the fields among epoch, loss, knn, probe, collapse,
-        images_per_s.
+        """Show `step` and some fields: epoch, loss, knn, probe, collapse, images_per_s.
 
-        `knn` and `probe` are accuracies as fractions, `collapse` is one word; any may
-        be missing or None. Plain lines appear for the first and last step and every
+        `knn` and `probe` are accuracies in [0, 1]; `collapse` is one word. Each may be
+        missing or None. Plain lines appear at the first and the last step and every
         `seconds`.
         """
         now = time.monotonic()
@@ -68,12 +67,12 @@ class Progress:
             self.say(self._line)
 
     def say(self, text: str) -> None:
-        """Prints a message; on a terminal it appears above the bar."""
+        """Print a message. On a terminal it appears above the bar."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def working(self, what: str) -> Iterator[None]:
-        """Shows that something is done that takes long; at its end, how long it took.
+        """Show that a long task is running and, at its end, how long it took.
 
         On a terminal a spinner turns and the seconds count.
         """
@@ -92,16 +91,16 @@ class Progress:
         self.say(f"{what}: {time.monotonic() - began:.0f} s")
 
     def __rich__(self) -> Group:
-        """Drawn anew at every refresh, so that it moves."""
+        """Return a new drawing at every refresh, so the spinner turns."""
         return self.render()
 
     def finish(self) -> None:
-        """Prints the last line if it was held back, as when a run is interrupted."""
+        """Print the last line if it was held back, as when a run is interrupted."""
         if self._held_back and self.live is None:
             self.say(self._line)
 
     def render(self) -> Group:
-        """The line and the bar under it, as rich draws them."""
+        """Return the line and the bar below it, for rich to draw."""
         if self._work is not None:
             seconds = time.monotonic() - self._work.began
             self._work.spinner.update(text=f"{self._work.what}  {seconds:.0f} s")
@@ -130,12 +129,14 @@ def progress(
     primary: bool = True,
     console: Console | None = None,
 ) -> Iterator[Progress]:
-    """Shows the progress of a run of `total` steps, from step `start`, while it lasts.
+    """Show the progress of a run of `total` steps that begins at step `start`.
 
     Args:
-      seconds: plain lines are at least this far apart.
-      primary: whether this process shows anything.
-      console: where to; by default standard output.
+      total: steps of the whole run.
+      start: steps that an earlier part of the run has done.
+      seconds: smallest time between two plain lines.
+      primary: True in the process that prints.
+      console: where to print; standard output by default.
     """
     console = console or _Console(quiet=not primary)
     shown = Progress(total, start, seconds, console)

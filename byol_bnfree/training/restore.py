@@ -1,4 +1,4 @@
-"""Finding and loading the newest intact checkpoint."""
+"""Finds and loads the newest intact checkpoint."""
 
 import contextlib
 import logging
@@ -14,15 +14,16 @@ from byol_bnfree.training.items import WHOLE, fields_of, items_of, join, split
 from byol_bnfree.training.manifest import MANIFEST, verify_manifest
 
 _log = logging.getLogger(__name__)
-NONE, ALL_DAMAGED = -1, -2  # what can be said instead of a step
+NONE, ALL_DAMAGED = -1, -2  # stand for a step where there is none to load
 
 
 def load_newest(
     workdir: Path, abstract_state: PyTree, warn: Callable[[str], None] = _log.warning
 ) -> tuple[PyTree, int]:
-    """(state, step) of the newest intact checkpoint of a run; changes nothing there.
+    """Return (state, step) of a run's newest intact checkpoint; change nothing there.
 
-    Arguments are those of `Checkpoints` and its `restore`.
+    See `Checkpoints.restore` for `abstract_state`. `warn` receives a sentence for each
+    damaged checkpoint.
 
     Raises:
       InputError: as `restore`, and if there is no checkpoint.
@@ -36,19 +37,19 @@ def load_items(
     abstract_items: dict[str, PyTree],
     warn: Callable[[str], None] = _log.warning,
 ) -> tuple[dict[str, PyTree], int]:
-    """Some items of a run's newest intact checkpoint, and its step.
+    """Load some items of a run's newest intact checkpoint; also return its step.
 
-    The others are neither read nor built: an encoder needs no optimizer. An item that
-    the checkpoint lacks is absent from the result.
+    Other items are neither read nor built: an encoder needs no optimizer. Items that
+    the checkpoint lacks are missing in the result.
 
     Raises:
-      InputError: as `load_newest`, or for an item of other shapes.
+      InputError: as `load_newest`, and if an item has other shapes.
     """
     root, step = _newest(workdir, warn)
     if step == ALL_DAMAGED:
         raise _all_damaged(root)
     folder = root / str(step)
-    if (folder / WHOLE).is_dir():  # checkpoints of the first version
+    if (folder / WHOLE).is_dir():  # the oldest checkpoints have a single item
         return _parts_of_whole(folder, abstract_items), step
     there = {n: tree for n, tree in abstract_items.items() if (folder / n).is_dir()}
     with _as_sentence(folder):
@@ -77,18 +78,18 @@ def _parts_of_whole(folder: Path, items: dict[str, PyTree]) -> dict[str, PyTree]
 
 
 def _check_shapes(folder: Path, name: str, abstract: PyTree) -> None:
-    """By the checkpoint's own list, which says the shapes before anything is read."""
+    """Compare shapes with the checkpoint's own list, before any array is read."""
     found = ocp.checkpointables_metadata(folder).metadata[name]
     _compare(folder, describe_leaves(found), describe_leaves(abstract))
 
 
 def saved_steps(root: Path) -> list[int]:
-    """Steps of the folders in `root`, committed or not, oldest first."""
+    """Return the steps of all folders in `root`, committed or not, oldest first."""
     return sorted(int(p.name) for p in root.glob("*") if p.name.isdecimal())
 
 
 def newest_intact(root: Path, warn: Callable[[str], None]) -> int:
-    """The step to restore, or NONE or ALL_DAMAGED; warns about those passed over."""
+    """Return the step to restore, or NONE or ALL_DAMAGED. Warn about skipped ones."""
     damaged = False
     for step in reversed(saved_steps(root)):
         folder = root / str(step)
@@ -101,11 +102,11 @@ def newest_intact(root: Path, warn: Callable[[str], None]) -> int:
 
 
 def load(root: Path, step: int, abstract_state: PyTree) -> PyTree:
-    """The state in `root/<step>`, where `step` may be ALL_DAMAGED.
+    """Load the state in `root/<step>`, where `step` may be ALL_DAMAGED.
 
     Raises:
-      InputError: all are damaged, or this one is of another architecture, or what was
-        committed was not complete.
+      InputError: if all checkpoints are damaged, or this one belongs to another
+        architecture or is incomplete.
     """
     if step == ALL_DAMAGED:
         raise _all_damaged(root)
@@ -127,7 +128,7 @@ def _all_damaged(root: Path) -> InputError:
 
 @contextlib.contextmanager
 def _as_sentence(folder: Path) -> Iterator[None]:
-    """Orbax's errors in words; a folder may lack files that were never committed."""
+    """Turn Orbax's errors into a message. A folder may lack files it never had."""
     try:
         yield
     except InputError:
@@ -136,12 +137,12 @@ def _as_sentence(folder: Path) -> Iterator[None]:
         cause = str(error.__context__ or error).splitlines()[0][:200]
         raise InputError(
             f"{folder} is as it was saved but cannot be loaded ({cause}); delete it, "
-            "and the same command resumes from the one before."
+            "and the same command resumes from the checkpoint before it."
         ) from error
 
 
 def describe_leaves(tree: PyTree) -> dict[str, str]:
-    """Dotted name -> "float32[3,3,64,64]" of every leaf."""
+    """Map the dotted name of each leaf to a text such as "float32[3,3,64,64]"."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="."): (
             f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
@@ -155,7 +156,7 @@ def _compare(folder: Path, found: dict[str, str], expected: dict[str, str]) -> N
         here, there = expected.get(name, "absent"), found.get(name, "absent")
         if here != there:
             raise InputError(
-                f"{folder} is of another architecture: {name} is {there} in the "
-                f"checkpoint and {here} in this run; use the settings it was saved "
-                "with, or another --workdir."
+                f"{folder} belongs to another architecture: {name} is {there} in the "
+                f"checkpoint and {here} in this run; use the settings of the "
+                "checkpoint, or another --workdir."
             )

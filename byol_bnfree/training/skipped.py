@@ -1,4 +1,4 @@
-"""Pictures that a run skipped, in skipped.jsonl of its work folder."""
+"""skipped.jsonl: the pictures that a run left out because they cannot be read."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from byol_bnfree.errors import InputError
 
 
 class SkippedFile:
-    """A row for each picture; every process of a run has a file of its own."""
+    """One row per skipped picture. Every process of a run writes its own file."""
 
     def __init__(self, folder: Path, process: int = 0):
         name = f"skipped-{process}.jsonl" if process else "skipped.jsonl"
@@ -25,11 +25,11 @@ class SkippedFile:
         self._known = {(row["split"], row["file"]) for row in self._rows}
 
     def __len__(self) -> int:
-        """Pictures, of all processes that ran before, and of this one."""
+        """Count the pictures that all processes before and this process skipped."""
         return len({file for _, file in self._known})
 
     def follow(self, source: Source) -> None:
-        """Leave out what was left out before; add what is left out from now on."""
+        """Skip the pictures that were skipped before, and record new ones."""
         indices = {}
         if isinstance(source, StreamSource):
             indices = {bad.name: index for index, bad in source.bad.items()}
@@ -62,7 +62,8 @@ class SkippedFile:
 
 
 def _read_rows(path: Path, mend: bool) -> list[dict[str, Any]]:
-    """Whole rows; the beginning of one that a kill cut off is left out, or removed."""
+    """Return the whole rows. A row that a kill cut off is dropped, from the file too if
+    `mend` is True."""
     data = path.read_bytes()
     whole = data[: data.rfind(b"\n") + 1]
     if mend and whole != data:

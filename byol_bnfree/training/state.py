@@ -11,14 +11,14 @@ from byol_bnfree.models.byol import Variables
 
 
 class TrainState(struct.PyTreeNode):
-    """Arrays only. Statistics are `{}` without BatchNorm, so one step serves all."""
+    """The arrays of a run. Without BatchNorm the statistics are `{}`."""
 
     step: Any
     """Optimizer steps taken; int32 scalar."""
     online_params: Any
-    """encoder, projector, predictor, probe."""
+    """Parameters of encoder, projector, predictor and probe; float32."""
     target_params: Any
-    """encoder, projector."""
+    """Parameters of encoder and projector; float32."""
     online_stats: Any
     target_stats: Any
     opt_state: Any
@@ -31,7 +31,7 @@ def create_state(
     optimizer: optax.GradientTransformation,
     memory: dict[str, Any] | None = None,
 ) -> TrainState:
-    """State of step 0."""
+    """Return the state of step 0."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         online_params=variables.online_params,
@@ -44,5 +44,5 @@ def create_state(
 
 
 def parameter_count(params: Any) -> int:
-    """Number of trainable scalars in a tree."""
+    """Count the trainable scalars of a tree."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -1,4 +1,4 @@
-"""One training step: gradient, optimizer, target, and what is measured of it."""
+"""One training step: gradient, optimizer update, target update, metrics."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -24,11 +24,11 @@ from byol_bnfree.training.state import TrainState
 
 Metrics = dict[str, Float[Array, ""]]
 UPDATE_RATIOS = "layers/update_ratio"
-"""The one metric that is a vector: a number for each of `update_ratio_names`."""
+"""The only metric that is a vector. `update_ratio_names` names its elements."""
 
 
 class Schedules(NamedTuple):
-    """Functions of the step."""
+    """Functions from the step to a value."""
 
     learning_rate: optax.Schedule
     tau: optax.Schedule
@@ -44,14 +44,16 @@ def make_train_step(
     total_steps: int = 0,
     unroll: bool | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """The step as a plain function; the caller jits it with shardings.
+    """Build the training step as a plain function. The caller jits it with shardings.
 
-    `network` must have `bn_stat_groups / micro_batches` statistics groups. Optimizer,
-    target and schedules advance once, whatever the micro-batches. Measures of collapse
-    are NaN but after the first, every `run.log_every`-th and the `total_steps`-th step.
-    `unroll` copies the program of a micro-batch instead of looping over it, as XLA on
-    CPU needs: the gradient of its convolutions is 30 times slower in a loop. None: on
-    CPU.
+    `network` must have `bn_stat_groups / micro_batches` groups of statistics.
+    Optimizer, target and schedules advance once per step, however many micro-batches it
+    has. Collapse measures are computed at the first, every `run.log_every`-th and the
+    `total_steps`-th step. At other steps they are NaN.
+
+    `unroll` repeats the code of a micro-batch instead of looping over it. XLA on CPUs
+    needs this: its gradient of a convolution is 30 times slower in a loop. None unrolls
+    on CPUs only.
     """
     unroll = jax.default_backend() == "cpu" if unroll is None else unroll
     gradient = make_gradient(network, config, data_devices, unroll)
@@ -90,18 +92,18 @@ def make_train_step(
 
 
 def update_ratio_names(params: Any) -> list[str]:
-    """Names in metrics.jsonl of the numbers in `UPDATE_RATIOS`."""
+    """Return the names in metrics.jsonl for the elements of `UPDATE_RATIOS`."""
     names = jax.eval_shape(update_ratios, params, params)
     return [f"update_ratio/{name}" for name in sorted(names)]
 
 
 def is_logged(step: Any, every: int, total: int) -> Any:
-    """Whether a row is written when `step` steps (int or array) are done."""
+    """Return True if a row is written after `step` steps (an int or an array)."""
     return (step % every == 0) | (step == 1) | (step == total)
 
 
 def _metrics(forward: Forward, labels: Array, logged: Array) -> Metrics:
-    """Scalars of a step, before its update."""
+    """Return the metrics of a step, measured before its update."""
     lengths = jnp.linalg.norm(forward.projection1, axis=1)
     metrics = {
         "train/loss": jnp.mean(forward.loss),

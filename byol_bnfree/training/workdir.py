@@ -1,4 +1,4 @@
-"""The folder of a run: made, checked, locked."""
+"""The work folder of a run: created, checked and locked."""
 
 import contextlib
 import datetime
@@ -22,16 +22,17 @@ _NAME_BYTES = 255  # the longest file name Linux allows
 
 
 def prepare_workdir(path: str | Path | None, name_hint: str) -> Path:
-    """Creates the run's folder, or checks that an existing one can be written.
+    """Create the run's folder, or check that an existing one can be written.
 
-    Every process of a run calls this; all get the same folder.
+    Every process of a run calls this, and all get the same folder.
 
     Args:
-      path: the folder; None makes a new `runs/<date>-<time>-<name_hint>`.
-      name_hint: a few words for the name; odd characters become "-".
+      path: the folder. None makes a new `runs/<date>-<time>-<name_hint>`.
+      name_hint: a few words for the name; unusual characters become "-".
 
     Raises:
-      InputError: a file is in the way, the folder is not writable, the disk is full.
+      InputError: if a file is in the way, the folder is not writable, or the disk is
+        full.
     """
     try:
         folder = _new_run(name_hint) if path is None else Path(os.path.expanduser(path))
@@ -51,7 +52,7 @@ def prepare_workdir(path: str | Path | None, name_hint: str) -> Path:
 
 
 def _new_run(name_hint: str) -> Path:
-    """A folder that did not exist; process 0 makes it and tells the others."""
+    """Choose a folder that did not exist. Process 0 makes it and tells the others."""
     name = ""
     if jax.process_index() == 0:
         now = f"{datetime.datetime.now():%Y%m%d-%H%M%S}"
@@ -63,7 +64,7 @@ def _new_run(name_hint: str) -> Path:
 
 
 def _first_free(root: Path, name: str) -> str:
-    """Makes root/name, or root/name-2, -3, ... if runs start in the same second."""
+    """Make root/name, or root/name-2, -3, ... if runs start in the same second."""
     root.mkdir(parents=True, exist_ok=True)
     candidate, count = name, 1
     while True:
@@ -76,7 +77,7 @@ def _first_free(root: Path, name: str) -> str:
 
 
 def _try_writing(folder: Path) -> None:
-    """Writes and removes 1 MiB: permission bits know nothing of full disks."""
+    """Write and remove 1 MiB. Permission bits do not reveal a full disk."""
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".write-test-") as file:
         file.write(bytes(1 << 20))
         file.flush()
@@ -85,13 +86,13 @@ def _try_writing(folder: Path) -> None:
 
 @contextlib.contextmanager
 def lock_workdir(folder: Path) -> Iterator[None]:
-    """Holds `folder/lock` so that no second run writes here; process 0 calls it.
+    """Hold `folder/lock`, so that no second run writes here. Process 0 calls it.
 
-    The kernel drops a flock when its process ends, however it ends, so nobody has to
-    clear the lock of a killed run. The file itself stays and names the last holder.
+    The kernel releases the lock when the process ends in any way, so nobody has to
+    clear the lock of a killed run. The file stays and names the last holder.
 
     Raises:
-      InputError: another process holds the lock.
+      InputError: if another process holds the lock.
     """
     with open(folder / "lock", "a+", encoding="utf-8") as file:
         try:

@@ -122,7 +122,7 @@ def try_once(name: str, workdir: Path, delay: float) -> str:
     assert status not in (0, -signal.SIGKILL) and "Traceback" not in printed, printed
     assert kept(left), printed
     said = [line for line in printed.splitlines() if "error: " in line]
-    said += [line for line in printed.splitlines() if "deleted under" in line]
+    said += [line for line in printed.splitlines() if "deleted while" in line]
     return (
         f"{name}: ended with {status} at step {reached(left)}, {kept(left)} is kept; "
         f"it said: {' '.join(said)}"

@@ -264,7 +264,7 @@ def test_deleted_folder_is_made_again_and_that_is_said(tmp_path):
         saved.save(2, make_state(2))
         saved.wait()
         assert saved.steps() == [2]
-    assert len(said) == 1 and "deleted under the run" in said[0]
+    assert len(said) == 1 and "deleted while the run" in said[0]
 
 
 def test_leftovers_of_a_killed_save_are_removed(tmp_path):

@@ -99,7 +99,7 @@ def test_on_several_machines_an_address_is_asked_for(env, monkeypatch):
 
 
 def test_a_coordinator_alone_needs_a_launcher():
-    with pytest.raises(InputError, match="nothing says how many processes"):
+    with pytest.raises(InputError, match="the number of processes is unknown"):
         find_others("n1:1234", None, None, {})
 
 

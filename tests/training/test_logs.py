@@ -143,7 +143,7 @@ def test_full_disk_is_raised_and_leaves_whole_rows(tmp_path):
 def test_deleted_file_is_not_written_on_silently(tmp_path):
     log = MetricsLog(tmp_path)
     (tmp_path / "metrics.jsonl").unlink()
-    with pytest.raises(OSError, match="metrics.jsonl was deleted under the run"):
+    with pytest.raises(OSError, match="metrics.jsonl was deleted while the run"):
         log.write(1, {"train/loss": 0.1})
     log.close()
 
