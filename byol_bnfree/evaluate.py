@@ -9,6 +9,7 @@ from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.config import PAPERS
 from byol_bnfree.cpu.allocator import keep_freed_memory, run_in_calling_thread
 from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.signals import interrupt_ends_at_once
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -23,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     keep_freed_memory()
     from byol_bnfree.evaluation.run import evaluate  # after parsing: --help is quick
 
-    evaluate(config)
+    with interrupt_ends_at_once():
+        evaluate(config)
 
 
 def command() -> None:

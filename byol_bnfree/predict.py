@@ -1,5 +1,6 @@
 """`python -m byol_bnfree.predict`: classes of pictures, by a saved classifier."""
 
+import contextlib
 import csv
 import dataclasses
 import sys
@@ -53,9 +54,9 @@ def predict(config: PredictConfig) -> float | None:
         data_dir=config.data_dir or run.data_dir,
         data=data if other else run.data,
     )
-    source = open_source(run, config.split)
-    check_images(predictor.encoder, source)
-    rows = list(_rows(predictor, source))
+    with contextlib.closing(open_source(run, config.split)) as source:
+        check_images(predictor.encoder, source)
+        rows = list(_rows(predictor, source))
     try:
         with open(config.out, "w", newline="") as file:
             writer = csv.DictWriter(file, rows[0])
@@ -105,5 +106,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{100 * right:.1f} % have the class of their label")
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """`byol-predict` and `python -m byol_bnfree.predict`."""
     exit_on_error(main)
+
+
+if __name__ == "__main__":
+    command()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from byol_bnfree.claims.finding import Finding
 
@@ -18,8 +19,9 @@ def print_report(findings: Sequence[Finding]) -> None:
     for title in ("claim", "how it was checked", "largest deviation", "verdict"):
         table.add_column(title, overflow="fold")
     for finding in findings:
-        table.add_row(finding.claim, finding.how, finding.deviation, finding.verdict)
-    console.print(table, markup=False)
+        words = (finding.claim, finding.how, finding.deviation, finding.verdict)
+        table.add_row(*map(Text, words))  # as they are: [b d] is a shape, no markup
+    console.print(table)
     for finding in findings:
         if finding.note:
             console.print(finding.note, markup=False, highlight=False, soft_wrap=True)

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from byol_bnfree import __version__
+from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.config import InputError
 from byol_bnfree.data.prepared import data_root, list_sets, prepare
 
@@ -32,18 +33,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments, rest = parser.parse_known_args(argv)
     if rest and arguments.command != "views":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    try:
-        if arguments.command == "views":
-            from byol_bnfree.draw_views import draw_views  # JAX: the others need none
+    if arguments.command == "views":
+        from byol_bnfree.draw_views import draw_views  # JAX: the others need none
 
-            draw_views(arguments.out, rest)
-            print(arguments.out)
-        elif arguments.command == "prepare":
-            print(prepare(arguments.name, arguments.data_dir))
-        else:
-            _print_sets(arguments.data_dir)
-    except InputError as error:
-        parser.exit(2, f"error: {error}\n")
+        draw_views(arguments.out, rest)
+        print(arguments.out)
+    elif arguments.command == "prepare":
+        print(prepare(arguments.name, arguments.data_dir))
+    else:
+        _print_sets(arguments.data_dir)
 
 
 def _print_sets(data_dir: str | None) -> None:
@@ -58,5 +56,10 @@ def _print_sets(data_dir: str | None) -> None:
         print(f"{found.name} {found.version}: {splits} ({found.file_format})")
 
 
+def command() -> None:
+    """`byol-data` and `python -m byol_bnfree.data`."""
+    exit_on_error(main)
+
+
 if __name__ == "__main__":
-    main()
+    command()

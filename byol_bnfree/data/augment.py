@@ -58,15 +58,18 @@ def two_views(
 
 def two_views_of_crops(
     key: PRNGKeyArray,
-    crops: UInt8[Array, "b 2 h w c"] | Float[Array, "b 2 h w c"],
+    crops: UInt8[Array, "b v h w c"] | Float[Array, "b v h w c"],
     augment: AugmentConfig,
     *,
     positions: Int[Array, " b"] | None = None,
 ) -> tuple[Float[Array, "b h w c"], Float[Array, "b h w c"]]:
-    """Like `two_views`, of two random resized crops per image made on the host."""
+    """Like `two_views`, of two random resized crops per image made on the host.
+
+    Of one crop for who needs view 1 alone; view 2 is then made of it too.
+    """
     if positions is None:
         positions = jnp.arange(len(crops))
-    planes1, planes2 = _planes(crops[:, 0]), _planes(crops[:, 1])
+    planes1, planes2 = _planes(crops[:, 0]), _planes(crops[:, -1])
     draw = partial(_random_views, augment=augment, crop_to=None)
     views = jax.vmap(draw)(example_keys(key, positions), planes1, planes2)
     return _pixels(views[0]), _pixels(views[1])

@@ -77,6 +77,9 @@ class MemorySource:
             return [f"{self.name}/{self.split}/{i}" for i in indices]
         return [self.names[i] for i in indices]
 
+    def close(self) -> None:
+        """Nothing runs beside it."""
+
 
 def load(records: Records, layout: Layout, how: Conversion, skip: bool) -> MemorySource:
     """Decode everything; other sizes than the network's are resized, bicubic.

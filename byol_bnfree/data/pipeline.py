@@ -45,20 +45,25 @@ def _epoch_order(seed: int, epoch: int, n: int) -> Int[np.ndarray, " n"]:
 class Batches:
     """Batches of a source, laid over devices; `batches(step)` is a pure function.
 
-    A batch is {"image": uint8 [B h w c]}, or {"crops": uint8 [B 2 h w c]} of a source
-    that streams, with "label": int32 [B] and "position": int32 [B], an example's place
-    in the batch, from which its random numbers derive. `sharding` splits axis 0 over
-    the mesh axis `data`; every process reads only the rows of its own devices, each
-    once.
+    A batch is {"image": uint8 [B h w c]}, or {"crops": uint8 [B views h w c]} of a
+    source that streams, with "label": int32 [B] and "position": int32 [B], an example's
+    place in the batch, from which its random numbers derive. `sharding` splits axis 0
+    over the mesh axis `data`; every process reads only the rows of its own devices,
+    each once.
     """
 
     def __init__(
-        self, source: Source, batch_size: int, seed: int, sharding: NamedSharding
+        self,
+        source: Source,
+        batch_size: int,
+        seed: int,
+        sharding: NamedSharding,
+        views: int = 2,
     ):
         if len(source) == 0:
             raise InputError(f"the {source.split} split of {source.name} is empty.")
         self._source, self._sharding = source, sharding
-        self._batch_size, self._seed = batch_size, seed
+        self._batch_size, self._seed, self._views = batch_size, seed, views
         slices = sharding.addressable_devices_indices_map((batch_size,)).values()
         rows = [np.arange(batch_size)[index] for index in slices]
         self._rows = np.unique(np.concatenate(rows))  # devices may repeat each other's
@@ -70,7 +75,8 @@ class Batches:
         if self._source.in_memory:
             local = {"image": self._source.images(indices)}
         else:
-            local = {"crops": self._source.crops(indices, self._rows, step)}
+            crops = self._source.crops(indices, self._rows, step, self._views)
+            local = {"crops": crops}
         local["label"] = self._source.labels(indices)  # after the pictures: see stream
         local["position"] = self._rows.astype(np.int32)
         return {name: self._global_array(rows) for name, rows in local.items()}

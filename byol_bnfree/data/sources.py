@@ -64,6 +64,9 @@ class Source(Protocol):
     def file_names(self, indices: Int[np.ndarray, " b"]) -> list[str]:
         """Printable, without the place of the data set."""
 
+    def close(self) -> None:
+        """End what runs beside it, such as the threads that read pictures."""
+
 
 class DataSet(NamedTuple):
     """A data set that was found, and is decoded when a split is opened."""

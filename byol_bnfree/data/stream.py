@@ -119,15 +119,17 @@ class StreamSource:
         indices: Int[np.ndarray, " b"],
         positions: Int[np.ndarray, " b"],
         step: int,
-    ) -> UInt8[np.ndarray, "b 2 h w c"]:
-        """Two random resized crops of each picture, for view 1 and view 2.
+        views: int = 2,
+    ) -> UInt8[np.ndarray, "b v h w c"]:
+        """Random resized crops of each picture, for view 1 and view 2.
 
-        A pure function of the picture and (seed, step, position in the global batch).
+        View 1 is the same without view 2. A pure function of the picture and (seed,
+        step, position in the global batch).
         """
         seed = self._config.seed
         keys = [(seed, int(step), int(p), CROP_STREAM) for p in positions]
-        views = (self._config.augment.view1, self._config.augment.view2)
-        return self._decode(partial(random_crops, views=views), indices, keys)
+        both = (self._config.augment.view1, self._config.augment.view2)
+        return self._decode(partial(random_crops, views=both[:views]), indices, keys)
 
     def file_names(self, indices: Int[np.ndarray, " b"]) -> list[str]:
         """Printable, without the place of the data set."""
@@ -188,6 +190,11 @@ class StreamSource:
                 f"no picture of {self.name} {self.split} can be decoded; the last "
                 f"one, {bad.name}: {bad.reason}."
             )
+
+    def close(self) -> None:
+        """End the threads or processes that read; new ones start when they must."""
+        if pool := self.__dict__.pop("_pool", None):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     @cached_property
     def _pool(self) -> Executor:

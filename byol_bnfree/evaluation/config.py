@@ -138,6 +138,8 @@ class EvaluateConfig:
     """Split that classifiers are fitted on; none: the run's, of another set train."""
     test_split: str | None = None
     """Split that figures are of; none: the run's, of another set test."""
+    unlabelled: Annotated[bool, tyro.conf.arg(name="data.unlabelled")] = False
+    """folder: take all pictures as pictures without a class, for --plot."""
     on_bad_image: Literal["stop", "skip"] | None = None
     """stop at an image that cannot be decoded, or skip it; none: as the run did."""
     max_train: int | None = None
@@ -151,7 +153,8 @@ class EvaluateConfig:
     half_precision: bool = False
     """Keep features as float16: half the memory and disk."""
     plot: bool = False
-    """Also draw embedding.png, confusion.png and neighbours.png in the work folder."""
+    """Also draw embedding.png, confusion.png and neighbours.png in the work folder;
+    of pictures without classes embedding.png and neighbours.png alone."""
     save: bool = False
     """Keep fitted classifiers and fine-tuned networks in evaluation/classifiers, for
     `python -m byol_bnfree.predict`."""

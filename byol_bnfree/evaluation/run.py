@@ -1,6 +1,7 @@
 """One evaluation from configuration to table: `evaluate(config)`."""
 
 import dataclasses
+from contextlib import closing
 from pathlib import Path
 
 import jax
@@ -48,9 +49,12 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
     train, test = open_splits(encoder.config, config)
     check_images(encoder, train)
     mesh = make_mesh()
+    if train.num_classes is None:
+        _say(f"{train.name} has no classes to compare with; only pictures are drawn.")
+        plan, config = [], dataclasses.replace(config, protocol=("knn",))
     check_protocols(config, encoder.config, train, mesh.shape["data"])
     folder = prepare_workdir(workdir / "evaluation", "")
-    with lock_workdir(folder):
+    with lock_workdir(folder), closing(train), closing(test):
         store = Store(workdir / "evaluations.jsonl")
 
         def bench(encoder: Encoder, network: str) -> Bench:
@@ -73,10 +77,12 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
         pictures = (
             save_pictures(benches[config.network], workdir) if config.plot else []
         )
-    print_tables(store.figures())
+    if plan:
+        print_tables(store.figures())
     for path in pictures:
         _say(str(path))
-    _say(str(workdir / "evaluations.jsonl"))
+    if plan:
+        _say(str(workdir / "evaluations.jsonl"))
     return rows
 
 

@@ -41,7 +41,7 @@ def make_views(
 ) -> tuple[Float[Array, "b h w c"], Float[Array, "b h w c"]]:
     """Two normalized views; cropped here unless the host has cropped already.
 
-    `batch` has "image" (uint8 [b h w c]) or "crops" (uint8 [b 2 h w c]), and
+    `batch` has "image" (uint8 [b h w c]) or "crops" (uint8 [b v h w c]), and
     "position" (int32 [b]) in the global batch, from which an example's key derives.
     """
     positions = batch["position"]

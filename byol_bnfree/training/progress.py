@@ -68,7 +68,8 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Print a message. On a terminal it appears above the bar."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        line = Text(text)  # as it is: a name may look like markup or an emoji
+        self._console.print(line, highlight=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def working(self, what: str) -> Iterator[None]:

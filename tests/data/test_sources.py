@@ -3,6 +3,8 @@
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -194,6 +196,21 @@ def test_crops_depend_on_seed_step_and_position_only(stream_config):
     ):
         assert (crops != other).any((1, 2, 3, 4)).all()
     assert (crops[:, 0] != crops[:, 1]).any((1, 2, 3)).all()
+    one = source.crops(indices, positions, 5, views=1)
+    np.testing.assert_array_equal(one, crops[:, :1])
+
+
+def test_a_closed_source_has_no_threads_and_reads_on_with_new_ones(stream_config):
+    source, before = open_source(stream_config, "train"), threading.active_count()
+    first = source.images(SOME[:3])
+    assert threading.active_count() > before
+    source.close()
+    source.close()
+    deadline = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() == before
+    np.testing.assert_array_equal(source.images(SOME[:3]), first)
 
 
 @pytest.mark.slow

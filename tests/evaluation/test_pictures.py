@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
+import tiny
+from byol_bnfree.evaluation.bench import Bench
 from byol_bnfree.evaluation.shown import drawing, pictures
 
 
@@ -55,3 +58,32 @@ def test_neighbours_are_framed_by_whether_their_class_is_right(channels, tmp_pat
     seen = colors_of(drawing.draw_neighbours([row, row], "test"), tmp_path / "n.png")
     green, firebrick = (0, 128, 0), (178, 34, 34)
     assert {green, firebrick} <= seen
+
+
+def test_names_are_drawn_as_they_are(tmp_path):
+    """`$` starts no formula, and file names are no classes."""
+    names = ("$", "$a_b$", "\\frac{")
+    plane, labels = np.random.default_rng(0).normal(size=(3, 2)), np.arange(3)
+    shares, black = np.array([0.6, 0.3]), np.zeros((3, 8, 8, 3), np.uint8)
+    row = drawing.Neighbourhood(black[0], "$x$", black, [*names], np.ones(3), False)
+    for figure in (
+        drawing.draw_embedding(plane, shares, labels, names, "$^$"),
+        drawing.draw_embedding(plane, shares, labels, (), "$^$"),
+        drawing.draw_confusion(np.eye(3), names, "$^$"),
+        drawing.draw_neighbours([row], "$^$"),
+    ):
+        texts = [text for text in figure.findobj(Text) if "$" in text.get_text()]
+        assert texts and not any(text.get_parse_math() for text in texts)
+        seen = colors_of(figure, tmp_path / "names.png")
+    assert (105, 105, 105) in seen and not {(0, 128, 0), (178, 34, 34)} & seen
+
+
+def test_a_picture_is_no_neighbour_of_itself():
+    bench, source = Bench.__new__(Bench), tiny.light()
+    features = np.random.default_rng(0).normal(size=(48, 3))
+    bench.__dict__.update(
+        train=source, test=source, train_features=features, test_features=features
+    )
+    for row in pictures.unlabelled_neighbourhoods(bench):
+        assert row.name not in row.names and len(row.names) == pictures.NEIGHBOURS
+        assert (np.diff(row.cosines) <= 0).all()

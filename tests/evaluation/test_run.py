@@ -84,10 +84,17 @@ def measured(protocol, metric="top1", **settings) -> dict:
 def test_kinds_of_figures_never_share_a_column():
     few = [measured("semi_supervised", share=share) for share in (0.1, 0.01)]
     table = figures_table([*few, measured("linear"), measured("knn")])
-    titles = [column.header for column in table.columns]
+    titles = [str(column.header) for column in table.columns]
     linear = "linear, a tenth held out"
     assert titles[3:] == ["kNN", linear, "1 % labels", "10 % labels"]
     assert table.row_count == 1
+
+
+def test_names_in_a_table_are_no_markup(capsys):
+    row = measured("knn")
+    row["identity"]["dataset"] = "[bold]a[/x] :smile:"
+    print_tables([row])
+    assert "[bold]a[/x] :smile:" in capsys.readouterr().out
 
 
 def test_corrupted_images_and_other_data_sets_have_tables_of_their_own(capsys):

@@ -40,7 +40,12 @@ def open_splits(
         data_dir=config.data_dir or run.data_dir,
         seed=config.seed,
         on_bad_image=config.on_bad_image or run.on_bad_image,
-        data=dataclasses.replace(run.data, **splits),
+        data=dataclasses.replace(
+            run.data,
+            # Those of the run's own set are as the run took them.
+            unlabelled=config.unlabelled or (run.data.unlabelled and not other),
+            **splits,
+        ),
         # A run that does not evaluate may do without a test split.
         evaluation=dataclasses.replace(run.evaluation, skip=False),
     )
@@ -50,7 +55,7 @@ def open_splits(
         usable_only(limited(open_split(run, split), limit, config.seed), folder)
         for split, limit in (("train", config.max_train), ("test", config.max_test))
     )
-    if not several:
+    if not several and not (config.plot and train.num_classes is None):
         check_labels(train, test)
     return train, test
 
@@ -61,7 +66,8 @@ def check_labels(train: Source, test: Source) -> None:
         if source.num_classes is None or (source.labels() < 0).any():
             raise InputError(
                 f"the {source.split} split of {source.name} has images without label; "
-                f"evaluation compares with labels, give a set with one for each image."
+                f"evaluation compares with labels, give a set with one for each image, "
+                f"or draw pictures with --plot."
             )
     if train.num_classes == 1:
         raise InputError(

@@ -46,9 +46,13 @@ class Subset:
         """As those of the source."""
         return self._source.file_names(self._indices[indices])
 
-    def crops(self, indices: Int[np.ndarray, " b"], positions, step: int):
+    def crops(self, indices: Int[np.ndarray, " b"], positions, step: int, views=2):
         """As those of a source that streams."""
-        return self._source.crops(self._indices[indices], positions, step)
+        return self._source.crops(self._indices[indices], positions, step, views)
+
+    def close(self) -> None:
+        """Of the source, and so of all its subsets."""
+        self._source.close()
 
 
 def limited(source: Source, limit: int | None, seed: int) -> Source:

@@ -106,7 +106,7 @@ class Tuner:
         return train_loop(
             step,
             jax.device_put(self.start(source), replicated(self.mesh)),
-            Batches(source, size, self.seed, batch_sharding(self.mesh)),
+            Batches(source, size, self.seed, batch_sharding(self.mesh), views=1),
             total,
             self.unfinished.snapshot(self.describe(source, trial)),
         )

@@ -123,7 +123,7 @@ def fit_probes(
     augment = encoder.config.augment
     if settings.augmentation == "crops":
         augment = crops_and_flips(augment)
-    batches = Batches(source, settings.batch_size, seed, batch_sharding(mesh))
+    batches = Batches(source, settings.batch_size, seed, batch_sharding(mesh), views=1)
     variables = jax.device_put(encoder.variables, replicated(mesh))
     width = feature_width(encoder, source)
     probes = _start(len(settings.rates), width, source.num_classes, seed)

@@ -9,6 +9,7 @@ is resized.
 
 import dataclasses
 import re
+from contextlib import closing
 from typing import NamedTuple
 
 from byol_bnfree.errors import InputError
@@ -64,7 +65,8 @@ def transfer(bench: Bench) -> list[Row]:
         except InputError as error:
             missing.setdefault(_reason(task, error), []).append(task.title)
             continue
-        rows.append(measured_by(there, task.metric))
+        with closing(there.train), closing(there.test):
+            rows.append(measured_by(there, task.metric))
     if bench.network != "random":  # beside another, for which it was said
         for reason, titles in missing.items():
             bench.say(f"transfer: left out: {', '.join(titles)}: {reason}")

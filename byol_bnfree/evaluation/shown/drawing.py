@@ -1,7 +1,9 @@
 """The pictures of an evaluation, from arrays; made without pyplot's global state."""
 
+import contextlib
 from typing import NamedTuple
 
+import matplotlib
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 from matplotlib import colormaps
@@ -9,19 +11,30 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 POINTS = 3000  # of the embedding; more hide each other
+LONGEST = 22  # letters of a name above a picture
 MOST_NAMES = 30  # classes whose names fit beside a picture
 
 
 class Neighbourhood(NamedTuple):
-    """A test picture and the training pictures nearest to it, best first."""
+    """A test picture and the training pictures nearest to it, best first.
+
+    Names are those of classes, or of files where pictures have no class.
+    """
 
     picture: UInt8[np.ndarray, "h w c"]
     name: str
     pictures: UInt8[np.ndarray, "k h w c"]
     names: list[str]
     cosines: Float[np.ndarray, " k"]
+    labelled: bool = True
 
 
+def plain_text() -> contextlib.AbstractContextManager[None]:
+    """Names of classes and files are drawn as they are: `$` starts no formula."""
+    return matplotlib.rc_context({"text.parse_math": False})
+
+
+@plain_text()
 def draw_embedding(
     plane: Float[np.ndarray, "n 2"],
     shares: Float[np.ndarray, " 2"],
@@ -31,29 +44,33 @@ def draw_embedding(
 ) -> Figure:
     """Points coloured by class, and the mean of every class as a larger one.
 
-    `shares` are those of the variance that the two axes hold.
+    `shares` are those of the variance that the two axes hold. Without `names` all
+    points have one colour, and labels do not count.
     """
     # Mixed, so that no class hides another.
     shown = np.random.default_rng(0).permutation(len(plane))[:POINTS]
-    colors = class_colors(len(names))
+    colors = class_colors(max(len(names), 1))
+    labels = labels if names else np.zeros(len(plane), int)
     figure = Figure(figsize=(10, 7), dpi=110, layout="constrained")
     axes = figure.subplots()
     axes.scatter(*plane[shown].T, s=9, c=colors[labels[shown]], lw=0, alpha=0.6)
-    for label in np.unique(labels):
+    for label in np.unique(labels) if names else ():
         mean = plane[labels == label].mean(axis=0)
         style = {"s": 110, "color": colors[label], "edgecolor": "black", "zorder": 3}
         axes.scatter(*mean, label=names[label], **style)
     first, second = (f"{100 * share:.0f} % of the variance" for share in shares)
     axes.set(
-        title=f"{subject}: principal components, large points are class means",
+        title=f"{subject}: principal components"
+        + (", large points are class means" if names else ""),
         xlabel=f"first, {first}",
         ylabel=f"second, {second}",
     )
-    if len(names) <= MOST_NAMES:
+    if 0 < len(names) <= MOST_NAMES:
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     return figure
 
 
+@plain_text()
 def draw_confusion(
     shares: Float[np.ndarray, "k k"], names: tuple[str, ...], subject: str
 ) -> Figure:
@@ -74,8 +91,12 @@ def draw_confusion(
     return figure
 
 
+@plain_text()
 def draw_neighbours(rows: list[Neighbourhood], subject: str) -> Figure:
-    """Queries in the left column; green names are of the query's class, red not."""
+    """Queries in the left column; green names are of the query's class, red not.
+
+    Names of files are grey, and cut to their end.
+    """
     columns = 1 + max(len(row.names) for row in rows)
     size = 1.3 * columns, 1.55 * len(rows) + 0.6
     figure = Figure(figsize=size, dpi=110, layout="constrained")
@@ -83,11 +104,12 @@ def draw_neighbours(rows: list[Neighbourhood], subject: str) -> Figure:
     for line, row in zip(
         figure.subplots(len(rows), columns, squeeze=False), rows, strict=True
     ):
-        _show(line[0], row.picture, row.name, "black")
+        _show(line[0], row.picture, row.name[-LONGEST:], "black")
         found = zip(line[1:], row.pictures, row.names, row.cosines, strict=True)
         for axes, picture, name, cosine in found:
             color = "green" if name == row.name else "firebrick"
-            _show(axes, picture, f"{name}\n{cosine:.3f}", color)
+            color = color if row.labelled else "dimgray"
+            _show(axes, picture, f"{name[-LONGEST:]}\n{cosine:.3f}", color)
     return figure
 
 

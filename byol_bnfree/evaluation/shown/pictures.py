@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
+from matplotlib.figure import Figure
 
 from byol_bnfree.evaluation.bench import Bench
 from byol_bnfree.evaluation.methods.neighbours import nearest
@@ -20,11 +21,16 @@ QUERIES = NEIGHBOURS = 8
 
 
 def save_pictures(bench: Bench, folder: Path) -> list[Path]:
-    """Write embedding.png, confusion.png and neighbours.png; their paths."""
+    """Write embedding.png, confusion.png and neighbours.png; their paths.
+
+    Without classes there is nothing to confuse, and all pictures are embedded.
+    """
     subject = (
         f"{bench.test.name} {bench.test.split}, {bench.network} network at step "
         f"{bench.encoder.step}"
     )
+    if bench.train.num_classes is None:
+        return _save(_without_classes(bench), folder)
     names, labels = bench.test.class_names, bench.test_labels
     predicted = bench.linear_fit.classifier.scores(bench.test_features).argmax(axis=1)
     top1 = f"linear_cached, top-1 {100 * np.mean(predicted == labels):.1f} %"
@@ -37,9 +43,25 @@ def save_pictures(bench: Bench, folder: Path) -> list[Path]:
         ),
         "neighbours": draw_neighbours(neighbourhoods(bench), subject),
     }
-    for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png")
-    return [folder / f"{name}.png" for name in figures]
+    return _save(figures, folder)
+
+
+def _without_classes(bench: Bench) -> dict[str, Figure]:
+    subject = f"{bench.train.name}, {bench.network} network at step "
+    subject += str(bench.encoder.step)
+    plane, shares = principal_plane(bench.train_features)
+    nobody = np.zeros(len(plane), int)
+    return {
+        "embedding": draw_embedding(plane, shares, nobody, (), subject),
+        "neighbours": draw_neighbours(unlabelled_neighbourhoods(bench), subject),
+    }
+
+
+def _save(figures: dict[str, Figure], folder: Path) -> list[Path]:
+    paths = [folder / f"{name}.png" for name in figures]
+    for path, figure in zip(paths, figures.values(), strict=True):
+        figure.savefig(path)
+    return paths
 
 
 def principal_plane(
@@ -85,6 +107,34 @@ def neighbourhoods(bench: Bench) -> list[Neighbourhood]:
         )
         for query, found, cosine in zip(queries, rows, cosines, strict=True)
     ]
+
+
+def unlabelled_neighbourhoods(bench: Bench) -> list[Neighbourhood]:
+    """The same by names of files; a picture is no neighbour of itself.
+
+    Without classes the test pictures are training pictures too.
+    """
+    queries = np.arange(min(QUERIES, len(bench.test)))
+    most = min(NEIGHBOURS + 1, len(bench.train))
+    rows, cosines = nearest(bench.train_features, bench.test_features[queries], most)
+    found = []
+    for query, near, cosine in zip(queries, rows, cosines, strict=True):
+        (name,), names = (
+            bench.test.file_names(np.array([query])),
+            np.array(bench.train.file_names(near)),
+        )
+        others = np.flatnonzero(names != name)[:NEIGHBOURS]
+        found.append(
+            Neighbourhood(
+                picture=bench.test.images(np.array([query]))[0],
+                name=name,
+                pictures=bench.train.images(near[others]),
+                names=names[others].tolist(),
+                cosines=cosine[others],
+                labelled=False,
+            )
+        )
+    return found
 
 
 def spread_queries(labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " q"]:

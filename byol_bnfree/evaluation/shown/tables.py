@@ -4,6 +4,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from byol_bnfree.evaluation.kept.store import Row
 
@@ -33,10 +34,10 @@ def figures_table(rows: list[Row], title: str = TITLE) -> Table:
     evaluations.jsonl has all.
     """
     columns = [column for _, column in sorted({_place(row) for row in rows})]
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title, style="table.title"), title_justify="left")
     for column in ("data", "network", "step", *columns):
         table.add_column(
-            column,
+            Text(column),
             justify="left" if column in ("data", "network") else "right",
             min_width=max(len(word) for word in column.split()),
         )
@@ -46,7 +47,8 @@ def figures_table(rows: list[Row], title: str = TITLE) -> Table:
         subject = identity["dataset"], identity["network"], str(identity["step"])
         lines.setdefault(subject, {})[_place(row)[1]] = _cell(row["figures"])
     for subject, cells in lines.items():
-        table.add_row(*subject, *(cells.get(column, "") for column in columns))
+        line = (*subject, *(cells.get(column, "") for column in columns))
+        table.add_row(*map(Text, line))  # a name such as a[b] is no markup
     return table
 
 

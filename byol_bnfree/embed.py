@@ -1,0 +1,103 @@
+"""`python -m byol_bnfree.embed`: representations of any pictures, in a file."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from byol_bnfree.command_line import exit_on_error
+from byol_bnfree.errors import InputError
+
+
+@dataclass(frozen=True)
+class EmbedConfig:
+    """Write the representation of every picture of a data set, labels or not."""
+
+    workdir: str
+    """Folder of the run, or any file of weights that `load_encoder` reads."""
+    dataset: str | None = None
+    """shapes, a tensorflow-datasets name, or folder:PATH; none: the run's."""
+    out: str = "features.npz"
+    """File to write; its ending chooses .npz, .csv or .parquet (needs pyarrow)."""
+    split: Literal["all", "train", "test"] = "all"
+    """all: every picture once."""
+    data_dir: str | None = None
+    """Root of prepared tensorflow-datasets; none: the run's."""
+    unlabelled: Annotated[bool, tyro.conf.arg(name="data.unlabelled")] = False
+    """folder: take all pictures, at any depth, as pictures without a class."""
+    on_bad_image: Literal["stop", "skip"] | None = None
+    """stop at an image that cannot be decoded, or skip it; none: as the run did."""
+    network: Literal["online", "target"] = "online"
+    """The papers evaluate the online network."""
+    batch_size: int = 512
+    """Pictures per step."""
+
+    def __post_init__(self):
+        if self.batch_size < 1:
+            raise InputError(
+                f"--batch-size is {self.batch_size}; it must be a positive number."
+            )
+
+
+def embed(config: EmbedConfig) -> int:
+    """Write the file; the number of pictures in it.
+
+    Raises:
+      InputError: no encoder, data that cannot be read, or a file that cannot be
+        written: all before any picture is encoded.
+    """
+    from byol_bnfree.encoder import load_encoder
+    from byol_bnfree.evaluation.images.splits import check_images
+    from byol_bnfree.evaluation.kept.embedding import check_file, save_embedding
+    from byol_bnfree.evaluation.pictures_of import everything, represented
+
+    out = check_file(config.out)
+    encoder = load_encoder(config.workdir, config.network)
+    run = encoder.config
+    other = config.dataset not in (None, run.dataset)
+    data = dataclasses.replace(
+        run.data, unlabelled=config.unlabelled or (run.data.unlabelled and not other)
+    )
+    if other:
+        data = dataclasses.replace(data, train_split="train", test_split="test")
+    run = dataclasses.replace(
+        run,
+        dataset=config.dataset or run.dataset,
+        data_dir=config.data_dir or run.data_dir,
+        on_bad_image=config.on_bad_image or run.on_bad_image,
+        data=data,
+        # A set without a test split has pictures too.
+        evaluation=dataclasses.replace(run.evaluation, skip=True, knn_every_epochs=0),
+        run=dataclasses.replace(run.run, keep_best=False),
+    )
+    with closing(everything(run, config.split, out.parent)) as pictures:
+        check_images(encoder, pictures.sources[0])
+        found = represented(encoder, pictures, config.batch_size)
+    save_embedding(out, found)
+    return len(found.files)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse, encode, write, print; see `--help`."""
+    config = tyro.cli(
+        EmbedConfig,
+        args=sys.argv[1:] if argv is None else list(argv),
+        prog="python -m byol_bnfree.embed",
+        description="Write the representation of every picture of a data set.",
+    )
+    count = embed(config)
+    print(f"{count:,} pictures in {Path(config.out)}")
+
+
+def command() -> None:
+    """`byol-embed` and `python -m byol_bnfree.embed`."""
+    exit_on_error(main)
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,129 @@
+"""Representations of pictures in a file that other programs read."""
+
+import contextlib
+import csv
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int32
+
+from byol_bnfree.errors import InputError, why_not_written
+from byol_bnfree.files import sync_folder
+
+
+class Embedding(NamedTuple):
+    """One row for each picture."""
+
+    features: Float[np.ndarray, "n d"]
+    files: list[str]
+    """Paths below the folder, or SET/SPLIT/NUMBER."""
+    splits: list[str]
+    labels: Int32[np.ndarray, " n"]
+    """Numbers in `class_names`; -1 stands for none."""
+    class_names: tuple[str, ...]
+
+    @property
+    def classes(self) -> list[str]:
+        """The class of every picture; "" stands for none."""
+        return [self.class_names[k] if k >= 0 else "" for k in self.labels]
+
+
+def check_file(path: str) -> Path:
+    """The file to write, if it can be; `InputError` before any work if not."""
+    file = Path(path).expanduser()
+    if file.suffix not in _WRITERS:
+        raise InputError(
+            f"--out {path} does not end in {', '.join(_WRITERS)}; give it one of these "
+            f"endings."
+        )
+    if file.suffix == ".parquet":
+        _parquet()
+    if file.is_dir() or not os.access(file.parent, os.W_OK):
+        raise InputError(
+            f"--out {path} cannot be written; name a file in a folder that exists and "
+            f"can be written to."
+        )
+    return file
+
+
+def save_embedding(path: Path, found: Embedding) -> None:
+    """Write the file whole or not at all; `InputError` where that fails."""
+    try:
+        with _replacing(path) as temporary:
+            _WRITERS[path.suffix](temporary, found)
+    except OSError as error:
+        raise InputError(f"{path} is not written: {why_not_written(error)}.") from error
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.absolute().parent)
+
+
+def _write_npz(path: Path, found: Embedding) -> None:
+    """Arrays features, files, splits, labels and class_names; no pickles."""
+    with open(path, "wb") as file:
+        np.savez(
+            file,
+            features=found.features,
+            files=np.array(found.files, str),
+            splits=np.array(found.splits, str),
+            labels=found.labels,
+            class_names=np.array(found.class_names, str),
+        )
+
+
+def _write_csv(path: Path, found: Embedding) -> None:
+    """Columns file, split, class, and f0, f1, ... with all digits of float32."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        width = found.features.shape[1]
+        writer.writerow(["file", "split", "class", *(f"f{k}" for k in range(width))])
+        rows = zip(found.files, found.splits, found.classes, strict=True)
+        for row, features in zip(rows, found.features, strict=True):
+            writer.writerow([*row, *map(str, features)])
+
+
+def _write_parquet(path: Path, found: Embedding) -> None:
+    """Columns file, split, class (null without one) and features, a list."""
+    arrow, parquet = _parquet()
+    values = arrow.array(np.ascontiguousarray(found.features, np.float32).ravel())
+    width = found.features.shape[1]
+    table = arrow.table(
+        {
+            "file": found.files,
+            "split": found.splits,
+            "class": arrow.array([name or None for name in found.classes], "string"),
+            "features": arrow.FixedSizeListArray.from_arrays(values, width),
+        }
+    )
+    parquet.write_table(table, path)
+
+
+def _parquet() -> tuple:
+    """Modules of an optional package."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise InputError(
+            "--out with .parquet needs the package pyarrow; install it with pip "
+            "install 'byol_bnfree[parquet]', or write .npz or .csv."
+        ) from error
+    return pyarrow, pyarrow.parquet
+
+
+_WRITERS: dict[str, Callable[[Path, Embedding], None]] = {
+    ".npz": _write_npz,
+    ".csv": _write_csv,
+    ".parquet": _write_parquet,
+}

@@ -1,0 +1,74 @@
+"""Every picture of a data set once, with its name, class and representation."""
+
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.data.sources import Source, find_data
+from byol_bnfree.encoder import Encoder
+from byol_bnfree.errors import InputError
+from byol_bnfree.evaluation.features import encoder_features
+from byol_bnfree.evaluation.images.left_out import usable_only
+from byol_bnfree.evaluation.images.subset import Subset
+from byol_bnfree.evaluation.kept.embedding import Embedding
+
+
+class Pictures(NamedTuple):
+    """Splits of a data set that share no picture."""
+
+    sources: list[Source]
+
+    def close(self) -> None:
+        """End what reads them."""
+        for source in self.sources:
+            source.close()
+
+
+def everything(
+    config: TrainConfig, split: Literal["all", "train", "test"], folder: Path
+) -> Pictures:
+    """The pictures that can be decoded; `folder` keeps the list of the others.
+
+    Raises: InputError for a set without pictures, or without that split.
+    """
+    data_set = find_data(config)
+    names = ("train", "test") if split == "all" else (split,)
+    opened = [source for name in names if (source := data_set.open(name)) is not None]
+    if not opened:
+        raise InputError(
+            f"{config.dataset} has no {split} split with pictures; give --split=all."
+        )
+    sources: list[Source] = []
+    for source in (usable_only(source, folder) for source in opened):
+        # Pictures without a class may be in both splits.
+        known = {name for before in sources for name in files_of(before)}
+        new = np.array([name not in known for name in files_of(source)], bool)
+        if new.any():
+            sources.append(source if new.all() else Subset(source, np.flatnonzero(new)))
+    return Pictures(sources)
+
+
+def files_of(source: Source) -> list[str]:
+    """Names of all pictures of a source."""
+    return source.file_names(np.arange(len(source)))
+
+
+def represented(encoder: Encoder, pictures: Pictures, batch_size: int) -> Embedding:
+    """The representations of all pictures, in the order of their splits."""
+    sources = pictures.sources
+    size = min(batch_size, max(map(len, sources)))
+    labels = [
+        source.labels() if source.num_classes else np.full(len(source), -1)
+        for source in sources
+    ]
+    return Embedding(
+        features=np.concatenate(
+            [encoder_features(encoder, source, batch_size=size) for source in sources]
+        ),
+        files=[name for source in sources for name in files_of(source)],
+        splits=[source.split for source in sources for _ in range(len(source))],
+        labels=np.concatenate(labels).astype(np.int32),
+        class_names=tuple(sources[0].class_names),
+    )

@@ -1,0 +1,106 @@
+"""Features of any pictures in a file, and pictures of those without a class."""
+
+import csv
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import runs
+import tiny
+from byol_bnfree.config import DataConfig, EvalConfig, TrainConfig
+from byol_bnfree.embed import EmbedConfig, embed
+from byol_bnfree.errors import InputError
+from byol_bnfree.evaluation.kept.embedding import check_file, save_embedding
+from byol_bnfree.evaluation.pictures_of import everything, represented
+
+ODD = ["a$b$.png", "[bold].png", "ü.png", os.fsdecode(b"\xff.png")]
+
+
+def draw(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(len(path.parts)).integers(0, 256, (8, 8, 3), np.uint8)
+    Image.fromarray(noise).save(path)
+
+
+def found(folder, unlabelled=False, split="all"):
+    config = TrainConfig(
+        dataset=f"folder:{folder}",
+        data=DataConfig(image_size=8, channels=3, unlabelled=unlabelled),
+        evaluation=EvalConfig(skip=True),
+    )
+    pictures = everything(config, split, folder)
+    return represented(tiny.encoder("gn_ws"), pictures, 4)
+
+
+@pytest.fixture
+def classes(tmp_path):
+    """Eight pictures of two classes, with names that need care."""
+    for name in ODD:
+        for k in ("$x_1$", "y"):
+            draw(tmp_path / "set" / k / name)
+    return tmp_path / "set"
+
+
+def test_every_picture_is_there_once_labels_or_not(classes):
+    labelled, without = found(classes), found(classes, unlabelled=True)
+    for embedding in (labelled, without):
+        assert sorted(embedding.files) == sorted({*embedding.files})
+        assert len(embedding.files) == 8 and embedding.features.shape == (8, 16)
+    assert [name.split("/")[0] for name in labelled.files] == labelled.classes
+    assert {*without.classes} == {""} and {*without.splits} == {"train"}
+    by_file = dict(zip(labelled.files, labelled.features, strict=True))
+    for name, features in zip(without.files, without.features, strict=True):
+        np.testing.assert_allclose(features, by_file[name], rtol=1e-5)
+    assert len(found(classes, split="test").files) < 8
+
+
+@pytest.mark.parametrize("ending", ["npz", "csv", "parquet"])
+def test_a_file_gives_back_what_was_written(classes, ending, tmp_path):
+    if ending == "parquet":
+        parquet = pytest.importorskip("pyarrow.parquet")
+    embedding, path = found(classes), tmp_path / f"features.{ending}"
+    save_embedding(path, embedding)
+    if ending == "npz":
+        with np.load(path) as file:  # allow_pickle is False
+            names = file["class_names"][file["labels"]].tolist()
+            read = file["files"].tolist(), names, file["features"]
+    elif ending == "csv":
+        head, *rows = csv.reader(path.open(encoding="utf-8", newline=""))
+        assert head[:4] == ["file", "split", "class", "f0"]
+        features = np.array([row[3:] for row in rows]).astype(np.float32)
+        read = [row[0] for row in rows], [row[2] for row in rows], features
+    else:
+        table = parquet.read_table(path).to_pydict()
+        read = table["file"], table["class"], np.array(table["features"], np.float32)
+    assert (read[0], read[1]) == (embedding.files, embedding.classes)
+    np.testing.assert_array_equal(read[2], embedding.features)
+    assert any("\\xff" in name for name in read[0])
+
+
+@pytest.mark.parametrize("name", ["a.txt", "missing/a.npz", "folder.npz"])
+def test_a_file_that_cannot_be_is_refused_before_any_work(name, tmp_path):
+    (tmp_path / "folder.npz").mkdir()
+    with pytest.raises(InputError, match="--out"):
+        embed(EmbedConfig(workdir="nowhere", out=str(tmp_path / name)))
+    with pytest.raises(InputError, match="not the work folder"):
+        embed(EmbedConfig(workdir=str(tmp_path), out=str(tmp_path / "a.npz")))
+    assert check_file(str(tmp_path / "a.csv")).name == "a.csv"
+
+
+@pytest.mark.slow
+def test_a_folder_without_classes_is_embedded_and_drawn(tmp_path, capsys):
+    workdir = runs.copy_of(runs.trained(), tmp_path)
+    for name in [*ODD, *(f"{k}.png" for k in range(8))]:
+        draw(tmp_path / "flat" / name)
+    dataset, out = f"folder:{tmp_path}/flat", tmp_path / "out.npz"
+    assert embed(EmbedConfig(str(workdir), dataset, out=str(out))) == 12
+    assert runs.run(workdir, "knn", dataset=dataset, plot=True) == []
+    assert "has no classes to compare with" in capsys.readouterr().out
+    for name in ("embedding", "neighbours"):
+        with Image.open(workdir / f"{name}.png") as picture:
+            assert min(picture.size) > 100
+    assert not (workdir / "confusion.png").exists()
+    with pytest.raises(InputError, match="or draw pictures with --plot"):
+        runs.run(workdir, "knn", dataset=dataset)
