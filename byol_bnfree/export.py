@@ -53,5 +53,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(line, flush=True)
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """`byol-export` and `python -m byol_bnfree.export`."""
     exit_on_error(main)
+
+
+if __name__ == "__main__":
+    command()

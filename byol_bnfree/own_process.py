@@ -3,6 +3,7 @@
 Functions such as `train` change nothing in the process of their caller.
 """
 
+import io
 import logging
 import sys
 import warnings
@@ -14,7 +15,11 @@ def quiet_libraries() -> None:
 
     Orbax logs and raises a failed background save once more, in its threads, and PIL
     warns of metadata that a picture can do without, and does not say whose.
+    Names from the disk that cannot be encoded are printed with escapes.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name may be no UTF-8
+            stream.reconfigure(errors="backslashreplace")
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     logging.getLogger("absl").addFilter(_is_not_raised_later)
     sys.excepthook = partial(_say_what_is_news, sys.excepthook)

@@ -45,8 +45,8 @@ class Arguments:
     out: Path = Path("runs")
     """Where the work folders are, in NAME/SCALE/."""
     results: Path | None = None
-    """Where NAME/results.jsonl and its report are; none: experiments/, and at smoke
-    scale --out."""
+    """Where NAME/results.jsonl and its report are; none: experiments/, and --out at
+    smoke scale or where the package is installed."""
     data_dir: str | None = None
     """Root of prepared tensorflow-datasets."""
 
@@ -86,9 +86,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _places(arguments: Arguments) -> Places:
     """Absolute, as the working directory is to change."""
     out = arguments.out.absolute()
-    results = arguments.results or (
-        out if arguments.scale == "smoke" else ROOT / "experiments"
-    )
+    installed = not (ROOT / "pyproject.toml").exists()
+    own = arguments.scale == "smoke" or installed
+    results = arguments.results or (out if own else ROOT / "experiments")
     data_dir = arguments.data_dir and str(Path(arguments.data_dir).absolute())
     return Places(out, results.absolute(), data_dir)
 

@@ -36,5 +36,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """`byol-interop` and `python -m byol_bnfree.interop`."""
     exit_on_error(main)
+
+
+if __name__ == "__main__":
+    command()

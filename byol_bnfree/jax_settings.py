@@ -1,0 +1,60 @@
+"""Environment variables that JAX or XLA cannot start with, as sentences.
+
+Both read them when they start, and answer with an assertion, a traceback, or the end
+of the process.
+"""
+
+import os
+import subprocess
+import sys
+import traceback
+
+from byol_bnfree.errors import InputError
+
+_READERS = ("xla_bridge.py", "config.py")  # of jax/_src
+_PARSE = "import jaxlib.xla_client as xla; xla.CompileOptions()"
+
+
+def check_xla_flags() -> None:
+    """`InputError` for XLA_FLAGS with which XLA would end the process; 0.2 s if set.
+
+    A process of its own finds out.
+    """
+    flags = os.environ.get("XLA_FLAGS")
+    if not flags:
+        return
+    command = [sys.executable, "-c", _PARSE]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    said = [line for line in done.stderr.splitlines() if line[:1] in "EF"]
+    if done.returncode and said:
+        reason = said[0].partition("] ")[2].partition("(")[0].strip().rstrip(".")
+        raise InputError(
+            f"XLA cannot start with XLA_FLAGS={flags} ({reason}); correct it, or unset "
+            f"it."
+        )
+
+
+def why_jax_does_not_start(error: BaseException) -> str | None:
+    """A sentence for an error of JAX about the environment; None for any other."""
+    frames = traceback.extract_tb(error.__traceback__)
+    inside = [os.path.split(frame.filename) for frame in frames]
+    if not any(
+        name in _READERS and os.path.join("jax", "_src") in folder
+        for folder, name in inside
+    ):
+        return None
+    text = str(error)
+    given = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("JAX_") and value
+    }
+    named = [name for name in given if name in text or name.lower() in text]
+    usual = [name for name in ("JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES") if name in given]
+    names = named or usual[:1]
+    if not names:
+        return None
+    shown = " and ".join(f"{name}={given[name]}" for name in names)
+    # An assertion says nothing: a platform was asked for and has no device.
+    reason = text.partition("\n")[0].partition(" (")[0].rstrip(".") or "no such device"
+    return f"JAX cannot start with {shown} ({reason}); correct it, or unset it."

@@ -1,0 +1,78 @@
+"""Signals are answered when they come, by name, and handlers are given back."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import runs
+from byol_bnfree.training.interrupts import ASKING, WARNING, interrupts
+
+ALL = (*ASKING, *WARNING)
+
+
+@contextlib.contextmanager
+def handlers(handler, numbers=WARNING):
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+
+def until(condition):
+    deadline = time.monotonic() + 20
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert condition()
+
+
+@pytest.mark.parametrize("number", [n for n in ALL if n != signal.SIGHUP])
+def test_a_signal_asks_once_and_is_named(number):
+    """SIGHUP closes the terminals of the process: see the run in test_train."""
+    said = []
+    with handlers(signal.SIG_DFL):
+        before = [signal.getsignal(n) for n in ALL]
+        with interrupts(said.append) as asked:
+            assert asked(1) is None
+            os.kill(os.getpid(), number)
+            until(lambda: said)
+            assert asked(2) == number and len(said) == 1
+        assert [signal.getsignal(n) for n in ALL] == before
+    name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+    assert said[0].startswith(f"{name}: the run saves after this step, and stops.")
+
+
+def test_a_warning_that_is_ignored_stays_ignored():
+    said = []
+    with handlers(signal.SIG_IGN), interrupts(said.append) as asked:
+        for number in WARNING:
+            os.kill(os.getpid(), number)
+        os.kill(os.getpid(), signal.SIGTERM)
+        until(lambda: said)
+        assert asked(1) == signal.SIGTERM and len(said) == 1
+
+
+def test_ctrl_c_while_the_first_step_compiles_ends_at_once(tmp_path):
+    arguments = [*runs.ARGUMENTS, f"--workdir={tmp_path}/run"]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "byol_bnfree.train", *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert any(line.startswith("compiling the first step") for line in process.stdout)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped by Ctrl-C; the same command goes on." in errors
+    assert "Traceback" not in errors and time.monotonic() - began < 5
