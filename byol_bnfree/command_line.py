@@ -23,8 +23,11 @@ from byol_bnfree.errors import (
     output_closed,
     why_not_written,
 )
+from byol_bnfree.files import read_json
+from byol_bnfree.jax_settings import check_xla_flags, why_jax_does_not_start
 from byol_bnfree.own_process import quiet_libraries
 from byol_bnfree.recipes import shapes
+from byol_bnfree.saved_config import config_from_dict
 
 EXAMPLE = "configs/cifar10_cpu.py"
 # What a disk says; with anything else, such as a missing file, the fault may be ours.
@@ -58,7 +61,8 @@ def parse_args(argv: Sequence[str] | None = None) -> TrainConfig:
 def default_config(argv: Sequence[str]) -> TrainConfig:
     """The configuration that flags start from, for the norm among them.
 
-    It is that of `--config`, if it is given, and else the recipe for generated shapes.
+    It is that of `--config`, if it is given, with `--extend` that of the run in
+    `--workdir`, and else the recipe for generated shapes.
     """
     paths, norms = (_arguments(list(argv), name) for name in ("--config", "--norm"))
     if len(paths) > 1:
@@ -68,7 +72,21 @@ def default_config(argv: Sequence[str]) -> TrainConfig:
         )
     path, norm = (found[-1] if found else None for found in (paths, norms))
     norm = norm if norm in NORMS else None  # tyro says what is wrong with another
+    if not path and _arguments(list(argv), "--extend"):
+        workdirs = _arguments(list(argv), "--workdir")
+        run = config_of_run(workdirs[-1]) if workdirs else None
+        if run is not None:
+            return run
     return load_config(path, norm) if path else shapes(norm or "gn_ws")
+
+
+def config_of_run(workdir: str) -> TrainConfig | None:
+    """The settings that a run was begun with, without its extensions; None: no run."""
+    saved = read_json(Path(workdir).expanduser() / "config.json")
+    if saved is None:
+        return None
+    config = config_from_dict(TrainConfig, saved)
+    return dataclasses.replace(config, extend=None, extend_base_lr=None, extensions=())
 
 
 def _arguments(argv: list[str], flag: str) -> list[str]:
@@ -167,6 +185,7 @@ def exit_on_error(main: Callable[[], None]) -> None:
         return
     quiet_libraries()
     try:
+        check_xla_flags()
         main()
         sys.stdout.flush()
     except InputError as error:
@@ -195,7 +214,13 @@ def exit_on_error(main: Callable[[], None]) -> None:
             file=sys.stderr,
         )
         sys.exit(1)
-    except (MemoryError, RuntimeError) as error:  # XLA's is a RuntimeError
+    except (MemoryError, RuntimeError, ValueError, AssertionError) as error:
+        if (sentence := why_jax_does_not_start(error)) is not None:
+            print(f"error: {sentence}", file=sys.stderr)
+            sys.exit(2)
+        if isinstance(error, ValueError | AssertionError):
+            raise
+        # XLA's is a RuntimeError.
         reason = str(error).partition("\n")[0]
         if not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in reason):
             raise

@@ -54,7 +54,9 @@ HOW_NOT_WHAT = frozenset(
     }
 )
 """Settings of how a run is done, not of what is trained: they change no figure."""
-FREE_ON_RESUME = HOW_NOT_WHAT | {"data.workers", "evaluation", "micro_batches"}
+FREE_ON_RESUME = HOW_NOT_WHAT | {
+    *("data.workers", "evaluation", "micro_batches", "own_code"),
+}
 """Settings that may change when a run resumes: none changes more of its training than
 rounding, or the layout of a checkpoint."""
 
@@ -343,6 +345,18 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
+class Extension:
+    """A part of a run that `--extend` has added; made by the run itself."""
+
+    start: int
+    """Step at which it begins, the end of the run before."""
+    end: int
+    """Step at which it ends."""
+    base_lr: float
+    """Its first learning rate is this times batch_size / 256."""
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Pre-train BYOL, with or without batch statistics."""
 
@@ -383,6 +397,12 @@ class TrainConfig:
     """Length of the run in epochs."""
     steps: int | None = None
     """Length of the run in optimizer steps; replaces --epochs."""
+    extend: float | None = None
+    """Make the finished run in --workdir this many epochs long in all. Its settings
+    are the defaults; learning rate and tau have a schedule of their own."""
+    extend_base_lr: float | None = None
+    """Learning rate at the start of the extension is this times batch_size / 256, and
+    falls to 0 on a cosine; none: as at this step of a run of the whole length."""
     base_lr: float = 0.08
     """Peak learning rate is this times batch_size / 256."""
     seed: int = 0
@@ -432,6 +452,11 @@ class TrainConfig:
     """Evaluation at the end."""
     run: RunConfig = RunConfig()
     """Logs, checkpoints, devices."""
+    extensions: Annotated[tuple[Extension, ...], tyro.conf.Suppress] = ()
+    """Filled in by the run from --extend."""
+    own_code: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()
+    """Filled in by the run: checksums of the files of --model and
+    --augment.function."""
 
     def __post_init__(self):
         validate(self)

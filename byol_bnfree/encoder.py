@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import warnings
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,9 @@ from byol_bnfree.interop.trees import check_fit, flat, nested
 from byol_bnfree.interop.weights import find, holds_weights, read_weights
 from byol_bnfree.models.byol import BYOLNetwork, create_network
 from byol_bnfree.models.kernels import XLA, Kernels
+from byol_bnfree.own_code import changed_code
 from byol_bnfree.represent import encoder_variables, network_input
+from byol_bnfree.saved_config import config_from_dict
 from byol_bnfree.training.items import ENCODERS
 from byol_bnfree.training.program import DataShape, build_parts
 from byol_bnfree.training.restore import load_items
@@ -109,6 +112,8 @@ def load_encoder(
     if holds_weights(workdir):
         return _from_weights(workdir, network, kernels)
     config, data = read_run(workdir)
+    if encoder is None and (changed := changed_code(config.own_code, config)):
+        warnings.warn(f"{changed}; the encoder may not be its own.", stacklevel=2)
     module = encoder_module(config, kernels, encoder)
     item = ENCODERS[network]
     found, step = load_items(workdir, {item: abstract_variables(module, data)})
@@ -225,28 +230,3 @@ def read_run(workdir: Path) -> tuple[TrainConfig, DataShape]:
         data["train"]["images"], data["num_classes"], tuple(data["image_shape"])
     )
     return config_from_dict(TrainConfig, saved), shape
-
-
-def config_from_dict(kind: type, saved: dict[str, Any]) -> Any:
-    """A configuration from the dict that `dataclasses.asdict` made of it.
-
-    Fields that are missing take their defaults, as in a file of an older version.
-
-    Raises:
-      InputError: a field that this version does not know.
-    """
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    unknown = sorted(saved.keys() - fields.keys())
-    if unknown:
-        raise InputError(
-            f"the saved configuration has the unknown field {unknown[0]}; load it with "
-            f"the version of byol_bnfree that wrote it."
-        )
-
-    def value(name: str, raw: Any) -> Any:
-        default = fields[name].default
-        if dataclasses.is_dataclass(default):
-            return config_from_dict(type(default), raw)
-        return tuple(raw) if isinstance(raw, list) else raw
-
-    return kind(**{name: value(name, raw) for name, raw in saved.items()})

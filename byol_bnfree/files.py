@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from byol_bnfree.errors import InputError
+
 
 def strict(value: Any) -> Any:
     """`value` as strict JSON holds it: NaN and infinities become None (null)."""
@@ -18,6 +20,16 @@ def strict(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return str(value) if isinstance(value, Path) else value
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The content of a JSON file, None if there is none; `InputError` if it is not."""
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text())
+    except ValueError:
+        raise InputError(f"{path} is not JSON; restore or delete it.") from None
 
 
 def write_json(path: Path, obj: Any) -> None:

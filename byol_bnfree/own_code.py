@@ -1,10 +1,12 @@
 """Functions of users' own files: `FILE:FUNCTION`, as --config's are."""
 
+import ast
 import functools
+import hashlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,41 @@ def load_function(where: str, setting: str) -> Callable[..., Any]:
             f"{', '.join(names) or 'none'}."
         )
     return function
+
+
+def code_of(config: Any) -> tuple[str, ...]:
+    """A checksum of each file of one's own that a configuration names.
+
+    Of the program in it: comments and blank lines do not count, and neither do other
+    files that it imports.
+    """
+    named = {"model": config.encoder, "augment.function": config.augment.function}
+    found = []
+    for setting, where in named.items():
+        file = Path((where or "").rpartition(":")[0])
+        if file.is_file():
+            try:
+                program = ast.unparse(ast.parse(file.read_bytes()))
+            except (SyntaxError, ValueError):  # said in a sentence when it is executed
+                continue
+            digest = hashlib.sha256(program.encode(errors="replace")).hexdigest()
+            found.append(f"{setting} {digest[:16]}")
+    return tuple(found)
+
+
+def changed_code(saved: Sequence[str], config: Any) -> str | None:
+    """In words, which file is not what it was when `saved` was made of it."""
+    before = dict(text.split() for text in saved)
+    now = dict(text.split() for text in code_of(config))
+    files = {"model": config.encoder, "augment.function": config.augment.function}
+    changed = [
+        files[setting].rpartition(":")[0]
+        for setting in before.keys() & now.keys()
+        if before[setting] != now[setting]
+    ]
+    if not changed:
+        return None
+    return f"{' and '.join(sorted({*changed}))} has changed since the run began"
 
 
 def full_path(where: str) -> str:

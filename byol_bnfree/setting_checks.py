@@ -59,15 +59,18 @@ def validate(config: Any) -> None:
         lambda x: x is None or 0 <= x <= MOST_EPOCHS,
         f"from 0 to {MOST_EPOCHS:g}, or none",
     )
-    for name in ("epochs", "optim.warmup_epochs"):
-        _require(config, name, lambda x: x <= MOST_EPOCHS, f"at most {MOST_EPOCHS:g}")
+    for name in ("epochs", "extend", "optim.warmup_epochs"):
+        few = f"at most {MOST_EPOCHS:g}"
+        _require(config, name, lambda x: x is None or x <= MOST_EPOCHS, few)
     _require(
         config,
         "data.white",
         lambda x: x is None or x >= LEAST_WHITE,
         f"a number of at least {LEAST_WHITE:g}",
     )
-    optional = "steps data.image_size model.stem_channels num_processes"
+    optional = (
+        "steps extend extend_base_lr data.image_size model.stem_channels num_processes"
+    )
     for name in optional.split():
         _require(config, name, lambda x: x is None or x > 0, "a positive number")
     for name in ("model.projector.depth", "model.predictor.depth"):
@@ -161,6 +164,11 @@ def _validate_together(config: Any) -> None:
         raise InputError(
             f"--optim.lars-clip belongs to --optim.name lars, and this run has "
             f"{config.optim.name}; leave one of them away."
+        )
+    if config.extend_base_lr is not None and config.extend is None:
+        raise InputError(
+            "--extend-base-lr is the rate of an extension, and there is none; add "
+            "--extend=EPOCHS, or give --base-lr."
         )
     evaluation = config.evaluation
     never = evaluation.skip or evaluation.knn_every_epochs == 0

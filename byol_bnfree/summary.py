@@ -13,6 +13,7 @@ from byol_bnfree.evaluation.final import Evaluator
 from byol_bnfree.models.byol import encoder_name, part_norms
 from byol_bnfree.precision import resolve_dtype
 from byol_bnfree.training import distributed
+from byol_bnfree.training.extension import describe
 from byol_bnfree.training.journal import MUCH_WAITING, Journal
 from byol_bnfree.training.logs import peak_memory
 from byol_bnfree.training.mesh import left_whole
@@ -54,6 +55,8 @@ def introduce(
         f"{program.warmup_steps} of {program.total_steps} steps of warm-up, "
         f"tau {optim.tau_base:g}{' to 1' if optim.tau_schedule == 'cosine' else ''}"
     )
+    if config.extensions:
+        say(f"extension  {describe(config, len(train))}")
     say(
         f"devices    {program.mesh.size} {jax.devices()[0].platform} in "
         f"{program.processes} process{'es' * (program.processes > 1)}; "

@@ -18,6 +18,7 @@ from byol_bnfree.encoder import load_encoder
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.byol import create_network
 from byol_bnfree.models.norm import NORMS
+from byol_bnfree.own_code import changed_code, code_of
 from byol_bnfree.training.gradient import make_loss
 from byol_bnfree.training.program import DataShape, build_parts
 
@@ -179,6 +180,22 @@ def test_own_views_of_another_size_are_refused(file):
         two_views(jax.random.key(0), jnp.asarray(tiny.batch()["image"]), augment)
 
 
+def test_a_file_of_ones_own_that_changed_is_noticed(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(FILE)
+    both = dataclasses.replace(
+        config(path), augment=AugmentConfig(function=f"{path}:views")
+    )
+    before = code_of(both)
+    assert len(before) == 2 and code_of(tiny.config()) == ()
+    assert code_of(tiny.config(encoder="given:Small")) == ()
+    path.write_text("# a remark\n" + FILE.replace("\n\n", "\n"))
+    assert changed_code(before, both) is None
+    path.write_text(FILE.replace("8, (3, 3)", "9, (3, 3)"))
+    assert changed_code(before, both) == f"{path} has changed since the run began"
+    assert changed_code((), both) is None  # of an older version, which kept none
+
+
 @pytest.mark.slow
 def test_a_run_with_an_encoder_of_a_file_or_of_a_program(file, tmp_path):
     own = [f"--model={file}:small", f"--augment.function={file}:views"]
@@ -188,11 +205,18 @@ def test_a_run_with_an_encoder_of_a_file_or_of_a_program(file, tmp_path):
     assert encoder(np.zeros((2, 16, 16, 3), np.uint8)).shape == (2, 8)
     assert runs.run(tmp_path / "file", "knn", "random")
 
+    file.write_text(FILE.replace("mean((1, 2))", "max((1, 2))"))
+    with pytest.raises(InputError, match="mine.py has changed since the run began"):
+        train(first)
+    with pytest.warns(UserWarning, match="mine.py has changed"):
+        load_encoder(tmp_path / "file")
+    file.write_text(FILE)
+
     given = dataclasses.replace(
-        first, encoder=None, workdir=str(tmp_path / "given"), steps=2
+        first, encoder=None, workdir=str(tmp_path / "given"), steps=3
     )
     train(given, encoder=encoder.module)
     with pytest.raises(InputError, match="gave to train.*encoder=module"):
         load_encoder(tmp_path / "given")
     again = load_encoder(tmp_path / "given", encoder=encoder.module)
-    assert again.step == 2
+    assert again.step == 3

@@ -20,6 +20,8 @@ from byol_bnfree.training.optim import total_steps
         ({"batch_size": "8"}, "--batch-size is '8'; it must be a whole number"),
         ({"batch_size": True}, "--batch-size is True"),
         ({"batch_size": 8.5}, "--batch-size is 8.5"),
+        ({"extend": -1.0}, "--extend is -1.0; it must be a positive number"),
+        ({"extend_base_lr": 1.0}, "there is none; add --extend=EPOCHS"),
         ({"seed": 2**31}, "seed is 2147483648"),
         ({"base_lr": float("nan")}, "--base-lr is nan; it must be a finite number"),
         ({"workdir": ""}, "workdir is ''"),

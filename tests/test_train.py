@@ -137,7 +137,15 @@ def test_trained_encoder_is_the_one_in_the_checkpoint(finished):
     assert not np.allclose(encoder(images + 99), target(images + 99))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        signal.SIGINT,
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+        pytest.param(signal.SIGUSR1, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_saves_and_the_same_command_resumes(number, tmp_path):
     arguments = [*TINY, "--steps=4000", f"--workdir={tmp_path}", "--evaluation.skip"]
     process = subprocess.Popen(

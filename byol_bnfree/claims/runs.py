@@ -19,7 +19,7 @@ from byol_bnfree.claims.settings import CLASSES
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.data.sources import MemorySource
-from byol_bnfree.encoder import config_from_dict
+from byol_bnfree.saved_config import config_from_dict
 from byol_bnfree.training import distributed
 from byol_bnfree.training.checkpoint import Checkpoints
 from byol_bnfree.training.mesh import batch_sharding, replicated

@@ -22,7 +22,25 @@ MUON_RMS = 0.2
 
 
 def total_steps(config: TrainConfig, num_examples: int) -> int:
-    """Return the optimizer steps of a run: --steps, or epochs * examples // batch."""
+    """Return the optimizer steps of a run with its extensions, if it has some."""
+    if config.extensions:
+        return config.extensions[-1].end
+    return first_steps(config, num_examples)
+
+
+def extended_steps(epochs: float, num_examples: int, batch_size: int) -> int:
+    """Return the optimizer steps of a run that --extend makes `epochs` long."""
+    steps = whole_steps(epochs, num_examples, batch_size)
+    if steps > LONGEST:
+        raise InputError(
+            f"--extend {epochs:g} of {num_examples} images are {steps:,} steps, and a "
+            f"run has at most {LONGEST:,}; give fewer epochs."
+        )
+    return steps
+
+
+def first_steps(config: TrainConfig, num_examples: int) -> int:
+    """Return the steps before any extension: --steps, or epochs * examples // batch."""
     if config.steps is not None:
         return config.steps
     steps = whole_steps(config.epochs, num_examples, config.batch_size)
@@ -43,7 +61,7 @@ def warmup_steps(config: TrainConfig, num_examples: int) -> int:
     """Return the steps of the linear warm-up; `InputError` if they fill the run."""
     epochs = config.optim.warmup_epochs
     steps = whole_steps(epochs, num_examples, config.batch_size)
-    total = total_steps(config, num_examples)
+    total = first_steps(config, num_examples)
     if steps >= total:
         raise InputError(
             f"--optim.warmup-epochs {config.optim.warmup_epochs:g} is {steps} steps, "

@@ -21,6 +21,7 @@ from byol_bnfree.models.data_dependent import data_dependent_init
 from byol_bnfree.models.kernels import XLA, Kernels
 from byol_bnfree.models.own import check_encoder
 from byol_bnfree.objectives import make_objective
+from byol_bnfree.training.extension import schedules_of
 from byol_bnfree.training.footprint import Footprint, footprint
 from byol_bnfree.training.gradient import Batch, make_views, step_key
 from byol_bnfree.training.mesh import (
@@ -33,10 +34,7 @@ from byol_bnfree.training.mesh import (
 )
 from byol_bnfree.training.optim import (
     constant_predictor_rate,
-    learning_rate_schedule,
     make_optimizer,
-    peak_learning_rate,
-    tau_schedule,
     total_steps,
     warmup_steps,
 )
@@ -147,10 +145,7 @@ def build_parts(
     _check_square(config, data)
     total = total_steps(config, data.num_examples)
     warmup = warmup_steps(config, data.num_examples)
-    schedules = Schedules(
-        learning_rate_schedule(peak_learning_rate(config), warmup, total),
-        tau_schedule(config.optim.tau_base, total, config.optim.tau_schedule),
-    )
+    schedules = schedules_of(config, data.num_examples)
     optimizer = make_optimizer(
         config.optim, schedules.learning_rate, constant_predictor_rate(config)
     )

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +11,13 @@ import jax
 
 from byol_bnfree.config import FREE_ON_RESUME, TrainConfig
 from byol_bnfree.errors import InputError
-from byol_bnfree.files import write_json
+from byol_bnfree.files import read_json, write_json
+from byol_bnfree.own_code import changed_code
 from byol_bnfree.training import distributed
 from byol_bnfree.training.changes import compare_config
 from byol_bnfree.training.checkpoint import Checkpoints
 from byol_bnfree.training.dataset_file import compare_data
+from byol_bnfree.training.extension import SETTINGS, begins_extension
 from byol_bnfree.training.logs import environment
 from byol_bnfree.training.mesh import left_whole
 from byol_bnfree.training.program import Program
@@ -36,16 +37,27 @@ def writing(workdir: Path) -> Iterator[None]:
         yield
 
 
-def check_resumable(workdir: Path, config: TrainConfig, data: Data) -> None:
-    """`InputError` if the folder holds a run with other settings, or on other data."""
+def check_resumable(workdir: Path, config: TrainConfig, data: Data) -> bool:
+    """`InputError` if the folder holds a run with other settings, or on other data.
+
+    Returns: whether an extension of the run begins.
+    """
     saved = read_json(workdir / "config.json")
     if saved is None:
-        return
-    differing = compare_config(saved, dataclasses.asdict(config), FREE_ON_RESUME)
+        return False
+    extended = begins_extension(config, saved)
+    free = FREE_ON_RESUME | (SETTINGS if extended else {"extensions"})
+    differing = compare_config(saved, dataclasses.asdict(config), free)
     if differing:
         raise InputError(
             f"{workdir} holds a run with other settings ({'; '.join(differing)}); "
             f"use the same ones to resume it, or another --workdir."
+        )
+    changed = changed_code(saved.get("own_code", ()), config)
+    if changed:
+        raise InputError(
+            f"{changed}, and {workdir} holds a run that used it as it was; bring it "
+            f"back to resume the run, or give another --workdir."
         )
     before = read_json(workdir / "dataset.json")
     differing = compare_data(before, data.description) if before else []
@@ -54,6 +66,7 @@ def check_resumable(workdir: Path, config: TrainConfig, data: Data) -> None:
             f"{workdir} holds a run on other data ({'; '.join(differing)}); bring the "
             f"data back to resume it, or give another --workdir."
         )
+    return extended
 
 
 def began_as(workdir: str | None) -> dict[str, Any]:
@@ -61,16 +74,6 @@ def began_as(workdir: str | None) -> dict[str, Any]:
     if workdir is None:
         return {}
     return read_json(Path(os.path.expanduser(workdir)) / "config.json") or {}
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The content of a JSON file; None if there is none."""
-    if not path.exists():
-        return None
-    try:
-        return json.loads(path.read_text())
-    except ValueError:
-        raise InputError(f"{path} is not JSON; restore or delete it.") from None
 
 
 def write_inputs(workdir: Path, program: Program, data: Data) -> None:

@@ -13,10 +13,11 @@ from byol_bnfree.data.sources import DataSet, Source
 from byol_bnfree.interop.start import read_start
 from byol_bnfree.models.byol import encoder_name
 from byol_bnfree.models.own import GIVEN
-from byol_bnfree.own_code import full_path
+from byol_bnfree.own_code import code_of, full_path
 from byol_bnfree.precision import resolve_dtype
 from byol_bnfree.training import distributed
 from byol_bnfree.training.dataset_file import describe_data
+from byol_bnfree.training.extension import resolve_extension
 from byol_bnfree.training.program import DataShape, Program
 from byol_bnfree.training.restore import saved_steps
 
@@ -33,6 +34,11 @@ class Data(NamedTuple):
     def sources(self) -> list[Source]:
         """The sources of both splits, if both exist."""
         return [source for source in self[:2] if source is not None]
+
+    def close(self) -> None:
+        """End what reads pictures."""
+        for source in self.sources:
+            source.close()
 
     @property
     def shape(self) -> DataShape:
@@ -64,7 +70,8 @@ def resolved(
 ) -> TrainConfig:
     """The settings with all that data, devices and the run that was begun decide.
 
-    That is the data's sizes, the type of activations, and full paths of own code.
+    That is the data's sizes, the type of activations, full paths and checksums of own
+    code, and the steps of an extension.
     """
     if encoder is not None:
         config = dataclasses.replace(config, encoder=GIVEN + type(encoder).__name__)
@@ -79,7 +86,10 @@ def resolved(
     dtype = config.compute_dtype
     if dtype == "auto":
         dtype = begun.get("compute_dtype") or resolve_dtype(dtype)
-    return dataclasses.replace(config, data=images, compute_dtype=dtype)
+    config = dataclasses.replace(
+        config, data=images, compute_dtype=dtype, own_code=code_of(config)
+    )
+    return resolve_extension(config, len(data.train))
 
 
 def run_name(config: TrainConfig) -> str:

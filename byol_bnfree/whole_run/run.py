@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.sources import find_data
 from byol_bnfree.encoder import Encoder, load_encoder
 from byol_bnfree.errors import InputError, RunStopped
+from byol_bnfree.files import read_json
 from byol_bnfree.training import distributed
+from byol_bnfree.training.extension import keep_what_was, resolve_extension
 from byol_bnfree.training.optim import warmup_steps
 from byol_bnfree.training.program import build_program
 from byol_bnfree.training.workdir import prepare_workdir
@@ -21,11 +24,11 @@ from byol_bnfree.whole_run.boards import OnRow, open_boards
 from byol_bnfree.whole_run.folder import (
     began_as,
     check_resumable,
-    read_json,
     write_inputs,
     writing,
 )
 from byol_bnfree.whole_run.inputs import (
+    Data,
     from_weights,
     open_both,
     resolved,
@@ -114,19 +117,34 @@ def _train(
 ) -> Trained:
     data_set = find_data(config)
     warmup_steps(config, len(data_set))  # refused before everything is decoded
-    data = open_both(data_set)
+    resolve_extension(config, len(data_set))
+    with closing(open_both(data_set)) as data:
+        return _train_on(data, config, on_row, before_steps, encoder)
+
+
+def _train_on(
+    data: Data,
+    config: TrainConfig,
+    on_row: OnRow | None,
+    before_steps: Callable[[], None] | None,
+    encoder: nn.Module | None,
+) -> Trained:
     config = resolved(config, data, encoder, began_as(config.workdir))
     program = build_program(config, data.shape, encoder=encoder)
     program = from_weights(program)  # refused before there is a folder
     workdir = prepare_workdir(config.workdir, run_name(config))
     with writing(workdir):
-        check_resumable(workdir, config, data)
+        extended = check_resumable(workdir, config, data)
         finished = read_json(workdir / "summary.json")
-        if finished is not None:
+        if finished is not None and finished.get("steps", 0) >= program.total_steps:
             distributed.say(f"{workdir} holds a finished run; nothing is left to do.")
             return Trained(finished, workdir, encoder)
+        distributed.wait_for_all("inputs")  # all have read what is replaced next
         if distributed.is_primary():
+            if extended:
+                keep_what_was(workdir, config)
             write_inputs(workdir, program, data)
+            (workdir / "summary.json").unlink(missing_ok=True)  # of a shorter run
         with open_boards(config, workdir, on_row) as (log, finish):
             summary = run_steps(program, data, workdir, log, before_steps)
             finish(summary)

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from byol_bnfree.config import TrainConfig
+from byol_bnfree.data.names import printable
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.draw_views import sheet_of
 from byol_bnfree.epochs import whole_steps
@@ -106,7 +107,7 @@ def _curves(
     finally:
         if distributed.is_primary():
             norms = "-".join(dict.fromkeys(part_norms(config).values()))
-            title = f"{workdir.name}: {norms}, {data.train.name}"
+            title = f"{printable(workdir.name)}: {norms}, {data.train.name}"
             _draw(save_curves, workdir / "curves.png", log.rows(), title)
 
 

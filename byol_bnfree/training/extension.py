@@ -1,0 +1,129 @@
+"""`--extend`: a finished run made longer, with schedules of its own.
+
+The state goes on as it is, with the optimizer's moments. The learning rate of an
+extension is a cosine from `extend_base_lr` to 0, without warm-up. tau is that of a run
+which has the whole length from its start.
+"""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+
+from byol_bnfree.config import Extension, TrainConfig
+from byol_bnfree.errors import InputError
+from byol_bnfree.files import read_json, write_json
+from byol_bnfree.training.optim import (
+    extended_steps,
+    first_steps,
+    learning_rate_schedule,
+    peak_learning_rate,
+    tau_schedule,
+    warmup_steps,
+)
+from byol_bnfree.training.restore import saved_steps
+from byol_bnfree.training.step import Schedules
+
+SETTINGS = frozenset({"extend", "extend_base_lr", "extensions"})
+
+
+def schedules_of(config: TrainConfig, num_examples: int) -> Schedules:
+    """Learning rate and tau of a run, and of each of its extensions from its start."""
+    optim, total = config.optim, first_steps(config, num_examples)
+    rate = learning_rate_schedule(
+        peak_learning_rate(config), warmup_steps(config, num_examples), total
+    )
+    tau = tau_schedule(optim.tau_base, total, optim.tau_schedule)
+    for part in config.extensions:
+        longer = tau_schedule(optim.tau_base, part.end, optim.tau_schedule)
+        rate = _from(part.start, rate, _annealing(config, part))
+        tau = _from(part.start, tau, longer)
+    return Schedules(rate, tau)
+
+
+def _annealing(config: TrainConfig, part: Extension) -> optax.Schedule:
+    peak = part.base_lr * config.batch_size / 256
+    cosine = optax.cosine_decay_schedule(peak, part.end - part.start)
+    return lambda step: cosine(jnp.maximum(step - part.start, 0))
+
+
+def _from(start: int, before: optax.Schedule, after: optax.Schedule) -> optax.Schedule:
+    return lambda step: jnp.where(step < start, before(step), after(step))
+
+
+def resolve_extension(config: TrainConfig, num_examples: int) -> TrainConfig:
+    """With the steps and the rate of --extend, by what the run's folder holds.
+
+    Reads only. Without --extend the configuration comes back as it is.
+
+    Raises:
+      InputError: there is no finished run to extend, or it is as long already.
+    """
+    if config.extend is None:
+        return config
+    if config.workdir is None:
+        raise InputError("--extend goes on with a finished run; name its --workdir.")
+    folder = Path(config.workdir).expanduser()
+    saved = read_json(folder / "config.json")
+    if saved is None or not saved_steps(folder / "checkpoints"):
+        raise InputError(
+            f"{folder} holds no run with a checkpoint, and --extend goes on with a "
+            f"finished one; give its --workdir, or train without --extend."
+        )
+    past = tuple(Extension(**part) for part in saved.get("extensions", ()))
+    if past and saved["extend"] == config.extend:  # that extension, perhaps resumed
+        rate = config.extend_base_lr or past[-1].base_lr
+        return dataclasses.replace(config, extend_base_lr=rate, extensions=past)
+    done = (read_json(folder / "summary.json") or {"steps": 0})["steps"]
+    if done < (past[-1].end if past else 1):
+        raise InputError(
+            f"{folder} holds a run that is not finished, and --extend goes on with a "
+            f"finished one; let it end with the command that it was begun with."
+        )
+    end = extended_steps(config.extend, num_examples, config.batch_size)
+    if end <= done:
+        raise InputError(
+            f"--extend {config.extend:g} makes a run of {end:,} steps in all, and "
+            f"{folder} has {done:,} already; give more epochs."
+        )
+    rate = config.extend_base_lr or _rate_of_a_longer_run(
+        config, num_examples, done, end
+    )
+    parts = (*past, Extension(done, end, rate))
+    return dataclasses.replace(config, extend_base_lr=rate, extensions=parts)
+
+
+def _rate_of_a_longer_run(
+    config: TrainConfig, num_examples: int, step: int, total: int
+) -> float:
+    """base_lr times what the cosine of a run of `total` steps is at `step`."""
+    warmup = warmup_steps(config, num_examples)
+    share = (step - warmup) / (total - warmup)
+    return config.base_lr * (1 + math.cos(math.pi * share)) / 2
+
+
+def begins_extension(config: TrainConfig, saved: dict[str, Any] | None) -> bool:
+    """Whether the run whose config.json is `saved` is extended for the first time."""
+    return len(config.extensions) > len((saved or {}).get("extensions", ()))
+
+
+def keep_what_was(workdir: Path, config: TrainConfig) -> None:
+    """Copies of the files that an extension replaces, named by its first step."""
+    for name in ("config", "summary"):
+        content = read_json(workdir / f"{name}.json")
+        write_json(workdir / f"{name}.{config.extensions[-1].start}.json", content)
+
+
+def describe(config: TrainConfig, num_examples: int) -> str:
+    """The newest extension in words, for the lines at the start."""
+    part, tau = config.extensions[-1], schedules_of(config, num_examples).tau
+    peak = part.base_lr * config.batch_size / 256
+    first, last = (float(tau(step)) for step in (part.start, part.end))
+    return (
+        f"steps {part.start} to {part.end}: learning rate {part.base_lr:.4g} x "
+        f"{config.batch_size} / 256 = {peak:.4g} to 0 on a cosine, without warm-up; "
+        f"tau {first:.4g}" + (f" to {last:.4g}" if last != first else "")
+    )
