@@ -10,6 +10,13 @@ GRIDS = (
     "initialization",
     "batch_size",
     "target_network",
+    "contrastive",
+    "simclr_norms",
+    "augmentation",
+    "heads",
+    "rates",
+    "predictor",
+    "loss_normalization",
     "recipe_search",
 )
 """Experiments that are grids of training runs, each a folder."""

@@ -37,7 +37,9 @@ class Arm:
     x: float | None = None
     """Where the arm stands on the axis of the experiment's figure, if it has one."""
     family: str = ""
-    """The curve it belongs to there."""
+    """The curve it belongs to there, or the map."""
+    cell: tuple[str, str] | None = None
+    """Row and column in the experiment's map, if it has one."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Experiment:
     """The meaning of `Arm.x`: the title of the figure's axis."""
     paper_curve: Mapping[float, float] = field(default_factory=dict)
     """The paper's figures along that axis, percent; also those that no arm has."""
+    cell_axes: tuple[str, str] | None = None
+    """The meaning of `Arm.cell`: the titles of the map's rows and columns."""
     note: str = ""
     """A remark on the comparison beside the table."""
 
@@ -117,6 +121,19 @@ def arm_settings(experiment: Experiment, scale: Scale) -> dict[str, str]:
         arm.name: settings_checksum((*base, *arm.flags))
         for arm in experiment.arms(scale)
     }
+
+
+def distinct(scale: Scale, arms: Sequence[Arm]) -> tuple[Arm, ...]:
+    """The arms, without those whose settings an earlier one has at this scale."""
+    base, found = scale.flags(300), {}
+    for arm in arms:
+        found.setdefault(settings_checksum((*base, *arm.flags)), arm)
+    return tuple(found.values())
+
+
+def recipe_of(scale: Scale, flags: Sequence[str]) -> TrainConfig:
+    """The settings that an arm of these flags has at a scale."""
+    return parse_args((*scale.flags(300), *flags))
 
 
 def settings_checksum(flags: Sequence[str]) -> str:

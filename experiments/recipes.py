@@ -21,6 +21,29 @@ SGD = (
 """As lightly trains bn on CIFAR-10, at the better of the two rates that were tried."""
 
 
+SIMCLR = ("--objective=infonce",)
+"""SimCLR: InfoNCE without predictor and target network."""
+
+
+def bridge(
+    predictor: bool, target: str, beta: float, alpha: float = 0.1
+) -> tuple[str, ...]:
+    """A place between BYOL and SimCLR (arXiv 2006.07733, equation 6).
+
+    The ends have the settings of `--objective byol` and of `SIMCLR`, so that their runs
+    are those of other experiments.
+    """
+    if predictor and target == "moving_average" and beta == 0:
+        return ()
+    settings = (
+        f"--infonce.{'' if predictor else 'no-'}predictor",
+        f"--infonce.target={target}",
+        f"--infonce.beta={beta:g}",
+        f"--infonce.alpha={alpha:g}",
+    )
+    return (*SIMCLR, *settings)
+
+
 def lars(scale: Scale) -> tuple[str, ...]:
     """BYOL's own optimizer: DeepMind's values for Imagenette, or for ImageNet."""
     return (

@@ -24,6 +24,8 @@ class Scale:
     """Expected length of a run; None: unknown."""
     machine: str
     """The machine that `seconds` belongs to."""
+    caveat: str
+    """The reason why its figures cannot be those of the papers; a sentence."""
     extra: tuple[str, ...] = ()
     """Flags of `byol_bnfree.train` for every arm."""
 
@@ -43,6 +45,7 @@ SCALES = {
             smallest_group=8,
             seconds=40,
             machine="2 CPU cores",
+            caveat="20 steps tell nothing about any method.",
         ),
         *(
             Scale(
@@ -53,6 +56,8 @@ SCALES = {
                 smallest_group=8,
                 seconds=44 * epochs,
                 machine="2 CPU cores with the cpu extra",
+                caveat=f"{epochs} epochs of CIFAR-10 in a small network are far from "
+                "300 epochs of ImageNet: what fails late there cannot fail here.",
                 extra=(*CURVES, f"--evaluation.knn-every-epochs={knn_every}"),
             )
             for name, epochs, knn_every in (("cpu", 16, 2), ("cpu40", 40, 5))
@@ -66,6 +71,8 @@ SCALES = {
                 smallest_group=8,
                 seconds=2.1 * epochs,  # 50,000 images at 25,000 images/s, and kNN
                 machine="one H100",
+                caveat=f"{epochs} epochs of CIFAR-10 with ResNet-18 are another task "
+                "than 300 epochs of ImageNet with ResNet-50.",
                 extra=(*CURVES, *AS_LIGHTLY, "--compute-dtype=bfloat16"),
             )
             for epochs in (30, 100, 200)
@@ -79,6 +86,7 @@ SCALES = {
             seconds=None,
             machine="an accelerator pod (DeepMind: 8 hours for 1000 epochs on 512 "
             "TPU v3 cores)",
+            caveat="Nothing is run at this scale.",
             extra=("--model.last-scale-init=1",),  # as in both papers' figures
         ),
     )

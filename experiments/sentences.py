@@ -19,6 +19,15 @@ PAPER_LEARNED = 10.0
 """Percent on ImageNet: the rows that failed in the papers are below it."""
 
 
+def both(first: Sentence, second: Sentence) -> Sentence:
+    """One sentence after another."""
+
+    def sentence(comparison: Comparison) -> str:
+        return f"{first(comparison)} {second(comparison)}"
+
+    return sentence
+
+
 def versus(a: str, b: str) -> Sentence:
     """Arm a against arm b."""
 
@@ -83,7 +92,8 @@ def flatness(comparison: Comparison) -> str:
     parts = []
     for name, results in comparison.families().items():
         results = sorted(
-            (r for r in results if r.mean is not None), key=lambda r: -r.arm.x
+            (r for r in results if r.mean is not None and r.arm.x is not None),
+            key=lambda r: -r.arm.x,
         )
         if len(results) < 2:
             continue
@@ -123,7 +133,7 @@ def along_axis(comparison: Comparison) -> str:
     """Each family's accuracy at every value of the axis, and what failed there."""
     parts = []
     for name, results in comparison.families().items():
-        known = [r for r in results if r.mean is not None]
+        known = [r for r in results if r.mean is not None and r.arm.x is not None]
         figures = [
             f"{r.mean:.1f} % at {r.arm.x:g}" + ("" if r.learned else f" ({_what(r)})")
             for r in sorted(known, key=lambda r: r.arm.x)
@@ -141,7 +151,7 @@ def _against_reference(comparison: Comparison) -> str:
     x = next(a.x for a in comparison.arms if a.name == comparison.reference)
     parts, decided = [], False
     for name, results in comparison.families().items():
-        at = {r.arm.x: r for r in results if r.mean is not None}
+        at = {r.arm.x: r for r in results if r.mean is not None and r.arm.x is not None}
         found: dict[str, list[str]] = {}
         for place in sorted(at.keys() - {x}) if x in at else []:
             difference = linear_difference(at[place], at[x])

@@ -1,35 +1,70 @@
 """Whose accuracy falls with the group of images that it sees?"""
 
 from experiments.grid import Arm, Experiment
-from experiments.recipes import BN, GN_WS
+from experiments.recipes import BN, GN_WS, SIMCLR
 from experiments.scales import Scale
-from experiments.sentences import flatness
+from experiments.sentences import both, flatness
+from experiments.verdicts import against_paper
 
 # arXiv 2006.07733, Table 16; the optimizer's batch stays at 4096 there too.
 PAPER = {4096: 72.5, 2048: 72.4, 1024: 72.2, 512: 72.2, 256: 71.8, 128: 69.6, 64: 59.7}
 
 
+PAPER_SIMCLR = {
+    4096: 67.9,
+    2048: 67.8,
+    1024: 67.4,
+    512: 66.5,
+    256: 64.3,
+    128: 63.6,
+    64: 59.2,
+}
+
+
 def arms(scale: Scale) -> tuple[Arm, ...]:
-    """Groups halved from the batch down: of bn's statistics, of gn_ws's gradient."""
+    """Groups halved from the batch down: of bn's statistics, of gn_ws's gradient; then
+    SimCLR over the same groups, and both methods over the batch itself.
+    """
     sizes = [scale.batch_size]
     while sizes[-1] > scale.smallest_group:
         sizes.append(sizes[-1] // 2)
 
-    def family(name: str, flags: tuple[str, ...], cut: str) -> list[Arm]:
+    def family(
+        name: str, flags: tuple[str, ...], cut: str, paper: dict[int, float]
+    ) -> list[Arm]:
         return [
             Arm(
                 f"{name}-{size}",
                 (*flags, f"--{cut}={scale.batch_size // size}"),
-                paper=PAPER.get(size) if name == "bn" else None,
+                paper=paper.get(size),
                 x=size,
                 family=name,
             )
             for size in sizes
         ]
 
+    def whole(name: str, flags: tuple[str, ...], paper: dict[int, float]) -> list[Arm]:
+        """Batches of fewer images: more steps an epoch, and fewer negatives."""
+        return [
+            Arm(
+                f"{name}-{size}",
+                (*flags, f"--batch-size={size}"),
+                paper=paper.get(size),
+                x=size,
+                family=name,
+                seeds_on_cpu=1,
+            )
+            for size in sizes[1:]  # the first is the batch of the recipe
+        ]
+
     return (
-        *family("bn", BN, "bn-stat-groups"),
-        *family("gn_ws", GN_WS, "micro-batches"),
+        *family("bn", BN, "bn-stat-groups", PAPER),
+        *family("gn_ws", GN_WS, "micro-batches", {}),
+        *family("bn-simclr", (*BN, *SIMCLR), "bn-stat-groups", {}),
+        *whole("bn-batch", BN, {}),
+        *whole("gn_ws-batch", GN_WS, {}),
+        *whole("bn-simclr-batch", (*BN, *SIMCLR), PAPER_SIMCLR),
+        *whole("gn_ws-simclr-batch", (*GN_WS, *SIMCLR), {}),
     )
 
 
@@ -37,12 +72,15 @@ EXPERIMENT = Experiment(
     name="batch_size",
     question="Whose accuracy falls with the group of images that it sees?",
     arms=arms,
-    answer=flatness,
+    answer=both(flatness, against_paper),
     paper="arXiv 2006.07733, Table 16: BatchNorm, ImageNet, ResNet-50, 300 epochs, "
     "optimizer batch 4096, linear top-1",
     axis="images in a group",
     paper_curve=PAPER,
     note="The optimizer's batch is the same in all arms. bn: statistics over groups of "
     "that many images. gn_ws: gradients accumulated over micro-batches of that many, "
-    "which is exact: only rounding differs.",
+    "which is exact: only rounding differs. bn-simclr: statistics over groups, and "
+    "negatives of the whole batch. In arms with batch in their name the optimizer's "
+    "batch itself has that many images, so SimCLR has fewer negatives; the paper "
+    "averages gradients of such batches instead.",
 )

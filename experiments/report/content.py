@@ -3,10 +3,15 @@
 from collections.abc import Mapping
 
 from experiments.comparison import Comparison, Result
-from experiments.report import curves, figures, updates
+from experiments.report import curves, figures, heatmap, updates
 from experiments.report.blocks import Block, Code, Figure, Figures, Section, Text
 from experiments.report.style import MOST_LABELS
-from experiments.report.tables import accuracy_table, collapse_table, cost_table
+from experiments.report.tables import (
+    accuracy_table,
+    collapse_table,
+    cost_table,
+    verdict_table,
+)
 from experiments.results import Row
 
 COLLAPSE = (
@@ -24,6 +29,11 @@ EACH = (
     "In report.html: the same curves for one arm at a time, where each seed is a line. "
     "Below them the updates of its layers, where they were logged."
 )
+VERDICTS = (
+    "A row that fails in the paper (10 % or less) should fail here, and one that "
+    "learns should learn. A row that learns should also stand on the same side of its "
+    "reference as in the paper, by more than 1 point. That takes several seeds."
+)
 COLORS = "Arms of one family have one hue. A name stands at the end of its line."
 UPDATES = (
     "The norm of an update divided by the norm of the weights that it changes. About "
@@ -37,10 +47,13 @@ def blocks_of(comparison: Comparison) -> list[Block]:
     main = [figures.accuracy(comparison)]
     if comparison.experiment.axis:
         main.insert(0, figures.along_axis(comparison))
+    if comparison.experiment.cell_axes:
+        main = heatmap.maps(comparison) + main
     return [
         Text(comparison.answer(), strong=True),
         *map(Text, _protocol(comparison)),
         accuracy_table(comparison),
+        *_against_paper(comparison),
         Figures(main, "large"),
         _training(comparison),
         _collapse(comparison),
@@ -69,6 +82,15 @@ def _protocol(comparison: Comparison) -> list[str]:
         *([f"The paper's column is another task: {experiment.paper}."] * has_paper),
         *([experiment.note] if experiment.note else []),
     ]
+
+
+def _against_paper(comparison: Comparison) -> list[Section]:
+    """Nothing where no row that was run has a figure of the paper."""
+    table = verdict_table(comparison)
+    if table is None:
+        return []
+    caveat = Text(f"{VERDICTS} {comparison.scale.caveat}")
+    return [Section("Each row against the paper", [caveat, table])]
 
 
 def _training(comparison: Comparison) -> Section:

@@ -20,7 +20,8 @@ from experiments.report.style import (
 )
 
 CURVES = {
-    "train/loss": "BYOL loss (2 - 2 cos, both orders)",
+    "train/loss": "loss (byol: 2 - 2 cos, both orders)",
+    "train/projection_norm": "length of projections",
     "knn/top1": "kNN, top-1 on the evaluation split, %",
     "probe/top1": "online probe, top-1 on training views, %",
     "collapse/feature_std": "spread of representations (1: even, 0: one point)",
@@ -34,6 +35,8 @@ LAYERS = {
     "gradient": "norm of the gradient to the kernel",
 }
 SHARES = ("unit_between_images", "between_images")
+LOGARITHMIC = ("train/loss", "train/projection_norm")
+"""Without batch statistics, or without a normalized loss, they span decades."""
 PERCENT = ("probe/top1", "knn/top1")
 
 
@@ -60,8 +63,8 @@ def _curve(comparison: Comparison, metric: str, title: str) -> Figure:
             _draw_runs(axis, result, metric, color[name])
             x, y = _last_point(result, metric)
             ends.append(End(name, x, y, color[name], family_of(result.arm)))
-        if metric == "train/loss":
-            log_axis(axis)  # without batch statistics it spans decades
+        if metric in LOGARITHMIC:
+            log_axis(axis)
         axis.set_xlabel("step")
         label_ends(axis, ends)
         return Figure(metric.replace("/", "_"), title, svg(axis.figure))
@@ -81,11 +84,12 @@ def curves_of_arm(result: Result) -> Figure:
     """The same of one arm, side by side; every seed is a line."""
     with styled():
         figure = canvas(12, 2.5)
-        for index, (metric, title) in enumerate(CURVES.items()):
-            left = (index + 0.22) / len(CURVES)
-            axis = figure.add_axes((left, 0.18, 0.75 / len(CURVES), 0.68))
+        shown = {m: title for m, title in CURVES.items() if _has(result, m)}
+        for index, (metric, title) in enumerate(shown.items()):
+            left = (index + 0.22) / len(shown)
+            axis = figure.add_axes((left, 0.18, 0.75 / len(shown), 0.68))
             _draw_runs(axis, result, metric, None)
-            if metric == "train/loss" and _has(result, metric):
+            if metric in LOGARITHMIC and _has(result, metric):
                 log_axis(axis)
             axis.set_title(title.split(" (")[0].split(",")[0], fontsize=7)
             axis.tick_params(labelsize=7)

@@ -47,7 +47,8 @@ def along_axis(comparison: Comparison) -> Figure:
     """Linear accuracy over the experiment's axis, above the paper's figures."""
     experiment = comparison.experiment
     theirs = dict(sorted(experiment.paper_curve.items()))
-    places = sorted({arm.x for arm in comparison.arms} | theirs.keys())
+    here = {arm.x for arm in comparison.arms if arm.x is not None}
+    places = sorted(here | theirs.keys())
     at = {x: index for index, x in enumerate(places)}
     with styled():
         figure = canvas(6.4, 5)
@@ -74,7 +75,7 @@ def _draw_family(
     axis: Any, name: str, results: Sequence[Result], at: Mapping[float, int]
 ) -> End | None:
     """One line through the means; its end."""
-    known = [r for r in results if r.mean is not None]
+    known = [r for r in results if r.mean is not None and r.arm.x is not None]
     known.sort(key=lambda r: r.arm.x)
     if not known:
         return None

@@ -8,6 +8,7 @@ from experiments.comparison import Comparison, Result
 from experiments.decisions import MARGIN
 from experiments.report.blocks import Table
 from experiments.seeds import Difference, Spread, spread, verdict
+from experiments.verdicts import row_verdicts
 
 
 def accuracy_table(comparison: Comparison) -> Table:
@@ -54,6 +55,16 @@ def _against(comparison: Comparison, name: str) -> tuple[str, str]:
     if name == comparison.reference or difference is None:
         return "", ""
     return _difference(difference), verdict(difference, MARGIN)
+
+
+def verdict_table(comparison: Comparison) -> Table | None:
+    """What each row of the paper does here; None without any."""
+    rows = [
+        (row.arm, f"{row.paper:g}", row.word, row.why)
+        for row in row_verdicts(comparison)
+    ]
+    head = ("row", "paper, %", "here", "because")
+    return Table(head, rows, words=(0, 2, 3)) if rows else None
 
 
 def cost_table(comparison: Comparison) -> Table:

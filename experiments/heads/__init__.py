@@ -1,0 +1,74 @@
+"""How deep and how wide must the heads be? Tables 14a and 14b of arXiv 2006.07733."""
+
+from experiments.grid import Arm, Experiment, distinct
+from experiments.recipes import BN, GN_WS
+from experiments.scales import Scale
+from experiments.verdicts import against_paper
+
+# Layers of projector and predictor, and top-1.
+TABLE_14A = {
+    (1, 1): 61.9,
+    (1, 2): 65.0,
+    (1, 3): 65.7,
+    (2, 1): 71.5,
+    (2, 2): 72.5,
+    (2, 3): 71.4,
+    (3, 1): 71.4,
+    (3, 2): 72.1,
+    (3, 3): 72.1,
+}
+# Width of a projection, and top-1.
+TABLE_14B = {16: 69.9, 32: 71.3, 64: 72.2, 128: 72.5, 256: 72.5, 512: 72.6}
+
+
+def arms(scale: Scale) -> tuple[Arm, ...]:
+    """Depth by depth, then the width; a width that the recipe has is one arm."""
+
+    def rows(norm: str, flags: tuple[str, ...]) -> list[Arm]:
+        paper = norm == "bn"
+        depths = [
+            Arm(
+                f"{norm}-depth{projector}{predictor}",
+                (
+                    *flags,
+                    f"--model.projector.depth={projector}",
+                    f"--model.predictor.depth={predictor}",
+                ),
+                paper=top1 if paper else None,
+                cell=(str(projector), str(predictor)),
+                family=norm,
+                seeds_on_cpu=1,
+            )
+            for (projector, predictor), top1 in TABLE_14A.items()
+        ]
+        widths = [
+            Arm(
+                f"{norm}-width{width}",
+                (
+                    *flags,
+                    f"--model.projector.out={width}",
+                    f"--model.predictor.out={width}",
+                ),
+                paper=top1 if paper else None,
+                family=norm,
+                seeds_on_cpu=1,
+            )
+            for width, top1 in TABLE_14B.items()
+        ]
+        return depths + widths
+
+    return distinct(scale, (*rows("bn", BN), *rows("gn_ws", GN_WS)))
+
+
+EXPERIMENT = Experiment(
+    name="heads",
+    question="How deep and how wide must projector and predictor be?",
+    arms=arms,
+    answer=against_paper,
+    reference="bn-depth22",
+    paper="arXiv 2006.07733, Tables 14a and 14b: BatchNorm, ImageNet, ResNet-50, 300 "
+    "epochs, linear top-1",
+    cell_axes=("layers of the projector", "layers of the predictor"),
+    note="depth23 has a projector of 2 and a predictor of 3 dense layers. width16 has "
+    "projections of 16 features.",
+)

@@ -1,0 +1,147 @@
+"""Each row against the paper: who learns, who is ahead of whom, who wins."""
+
+import itertools
+from typing import NamedTuple
+
+from experiments.comparison import Comparison, Result
+from experiments.decisions import few_seeds, linear_difference
+from experiments.seeds import verdict
+from experiments.sentences import PAPER_LEARNED
+
+TIE = 1.0
+"""Points: rows of the paper that are closer than this have no order."""
+
+
+class RowVerdict(NamedTuple):
+    """One row of the paper's table beside the runs of its arm."""
+
+    arm: str
+    paper: float
+    word: str
+    """as in the paper, otherwise, or not decided yet."""
+    why: str
+
+
+class Orders(NamedTuple):
+    """Pairs of rows that the paper tells apart, and what the means here say."""
+
+    same: int
+    pairs: int
+
+
+def row_verdicts(comparison: Comparison) -> list[RowVerdict]:
+    """A verdict for every row that was run and has a figure of the paper."""
+    return [_row(comparison, result) for result in _known(comparison)]
+
+
+def _known(comparison: Comparison) -> list[Result]:
+    return [r for r in comparison.results.values() if r.arm.paper is not None]
+
+
+def _row(comparison: Comparison, result: Result) -> RowVerdict:
+    paper = result.arm.paper
+    failed_there, outcomes = (
+        paper <= PAPER_LEARNED,
+        "/".join(dict.fromkeys(result.outcomes)),
+    )
+    if failed_there:
+        word = "otherwise" if result.learned else "as in the paper"
+        what = "learns" if result.learned else "fails"
+        why = f"{what} here ({outcomes}), fails there"
+    elif not result.learned:
+        word, why = "otherwise", f"fails here ({outcomes}), learns there"
+    else:
+        word, why = _against_reference(comparison, result)
+    return RowVerdict(result.arm.name, paper, word, why)
+
+
+def _against_reference(comparison: Comparison, result: Result) -> tuple[str, str]:
+    """On which side of the reference arm, there and here."""
+    name = _reference_of(comparison, result)
+    reference = comparison.results.get(name)
+    if result.arm.name == name:
+        return "as in the paper", "learns, here and there"
+    if reference is None or reference.arm.paper is None or not reference.learned:
+        return "as in the paper", "learns, here and there"
+    there = result.arm.paper - reference.arm.paper
+    difference = linear_difference(result, reference)
+    if difference is None:
+        return "not decided yet", "no seed in common with the reference"
+    side = _side(there)
+    here = verdict(difference, TIE)
+    text = f"{there:+.1f} points there, {difference.mean:+.1f} here"
+    if here == "not decided yet":
+        return here, text
+    same = {
+        "behind": here == "behind",
+        "level": here in ("ahead", "not behind"),
+        "ahead": here == "ahead",
+    }
+    return "as in the paper" if same[side] else "otherwise", text
+
+
+def _reference_of(comparison: Comparison, result: Result) -> str:
+    """The arm of the same family that stands where the reference does in its own."""
+    families = {arm.name: arm.family for arm in comparison.arms}
+    name = comparison.reference
+    own = result.arm.family + name.removeprefix(families[name])
+    return own if own in families else name
+
+
+def _side(points: float) -> str:
+    if abs(points) <= TIE:
+        return "level"
+    return "ahead" if points > 0 else "behind"
+
+
+def orders(comparison: Comparison) -> Orders:
+    """Of the pairs that the paper orders, those whose means stand so here."""
+    known = [r for r in _known(comparison) if r.mean is not None]
+    pairs = [
+        (a, b)
+        for a, b in itertools.combinations(known, 2)
+        if abs(a.arm.paper - b.arm.paper) > TIE
+    ]
+    same = [(a.mean > b.mean) == (a.arm.paper > b.arm.paper) for a, b in pairs]
+    return Orders(sum(same), len(pairs))
+
+
+def winners(comparison: Comparison) -> tuple[list[str], str] | None:
+    """The paper's best rows (all within `TIE` of the best) and the best one here."""
+    known = [r for r in _known(comparison) if r.mean is not None]
+    if len(known) < 2:
+        return None
+    most = max(r.arm.paper for r in known)
+    theirs = [r.arm.name for r in known if most - r.arm.paper <= TIE]
+    return theirs, max(known, key=lambda r: r.mean).arm.name
+
+
+def against_paper(comparison: Comparison) -> str:
+    """The rows that agree, the pairs in the same order, the winner, and the caveat."""
+    rows = row_verdicts(comparison)
+    total = sum(arm.paper is not None for arm in comparison.arms)
+    if not rows:
+        return "Not answered yet: no row of the paper's table was run."
+    said = {
+        word: [row.arm for row in rows if row.word == word]
+        for word in ("as in the paper", "otherwise", "not decided yet")
+    }
+    run = "all" if len(rows) == total else "those that were run"
+    text = (
+        f"Of {len(rows)} of the paper's {total} rows ({run}), "
+        f"{len(said['as in the paper'])} do as in the paper, {len(said['otherwise'])} "
+        f"otherwise and {len(said['not decided yet'])} are not decided yet."
+    )
+    if said["otherwise"]:
+        text += f" Otherwise: {', '.join(said['otherwise'])}."
+    same = orders(comparison)
+    if same.pairs:
+        text += (
+            f" {same.same} of the {same.pairs} pairs that the paper orders have the "
+            f"same order here."
+        )
+    if found := winners(comparison):
+        theirs, ours = found
+        agree = "also one" if ours in theirs else "not one"
+        text += f" The best row here, {ours}, is {agree} of the paper's best."
+    return f"{text}{few_seeds(_known(comparison))} {comparison.scale.caveat}"
