@@ -45,7 +45,7 @@ def test_the_program_is_judged_and_the_status_says_so(norm, code, monkeypatch, c
         (["--objective=infonce", "--infonce.beta=0"], None),
         (["--objective=infonce"], "objectives/infonce.py"),
         (["--objective=moco_v2"], "objectives/moco_v2.py"),
-        (["--objective=barlow_twins"], "objectives/barlow_twins.py"),
+        (["--objective=barlow_twins"], "objectives/normalization.py"),
         (["--byol.loss-normalization=batchnorm"], "objectives/normalization.py"),
         (["--byol.predictor=closed_form", "--batch-size=64"], "objectives/byol.py"),
     ],

@@ -101,7 +101,7 @@ def loss_claim(config: TrainConfig) -> Finding:
 
     reports = [static_independence(loss, examples)]
     reports += [gradient_independence(loss, examples)]
-    places = [str(place) for report in reports for place in report.places[:1]]
+    places = [str(place) for report in reports for place in report.places[:2]]
     kept = None
     if objective.remember:
         drawn = jnp.zeros(examples.shape)
@@ -116,7 +116,7 @@ def loss_claim(config: TrainConfig) -> Finding:
         "the loss needs one image at a time",
         f"every operation of the loss of {config.objective} and of its gradient, from "
         f"the networks' outputs on, {config.batch_size} images",
-        _short("; ".join(places)) or "no mixing operation",
+        _short("; ".join(dict.fromkeys(places))) or "no mixing operation",
         not places,
         note=f"The loss of {config.objective} needs {needs}." if needs else "",
         expected_of=config.objective if needs else None,

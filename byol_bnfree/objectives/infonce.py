@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from byol_bnfree.config import InfoNCEConfig
 from byol_bnfree.losses import l2_normalize, regression_loss
-from byol_bnfree.objectives.objective import Objective, Passed, cosines, view_pairs
+from byol_bnfree.objectives.objective import Objective, Passed, view_pairs
 
 
 def infonce(config: InfoNCEConfig) -> Objective:
@@ -62,3 +62,8 @@ def _crowd(
     within = jnp.where(itself, -jnp.inf, cosines(query, same) / alpha)
     across = cosines(query, other) / alpha
     return jax.nn.logsumexp(jnp.concatenate([within, across], axis=1), axis=1)
+
+
+def cosines(a: Float[Array, "b k"], b: Float[Array, "c k"]) -> Float[Array, "b c"]:
+    """Products of all rows of unit length, in full float32 on every device."""
+    return jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)

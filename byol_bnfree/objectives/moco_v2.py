@@ -7,7 +7,8 @@ from jaxtyping import Array, Float
 
 from byol_bnfree.config import MoCoConfig
 from byol_bnfree.losses import l2_normalize
-from byol_bnfree.objectives.objective import Objective, Passed, cosines, view_pairs
+from byol_bnfree.objectives.infonce import cosines
+from byol_bnfree.objectives.objective import Objective, Passed, view_pairs
 
 
 def moco_v2(config: MoCoConfig) -> Objective:

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
-import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 Target = Literal["moving_average", "stop_gradient", "none"]
@@ -47,8 +45,3 @@ def view_pairs(views: int) -> Iterator[tuple[int, int]]:
         for second in range(views):
             if first != second:
                 yield first, second
-
-
-def cosines(a: Float[Array, "b k"], b: Float[Array, "c k"]) -> Float[Array, "b c"]:
-    """Products of all rows, in full float32 on every device."""
-    return jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)

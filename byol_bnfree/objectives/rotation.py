@@ -25,9 +25,12 @@ def rotation() -> Objective:
 
     def loss(passed: Passed) -> Float[Array, " b"]:
         """At least 0; ln 4 is chance."""
-        logits = jnp.stack(passed.predictions, axis=1)
         entropy = optax.softmax_cross_entropy_with_integer_labels
-        return jnp.mean(entropy(logits, passed.answers), axis=1)
+        terms = [
+            entropy(logits, passed.answers[:, view])
+            for view, logits in enumerate(passed.predictions)
+        ]
+        return sum(terms) / len(terms)
 
     return Objective(loss, target="none", change_views=turn_views)
 

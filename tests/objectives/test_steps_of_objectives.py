@@ -62,12 +62,21 @@ def on_two_devices(cfg):
     return state, losses
 
 
-@pytest.mark.parametrize("kind", KINDS)
+QUICK = ("infonce", "moco_v2")
+SOME_SLOW = [
+    kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow)
+    for kind in KINDS
+]
+
+
+@pytest.mark.parametrize("kind", SOME_SLOW)
 def test_two_devices_equal_one_device(kind):
     """So negatives, correlations, statistics and the queue are of the global batch."""
     cfg = config(kind)
     one, two = tiny.run(cfg), on_two_devices(cfg)
-    tiny.assert_close(jax.device_get(two), jax.device_get(one))
+    # A correlation over 8 images amplifies rounding.
+    loose = {"atol": 1e-4} if kind == "barlow_twins" else {}
+    tiny.assert_close(jax.device_get(two), jax.device_get(one), **loose)
 
 
 @pytest.mark.slow
@@ -84,6 +93,7 @@ def test_every_objective_trains_with_every_norm(kind, norm):
     assert np.isfinite(losses).all() and not np.array_equal(*kernels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in COUPLED])
 def test_micro_batches_equal_the_full_batch(kind):
     cfg = config(kind)
