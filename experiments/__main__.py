@@ -1,10 +1,12 @@
-"""`python -m experiments NAME` runs a grid, `python -m experiments report` reports."""
+"""`python -m experiments NAME...` runs grids; `report` and `state` make their pages."""
 
 import os
 import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,20 +18,26 @@ from byol_bnfree.errors import InputError, RunStopped
 from experiments import GRIDS
 from experiments.grid import Experiment, Run, load_experiment, make_runs
 from experiments.paper_scale import compile_all
-from experiments.plan import print_plan
+from experiments.plan import expectation, print_plan
+from experiments.queue import run_queue
+from experiments.report.state import write_state
 from experiments.report.write import write_all, write_report
-from experiments.runner import Places, run_grid
+from experiments.runner import Options, Places
 from experiments.scales import SCALES, Scale
+from experiments.slots import Each, slots
 
 ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Run an experiment's grid of training runs, or write the report of them all."""
+    """Run grids of training runs, or write pages about them all."""
 
-    name: Annotated[Literal[(*GRIDS, "report")], tyro.conf.Positional]
-    """An experiment, or report."""
+    names: Annotated[
+        tuple[Literal[(*GRIDS, "all", "report", "state")], ...], tyro.conf.Positional
+    ]
+    """Experiments in the order to run them, all, report (of results) or state (of the
+    runs: finished, interrupted, failed, and the time left)."""
     seeds: tuple[int, ...] = (0,)
     """Seeds of every arm."""
     scale: Literal[tuple(SCALES)] = "cpu"
@@ -38,6 +46,15 @@ class Arguments:
     ImageNet; the step is built and compiled, nothing is run. smoke: a few steps."""
     arms: tuple[str, ...] = ()
     """Only these arms."""
+    only: tuple[str, ...] = ()
+    """Only arms whose name fits one of these patterns, such as 'bn-*' or '*beta0'."""
+    rows: tuple[str, ...] = ()
+    """Only the arms of these rows of the plan, such as 1 4-6."""
+    each: Each = "machine"
+    """What each run has for itself. machine: one run at a time. core, device: as many
+    at a time as this machine has, each on one."""
+    stop_collapsed: bool = False
+    """End runs that have collapsed early; they count as collapsed, without accuracy."""
     shard: str = "0/1"
     """I/N: every N-th run from the I-th, to split a grid over machines."""
     dry_run: bool = False
@@ -61,26 +78,73 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     places = _places(arguments)
     os.chdir(ROOT)  # recipes are named from there
-    if arguments.name == "report":
-        print(write_all(places.results))
+    scale = SCALES[arguments.scale]
+    if arguments.names in (("report",), ("state",)):
+        (page,) = arguments.names
+        print(
+            write_all(places.results)
+            if page == "report"
+            else write_state(scale, arguments.seeds, places)
+        )
         return
-    scale, experiment = SCALES[arguments.scale], load_experiment(arguments.name)
-    runs = _chosen(experiment, scale, arguments)
+    experiments = [load_experiment(name) for name in _names(arguments.names)]
+    grids = {e.name: _chosen(e, scale, arguments) for e in experiments}
+    runs = _shared(list(chain.from_iterable(grids.values())), arguments.shard)
     if scale.name != "paper":
         _check_data(runs, arguments.data_dir)
-    print_plan(experiment, scale, runs, places)
+    for experiment in experiments:
+        own = [run for run in runs if run.experiment == experiment.name]
+        print_plan(experiment, scale, own, places)
     if arguments.dry_run:
         return
     if scale.name == "paper":
         compile_all(runs)
         return
-    failures = run_grid(runs, places)
-    print(f"{len(runs) - len(failures)} of {len(runs)} runs are finished.")
-    if write_report(experiment, places.results):
-        print(places.results / experiment.name / "report.html")
-    if failures:
-        names = ", ".join(f"{f.run.arm} seed {f.run.seed}" for f in failures)
-        raise RunStopped(f"{len(failures)} failed: {names}; see above.")
+    _run(experiments, scale, runs, places, arguments)
+
+
+def _run(
+    experiments: Sequence[Experiment],
+    scale: Scale,
+    runs: list[Run],
+    places: Places,
+    arguments: Arguments,
+) -> None:
+    """The queue, then the report of each experiment; `RunStopped` for what failed."""
+    done = run_queue(
+        runs,
+        places,
+        slots(arguments.each),
+        Options(arguments.stop_collapsed),
+        expectation(scale, places),
+    )
+    finished = sum(places.state(run) == "finished" for run in runs)
+    print(f"{finished} of {len(runs)} runs are finished.")
+    for experiment in experiments:
+        if write_report(experiment, places.results):
+            print(places.results / experiment.name / "report.html")
+    print(write_state(scale, arguments.seeds, places))
+    if done.elsewhere:
+        print(f"{len(done.elsewhere)} runs are another queue's.")
+    if done.failures:
+        names = ", ".join(
+            f"{f.run.experiment} {f.run.arm} seed {f.run.seed}" for f in done.failures
+        )
+        raise RunStopped(f"{len(done.failures)} failed: {names}; see above.")
+
+
+def _names(names: Sequence[str]) -> Sequence[str]:
+    """The experiments to run, in order."""
+    if not names or len(set(names)) < len(names):
+        raise InputError(
+            f"names are {' '.join(names) or 'none'}; give one experiment or more, each "
+            f"once, or all: {', '.join(GRIDS)}."
+        )
+    if names == ("all",):
+        return GRIDS
+    if alone := {"all", "report", "state"} & set(names):
+        raise InputError(f"{alone.pop()} stands alone; leave the other names away.")
+    return names
 
 
 def _places(arguments: Arguments) -> Places:
@@ -101,10 +165,44 @@ def _chosen(experiment: Experiment, scale: Scale, arguments: Arguments) -> list[
     for name in arguments.arms:
         if name not in known:
             raise InputError(f"arm {name} is unknown; choose from {', '.join(known)}.")
+    wanted = _by_pattern(_by_row(known, arguments.rows), arguments.only)
+    if not wanted:
+        raise InputError(
+            f"no arm of {experiment.name} fits --only {' '.join(arguments.only)} and "
+            f"--rows {' '.join(arguments.rows)}; see --dry-run for names and rows."
+        )
     runs = make_runs(experiment, scale, seeds)
-    wanted = [r for r in runs if not arguments.arms or r.arm in arguments.arms]
-    first, step = _shard(arguments.shard)
-    return wanted[first::step]
+    return [
+        run
+        for run in runs
+        if run.arm in wanted and (not arguments.arms or run.arm in arguments.arms)
+    ]
+
+
+def _by_pattern(names: list[str], patterns: Sequence[str]) -> list[str]:
+    """Those that fit a shell pattern; all without any."""
+    if not patterns:
+        return names
+    return [n for n in names if any(fnmatchcase(n, pattern) for pattern in patterns)]
+
+
+def _by_row(names: list[str], rows: Sequence[str]) -> list[str]:
+    """Those of some rows, counted from 1 and given as 3 or 2-5; all without any."""
+    wanted: set[int] = set()
+    for text in rows:
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+        first, last = (int(n or match[1]) for n in match.groups()) if match else (0, 0)
+        if not 1 <= first <= last <= len(names):
+            raise InputError(
+                f"rows has {text!r}; give N or N-M from 1 to {len(names)}."
+            )
+        wanted |= set(range(first, last + 1))
+    return [n for i, n in enumerate(names, 1) if i in wanted or not rows]
+
+
+def _shared(runs: list[Run], shard: str) -> list[Run]:
+    first, step = _shard(shard)
+    return runs[first::step]
 
 
 def _shard(text: str) -> tuple[int, int]:

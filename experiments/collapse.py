@@ -16,7 +16,7 @@ def outcome(row: Row) -> Outcome:
     """Collapsed is what the measures say at the end of a run, whatever its figures."""
     summary = row["summary"]
     if summary is None:
-        return "diverged"
+        return "collapsed" if row.get("collapsed") else "diverged"
     if summary["collapse"]["verdict"] == "collapsed":
         return "collapsed"
     linear = summary["linear"]

@@ -1,7 +1,8 @@
 """The grid and the time it is expected to take, before anything runs."""
 
+import functools
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -17,17 +18,24 @@ def print_plan(
 ) -> None:
     """One line a run: its state, its time, its settings; and the time in all."""
     rows = read_rows(places.rows(experiment.name))
+    numbers = {arm.name: i for i, arm in enumerate(experiment.arms(scale), 1)}
     table = Table(title=f"{experiment.name}, {scale.name} scale: {scale.what}")
-    for name in ("run", "arm", "seed", "state"):
+    for name in ("row", "arm", "seed", "state"):
         table.add_column(name)
     table.add_column("minutes", justify="right")
     table.add_column("settings", overflow="fold")
     total = 0.0
-    for number, run in enumerate(runs, 1):
+    for run in runs:
         state = places.state(run)
         seconds = expected_seconds(run, scale, rows)
         total += 0 if state == "finished" else seconds or float("nan")
-        cells = (str(number), run.arm, str(run.seed), state, _minutes(seconds))
+        cells = (
+            str(numbers[run.arm]),
+            run.arm,
+            str(run.seed),
+            state,
+            _minutes(seconds),
+        )
         table.add_row(*cells, " ".join(run.flags))
     console = Console()
     console.width = max(console.width, 100)
@@ -44,6 +52,16 @@ def expected_seconds(run: Run, scale: Scale, rows: Sequence[Row]) -> float | Non
         if (row["scale"], row["arm"]) == (run.scale, run.arm) and not row["resumed"]
     ]
     return statistics.median(times) if times else scale.seconds
+
+
+def expectation(scale: Scale, places: Places) -> Callable[[Run], float | None]:
+    """Expected seconds of a run, by the results as they are now."""
+
+    @functools.cache
+    def rows(experiment: str) -> Sequence[Row]:
+        return read_rows(places.rows(experiment))
+
+    return lambda run: expected_seconds(run, scale, rows(run.experiment))
 
 
 def _minutes(seconds: float | None) -> str:

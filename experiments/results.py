@@ -17,7 +17,7 @@ DIGITS = 5  # of a number of a curve or a layer
 
 
 def make_row(run: Run, workdir: Path, command: str, **measured: Any) -> Row:
-    """Everything about a run that has ended; `summary` is None if it diverged."""
+    """Everything about a run that has ended; `summary` is None if it ended early."""
     rows = _read_lines(workdir / "metrics.jsonl")
     row = strict(
         {

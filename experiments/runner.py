@@ -1,27 +1,26 @@
-"""The runs of a grid one after another, each a `python -m byol_bnfree.train` process.
+"""One run of a grid: a `python -m byol_bnfree.train` process, from start to its row.
 
 A work folder tells where its run stands: it is finished once it holds `row.json`, the
 line that was added to results.jsonl, or once another experiment's folder of the same
 settings and seed does. Everything else is left to `train`, which resumes what was
-interrupted. A run that fails does not stop the others.
+interrupted.
 """
 
-import contextlib
 import json
 import os
 import shlex
-import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from byol_bnfree.files import write_json
-from byol_bnfree.training.journal import DIVERGED
+from byol_bnfree.training.journal import COLLAPSED, DIVERGED
 from experiments.grid import Run
 from experiments.results import Row, append_row, make_row
+from experiments.slots import MACHINE, Slot
 
 ROW = "row.json"
 State = Literal["finished", "interrupted", "new"]
@@ -63,6 +62,51 @@ class Failure(NamedTuple):
     why: str
 
 
+class Options(NamedTuple):
+    """How runs are done; no setting of what is trained."""
+
+    stop_collapsed: bool = False
+    """End a run that has collapsed; it has no accuracy then."""
+
+
+class Processes:
+    """The runs in progress, so that all can be told to save and end."""
+
+    def __init__(self):
+        self._running: set[subprocess.Popen] = set()
+        self._lock, self.stopped = threading.Lock(), False
+
+    def start(self, command: list[str], environment: dict[str, str]):
+        """In a session of its own: an interrupt at the terminal reaches it once, from
+        here. None after `stop`."""
+        with self._lock:
+            if self.stopped:
+                return None
+            process = subprocess.Popen(
+                [sys.executable, *command],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+                env=os.environ | environment,
+            )
+            self._running.add(process)
+            return process
+
+    def ended(self, process: subprocess.Popen) -> None:
+        """It need not be told any more."""
+        with self._lock:
+            self._running.discard(process)
+
+    def stop(self) -> None:
+        """Tell all; none starts after this."""
+        with self._lock:
+            self.stopped = True
+            for process in self._running:
+                process.terminate()
+
+
 def train_command(run: Run, workdir: Path, data_dir: str | None) -> list[str]:
     """The command of a run, without the interpreter."""
     data = [f"--data-dir={data_dir}"] if data_dir else []
@@ -70,38 +114,11 @@ def train_command(run: Run, workdir: Path, data_dir: str | None) -> list[str]:
     return [*module, *run.flags, *data, f"--workdir={workdir}"]
 
 
-def run_grid(runs: Sequence[Run], places: Places) -> list[Failure]:
-    """Do every run that is not finished; returns those that failed."""
-    failures, began, done = [], time.monotonic(), 0
-    open_runs = [run for run in runs if places.state(run) != "finished"]
-    with _end_on_sigterm():
-        for number, run in enumerate(runs, 1):
-            title = f"[{number}/{len(runs)}] {run.arm} seed {run.seed}"
-            state = places.state(run)
-            if state == "finished":
-                _say(f"{title}: finished before: {describe(_recall(run, places))}")
-                continue
-            left = ""
-            if done:
-                each = (time.monotonic() - began) / done
-                left = f"; about {each * (len(open_runs) - done) / 60:.0f} minutes left"
-            _say(f"{title}: {'resumes' if state == 'interrupted' else 'starts'}{left}")
-            row = _do(run, places)
-            done += 1
-            if isinstance(row, Failure):
-                failures.append(row)
-                log = places.workdir(run) / "train.log"
-                _say(f"{title}: FAILED: {row.why} All it said: {log}")
-            else:
-                _say(
-                    f"{title}: {describe(row)}; {row['wall_seconds'] / 60:.1f} minutes"
-                )
-    return failures
-
-
 def describe(row: Row) -> str:
     """A row in a few words."""
     summary = row["summary"]
+    if summary is None and row.get("collapsed"):
+        return "stopped, as it had collapsed"
     if summary is None:
         return "diverged: its numbers were no longer finite"
     figures = [
@@ -112,7 +129,7 @@ def describe(row: Row) -> str:
     return ", ".join([*figures, summary["collapse"]["verdict"]])
 
 
-def _recall(run: Run, places: Places) -> Row:
+def recall(run: Run, places: Places) -> Row:
     """The row of a finished run; that of another experiment becomes one of this too."""
     row = json.loads(places.known(run).read_text())
     own = {"experiment": run.experiment, "arm": run.arm}
@@ -128,14 +145,22 @@ def _keep(run: Run, row: Row, places: Places) -> None:
     write_json(places.workdir(run) / ROW, row)
 
 
-def _do(run: Run, places: Places) -> Row | Failure:
+def do(
+    run: Run,
+    places: Places,
+    options: Options,
+    processes: Processes,
+    slot: Slot = MACHINE,
+) -> Row | Failure:
     """One run from wherever it stands to its row."""
     workdir, resumed = places.workdir(run), places.state(run) == "interrupted"
     command = train_command(run, workdir, places.data_dir)
+    if options.stop_collapsed:
+        command.append("--on-collapse=stop")
     workdir.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    status, last = _train(command, workdir / "train.log")
-    if status not in (0, DIVERGED):
+    status, last = _train(command, workdir / "train.log", processes, slot)
+    if status not in (0, DIVERGED, COLLAPSED):
         return Failure(run, f"train ended with status {status}: {last}")
     row = make_row(
         run,
@@ -145,26 +170,21 @@ def _do(run: Run, places: Places) -> Row | Failure:
         wall_seconds=time.monotonic() - began,
         load_average=os.getloadavg()[0],
         diverged=last if status == DIVERGED else None,
+        collapsed=last if status == COLLAPSED else None,
         layers=_layers(workdir) if status == 0 else None,
     )
     _keep(run, row, places)
     return row
 
 
-def _train(command: list[str], log: Path) -> tuple[int, str]:
-    """Exit status and last line; what it prints is shown and added to the log.
-
-    In a session of its own: an interrupt at the terminal reaches it once, from here.
-    """
+def _train(
+    command: list[str], log: Path, processes: Processes, slot: Slot
+) -> tuple[int, str]:
+    """Exit status and last line; what it prints is shown and added to the log."""
     last = "it said nothing"
-    process = subprocess.Popen(
-        [sys.executable, *command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
+    process = processes.start(command, slot.environment)
+    if process is None:
+        return -1, "the queue was ended"
     try:
         with log.open("a") as file:
             for line in process.stdout:
@@ -177,6 +197,7 @@ def _train(command: list[str], log: Path) -> tuple[int, str]:
         if process.poll() is None:  # interrupted: it saves, and is resumed next time
             process.terminate()
             process.wait()
+        processes.ended(process)
 
 
 def _layers(workdir: Path) -> Any:
@@ -192,20 +213,6 @@ def _layers(workdir: Path) -> Any:
         _say(f"    layers were not measured: {lines[-1]}")
         return None
     return json.loads(done.stdout.splitlines()[-1])
-
-
-@contextlib.contextmanager
-def _end_on_sigterm() -> Iterator[None]:
-    """SIGTERM unwinds as Ctrl-C does, so that the run in progress is told to save."""
-
-    def stop(number: int, _frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _say(text: str) -> None:

@@ -29,6 +29,9 @@ class Collapsed(RunStopped):
     """The representation collapsed, and --on-collapse=stop was given."""
 
 
+COLLAPSED = 3
+"""Its exit status: a result too."""
+
 DIVERGED = 4
 """Exit status of a run with non-finite numbers. It is a result, not an error."""
 AHEAD = 2
@@ -246,7 +249,7 @@ class Journal:
             raise Collapsed(
                 f"the representation collapsed at step {self.watch.first_collapsed} "
                 f"({verdict.reason}); stopped because of --on-collapse=stop.",
-                status=3,
+                status=COLLAPSED,
             )
 
     def _watch(self, step: int, row: dict[str, Any]) -> None:

@@ -6,7 +6,13 @@ from byol_bnfree import InputError
 from byol_bnfree.command_line import parse_args
 from experiments import GRIDS, grid
 from experiments.__main__ import main
-from experiments.grid import load_experiment, make_runs, settings_checksum
+from experiments.grid import (
+    Arm,
+    distinct,
+    load_experiment,
+    make_runs,
+    settings_checksum,
+)
 from experiments.scales import SCALES
 
 
@@ -47,11 +53,47 @@ def test_the_checksum_of_settings_ignores_seed_and_folders():
         (["norm_comparison", "--seeds", "1", "1"], "different ones"),
         (["norm_comparison", "--arms", "gnws"], "arm gnws is unknown"),
         (["norm_comparison", "--data-dir=/nonexistent"], "cifar10 is not in"),
+        (["rates", "--rows", "3-85"], "give N or N-M from 1 to 84"),
+        (["rates", "--rows", "x"], "rows has 'x'"),
+        (["rates", "--only", "nothing*"], "no arm of rates fits --only nothing"),
+        (["rates", "rates"], "each once"),
+        (["rates", "report"], "report stands alone"),
+        ([], "give one experiment or more"),
     ],
 )
 def test_what_cannot_be_is_refused_before_any_run(arguments, sentence):
     with pytest.raises(InputError, match=sentence):
         main(arguments)
+
+
+def chosen(capsys, *arguments: str) -> list[str]:
+    """Names of the arms that a plan lists."""
+    main([*arguments, "--scale=smoke", "--dry-run"])
+    cells = [line.split("│") for line in capsys.readouterr().out.splitlines()]
+    return [c[2].strip() for c in cells if len(c) > 5 and c[1].strip()]
+
+
+def test_patterns_and_rows_choose_arms(capsys):
+    name = "loss_normalization"
+    assert chosen(capsys, name, "--only", "*-l2", "bn-none") == [
+        "bn-l2",
+        "bn-none",
+        "gn_ws-l2",
+    ]
+    assert chosen(capsys, name, "--rows", "1", "7-8") == [
+        "bn-l2",
+        "gn_ws-none",
+        "gn_ws-batchnorm",
+    ]
+    both = chosen(capsys, name, "--only", "gn_ws-*", "--rows", "4-5")
+    assert both == ["gn_ws-l2"]
+    several = chosen(capsys, name, "simclr_norms", "--rows", "1")
+    assert several == ["bn-l2", "bn-bn"]
+
+
+def test_arms_of_equal_settings_are_one():
+    arms = [Arm("a", ("--norm=bn",)), Arm("b", ("--norm=bn", "--seed=1"))]
+    assert [arm.name for arm in distinct(SCALES["cpu"], arms)] == ["a"]
 
 
 def test_shards_share_the_grid_out(capsys):

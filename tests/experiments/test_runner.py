@@ -1,12 +1,18 @@
 """A grid of tiny runs: one that cannot be, and one that `train` has just finished."""
 
 import json
+import os
 
 import pytest
 
+from byol_bnfree.errors import InputError
+from experiments import queue, runner
+from experiments.collapse import outcome
 from experiments.grid import Run
+from experiments.queue import claimed, run_queue
 from experiments.results import make_row, read_rows
-from experiments.runner import Places, describe, run_grid
+from experiments.runner import Options, Places, describe
+from experiments.slots import Slot, slots
 from runs import ARGUMENTS, copy_of, trained
 
 
@@ -26,7 +32,7 @@ def grid(tmp_path_factory):
     workdir.parent.mkdir(parents=True)
     copy_of(trained("gn_ws"), folder).rename(workdir)
     assert places.state(GOOD) == "interrupted"
-    return places, run_grid([BAD, GOOD], places)
+    return places, run_queue([BAD, GOOD], places).failures
 
 
 @pytest.mark.slow
@@ -56,7 +62,7 @@ def test_a_row_holds_everything_that_a_report_needs(grid):
 def test_finished_runs_are_not_done_again(grid, capsys):
     places, _ = grid
     before = places.rows("tiny").read_bytes()
-    assert run_grid([GOOD], places) == []
+    assert run_queue([GOOD], places) == ([], [])
     assert places.rows("tiny").read_bytes() == before
     assert "finished before" in capsys.readouterr().out
 
@@ -65,7 +71,8 @@ def test_finished_runs_are_not_done_again(grid, capsys):
 def test_the_same_run_of_another_experiment_is_not_done_again(grid):
     places, _ = grid
     other = GOOD._replace(experiment="other", arm="same")
-    assert run_grid([other], places) == run_grid([other], places) == []
+    for _ in range(2):
+        assert run_queue([other], places) == ([], [])
     (row,) = read_rows(places.rows("other"))
     assert (row["experiment"], row["arm"]) == ("other", "same")
     assert row["summary"] == read_rows(places.rows("tiny"))[0]["summary"]
@@ -78,3 +85,66 @@ def test_a_run_that_diverged_is_a_result(tmp_path):
     row = make_row(GOOD, tmp_path, "train", diverged="at step 21", layers=None)
     assert "diverged" in describe(row)
     assert row["curves"]["train/loss"] == [[1, 20], [4.0, None]]
+
+
+PRETEND = """
+import json, os, pathlib, sys
+folder = pathlib.Path(sys.argv[1].split("=", 1)[1])
+if "--on-collapse=stop" in sys.argv:
+    print("collapsed at step 3"); sys.exit(3)
+(folder / "summary.json").write_text(json.dumps({}))
+print("done", sorted(os.sched_getaffinity(0)))
+"""
+
+
+@pytest.fixture
+def pretended(monkeypatch, tmp_path):
+    """`train` is a program that ends at once; the row is what it says."""
+    monkeypatch.setattr(
+        runner, "train_command", lambda run, workdir, _: ["-c", PRETEND, f"x={workdir}"]
+    )
+    monkeypatch.setattr(runner, "_layers", lambda workdir: None)
+    monkeypatch.setattr(queue, "describe", lambda row: row["arm"])
+    return Places(tmp_path / "runs", tmp_path / "results", None)
+
+
+def test_runs_side_by_side_each_have_their_core_and_are_done_once(pretended):
+    cores = sorted(os.sched_getaffinity(0))
+    places = [Slot(f"core {core}", frozenset({core})) for core in (cores * 2)[:2]]
+    runs = [tiny(f"arm{n}") for n in range(5)]
+    assert run_queue(runs, pretended, places) == ([], [])
+    rows = read_rows(pretended.rows("tiny"))
+    assert sorted(row["arm"] for row in rows) == [run.arm for run in runs]
+    for run in runs:
+        said = (pretended.workdir(run) / "train.log").read_text()
+        assert said.strip() in {f"done [{core}]" for core in cores}
+    assert sorted(os.sched_getaffinity(0)) == cores
+
+
+def test_a_run_that_another_queue_does_is_left_to_it(pretended):
+    run = tiny("arm")
+    with claimed(pretended.workdir(run)) as mine:
+        assert mine
+        assert run_queue([run], pretended) == ([], [run])
+    assert run_queue([run], pretended) == ([], [])  # the lock is free again
+    assert pretended.state(run) == "finished"
+
+
+def test_a_run_that_collapsed_is_ended_early_and_is_a_result(pretended):
+    run = tiny("arm")
+    assert run_queue([run], pretended, options=Options(stop_collapsed=True)) == ([], [])
+    (row,) = read_rows(pretended.rows("tiny"))
+    assert row["collapsed"] == "collapsed at step 3" and row["diverged"] is None
+    assert outcome(row) == "collapsed" and "collapsed" in describe(row)
+
+
+def test_a_machine_without_devices_says_so(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(InputError, match="no NVIDIA device"):
+        slots("device")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in slots("device")] == [
+        "2",
+        "5",
+    ]
+    assert len(slots("core")) == len(os.sched_getaffinity(0))

@@ -1,0 +1,175 @@
+"""Many runs, one after another or side by side, until all are finished.
+
+The work folders are the queue's memory: a queue that was ended goes on where it stood
+when the same command is given again. Several queues may share the folders. Each takes a
+run by a lock that the system gives back when the process ends, however it ends.
+"""
+
+import contextlib
+import fcntl
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from experiments.grid import Run
+from experiments.runner import Failure, Options, Places, Processes, describe, do, recall
+from experiments.slots import MACHINE, Slot
+
+Expect = Callable[[Run], float | None]
+"""Seconds that a run is expected to take."""
+
+
+class Done(NamedTuple):
+    """What became of a queue."""
+
+    failures: list[Failure]
+    elsewhere: list[Run]
+    """Those that another queue was doing when this one ended."""
+
+
+def run_queue(
+    runs: Sequence[Run],
+    places: Places,
+    slots: Sequence[Slot] = (MACHINE,),
+    options: Options | None = None,
+    expect: Expect = lambda run: None,
+) -> Done:
+    """Do every run that is not finished, each in the next free slot."""
+    queue = _Queue(runs, places, options or Options(), expect, len(slots))
+    with _end_on_sigterm():
+        threads = [threading.Thread(target=queue.work, args=(slot,)) for slot in slots]
+        for thread in threads:
+            thread.start()
+        try:
+            while any(thread.is_alive() for thread in threads):
+                threads[0].join(0.2)  # short, so that a signal is heard
+                for thread in threads[1:]:
+                    thread.join(0.01)
+        except BaseException:
+            queue.stop()  # each run saves, and is resumed next time
+            for thread in threads:
+                thread.join()
+            raise
+    if queue.error is not None:
+        raise queue.error
+    return Done(queue.failures, queue.elsewhere)
+
+
+class _Queue:
+    """The runs that are left, shared by the threads of the slots."""
+
+    def __init__(self, runs, places, options, expect, slots):
+        self._numbered = list(enumerate(runs, 1))
+        self._places, self._options = places, options
+        self._total = len(self._numbered)
+        self._lock, self._processes = threading.Lock(), Processes()
+        self._left = _TimeLeft(
+            [run for run in runs if places.state(run) != "finished"], expect, slots
+        )
+        self.failures: list[Failure] = []
+        self.elsewhere: list[Run] = []
+        self.error: BaseException | None = None
+
+    def work(self, slot: Slot) -> None:
+        """Take one run after another until none is left."""
+        try:
+            with slot.taken():
+                while (taken := self._next()) is not None:
+                    self._take(*taken, slot)
+        except BaseException as error:  # of this program, not of a run
+            self.error = self.error or error
+            self.stop()
+
+    def stop(self) -> None:
+        """No more runs; those in progress are told to save."""
+        with self._lock:
+            self._numbered.clear()
+        self._processes.stop()
+
+    def _next(self) -> tuple[int, Run] | None:
+        with self._lock:
+            return self._numbered.pop(0) if self._numbered else None
+
+    def _take(self, number: int, run: Run, slot: Slot) -> None:
+        title = f"[{number}/{self._total}] {run.experiment} {run.arm} seed {run.seed}"
+        with claimed(self._places.workdir(run)) as mine:
+            state = self._places.state(run)
+            if state == "finished":
+                row = recall(run, self._places)
+                say(f"{title}: finished before: {describe(row)}")
+                return
+            if not mine:
+                say(f"{title}: another queue is at it")
+                self.elsewhere.append(run)
+                return
+            word = "resumes" if state == "interrupted" else "starts"
+            say(f"{title}: {word} on {slot.name}{self._left}")
+            began = time.monotonic()
+            row = do(run, self._places, self._options, self._processes, slot)
+            self._left.ended(run, time.monotonic() - began)
+        if isinstance(row, Failure):
+            if self._processes.stopped:
+                return  # told to; the next queue resumes it
+            self.failures.append(row)
+            log = self._places.workdir(run) / "train.log"
+            say(f"{title}: FAILED: {row.why} All it said: {log}")
+        else:
+            say(f"{title}: {describe(row)}; {row['wall_seconds'] / 60:.1f} minutes")
+
+
+class _TimeLeft:
+    """The time that the open runs will take, by what runs of their arm took."""
+
+    def __init__(self, runs: Sequence[Run], expect: Expect, slots: int):
+        self._open = {(run.experiment, run.name): expect(run) for run in runs}
+        self._slots, self._took = slots, []
+
+    def ended(self, run: Run, seconds: float) -> None:
+        """A run has ended, whatever came of it."""
+        self._open.pop((run.experiment, run.name), None)
+        self._took.append(seconds)
+
+    def __str__(self) -> str:
+        usual = sum(self._took) / len(self._took) if self._took else None
+        known = [
+            usual if seconds is None else seconds for seconds in self._open.values()
+        ]
+        if not known or None in known:
+            return ""
+        minutes = sum(known) / self._slots / 60
+        return f"; about {minutes:.0f} minutes left, with this one"
+
+
+@contextlib.contextmanager
+def claimed(workdir: Path) -> Iterator[bool]:
+    """Whether the run is this queue's now; the lock ends with the process."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    with open(workdir / "queue.lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mine = True
+        except OSError:
+            mine = False
+        yield mine
+
+
+@contextlib.contextmanager
+def _end_on_sigterm() -> Iterator[None]:
+    """SIGTERM unwinds as Ctrl-C does, so that the runs in progress are told to save."""
+
+    def stop(number: int, _frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def say(text: str) -> None:
+    """A line, at once."""
+    print(text, flush=True)

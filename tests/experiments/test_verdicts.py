@@ -1,0 +1,113 @@
+"""Each row against the paper, computed from runs with figures of one's choice."""
+
+import re
+
+import pytest
+from rows import comparison, rows_of
+
+from experiments.grid import load_experiment
+from experiments.report.heatmap import maps
+from experiments.report.state import write_state
+from experiments.report.tables import verdict_table
+from experiments.report.write import write_report
+from experiments.results import append_row
+from experiments.runner import Places
+from experiments.scales import SCALES
+from experiments.verdicts import orders, row_verdicts, winners
+
+SEEDS = 0.001, 0.0, -0.001
+
+
+def around(figure: float) -> list[float]:
+    return [figure + noise for noise in SEEDS]
+
+
+@pytest.mark.parametrize(
+    "figures, word",
+    [
+        (around(0.40), "as in the paper"),  # paper: 67.4 against 72.5
+        (around(0.46), "otherwise"),
+        (around(0.48), "otherwise"),
+        (["collapsed"], "otherwise"),
+        ([0.40], "not decided yet"),
+    ],
+)
+def test_a_row_that_learns_stands_on_a_side_of_its_reference(figures, word):
+    found = comparison(
+        "loss_normalization", {"bn-l2": around(0.46), "bn-none": figures}
+    )
+    rows = {row.arm: row for row in row_verdicts(found)}
+    assert rows["bn-none"].word == word
+    assert rows["bn-l2"].word == "as in the paper"
+
+
+@pytest.mark.parametrize(
+    "figures, word",
+    [
+        (["collapsed"], "as in the paper"),
+        ([None], "as in the paper"),
+        ([0.4], "otherwise"),
+    ],
+)
+def test_a_row_that_fails_in_the_paper_should_fail(figures, word):
+    name = "bn-predictor-gradient-beta0"  # 0.3 %
+    found = comparison("contrastive", {name: figures})
+    (row,) = row_verdicts(found)
+    assert (row.arm, row.paper, row.word) == (name, 0.3, word)
+
+
+def test_the_reference_of_simclrs_rows_is_simclrs_own():
+    figures = {
+        "bn-baseline": around(0.60),
+        "bn-simclr-baseline": around(0.50),
+        "bn-simclr-symmetric": around(0.501),  # paper: 68.1 against 67.9
+    }
+    rows = {r.arm: r for r in row_verdicts(comparison("augmentation", figures))}
+    assert rows["bn-simclr-symmetric"].word == "as in the paper"
+
+
+def test_pairs_and_winners_are_counted():
+    figures = {
+        "bn-l2": [0.5],
+        "bn-layernorm": [0.4],
+        "bn-none": [0.45],
+        "bn-batchnorm": [0.3],
+    }
+    found = comparison("loss_normalization", figures)
+    assert orders(found) == (4, 5)  # l2 and layernorm have no order in the paper
+    assert winners(found) == (["bn-l2", "bn-layernorm"], "bn-l2")
+    said = found.answer()
+    assert (
+        "4 of the 5 pairs" in said and "bn-l2, is also one of the paper's best" in said
+    )
+    assert SCALES["cpu"].caveat in said and "one seed each" in said
+
+
+def test_rows_without_a_figure_of_the_paper_have_no_verdict():
+    found = comparison("loss_normalization", {"gn_ws-l2": [0.5]})
+    assert verdict_table(found) is None and "no row" in found.answer()
+
+
+def test_settings_are_mapped_for_each_norm_and_the_paper():
+    figures = {"bn-rate1-decay1": [0.5], "gn_ws-rate1-decay1": [0.52]}
+    (drawn,) = maps(comparison("rates", figures))
+    text = drawn.svg.decode()
+    for word in ("bn, here", "gn_ws, here", "the paper", "50.0", "52.0", "34.8"):
+        assert word in text
+    assert maps(comparison("rates", {"bn-rate1-decay1": [None]})) == []
+
+
+def test_a_report_has_the_verdicts_and_a_page_the_state_of_all(tmp_path):
+    experiment = load_experiment("target_network")
+    figures = {"bn-tau0.99": [0.5], "bn-gradient": ["collapsed"], "bn-tau0": [0.4]}
+    for row in rows_of(experiment, figures):
+        append_row(tmp_path / "target_network" / "results.jsonl", row)
+    write_report(experiment, tmp_path)
+    text = (tmp_path / "target_network" / "report.md").read_text()
+    assert "| bn-gradient | 0.3 | as in the paper | fails here (collapsed)" in text
+    assert "| bn-tau0 | 0.3 | otherwise | learns here (learned)" in text
+    page = write_state(
+        SCALES["cpu"], (0,), Places(tmp_path, tmp_path, None)
+    ).read_text()
+    plain = re.sub(r"<[^>]+>", " ", page)
+    assert "target_network" in plain and "Not run yet." in plain
