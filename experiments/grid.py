@@ -143,6 +143,11 @@ def settings_checksum(flags: Sequence[str]) -> str:
     two ways to say the same of the parts' norms are one. The type of activations counts
     as the one that it is on this machine: no comparison has two.
     """
+    return _checksum(tuple(flags))
+
+
+@functools.cache  # a large grid asks several times, and parsing takes its time
+def _checksum(flags: tuple[str, ...]) -> str:
     config = parse_args(flags)
     norms = {f"{part}_norm": norm for part, norm in part_norms(config).items()}
     dtype = config.compute_dtype
