@@ -1,5 +1,5 @@
-"""Images from disk, or generated, to batches of sharded arrays; no training in here.
+"""Data: from images on disk, or generated ones, to sharded batches and their views.
 
-`sources.open_source(config, split)` finds a data set, `pipeline.Batches` turns
-(seed, step) into one batch of it, `augment.two_views` makes the two views.
+`sources.open_source(config, split)` opens a data set. `pipeline.Batches` maps (seed,
+step) to a batch. `augment.two_views` draws the two views.
 """

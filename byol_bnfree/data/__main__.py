@@ -10,7 +10,7 @@ from byol_bnfree.data.prepared import data_root, list_sets, prepare
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Prepare a tensorflow-datasets set, list those on disk, or draw views."""
+    """Prepare a data set of tensorflow-datasets, list prepared sets, or draw views."""
     parser = argparse.ArgumentParser(
         prog="python -m byol_bnfree.data", description=main.__doc__
     )
@@ -19,22 +19,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     preparing = commands.add_parser("prepare", help="download one set and prepare it")
     preparing.add_argument("name", help="NAME[/CONFIG][:VERSION], such as cifar10")
-    listing = commands.add_parser("list", help="what is on disk")
+    listing = commands.add_parser("list", help="list the data sets on disk")
     for command in (preparing, listing):
         command.add_argument(
             "--data-dir",
-            help="root of the prepared sets; without it tensorflow-datasets' default",
+            help="root of the prepared sets; default: tensorflow-datasets' own folder",
         )
     drawing = commands.add_parser(
         "views",
-        help="draw the two views of some images; takes the flags of byol_bnfree.train",
+        help="draw the two views of some images; takes all flags of byol_bnfree.train",
     )
-    drawing.add_argument("--out", default="views.png", help="file of the picture")
+    drawing.add_argument("--out", default="views.png", help="picture to write")
     arguments, rest = parser.parse_known_args(argv)
     if rest and arguments.command != "views":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if arguments.command == "views":
-        from byol_bnfree.draw_views import draw_views  # JAX: the others need none
+        from byol_bnfree.draw_views import draw_views  # only this needs JAX
 
         draw_views(arguments.out, rest)
         print(arguments.out)

@@ -1,7 +1,9 @@
-"""BYOL's image augmentation on the device (P1 appendix B), keyed per example.
+"""BYOL's image augmentation, on the device and with a random key for each example.
 
-`two_views` draws every random number of a view (`draw_view`), then applies it
-(`apply_view`) with the deterministic operations of `image_ops`, example by example.
+`two_views` draws all random numbers of a view (`draw_view`). It then applies them
+(`apply_view`) with the deterministic operations of `image_ops`, one example at a time.
+
+P1 is the BYOL paper (arXiv 2006.07733); the augmentation is in its appendix B.
 """
 
 import math
@@ -43,10 +45,19 @@ def two_views(
 ) -> tuple[Float[Array, "b h2 w2 c"], Float[Array, "b h2 w2 c"]]:
     """Draw view 1 from T and view 2 from T' for every image (P1 section 3.1).
 
-    `key` is the run's key folded with the step. `images` are uint8, or floats in
-    [0, 1]. The views are float32 in [0, 1], not normalized, `size` pixels square or
-    of the images' own size. View i is a function of `key`, image i and its position
-    in the global batch alone; `positions` are 0, 1, ... unless given.
+    Args:
+      key: the run's key, folded with the step.
+      images: uint8, or floats in [0, 1].
+      augment: the two distributions of views.
+      size: side of the views in pixels; None keeps the size of the images.
+      positions: place of each image in the global batch; None means 0, 1, ...
+
+    Returns:
+      Two views of each image, float32 in [0, 1], not normalized. View i depends on
+      `key`, image i and its position only.
+
+    Raises:
+      InputError: for images of another dtype.
     """
     if positions is None:
         positions = jnp.arange(len(images))
@@ -63,9 +74,9 @@ def two_views_of_crops(
     *,
     positions: Int[Array, " b"] | None = None,
 ) -> tuple[Float[Array, "b h w c"], Float[Array, "b h w c"]]:
-    """Like `two_views`, of two random resized crops per image made on the host.
+    """Like `two_views`, but takes two random crops of each image, made on the host.
 
-    Of one crop for who needs view 1 alone; view 2 is then made of it too.
+    Callers that need only view 1 may give one crop. View 2 is then made of it too.
     """
     if positions is None:
         positions = jnp.arange(len(crops))
@@ -78,9 +89,13 @@ def two_views_of_crops(
 def normalize(
     images: Float[Array, "b h w c"], augment: AugmentConfig
 ) -> Float[Array, "b h w c"]:
-    """Subtract the channels' mean, divide by their deviation; float32.
+    """Subtract the mean of each channel and divide by its standard deviation.
 
-    `images` are floats in [0, 1]; `InputError` for whole numbers.
+    `images` are floats in [0, 1]; the result is float32. Images without three channels
+    use the average of the three means and deviations.
+
+    Raises:
+      InputError: for integer images.
     """
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise InputError(
@@ -94,7 +109,7 @@ def normalize(
 
 
 def example_keys(key: PRNGKeyArray, positions: Int[Array, " b"]) -> Array:
-    """One key per example from its position in the global batch."""
+    """Derive one key per example from its position in the global batch."""
     return jax.vmap(partial(jax.random.fold_in, key))(positions)
 
 
@@ -131,10 +146,10 @@ def _random_views(
 def own_view(
     key: PRNGKeyArray, image: Image, where: str, view: int, crop_to: Size | None
 ) -> Float[Array, "c h2 w2"]:
-    """A view by a user's function, clipped to [0, 1].
+    """Make a view with a user's function and clip it to [0, 1].
 
     Raises:
-      InputError: no such function, or a result of another size.
+      InputError: if there is no such function, or its result has another shape.
     """
     function = load_function(where, "augment.function")
     size = crop_to or image.shape[1:]
@@ -144,7 +159,7 @@ def own_view(
     if getattr(result, "shape", None) != wanted:
         found = getattr(result, "shape", type(result).__name__)
         raise InputError(
-            f"--augment.function {where} returns {found}, and a view is an array of "
+            f"--augment.function {where} returns {found}, but a view is an array of "
             f"{wanted} in [0, 1]; resize it there."
         )
     planes = rearrange(result.astype(jnp.float32), "h w c -> c h w")
@@ -154,7 +169,7 @@ def own_view(
 def random_view(
     key: PRNGKeyArray, image: Image, view: ViewConfig, crop_to: Size | None
 ) -> Float[Array, "c h2 w2"]:
-    """One view of one image; `crop_to` None leaves out the crop."""
+    """Draw one view of one image. With `crop_to` None the image is not cropped."""
     return apply_view(image, draw_view(key, image.shape[1:], view), view, crop_to)
 
 
@@ -162,13 +177,13 @@ class ViewDraw(NamedTuple):
     """The random numbers of one view of one image."""
 
     box: Int[Array, "4"]
-    """Top, left, height and width of the crop, whole pixels inside the image."""
+    """Top, left, height and width of the crop; whole pixels inside the image."""
     flip: Bool[Array, ""]
     jitter: Bool[Array, ""]
     amounts: Float[Array, "4"]
-    """Arguments of brightness, contrast, saturation and hue."""
+    """Amounts of brightness, contrast, saturation and hue."""
     turns: Float[Array, "4"]
-    """The same four are applied in rising order of these."""
+    """Sort keys: the four operations are applied in rising order of these."""
     grayscale: Bool[Array, ""]
     blur: Bool[Array, ""]
     sigma: Float[Array, ""]
@@ -176,19 +191,19 @@ class ViewDraw(NamedTuple):
     solarize: Bool[Array, ""]
     vertical_flip: Bool[Array, ""]
     quarters: Int[Array, ""]
-    """Quarter turns, 0 to 3."""
+    """Number of quarter turns, 0 to 3."""
 
 
 def draw_view(
     key: PRNGKeyArray, image_size: tuple[int, int], view: ViewConfig
 ) -> ViewDraw:
-    """Draw one view of an image of this height and width.
+    """Draw the random numbers of one view of an image with this height and width.
 
-    All numbers come from one call of the generator, because each call compiles for
-    longer than an image operation. They keep their places: switching one operation
-    off leaves the draws of the others.
+    All numbers come from one call of the generator, because each call takes longer to
+    compile than an image operation. Every number has a fixed place. Switching one
+    operation off therefore does not change the draws of the others.
     """
-    numbers = jax.random.uniform(key, (20,))  # more would leave the first ones alone
+    numbers = jax.random.uniform(key, (20,))  # a longer draw would keep the first 20
     strengths = (view.brightness, view.contrast, view.saturation, view.hue)
     amounts = (2 * numbers[4:8] - 1) * jnp.array(strengths)
     return ViewDraw(
@@ -207,7 +222,7 @@ def draw_view(
 
 
 def _quarters(number: Scalar, chance: float) -> Int[Array, ""]:
-    """0 with 1 - chance, else 1, 2 or 3."""
+    """Return 0 with probability 1 - chance, otherwise 1, 2 or 3."""
     turned = jnp.floor(3 * number / max(chance, 1e-6)).astype(jnp.int32)
     return jnp.where(number < chance, 1 + jnp.minimum(turned, 2), 0)
 
@@ -219,7 +234,10 @@ def _between(limits: tuple[float, float], number: Scalar) -> Scalar:
 def _crop_box(
     numbers: Float[Array, "4"], image_size: tuple[int, int], view: ViewConfig
 ) -> Int[Array, "4"]:
-    """One draw, clipped to the image (torchvision tries ten times, then centres)."""
+    """Draw a box once and clip it to the image.
+
+    torchvision draws up to ten times and then takes the centre.
+    """
     height, width = image_size
     area = height * width * _between(view.crop_area, numbers[0])
     low, high = view.crop_aspect
@@ -235,7 +253,7 @@ def _crop_box(
 def apply_view(
     image: Image, draw: ViewDraw, view: ViewConfig, crop_to: Size | None
 ) -> Float[Array, "c h2 w2"]:
-    """The drawn operations in BYOL's order, then a clip; `crop_to` None: no crop."""
+    """Apply the drawn operations in BYOL's order, then clip to [0, 1]."""
     if crop_to is not None:
         image = resized_crop(image, draw.box, crop_to)
     jitter = partial(color_jitter, amounts=draw.amounts, turns=draw.turns, view=view)
@@ -255,7 +273,7 @@ def apply_view(
 def _square(image: Image) -> Image:
     if image.shape[1] != image.shape[2]:
         raise InputError(
-            f"quarter_turn needs square views, and these are {image.shape[1]}x"
+            f"quarter_turn needs square views, but these are {image.shape[1]}x"
             f"{image.shape[2]}; set --data.image-size or leave quarter-turn at 0."
         )
     return image
@@ -267,9 +285,10 @@ def _choose(
     operation: Callable[[Image], Image],
     image: Image,
 ) -> Image:
-    """The operation's result if chosen; probabilities 0 and 1 are settled in tracing.
+    """Return the operation's result if chosen.
 
-    Between them both results are computed: `lax.cond` under vmap would do so too.
+    Probabilities 0 and 1 are decided at tracing. Otherwise both results are computed;
+    under vmap `lax.cond` would do the same.
     """
     if probability <= 0:
         return image

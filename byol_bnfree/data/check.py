@@ -1,4 +1,4 @@
-"""A check for odd pictures in a set, as the network will see them."""
+"""Finds unusual pictures of a data set, as the network will see them."""
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
@@ -7,16 +7,16 @@ from byol_bnfree.data.memory_source import MemorySource
 from byol_bnfree.data.names import some
 from byol_bnfree.data.sources import Source
 
-SAMPLE = 256  # pictures whose values are counted; of a set that streams, all looked at
+SAMPLE = 256  # pictures whose values are counted; a streamed set looks at these only
 CHUNK = 1024  # pictures compared at a time
-HANDFUL = 16  # values; a photograph has more, 12 bits read as 16 have not
+HANDFUL = 16  # values; photographs have more, but 12-bit values read as 16 bits do not
 
 
 def odd_pictures(source: Source) -> list[str]:
-    """Sentences on pictures that were perhaps not read as they were meant.
+    """Return sentences about pictures that were perhaps not read as intended.
 
-    Those of one plain colour, those that use a handful of values, sets whose pictures
-    are all equal. None of it is an error: drawings are so.
+    They tell of pictures in one plain colour, pictures with a handful of values, and
+    sets whose pictures are all equal. None is an error: drawings look like this.
     """
     sample = np.unique(np.linspace(0, len(source) - 1, SAMPLE).astype(int))
     sample = source.usable(sample)
@@ -39,7 +39,7 @@ def odd_pictures(source: Source) -> list[str]:
         )
     if notes:
         notes[-1] += (
-            "; if that is not so in the files, see --data.white (more than 8 bits) and "
+            "; if the files look different, see --data.white (more than 8 bits) and "
             "--data.alpha (transparency)"
         )
     if isinstance(source, MemorySource) and source.resized:
@@ -53,7 +53,7 @@ def odd_pictures(source: Source) -> list[str]:
 def _plain(
     source: Source, rows: Int[np.ndarray, " n"]
 ) -> tuple[Int[np.ndarray, " m"], bool]:
-    """The pictures of one colour, and whether all pictures are equal."""
+    """Return the pictures of one colour, and True if all pictures are equal."""
     plain, equal, first = [], True, None
     for start in range(0, len(rows), CHUNK):
         chosen = rows[start : start + CHUNK]

@@ -1,7 +1,7 @@
-"""Random resized crops on the host, for pictures too large to keep in memory.
+"""Random resized crops on the host, for pictures that do not fit into memory.
 
-The device's crop (`augment.resized_crop`) needs pictures of one size. Here the
-crop is cut from the original picture, so nothing is resized twice.
+The device's crop (`augment.resized_crop`) needs pictures of one size. Here the crop is
+cut from the original picture, so it is resized only once.
 """
 
 import math
@@ -18,11 +18,11 @@ from byol_bnfree.data.decode import cut, to_array
 def crop_box(
     rng: np.random.Generator, width: int, height: int, view: ViewConfig
 ) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of one random crop, in pixels.
+    """Draw left, top, right and bottom of a random crop, in pixels.
 
-    One draw as in DeepMind's code: area A uniform, aspect r log-uniform, sides
-    round(sqrt(A r)) and round(sqrt(A / r)) clipped to the picture, offset uniform.
-    (torchvision draws up to ten times and falls back to the centre.)
+    It is one draw, as in DeepMind's code: area A uniform, aspect ratio r log-uniform,
+    sides round(sqrt(A r)) and round(sqrt(A / r)) clipped to the picture, offset
+    uniform. (torchvision draws up to ten times and falls back to the centre.)
     """
     area = rng.uniform(*view.crop_area) * width * height
     low, high = view.crop_aspect
@@ -37,14 +37,14 @@ def crop_box(
 def random_crops(
     image: Image.Image, size: int, views: Sequence[ViewConfig], key: tuple[int, ...]
 ) -> UInt8[np.ndarray, "v h w c"]:
-    """One random resized crop of the picture for each view, of side `size`.
+    """Cut one random resized crop with side `size` for each view.
 
-    A pure function of the picture and `key`. The resize is PIL's bicubic, which
-    averages (antialiases) when it shrinks and rounds to 8 bits; DeepMind's TensorFlow
-    resize does neither, and keeps floats for the operations that follow.
+    The result depends on the picture and `key` only. The resize is PIL's bicubic: it
+    averages (antialiases) when it shrinks, and rounds to 8 bits. DeepMind's TensorFlow
+    resize does neither and keeps floats for the operations that follow.
     """
     rng = np.random.default_rng(key)
     boxes = [crop_box(rng, *image.size, view) for view in views]
-    crops = [cut(image, box) for box in boxes]  # first: PIL's box= reads past its edge
+    crops = [cut(image, box) for box in boxes]  # PIL's resize(box=) reads past the box
     bicubic = Image.Resampling.BICUBIC
     return np.stack([to_array(crop.resize((size, size), bicubic)) for crop in crops])

@@ -1,4 +1,4 @@
-"""One encoded picture to 8-bit upright pixels, and all that can be wrong with it."""
+"""Decodes one picture to upright 8-bit pixels, and reports its faults."""
 
 from typing import Literal, NamedTuple
 
@@ -11,13 +11,13 @@ from byol_bnfree.data.reading import MAX_PIXELS, BadImage, Fault, open_picture
 
 ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap width and height
 SAMPLES_PER_PIXEL = 277  # TIFF tag
-GRAYSCALE_MODES = ("1", "L", "LA", "La", "F")  # and those that start with I
-DEEPEST = 65535  # the white of 16 bits
+GRAYSCALE_MODES = ("1", "L", "LA", "La", "F")  # and all modes that start with I
+DEEPEST = 65535  # white in 16 bits
 FLOATS = "floating-point pixels have no agreed range; give --data.white"
 
 
 class Conversion(NamedTuple):
-    """The rules by which stored values become 8-bit pixels; fields of `DataConfig`."""
+    """How stored values become 8-bit pixels; see the same fields of `DataConfig`."""
 
     white: float | None = None
     alpha: Literal["white", "black", "ignore"] = "white"
@@ -28,26 +28,30 @@ AS_IT_IS = Conversion()
 
 
 class Header(NamedTuple):
-    """The header of a picture's file."""
+    """The properties in the header of a picture's file."""
 
     height: int
     width: int
     grayscale: bool
     pages: bool
-    """It has more pictures than the first, which is used."""
+    """True if the file has more pictures than the first, which we use."""
     bands: bool
-    """It has more bands than those that are used."""
+    """True if the file has more bands than we use."""
 
 
 def conversion(data: DataConfig) -> Conversion:
-    """The one that these settings ask for."""
+    """Return the conversion that the settings ask for."""
     return Conversion(data.white, data.alpha, data.max_pixels)
 
 
 def read_header(file: str | bytes, name: str, how: Conversion = AS_IT_IS) -> Header:
-    """Size as displayed and kind of a picture, without decoding it.
+    """Read a picture's size (as displayed) and kind without decoding it.
 
-    `file` is a path or the encoded bytes. Raises `BadImage` and `Fault`.
+    `file` is a path or the encoded bytes.
+
+    Raises:
+      BadImage: if the picture cannot be used.
+      Fault: if the machine failed.
     """
     opened = open_picture(file, name, how.max_pixels, whole=False)
     image = opened.image
@@ -67,15 +71,16 @@ def read_header(file: str | bytes, name: str, how: Conversion = AS_IT_IS) -> Hea
 def decode(
     file: str | bytes, name: str, channels: int, how: Conversion = AS_IT_IS
 ) -> Image.Image:
-    """The picture as PIL mode L (1 channel) or RGB (3), turned as EXIF says.
+    """Decode a picture to PIL mode L (1 channel) or RGB (3), rotated as EXIF says.
 
-    Of an animation the first frame; transparency shows `how.alpha`; CMYK and palettes
-    become RGB; values deeper than 8 bits are divided so that `how.white` becomes 255.
+    Of an animation we take the first frame. Transparent pixels show `how.alpha`. CMYK
+    and palettes become RGB. Values of more than 8 bits are scaled so that `how.white`
+    becomes 255.
 
     Raises:
-      BadImage: a picture that cannot be used: truncated, say, or above
-        `how.max_pixels`.
-      Fault: the machine's fault, whatever picture it was.
+      BadImage: if the picture cannot be used. It may be truncated, or have more pixels
+        than `how.max_pixels`.
+      Fault: if the machine failed, whatever the picture.
     """
     opened = open_picture(file, name, how.max_pixels, whole=True)
     image = opened.image
@@ -96,21 +101,22 @@ def decode(
 
 
 def cut(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
-    """The pixels in the box (left, top, right, bottom)."""
+    """Cut out the pixels of a box (left, top, right, bottom)."""
     left, top, right, bottom = box
     if (right - left) * (bottom - top) <= MAX_PIXELS:
         return image.crop(box)
-    # Pillow's crop has a limit of its own, that of the whole process.
+    # Pillow's crop has its own limit of pixels, which holds for the whole process.
     return Image.fromarray(np.asarray(image)[top:bottom, left:right])
 
 
 def centre_square(image: Image.Image, size: int, share: float) -> Image.Image:
-    """The central square of `share` of the shorter side, resized to `size` (bicubic).
+    """Cut the central square, `share` of the shorter side, and resize it (bicubic).
 
-    With share 224/256 this is DeepMind's evaluation crop (P1 C.1; `_decode_and_center_
-    crop` of its dataset.py), whatever the size of the picture: where the border is odd
-    the larger half is before the square. PIL's resize averages (antialiases) where it
-    shrinks and rounds to 8 bits; DeepMind's TensorFlow resize does neither.
+    With share 224/256 this is DeepMind's evaluation crop (P1 appendix C.1;
+    `_decode_and_center_crop` in its dataset.py), for pictures of any size. If the
+    border is odd, the larger half lies before the square. PIL's resize averages
+    (antialiases) when it shrinks, and rounds to 8 bits. DeepMind's TensorFlow resize
+    does neither. P1 is the BYOL paper (arXiv 2006.07733).
     """
     width, height = image.size
     side = max(1, int(share * min(width, height)))
@@ -122,7 +128,7 @@ def centre_square(image: Image.Image, size: int, share: float) -> Image.Image:
 
 
 def to_array(image: Image.Image) -> UInt8[np.ndarray, "h w c"]:
-    """The pixels of a picture that `decode` returned."""
+    """Return the pixels of a picture from `decode` as an array."""
     return np.atleast_3d(np.asarray(image))
 
 
@@ -136,7 +142,7 @@ def _orientation(image: Image.Image) -> int:
 def _has_pages(image: Image.Image) -> bool:
     try:
         return getattr(image, "n_frames", 1) > 1
-    except Exception:  # the second is damaged, and not used
+    except Exception:  # the second picture is damaged, but we do not use it
         return False
 
 
@@ -146,14 +152,14 @@ def _drops_bands(image: Image.Image) -> bool:
 
 
 def _is_deep_colour(image: Image.Image) -> bool:
-    """Whether colours have 16 bits, of which Pillow keeps the upper 8."""
+    """Return True if colours have 16 bits. Pillow keeps only their upper 8."""
     return len(image.getbands()) > 1 and any(";16" in str(t[-1]) for t in image.tile)
 
 
 def _to_8bit(image: Image.Image, how: Conversion, deep: bool) -> Image.Image:
     if deep and how.white not in (None, DEEPEST):
         raise ValueError(
-            "of 16-bit colours Pillow keeps the upper 8 bits, so --data.white cannot "
+            "Pillow keeps the upper 8 bits of 16-bit colours, so --data.white cannot "
             "be used; convert the picture to 8 bits"
         )
     if image.mode == "F" or image.mode.startswith("I"):
@@ -163,14 +169,14 @@ def _to_8bit(image: Image.Image, how: Conversion, deep: bool) -> Image.Image:
     image = image if image.mode == "RGBA" else image.convert("RGBA")
     if how.alpha == "ignore":
         return image.convert("RGB")
-    # Not alpha_composite: a third copy of every pixel, of perhaps a gigabyte.
+    # alpha_composite would need a third copy of every pixel, perhaps a gigabyte.
     ground = Image.new("RGB", image.size, how.alpha)
     ground.paste(image, mask=image.getchannel("A"))
     return ground
 
 
 def _scaled(pixels: np.ndarray, white: float | None) -> UInt8[np.ndarray, "h w"]:
-    """Values from 0 to `white` on 8 bits; those above are white."""
+    """Map values from 0 to `white` to 8 bits. Larger values become white."""
     if not np.isfinite(pixels).all():
         raise ValueError("it has pixels that are not finite numbers")
     if pixels.min() < 0:
@@ -186,7 +192,7 @@ def _scaled(pixels: np.ndarray, white: float | None) -> UInt8[np.ndarray, "h w"]
 
 
 def _whose(error: Exception, name: str) -> Exception:
-    """`BadImage` for what a decoder says, `Fault` for what the machine does."""
+    """Return a `BadImage` for a decoder's error, and a `Fault` for the machine's."""
     if isinstance(error, BadImage | Fault):
         return error
     if isinstance(error, MemoryError):

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-STAT_CHUNK = 1000  # files that one task of a thread asks for
+STAT_CHUNK = 1000  # files per task of a thread
 
 
 def checksum(*parts: Any) -> str:
-    """Sixteen hexadecimal digits of what the parts hold: arrays or JSON values."""
+    """Return 16 hexadecimal digits that identify arrays or JSON values."""
     digest = hashlib.sha256()
     for part in parts:
-        if hasattr(part, "dtype"):  # of NumPy or JAX, which workers need not import
+        if hasattr(part, "dtype"):  # NumPy or JAX; workers need not import JAX
             array = np.ascontiguousarray(part)
             part = [str(array.dtype), array.shape]
             digest.update(array.reshape(-1).view(np.uint8))
@@ -26,12 +26,12 @@ def checksum(*parts: Any) -> str:
 
 
 def sizes_and_times(paths: Sequence[str]) -> Int64[np.ndarray, "n 2"]:
-    """Bytes and time of the last change (ns) of each file; -1 where it is not there."""
+    """Return bytes and modification time (ns) of each file; -1 if it is missing."""
 
     def ask(start: int) -> list[tuple[int, int]]:
         return [_size_and_time(path) for path in paths[start : start + STAT_CHUNK]]
 
-    with ThreadPoolExecutor() as threads:  # network disks answer slowly, not one by one
+    with ThreadPoolExecutor() as threads:  # network disks are slow one by one
         found = list(threads.map(ask, range(0, len(paths), STAT_CHUNK)))
     rows = [row for part in found for row in part]
     return np.array(rows, np.int64).reshape(len(rows), 2)

@@ -1,4 +1,4 @@
-"""The files that are pictures: endings and readers of Pillow that are used here."""
+"""File endings of pictures, and the readers of Pillow that we use for them."""
 
 import functools
 import os
@@ -8,14 +8,14 @@ from PIL import Image
 # Tried on every picture, whatever its ending.
 COMMON = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")
 
-# EPS starts an interpreter, WMF asks Windows; the others only read a header.
+# EPS starts an interpreter, WMF needs Windows, and the others read a header only.
 NEVER = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
-READERS = {"MPO": "JPEG"}  # formats that another one's reader opens
+READERS = {"MPO": "JPEG"}  # formats that the reader of another format opens
 
 
 @functools.cache
 def endings() -> dict[str, str]:
-    """Ending in lower case, with its dot, to the reader of such files."""
+    """Map each ending (lower case, with its dot) to the reader of such files."""
     Image.init()
     known = Image.registered_extensions().items()
     readers = {ending: READERS.get(kind, kind) for ending, kind in known}
@@ -27,20 +27,20 @@ def endings() -> dict[str, str]:
 
 
 def ending_of(name: str) -> str:
-    """In lower case, with its dot; "" without one."""
+    """Return a name's ending in lower case, with its dot; "" without one."""
     return os.path.splitext(name)[1].lower()
 
 
 def is_picture(name: str) -> bool:
-    """Whether the ending is that of a picture."""
+    """Return True if a name ends as pictures do."""
     return ending_of(name) in endings()
 
 
 def readers_for(name: str | None) -> tuple[str, ...]:
-    """Readers to try, the ending's own first.
+    """Return the readers to try; the reader of the ending comes first.
 
-    Readers of rare formats, some of which take any bytes for theirs, are kept away
-    from files that do not ask for them by their ending.
+    Some readers of rare formats accept any bytes. They are tried only on files with
+    their own ending.
     """
     own = endings().get(ending_of(name)) if name else None
     return tuple(dict.fromkeys([own, *COMMON] if own else COMMON))

@@ -1,9 +1,11 @@
-"""The deterministic operations of BYOL's augmentation (P1 appendix B).
+"""The deterministic operations of BYOL's augmentation.
 
-Each takes one image [c h w], float32 in [0, 1], and is vmapped over the batch. Channels
-come first because XLA:CPU vectorizes planes, not triples: colour jitter is five times
-faster so. Saturation, hue and grayscale leave an image alone unless it has three
-channels.
+P1 is the BYOL paper (arXiv 2006.07733); see its appendix B.
+
+Each operation takes one image [c h w], float32 in [0, 1], and is vmapped over the
+batch. Channels come first because XLA on CPUs vectorizes planes but not triples: colour
+jitter is five times faster this way. Saturation, hue and grayscale change only images
+with three channels.
 """
 
 import jax
@@ -15,26 +17,26 @@ from byol_bnfree.config import ViewConfig
 
 Image = Float[Array, "c h w"]
 Scalar = Float[Array, ""] | float
-Size = int | tuple[int, int]  # one side, or height and width
+Size = int | tuple[int, int]  # one side, or (height, width)
 
-LUMA = (0.2989, 0.5870, 0.1140)
-SMALLEST_CHROMA = 1e-12  # only keeps 0/0 away; every use is multiplied by the chroma
+LUMA = (0.2989, 0.5870, 0.1140)  # ITU-R 601, as in tf.image.rgb_to_grayscale
+SMALLEST_CHROMA = 1e-12  # avoids 0 / 0; every result is multiplied by the chroma
 
 
 def resized_crop(
     image: Image, box: Int[Array, "4"], size: Size
 ) -> Float[Array, "c h2 w2"]:
-    """Bicubic resize of the box (top, left, height, width), clipped to [0, 1].
+    """Resize the box (top, left, height, width) bicubically and clip to [0, 1].
 
-    The same as cropping and then tf.image.resize: half-pixel centres, no
-    antialiasing, no weight on pixels outside the box.
-    `jax.image.scale_and_translate` would give them weight (up to 0.6 off).
+    The result equals cropping and then tf.image.resize: half-pixel centres, no
+    antialiasing, and no weight on pixels outside the box.
+    `jax.image.scale_and_translate` gives weight to such pixels (errors up to 0.6).
     """
     out_h, out_w = (size, size) if isinstance(size, int) else size
     top, left, crop_h, crop_w = box
     rows = _bicubic_weights(top, crop_h, image.shape[1], out_h)
     columns = _bicubic_weights(left, crop_w, image.shape[2], out_w)
-    # Accelerators would multiply in bfloat16 or TF32 by default.
+    # By default accelerators would multiply in bfloat16 or TF32.
     resized = jnp.einsum("chw,oh,pw->cop", image, rows, columns, precision="highest")
     return jnp.clip(resized, 0, 1)
 
@@ -42,7 +44,7 @@ def resized_crop(
 def _bicubic_weights(
     start: Int[Array, ""], length: Int[Array, ""], pixels: int, out: int
 ) -> Float[Array, "out pixels"]:
-    """Weight of each input pixel in each output pixel, along one axis of a crop."""
+    """Return the weight of each input pixel in each output pixel, along one axis."""
     source = jnp.arange(pixels)
     centre = start + (jnp.arange(out) + 0.5) * (length / out) - 0.5
     weights = _keys_cubic(jnp.abs(centre[:, None] - source[None]))
@@ -52,7 +54,7 @@ def _bicubic_weights(
 
 
 def _keys_cubic(x: Array) -> Array:
-    """Keys' cubic kernel with a = -0.5 at distance x >= 0 (Keys 1981, equation 15)."""
+    """Evaluate Keys' cubic kernel (a = -0.5) at distance x >= 0 (Keys 1981, eq. 15)."""
     near = (1.5 * x - 2.5) * x * x + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2
     return jnp.where(x < 1, near, jnp.where(x < 2, far, 0))
@@ -77,10 +79,10 @@ def quarter_turns(image: Image, turns: Int[Array, ""]) -> Image:
 def color_jitter(
     image: Image, amounts: Float[Array, "4"], turns: Float[Array, "4"], view: ViewConfig
 ) -> Image:
-    """Brightness, contrast, saturation and hue in rising order of `turns`.
+    """Apply brightness, contrast, saturation and hue in rising order of `turns`.
 
-    An operation of strength 0 in `view` is left out. Each turn computes every
-    operation and keeps one; they are cheap enough.
+    Operations with strength 0 in `view` are left out. Each round computes every
+    operation and keeps one, which is cheap enough.
     """
     adjustments = (
         (adjust_brightness, view.brightness),
@@ -96,21 +98,21 @@ def color_jitter(
 
 
 def adjust_brightness(image: Image, amount: Scalar) -> Image:
-    """Add `amount`: BYOL's brightness is additive, torchvision's multiplies."""
+    """Add `amount`. BYOL's brightness adds; torchvision's multiplies."""
     return jnp.clip(image + amount, 0, 1)
 
 
 def adjust_contrast(image: Image, amount: Scalar) -> Image:
-    """Scale by `amount` about each channel's mean over the image."""
+    """Scale each channel by `amount` around its mean over the image."""
     mean = image.mean((1, 2), keepdims=True)
     return jnp.clip(mean + amount * (image - mean), 0, 1)
 
 
 def adjust_saturation(image: Image, amount: Scalar) -> Image:
-    """Multiply S of HSV by `amount`, at most to 1.
+    """Multiply S of HSV by `amount`, up to S = 1.
 
-    H and V stay, so a channel's distance below the largest one scales as S does: no
-    conversion is needed.
+    H and V stay the same. The distance of a channel from the largest channel then
+    scales as S does, so no conversion to HSV is needed.
     """
     if image.shape[0] != 3:
         return image
@@ -121,15 +123,16 @@ def adjust_saturation(image: Image, amount: Scalar) -> Image:
 
 
 def adjust_hue(image: Image, amount: Scalar) -> Image:
-    """Add `amount`, in turns, to H of HSV; S and V stay."""
+    """Add `amount` (in turns) to H of HSV. S and V stay the same."""
     if image.shape[0] != 3:
         return image
     red, green, blue = image
     value = image.max(0)
     chroma = value - image.min(0)
     scale = 1 / jnp.maximum(chroma, SMALLEST_CHROMA)
-    # Not `red == value`: XLA may compute the two differently by a bit, and the hue is
-    # continuous where the largest channels are equal, but not where none is largest.
+    # Comparisons of channels, because `red == value` is unsafe: XLA may compute the two
+    # with a different last bit. Where the two largest channels are equal, both branches
+    # give the same hue; if no branch matched, the hue would be wrong.
     hue = jnp.where(  # in sixths of a turn: red 0, green 2, blue 4
         (red >= green) & (red >= blue),
         (green - blue) * scale,
@@ -138,13 +141,14 @@ def adjust_hue(image: Image, amount: Scalar) -> Image:
     primaries = jnp.array([0.0, 2.0, 4.0])
     distance = (hue + 6 * amount)[None] - primaries[:, None, None]
     distance = distance - 6 * jnp.floor(distance / 6)
-    # A channel is full within a sixth of its primary and absent beyond two.
+    # A channel is full within a sixth of a turn of its primary, and 0 beyond two
+    # sixths.
     share = jnp.clip(jnp.abs(distance - 3) - 1, 0, 1)
     return jnp.clip(value[None] - chroma[None] * (1 - share), 0, 1)
 
 
 def grayscale(image: Image) -> Image:
-    """Luma in all three channels."""
+    """Put the luma into all three channels."""
     if image.shape[0] != 3:
         return image
     luma = jnp.einsum("chw,c->hw", image, jnp.array(LUMA), precision="highest")
@@ -152,11 +156,12 @@ def grayscale(image: Image) -> Image:
 
 
 def gaussian_blur(image: Image, sigma: Scalar) -> Image:
-    """Blur with a Gaussian of `sigma` pixels cut off at a twentieth of the height.
+    """Blur with a Gaussian of `sigma` pixels, cut off at a twentieth of the height.
 
-    Zeros beyond the edges, horizontal then vertical. Below 20 pixels the kernel is a
-    single tap. A sum of shifted images is 20 times faster than a convolution, which
-    vmap would turn into a grouped one.
+    Pixels beyond the edges count as zero. The horizontal pass comes first. Images below
+    20 pixels are not blurred, because the kernel is a single pixel. The sum of shifted
+    images is 20 times faster than a convolution, which vmap would turn into a grouped
+    convolution.
     """
     radius = int(image.shape[1] / 10 / 2)
     if radius == 0:
@@ -174,5 +179,5 @@ def gaussian_blur(image: Image, sigma: Scalar) -> Image:
 
 
 def solarize(image: Image, threshold: Scalar) -> Image:
-    """Invert the values at or above the threshold."""
+    """Invert all values at or above the threshold."""
     return jnp.where(image < threshold, image, 1 - image)

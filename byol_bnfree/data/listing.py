@@ -1,4 +1,4 @@
-"""The pictures of a folder, and the other files in it."""
+"""Lists the pictures of a folder, and the other files in it."""
 
 import os
 from collections.abc import Iterator
@@ -9,20 +9,20 @@ from byol_bnfree.config import InputError
 from byol_bnfree.data.formats import ending_of, is_picture
 from byol_bnfree.data.names import printable, some
 
-# Folders that systems add by themselves; some are full of small copies of pictures.
+# Folders that systems add. Some are full of small copies of the pictures.
 SYSTEM = frozenset(
     {"__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information"}
 )
-EXAMPLES = 3  # named of each kind
+EXAMPLES = 3  # names given for each kind
 HIDDEN = "hidden"
-UNLABELLED = ""  # stands for the class of pictures that have none
+UNLABELLED = ""  # the class of pictures without a class
 
 Classes = dict[str, list[str]]  # sorted paths by class
 
 
 @dataclass
 class Unused:
-    """Files that were found and are not used: how many of each kind, and some names."""
+    """Files that we found but do not use: the number of each kind, and some names."""
 
     counts: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[str]] = field(default_factory=dict)
@@ -34,21 +34,21 @@ class Unused:
             known.append(printable(path))
 
     def add_all(self, other: "Unused") -> None:
-        """Also what was found elsewhere."""
+        """Add the files that another search found."""
         for kind, count in other.counts.items():
             self.counts[kind] = self.counts.get(kind, 0) + count
             known = self.examples.setdefault(kind, [])
             known.extend(other.examples[kind][: EXAMPLES - len(known)])
 
     def describe(self) -> dict[str, dict]:
-        """For dataset.json."""
+        """Return the content for dataset.json."""
         return {
             kind: {"files": count, "examples": self.examples[kind]}
             for kind, count in sorted(self.counts.items())
         }
 
     def sentence(self, root: str) -> str:
-        """One line; paths from `root` on."""
+        """Return one line of text. Paths are relative to `root`."""
         above = printable(root).rstrip("/") + "/"
         kinds = sorted(self.counts.items(), key=lambda item: -item[1])
         parts = [
@@ -60,9 +60,10 @@ class Unused:
 
 
 def list_folder(path: str | Path, unused: Unused) -> tuple[list[str], list[str]]:
-    """Folders, and files with a picture's ending, both sorted.
+    """Return the folders, and the files with a picture's ending; both sorted.
 
-    Raises: InputError if it cannot be listed.
+    Raises:
+      InputError: if the folder cannot be listed.
     """
     try:
         with os.scandir(path) as found:
@@ -78,7 +79,7 @@ def list_folder(path: str | Path, unused: Unused) -> tuple[list[str], list[str]]
             unused.add(HIDDEN, entry.path)
         elif entry.is_dir():
             folders.append(entry.path)
-        elif is_picture(name):  # also a broken link: a picture that cannot be read
+        elif is_picture(name):  # a broken link also counts; reading it will fail
             pictures.append(entry.path)
         else:
             unused.add(ending_of(printable(name)) or "without an ending", entry.path)
@@ -86,12 +87,12 @@ def list_folder(path: str | Path, unused: Unused) -> tuple[list[str], list[str]]
 
 
 def pictures_below(root: str | Path, unused: Unused) -> list[str]:
-    """Sorted pictures at any depth."""
+    """Return the pictures at any depth, sorted."""
     return sorted(_walk(str(root), unused))
 
 
 def _walk(root: str, unused: Unused) -> Iterator[str]:
-    """A folder that a link leads back to is entered once on a way down."""
+    """Yield pictures. A link back to a folder above is not followed."""
     waiting = [(root, frozenset([_identity(root)]))]
     while waiting:
         path, above = waiting.pop()
@@ -116,16 +117,20 @@ def _identity(folder: str) -> tuple[int, int]:
 
 
 def list_classes(root: str | Path, unused: Unused) -> Classes:
-    """Pictures at any depth below each folder of `root`, or those in `root` itself.
+    """Return the pictures at any depth below each folder of `root`, by class.
 
-    Raises: InputError for both at once, for neither, and for a class without pictures.
+    If `root` has no folders, its own pictures are returned without a class.
+
+    Raises:
+      InputError: if there are both folders and pictures or neither, and if a class has
+        no pictures.
     """
     folders, pictures = list_folder(root, unused)
     if folders and pictures:
         raise InputError(
             f"{printable(root)} holds both pictures and folders; move "
-            f"{printable(pictures[0])} and its like into the folder of their class, or "
-            f"take all as pictures without a class with --data.unlabelled."
+            f"{printable(pictures[0])} and the others into the folders of their "
+            f"classes, or use all without classes: --data.unlabelled."
         )
     if pictures:
         return {UNLABELLED: pictures}

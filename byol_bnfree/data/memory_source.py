@@ -1,4 +1,4 @@
-"""Pictures that are decoded once and held in one array."""
+"""Pictures that are decoded once and held in a single array."""
 
 import math
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ from byol_bnfree.data.reading import BadImage, Fault
 from byol_bnfree.data.records import Layout, Records
 from byol_bnfree.memory import check_memory
 
-CHUNK = 64  # pictures decoded by one task of a thread
+CHUNK = 64  # pictures that a thread decodes per task
 
 
 @dataclass
 class MemorySource:
-    """All images of a split in one array."""
+    """All images of a split in one array. It is a `sources.Source`."""
 
     name: str
     split: str
@@ -32,9 +32,9 @@ class MemorySource:
     location: str = ""
     identity: str = ""
     names: Sequence[str] = ()
-    """Printable names of the files; () numbers them."""
+    """Printable names of the files. With () they are numbered."""
     resized: int = 0
-    """Pictures of another size than the first, which were cut and resized."""
+    """Number of pictures that differed in size and were cut and resized."""
     in_memory = True
 
     def __len__(self) -> int:
@@ -50,29 +50,29 @@ class MemorySource:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A checksum of all pixels and labels, at 1.5 GB a second."""
+        """A checksum of all pixels and labels. It takes 1 s per 1.5 GB."""
         return checksum(self.pixels, self.targets, list(self.class_names))
 
     def labels(
         self, indices: Int[np.ndarray, " b"] | None = None
     ) -> Int32[np.ndarray, " b"]:
-        """Labels of all images or of some; -1 stands for none."""
+        """Return the labels of all or some images; -1 means no label."""
         return self.targets if indices is None else self.targets[indices]
 
     def images(self, indices: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w c"]:
-        """Whole pictures, as training crops them and evaluation sees them."""
+        """Return whole pictures. Training crops them; evaluation uses them whole."""
         return self.pixels[indices]
 
     def with_stand_ins(self, indices: Int[np.ndarray, " b"]):
-        """As `images`: no picture is bad."""
+        """Return `images`. No picture is bad, so none needs a replacement."""
         return self.images(indices)
 
     def usable(self, indices: Int[np.ndarray, " b"]) -> Int[np.ndarray, " m"]:
-        """All of them: bad pictures were left out when they were decoded."""
+        """Return all indices. Bad pictures were left out when they were decoded."""
         return indices
 
     def file_names(self, indices: Int[np.ndarray, " b"]) -> list[str]:
-        """Printable, without the place of the data set."""
+        """Return printable names, relative to the data set."""
         if not self.names:
             return [f"{self.name}/{self.split}/{i}" for i in indices]
         return [self.names[i] for i in indices]
@@ -82,10 +82,11 @@ class MemorySource:
 
 
 def load(records: Records, layout: Layout, how: Conversion, skip: bool) -> MemorySource:
-    """Decode everything; other sizes than the network's are resized, bicubic.
+    """Decode all pictures. Pictures of another size are cut and resized (bicubic).
 
-    Raises: InputError for a bad picture unless `skip`, or too little memory;
-      ReadingFailed for a fault of the machine.
+    Raises:
+      InputError: for a bad picture unless `skip`, and if the memory is too small.
+      ReadingFailed: if the machine failed.
     """
     n = len(records)
     shape = (n, layout.size, layout.size, layout.channels)
@@ -99,6 +100,7 @@ def load(records: Records, layout: Layout, how: Conversion, skip: bool) -> Memor
     others = np.zeros(n, bool)
 
     def load_some(start: int) -> None:
+        """Decode `CHUNK` pictures from `start` on into `pixels`, and note bad ones."""
         rows = np.arange(start, min(start + CHUNK, n))
         for row, (name, file) in zip(rows, records.read(rows), strict=True):
             try:

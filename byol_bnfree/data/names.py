@@ -1,14 +1,14 @@
-"""Names from the disk as text that any terminal, figure and file accepts."""
+"""Turns names from the disk into text for terminals, figures and files."""
 
 import os
 from collections.abc import Iterable
 
 
 def printable(name: str | bytes | os.PathLike) -> str:
-    """The name with escapes for bytes that are not UTF-8 and for control characters.
+    """Return a name with escapes for invalid UTF-8 and for control characters.
 
-    A file name on Linux is bytes. Python keeps those that are not UTF-8 as lone
-    surrogates, which can be neither printed nor drawn.
+    File names on Linux are bytes. Python represents bytes that are not UTF-8 as lone
+    surrogates, which cannot be printed or drawn.
     """
     text = os.fsencode(name).decode("utf-8", errors="backslashreplace")
     return "".join(
@@ -18,7 +18,7 @@ def printable(name: str | bytes | os.PathLike) -> str:
 
 
 def some(names: Iterable[str], limit: int = 3) -> str:
-    """The first names, and how many there are if that is more."""
+    """Join the first names, and say how many more there are."""
     names = list(names)
     more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more

@@ -1,4 +1,4 @@
-"""A line every few seconds while many files are looked at."""
+"""A progress line every few seconds while many files are read."""
 
 import sys
 import time
@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
-SECONDS = 5.0  # before the first line, and between two
+SECONDS = 5.0  # before the first line and between two lines
 
 
 def shown(items: Iterable[T], total: int, doing: str) -> Iterator[T]:
-    """The items; where they take long, process 0 says on stderr how far it is."""
+    """Yield the items. If they take long, process 0 prints the progress to stderr."""
     said = time.monotonic()
     for done, item in enumerate(items, 1):
         yield item
@@ -22,6 +22,6 @@ def shown(items: Iterable[T], total: int, doing: str) -> Iterator[T]:
 
 
 def _is_primary() -> bool:
-    import jax  # here, because worker processes do without it
+    import jax  # imported here, because worker processes work without it
 
     return jax.process_index() == 0

@@ -1,9 +1,9 @@
-"""(seed, step) to one batch of global arrays; nothing else is remembered.
+"""Batches of global arrays as a function of (seed, step), without other state.
 
-Position p = step * batch_size + i of an endless stream holds image number p % n of
-epoch p // n, and every epoch is a permutation drawn from (seed, epoch). So a run that
-resumes needs only its step, and the order does not depend on how many processes or
-devices read it.
+The data is an endless stream of positions. Position p = step * batch_size + i holds
+image p % n of epoch p // n, and every epoch is a permutation drawn from (seed, epoch).
+A resumed run therefore needs only its step. The order does not depend on the number of
+processes or devices.
 """
 
 import functools
@@ -19,15 +19,16 @@ from jaxtyping import Int
 from byol_bnfree.data.sources import Source
 from byol_bnfree.errors import InputError
 
-PREFETCH = 2  # batches made ahead of the one in use
+PREFETCH = 2  # batches that are made ahead
 
 
 def stream_order(
     seed: int, start: int, stop: int, n: int
 ) -> Int[np.ndarray, " positions"]:
-    """Image numbers at positions start to stop of the endless shuffled stream.
+    """Return the image numbers at positions start to stop - 1 of the shuffled stream.
 
-    Batches straddle epochs, so nothing is dropped; n may be less than a batch.
+    A batch may contain images of two epochs, so no image is dropped. n may be smaller
+    than a batch.
     """
     epochs = range(start // n, (stop - 1) // n + 1)
     parts = [
@@ -37,19 +38,23 @@ def stream_order(
     return np.concatenate(parts)
 
 
-@functools.lru_cache(maxsize=2)  # drawing ImageNet's takes 14 ms
+@functools.lru_cache(maxsize=2)  # drawing the order of ImageNet takes 14 ms
 def _epoch_order(seed: int, epoch: int, n: int) -> Int[np.ndarray, " n"]:
     return np.random.default_rng([seed, epoch]).permutation(n)
 
 
 class Batches:
-    """Batches of a source, laid over devices; `batches(step)` is a pure function.
+    """Batches of a source, distributed over devices. `batches(step)` has no state.
 
-    A batch is {"image": uint8 [B h w c]}, or {"crops": uint8 [B views h w c]} of a
-    source that streams, with "label": int32 [B] and "position": int32 [B], an example's
-    place in the batch, from which its random numbers derive. `sharding` splits axis 0
-    over the mesh axis `data`; every process reads only the rows of its own devices,
-    each once.
+    A batch is a dict of global arrays:
+
+    - "image": uint8 [B h w c], or "crops": uint8 [B views h w c] if the source streams;
+    - "label": int32 [B]; -1 means no label;
+    - "position": int32 [B], the place of each example in the batch. Its random numbers
+      derive from it.
+
+    `sharding` splits axis 0 over the mesh axis `data`. Every process reads only the
+    rows of its own devices, each row once.
     """
 
     def __init__(
@@ -66,7 +71,8 @@ class Batches:
         self._batch_size, self._seed, self._views = batch_size, seed, views
         slices = sharding.addressable_devices_indices_map((batch_size,)).values()
         rows = [np.arange(batch_size)[index] for index in slices]
-        self._rows = np.unique(np.concatenate(rows))  # devices may repeat each other's
+        # Several devices may hold the same rows.
+        self._rows = np.unique(np.concatenate(rows))
 
     def __call__(self, step: int) -> dict[str, jax.Array]:
         size, start = self._batch_size, step * self._batch_size
@@ -82,10 +88,10 @@ class Batches:
         return {name: self._global_array(rows) for name, rows in local.items()}
 
     def iterate(self, start_step: int, stop_step: int) -> Iterator[dict]:
-        """Batches start_step to stop_step - 1, made ahead in a thread.
+        """Yield the batches start_step to stop_step - 1. A thread makes them ahead.
 
-        What the thread raises is raised here, at the batch it belongs to. Closing
-        the iterator drops the batches made ahead and ends the thread.
+        An error in the thread is raised here, at the batch it belongs to. Closing the
+        iterator drops the batches made ahead and ends the thread.
         """
         thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
         try:
@@ -99,7 +105,7 @@ class Batches:
             thread.shutdown(wait=True, cancel_futures=True)
 
     def _global_array(self, local: np.ndarray) -> jax.Array:
-        """One array over all processes from this process's rows of it."""
+        """Build a global array from this process's rows."""
         shape = (self._batch_size, *local.shape[1:])
 
         def rows_of(index: tuple[slice, ...]) -> np.ndarray:

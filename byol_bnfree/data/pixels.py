@@ -1,4 +1,4 @@
-"""Images from users: uint8, or floats in [0, 1]; checked, then float32."""
+"""Checks users' images (uint8, or floats in [0, 1]) and converts them to float32."""
 
 import jax
 import jax.numpy as jnp
@@ -7,28 +7,28 @@ from jaxtyping import Array, Float
 
 from byol_bnfree.errors import InputError
 
-ROUNDING = 1e-3  # beyond [0, 1]: a resize in bfloat16 may leave it by as much
+ROUNDING = 1e-3  # tolerance beyond [0, 1]; a resize in bfloat16 may leave it by as much
 
 
 def unit_pixels(
     images: Array | np.ndarray, channels: int | None = None
 ) -> Float[Array, "b h w c"]:
-    """Images as float32 in [0, 1].
+    """Convert images to float32 in [0, 1].
 
     Args:
-      images: [b h w c], uint8 or floats in [0, 1]. Values are checked unless they are
-        known only when a compiled program runs.
-      channels: that the images must have; None takes any.
+      images: [b h w c], uint8 or floats in [0, 1]. Values are checked, except inside
+        compiled functions, where they are not known yet.
+      channels: required number of channels; None accepts any.
 
     Raises:
-      InputError: another type, shape, range or number of channels, or NaN.
+      InputError: for another dtype, shape, range or number of channels, and for NaN.
     """
     if not hasattr(images, "dtype"):
         images = np.asarray(images)
-    check_type(images)  # before JAX has them, which would make int64 to int32
+    check_type(images)  # before JAX converts the array: it would make int64 to int32
     shape = tuple(images.shape)
     if len(shape) != 4 or 0 in shape:
-        example = " (images[None] makes one of an image)" if len(shape) == 3 else ""
+        example = " (images[None] makes it a batch)" if len(shape) == 3 else ""
         raise InputError(
             f"images have shape {shape}; give a batch [b h w c] of at least one "
             f"image{example}."
@@ -36,7 +36,7 @@ def unit_pixels(
     if channels is not None and shape[-1] != channels:
         raise InputError(
             f"images have {shape[-1]} channel{'s' * (shape[-1] > 1)} in their last "
-            f"axis, and the encoder was trained on {channels}; convert them first."
+            f"axis, but the encoder was trained on {channels}; convert them first."
         )
     if images.dtype == np.uint8:
         return jnp.asarray(images).astype(jnp.float32) / 255
@@ -46,7 +46,7 @@ def unit_pixels(
 
 
 def check_type(images: Array | np.ndarray) -> None:
-    """`InputError` unless images are uint8 or floats."""
+    """Raise `InputError` unless images are uint8 or floats."""
     if not (images.dtype == np.uint8 or jnp.issubdtype(images.dtype, jnp.floating)):
         raise InputError(
             f"images are {images.dtype}; give uint8 pixels from 0 to 255, or floats "

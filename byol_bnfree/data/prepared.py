@@ -1,8 +1,8 @@
-"""Data sets that tensorflow-datasets has prepared on this disk; preparing one.
+"""Finds the data sets that tensorflow-datasets has prepared on disk, and prepares them.
 
-What is there is learned from each set's dataset_info.json, so a set that is missing
-is reported at once: tensorflow-datasets itself would first retry a download for
-minutes. It is imported only where it is needed, because that takes seconds.
+We read each set's dataset_info.json ourselves, so a missing set is reported at once.
+tensorflow-datasets would first retry a download for minutes. We import it only where we
+need it, because the import takes seconds.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from byol_bnfree.config import InputError
 from byol_bnfree.data.names import printable
 
 CLASS_KEYS = ("pythonClassName", "python_class_name", "type")  # in features.json
-FILE_FORMAT = "array_record"  # the one that is random access without TensorFlow
+FILE_FORMAT = "array_record"  # the only format with random access without TensorFlow
 
 
 class PreparedSet(NamedTuple):
@@ -31,7 +31,7 @@ class PreparedSet(NamedTuple):
 
 
 def data_root(data_dir: str | None) -> Path:
-    """The given folder, or tensorflow-datasets' own default."""
+    """Return the given folder, or the default of tensorflow-datasets."""
     if data_dir is not None:
         return Path(os.path.expanduser(data_dir))
     default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
@@ -39,7 +39,7 @@ def data_root(data_dir: str | None) -> Path:
 
 
 def needs_reader() -> None:
-    """`InputError` where tensorflow-datasets is not installed, which reads the sets."""
+    """Raise `InputError` if tensorflow-datasets, which reads the sets, is missing."""
     if importlib.util.find_spec("tensorflow_datasets") is None:
         raise InputError(
             "prepared data sets are read by tensorflow-datasets, which is not "
@@ -48,13 +48,13 @@ def needs_reader() -> None:
 
 
 def list_sets(root: Path) -> list[PreparedSet]:
-    """Every data set under `root`, by name and version; [] if there is none."""
+    """Return every data set under `root`, sorted by name and version."""
     found = []
-    if not os.path.isdir(root):  # as of a name that is too long, unlike Path.glob
+    if not os.path.isdir(root):  # Path.glob would fail on a name that is too long
         return found
     for pattern in ("*/*/dataset_info.json", "*/*/*/dataset_info.json"):
         for path in root.glob(pattern):
-            if "incomplete" in path.parent.name:  # a preparation that was cut short
+            if "incomplete" in path.parent.name:  # an interrupted preparation
                 continue
             try:
                 info = json.loads(path.read_text())
@@ -72,12 +72,16 @@ def list_sets(root: Path) -> list[PreparedSet]:
 
 
 def find_set(name: str, root: Path) -> PreparedSet:
-    """The newest version of NAME[/CONFIG][:VERSION] under `root` that can be read."""
+    """Return the newest readable version of NAME[/CONFIG][:VERSION] under `root`.
+
+    Raises:
+      InputError: if the set is missing, ambiguous, or stored in another format.
+    """
     if os.path.isdir(os.path.expanduser(name)) and os.sep in name:
         raise InputError(
             f"{printable(name)} is a folder; for the pictures in it give "
-            f"--dataset=folder:{printable(name)}, for a prepared data set its name and "
-            f"--data-dir."
+            f"--dataset=folder:{printable(name)}; for a prepared data set give its "
+            f"name and --data-dir."
         )
     wanted, _, version = name.partition(":")
     command = f"python -m byol_bnfree.data prepare {name} --data-dir={root}"
@@ -99,7 +103,7 @@ def find_set(name: str, root: Path) -> PreparedSet:
     readable = [s for s in matches if s.file_format == FILE_FORMAT]
     if not readable:
         raise InputError(
-            f"data set {name} in {root} is stored as {matches[-1].file_format}, and "
+            f"data set {name} in {root} is stored as {matches[-1].file_format}, but "
             f"only {FILE_FORMAT} can be read here; prepare it in another folder: "
             f"python -m byol_bnfree.data prepare {name} --data-dir=DIR"
         )
@@ -107,10 +111,10 @@ def find_set(name: str, root: Path) -> PreparedSet:
 
 
 def check_features(found: PreparedSet) -> None:
-    """`InputError` if the set names a Python class from outside tensorflow-datasets.
+    """Raise `InputError` if a set names a Python class outside tensorflow-datasets.
 
-    tensorflow-datasets imports whatever module features.json names, which executes it:
-    a data set could so run code of any package, or of the current folder.
+    tensorflow-datasets imports every module that features.json names, and importing
+    runs its code. A data set could thus run any code on this machine.
     """
     path = found.path / "features.json"
     try:
@@ -120,13 +124,13 @@ def check_features(found: PreparedSet) -> None:
     for name in _class_names(features):
         if not name.startswith("tensorflow_datasets."):
             raise InputError(
-                f"{path} names the class {name!r}, and only those of "
+                f"{path} names the class {name!r}, but only classes of "
                 f"tensorflow_datasets are imported; choose another data set."
             )
 
 
 def _class_names(node: Any) -> Iterator[str]:
-    """Values of `CLASS_KEYS` in nested JSON, and in JSON inside its texts."""
+    """Yield the values of `CLASS_KEYS` in nested JSON, and in JSON inside its texts."""
     if isinstance(node, dict):
         yield from (
             v for k, v in node.items() if k in CLASS_KEYS and isinstance(v, str)
@@ -141,7 +145,11 @@ def _class_names(node: Any) -> Iterator[str]:
 
 
 def prepare(name: str, data_dir: str | None) -> str:
-    """Download and prepare a data set as array_record; one sentence on the outcome."""
+    """Download and prepare a data set as array_record. Return a sentence about it.
+
+    Raises:
+      InputError: if a package is missing, the name is unknown, or preparing fails.
+    """
     root = data_root(data_dir)
     wanted = name.partition(":")[0]
     for there in list_sets(root):
@@ -164,7 +172,7 @@ def prepare(name: str, data_dir: str | None) -> str:
         ) from error
     try:
         builder.download_and_prepare()
-    except Exception as error:  # no network, no space, files to be fetched by hand
+    except Exception as error:  # no network, no space, or files to download by hand
         raise InputError(
             f"preparing {name} failed with {type(error).__name__}: {error}"
         ) from error

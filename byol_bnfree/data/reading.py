@@ -1,4 +1,4 @@
-"""A picture's file, opened by the right reader; faults of files and of the machine."""
+"""Opens a picture's file with the right reader; tells bad files from machine faults."""
 
 import errno
 import io
@@ -14,11 +14,11 @@ from byol_bnfree.data.formats import COMMON, readers_for
 from byol_bnfree.errors import InputError, RunStopped
 
 MAX_PIXELS = DataConfig().max_pixels
-BYTES_PER_PIXEL = 16  # a file with more for each allowed pixel is no picture
-PREFIX = 16  # bytes by which Pillow's readers know their files
-# What Pillow's readers raise for a file that is not theirs.
+BYTES_PER_PIXEL = 16  # a file with more bytes per allowed pixel is no picture
+PREFIX = 16  # bytes by which Pillow's readers recognize their files
+# Errors that Pillow's readers raise for files of another format.
 NOT_MINE = (SyntaxError, IndexError, TypeError, struct.error)
-# What a disk says of one file; any other error is the machine's.
+# Errors of the system that concern one file. All others are faults of the machine.
 OF_THE_FILE = {
     errno.EACCES: "reading it is not permitted",
     errno.EPERM: "reading it is not permitted",
@@ -29,29 +29,29 @@ OF_THE_FILE = {
 
 
 class BadImage(Exception):
-    """A picture that cannot be used; `name` says which one and `reason` why."""
+    """A picture that cannot be used. `name` identifies it and `reason` says why."""
 
     def __init__(self, name: str, reason: str):
         super().__init__(name, reason)
         self.name, self.reason = name, reason
 
     def stop(self) -> InputError:
-        """The error that ends the run under on_bad_image="stop"."""
+        """Return the error that ends the run under on_bad_image="stop"."""
         return InputError(
             f"{self.name} cannot be used as a picture: {self.reason}; repair or remove "
-            f"it, or leave such pictures out with --on-bad-image=skip."
+            f"it, or skip such pictures with --on-bad-image=skip."
         )
 
 
 class Fault(Exception):
-    """The machine failed while it read a picture that may well be good."""
+    """The machine failed while it read a picture. The picture may be good."""
 
     def __init__(self, name: str, reason: str):
         super().__init__(name, reason)
         self.name, self.reason = name, reason
 
     def stop(self) -> "ReadingFailed":
-        """The error that ends the run, whatever on_bad_image says."""
+        """Return the error that ends the run, whatever on_bad_image says."""
         return ReadingFailed(
             f"{self.name} could not be read: {self.reason}. This is a fault of the "
             f"machine or its disks, not of the picture."
@@ -59,11 +59,11 @@ class Fault(Exception):
 
 
 class ReadingFailed(RunStopped, OSError):
-    """A run cannot go on because its pictures cannot be read."""
+    """The run cannot go on because pictures cannot be read."""
 
 
 class Opened(NamedTuple):
-    """An open picture whose pixels are not read yet, and why others gave it up."""
+    """An open picture. Its pixels are not read yet."""
 
     image: Image.Image
     file: io.BufferedIOBase
@@ -72,15 +72,15 @@ class Opened(NamedTuple):
 def open_picture(
     file: str | bytes, name: str, max_pixels: int, *, whole: bool
 ) -> Opened:
-    """The picture with its header read; close `file` when done.
+    """Open a picture and read its header. Close `file` of the result when done.
 
-    `file` is a path or the encoded bytes. With `whole` all bytes are read first, so
-    that errors of the disk are told from those of the decoder.
+    `file` is a path or the encoded bytes. With `whole` all bytes are read first. Errors
+    of the disk can then be told from errors of the decoder.
 
     Raises:
-      BadImage: not a file, not a picture, or one of more than `max_pixels`, which is
-        found in the header, before memory is taken.
-      Fault: the machine's fault.
+      BadImage: if it is no file or no picture, or has more than `max_pixels`. The last
+        is found in the header, before memory is allocated.
+      Fault: if the machine failed.
     """
     readers = COMMON if isinstance(file, bytes) else readers_for(file)
     source = _source(file, name, max_pixels, whole)
@@ -104,9 +104,9 @@ def _source(
     if isinstance(file, bytes):
         return io.BytesIO(file)
     try:
-        # Without O_NONBLOCK a pipe would be waited for.
+        # Without O_NONBLOCK, opening a pipe would wait for a writer.
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        source = os.fdopen(descriptor, "rb")  # refuses a folder
+        source = os.fdopen(descriptor, "rb")  # fails for a folder
         status = os.fstat(descriptor)
         problem = _problem(status, max_pixels)
         if problem is None and whole:
@@ -134,7 +134,7 @@ def _problem(status: os.stat_result, max_pixels: int) -> str | None:
 
 
 def of_disk(error: OSError, path: str, name: str) -> BadImage | Fault:
-    """Whose fault an error of the operating system is."""
+    """Decide if an error of the system concerns the file or the machine."""
     reason = OF_THE_FILE.get(error.errno)
     if error.errno == errno.ENOENT and os.path.lexists(path):
         reason = "it is a link to a file that does not exist"
@@ -146,7 +146,7 @@ def of_disk(error: OSError, path: str, name: str) -> BadImage | Fault:
 def _identify(
     source: io.BufferedIOBase, name: str, readers: tuple[str, ...]
 ) -> Image.Image:
-    """As `Image.open`, but it says why a reader gave up, and warns of nothing."""
+    """Act as `Image.open`, but report why each reader failed, and warn of nothing."""
     Image.init()
     prefix = source.read(PREFIX)
     if not prefix:
@@ -181,7 +181,7 @@ def _identify(
 
 
 def _detail(reader: str, source: io.BufferedIOBase) -> str | None:
-    """The kind of a TIFF that Pillow does not know."""
+    """Describe a TIFF of a kind that Pillow does not support."""
     if reader != "TIFF":
         return None
     from PIL.TiffImagePlugin import (

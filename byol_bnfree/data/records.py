@@ -1,4 +1,4 @@
-"""Encoded pictures, before it is decided how to hold them."""
+"""Encoded pictures of a data set, before we decide how to hold them."""
 
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -7,66 +7,66 @@ from jaxtyping import Int, Int32
 
 from byol_bnfree.config import DataConfig, TrainConfig
 
-VARYING_SIZE = 224  # side of the network's input where pictures differ in size
+VARYING_SIZE = 224  # side of the network's input if the pictures differ in size
 
 
 @runtime_checkable
 class Records(Protocol):
-    """Pictures of one split by index (`folder`, `tfds_records`)."""
+    """The pictures of one split, by index (`folder`, `tfds_records`)."""
 
     name: str
     split: str
     class_names: tuple[str, ...]
-    stored_shape: tuple[int | None, int | None, int]  # h w c; None where they differ
+    stored_shape: tuple[int | None, int | None, int]  # h w c; None if they differ
     total: int  # pictures of both splits together, so that both are held alike
-    skipped: dict[str, str]  # left out already: name to reason
+    skipped: dict[str, str]  # pictures already left out: name to reason
 
     def __len__(self) -> int: ...
 
     @property
     def location(self) -> str:
-        """Where it is on disk."""
+        """Folder of the data set on disk."""
 
     @property
     def identity(self) -> str:
-        """A checksum of what the pictures are: the same wherever the set is copied."""
+        """A checksum of the pictures. It stays the same when the set is copied."""
 
     @property
     def fingerprint(self) -> str:
-        """A checksum that changes with every file, and with the place."""
+        """A checksum that changes with every file and with the location."""
 
     def read(self, indices: Int[np.ndarray, " b"]) -> list[tuple[str, str | bytes]]:
-        """Printable name, and path or encoded bytes, of each."""
+        """Return a printable name, and a path or the encoded bytes, for each index."""
 
     def labels(self, indices: Int[np.ndarray, " b"]) -> Int32[np.ndarray, " b"]:
-        """-1 where there is none."""
+        """Return the labels; -1 means no label."""
 
     def file_names(self, indices: Int[np.ndarray, " b"]) -> list[str]:
-        """Printable, without the place of the data set."""
+        """Return printable names, relative to the data set."""
 
 
 class Found(NamedTuple):
-    """A data set before it is decided how to hold its pictures."""
+    """A data set, before we decide how to hold its pictures."""
 
     train: Records
     test: Records | None
-    """None without a picture to evaluate on."""
+    """None if there are no pictures to evaluate on."""
     notes: list[str]
-    """Sentences on what was found that a user should know."""
+    """Sentences that the user should read."""
     unused: dict[str, dict]
-    """Files that are not used, by kind: how many, and examples."""
+    """Files that are not used, by kind: their number, and examples."""
     why: str
     """The reason for the size of the input."""
 
 
 def needs_test(config: TrainConfig) -> bool:
-    """Whether a run evaluates; pre-training alone needs no test split."""
+    """Return True if the run evaluates. Pre-training alone needs no test split."""
     evaluation = config.evaluation
     return not evaluation.skip or bool(evaluation.knn_every_epochs)
 
 
 class Layout(NamedTuple):
-    """The network's input, and whether a whole split is held in memory."""
+    """The network's input, and True if a whole split is held in memory."""
 
     size: int
     channels: int
@@ -74,10 +74,11 @@ class Layout(NamedTuple):
 
 
 def layout_of(records: Records, data: DataConfig) -> Layout:
-    """Sizes from the configuration, else the data set's own; same for both splits.
+    """Choose the input size: from the settings, else from the data set.
 
-    Equal-sized sets are held in memory up to a limit on their decoded size, before
-    they are resized: large photographs stream, so that crops come from the original.
+    Both splits get the same size. Sets of equal-sized pictures are held in memory if
+    their decoded size (before resizing) is below the limit. Large photographs stream,
+    so that their crops come from the originals.
     """
     height, width, channels = records.stored_shape
     if height is None or width is None:

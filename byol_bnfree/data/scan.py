@@ -1,4 +1,4 @@
-"""A look at the headers of many pictures: which sizes and kinds there are."""
+"""Reads the headers of many pictures to learn their sizes and kinds."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,26 +11,26 @@ from byol_bnfree.data.names import printable, some
 from byol_bnfree.data.patience import shown
 from byol_bnfree.data.reading import BadImage, Fault
 
-SCAN_LIMIT = 200_000  # headers read, about 0.1 ms each; of more, a fixed sample
-SEED = 0  # of that sample
+SCAN_LIMIT = 200_000  # headers to read, about 0.1 ms each; larger sets are sampled
+SEED = 0  # for that sample
 
 
 @dataclass
 class Scan:
-    """The answer of the headers."""
+    """The result of reading the headers."""
 
     pictures: int
     """Number of pictures."""
     looked: int
     """Number of pictures whose header was read."""
     shape: tuple[int | None, int | None, int]
-    """Height and width, None where they differ, and channels."""
+    """Height, width and channels. Height or width is None if the pictures differ."""
     bad: dict[str, BadImage] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @property
     def why(self) -> str:
-        """The reason for the size, in words."""
+        """The reason for the input size, in words."""
         height, width, channels = self.shape
         kind = "grayscale" if channels == 1 else "colour"
         of = f"all {self.looked:,} pictures"
@@ -42,9 +42,11 @@ class Scan:
 
 
 def scan(paths: Sequence[str], how: Conversion, skip: bool) -> Scan:
-    """Headers of all pictures, or of a fixed sample of `SCAN_LIMIT`.
+    """Read the headers of all pictures, or of a fixed sample of `SCAN_LIMIT`.
 
-    Raises: InputError for the first that is bad, unless `skip`.
+    Raises:
+      InputError: for the first bad picture, unless `skip`.
+      ReadingFailed: if the machine failed.
     """
     chosen: Sequence[str] = paths
     if len(paths) > SCAN_LIMIT:
@@ -89,9 +91,9 @@ def _notes(pages: list[str], bands: list[str]) -> list[str]:
     notes = []
     if pages:
         notes.append(
-            f"of {len(pages):,} files with several pages or frames the first is used: "
-            f"{some(pages)}"
+            f"the first picture is used of {len(pages):,} files with several pages or "
+            f"frames: {some(pages)}"
         )
     if bands:
-        notes.append(f"of {len(bands):,} files some bands are not used: {some(bands)}")
+        notes.append(f"some bands are not used in {len(bands):,} files: {some(bands)}")
     return notes

@@ -1,19 +1,20 @@
-"""The built-in data set: ten classes of coloured shapes, generated; no download.
+"""The built-in data set: ten classes of coloured shapes, generated without a download.
 
-An image is a grid of copies of one shape. Its class is the shape with two colours, of
-the copies and of the ground, as in "red disc on green". The rest varies:
+An image is a grid of copies of one shape. Its class is the shape together with the
+colours of shape and ground, as in "red disc on green". Everything else varies:
 
-- Brightness, and how it falls off across the image, vary widely. Augmentation changes
-  them too, so BYOL learns to ignore what an untrained network sees first.
-- Brightness, size, place and rotation vary from copy to copy, so that two crops of an
-  image share little besides its class: pitch, saturation and a spread of hue. BYOL
-  keeps what crops share, whether it tells the class or not.
-- Hues are a third of a turn apart. Hue jitter moves two views by up to 0.2 turns
-  against each other, which mixes up classes whose hues are nearer.
+- The brightness and its gradient across the image vary widely. Augmentation changes
+  them too, so BYOL learns to ignore what an untrained network mostly sees.
+- Brightness, size, place and rotation vary from copy to copy. Two crops of an image
+  share little besides the class: the pitch, the saturation and a small shift of hue.
+  BYOL keeps whatever two crops share, related to the class or not.
+- The hues are a third of a turn apart. Hue jitter shifts two views by up to 0.2 turns
+  against each other, and would mix up classes with closer hues.
 
-Colour is a cue that a crop keeps: by shape alone, `gn_ws` does not leave its first,
-nearly constant representation within minutes. Image i of a split is a pure function of
-(split, i): not of how many are asked for, nor of a run's seed.
+Every crop shows the colours. With classes that differ only in shape, `gn_ws` stays at
+its initial, nearly constant representation for more than minutes. Image i of a split
+depends on (split, i) only. It depends neither on the number of images nor on the seed
+of a run.
 """
 
 from typing import Literal, NamedTuple
@@ -22,14 +23,15 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Float, Int32, UInt8
 
-SEED = 2010_10241  # the data set's own; changing it makes another data set
-COPIES = (2.0, 4.0)  # of the shape along a side
-CELLS = 5  # of the grid along a side, at most: 4 and a part
-LUMA = np.float32([0.299, 0.587, 0.114])  # ITU-R 601, as PIL's conversion to gray
-NOISE = np.float32(0.02)
-HUE_SPREAD = 0.02  # of a class's images, in turns (standard deviation)
-CHUNK = 50  # images rendered at a time, always: a float's last bit can depend on its
-# place in an array, and image i must not depend on how many are asked for
+SEED = 2010_10241  # of the data set; another seed gives another data set
+COPIES = (2.0, 4.0)  # smallest and largest number of shapes along a side
+CELLS = 5  # largest number of grid cells along a side: 4 whole ones and a part
+LUMA = np.float32([0.299, 0.587, 0.114])  # ITU-R 601, as in PIL's conversion to gray
+NOISE = np.float32(0.02)  # standard deviation, with colours in [0, 1]
+HUE_SPREAD = 0.02  # standard deviation of the hue within a class, in turns
+# Images are always rendered in chunks of this size. The last bit of a float can depend
+# on its place in an array, but image i must not depend on the number of images.
+CHUNK = 50
 
 Field = Float[np.ndarray, "b h w"]
 
@@ -43,7 +45,7 @@ SHAPES = {
     "disc": lambda u, v: np.hypot(u, v) - np.float32(0.9),
     "cross": lambda u, v: np.minimum(_box(u, v, 0.95, 0.3), _box(u, v, 0.3, 0.95)),
 }
-HUES = {"red": 0.0, "green": 1 / 3, "blue": 2 / 3}  # in turns; gray has none
+HUES = {"red": 0.0, "green": 1 / 3, "blue": 2 / 3}  # in turns; gray has no hue
 
 
 class Look(NamedTuple):
@@ -72,9 +74,10 @@ CLASS_NAMES = tuple(f"{x.colour} {x.shape} on {x.ground}" for x in CLASSES)
 def generate(
     split: Literal["train", "test"], n: int, size: int = 32, channels: int = 3
 ) -> tuple[UInt8[np.ndarray, "n h w c"], Int32[np.ndarray, " n"]]:
-    """`n` images of side `size` and their labels; classes alternate, so they balance.
+    """Generate `n` images with side `size`, and their labels.
 
-    About 0.3 ms per 32x32 image. One channel is the luma of the three.
+    Classes alternate, so they are balanced. An image of 32x32 pixels takes about
+    0.3 ms. With one channel the image is the luma of the coloured image.
     """
     stream = [SEED, ("train", "test").index(split)]
     whole = -(-n // CHUNK) * CHUNK
@@ -96,11 +99,11 @@ def generate(
 def _draw(
     seeds: np.random.SeedSequence, labels: Int32[np.ndarray, " n"]
 ) -> dict[str, np.ndarray]:
-    """Properties that differ between images; each has its own stream of numbers.
+    """Draw the properties that differ between images, each from its own random stream.
 
-    Lengths are in half images (`pitch`) or half cells; angles in radians; colours in
-    [0, 1], and `shade` is the change of brightness from the middle to an edge; an item
-    with an axis of `CELLS` squared is drawn for each copy.
+    `pitch` is in half images and other lengths are in half cells. Angles are in
+    radians, colours in [0, 1]. `shade` is the change of brightness from the middle to
+    an edge. Properties with an axis of `CELLS` squared are drawn for each copy.
     """
     streams = iter(seeds.spawn(16))
     cells = CELLS**2
@@ -113,7 +116,7 @@ def _draw(
 
     turns = np.random.default_rng(next(streams)).normal(0, HUE_SPREAD, (len(labels), 2))
     tint = uniform(0.2, 0.35, 2, 1) * _class_tints(turns, labels)
-    tint += uniform(-0.05, 0.05, 1, 3)  # of the light: on copies and ground
+    tint += uniform(-0.05, 0.05, 1, 3)  # tint of the light, on copies and ground
     luma = uniform(0.2, 0.75, 1)
     copy_luma = luma + uniform(-0.35, 0.35, cells)
     copy_tint = tint[:, :1] + uniform(-0.05, 0.05, cells, 3)
@@ -132,9 +135,9 @@ def _draw(
 def _class_tints(
     turns: Float[np.ndarray, "n 2"], labels: Int32[np.ndarray, " n"]
 ) -> Float[np.ndarray, "n 2 3"]:
-    """RGB around gray, of length about 1 (gray: 0), of each image's copies and ground.
+    """Return the RGB offset from gray of each image's copies and ground.
 
-    `turns` is how far their hues are from their class's.
+    Its length is about 1, or 0 for gray. `turns` shifts the hues within a class.
     """
     names = [(look.colour, look.ground) for look in CLASSES]
     hue = np.array([[HUES.get(name, 0.0) for name in pair] for pair in names])
@@ -147,24 +150,24 @@ def _class_tints(
 def _colour(
     luma: Float[np.ndarray, "*n"], tint: Float[np.ndarray, "*n 3"]
 ) -> Float[np.ndarray, "*n 3"]:
-    """RGB with a given luma and a tint that does not change it."""
+    """Return RGB with a given luma. The tint does not change the luma."""
     return (luma[..., None] + tint - (tint @ LUMA)[..., None]).astype(np.float32)
 
 
 def _render(
     drawn: dict[str, np.ndarray], labels: Int32[np.ndarray, " b"], size: int
 ) -> Float[np.ndarray, "b h w 3"]:
-    """Background, shapes over it with antialiased edges, shade; before noise."""
+    """Draw the background, antialiased shapes and shade. Noise is added later."""
     axis = ((np.arange(size) + 0.5) / size * 2 - 1).astype(np.float32)
     pitch = rearrange(drawn["pitch"], "b -> b 1 1")
     phase = rearrange(drawn["phase"], "b two -> two b 1 1")
-    x = (axis[None, None, :] + 1) / pitch + phase[0]  # in cells
+    x = (axis[None, None, :] + 1) / pitch + phase[0]  # in grid cells
     y = (axis[None, :, None] + 1) / pitch + phase[1]
     column, row = np.floor(x), np.floor(y)
     cell = (row * CELLS + column).astype(np.int32)
 
     def of_cell(values: np.ndarray) -> np.ndarray:
-        """[b cells ...] to [b h w ...]: each pixel's own copy."""
+        """Give each pixel the value of its cell: [b cells ...] to [b h w ...]."""
         return values[np.arange(len(cell))[:, None, None], cell]
 
     radius, angle = of_cell(drawn["radius"]), of_cell(drawn["rotation"])

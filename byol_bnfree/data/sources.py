@@ -1,8 +1,8 @@
-"""A data set as a random-access source of uint8 images and labels.
+"""Data sets as random-access sources of uint8 images and labels.
 
 `config.dataset` is `shapes` (generated), `folder:PATH` (see `folder`) or the name of a
-tensorflow-datasets set on disk. Sets of equal-sized images up to data.in_memory_gib
-are decoded once into one array, and the device crops them. All others stream: their
+prepared set of tensorflow-datasets. Sets of equal-sized images up to data.in_memory_gib
+are decoded once into one array, and the device crops them. All other sets stream: their
 pictures are decoded at every access, and the host crops them.
 """
 
@@ -23,7 +23,7 @@ from byol_bnfree.data.stream import StreamSource
 from byol_bnfree.data.tfds_records import open_both
 from byol_bnfree.memory import check_memory
 
-SHAPE_BYTES = 1000  # what is drawn for a shape before its pixels, about
+SHAPE_BYTES = 1000  # approximate memory of a shape's random numbers
 Split = Literal["train", "test"]
 
 
@@ -34,60 +34,61 @@ class Source(Protocol):
     name: str
     split: str
     class_names: tuple[str, ...]  # () without labels
-    image_shape: tuple[int, int, int]  # (h, w, c) the network sees; h == w
-    in_memory: bool  # all images are held at `image_shape`, cropped on the device
+    image_shape: tuple[int, int, int]  # (h, w, c) of the network's input; h == w
+    in_memory: bool  # True: all images are held at `image_shape`, the device crops
     skipped: dict[str, str]  # left out under on_bad_image="skip": name to reason
-    location: str  # on disk, "" if it is nowhere
-    identity: str  # checksum of what the images are, wherever the set is copied
+    location: str  # folder on disk; "" if the set is generated
+    identity: str  # checksum of the images; copying the set does not change it
 
     @property
     def fingerprint(self) -> str:
-        """Checksum that changes with any image."""
+        """A checksum that changes with any image."""
 
     @property
     def num_classes(self) -> int | None:
-        """None without labels."""
+        """Number of classes; None without labels."""
 
     def __len__(self) -> int: ...
 
     def labels(
         self, indices: Int[np.ndarray, " b"] | None = None
     ) -> Int32[np.ndarray, " b"]:
-        """Labels of all images or of some; -1 stands for none."""
+        """Return the labels of all or some images; -1 means no label."""
 
     def images(self, indices: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w c"]:
-        """Pictures as evaluation sees them."""
+        """Return pictures as evaluation uses them."""
 
     def usable(self, indices: Int[np.ndarray, " b"]) -> Int[np.ndarray, " m"]:
-        """The indices of images that can be decoded, in their order."""
+        """Return the indices of images that can be decoded, in order."""
 
     def file_names(self, indices: Int[np.ndarray, " b"]) -> list[str]:
-        """Printable, without the place of the data set."""
+        """Return printable names, relative to the data set."""
 
     def close(self) -> None:
         """End what runs beside it, such as the threads that read pictures."""
 
 
 class DataSet(NamedTuple):
-    """A data set that was found, and is decoded when a split is opened."""
+    """A data set that was found. Its pictures are decoded when a split is opened."""
 
     config: TrainConfig
     found: Found | None
-    """None of the generated shapes."""
+    """None for the generated shapes."""
 
     def __len__(self) -> int:
-        """Training images; under on_bad_image="skip" some may still be left out."""
+        """Return the number of training images. Bad ones may still be left out."""
         if self.found is None:
             return self.config.data.shapes_train
         return len(self.found.train)
 
     def open(self, split: Split) -> Source | None:
-        """The training or the test split; None of a test split without pictures.
+        """Open the training or the test split; None for a test split without pictures.
 
-        Both have the same image_shape and are held in the same way.
+        Both splits have the same image_shape and are held in the same way.
 
-        Raises: InputError for one that is empty, and, under on_bad_image="stop", for
-          a bad picture of a set that is held in memory.
+        Raises:
+          InputError: if the split is empty. Under on_bad_image="stop" also for a bad
+            picture of a set that is held in memory.
         """
         if self.found is None:
             return _open_shapes(self.config, split)
@@ -96,10 +97,11 @@ class DataSet(NamedTuple):
 
 
 def find_data(config: TrainConfig) -> DataSet:
-    """The data set that `config` names, before any picture is decoded.
+    """Find the data set that `config` names, before any picture is decoded.
 
-    Raises `InputError` for a set that is missing, empty or unreadable, and, under
-    on_bad_image="stop", for the first picture whose header is found to be bad.
+    Raises:
+      InputError: if the set is missing, empty or unreadable. Under on_bad_image="stop"
+        also for the first picture with a bad header.
     """
     if config.dataset == "shapes":
         _check_shapes(config)
@@ -110,7 +112,11 @@ def find_data(config: TrainConfig) -> DataSet:
 
 
 def open_source(config: TrainConfig, split: Split) -> Source:
-    """One split of `config`'s data set; `InputError` as `find_data`, or without one."""
+    """Open one split of `config`'s data set.
+
+    Raises:
+      InputError: as `find_data`, and if there is no such split.
+    """
     source = find_data(config).open(split)
     if source is None:
         raise InputError(

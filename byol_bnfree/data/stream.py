@@ -1,10 +1,9 @@
-"""Pictures decoded when they are asked for: sets too large or too varied for memory.
+"""Pictures that are decoded at every access: sets too large or too varied for memory.
 
-The reading is a pool of processes or of threads (PIL releases the interpreter's lock
-while it decodes and resizes), from the standard library rather than grain: a batch is a
-function of (seed, step) already, so an ordered parallel map is all that is missing, and
-here errors keep their type and only pictures, not lists of a million files, travel to
-the workers.
+A pool of processes or threads reads the pictures. PIL releases the interpreter's lock
+while it decodes and resizes. We use the standard library instead of grain: a batch is
+already a function of (seed, step), so we only need an ordered parallel map. Errors keep
+their type, and only pictures travel to the workers, not lists of a million files.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,18 +31,18 @@ from byol_bnfree.data.records import Layout, Records
 from byol_bnfree.data.workers import reading_pool
 
 EVAL_SHARE = 224 / 256  # of the shorter side; DeepMind's evaluation crop
-CROP_STREAM = 1  # keeps crops' random numbers apart from those of the data order
+CROP_STREAM = 1  # separates the random numbers of crops from those of the data order
 TASKS_PER_MESSAGE = 4  # pictures sent to a worker process at a time
-USABLE_CHUNK = 1024  # pictures tried between two signs of life
+USABLE_CHUNK = 1024  # pictures tried between two progress lines
 
 
 class StreamSource:
     """A split that is decoded at every access; `sources.Source` with `crops`.
 
-    A bad picture met on the way raises `InputError`. Under on_bad_image="skip" it is
-    added to `skipped` instead, and from then on the next good one stands in for it in
-    training (with its label: ask for labels after crops). Evaluation must not count a
-    picture twice: it asks for images that are `usable`.
+    A bad picture raises `InputError`. Under on_bad_image="skip" it is added to
+    `skipped` instead. In training the next good picture then replaces it, together with
+    its label, so read labels after crops. Evaluation must not count a picture twice:
+    it uses only the images that are `usable`.
     """
 
     in_memory = False
@@ -59,7 +58,7 @@ class StreamSource:
         self._records, self._config = records, config
         self._how = conversion(config.data)
         self.bad: dict[int, BadImage] = {}
-        """Found when they were decoded, by index."""
+        """Bad pictures found while decoding, by index."""
 
     def __len__(self) -> int:
         return len(self._records)
@@ -78,15 +77,17 @@ class StreamSource:
     def labels(
         self, indices: Int[np.ndarray, " b"] | None = None
     ) -> Int32[np.ndarray, " b"]:
-        """Labels of all or some images; all of a large tfds set take a pass over it."""
+        """Return labels of all or some images. All labels of a large tfds set need a
+        pass over its records."""
         if indices is None:
             return self._records.labels(np.arange(len(self)))
         return self._records.labels(self._stand_in(indices))
 
     def images(self, indices: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w c"]:
-        """Central squares, as DeepMind evaluates; see `decode.centre_square`.
+        """Return central squares, as DeepMind evaluates; see `decode.centre_square`.
 
-        Raises: InputError for a bad picture, whatever on_bad_image says.
+        Raises:
+          InputError: for a bad picture, whatever on_bad_image says.
         """
         found = self._views(_evaluation_view, indices, [()] * len(indices))
         for picture in found:
@@ -97,11 +98,15 @@ class StreamSource:
     def with_stand_ins(
         self, indices: Int[np.ndarray, " b"]
     ) -> UInt8[np.ndarray, "b h w c"]:
-        """The same; the picture that training takes instead of a bad one."""
+        """Return `images`, with replacements for bad pictures as in training."""
         return self._decode(_evaluation_view, indices, [()] * len(indices))
 
     def usable(self, indices: Int[np.ndarray, " b"]) -> Int[np.ndarray, " m"]:
-        """Those that can be decoded, which under on_bad_image="skip" is tried."""
+        """Return the indices of pictures that can be decoded.
+
+        Under on_bad_image="skip" each picture is decoded once to find out. Under "stop"
+        all indices are returned.
+        """
         if self._config.on_bad_image == "stop":
             return indices
         starts = range(0, len(indices), USABLE_CHUNK)
@@ -121,10 +126,10 @@ class StreamSource:
         step: int,
         views: int = 2,
     ) -> UInt8[np.ndarray, "b v h w c"]:
-        """Random resized crops of each picture, for view 1 and view 2.
+        """Return random resized crops of each picture, for view 1 and view 2.
 
-        View 1 is the same without view 2. A pure function of the picture and (seed,
-        step, position in the global batch).
+        They depend on the picture and (seed, step, position in the global batch) only.
+        View 1 does not change if view 2 is left out.
         """
         seed = self._config.seed
         keys = [(seed, int(step), int(p), CROP_STREAM) for p in positions]
@@ -132,18 +137,18 @@ class StreamSource:
         return self._decode(partial(random_crops, views=both[:views]), indices, keys)
 
     def file_names(self, indices: Int[np.ndarray, " b"]) -> list[str]:
-        """Printable, without the place of the data set."""
+        """Return printable names, relative to the data set."""
         return self._records.file_names(indices)
 
     def leave_out(self, bad: Mapping[int, BadImage]) -> None:
-        """Never use these pictures, as an earlier part of a run did not."""
+        """Skip pictures that an earlier part of the run has skipped."""
         self.bad |= bad
         self.skipped |= {picture.name: picture.reason for picture in bad.values()}
 
     def _decode(
         self, view: Callable, indices: Int[np.ndarray, " b"], keys: Sequence[tuple]
     ) -> np.ndarray:
-        """`view` of every picture, in order; again for those that were bad."""
+        """Apply `view` to every picture, in order. Replace bad ones and try again."""
         done: list[Any] = [None] * len(indices)
         missing = np.arange(len(indices))
         while len(missing):
@@ -159,9 +164,10 @@ class StreamSource:
     def _views(
         self, view: Callable, indices: Int[np.ndarray, " b"], keys: Sequence[tuple]
     ) -> list[Any]:
-        """`view` of each picture, or the `BadImage` that it is.
+        """Apply `view` to each picture. Return a `BadImage` for a bad one.
 
-        Raises: ReadingFailed for a fault of the machine.
+        Raises:
+          ReadingFailed: if the machine failed.
         """
         task = partial(_view_of, view, self.image_shape, self._how)
         pictures = self._records.read(indices)
@@ -172,7 +178,7 @@ class StreamSource:
         return found
 
     def _stand_in(self, indices: Int[np.ndarray, " b"]) -> Int[np.ndarray, " b"]:
-        """For each the first picture from it on that is not known to be bad."""
+        """Replace each bad picture by the next one that is not known to be bad."""
         chosen = np.array(indices)
         while (bad := np.isin(chosen, list(self.bad))).any():
             chosen[bad] = (chosen[bad] + 1) % len(self)
@@ -208,7 +214,7 @@ def _view_of(
     picture: tuple,
     key: tuple,
 ) -> np.ndarray | BadImage | Fault | None:
-    """Runs in the pool; returns a `BadImage` so that the others of a batch go on."""
+    """Decode one picture in the pool. Errors are returned, so the batch can go on."""
     name, file = picture
     try:
         return view(decode(file, name, shape[2], how), shape[0], key=key)
@@ -223,15 +229,15 @@ def _evaluation_view(
 ) -> UInt8[np.ndarray, "h w c"]:
     del key  # nothing is random
     if image.size == (size, size):
-        # As in memory: small sets such as CIFAR-10 are evaluated whole. DeepMind's
-        # code, which knows ImageNet only, would cut and enlarge such a picture too.
+        # Small sets such as CIFAR-10 are evaluated whole, as if held in memory.
+        # DeepMind's code knows ImageNet only. It would cut and enlarge such pictures.
         return to_array(image)
     return to_array(centre_square(image, size, EVAL_SHARE))
 
 
 def _nothing(image: Image.Image, size: int, key: tuple) -> None:
-    """The result for a picture that is only tried."""
+    """Return nothing, for pictures that are only tried."""
 
 
 def _forget(index: int, bad: BadImage) -> None:
-    """Where nobody keeps a list of skipped pictures."""
+    """Do nothing, for sources whose skipped pictures are not recorded."""

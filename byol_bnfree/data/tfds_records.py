@@ -1,4 +1,4 @@
-"""Images of a data set that tensorflow-datasets has prepared, without TensorFlow."""
+"""Reads data sets that tensorflow-datasets has prepared, without TensorFlow."""
 
 import contextlib
 import os
@@ -15,13 +15,13 @@ from byol_bnfree.data.names import printable
 from byol_bnfree.data.prepared import check_features, data_root, find_set, needs_reader
 from byol_bnfree.data.records import Found, needs_test
 
-LABEL_CHUNK = 1024  # records in memory at a time when only labels are wanted
-UNREAD = -2
+LABEL_CHUNK = 1024  # records held at a time when only labels are wanted
+UNREAD = -2  # label of a record that was not read yet
 
 
 @dataclass
 class PreparedRecords:
-    """Encoded images of one split by index; see `records.Records`."""
+    """The encoded images of one split, by index; see `records.Records`."""
 
     name: str
     split: str
@@ -29,17 +29,17 @@ class PreparedRecords:
     stored_shape: tuple[int | None, int | None, int]
     total: int
     skipped: dict[str, str]
-    files: list[tuple[str, int, int]]  # path, first and last record of each
+    files: list[tuple[str, int, int]]  # path, first record, record after the last
     location: str
     examples: Any  # tfds.data_source of serialized tf.train.Example
-    keys: tuple[str, str | None]  # of image and label in an example
-    known_labels: Int32[np.ndarray, " n"]  # UNREAD where no example was read yet
+    keys: tuple[str, str | None]  # feature names of image and label
+    known_labels: Int32[np.ndarray, " n"]  # UNREAD until the record is read
 
     def __len__(self) -> int:
         return len(self.examples)
 
     def read(self, indices: Int[np.ndarray, " b"]) -> list[tuple[str, bytes]]:
-        """Printable name and encoded picture of each; their labels are remembered."""
+        """Return a printable name and the encoded picture of each. Keep its label."""
         image, label = self.keys
         examples = self.parse(indices.tolist())
         if label is not None:
@@ -50,7 +50,7 @@ class PreparedRecords:
         return list(zip(names, pictures, strict=True))
 
     def labels(self, indices: Int[np.ndarray, " b"]) -> Int32[np.ndarray, " b"]:
-        """Labels that no `read` has met yet cost a pass over their records."""
+        """Return labels. Records that were not read yet are read for this."""
         unread = indices[self.known_labels[indices] == UNREAD]
         for start in range(0, len(unread), LABEL_CHUNK):
             self.read(unread[start : start + LABEL_CHUNK])
@@ -61,14 +61,14 @@ class PreparedRecords:
 
     @cached_property
     def identity(self) -> str:
-        """A checksum of the files' names and sizes and of the records in use."""
+        """A checksum of the files' names and sizes, and of the records in use."""
         names = [(os.path.basename(path), *span) for path, *span in self.files]
         version = os.path.basename(self.location)
         return checksum(self.name, version, names, self._on_disk[:, 0])
 
     @cached_property
     def fingerprint(self) -> str:
-        """A checksum of the files and of the time of each."""
+        """A checksum of the files and of their modification times."""
         return checksum(self.location, self.identity, self._on_disk[:, 1])
 
     @cached_property
@@ -76,12 +76,12 @@ class PreparedRecords:
         return sizes_and_times([path for path, *_ in self.files])
 
     def parse(self, indices: list[int]) -> list[Any]:
-        """The features of each; 20 times faster than tfds' own decoding of them."""
+        """Return the features of each record. This is 20 times faster than tfds."""
         from tensorflow_datasets.proto import tf_example_pb2
 
         try:
             serialized = self.examples.__getitems__(indices)
-        except RuntimeError as error:  # array_record's only kind of error
+        except RuntimeError as error:  # the only type that array_record raises
             raise InputError(
                 f"the files of {self.name} {self.split} are damaged ({error}); "
                 f"remove the data set and prepare it again."
@@ -91,7 +91,7 @@ class PreparedRecords:
 
 
 def open_both(config: TrainConfig) -> Found:
-    """Both splits of a prepared data set; see `open_prepared`."""
+    """Open both splits of a prepared data set; see `open_prepared`."""
     train, test = open_prepared(config, "train"), None
     with contextlib.suppress(*(() if needs_test(config) else (InputError,))):
         test = open_prepared(config, "test")
@@ -103,10 +103,11 @@ def open_both(config: TrainConfig) -> Found:
 def open_prepared(
     config: TrainConfig, split: Literal["train", "test"]
 ) -> PreparedRecords:
-    """One split of a prepared data set; `config.data` names splits, with slices.
+    """Open one split of a prepared data set. `config.data` names it, with slices.
 
-    Raises `InputError` if it is not on disk, is stored in another format, lacks the
-    split or a file, has no image, or if the two splits share images.
+    Raises:
+      InputError: if the set is not on disk, is stored in another format, lacks the
+        split, a file or an image, or if the two splits share images.
     """
     found = find_set(config.dataset, data_root(config.data_dir))
     check_features(found)
@@ -144,12 +145,14 @@ def open_prepared(
 def object_classes(
     config: TrainConfig, split: Literal["train", "test"]
 ) -> tuple[tuple[str, ...], Int8[np.ndarray, "n k"]]:
-    """Class names, and which classes the objects of each image belong to.
+    """Return class names, and the classes of the objects in each image.
 
-    For sets with the features `labels` and `labels_no_difficult`, such as voc/2007:
-    1 present, -1 absent, 0 if only objects marked as difficult are of the class.
+    This is for sets with the features `labels` and `labels_no_difficult`, such as
+    voc/2007. A value is 1 if the class is present and -1 if it is absent. It is 0 if
+    all objects of the class are marked as difficult.
 
-    Raises: InputError for a set without them, or one that `open_prepared` refuses.
+    Raises:
+      InputError: if the set lacks these features, and as `open_prepared`.
     """
     records = open_prepared(config, split)
     import tensorflow_datasets as tfds
@@ -174,7 +177,7 @@ def object_classes(
 
 
 def _ranges(info: Any, split: str) -> list[tuple[str, int, int]]:
-    """File, first and last record of a split such as `train[:90%]`."""
+    """Return file, first record and end record of a split such as `train[:90%]`."""
     try:
         instructions = info.splits[split].file_instructions
     except (KeyError, ValueError, AssertionError) as error:
@@ -204,7 +207,10 @@ def _check_disjoint(names: dict[str, str], ranges: dict[str, list]) -> None:
 
 
 def _keys(info: Any, kinds: Any) -> tuple[str, str | None]:
-    """Names of the image and of its class; the supervised pair if the set names one."""
+    """Return the names of the image and the class feature.
+
+    Features that the set names as its supervised pair come first.
+    """
     pair = info.supervised_keys or ()
     order = [*(key for key in pair if isinstance(key, str)), *info.features]
     features = [(key, info.features[key]) for key in order]

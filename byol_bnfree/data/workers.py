@@ -1,4 +1,4 @@
-"""The number of processes or threads that decode pictures."""
+"""Chooses how many processes or threads decode pictures."""
 
 import multiprocessing
 import os
@@ -12,22 +12,22 @@ from byol_bnfree.config import MOST_WORKERS
 from byol_bnfree.own_process import quiet_libraries
 
 FEW_CORES = 4
-"""With fewer, threads are as fast: Pillow leaves the interpreter while it decodes."""
+"""Below this, threads are as fast: Pillow releases the interpreter while decoding."""
 COMMANDS = ("byol_bnfree", "experiments")
 
 
 def usable_cores() -> int:
-    """Cores that this process may use, as a scheduler or `taskset` allows."""
+    """Return the cores that a scheduler or `taskset` lets this process use."""
     usable = getattr(os, "sched_getaffinity", None)  # Linux
     return len(usable(0)) if usable else os.cpu_count() or 1
 
 
 def worker_processes(wanted: int | None) -> int:
-    """The number of processes that decode; 0: threads do. None: as the cores allow.
+    """Return the number of processes that decode; 0 means threads.
 
-    That is one for every core but one, which is left for the run itself. Processes
-    import the program's main file again, so a program of the user's own has threads
-    unless it asks for processes.
+    None chooses one process for every core but one, which stays free for the run
+    itself. Processes import the main file of the program again. A user's own program
+    therefore gets threads, unless it asks for processes.
     """
     if wanted is not None:
         return wanted
@@ -38,19 +38,19 @@ def worker_processes(wanted: int | None) -> int:
 
 
 def reading_pool(wanted: int | None) -> Executor:
-    """Processes, or threads of this one; see `worker_processes`."""
+    """Return a pool of processes, or of threads; see `worker_processes`."""
     workers = worker_processes(wanted)
     if not workers:
         return ThreadPoolExecutor(usable_cores())
     return ProcessPoolExecutor(
         workers,
-        mp_context=multiprocessing.get_context("spawn"),  # jax's threads bar fork
+        mp_context=multiprocessing.get_context("spawn"),  # JAX's threads rule out fork
         initializer=_serve_one_process,
     )
 
 
 def _runs_a_command_of_ours() -> bool:
-    """`python -m byol_bnfree...`, or one of the installed commands."""
+    """Return True for `python -m byol_bnfree...` and the installed commands."""
     main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
     if spec is not None:
@@ -59,10 +59,10 @@ def _runs_a_command_of_ours() -> bool:
 
 
 def _serve_one_process() -> None:
-    """Runs in a worker: it leaves Ctrl-C to the main process and ends when that ends.
+    """Prepare a worker: ignore Ctrl-C, and end when the main process ends.
 
-    A worker holds both ends of the pipe that it reads its tasks from, so the death of
-    a killed main process would not end it.
+    A worker holds both ends of the pipe it reads tasks from. If the main process is
+    killed, the pipe stays open and would not end the worker.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     quiet_libraries()

@@ -1,4 +1,4 @@
-"""The rows of a run on their way to files, boards and the caller."""
+"""Sends the rows of a run to files, dashboards and the caller."""
 
 import contextlib
 import dataclasses
@@ -18,7 +18,7 @@ OnRow = Callable[[Row], None]
 def open_boards(
     config: TrainConfig, workdir: Path, on_row: OnRow | None
 ) -> Iterator[tuple[MetricsLog, Callable[[dict[str, Any]], None]]]:
-    """The log of rows, and what is called with the summary; closed when left."""
+    """Yield the log of rows, and a function that takes the summary. Close both."""
     primary = distributed.is_primary()
     settings = settings_of(dataclasses.asdict(config))
     pictures = {name: workdir / f"{name}.png" for name in ("views", "curves")}
@@ -41,7 +41,7 @@ def open_boards(
             step, figures = summary["steps"], figures_of(summary)
             try:
                 log.finish(step, settings, figures, pictures)
-            except OSError as error:  # no reason to fail: summary.json is written
+            except OSError as error:  # summary.json is written: no failure
                 distributed.say(
                     f"{workdir / 'tensorboard'} is not complete: {error.strerror}."
                 )

@@ -1,4 +1,4 @@
-"""The work folder of a run: locked, compared with what is asked for, filled."""
+"""The work folder of a run: lock it, compare its settings, write its inputs."""
 
 import contextlib
 import dataclasses
@@ -29,7 +29,7 @@ from byol_bnfree.whole_run.inputs import (
 
 @contextlib.contextmanager
 def writing(workdir: Path) -> Iterator[None]:
-    """Process 0 holds the lock of the folder."""
+    """Hold the lock of the folder, in process 0."""
     if distributed.is_primary():
         with lock_workdir(workdir):
             yield
@@ -38,9 +38,13 @@ def writing(workdir: Path) -> Iterator[None]:
 
 
 def check_resumable(workdir: Path, config: TrainConfig, data: Data) -> bool:
-    """`InputError` if the folder holds a run with other settings, or on other data.
+    """Check that the run in the folder, if any, can be resumed.
 
-    Returns: whether an extension of the run begins.
+    Returns:
+      True if this begins an extension of a finished run.
+
+    Raises:
+      InputError: if the folder holds a run with other settings or other data.
     """
     saved = read_json(workdir / "config.json")
     if saved is None:
@@ -51,7 +55,7 @@ def check_resumable(workdir: Path, config: TrainConfig, data: Data) -> bool:
     if differing:
         raise InputError(
             f"{workdir} holds a run with other settings ({'; '.join(differing)}); "
-            f"use the same ones to resume it, or another --workdir."
+            f"use the same settings to resume it, or another --workdir."
         )
     changed = changed_code(saved.get("own_code", ()), config)
     if changed:
@@ -70,14 +74,14 @@ def check_resumable(workdir: Path, config: TrainConfig, data: Data) -> bool:
 
 
 def began_as(workdir: str | None) -> dict[str, Any]:
-    """The settings of the run in a folder; {} if there is none."""
+    """Return the settings of the run in a folder; {} if there is none."""
     if workdir is None:
         return {}
     return read_json(Path(os.path.expanduser(workdir)) / "config.json") or {}
 
 
 def write_inputs(workdir: Path, program: Program, data: Data) -> None:
-    """config.json, environment.json and dataset.json."""
+    """Write config.json, environment.json and dataset.json."""
     write_json(workdir / "config.json", dataclasses.asdict(program.config))
     where = environment() | {"kernels": program.kernels}
     if program.config.shard_state:
@@ -88,12 +92,12 @@ def write_inputs(workdir: Path, program: Program, data: Data) -> None:
 
 @contextlib.contextmanager
 def open_checkpoints(workdir: Path, config: TrainConfig) -> Iterator[Checkpoints]:
-    """The checkpoints of the folder; a save in progress is finished at the end."""
+    """Open the checkpoints of the folder. A save in progress is finished at the end."""
     checkpoints = Checkpoints(workdir, config.run.keep, distributed.say)
     try:
         yield checkpoints
     except BaseException:
-        if jax.process_count() == 1:  # a lost process would be waited for
+        if jax.process_count() == 1:  # otherwise this could wait for a lost process
             checkpoints.close()
         raise
     checkpoints.close()

@@ -1,4 +1,4 @@
-"""The inputs of a run: its data, its full settings, the weights it starts from."""
+"""The inputs of a run: its data, its full settings, and its initial weights."""
 
 import dataclasses
 from pathlib import Path
@@ -23,7 +23,10 @@ from byol_bnfree.training.restore import saved_steps
 
 
 class Data(NamedTuple):
-    """Both splits of the data set; no test split if there is none to evaluate on."""
+    """Both splits of the data set.
+
+    `test` is None if there is nothing to evaluate on.
+    """
 
     train: Source
     test: Source | None
@@ -49,7 +52,7 @@ class Data(NamedTuple):
 
 
 def open_both(data_set: DataSet) -> Data:
-    """Both splits, or the training split alone where nothing is evaluated."""
+    """Open both splits, or only the training split if nothing is evaluated."""
     config = data_set.config
     train = data_set.open("train")
     test = data_set.open("test") if needs_test(config) else None
@@ -68,10 +71,10 @@ def resolved(
     encoder: nn.Module | None,
     begun: dict[str, Any],
 ) -> TrainConfig:
-    """The settings with all that data, devices and the run that was begun decide.
+    """Fill in the settings that depend on data, devices and an interrupted run.
 
-    That is the data's sizes, the type of activations, full paths and checksums of own
-    code, and the steps of an extension.
+    These are the sizes of the images, the dtype of activations, the steps of an
+    extension, and full paths and checksums of users' own code.
     """
     if encoder is not None:
         config = dataclasses.replace(config, encoder=GIVEN + type(encoder).__name__)
@@ -93,15 +96,15 @@ def resolved(
 
 
 def run_name(config: TrainConfig) -> str:
-    """Data, network, norm and seed, for the name of a new work folder."""
+    """Return data, network, norm and seed, to name a new work folder."""
     dataset = Path(config.dataset.removeprefix("folder:")).name
     return f"{dataset}-{encoder_name(config)}-{config.norm}-seed{config.seed}"
 
 
 def from_weights(program: Program) -> Program:
-    """With the weights of --init-from in its first state.
+    """Put the weights of --init-from into the initial state.
 
-    A run that resumes has weights of its own.
+    A run that resumes already has weights.
     """
     config = program.config
     resumed = Path(config.workdir or "") / "checkpoints"

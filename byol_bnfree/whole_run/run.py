@@ -38,7 +38,7 @@ from byol_bnfree.whole_run.steps import run_steps
 
 
 class Trained(dict[str, Any]):
-    """The content of summary.json; beside it where the run is, and its encoder."""
+    """The content of summary.json, with the work folder and the trained encoder."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Trained(dict[str, Any]):
 
     @functools.cached_property
     def encoder(self) -> Encoder:
-        """The online encoder of the newest checkpoint, loaded at first use."""
+        """The online encoder of the newest checkpoint, loaded on first use."""
         return load_encoder(self.workdir, encoder=self._module)
 
 
@@ -61,29 +61,29 @@ def train(
     *,
     encoder: nn.Module | None = None,
 ) -> Trained:
-    """Pre-train, evaluate, and leave everything in the work folder.
+    """Pre-train, evaluate, and write everything to the work folder.
 
-    The same call again resumes an unfinished run and returns the summary of a
-    finished one. SIGINT, SIGTERM and their like save and stop where this is called in
-    the main thread; elsewhere an exception of `on_row` does.
+    Calling it again resumes an unfinished run, and returns the summary of a finished
+    one. In the main thread SIGINT, SIGTERM and similar signals save the run and stop
+    it. In other threads, raise an exception in `on_row` to do so.
 
     Args:
-      config: all settings; `config.workdir` None makes a new folder under `runs/`.
-      on_row: called in process 0 with every row that is written to metrics.jsonl,
-        {"step": int, name: float or None}, for other loggers and live curves. What it
-        raises ends the run, which is saved first.
-      encoder: a Linen module of your own, called as `module(images, train)`, images
-        [b h w c] to representations [b d]. It takes the place of `config.model.name`;
-        `load_encoder(workdir, encoder=module)` needs it again. (`config.encoder`, on
-        the command line `--model=FILE:FUNCTION`, is found again by itself.)
+      config: all settings. `config.workdir` None makes a new folder under `runs/`.
+      on_row: called in process 0 with every row of metrics.jsonl, {"step": int, name:
+        float or None}, for other loggers and live curves. If it raises an exception,
+        the run is saved and ends.
+      encoder: your own Linen module. It is called as `module(images, train)` and maps
+        images [b h w c] to representations [b d]. It replaces `config.model.name`.
+        `load_encoder(workdir, encoder=module)` needs it again. (An encoder from
+        `config.encoder`, or `--model=FILE:FUNCTION`, is found again without this.)
 
     Returns:
       The content of summary.json, with `.encoder` and `.workdir`.
 
     Raises:
-      InputError: before any work, for settings or data that cannot be; a RunStopped
-        where several processes run.
-      RunStopped: the run ended early; what could be saved is saved.
+      InputError: for wrong settings or data, before any work. If several processes run,
+        it is a RunStopped.
+      RunStopped: if the run ended early. Everything that could be saved is saved.
     """
     return run(config, on_row, encoder=encoder)
 
@@ -94,18 +94,18 @@ def run(
     before_steps: Callable[[], None] | None = None,
     encoder: nn.Module | None = None,
 ) -> Trained:
-    """`train`, and for command lines `before_steps`: called when all is made."""
+    """Act as `train`. `before_steps` is called just before the first step."""
     distributed.initialize(config)
     try:
         kept = compiled_programs_kept(config.run.compilation_cache)
         with distributed.fate_shared(), kept:
             trained = _train(config, on_row, before_steps, encoder)
-            distributed.wait_for_all("end")  # however long process 0 still writes
+            distributed.wait_for_all("end")  # process 0 may still be writing
             return trained
     except InputError as error:
         if not jax.distributed.is_initialized():
             raise
-        # Of this process alone, perhaps, and then the others wait for it.
+        # Perhaps only this process fails. The others would wait for it.
         raise RunStopped(str(error), status=2, at_once=True) from error
 
 
@@ -116,7 +116,7 @@ def _train(
     encoder: nn.Module | None,
 ) -> Trained:
     data_set = find_data(config)
-    warmup_steps(config, len(data_set))  # refused before everything is decoded
+    warmup_steps(config, len(data_set))  # raises errors before pictures are decoded
     resolve_extension(config, len(data_set))
     with closing(open_both(data_set)) as data:
         return _train_on(data, config, on_row, before_steps, encoder)
@@ -131,7 +131,7 @@ def _train_on(
 ) -> Trained:
     config = resolved(config, data, encoder, began_as(config.workdir))
     program = build_program(config, data.shape, encoder=encoder)
-    program = from_weights(program)  # refused before there is a folder
+    program = from_weights(program)  # raises errors before a folder is made
     workdir = prepare_workdir(config.workdir, run_name(config))
     with writing(workdir):
         extended = check_resumable(workdir, config, data)

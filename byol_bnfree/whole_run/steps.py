@@ -45,7 +45,7 @@ def run_steps(
     log: MetricsLog,
     before_steps: Callable[[], None] | None,
 ) -> dict[str, Any]:
-    """Train from the newest checkpoint, or the first state; return the summary."""
+    """Train from the newest checkpoint or the initial state. Return the summary."""
     config, primary = program.config, distributed.is_primary()
     batches = Batches(
         data.train, config.batch_size, config.seed, batch_sharding(program.mesh)
@@ -55,7 +55,7 @@ def run_steps(
         skipped.follow(source)
     evaluator = Evaluator(program, data.train, data.test)
     with open_checkpoints(workdir, config) as checkpoints, _beside() as beside:
-        state = _restored(program, checkpoints, log)  # refused before it is waited for
+        state = _restored(program, checkpoints, log)  # errors come before the compiling
         compiling = beside.submit(program.compile_step, batches(0))
         start = 0 if state is None else int(state.step)
         with progress(program.total_steps, start, primary=primary) as shown:
@@ -65,7 +65,7 @@ def run_steps(
             with shown.working("compiling the first step"):
                 if state is None:
                     state = program.init(batches(0))
-                views = program.views(batches(0))  # by all processes together
+                views = program.views(batches(0))  # needs all processes
                 if primary:
                     sheet = sheet_of(config, data.train, views)
                     _draw(save_views, workdir / "views.png", sheet)
@@ -101,7 +101,7 @@ def run_steps(
 def _curves(
     workdir: Path, log: MetricsLog, config: TrainConfig, data: Data
 ) -> Iterator[None]:
-    """Draws the curves when the steps are over, however they end."""
+    """Draw the curves after the last step, however it ends."""
     try:
         yield
     finally:
@@ -113,7 +113,7 @@ def _curves(
 
 @contextlib.contextmanager
 def _beside() -> Iterator[ThreadPoolExecutor]:
-    """A thread; who leaves early, as by Ctrl-C, does not wait for it."""
+    """Yield a pool of one thread. Leaving early, as on Ctrl-C, does not wait for it."""
     executor = ThreadPoolExecutor(1)
     try:
         yield executor
@@ -122,7 +122,7 @@ def _beside() -> Iterator[ThreadPoolExecutor]:
 
 
 def _draw(save: Callable[..., None], path: Path, *contents: Any) -> None:
-    """A picture that cannot be written is no reason to stop, or to hide one."""
+    """Draw a picture. If it cannot be written, say so and go on."""
     try:
         save(path, *contents)
     except OSError as error:
@@ -132,11 +132,11 @@ def _draw(save: Callable[..., None], path: Path, *contents: Any) -> None:
 def _restored(
     program: Program, checkpoints: Checkpoints, log: MetricsLog
 ) -> TrainState | None:
-    """The state of the last checkpoint, if any; the log ends at its step."""
+    """Restore the last checkpoint, if any, and drop later rows of the log."""
     restored = checkpoints.restore(program.abstract_state)
     state, step = restored if restored is not None else (None, 0)
     log.truncate_after(step)
-    distributed.wait_for_all("log")  # all processes read it next
+    distributed.wait_for_all("log")  # all processes read the log next
     if state is not None:
         distributed.say(f"resuming from the checkpoint of step {step}")
     return state
@@ -148,8 +148,8 @@ def _periodic(program: Program, evaluator: Evaluator) -> Evaluation | None:
     config, images = program.config, program.data.num_examples
     epochs, measure = config.evaluation.knn_every_epochs, evaluator.knn
     if epochs is None:
-        # A forward pass over few images costs less than a tenth of a training epoch
-        # where that has four times as many.
+        # By default kNN runs every few epochs on few images. A forward pass over them
+        # takes less than a tenth of a training epoch that has four times as many.
         few = sum(map(len, evaluator.quick))
         epochs = 0 if config.evaluation.skip else math.ceil(4 * few / images)
         measure = evaluator.quick_knn
