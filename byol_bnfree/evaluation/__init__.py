@@ -1,14 +1,14 @@
-"""Evaluation of an encoder by the protocols of the papers.
+"""Evaluation of an encoder with the protocols of the BYOL papers.
 
-`run.evaluate` measures a work folder and keeps the figures; the functions here do the
-same for any encoder: they fit on the training split and report on the test split.
+`run.evaluate` evaluates a work folder and stores the results. The functions here do the
+same for any encoder. They fit on the training split and report on the test split.
 """
 
 from typing import TYPE_CHECKING
 
 from byol_bnfree.lazy import importer
 
-if TYPE_CHECKING:  # for editors and type checkers; `_HOME` says the same
+if TYPE_CHECKING:  # for editors and type checkers; keep it equal to `_HOME`
     from byol_bnfree.evaluation.features import (
         encoder_features,
         evaluation_indices,
@@ -51,7 +51,10 @@ _HOME = {
     "semi_supervised_evaluation": "methods.tuning",
     "supervised_evaluation": "methods.tuning",
 }
-"""Public name to the module that holds it; imported at first use, for `--help`."""
+"""Maps a public name to its module, which is imported on first use.
+
+`--help` is quick.
+"""
 __getattr__ = importer(__name__, _HOME)
 
 __all__ = [

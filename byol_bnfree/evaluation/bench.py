@@ -1,4 +1,4 @@
-"""The input of the protocols: one encoder, two splits, and a place for results."""
+"""What every protocol works on: an encoder, two splits, and a place for results."""
 
 import importlib.metadata
 import time
@@ -24,8 +24,8 @@ from byol_bnfree.evaluation.kept.unfinished import Unfinished
 from byol_bnfree.evaluation.methods.logistic import Fit, fit_logistic
 from byol_bnfree.evaluation.outcome import Outcome
 
-# To be raised when a change of code changes a protocol's figures: older ones are then
-# measured again.
+# Raise a number when a change of code changes the results of its protocol. Results of
+# the older revision are then measured again.
 REVISIONS = {
     "knn": 3,
     "linear": 3,
@@ -36,21 +36,21 @@ REVISIONS = {
     "robustness": 3,
     "transfer": 3,
 }
-FITTING = (  # protocols that leave a classifier
+FITTING = (  # protocols that fit a classifier that can be saved
     *("linear", "linear_cached", "semi_supervised", "finetune", "supervised"),
     "transfer",
 )
-KINDS = ("share", "corruption", "method")  # settings that name a kind of measurement
+KINDS = ("share", "corruption", "method")  # settings that distinguish measurements
 
 
 @dataclass(frozen=True)
 class Bench:
-    """An encoder on a data set. Features are extracted once and kept on disk."""
+    """An encoder on a data set. Features are extracted once and stored on disk."""
 
     config: EvaluateConfig
     encoder: Encoder
     network: str
-    """online, target or random (the untrained encoder)."""
+    """online, target, or random (the untrained encoder)."""
     train: Source
     test: Source
     mesh: Mesh
@@ -60,7 +60,7 @@ class Bench:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes; `open_splits` has checked that there are labels."""
+        """Number of classes. `open_splits` has checked that there are labels."""
         return self.train.num_classes
 
     @cached_property
@@ -75,12 +75,12 @@ class Bench:
 
     @cached_property
     def train_labels(self) -> Int[np.ndarray, "n ..."]:
-        """Labels of all training images; a row for an image that has several."""
+        """Labels of all training images, [n], or [n k] if images have several."""
         return self.train.labels()
 
     @cached_property
     def test_labels(self) -> Int[np.ndarray, "m ..."]:
-        """Labels of all test images; a row for an image that has several."""
+        """Labels of all test images, [m], or [m k] if images have several."""
         return self.test.labels()
 
     @cached_property
@@ -94,13 +94,17 @@ class Bench:
         )
 
     def features(self, source: Source) -> Float[np.ndarray, "n d"]:
-        """Features of all images of a source; the work folder keeps them."""
+        """Return the features of all images of a source; store them in the folder.
+
+        They are float16 with `half_precision` and float32 otherwise.
+        """
         dtype = "float16" if self.config.half_precision else "float32"
         key = checksum(self.fingerprint, source.fingerprint, dtype, version())
         name = f"{self.network}-{self.encoder.step}-{source.split}-{key}.npz"
         path = self.folder / "features" / name.replace("/", "-")
 
         def extract() -> np.ndarray:
+            """Compute the features [n d] and print a line about it."""
             place = f"{source.name} {source.split}"
             self.say(f"features of {len(source):,} images, {place}, {self.network}")
             return encoder_features(
@@ -119,7 +123,10 @@ class Bench:
         return checksum(*jax.tree.leaves(self.encoder.variables))
 
     def identity(self, protocol: str, settings: Row) -> Row:
-        """The settings that make two measurements the same one."""
+        """Describe a measurement.
+
+        Two measurements with equal identities are the same.
+        """
         train = self.config.train_split or self.train.split
         test = self.config.test_split or self.test.split
         return {
@@ -138,15 +145,15 @@ class Bench:
         }
 
     def unfinished(self, protocol: str, settings: Row) -> Unfinished:
-        """Where a measurement that takes long keeps what it has."""
+        """Return the folder that keeps the intermediate results of a measurement."""
         name = f"{protocol}-{checksum(self.identity(protocol, settings))}"
         return Unfinished(self.folder / "unfinished" / name)
 
     def measure(self, protocol: str, settings: Row, make: Callable[[], Outcome]) -> Row:
-        """The stored figure of a protocol, or that of `make()`, which is stored.
+        """Return the stored result of a protocol, or run `make()` and store its result.
 
-        Its seconds are those of this process: all that was needed, features too unless
-        they were kept, and without what an interrupted evaluation had done before.
+        The seconds are those of this process. They include the extraction of features
+        that were not stored. They exclude the work of an interrupted evaluation.
         """
         identity = self.identity(protocol, settings)
         path = classifier_path(self.folder, identity)
@@ -172,9 +179,9 @@ class Bench:
         return row
 
     def _save(self, path: Path, fitted: Fitted, identity: Row) -> None:
-        """Keep a classifier for `predict`."""
+        """Save a classifier for `predict`."""
         if fitted.variables is None and self.network == "random":
-            # No checkpoint has these.
+            # No checkpoint holds the variables of an untrained encoder.
             fitted = fitted._replace(variables=self.encoder.variables)
         several = self.train_labels.ndim == 2
         names = list(self.train.class_names)
@@ -183,7 +190,7 @@ class Bench:
 
 
 def sentence(row: Row) -> str:
-    """A row of the store as one line of text."""
+    """Format a row of the store as one line of text."""
     identity, settings = row["identity"], row["identity"]["settings"]
     kinds = [settings[key] for key in KINDS if key in settings]
     subject = " ".join(map(str, [*kinds, identity["dataset"], identity["network"]]))
@@ -200,12 +207,12 @@ def sentence(row: Row) -> str:
 
 
 def describe(source: Source, split: str) -> Row:
-    """A description of a split: any image, label or file changes it."""
+    """Describe a split. The fingerprint changes with any image, label or file."""
     return {"split": split, "images": len(source), "fingerprint": source.fingerprint}
 
 
 def version() -> str:
-    """The version of this package."""
+    """Return the version of this package."""
     try:
         return importlib.metadata.version("byol_bnfree")
     except importlib.metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Settings that cannot be, found before any protocol has begun."""
+"""Finds impossible settings before the first protocol begins."""
 
 import math
 
@@ -15,14 +15,16 @@ from byol_bnfree.interop.program import ProgramModule
 def check_protocols(
     config: EvaluateConfig, run: TrainConfig, train: Source, devices: int
 ) -> None:
-    """`InputError` for a batch that cannot be cut, a class with too few images, or an
-    unknown data set to transfer to.
+    """Raise `InputError` for settings that a protocol cannot use.
+
+    These are a batch that cannot be divided, a class with too few images, and an
+    unknown data set for transfer.
     """
     asked = set(config.protocol)
     if "transfer" in asked:
         chosen_tasks(config.transfer.datasets)
         asked.add(config.transfer.method)
-    # An encoder whose BatchNorm has groups keeps them when it is trained further.
+    # When an encoder is trained further, its BatchNorm keeps its groups.
     groups = run.bn_stat_groups // run.micro_batches or 1
     parts = {
         "linear": ("linear", devices),
@@ -43,11 +45,11 @@ def check_protocols(
 
 
 FROZEN = ("knn", "linear", "linear_cached", "robustness")
-"""Protocols that need nothing but features."""
+"""Protocols that need features only."""
 
 
 def check_trainable(config: EvaluateConfig, encoder: Encoder) -> None:
-    """`InputError` for what a StableHLO program cannot do: be trained or be fresh."""
+    """Raise `InputError` if a protocol would train a StableHLO program."""
     if not isinstance(encoder.module, ProgramModule):
         return
     rest = [name for name in config.protocol if name not in FROZEN]
@@ -55,6 +57,6 @@ def check_trainable(config: EvaluateConfig, encoder: Encoder) -> None:
         rest.remove("transfer")
     if rest:
         raise InputError(
-            f"protocol {rest[0]} needs weights, and {config.weights} is a program; "
+            f"protocol {rest[0]} needs weights, but {config.weights} is a program; "
             f"choose among {', '.join(FROZEN)}, or give the safetensors file."
         )

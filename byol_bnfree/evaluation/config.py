@@ -1,6 +1,6 @@
-"""Every setting of an evaluation: frozen dataclasses, checked when made.
+"""The settings of an evaluation: frozen dataclasses that check their values.
 
-The string under a field is its help text (unit and meaning).
+The string under a field is its help text. P1 is the BYOL paper (arXiv 2006.07733).
 """
 
 import dataclasses
@@ -35,145 +35,149 @@ class KnnSettings:
     """The weighted nearest-neighbour classifier (arXiv 1805.01978, section 3.4)."""
 
     k: int = KNN_K
-    """Neighbours that vote."""
+    """Number of neighbours that vote."""
     temperature: float = KNN_TEMPERATURE
-    """A neighbour's weight is exp(cosine / temperature)."""
+    """The vote of a neighbour has the weight exp(cosine / temperature)."""
 
 
 @dataclass(frozen=True)
 class LinearSettings:
-    """SGD on a frozen encoder (P1 appendix C.1)."""
+    """Linear evaluation: SGD on a frozen encoder (P1 appendix C.1)."""
 
     epochs: float = 80.0
     """Passes over the training images."""
     batch_size: int = 1024
     """Images per step."""
     rates: tuple[float, ...] = (0.4, 0.3, 0.2, 0.1, 0.05)
-    """Learning rates, times batch_size / 256; chosen on held-out images."""
+    """Learning rates for a batch of 256 (scaled by batch_size / 256). Held-out images
+    choose one."""
     augmentation: Literal["crops", "pretraining"] = "crops"
-    """crops: random crops and flips. pretraining: the run's view 1 (P1 Table 7)."""
+    """crops: random crops and flips. pretraining: view 1 of the run (P1 Table 7)."""
     logit_clip: Annotated[bool, tyro.conf.arg(aliases=["--logit-clip"])] = False
     """Squash logits to +/-20 and penalize their squares (P1 Table 7)."""
     held_out: int | None = None
-    """Training images that choose the rate, drawn by the seed (P1: 10,009; DeepMind's
-    code: 10,000); none: a tenth."""
+    """Training images that are held out to choose the rate; the seed draws them (P1:
+    10,009; DeepMind's code: 10,000). Default: a tenth."""
     refit: bool = False
-    """Fit the chosen rate again on all training images, as DeepMind's code does."""
+    """Fit again on all training images with the chosen rate, as DeepMind does."""
 
 
 @dataclass(frozen=True)
 class SemiSettings:
-    """The whole network fine-tuned on a share of the labels (P1 appendix C.1)."""
+    """Fine-tuning of the whole network with few labels (P1 appendix C.1)."""
 
     shares: tuple[float, ...] = (0.01, 0.1)
-    """Shares of the training images that keep their label, alike in every class."""
+    """Shares of the training images that keep their labels, equal in every class."""
     rates: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1, 0.005)
-    """Learning rates, times batch_size / 256; chosen on held-out images."""
+    """Learning rates for a batch of 256 (scaled by batch_size / 256). Held-out images
+    choose one."""
     epochs: tuple[float, ...] = (30.0, 50.0)
-    """Passes over the labelled images; chosen on held-out images."""
+    """Passes over the labelled images. Held-out images choose one."""
     batch_size: int = 1024
     """Images per step."""
 
 
 @dataclass(frozen=True)
 class FinetuneSettings:
-    """The whole network fine-tuned on all labels (P1 appendix D.3)."""
+    """Fine-tuning of the whole network with all labels (P1 appendix D.3)."""
 
     steps: int = 20_000
     """Optimizer steps of each fit."""
     batch_size: int = 256
     """Images per step."""
     rates: tuple[float, ...] = (1e-4, 3.2e-4, 1e-3, 3.2e-3, 1e-2, 3.2e-2, 1e-1)
-    """Learning rates, times batch_size / 256; chosen on held-out images."""
+    """Learning rates for a batch of 256 (scaled by batch_size / 256). Held-out images
+    choose one."""
     weight_decays: tuple[float, ...] = (
         *(0.0, 1e-6, 3.2e-6, 1e-5, 3.2e-5),
         *(1e-4, 3.2e-4, 1e-3),
     )
-    """Decays, each divided by the learning rate; chosen on held-out images."""
+    """Weight decays; each is divided by the learning rate. Held-out images choose
+    one."""
 
 
 @dataclass(frozen=True)
 class SupervisedSettings:
-    """The same network trained with labels from scratch (P1 Table 9's recipe)."""
+    """The same network trained with labels from scratch (recipe of P1 Table 9)."""
 
     epochs: float = 200.0
     """Passes over the training images."""
     rate: float = 0.1
-    """Learning rate, times batch_size / 256 (ours: P1 does not state it)."""
+    """Learning rate for a batch of 256 (our choice; P1 does not state it)."""
     weight_decay: float = 1e-4
-    """Decay of kernels."""
+    """Weight decay of kernels."""
     warmup_epochs: float = 5.0
-    """Linear warm-up of the learning rate from 0."""
+    """Epochs in which the learning rate rises linearly from 0."""
     label_smoothing: float = 0.1
-    """Share of the target spread over all classes."""
+    """Probability that is spread equally over all classes."""
     batch_size: int = 256
     """Images per step."""
 
 
 @dataclass(frozen=True)
 class TransferSettings:
-    """Other data sets (P1 appendix D)."""
+    """Transfer to other data sets (P1 appendix D)."""
 
     method: Literal["linear_cached", "finetune"] = "linear_cached"
-    """Logistic regression on cached features, or the whole network fine-tuned."""
+    """Logistic regression on stored features, or fine-tuning of the whole network."""
     datasets: tuple[str, ...] = ()
-    """Names out of the paper's twelve, such as cifar100 dtd; none: all."""
+    """Names among the paper's twelve, such as cifar100 dtd. Default: all."""
 
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Evaluate what a run has learned."""
+    """Evaluate a trained encoder. P1 is the BYOL paper, arXiv 2006.07733."""
 
     workdir: str
-    """Folder of the run; figures are added to its evaluations.jsonl."""
+    """Folder of the run. Results are added to its evaluations.jsonl."""
     protocol: tuple[Protocol, ...] = ("knn", "linear_cached", "random")
-    """The protocols to run; random repeats the others on the untrained encoder."""
+    """Protocols to run. random repeats the others on the untrained encoder."""
     network: Literal["online", "target"] = "online"
-    """The papers evaluate the online network."""
+    """Network to evaluate. BYOL's papers evaluate the online network."""
     dataset: str | None = None
-    """shapes, a tensorflow-datasets name, or folder:PATH; none: the run's."""
+    """shapes, a tensorflow-datasets name, or folder:PATH. Default: the run's."""
     data_dir: str | None = None
-    """Root of prepared tensorflow-datasets; none: the run's."""
+    """Root of prepared tensorflow-datasets. Default: the run's."""
     train_split: str | None = None
-    """Split that classifiers are fitted on; none: the run's, of another set train."""
+    """Split to fit classifiers on. Default: the run's; train for another data set."""
     test_split: str | None = None
-    """Split that figures are of; none: the run's, of another set test."""
+    """Split to report on. Default: the run's; test for another data set."""
     unlabelled: Annotated[bool, tyro.conf.arg(name="data.unlabelled")] = False
-    """folder: take all pictures as pictures without a class, for --plot."""
+    """folder: ignore folders as classes and use all pictures, for --plot."""
     on_bad_image: Literal["stop", "skip"] | None = None
-    """stop at an image that cannot be decoded, or skip it; none: as the run did."""
+    """stop at a picture that cannot be decoded, or skip it. Default: as the run did."""
     max_train: int | None = None
-    """Training images used at most, a subset fixed by the seed; none: all."""
+    """Largest number of training images; the seed draws a subset. Default: all."""
     max_test: int | None = None
-    """Test images used at most; none: all."""
+    """Largest number of test images. Default: all."""
     seed: int = 0
-    """Seed of held-out images, subsets, augmentation and initialization."""
+    """Seed for held-out images, subsets, augmentation and initialization."""
     batch_size: int = 512
-    """Images per step when features are extracted."""
+    """Images per step while features are extracted."""
     half_precision: bool = False
-    """Keep features as float16: half the memory and disk."""
+    """Store features as float16. This halves memory and disk space."""
     plot: bool = False
-    """Also draw embedding.png, confusion.png and neighbours.png in the work folder;
-    of pictures without classes embedding.png and neighbours.png alone."""
+    """Also draw embedding.png, confusion.png and neighbours.png in the work folder.
+    Without classes there is no confusion.png."""
     save: bool = False
-    """Keep fitted classifiers and fine-tuned networks in evaluation/classifiers, for
+    """Save fitted classifiers and fine-tuned networks in evaluation/classifiers, for
     `python -m byol_bnfree.predict`."""
     again: bool = False
-    """Measure again what evaluations.jsonl holds already."""
+    """Measure again even if evaluations.jsonl has the result."""
     weights: str | None = None
-    """Evaluate this file of weights, not the run; --workdir is then any folder."""
+    """Evaluate this file of weights instead of the run. --workdir may be any folder."""
     knn: KnnSettings = KnnSettings()
     """Nearest neighbours."""
     linear: LinearSettings = LinearSettings()
-    """The papers' linear evaluation."""
+    """Linear evaluation as in BYOL's papers."""
     semi: SemiSettings = SemiSettings()
-    """Few labels."""
+    """Fine-tuning with few labels."""
     finetune: FinetuneSettings = FinetuneSettings()
-    """All labels, from the pre-trained network."""
+    """Fine-tuning of the pre-trained network with all labels."""
     supervised: SupervisedSettings = SupervisedSettings()
-    """All labels, from scratch."""
+    """Training from scratch with all labels."""
     transfer: TransferSettings = TransferSettings()
-    """Other data sets."""
+    """Transfer to other data sets."""
 
     def __post_init__(self):
         _require_positive("", self)
@@ -190,7 +194,7 @@ class EvaluateConfig:
 
 
 def _require_positive(prefix: str, settings: Any) -> None:
-    """Every number is positive; those in MAY_BE_ZERO may be 0."""
+    """Check that every number is positive. Those in MAY_BE_ZERO may be 0."""
     for field in dataclasses.fields(settings):
         name, value = prefix + field.name, getattr(settings, field.name)
         if dataclasses.is_dataclass(value):

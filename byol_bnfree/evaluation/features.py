@@ -1,4 +1,4 @@
-"""Frozen features of chosen images, in the order of their indices."""
+"""Features of chosen images from a frozen encoder, in the order of their indices."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +21,7 @@ from byol_bnfree.training.mesh import batch_sharding, make_mesh, replicated
 
 
 def evaluation_indices(n: int, limit: int, seed: int) -> Int[np.ndarray, " m"]:
-    """All of range(n), or a random subset of `limit` that is fixed by seed; sorted."""
+    """Return range(n), or a random subset of `limit` fixed by `seed`; sorted."""
     if n <= limit:
         return np.arange(n)
     return np.sort(np.random.default_rng(seed).choice(n, limit, replace=False))
@@ -35,10 +35,20 @@ def encoder_features(
     batch_size: int = 512,
     dtype: DTypeLike = np.float32,
 ) -> Float[np.ndarray, "n d"]:
-    """Representations of all images of a source, whole and in inference mode.
+    """Compute the representations of all images, whole and in inference mode.
 
-    `mesh` (all devices by default) shares a batch, whose size is rounded up to a
-    multiple of its axis `data`.
+    Args:
+      encoder: the encoder.
+      source: images of the encoder's shape.
+      mesh: devices that share a batch along their axis `data`; None takes all devices.
+      batch_size: images per step, rounded up to a multiple of that axis.
+      dtype: of the result.
+
+    Returns:
+      Features [n d] in the order of the source.
+
+    Raises:
+      InputError: if a feature is not finite.
     """
     mesh = mesh or make_mesh()
     variables = jax.device_put(encoder.variables, replicated(mesh))
@@ -56,7 +66,7 @@ def encoder_features(
 
 
 def feature_width(encoder: Encoder, source: Source) -> int:
-    """Numbers in one representation of an image of this source."""
+    """Return the number of features d that the encoder gives for an image."""
     image = jnp.zeros((1, *source.image_shape))
     return jax.eval_shape(lambda x: encoder(x), image).shape[1]
 
@@ -75,21 +85,28 @@ def extract_features(
 ) -> Float[np.ndarray, "n d"]:
     """Apply `encode` to `source.images(indices)` in batches of one fixed size.
 
-    The next batch is read in a thread while the device works on this one. The last
-    batch is filled up with zero images, so that a jitted `encode` compiles once.
+    A thread reads the next batch while the device works on the current one. The last
+    batch is padded with zero images, so a jitted `encode` compiles once.
 
     Args:
-      encode: jitted; uint8 images to features of any float type, image by image
-        (BatchNorm in inference mode: a feature must not depend on the zero images).
+      encode: a jitted function from uint8 images to features of any float dtype. Each
+        feature may depend on its own image only (BatchNorm in inference mode),
+        otherwise the zero images would change it.
       source: has `images(indices) -> uint8 [b h w c]`.
-      batch_size: global; the devices must divide it.
-      sharding: of a batch over devices, e.g. `NamedSharding(mesh, P("data"))`. Required
-        with several processes: each reads its own rows, and all get all features.
-      dtype: of the result, which exists once: 1.28 million features of 2048 numbers
-        are 10.5 GB in float32 and 5.2 GB in float16.
+      indices: the images to encode.
+      batch_size: global batch size; the devices must divide it.
+      sharding: distribution of a batch over devices, such as `NamedSharding(mesh,
+        P("data"))`. Several processes require it: each reads its own rows, and all get
+        all features.
+      dtype: of the result. It exists once: 1.28 million features of 2048 numbers are
+        10.5 GB in float32 and 5.2 GB in float16.
 
-    Raises: InputError if there is nothing to encode or a feature is not finite in
-      `dtype` (float16 ends at 65,504).
+    Returns:
+      Features [n d].
+
+    Raises:
+      InputError: if there is nothing to encode, or a feature is not finite in `dtype`
+        (float16 ends at 65,504).
     """
     if len(indices) == 0:
         raise InputError("There are 0 images to encode; give at least 1.")
@@ -109,7 +126,7 @@ def _read_ahead(
     batch_size: int,
     sharding: Sharding | None,
 ) -> Iterator[UInt8[Array, "b h w c"] | UInt8[np.ndarray, "b h w c"]]:
-    """The batches, each read while the one before it is used."""
+    """Yield the batches. Each is read while the one before it is used."""
     with ThreadPoolExecutor(1, thread_name_prefix="read-features") as reader:
         pending = None
         for start in range(0, len(indices), batch_size):
@@ -122,7 +139,7 @@ def _read_ahead(
 
 
 def _one_late(arrays: Iterator[Array]) -> Iterator[Array]:
-    """Each array once the next was asked for, so that the device is never idle."""
+    """Yield each array after the next was requested, so the device is never idle."""
     before = next(arrays)
     for array in arrays:
         yield before
@@ -148,9 +165,9 @@ def _read_batch(
 def _read_rows(
     source: Any, indices: np.ndarray, rows: np.ndarray
 ) -> UInt8[np.ndarray, "b h w c"]:
-    """These rows of a batch; those beyond its last image are zero."""
+    """Read these rows of a batch. Rows beyond the last image are zero."""
     real = rows[rows < len(indices)]
-    # A process whose rows are all filling still has to know the shape of an image.
+    # Even a process with padding only needs to know the shape of an image.
     images = source.images(indices[real] if len(real) else indices[:1])
     batch = np.zeros((len(rows), *images.shape[1:]), np.uint8)
     batch[: len(real)] = images[: len(real)]
@@ -166,7 +183,7 @@ def _to_host(
 
 
 def _check_finite(features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
-    # In blocks: a mask of all would be as large as they are.
+    # In blocks, because a mask of the whole array would need as much memory.
     blocks = (features[i : i + 4096] for i in range(0, len(features), 4096))
     bad = sum(int((~np.isfinite(block).all(axis=1)).sum()) for block in blocks)
     if bad:

@@ -1,4 +1,4 @@
-"""The two figures a run ends with: kNN and linear accuracy on the test split."""
+"""The accuracies at the end of a run: kNN and linear, on the test split."""
 
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -17,8 +17,8 @@ from byol_bnfree.training.mesh import batch_sharding
 from byol_bnfree.training.program import Program
 from byol_bnfree.training.state import TrainState
 
-STATISTICS = 256  # images that give an untrained BatchNorm encoder its statistics
-QUICK_TRAIN, QUICK_TEST = 2048, 1024  # images of the kNN that a run logs
+STATISTICS = 256  # images from which an untrained BatchNorm gets its statistics
+QUICK_TRAIN, QUICK_TEST = 2048, 1024  # images of the kNN that is logged in training
 
 
 class Features(NamedTuple):
@@ -29,7 +29,7 @@ class Features(NamedTuple):
 
 
 class Indices(NamedTuple):
-    """Images used of both splits."""
+    """Indices of the images in use, for both splits."""
 
     train: Int[np.ndarray, " n"]
     test: Int[np.ndarray, " m"]
@@ -38,12 +38,12 @@ class Indices(NamedTuple):
 class Evaluator:
     """Evaluates the online encoder of a state in inference mode.
 
-    Whole images, no augmentation; BatchNorm reads its running statistics. Up to
-    `evaluation.max_train` and `max_test` images are used, a subset fixed for all.
+    Images are whole and not augmented, and BatchNorm reads its running statistics. At
+    most `evaluation.max_train` and `max_test` images are used, always the same ones.
     """
 
     def __init__(self, program: Program, train: Source, test: Source | None):
-        """`test` None: there is nothing to evaluate on."""
+        """Prepare the evaluation. With `test` None there is nothing to evaluate on."""
         self._program, self._train, self._test = program, train, test
         self._config = program.config.evaluation
         encoder, augment = program.network.encoder, program.config.augment
@@ -51,13 +51,14 @@ class Evaluator:
 
     @property
     def possible(self) -> bool:
-        """Whether there are test images, and labels of two classes at least."""
+        """True if there are test images, and labels of at least two classes."""
         return self._test is not None and (self._train.num_classes or 0) > 1
 
     @property
     def chance(self) -> float | None:
-        """Accuracy of the best constant answer: the largest class's share of the test
-        images. None without labels.
+        """Accuracy of the best constant prediction; None without labels.
+
+        It is the share of the largest class among the test images.
         """
         if not self.possible:
             return None
@@ -66,21 +67,21 @@ class Evaluator:
         return float(counts.max() / counts.sum()) if counts.size else None
 
     def features(self, state: TrainState) -> Features:
-        """Representations of the images used from both splits."""
+        """Return the representations of the images in use, for both splits."""
         return self._features(state, Indices(self._train_indices, self._test_indices))
 
     def knn(self, state: TrainState, features: Features | None = None) -> float:
-        """Top-1 accuracy of the weighted kNN classifier, a fraction."""
+        """Return the top-1 accuracy of the weighted kNN classifier, in [0, 1]."""
         features = features or self.features(state)
         return self._knn(features, Indices(self._train_indices, self._test_indices))
 
     def quick_knn(self, state: TrainState) -> float:
-        """The same of the images of `quick`, for a curve while a run trains."""
+        """Return the kNN accuracy on few images, for a curve during training."""
         return self._knn(self._features(state, self.quick), self.quick)
 
     @cached_property
     def quick(self) -> Indices:
-        """A fixed subset of both splits: a second on two cores for small pictures."""
+        """A fixed subset of both splits. Small pictures take a second on two cores."""
         train = min(QUICK_TRAIN, self._config.max_train)
         test = min(QUICK_TEST, self._config.max_test)
         return Indices(
@@ -106,7 +107,7 @@ class Evaluator:
         )
 
     def linear(self, features: Features) -> float:
-        """Top-1 accuracy of multinomial logistic regression, a fraction."""
+        """Return the top-1 accuracy of logistic regression, in [0, 1]."""
         figures = logistic_evaluation(
             features.train,
             self._train.labels(self._train_indices),
@@ -119,9 +120,10 @@ class Evaluator:
         return figures["top1"]
 
     def untrained(self, batch: dict[str, Any]) -> TrainState:
-        """The state of step 0; its encoder has `first_statistics`, of the first images.
+        """Return the state of step 0, with `first_statistics` in its encoder.
 
-        These are the images that `evaluate` takes too, so both give the same floor.
+        They are taken from the first training images. `evaluate` takes the same images,
+        so both give the same accuracy for the untrained encoder.
         """
         state = self._program.init(batch)
         variables = encoder_variables(state.online_params, state.online_stats)
@@ -144,7 +146,7 @@ class Evaluator:
 
     @property
     def _batch_size(self) -> int:
-        """The configured size, at most all images, up to a multiple of the devices."""
+        """The configured size, at most all images, rounded up to fit the devices."""
         devices = self._program.mesh.shape["data"]
         images = max(len(self._train_indices), len(self._test_indices))
         return -(-min(self._config.batch_size, images) // devices) * devices

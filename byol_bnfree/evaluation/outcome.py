@@ -1,4 +1,4 @@
-"""The result of a protocol, and the figures of a classifier."""
+"""The result of a protocol, and the accuracies of a classifier."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -11,20 +11,20 @@ from byol_bnfree.evaluation.methods.metrics import top_k_accuracy
 
 
 class Outcome(NamedTuple):
-    """The result of a protocol; `chosen` was picked on images held out of training."""
+    """The result of a protocol. Held-out training images decided on `chosen`."""
 
     figures: dict[str, Any]
-    """Fractions, of the test split."""
+    """Results on the test split, in [0, 1]."""
     chosen: dict[str, Any]
-    """Hyper-parameters and `validation_METRIC`; {} where nothing is chosen."""
+    """Hyper-parameters and `validation_METRIC`; {} if nothing was chosen."""
     sweep: Sequence[dict[str, Any]] = ()
-    """The candidates: each with its own `validation_METRIC`."""
+    """All candidates, each with its `validation_METRIC`."""
     fitted: Fitted | None = None
-    """The classifier that the figures are of; None where there is none to keep."""
+    """The classifier behind the results; None if there is none to save."""
 
 
 def top_figures(
     scores: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]
 ) -> dict[str, float]:
-    """Top-1 and top-5, fractions."""
+    """Return top-1 and top-5 accuracy, in [0, 1]."""
     return {f"top{k}": top_k_accuracy(scores, labels, k) for k in (1, 5)}

@@ -1,4 +1,4 @@
-"""Every picture of a data set once, with its name, class and representation."""
+"""All pictures of a data set, each once, with name, class and representation."""
 
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -16,12 +16,12 @@ from byol_bnfree.evaluation.kept.embedding import Embedding
 
 
 class Pictures(NamedTuple):
-    """Splits of a data set that share no picture."""
+    """The splits of a data set, without pictures that occur twice."""
 
     sources: list[Source]
 
     def close(self) -> None:
-        """End what reads them."""
+        """Close the sources."""
         for source in self.sources:
             source.close()
 
@@ -29,9 +29,10 @@ class Pictures(NamedTuple):
 def everything(
     config: TrainConfig, split: Literal["all", "train", "test"], folder: Path
 ) -> Pictures:
-    """The pictures that can be decoded; `folder` keeps the list of the others.
+    """Return the pictures that can be decoded. `folder` stores the list of the others.
 
-    Raises: InputError for a set without pictures, or without that split.
+    Raises:
+      InputError: if the set has no pictures, or not this split.
     """
     data_set = find_data(config)
     names = ("train", "test") if split == "all" else (split,)
@@ -42,7 +43,7 @@ def everything(
         )
     sources: list[Source] = []
     for source in (usable_only(source, folder) for source in opened):
-        # Pictures without a class may be in both splits.
+        # Pictures without a class may occur in both splits.
         known = {name for before in sources for name in files_of(before)}
         new = np.array([name not in known for name in files_of(source)], bool)
         if new.any():
@@ -51,12 +52,12 @@ def everything(
 
 
 def files_of(source: Source) -> list[str]:
-    """Names of all pictures of a source."""
+    """Return the names of all pictures of a source."""
     return source.file_names(np.arange(len(source)))
 
 
 def represented(encoder: Encoder, pictures: Pictures, batch_size: int) -> Embedding:
-    """The representations of all pictures, in the order of their splits."""
+    """Compute the representations of all pictures, in the order of their splits."""
     sources = pictures.sources
     size = min(batch_size, max(map(len, sources)))
     labels = [

@@ -1,4 +1,4 @@
-"""A fitted classifier on its encoder, for any images: `load_predictor`."""
+"""A fitted classifier together with its encoder: `load_predictor`."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -26,20 +26,20 @@ from byol_bnfree.evaluation.kept.fitted import FOLDER, Fitted, read_fitted
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """Images to classes; call it on images, or on all of a source."""
+    """Maps images to class probabilities. Call it on images or on a whole source."""
 
     encoder: Encoder
     fitted: Fitted
     class_names: tuple[str, ...]
     several: bool
-    """Whether an image may have several classes: a sigmoid for each."""
+    """True if an image may have several classes. Each class then has a sigmoid."""
 
     def __call__(self, images: Any) -> Float[Array, "b k"]:
-        """Probabilities of the classes, of images as `Encoder` takes them."""
+        """Return class probabilities [b k] of images that `Encoder` accepts."""
         return self._probabilities(self._logits(self.encoder(images)))
 
     def on(self, source: Source, batch_size: int = 512) -> Float[np.ndarray, "n k"]:
-        """Probabilities of all images of a source, whole."""
+        """Return class probabilities [n k] of all images of a source, whole."""
         module, variables = self.encoder.module, self.encoder.variables
         augment = self.encoder.config.augment
 
@@ -61,14 +61,15 @@ class Predictor:
 
 
 def load_predictor(path: str | Path, workdir: str | Path | None = None) -> Predictor:
-    """A classifier that `evaluate --save` has kept.
+    """Load a classifier that `evaluate --save` has saved.
 
     Args:
       path: RUN/evaluation/classifiers/NAME.npz.
-      workdir: the run it was fitted on; by default the one that it lies in.
+      workdir: the run it was fitted on. None takes the run that contains the file.
 
     Raises:
-      InputError: no classifier, no run, or a run that was trained further since.
+      InputError: if there is no classifier or no run, or the run has been trained
+        further since.
     """
     path = Path(path)
     fitted, about = read_fitted(path)
@@ -82,7 +83,7 @@ def load_predictor(path: str | Path, workdir: str | Path | None = None) -> Predi
         encoder = load_encoder(workdir, about["network"])
         if checksum(*jax.tree.leaves(encoder.variables)) != about["weights"]:
             raise InputError(
-                f"{path} was fitted at step {about['step']}, and {workdir} has another "
+                f"{path} was fitted at step {about['step']}, but {workdir} has another "
                 f"encoder, of step {encoder.step}; evaluate it again with --save."
             )
     return Predictor(encoder, fitted, tuple(about["classes"]), about["several"])

@@ -1,4 +1,7 @@
-"""Each protocol on a bench: its settings, what it measures, and under which name."""
+"""Runs each protocol on a bench and stores its results.
+
+P1 is the BYOL paper (arXiv 2006.07733).
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -23,10 +26,11 @@ from byol_bnfree.files import write_json
 
 
 def knn(bench: Bench) -> list[Row]:
-    """Top-1 of the weighted kNN classifier on cached features."""
+    """Measure top-1 of the weighted kNN classifier on stored features."""
     settings = dataclasses.asdict(bench.config.knn)
 
     def measure() -> Outcome:
+        """Classify all test images; top-1 in [0, 1]."""
         predictions = knn_predict(
             bench.train_features,
             bench.train_labels,
@@ -41,9 +45,10 @@ def knn(bench: Bench) -> list[Row]:
 
 
 def linear_cached(bench: Bench) -> list[Row]:
-    """Logistic regression on cached features (P1 appendix D.2)."""
+    """Measure logistic regression on stored features (P1 appendix D.2)."""
 
     def measure() -> Outcome:
+        """Score the test images; top-1 and top-5 in [0, 1]."""
         fit = bench.linear_fit
         scores = fit.classifier.scores(bench.test_features)
         chosen = {"strength": fit.strength, "validation_top1": fit.validation}
@@ -54,7 +59,7 @@ def linear_cached(bench: Bench) -> list[Row]:
 
 
 def linear(bench: Bench) -> list[Row]:
-    """The papers' linear evaluation (P1 appendix C.1)."""
+    """Measure linear evaluation as in the papers (P1 appendix C.1)."""
     settings = bench.config.linear
     described = dataclasses.asdict(settings)
 
@@ -74,7 +79,7 @@ def linear(bench: Bench) -> list[Row]:
 
 
 def semi_supervised(bench: Bench) -> list[Row]:
-    """Few labels (P1 appendix C.1); one row for each share."""
+    """Measure fine-tuning with few labels (P1 appendix C.1); one row per share."""
     return [_with_share(bench, share) for share in bench.config.semi.shares]
 
 
@@ -83,6 +88,7 @@ def _with_share(bench: Bench, share: float) -> Row:
     del described["shares"]
 
     def measure() -> Outcome:
+        """List the labelled images, fine-tune, and score the test images."""
         _list_labels(bench, share)
         return semi_supervised_evaluation(
             bench.encoder,
@@ -99,7 +105,7 @@ def _with_share(bench: Bench, share: float) -> Row:
 
 
 def _list_labels(bench: Bench, share: float) -> None:
-    """Write the images that keep their label, for others who compare with us."""
+    """Write the list of images that keep their labels, so others can compare."""
     seed, train = bench.config.seed, bench.train
     kept = labelled_subset(train, share, seed)
     name = f"labels-{train.name}-{100 * share:g}pct-seed{seed}.json"
@@ -111,12 +117,12 @@ def _list_labels(bench: Bench, share: float) -> None:
 
 
 def finetune(bench: Bench) -> list[Row]:
-    """The transfer protocol on this data set (P1 appendix D.3)."""
+    """Measure the fine-tuning of the transfer protocol (P1 appendix D.3)."""
     return [_with_all_labels(bench, "finetune", finetune_evaluation)]
 
 
 def supervised(bench: Bench) -> list[Row]:
-    """The ceiling: training with all labels; `bench` has the untrained network."""
+    """Measure training with all labels; `bench` must have the untrained network."""
     return [_with_all_labels(bench, "supervised", supervised_evaluation)]
 
 

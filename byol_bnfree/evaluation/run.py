@@ -1,4 +1,4 @@
-"""One evaluation from configuration to table: `evaluate(config)`."""
+"""An evaluation from its settings to its tables: `evaluate(config)`."""
 
 import dataclasses
 from contextlib import closing
@@ -32,14 +32,17 @@ from byol_bnfree.training.workdir import lock_workdir, prepare_workdir
 
 
 def evaluate(config: EvaluateConfig) -> list[Row]:
-    """Measure what is asked for and not yet known; print a table of all figures.
+    """Measure all requested results that are not stored; print a table of all results.
 
-    One process, all its devices. Returns the rows asked for, each with `identity`,
-    `figures` (fractions), `chosen` and `seconds`.
+    It runs in one process with all its devices.
+
+    Returns:
+      The requested rows, each with `identity`, `figures` (in [0, 1]), `chosen` and
+      `seconds`.
 
     Raises:
-      InputError: no run or no checkpoint in the work folder, or data that cannot be
-        evaluated on.
+      InputError: if the work folder has no run or no checkpoint, or the data cannot be
+        used for evaluation.
     """
     plan, workdir = _plan(config), Path(config.workdir)
     kernels = choose_kernels("auto", jax.device_count())
@@ -50,7 +53,7 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
     check_images(encoder, train)
     mesh = make_mesh()
     if train.num_classes is None:
-        _say(f"{train.name} has no classes to compare with; only pictures are drawn.")
+        _say(f"{train.name} has no classes, so only pictures are drawn.")
         plan, config = [], dataclasses.replace(config, protocol=("knn",))
     check_protocols(config, encoder.config, train, mesh.shape["data"])
     folder = prepare_workdir(workdir / "evaluation", "")
@@ -66,7 +69,7 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
         if {"random", "supervised"} & set(config.protocol):
             some = train.images(np.arange(min(STATISTICS, len(train))))
             floor = _untrained(config, encoder, train, some, kernels)
-            # One module object, so that both encoders share compiled programs.
+            # One module object lets both encoders share compiled programs.
             floor = dataclasses.replace(floor, module=encoder.module)
             benches["random"] = bench(floor, "random")
         rows = [
@@ -96,15 +99,15 @@ def _untrained(
 
 
 def _plan(config: EvaluateConfig) -> list[tuple[str, str]]:
-    """Network and protocol of everything asked for, each once, in `PROTOCOLS`' order.
+    """List the network and protocol of each measurement, in the order of `PROTOCOLS`.
 
-    `random` is an encoder, not a protocol: it repeats the others. `supervised` starts
-    from the untrained network and from no other.
+    `random` is an encoder and not a protocol: it repeats the other protocols.
+    `supervised` starts from the untrained network only.
     """
     named = [name for name in PROTOCOLS if name in config.protocol]
     if not named:
         raise InputError(
-            "protocol random is the untrained encoder beside other protocols; name "
+            "protocol random repeats other protocols on the untrained encoder; name "
             "one of them too, such as --protocol knn random."
         )
     pretrained = [name for name in named if name != "supervised"]

@@ -1,1 +1,1 @@
-"""The pictures that an evaluation is made on."""
+"""The images of an evaluation."""

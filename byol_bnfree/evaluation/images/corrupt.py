@@ -1,10 +1,10 @@
-"""Pictures spoiled in four ways at five levels, to evaluate off distribution.
+"""Images corrupted in four ways at five levels, to evaluate off distribution.
 
-BYOL's papers have no such figure. Ways and levels are those of Hendrycks and
-Dietterich 2019 (https://arxiv.org/abs/1903.12261) with the numbers of their code:
-CIFAR-10-C's for pictures up to 64 pixels, ImageNet-C's above (the boundary is our
-choice). Their files are not needed, and figures are close to theirs but not theirs:
-the noise is drawn here, and values are rounded where they are cut off there.
+BYOL's papers report no such results. The corruptions and their strengths come from the
+code of Hendrycks and Dietterich 2019 (https://arxiv.org/abs/1903.12261): CIFAR-10-C for
+images up to 64 pixels, ImageNet-C above. The boundary is our choice. Their files are
+not needed. Results are close to the benchmark but not equal: we draw our own noise, and
+we round values where they truncate them.
 """
 
 import io
@@ -22,7 +22,7 @@ from byol_bnfree.evaluation.images.subset import Subset
 
 Picture = UInt8[np.ndarray, "h w c"]
 LEVELS = 5
-SMALL = 64  # pixels; the benchmark has two lists of strengths
+SMALL = 64  # pixels; up to this size the first list of strengths holds
 STRENGTHS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "noise": ((0.04, 0.06, 0.08, 0.09, 0.10), (0.08, 0.12, 0.18, 0.26, 0.38)),
     "blur": ((0.4, 0.6, 0.7, 0.8, 1.0), (1.0, 2.0, 3.0, 4.0, 6.0)),
@@ -32,10 +32,10 @@ STRENGTHS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 
 
 class Corrupted(Subset):
-    """All images of a source, each spoiled alike at every access."""
+    """All images of a source, each corrupted the same way at every access."""
 
     def __init__(self, source: Source, kind: str, level: int, seed: int):
-        """`kind` is a key of `CORRUPTIONS`, `level` 1 (weak) to 5."""
+        """Corrupt with `kind`, a key of `CORRUPTIONS`, and `level`, 1 (weak) to 5."""
         super().__init__(source, np.arange(len(source)))
         self.split = f"{source.split}-{kind}{level}"
         small = source.image_shape[0] <= SMALL
@@ -49,40 +49,40 @@ class Corrupted(Subset):
         return checksum(super().fingerprint, self._how)
 
     def images(self, indices: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w c"]:
-        """A function of the seed, the number of the image, kind and level."""
+        """Return corrupted images. They depend on seed, index, kind and level only."""
 
         def spoil(picture: Picture, index: int) -> Picture:
             rng = np.random.default_rng([self._seed, index])
             return self._spoil(picture, self._strength, rng)
 
-        with ThreadPoolExecutor() as threads:  # PIL and SciPy release Python's lock
+        with ThreadPoolExecutor() as threads:  # PIL and SciPy release the GIL
             return np.stack(
                 list(threads.map(spoil, super().images(indices), indices.tolist()))
             )
 
 
 def noise(picture: Picture, strength: float, rng: np.random.Generator) -> Picture:
-    """Gaussian noise of deviation `strength` on the [0, 1] scale."""
+    """Add Gaussian noise with deviation `strength` on the scale [0, 1]."""
     drawn = rng.standard_normal(picture.shape, np.float32) * (255 * strength)
     return _to_uint8(picture + drawn)
 
 
 def blur(picture: Picture, strength: float, rng: np.random.Generator) -> Picture:
-    """Gaussian blur of sigma `strength` pixels; the border's pixels are repeated."""
+    """Blur with a Gaussian of `strength` pixels. Edge pixels are repeated."""
     del rng
     sigma = (strength, strength, 0)
     return _to_uint8(gaussian_filter(picture.astype(np.float32), sigma, mode="nearest"))
 
 
 def contrast(picture: Picture, strength: float, rng: np.random.Generator) -> Picture:
-    """Distance from each channel's mean, times `strength`."""
+    """Multiply the distance from each channel's mean by `strength`."""
     del rng
     mean = picture.mean(axis=(0, 1), keepdims=True)
     return _to_uint8(mean + strength * (picture - mean))
 
 
 def jpeg(picture: Picture, strength: float, rng: np.random.Generator) -> Picture:
-    """Compressed at quality `strength`."""
+    """Compress as JPEG with quality `strength`."""
     del rng
     gray, file = picture.shape[-1] == 1, io.BytesIO()
     image = Image.fromarray(picture[..., 0] if gray else picture)

@@ -1,4 +1,4 @@
-"""Pictures that an evaluation leaves out because they cannot be decoded."""
+"""Leaves out pictures that cannot be decoded."""
 
 import json
 from pathlib import Path
@@ -12,10 +12,10 @@ from byol_bnfree.files import write_json
 
 
 def usable_only(source: Source, folder: Path) -> Source:
-    """The images that can be decoded; a figure counts no image twice.
+    """Return the images that can be decoded. No image is counted twice.
 
-    Prints how many of how many, and writes which ones are left out, and why, into
-    `folder`. The file is read the next time, so that not all is decoded again.
+    It prints how many are used. It also writes a file to `folder` that names the others
+    and the reasons. The next evaluation reads this file instead of decoding everything.
     """
     if source.in_memory and not source.skipped:
         return source
@@ -37,7 +37,7 @@ def usable_only(source: Source, folder: Path) -> Source:
     used = np.arange(len(source)) if known["used"] is None else np.array(known["used"])
     print(
         f"{source.name} {source.split}: {len(used):,} of {known['images']:,} images "
-        f"are used, the others cannot be decoded ({path})",
+        f"are used; the others cannot be decoded ({path})",
         flush=True,
     )
     return source if known["used"] is None else Subset(source, used)

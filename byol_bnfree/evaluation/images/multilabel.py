@@ -1,4 +1,4 @@
-"""Images of several classes at once, as in VOC 2007."""
+"""Images with several classes at once, as in VOC 2007."""
 
 import numpy as np
 from jaxtyping import Int, Int8
@@ -12,10 +12,10 @@ from byol_bnfree.evaluation.images.subset import Subset
 
 
 class ManyLabels(Subset):
-    """A source whose `labels` are a row for each image.
+    """A source whose `labels` have one row per image and one column per class.
 
-    1 for a class that is present, -1 for one that is absent, and 0 if all its objects
-    are marked as difficult: such images count neither for the class nor against it.
+    A value is 1 if the class is present and -1 if it is absent. It is 0 if all objects
+    of the class are marked as difficult; the image then does not count for this class.
     """
 
     def __init__(
@@ -27,18 +27,22 @@ class ManyLabels(Subset):
 
     @property
     def fingerprint(self) -> str:
-        """A checksum of the images and of the rows."""
+        """A checksum of the images and of their labels."""
         return checksum(super().fingerprint, self._rows)
 
     def labels(
         self, indices: Int[np.ndarray, " b"] | None = None
     ) -> Int8[np.ndarray, "b k"]:
-        """Labels of all images or of some."""
+        """Return the labels [b k] of all or some images."""
         return self._rows if indices is None else self._rows[indices]
 
 
 def open_many_labels(config: TrainConfig, split: str) -> ManyLabels:
-    """A split of a prepared set of images with objects; `InputError` for others."""
+    """Open a split of a prepared set of images with objects.
+
+    Raises:
+      InputError: for sets without objects, and if images cannot be decoded.
+    """
     source, (names, rows) = open_source(config, split), object_classes(config, split)
     if len(rows) != len(source):
         raise InputError(

@@ -1,4 +1,4 @@
-"""The images an evaluation is made on, and what is wrong with some."""
+"""Opens the splits of an evaluation, and checks images and labels."""
 
 import dataclasses
 from pathlib import Path
@@ -19,13 +19,14 @@ from byol_bnfree.evaluation.images.subset import limited
 def open_splits(
     run: TrainConfig, config: EvaluateConfig, *, several: bool = False
 ) -> tuple[Source, Source]:
-    """Both splits as the encoder sees them: at the run's image size and channels.
+    """Open both splits at the encoder's image size and channels.
 
-    Under on_bad_image="skip" without the pictures that cannot be decoded.
+    Under on_bad_image="skip" pictures that cannot be decoded are left out. With
+    `several` the images have several labels, and the sources are
+    `multilabel.ManyLabels`.
 
-    `several`: images have several labels, the sources are `multilabel.ManyLabels`.
-
-    Raises: InputError for a set that cannot be read or compared with.
+    Raises:
+      InputError: if the set cannot be read, or its labels cannot be used.
     """
     other = config.dataset not in (None, run.dataset)
     splits: dict[str, Any] = {} if not other else {"train_split": "train"}
@@ -42,11 +43,11 @@ def open_splits(
         on_bad_image=config.on_bad_image or run.on_bad_image,
         data=dataclasses.replace(
             run.data,
-            # Those of the run's own set are as the run took them.
+            # The run's own data set is read as the run read it.
             unlabelled=config.unlabelled or (run.data.unlabelled and not other),
             **splits,
         ),
-        # A run that does not evaluate may do without a test split.
+        # A run without evaluation may have no test split, but this one needs it.
         evaluation=dataclasses.replace(run.evaluation, skip=False),
     )
     open_split = open_many_labels if several else open_source
@@ -61,26 +62,27 @@ def open_splits(
 
 
 def check_labels(train: Source, test: Source) -> None:
-    """`InputError` without labels, or for a class that only the test images have."""
+    """Raise `InputError` without labels, or if only test images have some class."""
     for source in (train, test):
         if source.num_classes is None or (source.labels() < 0).any():
             raise InputError(
                 f"the {source.split} split of {source.name} has images without label; "
-                f"evaluation compares with labels, give a set with one for each image, "
-                f"or draw pictures with --plot."
+                f"evaluation needs a label for each image. Give such a set, or draw "
+                f"pictures with --plot."
             )
     if train.num_classes == 1:
         raise InputError(
-            f"{train.name} has one class, {train.class_names[0]}; any classifier finds "
-            f"it, give a set with two classes or more."
+            f"{train.name} has one class, {train.class_names[0]}; every classifier is "
+            f"right then. Give a set with two classes or more."
         )
     known, asked = np.unique(train.labels()), np.unique(test.labels())
     missing = np.setdiff1d(asked, known)
     if test.class_names != train.class_names:
         missing_names = sorted(set(test.class_names) - set(train.class_names))
         raise InputError(
-            f"the classes of {test.name} {test.split} are not those of {train.split} "
-            f"({', '.join(missing_names) or 'another order'}); make them the same."
+            f"the classes of {test.name} {test.split} differ from those of "
+            f"{train.split} ({', '.join(missing_names) or 'another order'}); make them "
+            f"the same."
         )
     if len(missing):
         raise InputError(
@@ -90,12 +92,12 @@ def check_labels(train: Source, test: Source) -> None:
 
 
 def check_images(encoder: Encoder, source: Source) -> None:
-    """`InputError` unless the encoder was made for images of this shape."""
+    """Raise `InputError` unless the encoder was made for images of this shape."""
     data = encoder.config.data
     wanted = (data.image_size, data.image_size, data.channels)
     if source.image_shape != wanted:
         shapes = ["x".join(map(str, shape)) for shape in (source.image_shape, wanted)]
         raise InputError(
-            f"images of {source.name} are {shapes[0]} and the encoder was made for "
+            f"images of {source.name} are {shapes[0]}, but the encoder was made for "
             f"{shapes[1]}; convert them, or train an encoder for them."
         )

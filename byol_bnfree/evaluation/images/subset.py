@@ -1,4 +1,4 @@
-"""Some images of a source as a source of their own, and which ones."""
+"""Subsets of a source, and the choice of their images."""
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -10,7 +10,7 @@ from byol_bnfree.evaluation.features import evaluation_indices
 
 
 class Subset:
-    """Images `indices` of `source`, in that order; `sources.Source`."""
+    """The images `indices` of `source`, in this order. It is a `sources.Source`."""
 
     def __init__(self, source: Source, indices: Int[np.ndarray, " n"]):
         self._source, self._indices = source, indices
@@ -22,50 +22,53 @@ class Subset:
 
     @property
     def fingerprint(self) -> str:
-        """A checksum of the source and of the images that are taken."""
+        """A checksum of the source and of the chosen images."""
         return checksum(self._source.fingerprint, self._indices)
 
     def __len__(self) -> int:
         return len(self._indices)
 
     def labels(self, indices: Int[np.ndarray, " b"] | None = None):
-        """As those of the source."""
+        """Return labels, as `source` does."""
         chosen = self._indices if indices is None else self._indices[indices]
         return self._source.labels(chosen)
 
     def images(self, indices: Int[np.ndarray, " b"]):
-        """As those of the source."""
+        """Return images, as `source` does."""
         return self._source.images(self._indices[indices])
 
     def usable(self, indices: Int[np.ndarray, " b"]) -> Int[np.ndarray, " m"]:
-        """As those of the source."""
+        """Return the indices of images that can be decoded, as `source` does."""
         good = self._source.usable(self._indices[indices])
         return indices[np.isin(self._indices[indices], good)]
 
     def file_names(self, indices: Int[np.ndarray, " b"]) -> list[str]:
-        """As those of the source."""
+        """Return printable names, as `source` does."""
         return self._source.file_names(self._indices[indices])
 
     def crops(self, indices: Int[np.ndarray, " b"], positions, step: int, views=2):
-        """As those of a source that streams."""
+        """Return random crops, as a source that streams does."""
         return self._source.crops(self._indices[indices], positions, step, views)
 
     def close(self) -> None:
-        """Of the source, and so of all its subsets."""
+        """Close the source, which also closes its other subsets."""
         self._source.close()
 
 
 def limited(source: Source, limit: int | None, seed: int) -> Source:
-    """At most `limit` images, a random subset fixed by seed."""
+    """Return at most `limit` images; a random subset is fixed by `seed`."""
     if limit is None or len(source) <= limit:
         return source
     return Subset(source, evaluation_indices(len(source), limit, seed))
 
 
 def hold_out(n: int, seed: int, count: int | None = None) -> Bool[np.ndarray, " n"]:
-    """`count` random rows of n, fixed by seed; a tenth, at least one, unless given.
+    """Return True for `count` random rows of n, fixed by `seed`.
 
-    Raises: InputError where none would be left.
+    The default is a tenth, and at least one row.
+
+    Raises:
+      InputError: if no row would be left for training.
     """
     count = max(1, n // 10) if count is None else count
     if count >= n:
@@ -80,9 +83,11 @@ def hold_out(n: int, seed: int, count: int | None = None) -> Bool[np.ndarray, " 
 def class_balanced(
     labels: Int[np.ndarray, " n"], count: int, names: tuple[str, ...], seed: int
 ) -> Int[np.ndarray, " m"]:
-    """Sorted indices of `count` random images of every class, fixed by seed.
+    """Choose `count` random images of every class, fixed by `seed`. Return their
+    sorted indices.
 
-    Raises: InputError for a class with fewer.
+    Raises:
+      InputError: if a class has fewer images.
     """
     rng = np.random.default_rng(seed)
     chosen = []
@@ -90,8 +95,8 @@ def class_balanced(
         rows = np.flatnonzero(labels == label)
         if len(rows) < count:
             raise InputError(
-                f"class {name!r} has {len(rows)} images to choose from and {count} "
-                f"were asked for; ask for a smaller share."
+                f"class {name!r} has {len(rows)} images to choose from, but {count} "
+                f"are needed; ask for a smaller share."
             )
         chosen.append(rng.choice(rows, count, replace=False))
     return np.sort(np.concatenate(chosen))

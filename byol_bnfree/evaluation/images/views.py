@@ -1,4 +1,4 @@
-"""Augmented labelled batches for protocols that train, and the loop over them."""
+"""Augmented, labelled batches for protocols that train, and their training loop."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -16,7 +16,10 @@ from byol_bnfree.training.progress import progress
 
 
 def crops_and_flips(augment: AugmentConfig) -> AugmentConfig:
-    """Random resized crops and flips alone (P1 C.1): the augmentation of the probes."""
+    """Keep only random crops and flips, the augmentation of evaluation.
+
+    P1, the BYOL paper (arXiv 2006.07733), describes it in appendix C.1.
+    """
     plain = {"jitter": 0.0, "grayscale": 0.0, "blur": 0.0, "solarize": 0.0}
     view = dataclasses.replace(augment.view1, **plain)
     return dataclasses.replace(augment, view1=view, function=None)
@@ -25,7 +28,7 @@ def crops_and_flips(augment: AugmentConfig) -> AugmentConfig:
 def augmented_view(
     batch: dict[str, Array], index: Array, augment: AugmentConfig, seed: int
 ) -> Float[Array, "b h w c"]:
-    """View 1 of a batch, normalized; a function of (seed, step, position)."""
+    """Return view 1 of a batch, normalized. It depends on (seed, step, position)."""
     return make_views(step_key(seed, index), batch, augment)[0]
 
 
@@ -36,14 +39,14 @@ def train_loop(
     total: int,
     snapshot: Snapshot,
 ) -> Any:
-    """`total` steps from where the snapshot stands; shows loss and time left."""
+    """Train to step `total` from the snapshot's step; show the loss and time left."""
     start, state = snapshot.restore(state)
     stream: Iterator[dict] = batches.iterate(start, total)
     before = None
     with progress(total, start, primary=jax.process_index() == 0) as shown:
         for index, batch in enumerate(stream, start):
             state, loss = step(state, batch, jnp.asarray(index))
-            if before is not None:  # read one late, so that the device is never idle
+            if before is not None:  # read one step late, so the device is never idle
                 shown.update(index, {"loss": float(before)})
             before = loss
             snapshot.offer(index + 1, state)

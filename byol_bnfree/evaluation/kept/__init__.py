@@ -1,1 +1,1 @@
-"""Results of an evaluation that stay on disk."""
+"""Results of evaluations that stay on disk."""

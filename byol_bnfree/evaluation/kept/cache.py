@@ -1,4 +1,4 @@
-"""Arrays kept between evaluations, checked when they are read."""
+"""Arrays that are stored between evaluations, and checked when they are read."""
 
 import zipfile
 from collections.abc import Callable
@@ -8,10 +8,10 @@ import numpy as np
 
 
 def cached(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
-    """The array in the file, or that of `make()`, which is written there.
+    """Return the array in the file, or compute it with `make()` and store it.
 
-    The zip container has a checksum: a damaged file is made again. The file is the old
-    one or the new one, never a part.
+    A damaged file is replaced: the zip container has a checksum. The file is always
+    either the old or the new one, never a part.
     """
     found = _read(path)
     if found is not None:

@@ -1,4 +1,4 @@
-"""Representations of pictures in a file that other programs read."""
+"""Writes representations of pictures to a file that other programs can read."""
 
 import contextlib
 import csv
@@ -15,28 +15,28 @@ from byol_bnfree.files import sync_folder
 
 
 class Embedding(NamedTuple):
-    """One row for each picture."""
+    """Representations with one row per picture."""
 
     features: Float[np.ndarray, "n d"]
     files: list[str]
-    """Paths below the folder, or SET/SPLIT/NUMBER."""
+    """Paths relative to the folder, or SET/SPLIT/NUMBER."""
     splits: list[str]
     labels: Int32[np.ndarray, " n"]
-    """Numbers in `class_names`; -1 stands for none."""
+    """Indices into `class_names`; -1 means no class."""
     class_names: tuple[str, ...]
 
     @property
     def classes(self) -> list[str]:
-        """The class of every picture; "" stands for none."""
+        """The class name of every picture; "" means no class."""
         return [self.class_names[k] if k >= 0 else "" for k in self.labels]
 
 
 def check_file(path: str) -> Path:
-    """The file to write, if it can be; `InputError` before any work if not."""
+    """Return the path to write. Raise `InputError` before any work if it cannot be."""
     file = Path(path).expanduser()
     if file.suffix not in _WRITERS:
         raise InputError(
-            f"--out {path} does not end in {', '.join(_WRITERS)}; give it one of these "
+            f"--out {path} must end in {', '.join(_WRITERS)}; choose one of these "
             f"endings."
         )
     if file.suffix == ".parquet":
@@ -50,7 +50,7 @@ def check_file(path: str) -> Path:
 
 
 def save_embedding(path: Path, found: Embedding) -> None:
-    """Write the file whole or not at all; `InputError` where that fails."""
+    """Write the file whole or not at all. Raise `InputError` if that fails."""
     try:
         with _replacing(path) as temporary:
             _WRITERS[path.suffix](temporary, found)
@@ -70,7 +70,7 @@ def _replacing(path: Path) -> Iterator[Path]:
 
 
 def _write_npz(path: Path, found: Embedding) -> None:
-    """Arrays features, files, splits, labels and class_names; no pickles."""
+    """Write the arrays features, files, splits, labels and class_names; no pickles."""
     with open(path, "wb") as file:
         np.savez(
             file,
@@ -83,7 +83,7 @@ def _write_npz(path: Path, found: Embedding) -> None:
 
 
 def _write_csv(path: Path, found: Embedding) -> None:
-    """Columns file, split, class, and f0, f1, ... with all digits of float32."""
+    """Write columns file, split, class, and f0, f1, ... with all digits of float32."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         width = found.features.shape[1]
@@ -94,7 +94,7 @@ def _write_csv(path: Path, found: Embedding) -> None:
 
 
 def _write_parquet(path: Path, found: Embedding) -> None:
-    """Columns file, split, class (null without one) and features, a list."""
+    """Write columns file, split, class (null if none) and features (a list)."""
     arrow, parquet = _parquet()
     values = arrow.array(np.ascontiguousarray(found.features, np.float32).ravel())
     width = found.features.shape[1]
@@ -110,7 +110,7 @@ def _write_parquet(path: Path, found: Embedding) -> None:
 
 
 def _parquet() -> tuple:
-    """Modules of an optional package."""
+    """Import the modules of an optional package."""
     try:
         import pyarrow
         import pyarrow.parquet

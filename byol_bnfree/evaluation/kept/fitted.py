@@ -1,4 +1,4 @@
-"""Fitted classifiers in files: `evaluate --save` writes them, `predict` reads them."""
+"""Files of fitted classifiers: `evaluate --save` writes them, `predict` reads them."""
 
 import io
 import json
@@ -17,16 +17,16 @@ FOLDER = "classifiers"
 
 
 class Fitted(NamedTuple):
-    """A linear classifier, and the encoder below it if that was trained too."""
+    """A linear classifier, with its encoder if that was trained too."""
 
     kernel: Float[Array | np.ndarray, "d k"]
     bias: Float[Array | np.ndarray, " k"]
     variables: Any = None
-    """Of the fine-tuned encoder; None: the run's encoder as it is."""
+    """Variables of the fine-tuned encoder; None means the run's own encoder."""
 
 
 def classifier_path(folder: Path, identity: dict[str, Any]) -> Path:
-    """Where the classifier of a measurement is kept, in a folder of evaluations."""
+    """Return the file for a measurement's classifier, in a folder of evaluations."""
     settings = identity["settings"]
     kinds = [settings[key] for key in ("share", "method") if key in settings]
     subject = [identity["protocol"], *kinds, identity["dataset"], identity["network"]]
@@ -35,7 +35,7 @@ def classifier_path(folder: Path, identity: dict[str, Any]) -> Path:
 
 
 def save_fitted(path: Path, fitted: Fitted, about: dict[str, Any]) -> None:
-    """Write a classifier and what it is of; the file is the old one or the new one."""
+    """Write a classifier and its description. The file is never half-written."""
     arrays = {"kernel": fitted.kernel, "bias": fitted.bias}
     for key, leaf in jax.tree.leaves_with_path(fitted.variables or {}):
         name = jax.tree_util.keystr(key, simple=True, separator="/")
@@ -48,7 +48,7 @@ def save_fitted(path: Path, fitted: Fitted, about: dict[str, Any]) -> None:
 
 
 def read_fitted(path: Path) -> tuple[Fitted, dict[str, Any]]:
-    """A saved classifier and what it is of; `InputError` if the file is none."""
+    """Read a classifier and its description; `InputError` for any other file."""
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -63,7 +63,7 @@ def read_fitted(path: Path) -> tuple[Fitted, dict[str, Any]]:
 
 
 def _tree(arrays: dict[str, np.ndarray]) -> dict[str, Any] | None:
-    """Nested dicts of arrays named variables/params/conv1/kernel."""
+    """Build nested dicts from names such as variables/params/conv1/kernel."""
     tree: dict[str, Any] = {}
     for name, array in arrays.items():
         *above, last = name.split("/")[1:]

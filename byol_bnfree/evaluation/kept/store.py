@@ -1,4 +1,4 @@
-"""Stored figures: rows of `evaluations.jsonl`, appended and never rewritten."""
+"""Stored results: rows of `evaluations.jsonl`, which are appended and never changed."""
 
 import datetime
 import json
@@ -13,20 +13,20 @@ Row = dict[str, Any]
 
 
 class Store:
-    """Rows of a work folder: what was measured (`identity`), and how much."""
+    """The rows of a work folder. `identity` says what was measured."""
 
     def __init__(self, path: Path):
         self._path = path
         self._rows = _read(path)
 
     def find(self, identity: Row) -> Row | None:
-        """The newest row of this identity."""
+        """Return the newest row with this identity, or None."""
         wanted = strict(identity)
         same = (row for row in reversed(self._rows) if row["identity"] == wanted)
         return next(same, None)
 
     def add(self, identity: Row, **measured: Any) -> Row:
-        """Append a row, with the time; it is on disk when this returns."""
+        """Append a row with the time. It is on disk when this returns."""
         now = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
         row = strict({"identity": identity, "measured": now} | measured)
         text = json.dumps(row, allow_nan=False) + "\n"
@@ -38,7 +38,7 @@ class Store:
         return row
 
     def figures(self) -> list[Row]:
-        """The newest figure of each identity, in the order they were measured."""
+        """Return the newest row of each identity, in the order of measurement."""
         newest = {
             json.dumps(row["identity"], sort_keys=True): row for row in self._rows
         }
@@ -46,7 +46,7 @@ class Store:
 
 
 def _read(path: Path) -> list[Row]:
-    """All whole rows; the beginning of one that a kill cut off is removed."""
+    """Return all whole rows. A row that a kill cut off is removed from the file."""
     if not path.exists():
         return []
     data = path.read_bytes()

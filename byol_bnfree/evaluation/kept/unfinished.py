@@ -1,4 +1,4 @@
-"""The state of an unfinished evaluation: its sweep's points, a fit's state."""
+"""The state of an unfinished evaluation: finished trials, and the current fit."""
 
 import io
 import shutil
@@ -17,15 +17,15 @@ from byol_bnfree.files import write_atomically
 
 
 class Snapshot:
-    """The state of a fit under way, so that an interrupted one goes on."""
+    """The state of the current fit, so that an interrupted fit can resume."""
 
     def __init__(self, path: Path | None = None, seconds: float = 30.0):
-        """`path` None keeps nothing; `seconds` lie between two saves at least."""
+        """Save at most every `seconds`. With `path` None nothing is saved."""
         self._path, self._seconds = path, seconds
         self._saved_at = time.monotonic()
 
     def restore(self, tree: PyTree) -> tuple[int, PyTree]:
-        """(steps done, state) as saved, or (0, `tree`) if nothing was that fits it."""
+        """Return (steps done, saved state), or (0, `tree`) if no saved state fits."""
         found = _read(self._path) if self._path else None
         leaves, structure = jax.tree.flatten(tree)
         if found is None or [x.shape for x in found[1:]] != [x.shape for x in leaves]:
@@ -37,7 +37,7 @@ class Snapshot:
         return int(found[0]), jax.tree.unflatten(structure, placed)
 
     def offer(self, step: int, tree: PyTree) -> None:
-        """Save if the last time was long ago; the file is the old one or the new."""
+        """Save if the last save is long ago. The file is never half-written."""
         if self._path is None or time.monotonic() - self._saved_at < self._seconds:
             return
         leaves = [np.int64(step), *map(np.asarray, jax.tree.leaves(tree))]
@@ -48,7 +48,7 @@ class Snapshot:
         self._saved_at = time.monotonic()
 
     def remove(self) -> None:
-        """When the fit is finished."""
+        """Delete the snapshot of a finished fit."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 
@@ -62,29 +62,29 @@ def _read(path: Path) -> list[np.ndarray] | None:
 
 
 class Unfinished:
-    """A folder for one evaluation until its figure is stored; None keeps nothing."""
+    """The folder of an evaluation until its result is stored; None saves nothing."""
 
     def __init__(self, folder: Path | None = None):
         self._folder = folder
 
     def snapshot(self, fit: Row) -> Snapshot:
-        """The snapshot of the fit with these settings."""
+        """Return the snapshot for the fit with these settings."""
         if self._folder is None:
             return Snapshot()
         return Snapshot(self._folder / f"state-{checksum(fit)}.npz")
 
     def find(self, fit: Row) -> Row | None:
-        """The figures of the fit with these settings."""
+        """Return the results of the fit with these settings, if it is finished."""
         return None if self._folder is None else self._points().find(fit)
 
     def add(self, fit: Row, **measured: Any) -> None:
-        """Keep what was measured of a finished fit."""
+        """Save the results of a finished fit."""
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._points().add(fit, **measured)
 
     def remove(self) -> None:
-        """When the figure is stored."""
+        """Delete the folder, once the result is stored."""
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 

@@ -1,1 +1,1 @@
-"""The protocols of evaluation, and their mathematics."""
+"""The protocols of evaluation and their mathematics."""

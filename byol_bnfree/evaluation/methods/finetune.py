@@ -1,9 +1,10 @@
-"""Training a whole network with labels: one loop for every protocol that does.
+"""Training of a whole network with labels. All such protocols share this loop.
 
-P1 appendices C.1 and D.3 (https://arxiv.org/abs/2006.07733): crops and flips, SGD with
-Nesterov momentum 0.9, a linear head. What P1 leaves open is our choice: a cosine to 0,
-rates scaled by batch / 256, one rate for encoder and head. BatchNorm is in training
-mode, with statistics of the (global) batch; its running values serve the evaluation.
+P1, the BYOL paper (https://arxiv.org/abs/2006.07733), describes it in appendices C.1
+and D.3: crops and flips, SGD with Nesterov momentum 0.9, a linear head. P1 leaves some
+details open. We chose a cosine to 0, rates scaled by batch / 256, and one rate for
+encoder and head. BatchNorm trains with the statistics of the (global) batch and is
+evaluated with its running statistics.
 """
 
 from dataclasses import dataclass
@@ -36,18 +37,18 @@ from byol_bnfree.represent import represent
 from byol_bnfree.training.mesh import batch_sharding, replicated
 from byol_bnfree.training.optim import decayed_mask
 
-MOMENTUM = 0.9
-SCORING_BATCH = 512
+MOMENTUM = 0.9  # P1 appendix C.1
+SCORING_BATCH = 512  # images per step when a fitted network is scored
 
 
 class Trial(NamedTuple):
-    """One setting of a sweep."""
+    """One candidate of a sweep."""
 
     rate: float
-    """Peak learning rate, times batch_size / 256."""
+    """Peak learning rate for a batch of 256; it is multiplied by batch_size / 256."""
     epochs: float
     weight_decay: float = 0.0
-    """Decay of kernels, added to their gradient."""
+    """Weight decay of kernels, added to their gradient."""
     warmup_epochs: float = 0.0
     label_smoothing: float = 0.0
     bn_decay: float = BN_DECAY
@@ -55,7 +56,7 @@ class Trial(NamedTuple):
 
 
 class Now(NamedTuple):
-    """The numbers of one step: arguments, so that all trials share one program."""
+    """The numbers of one step. As arguments, they let all trials share one program."""
 
     rate: Float[Array, ""] | float
     weight_decay: float
@@ -64,23 +65,23 @@ class Now(NamedTuple):
 
 
 class Tuned(NamedTuple):
-    """A network with its head, and the momentum of its optimizer."""
+    """A network with its head, and the optimizer's momentum."""
 
     params: Any
     """{"encoder": ..., "head": {"kernel": [d, k], "bias": [k]}}."""
     stats: Any
-    """BatchNorm's running statistics; {} without it."""
+    """BatchNorm's running statistics; {} without BatchNorm."""
     momentum: Any
 
     def fitted(self) -> Fitted:
-        """The head, and the variables of the encoder below it."""
+        """Return the head and the variables of its encoder."""
         head = self.params["head"]
         return Fitted(head["kernel"], head["bias"], _variables(self.params, self.stats))
 
 
 @dataclass(frozen=True)
 class Tuner:
-    """Trains copies of an encoder, each with a new head drawn from the seed."""
+    """Trains copies of an encoder. Each gets a new head, which the seed draws."""
 
     encoder: Encoder
     batch_size: int
@@ -89,9 +90,9 @@ class Tuner:
     unfinished: Unfinished = Unfinished()
 
     def fit(self, source: Source, trial: Trial) -> Tuned:
-        """A copy trained on augmented images of `source`.
+        """Train a copy on augmented images of `source`.
 
-        Batches and augmentation are functions of (seed, step).
+        Batches and augmentation depend on (seed, step) only.
         """
         size = self.batch_size
         total = max(1, whole_steps(trial.epochs, len(source), size))
@@ -112,11 +113,11 @@ class Tuner:
         )
 
     def start(self, source: Source) -> Tuned:
-        """The encoder with a head for the classes of `source`."""
+        """Return the encoder with a new head for the classes of `source`."""
         classes = source.num_classes
         shape = feature_width(self.encoder, source), classes
         kernel = fan_in_init(jax.random.key(self.seed), shape)
-        # Copied, because a step donates its state and the encoder is needed again.
+        # A step donates its state, so we copy: the encoder is needed again.
         fresh = jax.tree.map(jnp.copy, self.encoder.variables)
         head = {"kernel": kernel, "bias": jnp.zeros(classes)}
         params = {"encoder": fresh["params"], "head": head}
@@ -124,7 +125,7 @@ class Tuner:
         return Tuned(params, settled(fresh.get("batch_stats", {})), zeros)
 
     def scores(self, tuned: Tuned, source: Source) -> Float[np.ndarray, "n k"]:
-        """Logits of all images of a source, whole and in inference mode."""
+        """Return the logits [n k] of all images of a source, in inference mode."""
         devices = self.mesh.shape["data"]
         encoder = self.encoder
         return extract_features(
@@ -136,14 +137,14 @@ class Tuner:
         )
 
     def describe(self, source: Source, trial: Trial) -> dict[str, Any]:
-        """The settings that tell one fit from another."""
+        """Describe a fit by the settings that distinguish it from others."""
         return trial._asdict() | {"images": len(source)}
 
 
 def rate_schedule(
     trial: Trial, num_examples: int, batch_size: int, total: int
 ) -> optax.Schedule:
-    """Linear warm-up from 0, then a cosine to 0 at `total`."""
+    """Rise linearly from 0 in the warm-up, then follow a cosine to 0 at `total`."""
     warmup = whole_steps(trial.warmup_epochs, num_examples, batch_size)
     warmup = min(warmup, total - 1)
     peak = trial.rate * batch_size / 256
@@ -163,7 +164,7 @@ def _head(params: Any, features: Float[Array, "b d"]) -> Float[Array, "b k"]:
 def _scores(module, augment, tuned: Tuned, images):
     variables = _variables(tuned.params, tuned.stats)
     features = represent(module, variables, images, augment)
-    # A fit that diverged scores as a constant does, and its sweep goes on.
+    # A diverged fit must not stop its sweep: it scores like a constant classifier.
     return jnp.nan_to_num(_head(tuned.params, features))
 
 
@@ -171,7 +172,7 @@ def _scores(module, augment, tuned: Tuned, images):
     jax.jit, static_argnames=("module", "augment", "seed"), donate_argnames="state"
 )
 def _step(state: Tuned, batch, index, now: Now, *, module, augment, seed):
-    """One step of SGD, and the loss before it."""
+    """Take one step of SGD; also return the loss before it."""
     images = augmented_view(batch, index, augment, seed)
 
     def loss(params):
@@ -196,9 +197,9 @@ def _losses(
     labels: Int[Array, "b ..."],
     smoothing: Float[Array, ""] | float,
 ) -> Float[Array, " b"]:
-    """Losses for one class an image, or for a sigmoid of each class (summed).
+    """Return softmax losses for single labels, or summed sigmoid losses for several.
 
-    Labels of the second kind are 1, -1, or 0 for what does not count: `multilabel`.
+    Several labels [b k] are 1 (present), -1 (absent) or 0 (ignored): see `multilabel`.
     """
     if labels.ndim == 2:
         return jnp.sum(jnp.abs(labels) * jax.nn.softplus(-labels * scores), axis=1)
@@ -207,7 +208,7 @@ def _losses(
 
 
 def sgd_update(gradient, params, momentum, decay) -> tuple[Any, Any]:
-    """Nesterov's update before the learning rate, and the new momentum.
+    """Return Nesterov's update (without the learning rate) and the new momentum.
 
     g' = g + decay w (kernels only); m = 0.9 m + g'; u = g' + 0.9 m.
     """

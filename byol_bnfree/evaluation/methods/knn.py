@@ -1,8 +1,8 @@
 """The weighted nearest-neighbour classifier on frozen features.
 
 Wu et al. 2018 (https://arxiv.org/abs/1805.01978), section 3.4: each of the k nearest
-training features, by cosine, votes for its label with weight exp(cosine / T).
-The search is in `neighbours`.
+training features, by cosine, votes for its label with weight exp(cosine / T). The
+search is in `neighbours`.
 """
 
 from functools import partial
@@ -28,7 +28,7 @@ def knn_accuracy(
     temperature: float = KNN_TEMPERATURE,
     mesh: Mesh | None = None,
 ) -> float:
-    """Fraction of test features that `knn_predict` gives their own label."""
+    """Return the share of test features whose label `knn_predict` finds, in [0, 1]."""
     predictions = knn_predict(
         train_features,
         train_labels,
@@ -53,14 +53,14 @@ def knn_predict(
     bank_block: int = BLOCKS[1],
     mesh: Mesh | None = None,
 ) -> Int[np.ndarray, " m"]:
-    """Label of each test feature by a weighted vote of its k nearest training features.
+    """Predict the label of each test feature by a weighted vote of its k neighbours.
 
-    Features need not be normalized. `k` is capped at n. The block sizes bound the
-    memory (test_block x bank_block float32) and do not change the result. An exact
-    tie goes to the lower label. `mesh` with an axis `data` spreads the test rows over
-    its devices.
+    Features need not be normalized. `k` is at most n. An exact tie goes to the lower
+    label. `test_block` x `bank_block` float32 numbers bound the memory; they do not
+    change the result. A `mesh` with an axis `data` distributes the test rows.
 
-    Raises: InputError if there is no training feature.
+    Raises:
+      InputError: if there is no training feature.
 
     References: Wu et al. 2018, https://arxiv.org/abs/1805.01978, section 3.4.
     """
@@ -83,7 +83,8 @@ def _vote(
     temperature: Float[Array, ""] | float,
     num_classes: int,
 ) -> Int[Array, " b"]:
-    # Relative to the nearest: the same vote, and no overflow at low temperatures.
+    # Relative to the nearest: the vote is the same, and low temperatures cannot
+    # overflow.
     weights = jnp.exp((cosine - cosine[:, :1]) / temperature)
     rows = jnp.arange(len(labels))[:, None]
     votes = jnp.zeros((len(labels), num_classes)).at[rows, labels].add(weights)

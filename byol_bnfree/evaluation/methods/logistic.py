@@ -1,9 +1,9 @@
-"""Logistic regression on cached features: one class a row, or several.
+"""Logistic regression on stored features, with one class per row or several.
 
-BYOL's protocol for other data sets (https://arxiv.org/abs/2006.07733, appendix D.2):
-45 L2 strengths, chosen on held-out training images, then refitted on all of them.
-Features are standardized by the training mean and deviation (our choice: the paper
-does not say; some representations vary by 1e-3 of their mean).
+This is BYOL's protocol for other data sets (P1, https://arxiv.org/abs/2006.07733,
+appendix D.2): 45 L2 strengths are compared on held-out training images, and the best is
+fitted again on all. We standardize features by the mean and deviation of the training
+features. P1 does not say so, but some representations vary by 1e-3 of their mean only.
 """
 
 from collections.abc import Callable
@@ -19,14 +19,15 @@ from byol_bnfree.evaluation.kept.fitted import Fitted
 from byol_bnfree.evaluation.methods.logistic_solver import logits, minimum, rotate
 from byol_bnfree.evaluation.methods.metrics import top_k_accuracy
 
-# Of the sum of cross-entropies, as scikit-learn's 1 / C (P1 does not say sum or mean).
+# Penalties of the sum of cross-entropies, as scikit-learn's 1 / C (P1 does not say if
+# it means the sum or the mean).
 STRENGTHS = tuple(float(x) for x in np.geomspace(1e5, 1e-6, 45))
 QUICK_PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
-"""Of the mean cross-entropy: a short list, for the figure that every run ends with."""
+"""Penalties of the mean cross-entropy: a short list for the accuracy after a run."""
 
 
 class Classifier(NamedTuple):
-    """A fitted linear classifier with the standardization of its inputs."""
+    """A fitted linear classifier, with the standardization of its inputs."""
 
     mean: Float[np.ndarray, " d"]
     scale: Float[np.ndarray, " d"]
@@ -34,23 +35,23 @@ class Classifier(NamedTuple):
     bias: Float[np.ndarray, " k"]
 
     def scores(self, features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n k"]:
-        """Logits."""
+        """Return the logits of features [n d]."""
         kernel, bias, _ = self.fitted()
         return features.astype(np.float32) @ kernel + bias
 
     def fitted(self) -> Fitted:
-        """The same classifier of features as they are, not standardized."""
+        """Return the same classifier for features that are not standardized."""
         kernel = self.kernel / self.scale[:, None]
         return Fitted(kernel, self.bias - self.mean @ kernel)
 
 
 class Fit(NamedTuple):
-    """A classifier, and the strength that it was chosen for."""
+    """A classifier, and the L2 strength that was chosen for it."""
 
     classifier: Classifier
     strength: float
     validation: float
-    """Score on the held-out rows, of which the strength had the best."""
+    """Score on the held-out rows; the chosen strength has the best one."""
 
 
 def logistic_evaluation(
@@ -63,11 +64,14 @@ def logistic_evaluation(
     seed: int = 0,
     strengths: tuple[float, ...] = STRENGTHS,
 ) -> dict[str, float]:
-    """Fit on train, report on test: fractions `top1`, `top5`; the chosen `strength`.
+    """Fit on the training features and report on the test features.
 
-    With fewer than five classes `top5` counts all of them.
+    Returns:
+      `top1` and `top5` in [0, 1], and the chosen `strength`. With fewer than five
+      classes `top5` is 1.
 
-    Raises: InputError with fewer than 2 training features.
+    Raises:
+      InputError: with fewer than 2 training features.
     """
     fit = fit_logistic(
         train_features, train_labels, num_classes, seed=seed, strengths=strengths
@@ -86,18 +90,23 @@ def fit_logistic(
     strengths: tuple[float, ...] = STRENGTHS,
     score: Callable[[np.ndarray, np.ndarray], float] = top_k_accuracy,
 ) -> Fit:
-    """The classifier of the strength with the best score on a held-out tenth.
+    """Fit with the strength that scores best on a held-out tenth.
 
-    The tenth is random, fixed by seed; among equals the strongest is taken and
-    refitted on everything. Minimized is sum(cross-entropy) + strength / 2 |kernel|^2;
-    the bias is free.
+    The seed draws the tenth. Among equal scores the strongest penalty wins. It is then
+    fitted again on all rows. The objective is sum(cross-entropy) + strength / 2
+    |kernel|^2, without a penalty of the bias.
 
     Args:
-      targets: a class a row, fitted by softmax; or for every class 1 (present), -1
-        (absent) or 0 (does not count), fitted by one sigmoid for each.
-      score: of logits and targets, higher is better.
+      features: [n d].
+      targets: one class per row, fitted by softmax; or for every class 1 (present), -1
+        (absent) or 0 (ignored), fitted by a sigmoid per class.
+      num_classes: number of classes k.
+      seed: draws the held-out tenth.
+      strengths: the L2 penalties to compare.
+      score: function of logits and targets; higher is better.
 
-    Raises: InputError with fewer than 2 features.
+    Raises:
+      InputError: with fewer than 2 features.
     """
     if len(targets) < 2:
         raise InputError(
@@ -107,11 +116,11 @@ def fit_logistic(
     mean, scale = standardizer(features)
     problem, axes = rotate((features - mean) / scale, targets)
     held_out = hold_out(len(targets), seed)
-    # Held-out rows get weight 0 instead of being cut: one shape, one compilation.
+    # Held-out rows get weight 0 and stay in the arrays: one shape compiles once.
     part = problem._replace(weights=jnp.asarray(~held_out, jnp.float32))
     params = jnp.zeros((features.shape[1] + 1, num_classes))
     fits = []
-    # Strongest first: each fit starts from the one before it.
+    # Strongest penalty first: each fit starts from the solution of the one before.
     for strength in sorted(strengths, reverse=True):
         params = minimum(part, params, strength)
         scores = np.asarray(logits(params, problem.features))[held_out]
@@ -124,7 +133,7 @@ def fit_logistic(
 def standardizer(
     features: Float[np.ndarray, "n d"],
 ) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"]]:
-    """Mean and deviation of each feature; 1 where it varies by rounding alone."""
+    """Return mean and deviation of each feature; 1 if it varies by rounding only."""
     mean = features.mean(axis=0, dtype=np.float64).astype(np.float32)
     variance = np.square(features - mean).mean(axis=0, dtype=np.float64)
     std = np.sqrt(variance).astype(np.float32)

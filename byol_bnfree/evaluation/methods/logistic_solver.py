@@ -1,4 +1,4 @@
-"""L2-penalized logistic losses and their minimum, by L-BFGS in good coordinates."""
+"""Minimizes L2-penalized logistic losses with L-BFGS in well-scaled coordinates."""
 
 from typing import NamedTuple
 
@@ -10,14 +10,14 @@ from scipy.optimize import minimize
 
 
 class Problem(NamedTuple):
-    """Features along their principal axes, which leaves |kernel|^2 as it is.
+    """Features along their principal axes. The rotation keeps |kernel|^2.
 
-    `targets` are one class a row, fitted by softmax, or several, fitted by a sigmoid
-    for each class: 1 present, -1 absent, 0 does not count.
+    `targets` have one class per row, fitted by softmax, or several, fitted by a sigmoid
+    per class: 1 present, -1 absent, 0 ignored.
     """
 
     features: Float[Array, "n d"]
-    transposed: Float[Array, "d n"]  # the gradient's product is three times faster so
+    transposed: Float[Array, "d n"]  # makes the gradient's product three times faster
     variances: Float[np.ndarray, " d"]
     targets: Int[Array, " n"] | Int8[Array, "n k"]
     weights: Float[Array, " n"]
@@ -27,7 +27,7 @@ def rotate(
     features: Float[np.ndarray, "n d"],
     targets: Int[np.ndarray, " n"] | Int8[np.ndarray, "n k"],
 ) -> tuple[Problem, Float[np.ndarray, "d d"]]:
-    """The problem along principal axes, and these axes (columns)."""
+    """Return the problem along principal axes, and these axes as columns."""
     features = features.astype(np.float32)
     variances, axes = np.linalg.eigh((features.T @ features) / np.float32(len(targets)))
     rotated = features @ axes
@@ -44,15 +44,16 @@ def rotate(
 def minimum(
     problem: Problem, start: Float[Array, "d1 k"], strength: float
 ) -> Float[Array, "d1 k"]:
-    """Best kernel, along the axes, with the bias as its last row, from `start`.
+    """Find the best kernel along the axes, from `start`. The bias is its last row.
 
-    Along its axes each row of the kernel has a curvature of its own, variance times
-    that of the softmax or sigmoid plus the penalty. L-BFGS works on rows divided by
-    its root, where all curvatures are near 1: it needs a tenth of the iterations.
+    Along an axis the loss has the curvature variance * (curvature of softmax or
+    sigmoid) + penalty. L-BFGS works on rows that are divided by the root of this
+    curvature. All curvatures are then near 1, and it needs a tenth of the iterations.
     """
     classes = start.shape[1]
-    l2 = strength / float(problem.weights.sum())  # of the mean cross-entropy
-    # Of the loss along one logit, where all outcomes are equally likely.
+    l2 = strength / float(problem.weights.sum())  # penalty of the mean cross-entropy
+    # Curvature of the loss along one logit if all classes are equally likely: p (1 -
+    # p), with p = 1/2 for a sigmoid. For softmax with k classes it is (k - 1) / k^2.
     several = problem.targets.ndim == 2
     bend = 1 / 4 if several else (classes - 1) / classes**2
     curvature = np.append(bend * problem.variances + l2, bend)[:, None]
@@ -63,8 +64,8 @@ def minimum(
         value, gradient = _value_and_grad(params, problem, l2)
         return float(value), (np.asarray(gradient, np.float64) * unit).ravel()
 
-    # float32 resolves the loss to about 1e-7 of itself: asking for less than that
-    # ends in failing line searches.
+    # float32 resolves the loss to about 1e-7 of its value. A smaller tolerance makes
+    # line searches fail.
     found = minimize(
         objective,
         (np.asarray(start, np.float64) / unit).ravel(),
@@ -79,9 +80,9 @@ def minimum(
 def logits(
     params: Float[Array, "d1 k"], features: Float[Array, "n d"]
 ) -> Float[Array, "n k"]:
-    """Logits for parameters as `minimum` returns them."""
+    """Return logits for parameters as `minimum` returns them."""
     kernel, bias = params[:-1], params[-1]
-    # HIGHEST: TF32 or bfloat16 products are too coarse for line searches.
+    # TF32 and bfloat16 products are too coarse for line searches, hence HIGHEST.
     product = jnp.matmul(features, kernel, precision=jax.lax.Precision.HIGHEST)
     return product + bias[None, :]
 
@@ -90,7 +91,7 @@ def logits(
 def _value_and_grad(
     params: Float[Array, "d1 k"], problem: Problem, l2: Float[Array, ""] | float
 ) -> tuple[Float[Array, ""], Float[Array, "d1 k"]]:
-    """Mean cross-entropy + l2 / 2 |kernel|^2, and its gradient."""
+    """Return mean cross-entropy + l2 / 2 |kernel|^2, and its gradient."""
     several = problem.targets.ndim == 2
     cross_entropy = _sigmoid_cross_entropy if several else _softmax_cross_entropy
     losses, residual = cross_entropy(logits(params, problem.features), problem.targets)
@@ -107,7 +108,7 @@ def _value_and_grad(
 def _softmax_cross_entropy(
     scores: Float[Array, "n k"], labels: Int[Array, " n"]
 ) -> tuple[Float[Array, "n k"], Float[Array, "n k"]]:
-    """Terms of each row's loss, and its derivative by the scores."""
+    """Return the terms of each row's loss, and the derivative by the scores."""
     own = labels[:, None] == jnp.arange(scores.shape[1])[None, :]
     log_p = jax.nn.log_softmax(scores, axis=1)
     return -jnp.where(own, log_p, 0), jnp.exp(log_p) - own
@@ -116,7 +117,7 @@ def _softmax_cross_entropy(
 def _sigmoid_cross_entropy(
     scores: Float[Array, "n k"], signs: Int8[Array, "n k"]
 ) -> tuple[Float[Array, "n k"], Float[Array, "n k"]]:
-    """Loss of one binary classifier for each class."""
+    """Return the losses of one binary classifier per class, and the derivative."""
     counted = jnp.abs(signs)
     losses = jax.nn.softplus(-signs * scores)
     return counted * losses, counted * (jax.nn.sigmoid(scores) - (signs > 0))

@@ -1,4 +1,4 @@
-"""The figures of the literature: top-k, mean per class, 11-point mAP."""
+"""The metrics of the literature: top-k, mean per class, 11-point mAP."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -14,9 +14,9 @@ Metric = Literal["top1", "mean_per_class", "map11"]
 def top_k_accuracy(
     scores: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"], k: int = 1
 ) -> float:
-    """Fraction of rows whose label is among the k highest scores.
+    """Return the share of rows whose label is among the k highest scores.
 
-    Ties and NaN are ranked by `losses.in_top_k`.
+    `losses.in_top_k` ranks ties and NaN.
     """
     return float(np.mean(in_top_k(scores, labels, k)))
 
@@ -24,7 +24,7 @@ def top_k_accuracy(
 def mean_per_class(
     scores: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]
 ) -> float:
-    """Mean over the classes that occur of the top-1 accuracy on their images."""
+    """Average the top-1 accuracy of each class over the classes that occur."""
     rows = (labels == c for c in np.unique(labels))
     return float(np.mean([top_k_accuracy(scores[r], labels[r]) for r in rows]))
 
@@ -32,18 +32,20 @@ def mean_per_class(
 def eleven_point_map(
     scores: Float[np.ndarray, "n k"], targets: Int8[np.ndarray, "n k"]
 ) -> float:
-    """Mean over classes of VOC 2007's average precision, for several labels an image.
+    """Return VOC 2007's average precision, averaged over classes.
 
-    Average over recalls 0, 0.1, ..., 1 of the best precision at that recall or more.
+    The average precision of a class is the mean over recalls 0, 0.1, ..., 1 of the best
+    precision at this recall or a higher one.
 
     Args:
-      targets: 1 present, -1 absent, 0 present but too difficult to count, as in VOC's
-        own files. A class that no image counts for is left out.
+      scores: [n k]; higher means more likely.
+      targets: 1 present, -1 absent, 0 ignored (difficult), as in VOC's own files.
+        Classes without a present image are left out.
 
     References: Everingham et al. 2010, "The Pascal Visual Object Classes (VOC)
       Challenge", section 4.2.
     """
-    levels = np.linspace(0, 1, 11) - 1e-9  # rounding: 3 of 10 reach recall 0.3
+    levels = np.linspace(0, 1, 11) - 1e-9  # 3 of 10 must reach recall 0.3 when rounded
     precisions = []
     for column in np.flatnonzero((targets > 0).any(axis=0)):
         counted = targets[:, column] != 0

@@ -1,10 +1,10 @@
-"""The rows of a bank of features that are nearest to others, exact and in blocks.
+"""Exact search for the nearest rows of a bank of features, in blocks.
 
-Memory is bounded whatever the size of the bank: cosines exist for one block of
-queries against one block of bank rows at a time, and a running top-k is merged over
-the blocks of the bank, which are sent to the device one after the other. The bank may
-be float16, half the memory: a block becomes float32 on the device. Several devices
-share the rows of a query block.
+The memory is bounded for a bank of any size. Cosines exist for one block of queries and
+one block of bank rows at a time. A running top-k is merged over the bank's blocks,
+which go to the device one after the other. The bank may be float16, which halves its
+memory: each block becomes float32 on the device. Several devices share the rows of a
+query block.
 """
 
 from collections.abc import Callable
@@ -18,18 +18,19 @@ from jaxtyping import Array, Float, Int
 
 from byol_bnfree.errors import InputError
 
-BLOCKS = 256, 65_536  # rows of queries and of the bank that are compared at a time
-_GROUP = 16  # columns that share one maximum in the search; any value is exact
+BLOCKS = 256, 65_536  # rows of queries and of the bank compared at a time
+_GROUP = 16  # columns that share a maximum in the search; any value is exact
 
 
 def nearest(
     bank: Float[np.ndarray, "n d"], queries: Float[np.ndarray, "m d"], k: int
 ) -> tuple[Int[np.ndarray, "m j"], Float[np.ndarray, "m j"]]:
-    """Rows of the bank with the highest cosine, best first, and these cosines.
+    """Return the bank rows with the highest cosines, best first, and the cosines.
 
-    `j` is k, or n if that is smaller. Features need not be normalized.
+    `j` is the smaller of k and n. Features need not be normalized.
 
-    Raises: InputError if the bank is empty.
+    Raises:
+      InputError: if the bank is empty.
     """
     found = nearest_blocks(bank, np.arange(len(bank)), queries, k)
     cosines, rows = (
@@ -47,13 +48,14 @@ def nearest_blocks(
     blocks: tuple[int, int] = BLOCKS,
     mesh: Mesh | None = None,
 ) -> list[tuple[Float[Array, "b j"], Int[Array, "b j"]]]:
-    """Cosines and values of the nearest rows, for one block of queries after another.
+    """Return cosines and values of the nearest rows, one block of queries per item.
 
-    All blocks have one shape, the last is filled up. `blocks` (rows of queries, rows
-    of the bank) bounds the memory, one float32 for each pair, and does not change the
-    result. `mesh` with an axis `data` spreads the queries over its devices.
+    All blocks have one shape; the last one is padded. `blocks` (rows of queries, rows
+    of the bank) bounds the memory, one float32 per pair, and does not change the
+    result. A `mesh` with an axis `data` distributes the queries.
 
-    Raises: InputError if the bank is empty.
+    Raises:
+      InputError: if the bank is empty.
     """
     n, m = len(bank), len(queries)
     if n == 0:
@@ -69,7 +71,7 @@ def nearest_blocks(
     ]
     nothing = jnp.full((rows, k), -jnp.inf), jnp.zeros((rows, k), jnp.int32)
     best = [by_row(nothing) for _ in asked]
-    # The bank is the outer loop: it is the large side and crosses to the device once.
+    # The bank is the outer loop, so each of its blocks goes to the device once.
     for start in range(0, n, bank_block):
         span = slice(start, start + bank_block)
         features = _unit_rows(_pad_rows(bank[span], bank_block))
@@ -78,16 +80,16 @@ def nearest_blocks(
         valid = everywhere(jnp.asarray(min(bank_block, n - start)))
         before = best
         best = [merge(b, q, block, valid) for b, q in zip(best, asked, strict=True)]
-        jax.block_until_ready(before)  # or all blocks could be on the device at once
+        jax.block_until_ready(before)  # otherwise all blocks could be there at once
     return best
 
 
 def _placement(mesh: Mesh | None) -> tuple[Callable, Callable, Callable]:
-    """Functions that put rows on devices and repeat a block on all; `_merge_block`."""
+    """Return functions that distribute rows, replicate a block, and merge a block."""
     if mesh is None or mesh.size == 1:
         return (lambda x: x), (lambda x: x), _merge_block
     rows, everywhere = PartitionSpec("data"), PartitionSpec()
-    # Not left to the compiler: it would gather the rows for the search of the top k.
+    # Without shard_map the compiler would gather all rows for the top-k search.
     merge = jax.shard_map(
         _merge_block,
         mesh=mesh,
@@ -102,7 +104,7 @@ def _placement(mesh: Mesh | None) -> tuple[Callable, Callable, Callable]:
 
 
 def _pad_rows(rows: np.ndarray, count: int) -> np.ndarray:
-    """Append zeros so that every block has one shape and compiles once."""
+    """Append zero rows, so that all blocks have one shape and compile once."""
     missing = count - len(rows)
     return np.pad(rows, [(0, missing)] + [(0, 0)] * (rows.ndim - 1))
 
@@ -120,9 +122,9 @@ def _merge_block(
     bank: tuple[Float[Array, "n d"], Int[Array, " n"]],
     valid: Int[Array, ""] | int,
 ) -> tuple[Float[Array, "b k"], Int[Array, "b k"]]:
-    """Running (cosines, labels) of the k nearest, after one more block of the bank."""
+    """Update the (cosines, labels) of the k nearest with a block of the bank."""
     features, labels = bank
-    # HIGHEST: TF32 and bfloat16 products would reorder close neighbours.
+    # TF32 and bfloat16 products would reorder close neighbours, hence HIGHEST.
     cosine = jnp.matmul(queries, features.T, precision=jax.lax.Precision.HIGHEST)
     cosine = jnp.where(jnp.arange(len(labels))[None, :] < valid, cosine, -jnp.inf)
     values, indices = _top_k(cosine, best[0].shape[1])
@@ -135,11 +137,11 @@ def _merge_block(
 def _top_k(
     x: Float[Array, "b n"], k: int
 ) -> tuple[Float[Array, "b k"], Int[Array, "b k"]]:
-    """Exact `jax.lax.top_k`, several times faster where n is much larger than k.
+    """Act as `jax.lax.top_k`, but several times faster if n is much larger than k.
 
-    A top-k element always lies in one of the k groups with the largest maxima
-    (otherwise k groups would each hold something larger), so that only those groups
-    are searched.
+    It is exact. Each of the k largest elements lies in one of the k groups with the
+    largest maxima: otherwise k groups would each hold a larger element. Only these
+    groups are searched.
     """
     groups = -(-x.shape[1] // _GROUP)
     if groups <= k:
@@ -147,7 +149,7 @@ def _top_k(
         return values, indices
     missing = groups * _GROUP - x.shape[1]
     x = jnp.pad(x, ((0, 0), (0, missing)), constant_values=-jnp.inf)
-    # Group g holds columns g, g + groups, g + 2 groups, ...: maxima vectorize.
+    # Group g holds columns g, g + groups, g + 2 groups, ..., so the maxima vectorize.
     x = rearrange(x, "b (s g) -> b s g", g=groups)
     _, chosen = jax.lax.top_k(x.max(axis=1), k)
     candidates = jnp.take_along_axis(x, chosen[:, None, :], axis=2)

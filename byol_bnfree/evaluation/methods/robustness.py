@@ -1,4 +1,4 @@
-"""Accuracy on corrupted test images: norm arms compared off distribution."""
+"""Accuracy on corrupted test images, to compare norms off distribution."""
 
 import numpy as np
 from jax.sharding import Mesh
@@ -15,7 +15,7 @@ from byol_bnfree.evaluation.outcome import Outcome
 
 
 def robustness(bench: Bench) -> list[Row]:
-    """The classifier of `linear_cached`, fitted on clean images; one row for a kind."""
+    """Measure the classifier of `linear_cached` on corrupted images; a row per kind."""
     return [_with(bench, kind) for kind in CORRUPTIONS]
 
 
@@ -54,11 +54,16 @@ def corrupted_accuracy(
     mesh: Mesh | None = None,
     batch_size: int = 512,
 ) -> float:
-    """Top-1 on corrupted images, a fraction.
+    """Return the top-1 accuracy on corrupted images, in [0, 1].
 
     Args:
-      classifier: of features of clean images, as `fit_logistic` gives it.
+      encoder: the encoder.
+      classifier: fitted on features of clean images; `fit_logistic` returns one.
+      test: the clean test images.
       corruption: noise, blur, contrast or jpeg, and its level, 1 to 5; see `corrupt`.
+      seed: draws the noise.
+      mesh: devices that share a batch; None takes all.
+      batch_size: images per step.
     """
     source = Corrupted(test, *corruption, seed)
     features = encoder_features(encoder, source, mesh, batch_size=batch_size)

@@ -1,4 +1,4 @@
-"""Several settings of one fine-tuning, compared on held-out images."""
+"""Compares several settings of a fine-tuning on held-out images."""
 
 import time
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from byol_bnfree.evaluation.methods.metrics import METRICS, Metric
 
 
 class Swept(NamedTuple):
-    """The best setting of a sweep, and all of them."""
+    """The best trial of a sweep, and the results of all trials."""
 
     best: Trial
     tuned: Tuned | None
-    """Its network; None if an interrupted evaluation trained it."""
+    """The best trial's network; None if an interrupted evaluation trained it."""
     chosen: dict[str, Any]
     points: list[dict[str, Any]]
 
@@ -28,10 +28,10 @@ def sweep(
     trials: Sequence[Trial],
     metric: Metric = "top1",
 ) -> Swept:
-    """The trial with the best figure on `valid`, the first of equals.
+    """Find the trial with the best result on `valid`; ties go to the first.
 
-    All share one compiled step. Finished trials are kept: an interrupted sweep does
-    not repeat them.
+    All trials share one compiled step. Finished trials are stored, so an interrupted
+    sweep does not repeat them.
     """
     best, tuned, points, key = 0, None, [], f"validation_{metric}"
     for number, trial in enumerate(trials):
@@ -47,7 +47,7 @@ def sweep(
 def _measured(
     tuner: Tuner, source: Source, valid: Source, trial: Trial, metric: Metric
 ) -> tuple[dict[str, Any], Tuned | None]:
-    """The figures of a trial, and its network if it was trained now."""
+    """Return the results of a trial, and its network if it was trained now."""
     fit, network, key = tuner.describe(source, trial), None, f"validation_{metric}"
     found = tuner.unfinished.find(fit)
     if found is None:

@@ -1,10 +1,10 @@
-"""The twelve data sets of BYOL's transfer tables (P1 Tables 3 and 10), and the rest.
+"""Transfer to the twelve data sets of BYOL's Tables 3 and 10.
 
-Names and splits are those of tensorflow-datasets. P1 chooses on validation splits of
-its own; here a random tenth of the training images is held out, which include the
-validation split where the set has one, and the classifier is refitted on all of them.
-Images are squares as everywhere here, where P1 says no more than that the shorter side
-is resized.
+P1 is the BYOL paper (arXiv 2006.07733). Names and splits are those of
+tensorflow-datasets. P1 chooses hyper-parameters on its own validation splits. We hold
+out a random tenth of the training images, to which we add the validation split if the
+set has one. The classifier is then fitted again on all of them. Images are cut to
+squares; P1 only says that the shorter side is resized.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from byol_bnfree.evaluation.outcome import Outcome
 
 
 class Task(NamedTuple):
-    """A data set with its splits and metric; `problem` says why it cannot be tried."""
+    """A data set, its splits and its metric. `problem` says why it cannot be used."""
 
     title: str
     name: str
@@ -34,7 +34,7 @@ class Task(NamedTuple):
 
 
 MISSING = (
-    "tensorflow-datasets does not have it; its images can be evaluated by themselves, "
+    "tensorflow-datasets does not have it; evaluate its images separately, "
     "with --dataset=folder:PATH --protocol linear_cached"
 )
 TASKS = (
@@ -54,9 +54,10 @@ TASKS = (
 
 
 def transfer(bench: Bench) -> list[Row]:
-    """Each data set by its own metric; those that cannot be read are said and skipped.
+    """Measure each data set with its own metric. Unreadable sets are named and skipped.
 
-    Raises: InputError for a name that is not among the twelve.
+    Raises:
+      InputError: for a name that is not among the twelve.
     """
     rows, missing = [], {}
     for task in chosen_tasks(bench.config.transfer.datasets):
@@ -67,19 +68,19 @@ def transfer(bench: Bench) -> list[Row]:
             continue
         with closing(there.train), closing(there.test):
             rows.append(measured_by(there, task.metric))
-    if bench.network != "random":  # beside another, for which it was said
+    if bench.network != "random":  # otherwise another network's bench has said it
         for reason, titles in missing.items():
             bench.say(f"transfer: left out: {', '.join(titles)}: {reason}")
     return rows
 
 
 def _reason(task: Task, error: InputError) -> str:
-    """Without the name of the set, so that sets with one reason share a line."""
+    """Replace the set's name in the error, so sets with one reason share a line."""
     return re.sub(rf"\b{re.escape(task.name)}(?![\w/])", "NAME", str(error))
 
 
 def chosen_tasks(names: tuple[str, ...]) -> list[Task]:
-    """The tasks with these names, or all twelve; `InputError` for other names."""
+    """Return the tasks with these names, or all twelve; `InputError` for others."""
     known = [task.name for task in TASKS]
     for name in names:
         if name not in known:
@@ -90,7 +91,7 @@ def chosen_tasks(names: tuple[str, ...]) -> list[Task]:
 
 
 def _on_task(bench: Bench, task: Task) -> Bench:
-    """The encoder of a bench on the images of a task; `InputError` if it cannot be."""
+    """Return the bench with the images of a task; `InputError` if it cannot be read."""
     if task.problem is not None:
         raise InputError(task.problem)
     config = dataclasses.replace(
@@ -103,7 +104,7 @@ def _on_task(bench: Bench, task: Task) -> Bench:
 
 
 def measured_by(bench: Bench, metric: Metric) -> Row:
-    """The metric of a bench's data set, by the method of its configuration."""
+    """Measure the metric on a bench's data set with the configured method."""
     config, method = bench.config, bench.config.transfer.method
     settings = {"method": method, "metric": metric}
     if method == "finetune":
@@ -119,7 +120,7 @@ def measured_by(bench: Bench, metric: Metric) -> Row:
 
 
 def _linear(bench: Bench, metric: Metric, settings: Row) -> Outcome:
-    """Logistic regression on cached features (P1 appendix D.2)."""
+    """Score logistic regression on stored features (P1 appendix D.2)."""
     del settings
     fit = fit_logistic(
         bench.train_features,
@@ -135,7 +136,7 @@ def _linear(bench: Bench, metric: Metric, settings: Row) -> Outcome:
 
 
 def _finetuned(bench: Bench, metric: Metric, settings: Row) -> Outcome:
-    """The whole network (P1 appendix D.3)."""
+    """Score the fine-tuned network (P1 appendix D.3)."""
     found = finetuned_scores(
         bench.encoder,
         bench.train,

@@ -1,4 +1,7 @@
-"""Protocols that train the whole network: few labels, all labels, from scratch."""
+"""Protocols that train the whole network: with few labels, all labels, from scratch.
+
+P1 is the BYOL paper (arXiv 2006.07733).
+"""
 
 from typing import Any, NamedTuple
 
@@ -38,10 +41,10 @@ def semi_supervised_evaluation(
     mesh: Mesh | None = None,
     unfinished: Unfinished = NOTHING,
 ) -> Outcome:
-    """Fine-tuned on a share of the labels in every class (P1 appendix C.1).
+    """Fine-tune with a share of the labels of every class (P1 appendix C.1).
 
-    Rate and epochs are chosen on a held-out tenth, which keeps its labels for that (as
-    P1's 10,009 images do); the chosen network is reported as it is.
+    A held-out tenth chooses rate and epochs. It keeps its labels for this, as P1's
+    10,009 images do. The chosen network is evaluated as it is.
     """
     tuner = Tuner(encoder, settings.batch_size, seed, mesh or make_mesh(), unfinished)
     source = Subset(train, labelled_subset(train, share, seed))
@@ -53,9 +56,10 @@ def semi_supervised_evaluation(
 
 
 def labelled_subset(train: Source, share: float, seed: int) -> Int[np.ndarray, " m"]:
-    """The images that keep their label: as many of every class, none held out.
+    """Return the images that keep their labels: equally many per class, none held out.
 
-    Raises: InputError for a class with fewer.
+    Raises:
+      InputError: if a class has fewer images.
     """
     labels = train.labels()
     kept = np.flatnonzero(~hold_out(len(labels), seed))
@@ -64,7 +68,7 @@ def labelled_subset(train: Source, share: float, seed: int) -> Int[np.ndarray, "
 
 
 class Scored(NamedTuple):
-    """Logits of the test images by the network of a sweep's best setting."""
+    """Logits of the test images from the network of a sweep's best trial."""
 
     scores: Float[np.ndarray, "n k"]
     chosen: dict[str, Any]
@@ -83,9 +87,10 @@ def finetuned_scores(
     unfinished: Unfinished = NOTHING,
     metric: Metric = "top1",
 ) -> Scored:
-    """All labels: rate and decay from a sweep, then all images (P1 appendix D.3).
+    """Fine-tune with all labels: choose rate and decay in a sweep, then use all images.
 
-    Sources of several labels an image (`multilabel`) train a sigmoid for each class.
+    See P1 appendix D.3. Sources with several labels per image (`multilabel`) train a
+    sigmoid per class.
     """
     size = settings.batch_size
     tuner = Tuner(encoder, size, seed, mesh or make_mesh(), unfinished)
@@ -95,7 +100,7 @@ def finetuned_scores(
     )
     trials = finetune_trials(settings, len(source))
     found = sweep(tuner, source, valid, trials, metric)
-    # As many steps, on all images.
+    # The final fit has as many steps, but on all images.
     final = found.best._replace(epochs=settings.steps * size / len(train))
     tuned = tuner.fit(train, final)
     scores = tuner.scores(tuned, test)
@@ -112,7 +117,7 @@ def finetune_evaluation(
     mesh: Mesh | None = None,
     unfinished: Unfinished = NOTHING,
 ) -> Outcome:
-    """Top-1 and top-5 of `finetuned_scores`."""
+    """Return top-1 and top-5 of `finetuned_scores`."""
     found = finetuned_scores(
         encoder, train, test, settings, seed=seed, mesh=mesh, unfinished=unfinished
     )
@@ -130,7 +135,7 @@ def supervised_evaluation(
     mesh: Mesh | None = None,
     unfinished: Unfinished = NOTHING,
 ) -> Outcome:
-    """All labels; `encoder` is an untrained one: the tables' supervised rows."""
+    """Train with all labels from an untrained `encoder`, as in the supervised rows."""
     trial = Trial(
         settings.rate,
         settings.epochs,
@@ -146,12 +151,12 @@ def supervised_evaluation(
 
 
 def semi_trials(settings: SemiSettings) -> list[Trial]:
-    """Every rate with every number of epochs."""
+    """Combine every rate with every number of epochs."""
     return [Trial(rate, e) for rate in settings.rates for e in settings.epochs]
 
 
 def finetune_trials(settings: FinetuneSettings, num_examples: int) -> list[Trial]:
-    """Every rate with every decay, which P1 divides by the rate.
+    """Combine every rate with every weight decay, which P1 divides by the rate.
 
     BatchNorm's statistics decay by max(1 - 10 / steps per epoch, 0.9), as in P1.
     """

@@ -1,4 +1,4 @@
-"""The pictures of an evaluation, from arrays; made without pyplot's global state."""
+"""Draws the figures of an evaluation, without pyplot's global state."""
 
 import contextlib
 from typing import NamedTuple
@@ -10,15 +10,15 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-POINTS = 3000  # of the embedding; more hide each other
+POINTS = 3000  # points of the embedding; more would hide each other
 LONGEST = 22  # letters of a name above a picture
-MOST_NAMES = 30  # classes whose names fit beside a picture
+MOST_NAMES = 30  # largest number of classes whose names fit beside a figure
 
 
 class Neighbourhood(NamedTuple):
-    """A test picture and the training pictures nearest to it, best first.
+    """A test image and its nearest training images, best first.
 
-    Names are those of classes, or of files where pictures have no class.
+    Names are class names, or file names if the images have no classes.
     """
 
     picture: UInt8[np.ndarray, "h w c"]
@@ -30,7 +30,7 @@ class Neighbourhood(NamedTuple):
 
 
 def plain_text() -> contextlib.AbstractContextManager[None]:
-    """Names of classes and files are drawn as they are: `$` starts no formula."""
+    """Draw names of classes and files literally: `$` does not start a formula."""
     return matplotlib.rc_context({"text.parse_math": False})
 
 
@@ -42,12 +42,12 @@ def draw_embedding(
     names: tuple[str, ...],
     subject: str,
 ) -> Figure:
-    """Points coloured by class, and the mean of every class as a larger one.
+    """Draw points coloured by class, and the mean of each class as a larger point.
 
-    `shares` are those of the variance that the two axes hold. Without `names` all
-    points have one colour, and labels do not count.
+    `shares` are the shares of the variance along the two axes, in [0, 1]. Without
+    `names` all points have one colour and the labels are ignored.
     """
-    # Mixed, so that no class hides another.
+    # In random order, so that no class hides another.
     shown = np.random.default_rng(0).permutation(len(plane))[:POINTS]
     colors = class_colors(max(len(names), 1))
     labels = labels if names else np.zeros(len(plane), int)
@@ -74,7 +74,7 @@ def draw_embedding(
 def draw_confusion(
     shares: Float[np.ndarray, "k k"], names: tuple[str, ...], subject: str
 ) -> Figure:
-    """Rows are true classes, columns predicted ones; numbers are percent of a row."""
+    """Draw true classes as rows, predicted classes as columns, in percent of a row."""
     figure = Figure(figsize=(8.5, 7.5), dpi=110, layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=max(shares.max(), 1e-9))
@@ -93,14 +93,15 @@ def draw_confusion(
 
 @plain_text()
 def draw_neighbours(rows: list[Neighbourhood], subject: str) -> Figure:
-    """Queries in the left column; green names are of the query's class, red not.
+    """Draw queries in the left column, and their neighbours beside them.
 
-    Names of files are grey, and cut to their end.
+    Names of the query's class are green, other classes red. File names are grey and
+    shortened to their end.
     """
     columns = 1 + max(len(row.names) for row in rows)
     size = 1.3 * columns, 1.55 * len(rows) + 0.6
     figure = Figure(figsize=size, dpi=110, layout="constrained")
-    figure.suptitle(f"{subject}\nqueries, and their nearest training images by cosine")
+    figure.suptitle(f"{subject}\nqueries and their nearest training images (cosine)")
     for line, row in zip(
         figure.subplots(len(rows), columns, squeeze=False), rows, strict=True
     ):
@@ -114,7 +115,7 @@ def draw_neighbours(rows: list[Neighbourhood], subject: str) -> Figure:
 
 
 def class_colors(count: int) -> Float[np.ndarray, "k 4"]:
-    """Ten that are easily told apart, or as many as there are classes."""
+    """Return ten colours that differ clearly, or one per class if there are more."""
     if count <= 10:
         return colormaps["tab10"](np.arange(count))
     return colormaps["turbo"](np.linspace(0, 1, count))

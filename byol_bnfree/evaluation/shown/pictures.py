@@ -1,5 +1,5 @@
-"""Pictures of an evaluation: the place of test features, the confusion of classes, and
-the nearest training pictures.
+"""Figures of an evaluation: an embedding of the test features, the confusion matrix,
+and the nearest training images.
 """
 
 from pathlib import Path
@@ -21,9 +21,9 @@ QUERIES = NEIGHBOURS = 8
 
 
 def save_pictures(bench: Bench, folder: Path) -> list[Path]:
-    """Write embedding.png, confusion.png and neighbours.png; their paths.
+    """Write embedding.png, confusion.png and neighbours.png; return their paths.
 
-    Without classes there is nothing to confuse, and all pictures are embedded.
+    Without classes there is no confusion.png, and all images are embedded.
     """
     subject = (
         f"{bench.test.name} {bench.test.split}, {bench.network} network at step "
@@ -67,11 +67,13 @@ def _save(figures: dict[str, Figure], folder: Path) -> list[Path]:
 def principal_plane(
     features: Float[np.ndarray, "n d"],
 ) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, " 2"]]:
-    """The two principal components of features scaled to unit length, as kNN sees
-    them, and their shares of the variance.
+    """Project features of unit length, as kNN uses them, on two principal components.
 
-    Linear, because what lies apart in it is apart: methods that embed neighbourhoods
-    draw clusters also where there are none.
+    The projection is linear, so points that lie apart in it are apart. Methods that
+    embed neighbourhoods also draw clusters where there are none.
+
+    Returns:
+      The coordinates [n 2], and each component's share of the variance.
     """
     unit = features.astype(np.float32)
     unit = unit / np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
@@ -84,14 +86,14 @@ def principal_plane(
 def confusion(
     predicted: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"], classes: int
 ) -> Float[np.ndarray, "k k"]:
-    """Share of the images of a class (row) that is given each class (column)."""
+    """Return the share of each class's images (row) that is predicted as each class."""
     counts = np.zeros((classes, classes))
     np.add.at(counts, (labels, predicted), 1)
     return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
 
 def neighbourhoods(bench: Bench) -> list[Neighbourhood]:
-    """Some test images, each with the training images nearest to it."""
+    """Return some test images, each with its nearest training images."""
     names = bench.test.class_names
     queries = spread_queries(bench.test_labels)
     rows, cosines = nearest(
@@ -110,9 +112,10 @@ def neighbourhoods(bench: Bench) -> list[Neighbourhood]:
 
 
 def unlabelled_neighbourhoods(bench: Bench) -> list[Neighbourhood]:
-    """The same by names of files; a picture is no neighbour of itself.
+    """Return some images with their nearest images, by file names.
 
-    Without classes the test pictures are training pictures too.
+    Without classes the test images may be training images too, so we drop an image from
+    its own neighbours.
     """
     queries = np.arange(min(QUERIES, len(bench.test)))
     most = min(NEIGHBOURS + 1, len(bench.train))
@@ -138,7 +141,7 @@ def unlabelled_neighbourhoods(bench: Bench) -> list[Neighbourhood]:
 
 
 def spread_queries(labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " q"]:
-    """Up to eight images of as many classes as there are, sorted by class."""
+    """Choose up to eight images from as many classes as possible, sorted by class."""
     firsts = np.sort(np.unique(labels, return_index=True)[1])[:QUERIES]
     others = np.setdiff1d(np.arange(len(labels)), firsts)
     chosen = np.concatenate([firsts, others])[: min(QUERIES, len(labels))]

@@ -1,4 +1,4 @@
-"""Figures side by side: those that cannot be compared never share a column."""
+"""Tables of results. Results that cannot be compared never share a column."""
 
 from typing import Any
 
@@ -20,18 +20,18 @@ COLUMNS = {
 }
 TITLES = {
     "robustness": "corrupted images, %: top-1 of linear, cached; mean over five levels",
-    "transfer": "other data sets, %: top-1 where nothing else is said",
+    "transfer": "other data sets, %: top-1 unless stated",
 }
-TITLE = "test split, %; top-1, and top-5 after the stroke"
-UNBROKEN = 140  # characters a line where no terminal says how many it has
+TITLE = "test split, %; top-1 / top-5"
+UNBROKEN = 140  # characters per line where no terminal gives a width
 UNITS = {"top1": "", "top5": "", "mean_per_class": " per class", "map11": " mAP"}
 
 
 def figures_table(rows: list[Row], title: str = TITLE) -> Table:
-    """One row for each data set, network and step; one column for each protocol.
+    """Build a table with a row per data set, network and step; a column per protocol.
 
-    Of several measurements of one cell (other seeds or settings) the newest shows;
-    evaluations.jsonl has all.
+    If a cell was measured several times (with other seeds or settings), it shows the
+    newest result. evaluations.jsonl has all.
     """
     columns = [column for _, column in sorted({_place(row) for row in rows})]
     table = Table(title=Text(title, style="table.title"), title_justify="left")
@@ -48,12 +48,12 @@ def figures_table(rows: list[Row], title: str = TITLE) -> Table:
         lines.setdefault(subject, {})[_place(row)[1]] = _cell(row["figures"])
     for subject, cells in lines.items():
         line = (*subject, *(cells.get(column, "") for column in columns))
-        table.add_row(*map(Text, line))  # a name such as a[b] is no markup
+        table.add_row(*map(Text, line))  # a name such as a[b] is not rich's markup
     return table
 
 
 def _place(row: Row) -> tuple[tuple[int, float], str]:
-    """Order and title of a row's column."""
+    """Return the sort key and the title of a row's column."""
     protocol, settings = row["identity"]["protocol"], row["identity"]["settings"]
     share = settings.get("share", 0.0)
     fitted = _fitted(settings)
@@ -62,7 +62,7 @@ def _place(row: Row) -> tuple[tuple[int, float], str]:
 
 
 def _fitted(settings: dict[str, Any]) -> str:
-    """On which images a linear evaluation chose its rate, and was fitted at last."""
+    """Describe the images that chose the rate of a linear evaluation, and the fit."""
     count = settings.get("held_out")
     held_out = "a tenth held out" if count is None else f"{count:,} held out"
     return held_out + (", refitted on all" if settings.get("refit") else "")
@@ -74,7 +74,7 @@ def _cell(figures: dict[str, float]) -> str:
 
 
 def print_tables(rows: list[Row], console: Console | None = None) -> None:
-    """To a terminal or a pipe; corrupted images and other data sets apart."""
+    """Print the tables. Corrupted images and other data sets have their own tables."""
     console = console or Console()
     if not console.is_terminal:
         console.width = max(console.width, UNBROKEN)
