@@ -237,6 +237,34 @@ class ViewConfig:
 
 
 @dataclass(frozen=True)
+class ViewsConfig:
+    """How many views of an image a step takes, and what they predict."""
+
+    count: int = 2
+    """Large views; 2 is BYOL. They are drawn from view1 and view2 in turn."""
+    targets: Literal["mean", "pairs"] = "mean"
+    """mean: a view predicts the mean of the other large views' targets (FastSiam).
+    pairs: it predicts each of them by itself. Both are BYOL's loss for 2 views."""
+    small: int = 0
+    """Small views. They pass through the online network only, and predict the targets
+    of all large views."""
+    small_size: int | None = None
+    """Side of a small view, pixels; none: half the side of a large one."""
+    small_area: tuple[float, float] = (0.05, 0.3)
+    """Share of the picture's area that a small view is cropped from, LOW HIGH."""
+    small_predictor: Literal["shared", "own"] = "own"
+    """own: small views have a predictor of their own. shared: large views' one."""
+    accumulate: bool = False
+    """Pass one view at a time and add up the gradients. The gradient is the same, and
+    the memory of activations does not grow with the number of views."""
+
+    @property
+    def plain(self) -> bool:
+        """True for BYOL's two views, passed together."""
+        return self.count == 2 and not self.small and not self.accumulate
+
+
+@dataclass(frozen=True)
 class AugmentConfig:
     """The two views' distributions T and T', and pixel normalization."""
 
@@ -246,7 +274,7 @@ class AugmentConfig:
     """The second view, T' in P1."""
     function: str | None = None
     """FILE:FUNCTION that makes a view instead, called for each image as
-    FUNCTION(key, image, view): image [h w c] in [0, 1], view 1 or 2."""
+    FUNCTION(key, image, view): image [h w c] in [0, 1], view 1, 2, ..."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     """Channel means subtracted after augmentation (their average if not RGB)."""
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -444,6 +472,8 @@ class TrainConfig:
     """The network."""
     optim: OptimConfig = MUON
     """Optimizer and schedules."""
+    views: ViewsConfig = ViewsConfig()
+    """The number of views of an image."""
     augment: AugmentConfig = AugmentConfig()
     """The two views."""
     data: DataConfig = DataConfig()

@@ -6,6 +6,7 @@ from typing import Any
 from byol_bnfree.errors import InputError, flag
 from byol_bnfree.objective_checks import OWN, validate_objective
 from byol_bnfree.setting_types import check_types
+from byol_bnfree.view_checks import validate_views
 
 MOST_EPOCHS = 1e9
 MOST_WORKERS = 512  # processes; all of them start at once
@@ -177,6 +178,7 @@ def _validate_together(config: Any) -> None:
             "--run.keep-best compares kNN figures, and this run has none; leave away "
             "--evaluation.skip, and --evaluation.knn-every-epochs=0."
         )
+    validate_views(config)
     validate_objective(config, {name: getattr(type(config), name) for name in OWN})
     _validate_processes(config)
 

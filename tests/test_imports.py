@@ -7,7 +7,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "byol_bnfree"
-LEAVES = ("errors", "config", "objective_checks", "setting_checks", "setting_types")
+LEAVES = (
+    *("errors", "config", "objective_checks", "setting_checks", "setting_types"),
+    "view_checks",
+)
 FORBIDDEN = {
     "losses": ("models", "data", "training", "evaluation", "diagnostics"),
     "objectives": ("models", "data", "training", "evaluation", "diagnostics"),

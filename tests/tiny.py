@@ -84,7 +84,8 @@ def start(cfg: TrainConfig, rate: float = 0.5, data_devices: int = 1):
         cfg.optim, lambda step: rate, constant_predictor_rate(cfg)
     )
     schedules = Schedules(lambda step: rate, tau_schedule(cfg.optim.tau_base, 10))
-    net = network(cfg, views=2)
+    apart = cfg.views.small or cfg.views.accumulate
+    net = network(cfg, views=1 if apart else cfg.views.count)
     step = make_train_step(
         net,
         optimizer,

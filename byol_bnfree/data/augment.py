@@ -61,7 +61,7 @@ def two_views(
     """
     if positions is None:
         positions = jnp.arange(len(images))
-    planes = _planes(images)
+    planes = planes_of(images)
     draw = partial(_random_views, augment=augment, crop_to=size or images.shape[1:3])
     views = jax.vmap(draw)(example_keys(key, positions), planes, planes)
     return _pixels(views[0]), _pixels(views[1])
@@ -80,7 +80,7 @@ def two_views_of_crops(
     """
     if positions is None:
         positions = jnp.arange(len(crops))
-    planes1, planes2 = _planes(crops[:, 0]), _planes(crops[:, -1])
+    planes1, planes2 = planes_of(crops[:, 0]), planes_of(crops[:, -1])
     draw = partial(_random_views, augment=augment, crop_to=None)
     views = jax.vmap(draw)(example_keys(key, positions), planes1, planes2)
     return _pixels(views[0]), _pixels(views[1])
@@ -113,7 +113,8 @@ def example_keys(key: PRNGKeyArray, positions: Int[Array, " b"]) -> Array:
     return jax.vmap(partial(jax.random.fold_in, key))(positions)
 
 
-def _planes(images: Array) -> Float[Array, "b c h w"]:
+def planes_of(images: Array) -> Float[Array, "b c h w"]:
+    """Images [b h w c], uint8 or floats in [0, 1], as planes in [0, 1]."""
     check_type(images)
     scale = 255 if images.dtype == jnp.uint8 else 1
     return rearrange(images.astype(jnp.float32) / scale, "b h w c -> b c h w")

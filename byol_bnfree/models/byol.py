@@ -62,6 +62,8 @@ class BYOLNetwork:
     """True if the encoder is a user's module. It then draws its own kernels."""
     predictor_start: str = "drawn"
     """identity: the only kernel of the predictor starts as the identity matrix."""
+    small_predictor: nn.Module | None = None
+    """The predictor of small views; None if they share the other one, or are absent."""
 
     def init(
         self,
@@ -100,14 +102,18 @@ class BYOLNetwork:
             return x
 
         representation = init("encoder", images, True)
-        init("predictor", init("projector", representation, True), True)
+        projection = init("projector", representation, True)
+        init("predictor", projection, True)
+        if self.small_predictor is not None:
+            init("small_predictor", projection, True)
         if self.probe is not None:
             init("probe", representation)
         own = {"encoder": params.pop("encoder")} if self.own_encoder else {}
         params = own | draw_kernels(key, params)
         if self.predictor_start == "identity":
-            layer = params["predictor"]["fc1"]
-            layer["kernel"] = jnp.eye(len(layer["kernel"]))
+            for part in params.keys() & {"predictor", "small_predictor"}:
+                layer = params[part]["fc1"]
+                layer["kernel"] = jnp.eye(len(layer["kernel"]))
         return params, stats
 
     def online(
@@ -116,16 +122,18 @@ class BYOLNetwork:
         stats: Tree,
         images: Float[Array, "b h w c"],
         train: bool,
+        predictor: str = "predictor",
     ) -> tuple[Outputs, Tree]:
         """Apply the online network to normalized images; also return its statistics.
 
+        `predictor` names the part that predicts: small views may have their own.
         The probe reads the representation through a stop-gradient, so it never trains
         the encoder (as in DeepMind's byol_experiment.py).
         """
         stats = dict(stats)
         y = self._apply("encoder", params, stats, images, train)
         z = self._apply("projector", params, stats, y, train)
-        q = self._apply("predictor", params, stats, z, train)
+        q = self._apply(predictor, params, stats, z, train)
         logits = None
         if self.probe is not None:
             fixed = jax.lax.stop_gradient(y)
@@ -238,6 +246,7 @@ def create_network(
     norms = part_norms(config)
 
     def head(part: str) -> MLPHead:
+        """The projector or the predictor, by its name in `ModelConfig`."""
         head: HeadConfig = getattr(model, part)
         layers = layers_for(norms[part], dtype=dtype, **options)
         plain = options | {"standardize_dense": False}
@@ -262,7 +271,13 @@ def create_network(
         probe=nn.Dense(num_classes, kernel_init=fan_in_init) if num_classes else None,
         views=views,
         predictor_start=model.predictor_start,
+        small_predictor=head("predictor") if has_small_predictor(config) else None,
     )
+
+
+def has_small_predictor(config: TrainConfig) -> bool:
+    """True if small views have a predictor of their own."""
+    return config.views.small > 0 and config.views.small_predictor == "own"
 
 
 def prediction_width(config: TrainConfig) -> int:

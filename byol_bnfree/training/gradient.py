@@ -1,7 +1,7 @@
 """Loss and gradient of a batch: views, both networks, micro-batches."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,22 +18,9 @@ from byol_bnfree.losses import probe_loss
 from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.objectives import Objective, Passed, make_objective
 from byol_bnfree.objectives.byol import BYOL
+from byol_bnfree.training.passes import Batch, Forward, of_views
+from byol_bnfree.training.several_views import make_gradient_of_views
 from byol_bnfree.training.state import TrainState
-
-Batch = dict[str, Array]
-
-
-class Forward(NamedTuple):
-    """The results of a pass over a (micro-)batch beside its gradient."""
-
-    loss: Float[Array, " b"]
-    probe_loss: Float[Array, " b"]
-    representation: Float[Array, "b d"]
-    projection1: Float[Array, "b k"]
-    projection2: Float[Array, "b k"]
-    logits: Float[Array, "b c"] | None
-    kept: Any = None
-    """What the objective keeps of each example, or None."""
 
 
 def make_views(
@@ -67,14 +54,14 @@ def make_loss(network: BYOLNetwork, objective: Objective = BYOL) -> Callable[...
 
     def loss_fn(online_params, state: TrainState, views, labels, answers=None):
         """The loss; beside it (online, target statistics) and a `Forward`."""
-        (out1, out2), stats = _of_views(
+        (out1, out2), stats = of_views(
             network.online, network.views, online_params, state.online_stats, views
         )
         projections = (out1.projection, out2.projection)
         predictions = (out1.prediction, out2.prediction)
         targets, target_stats = projections, state.target_stats
         if objective.target == "moving_average":
-            targets, target_stats = _of_views(
+            targets, target_stats = of_views(
                 network.target,
                 network.views,
                 state.target_params,
@@ -102,26 +89,6 @@ def make_loss(network: BYOLNetwork, objective: Objective = BYOL) -> Callable[...
     return loss_fn
 
 
-def _of_views(
-    network: Callable[..., Any], together: int, params: Any, stats: Any, views: Any
-):
-    """Outputs of both views, and the statistics after them.
-
-    `together` is 1 or 2 views in a pass. Two of an image stay side by side, on one
-    device; only BatchNorm tells them apart.
-    """
-    if together == 1:
-        first, stats = network(params, stats, views[0], True)
-        second, stats = network(params, stats, views[1], True)
-        return (first, second), stats
-    joined = rearrange(jnp.stack(views, axis=1), "b v ... -> (b v) ...")
-    outputs, stats = network(params, stats, joined, True)
-    apart = jax.tree.map(lambda x: rearrange(x, "(b v) ... -> v b ...", v=2), outputs)
-    first = jax.tree.map(lambda x: x[0], apart)
-    second = jax.tree.map(lambda x: x[1], apart)
-    return (first, second), stats
-
-
 def make_gradient(
     network: BYOLNetwork,
     config: TrainConfig,
@@ -135,12 +102,15 @@ def make_gradient(
     """
     objective = make_objective(config)
     loss_and_grad = jax.value_and_grad(make_loss(network, objective), has_aux=True)
+    of_several_views = make_gradient_of_views(network, config, unroll)
 
     def gradient(state: TrainState, batch: Batch):
         """Views are drawn here, by each example's position in the global batch."""
         key = step_key(config.seed, state.step)
 
         def of_piece(piece: Batch):
+            if not config.views.plain:
+                return of_several_views(key, state, piece)
             views, labels = make_views(key, piece, config.augment), piece["label"]
             answers = None
             if objective.change_views:

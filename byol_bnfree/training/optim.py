@@ -19,6 +19,7 @@ LONGEST = 2**31 - 1  # steps; the state counts them in int32
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 # Root mean square of Muon's update at rate 1; about AdamW's (arXiv 2502.16982).
 MUON_RMS = 0.2
+PREDICTORS = ("predictor", "small_predictor")
 
 
 def total_steps(config: TrainConfig, num_examples: int) -> int:
@@ -257,7 +258,7 @@ def _rates_by_part(
         rate = schedule(state.count)
         scaled = {
             part: jax.tree.map(
-                lambda u, r=predictor_rate if part == "predictor" else rate: r * u, tree
+                lambda u, r=predictor_rate if part in PREDICTORS else rate: r * u, tree
             )
             for part, tree in updates.items()
         }
@@ -271,10 +272,8 @@ def _rates_by_part(
 
 def _scale_by_part(optim: OptimConfig) -> optax.GradientTransformation:
     """Scale the updates of biases and norm parameters, and of the heads."""
-    parts = {
-        "predictor": optim.predictor_lr_scale,
-        "projector": optim.projector_lr_scale,
-    }
+    parts = dict.fromkeys(PREDICTORS, optim.predictor_lr_scale)
+    parts["projector"] = optim.projector_lr_scale
 
     def scale(path: tuple, is_kernel: bool, update: Any):
         factor = 1.0 if is_kernel else optim.bias_lr_scale

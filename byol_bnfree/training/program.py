@@ -23,7 +23,7 @@ from byol_bnfree.models.own import check_encoder
 from byol_bnfree.objectives import make_objective
 from byol_bnfree.training.extension import schedules_of
 from byol_bnfree.training.footprint import Footprint, footprint
-from byol_bnfree.training.gradient import Batch, make_views, step_key
+from byol_bnfree.training.gradient import make_views, step_key
 from byol_bnfree.training.mesh import (
     batch_sharding,
     check_batch,
@@ -38,6 +38,7 @@ from byol_bnfree.training.optim import (
     total_steps,
     warmup_steps,
 )
+from byol_bnfree.training.passes import Batch
 from byol_bnfree.training.state import TrainState, create_state
 from byol_bnfree.training.step import (
     Metrics,
@@ -263,12 +264,15 @@ def build_program(
 def views_together(config: TrainConfig, unroll: bool) -> int:
     """Return how many views of an image pass through a network side by side.
 
-    Two halve the operations to compile, and each parameter then has one gradient to add
-    up over devices. With BatchNorm in an unrolled program we choose one view after the
-    other: XLA on CPUs runs the reductions of two passes in parallel, which makes up for
-    much of their cost.
+    All large views do, as a rule. That makes fewer operations to compile, and each
+    parameter then has one gradient to add up over devices. Views pass one after the
+    other in three cases. With BatchNorm in an unrolled program, XLA on CPUs runs the
+    reductions of two passes in parallel. With `views.accumulate`, memory must not grow
+    with their number. Small views cannot stand in one array with large ones.
     """
-    return 1 if unroll and "bn" in part_norms(config).values() else 2
+    views = config.views
+    apart = unroll and "bn" in part_norms(config).values()
+    return 1 if apart or views.accumulate or views.small else views.count
 
 
 def views_of_step_0(config: TrainConfig) -> Callable[[Batch], tuple[Array, Array]]:

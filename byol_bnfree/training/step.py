@@ -19,7 +19,8 @@ from byol_bnfree.losses import top_k
 from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.objectives import make_objective
 from byol_bnfree.training.ema import ema_update
-from byol_bnfree.training.gradient import Batch, Forward, make_gradient
+from byol_bnfree.training.gradient import make_gradient
+from byol_bnfree.training.passes import Batch, Forward
 from byol_bnfree.training.state import TrainState
 
 Metrics = dict[str, Float[Array, ""]]

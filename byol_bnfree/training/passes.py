@@ -1,0 +1,51 @@
+"""Passes of a network over the views of a batch, and their results."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from jaxtyping import Array, Float
+
+Batch = dict[str, Array]
+
+
+class Forward(NamedTuple):
+    """The results of a pass over a (micro-)batch beside its gradient."""
+
+    loss: Float[Array, " b"]
+    probe_loss: Float[Array, " b"]
+    representation: Float[Array, "b d"]
+    projection1: Float[Array, "b k"]
+    projection2: Float[Array, "b k"]
+    logits: Float[Array, "b c"] | None
+    kept: Any = None
+    """What the objective keeps of each example, or None."""
+
+
+def of_views(
+    network: Callable[..., Any],
+    together: int,
+    params: Any,
+    stats: Any,
+    views: Sequence[Array],
+) -> tuple[tuple[Any, ...], Any]:
+    """Outputs of each view, and the statistics after them.
+
+    `together` is 1, or the number of views: all pass side by side then, those of an
+    image on one device, and only BatchNorm tells them apart.
+    """
+    if together == 1:
+        outputs = []
+        for view in views:
+            output, stats = network(params, stats, view, True)
+            outputs.append(output)
+        return tuple(outputs), stats
+    count = len(views)
+    joined = rearrange(jnp.stack(views, axis=1), "b v ... -> (b v) ...")
+    outputs, stats = network(params, stats, joined, True)
+    apart = jax.tree.map(
+        lambda x: rearrange(x, "(b v) ... -> v b ...", v=count), outputs
+    )
+    return tuple(jax.tree.map(lambda x, i=i: x[i], apart) for i in range(count)), stats

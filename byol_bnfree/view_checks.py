@@ -1,0 +1,46 @@
+"""Whether the views of an image can be had with the other settings; needs no data."""
+
+from typing import Any
+
+from byol_bnfree.errors import InputError
+
+MOST_VIEWS = 64  # each is a pass of its own in the compiled program
+
+
+def validate_views(config: Any) -> None:
+    """`InputError` in a sentence."""
+    views = config.views
+    if not 2 <= views.count <= MOST_VIEWS:
+        raise InputError(
+            f"--views.count is {views.count}; it must be from 2, which is BYOL, to "
+            f"{MOST_VIEWS}."
+        )
+    if not 0 <= views.small <= MOST_VIEWS:
+        raise InputError(
+            f"--views.small is {views.small}; it must be from 0 to {MOST_VIEWS}."
+        )
+    if views.small_size is not None and not views.small:
+        raise InputError(
+            f"--views.small-size {views.small_size} needs small views; add "
+            f"--views.small, or leave it away."
+        )
+    if views.small_size is not None and views.small_size < 1:
+        raise InputError(
+            f"--views.small-size is {views.small_size}; it must be 1 pixel or more."
+        )
+    low, high = views.small_area
+    if not 0 < low <= high <= 1:
+        raise InputError(
+            f"--views.small-area is {low:g} {high:g}; give LOW HIGH, shares of the "
+            f"picture's area with 0 < LOW <= HIGH <= 1."
+        )
+    if not views.plain and config.objective != "byol":
+        raise InputError(
+            f"--objective {config.objective} compares two views; leave --views away, "
+            f"or use --objective byol."
+        )
+    if not views.plain and config.byol.predictor == "closed_form":
+        raise InputError(
+            "--byol.predictor closed_form is fitted to two views; leave --views away, "
+            "or use --byol.predictor network."
+        )

@@ -1,0 +1,185 @@
+"""Several views of an image: their draws, their loss, and ways to pass them."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import tiny
+from byol_bnfree.config import TrainConfig, ViewsConfig
+from byol_bnfree.data.augment import normalize, two_views
+from byol_bnfree.data.several_views import all_views
+from byol_bnfree.errors import InputError
+from byol_bnfree.losses import byol_loss, l2_normalize
+from byol_bnfree.models.norm import NORMS
+from byol_bnfree.objectives.several_views import aims_of, loss_of_view
+
+FOUR = ViewsConfig(count=4)
+MIXED = ViewsConfig(count=3, small=2, small_size=5)
+
+
+BATCH = jax.tree.map(jnp.asarray, tiny.batch(4))
+OTHER_NORMS = [
+    pytest.param(norm, marks=pytest.mark.slow)
+    for norm in NORMS
+    if norm not in ("bn", "gn_ws")
+]
+
+
+def drawn(views, batch=BATCH):
+    return all_views(jax.random.key(0), batch, tiny.config().augment, views)
+
+
+def total_loss(predictions, targets, how, small=()):
+    """The loss as the step has it."""
+    large, aims = aims_of(targets, how, l2_normalize)
+    count = len(predictions) + len(small)
+    parts = [
+        loss_of_view(q, a, l2_normalize, count)
+        for q, a in zip(predictions, large, strict=True)
+    ]
+    parts += [loss_of_view(q, aims, l2_normalize, count) for q in small]
+    return sum(parts)
+
+
+def vectors(count, seed=0):
+    keys = jax.random.split(jax.random.key(seed), count)
+    return tuple(jax.random.normal(key, (5, 6)) for key in keys)
+
+
+def test_the_first_two_views_do_not_depend_on_the_number_of_views():
+    augment = tiny.config().augment
+    expected = two_views(jax.random.key(0), BATCH["image"], augment)
+    for views in (ViewsConfig(), FOUR, MIXED):
+        for view, plain in zip(drawn(views).large[:2], expected, strict=True):
+            np.testing.assert_array_equal(view, normalize(plain, augment))
+
+
+def test_every_view_is_drawn_anew():
+    found = drawn(ViewsConfig(count=5))
+    flat = np.stack([np.ravel(view[0]) for view in found.large])
+    different = np.abs(flat[:, None] - flat[None]).max(-1)
+    assert (different[~np.eye(5, dtype=bool)] > 0.1).all()
+
+
+def test_small_views_have_their_size():
+    found = drawn(MIXED)
+    assert [view.shape for view in found.small] == 2 * [(4, 5, 5, 3)]
+    half = drawn(ViewsConfig(small=1)).small[0]
+    assert half.shape == (4, 4, 4, 3)
+
+
+def test_a_view_depends_on_its_images_place_in_the_global_batch():
+    second = {name: rows[2:] for name, rows in BATCH.items()}
+    whole, part = drawn(MIXED), drawn(MIXED, second)
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(part), strict=True):
+        np.testing.assert_array_equal(a[2:], b)
+
+
+@pytest.mark.parametrize("how", ["mean", "pairs"])
+def test_two_views_have_byols_loss(how):
+    predictions, targets = vectors(2), vectors(2, seed=1)
+    np.testing.assert_allclose(
+        total_loss(predictions, targets, how),
+        byol_loss(predictions, targets),
+        rtol=1e-6,
+    )
+
+
+def test_pairs_are_the_mean_of_byols_loss_over_pairs():
+    predictions, targets = vectors(3), vectors(3, seed=1)
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    each = [
+        byol_loss(tuple(predictions[i] for i in p), tuple(targets[i] for i in p))
+        for p in pairs
+    ]
+    found = total_loss(predictions, targets, "pairs")
+    np.testing.assert_allclose(found, np.mean(each, 0), rtol=1e-5)
+
+
+def test_mean_targets_are_fastsiams():
+    """Written out with NumPy in float64: 2 - 2 cos(q, mean of the others)."""
+    predictions, targets = vectors(4), vectors(4, seed=1)
+    small = vectors(2, seed=2)
+    z = [np.float64(t) / np.linalg.norm(t, axis=1, keepdims=True) for t in targets]
+
+    def term(q, aims):
+        mean, q = np.mean(aims, 0), np.float64(q)
+        lengths = np.linalg.norm(q, axis=1) * np.linalg.norm(mean, axis=1)
+        return 2 - 2 * (q * mean).sum(1) / lengths
+
+    terms = [term(q, z[:i] + z[i + 1 :]) for i, q in enumerate(predictions)]
+    terms += [term(q, z) for q in small]
+    found = total_loss(predictions, targets, "mean", small)
+    np.testing.assert_allclose(found, 2 * np.mean(terms, 0), rtol=1e-5)
+
+
+def with_views(norm="gn_ws", **fields):
+    return tiny.config(norm=norm, views=ViewsConfig(**fields))
+
+
+@pytest.mark.parametrize("norm", ["bn", "gn_ws", *OTHER_NORMS])
+def test_one_view_at_a_time_has_the_gradient_of_all(norm):
+    fields = {"count": 3, "small": 1}
+    joint = tiny.run(with_views(norm, **fields))
+    alone = tiny.run(with_views(norm, **fields, accumulate=True))
+    tiny.assert_close(alone, joint)
+
+
+@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
+def test_views_side_by_side_are_views_apart(norm):
+    """3 views in one pass; `accumulate` passes each by itself."""
+    joint = tiny.run(with_views(norm, count=3))
+    tiny.assert_close(tiny.run(with_views(norm, count=3, accumulate=True)), joint)
+
+
+def test_two_views_one_at_a_time_are_byol():
+    tiny.assert_close(tiny.run(with_views(accumulate=True)), tiny.run(tiny.config()))
+
+
+def test_accumulation_over_views_and_over_images_is_exact():
+    cfg = with_views(count=3, small=1, accumulate=True)
+    cut = dataclasses.replace(cfg, micro_batches=2)
+    tiny.assert_close(tiny.run(cut), tiny.run(cfg))
+
+
+def test_small_views_train_a_predictor_of_their_own():
+    own, _ = tiny.run(with_views(count=3, small=1))
+    first, _ = tiny.start(with_views(count=3, small=1))
+    shared, _ = tiny.start(with_views(small=1, small_predictor="shared"))
+    assert "small_predictor" in own.online_params
+    assert "small_predictor" not in {**shared.online_params, **own.target_params}
+    moved = jax.tree.map(
+        lambda a, b: bool(jnp.any(a != b)),
+        first.online_params["small_predictor"],
+        own.online_params["small_predictor"],
+    )
+    assert moved["fc1"]["kernel"] and moved["fc2"]["kernel"]
+
+
+@pytest.mark.slow
+def test_memory_of_activations_does_not_grow_with_the_views():
+    def temporary(count, accumulate):
+        state, step = tiny.start(with_views(count=count, accumulate=accumulate))
+        compiled = jax.jit(step).lower(state, tiny.batch()).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    alone, joint = (temporary(8, how) - temporary(3, how) for how in (True, False))
+    assert alone < joint / 4
+
+
+@pytest.mark.parametrize(
+    "fields, said",
+    [
+        ({"views": ViewsConfig(count=1)}, "--views.count is 1"),
+        ({"views": ViewsConfig(small=-1)}, "--views.small is -1"),
+        ({"views": ViewsConfig(small_size=8)}, "add --views.small"),
+        ({"views": ViewsConfig(small=1, small_area=(0.5, 0.2))}, "LOW HIGH"),
+        ({"views": FOUR, "objective": "simsiam"}, "compares two views"),
+    ],
+)
+def test_views_that_cannot_be_are_refused(fields, said):
+    with pytest.raises(InputError, match=said):
+        TrainConfig(**fields)
