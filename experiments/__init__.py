@@ -17,6 +17,7 @@ GRIDS = (
     "rates",
     "predictor",
     "loss_normalization",
+    "views",
     "recipe_search",
 )
 """Experiments that are grids of training runs, each a folder."""

@@ -1,0 +1,54 @@
+"""How many views of an image give the most accuracy in a given time?"""
+
+from experiments.grid import Arm, Experiment, recipe_of
+from experiments.recipes import BN, GN_WS
+from experiments.scales import Scale
+from experiments.sentences import best_of_families
+
+SMALL = 4
+SMALL_COST = 0.19
+"""Cost of a small view over that of a large one. Half the side is a quarter of the
+pixels, and there is no target: 3 passes of 4 (forward, and twice that backward)."""
+CHOICES = ((2, 0), (3, 0), (4, 0), (2, SMALL), (3, SMALL))
+
+
+def arms(scale: Scale) -> tuple[Arm, ...]:
+    """Numbers of views, each as long as its passes take the time of two views."""
+    return tuple(
+        Arm(
+            f"{norm}-{count}" + (f"+{small}small" if small else ""),
+            (*flags, *_views(count, small), *_length(scale, flags, count, small)),
+            family=norm,
+        )
+        for norm, flags in (("bn", BN), ("gn_ws", GN_WS))
+        for count, small in CHOICES
+    )
+
+
+def _views(count: int, small: int) -> tuple[str, ...]:
+    plain = (count, small) == (2, 0)
+    return () if plain else (f"--views.count={count}", f"--views.small={small}")
+
+
+def _length(
+    scale: Scale, flags: tuple[str, ...], count: int, small: int
+) -> tuple[str, ...]:
+    """Epochs, or steps, that cost as much as the scale's do with two views."""
+    recipe, share = recipe_of(scale, flags), 2 / (count + SMALL_COST * small)
+    if share == 1:
+        return ()
+    if recipe.steps is not None:
+        return (f"--steps={round(recipe.steps * share)}",)
+    return (f"--epochs={recipe.epochs * share:.1f}",)
+
+
+EXPERIMENT = Experiment(
+    name="views",
+    question="How many views of an image give the most accuracy in a given time?",
+    arms=arms,
+    answer=best_of_families,
+    reference="gn_ws-2",
+    paper="none of the papers has this comparison for BYOL without batch statistics",
+    note="Arms have equal time, not equal epochs: 4 views have half the epochs "
+    "that 2 have. The times of the runs stand in the table below.",
+)
