@@ -28,6 +28,7 @@ from byol_bnfree.saved_config import config_from_dict
 from byol_bnfree.training.items import ENCODERS
 from byol_bnfree.training.program import DataShape, build_parts
 from byol_bnfree.training.restore import load_items
+from byol_bnfree.training.workdir import check_utf8
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,6 +219,7 @@ def first_statistics(
 
 def read_run(workdir: Path) -> tuple[TrainConfig, DataShape]:
     """Configuration and data of a run, from its folder; `InputError` if it is none."""
+    check_utf8(workdir)
     try:
         saved = json.loads((workdir / "config.json").read_text())
         data = json.loads((workdir / "dataset.json").read_text())

@@ -50,8 +50,10 @@ def why_jax_does_not_start(error: BaseException) -> str | None:
         if name.startswith("JAX_") and value
     }
     named = [name for name in given if name in text or name.lower() in text]
-    usual = [name for name in ("JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES") if name in given]
-    names = named or usual[:1]
+    usual = ("JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES")
+    if "'cpu'" in text:  # which is there; only its number of devices can be wrong
+        usual = usual[::-1]
+    names = named or [name for name in usual if name in given][:1]
     if not names:
         return None
     shown = " and ".join(f"{name}={given[name]}" for name in names)

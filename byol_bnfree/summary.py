@@ -30,9 +30,13 @@ def introduce(
     train: Source,
     test: Source | None,
     workdir: Path,
+    why: str,
     say: Callable[[str], None],
 ) -> None:
-    """Describe the run in a few lines, before the first step compiles."""
+    """Describe the run in a few lines, before the first step compiles.
+
+    `why` is the reason for the size of the images, as in dataset.json.
+    """
     config, optim = program.config, program.config.optim
     # A flat folder's are in both.
     skipped = len({*train.skipped, *(test.skipped if test else ())})
@@ -43,6 +47,7 @@ def introduce(
         f"{'x'.join(map(str, train.image_shape))}"
         + (f", {skipped} bad ones skipped" if skipped else "")
     )
+    say(f"size       {why}")
     say(
         f"network    {encoder_name(config)}"
         + (f" width {config.model.width:g}, " if config.encoder is None else ", ")

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 import byol_bnfree
@@ -82,6 +84,20 @@ def test_recipes_in_the_documentation_exist():
         for recipe in re.findall(r"configs/\w+\.py", page.read_text())
     }
     assert {recipe for recipe in named if not (ROOT / recipe).exists()} == set()
+
+
+def test_layers_serve_a_network_of_ones_own_as_the_readme_says():
+    page = (ROOT / "README.md").read_text()
+    text = re.search(r"<!-- test: layers -->\n```python\n(.*?)```", page, re.S)[1]
+    names: dict = {}
+    exec(text, names)  # text of this repository
+    images = jnp.ones((2, 8, 8, 3))
+    variables = jax.jit(names["Net"]().init)(jax.random.key(0), images)
+    assert names["Net"]().apply(variables, images).shape == (2, 10)
+    body = text.partition("class Net")[2]
+    assert len(body.strip().splitlines()) == 6
+    norm = byol_bnfree.layers_for("bn").norm()
+    assert norm.init_with_output(jax.random.key(0), images)[0].shape == images.shape
 
 
 def reference(name: str) -> str:

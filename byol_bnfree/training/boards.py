@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from byol_bnfree.data.names import printable
 from byol_bnfree.errors import InputError
 
 Settings = Mapping[str, Any]
@@ -166,10 +167,10 @@ def settings_of(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     for name, value in config.items():
         if isinstance(value, Mapping):
             flat |= settings_of(value, f"{above}{name}.")
-        elif isinstance(value, bool | int | float | str):
+        elif isinstance(value, bool | int | float):
             flat[f"{above}{name}"] = value
-        elif value is not None:
-            flat[f"{above}{name}"] = str(value)
+        elif value is not None:  # a path may be no UTF-8, and their files must be
+            flat[f"{above}{name}"] = printable(str(value))
     return flat
 
 

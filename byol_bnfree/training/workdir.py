@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from byol_bnfree.data.names import printable
 from byol_bnfree.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ def prepare_workdir(path: str | Path | None, name_hint: str) -> Path:
         full.
     """
     try:
+        if path is not None:
+            check_utf8(path)
         folder = _new_run(name_hint) if path is None else Path(os.path.expanduser(path))
         folder.mkdir(parents=True, exist_ok=True)
         _try_writing(folder)
@@ -49,6 +52,21 @@ def prepare_workdir(path: str | Path | None, name_hint: str) -> Path:
             "make room, allow writing, or choose another --workdir."
         ) from None
     return folder
+
+
+def check_utf8(path: str | Path) -> None:
+    """`InputError` for a folder in which checkpoints cannot be.
+
+    The library that writes them takes names in UTF-8 only.
+    """
+    whole = os.path.abspath(os.path.expanduser(path))
+    try:
+        whole.encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"the work folder {printable(whole)} has a name that is not UTF-8, and "
+            f"checkpoints cannot be kept there; choose another --workdir."
+        ) from None
 
 
 def _new_run(name_hint: str) -> Path:

@@ -59,7 +59,8 @@ def run_steps(
         compiling = beside.submit(program.compile_step, batches(0))
         start = 0 if state is None else int(state.step)
         with progress(program.total_steps, start, primary=primary) as shown:
-            introduce(program, data.train, data.test, workdir, shown.say)
+            why = data.description["size"]
+            introduce(program, data.train, data.test, workdir, why, shown.say)
             for note in data.description["notes"]:
                 shown.say(f"note       {note}")
             with shown.working("compiling the first step"):

@@ -1,6 +1,7 @@
 """TensorBoard and Weights & Biases hold rows, pictures, settings and final figures."""
 
 import dataclasses
+import os
 import sys
 import types
 
@@ -54,6 +55,11 @@ def test_tensorboard_has_pictures_final_figures_and_settings(tmp_path, picture):
     assert plugins.count("hparams") == 3  # experiment, start with settings, end
     start = next(v for tag, v in values.items() if "session_start" in tag)
     assert b"gn_ws" in start.metadata.plugin_data.content
+
+
+def test_settings_are_text_that_can_be_encoded():
+    found = settings_of({"data_dir": os.fsdecode(b"/data\xff"), "a": {"b": None}})
+    assert found == {"data_dir": "/data\\xff"}
 
 
 def test_settings_are_flat_numbers_and_texts():

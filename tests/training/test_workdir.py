@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from byol_bnfree.config import OptimConfig, TrainConfig
+from byol_bnfree.encoder import read_run
 from byol_bnfree.errors import InputError
 from byol_bnfree.files import write_json
 from byol_bnfree.training.changes import compare_config
@@ -145,3 +146,16 @@ def test_lock_is_released_at_the_end(tmp_path):
     for _ in range(2):
         with lock_workdir(tmp_path):
             pass
+
+
+@pytest.mark.parametrize("name", [b"w\xff", b"w\xff/run"])
+def test_a_folder_that_cannot_hold_checkpoints_is_refused_before_it_is_made(
+    tmp_path, name
+):
+    path = tmp_path / os.fsdecode(name)
+    for use in (lambda: prepare_workdir(path, ""), lambda: read_run(path)):
+        with pytest.raises(InputError, match=r"w\\xff.* not UTF-8") as error:
+            use()
+        str(error.value).encode()
+    assert not list(tmp_path.iterdir())
+    assert prepare_workdir(tmp_path / "$x_1$ [bold] ü", "").is_dir()
