@@ -30,6 +30,7 @@ CLAIMS = {
     "loss": "what the loss needs of the batch",
     "control": "BatchNorm is found by both",
     "pieces": "micro-batches are exact",
+    "views": "views one at a time have the gradient of all",
     "devices": "the number of devices does not matter",
     "resume": "a resumed run equals an uninterrupted one",
     "communication": "collectives of a ResNet-18 step on 8 devices",
@@ -100,6 +101,7 @@ def check(name: str, config: TrainConfig, folder: Path) -> "Finding":
         "loss": lambda: network.loss_claim(config),
         "control": lambda: network.control_claim(config),
         "pieces": lambda: training.pieces_claim(config, folder, say),
+        "views": lambda: training.views_claim(config, folder, say),
         "devices": lambda: training.devices_claim(config, folder, say),
         "resume": lambda: training.resume_claim(config, folder, say),
         "communication": lambda: communication.communication_claim(

@@ -95,7 +95,9 @@ def test_bad_input_is_one_sentence_and_status_2(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("norm, claim", [("bn", "pieces"), ("gn_ws", "resume")])
+@pytest.mark.parametrize(
+    "norm, claim", [("bn", "pieces"), ("gn_ws", "resume"), ("gn_ws", "views")]
+)
 def test_claims_on_the_training_step_hold(norm, claim, tmp_path):
     finding = verify.check(claim, TrainConfig(norm=norm), tmp_path)
     assert finding.holds, finding.deviation

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from byol_bnfree.claims.settings import CLASSES
-from byol_bnfree.config import TrainConfig
+from byol_bnfree.config import TrainConfig, ViewsConfig
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.data.sources import MemorySource
 from byol_bnfree.saved_config import config_from_dict
@@ -38,7 +38,8 @@ class Runs:
     def do(self, task: str) -> Numbers:
         """The final state and every step's metrics, by name.
 
-        Tasks: replicated, sharded, pieces:K (micro-batches), record (leaves the
+        Tasks: replicated, sharded, pieces:K (micro-batches), views:together and
+        views:apart (three large views and a small one), record (leaves the
         checkpoint of every step), continue:STEP (from that one to the end).
         """
         name, _, number = task.partition(":")
@@ -46,6 +47,9 @@ class Runs:
             return self._run(self._sharded)
         if name == "pieces":
             return self._run(self._program(micro_batches=int(number)))
+        if name == "views":
+            views = ViewsConfig(count=3, small=1, accumulate=number == "apart")
+            return self._run(self._program(views=views))
         if name == "record":
             return self._run(self._replicated, record=True)
         if name == "continue":

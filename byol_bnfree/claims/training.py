@@ -81,6 +81,27 @@ def _is_refused(config: TrainConfig) -> bool:
     return False
 
 
+def views_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
+    """Views that pass one at a time train the network as views that pass together.
+
+    Other objectives than BYOL have two views, which always pass together.
+    """
+    claim, byol = "views one at a time are exact", config.objective == "byol"
+    if not byol or config.byol.predictor == "closed_form":
+        return Finding(claim, "the objective has two views only", "not needed", True)
+    say(f"2 runs of {STEPS} steps on 1 device")
+    tasks = ["views:together", "views:apart"]
+    results = run_tasks(tiny(config), folder, tasks, devices=1)
+    worst = deviation(results["views:apart"], results["views:together"])
+    return Finding(
+        claim,
+        f"3 large views and a small one, {STEPS} steps of a small network: state and "
+        f"metrics",
+        f"{worst:.1e}",
+        worst <= TOLERANCE,
+    )
+
+
 def devices_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
     """1, 2, 4 and 8 devices, replicated and sharded, and two processes, agree."""
     settings, both = tiny(config), ["replicated", "sharded"]
