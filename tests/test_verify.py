@@ -14,6 +14,7 @@ from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.diagnostics.dataflow import Place
 
+one = np.ones(1)
 SMALL = (
     "--model.name=resnet8 --model.width=0.5 --model.stem=small --model.stem-stride=2 "
     "--model.projector.hidden=8 --model.projector.out=8 --model.predictor.hidden=8 "
@@ -157,3 +158,33 @@ def test_a_mixing_place_without_a_known_purpose_is_named():
 def test_the_claims_run_on_the_norms_that_were_asked_for():
     config = tiny.config(norm="gn_ws", encoder_norm="bn")
     assert training.tiny(config).encoder_norm == "bn"
+
+
+def test_a_distance_is_that_of_the_furthest_part_of_the_state():
+    whole = {"params/w": np.array([3.0, 4.0]), "params/b": np.zeros(2), "step": 4 * one}
+    other = whole | {"params/b": np.array([0.0, 0.5])}
+    assert training.distance(other, whole) == pytest.approx(0.1)
+    assert training.distance(whole, whole) == 0
+    broken = whole | {"params/w": np.array([np.nan, 0.0])}
+    assert training.distance(broken, whole) == np.inf
+
+
+def test_in_bfloat16_runs_may_be_twice_its_own_rounding_apart(tmp_path, monkeypatch):
+    def in_float32(config, folder, tasks, devices):
+        assert config.compute_dtype == "float32"
+        return {"replicated": {"params/w": 1.03 * one}}
+
+    monkeypatch.setattr(training, "run_tasks", in_float32)
+    whole = {"params/w": one}
+    found = training.rounding(
+        TrainConfig(compute_dtype="bfloat16"), tmp_path, whole, "replicated"
+    )
+    assert found.tolerance == pytest.approx(0.06)
+    assert training.rounding(TrainConfig(), tmp_path, whole, "").tolerance == 1e-4
+
+
+@pytest.mark.slow
+def test_micro_batches_are_exact_to_the_rounding_of_bfloat16(tmp_path):
+    config = TrainConfig(norm="gn_ws", compute_dtype="bfloat16")
+    finding = verify.check("pieces", config, tmp_path)
+    assert finding.holds and "bfloat16" in finding.deviation, finding.deviation
