@@ -18,7 +18,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", required=True)
     preparing = commands.add_parser("prepare", help="download one set and prepare it")
-    preparing.add_argument("name", help="NAME[/CONFIG][:VERSION], such as cifar10")
+    preparing.add_argument(
+        "name", help="NAME[/CONFIG][:VERSION], such as cifar10, or folder:PATH"
+    )
+    preparing.add_argument(
+        "--archive", help="cifar10, cifar100: the .tar.gz, if it is downloaded already"
+    )
     listing = commands.add_parser("list", help="list the data sets on disk")
     for command in (preparing, listing):
         command.add_argument(
@@ -39,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         draw_views(arguments.out, rest)
         print(arguments.out)
     elif arguments.command == "prepare":
-        print(prepare(arguments.name, arguments.data_dir))
+        print(prepare(arguments.name, arguments.data_dir, arguments.archive))
     else:
         _print_sets(arguments.data_dir)
 

@@ -28,6 +28,7 @@ class PreparedSet(NamedTuple):
     file_format: str
     splits: dict[str, int]
     path: Path
+    shards: dict[str, tuple[int, ...]]  # records of each file of a split
 
 
 def data_root(data_dir: str | None) -> Path:
@@ -60,14 +61,17 @@ def list_sets(root: Path) -> list[PreparedSet]:
                 info = json.loads(path.read_text())
             except ValueError as error:
                 raise InputError(f"{path} is not JSON ({error}); remove it.") from error
-            splits = {
-                s["name"]: sum(map(int, s.get("shardLengths", [])))
+            shards = {
+                s["name"]: tuple(map(int, s.get("shardLengths", [])))
                 for s in info.get("splits", [])
             }
+            splits = {name: sum(lengths) for name, lengths in shards.items()}
             name = path.parent.parent.relative_to(root).as_posix()
             file_format = info.get("fileFormat", "tfrecord")
             version = path.parent.name
-            found.append(PreparedSet(name, version, file_format, splits, path.parent))
+            found.append(
+                PreparedSet(name, version, file_format, splits, path.parent, shards)
+            )
     return sorted(found, key=lambda s: (s.name, _version_key(s.version)))
 
 
@@ -144,17 +148,35 @@ def _class_names(node: Any) -> Iterator[str]:
             yield from _class_names(json.loads(node))
 
 
-def prepare(name: str, data_dir: str | None) -> str:
-    """Download and prepare a data set as array_record. Return a sentence about it.
+def prepare(name: str, data_dir: str | None, archive: str | None = None) -> str:
+    """Prepare a data set as array_record. Return a sentence about it.
+
+    CIFAR-10, CIFAR-100 and folders need no other package. tensorflow-datasets prepares
+    all other sets. `archive` is the file that CIFAR comes in; None downloads it.
 
     Raises:
       InputError: if a package is missing, the name is unknown, or preparing fails.
     """
+    from byol_bnfree.data.cifar import ARCHIVES, prepare_cifar
+    from byol_bnfree.data.folder_set import prepare_folder, set_name
+
     root = data_root(data_dir)
-    wanted = name.partition(":")[0]
+    of_folder = name.startswith("folder:")
+    path = os.path.expanduser(name.removeprefix("folder:"))
+    wanted = set_name(path) if of_folder else name.partition(":")[0]
+    if archive is not None and wanted not in ARCHIVES:
+        raise InputError(
+            f"--archive belongs to {' and '.join(ARCHIVES)}, and not to {name}; leave "
+            f"it away."
+        )
     for there in list_sets(root):
         if there.name == wanted and there.file_format == FILE_FORMAT:
             return f"{name} is already prepared: {there.path}"
+    if of_folder:
+        return f"{wanted} is prepared: {prepare_folder(path, root)}"
+    if wanted in ARCHIVES:
+        file = None if archive is None else Path(os.path.expanduser(archive))
+        return f"{name} is prepared: {prepare_cifar(wanted, root, file)}"
     if importlib.util.find_spec("tensorflow") is None:
         raise InputError(
             "preparing a data set needs TensorFlow (reading it does not); install it: "

@@ -1,4 +1,4 @@
-"""Reads data sets that tensorflow-datasets has prepared, without TensorFlow."""
+"""Reads data sets in the format of tensorflow-datasets, which is not needed."""
 
 import contextlib
 import os
@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+from array_record.python.array_record_data_source import ArrayRecordDataSource
 from jaxtyping import Int, Int8, Int32, Int64
 
 from byol_bnfree.config import InputError, TrainConfig
@@ -14,6 +15,8 @@ from byol_bnfree.data.fingerprint import checksum, sizes_and_times
 from byol_bnfree.data.names import printable
 from byol_bnfree.data.prepared import check_features, data_root, find_set, needs_reader
 from byol_bnfree.data.records import Found, needs_test
+from byol_bnfree.data.set_files import Span, read_features, read_spans
+from byol_bnfree.data.tf_example import decode_example
 
 LABEL_CHUNK = 1024  # records held at a time when only labels are wanted
 UNREAD = -2  # label of a record that was not read yet
@@ -31,7 +34,7 @@ class PreparedRecords:
     skipped: dict[str, str]
     files: list[tuple[str, int, int]]  # path, first record, record after the last
     location: str
-    examples: Any  # tfds.data_source of serialized tf.train.Example
+    examples: ArrayRecordDataSource  # of serialized tf.train.Example
     keys: tuple[str, str | None]  # feature names of image and label
     known_labels: Int32[np.ndarray, " n"]  # UNREAD until the record is read
 
@@ -77,8 +80,6 @@ class PreparedRecords:
 
     def parse(self, indices: list[int]) -> list[Any]:
         """Return the features of each record. This is 20 times faster than tfds."""
-        from tensorflow_datasets.proto import tf_example_pb2
-
         try:
             serialized = self.examples.__getitems__(indices)
         except RuntimeError as error:  # the only type that array_record raises
@@ -86,8 +87,7 @@ class PreparedRecords:
                 f"the files of {self.name} {self.split} are damaged ({error}); "
                 f"remove the data set and prepare it again."
             ) from error
-        parse = tf_example_pb2.Example.FromString
-        return [parse(example).features.feature for example in serialized]
+        return [decode_example(example) for example in serialized]
 
 
 def open_both(config: TrainConfig) -> Found:
@@ -110,27 +110,23 @@ def open_prepared(
         split, a file or an image, or if the two splits share images.
     """
     found = find_set(config.dataset, data_root(config.data_dir))
-    check_features(found)
-    needs_reader()
-    import tensorflow_datasets as tfds
-
-    builder = tfds.builder_from_directory(str(found.path))
     names = {"train": config.data.train_split, "test": config.data.test_split}
     forgiven = (InputError,) if split == "train" and not needs_test(config) else ()
-    ranges = {"train": _ranges(builder.info, names["train"]), "test": []}
+    spans: dict[str, list[Span]] = {"train": read_spans(found, names["train"])}
     with contextlib.suppress(*forgiven):
-        ranges["test"] = _ranges(builder.info, names["test"])
+        spans["test"] = read_spans(found, names["test"])
+    ranges = {
+        name: [(s.filename, s.skip, s.skip + s.take) for s in spans.get(name, [])]
+        for name in names
+    }
     _check_disjoint(names, ranges)
-    image, label = _keys(builder.info, tfds.features)
-    features = builder.info.features
-    height, width, channels = features[image].shape
-    raw = tfds.decode.DeserializeMethod.RAW_BYTES
-    examples = builder.as_data_source(names[split], deserialize_method=raw)
+    image, (height, width, channels), label, classes = read_features(found)
+    examples = ArrayRecordDataSource(spans[split])
     unread = UNREAD if label else -1
     return PreparedRecords(
         name=found.name,
         split=split,
-        class_names=tuple(features[label].names) if label else (),
+        class_names=classes,
         stored_shape=(height, width, channels or 3),
         total=sum(stop - start for r in ranges.values() for _, start, stop in r),
         skipped={},
@@ -155,9 +151,12 @@ def object_classes(
       InputError: if the set lacks these features, and as `open_prepared`.
     """
     records = open_prepared(config, split)
+    found = find_set(config.dataset, data_root(config.data_dir))
+    check_features(found)
+    needs_reader()
     import tensorflow_datasets as tfds
 
-    path = find_set(config.dataset, data_root(config.data_dir)).path
+    path = found.path
     features = tfds.builder_from_directory(str(path)).info.features
     if not {"labels", "labels_no_difficult"} <= features.keys():
         raise InputError(
@@ -176,26 +175,6 @@ def object_classes(
     return names, rows
 
 
-def _ranges(info: Any, split: str) -> list[tuple[str, int, int]]:
-    """Return file, first record and end record of a split such as `train[:90%]`."""
-    try:
-        instructions = info.splits[split].file_instructions
-    except (KeyError, ValueError, AssertionError) as error:
-        raise InputError(
-            f"data set {info.name} has no split {split!r}; it has "
-            f"{', '.join(info.splits)}, which may be sliced as in 'train[:90%]'."
-        ) from error
-    if not instructions:
-        raise InputError(f"split {split!r} of data set {info.name} is empty; widen it.")
-    for instruction in instructions:
-        if not os.path.exists(instruction.filename):
-            raise InputError(
-                f"data set {info.name} lacks its file {instruction.filename}; remove "
-                f"the data set and prepare it again."
-            )
-    return [(i.filename, i.skip, i.skip + i.take) for i in instructions]
-
-
 def _check_disjoint(names: dict[str, str], ranges: dict[str, list]) -> None:
     for file, start, stop in ranges["train"]:
         for other, first, last in ranges["test"]:
@@ -204,21 +183,3 @@ def _check_disjoint(names: dict[str, str], ranges: dict[str, list]) -> None:
                     f"--data.train-split {names['train']!r} and --data.test-split "
                     f"{names['test']!r} share images; choose splits that do not."
                 )
-
-
-def _keys(info: Any, kinds: Any) -> tuple[str, str | None]:
-    """Return the names of the image and the class feature.
-
-    Features that the set names as its supervised pair come first.
-    """
-    pair = info.supervised_keys or ()
-    order = [*(key for key in pair if isinstance(key, str)), *info.features]
-    features = [(key, info.features[key]) for key in order]
-    images = [k for k, f in features if type(f) is kinds.Image]
-    labels = [k for k, f in features if isinstance(f, kinds.ClassLabel)]
-    if not images:
-        raise InputError(
-            f"data set {info.name} has no image among its features "
-            f"({', '.join(info.features)}); choose another."
-        )
-    return images[0], labels[0] if labels else None

@@ -99,7 +99,7 @@ def test_preparing_twice_says_so(tmp_path, capsys):
 def test_preparing_without_tensorflow_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setattr(prepared.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r'pip install "byol_bnfree\[tf\]"'):
-        prepare("cifar10", str(tmp_path))
+        prepare("mnist", str(tmp_path))
 
 
 def test_preparing_an_unknown_set_names_the_catalogue(tmp_path, monkeypatch):

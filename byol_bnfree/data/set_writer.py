@@ -1,0 +1,145 @@
+"""Writes a data set as array_record, in the format of tensorflow-datasets.
+
+Neither that nor TensorFlow is needed, and both can read the result.
+"""
+
+import json
+import math
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from array_record.python.array_record_module import ArrayRecordWriter
+
+from byol_bnfree.data.tf_example import encode_example
+
+SHARD_RECORDS = 50_000  # of a file, at most
+FEATURES = "tensorflow_datasets.core.features"
+TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+
+
+class Picture(NamedTuple):
+    """An example: an encoded picture, its class, and a name."""
+
+    encoded: bytes
+    label: int | None
+    name: str
+
+
+class Split(NamedTuple):
+    """The pictures of a split, and how many they are."""
+
+    count: int
+    pictures: Iterable[Picture]
+
+
+class Description(NamedTuple):
+    """All that a data set says of itself."""
+
+    name: str
+    version: str
+    text: str
+    class_names: tuple[str, ...]
+    """() without classes."""
+    stored_shape: tuple[int | None, int | None, int]
+    """None where it varies."""
+
+
+def write_set(
+    root: Path, description: Description, splits: Mapping[str, Split]
+) -> Path:
+    """Its new folder, `root/NAME/VERSION`, which appears when all of it is written."""
+    folder = root / description.name / description.version
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = f"{description.version}.incomplete"
+    scratch = Path(tempfile.mkdtemp(prefix=unfinished, dir=folder.parent))
+    try:
+        written = [
+            _write_split(scratch, description.name, name, split)
+            for name, split in splits.items()
+        ]
+        _write_json(scratch / "features.json", _features(description))
+        if description.class_names:
+            names = "\n".join(description.class_names)
+            (scratch / "label.labels.txt").write_text(names + "\n")
+        _write_json(scratch / "dataset_info.json", _info(description, written))
+        scratch.chmod(0o755)
+        scratch.rename(folder)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    return folder
+
+
+def _write_split(folder: Path, dataset: str, name: str, split: Split) -> dict[str, Any]:
+    """The files of a split, and its entry in dataset_info.json."""
+    shards = max(1, math.ceil(split.count / SHARD_RECORDS))
+    lengths, size, pictures = [], 0, iter(split.pictures)
+    for shard in range(shards):
+        file = f"{dataset}-{name}.array_record-{shard:05}-of-{shards:05}"
+        count = split.count * (shard + 1) // shards - split.count * shard // shards
+        length, bytes_written = _write_file(folder / file, islice(pictures, count))
+        lengths.append(length)
+        size += bytes_written
+    return {
+        "name": name,
+        "filepathTemplate": TEMPLATE,
+        "numBytes": str(size),
+        "shardLengths": list(map(str, lengths)),
+    }
+
+
+def _write_file(path: Path, pictures: Iterator[Picture]) -> tuple[int, int]:
+    """The number of its records and their bytes."""
+    writer = ArrayRecordWriter(str(path), "group_size:1")
+    count = size = 0
+    try:
+        for picture in pictures:
+            features = {"image": picture.encoded, "id": picture.name.encode()}
+            if picture.label is not None:
+                features["label"] = picture.label
+            record = encode_example(features)
+            writer.write(record)
+            count, size = count + 1, size + len(record)
+    finally:
+        writer.close()
+    return count, size
+
+
+def _features(description: Description) -> dict[str, Any]:
+    shape = [str(-1 if size is None else size) for size in description.stored_shape]
+    features = {
+        "id": {"pythonClassName": f"{FEATURES}.text_feature.Text", "text": {}},
+        "image": {
+            "image": {"dtype": "uint8", "shape": {"dimensions": shape}},
+            "pythonClassName": f"{FEATURES}.image_feature.Image",
+        },
+    }
+    if description.class_names:
+        features["label"] = {
+            "classLabel": {"numClasses": str(len(description.class_names))},
+            "pythonClassName": f"{FEATURES}.class_label_feature.ClassLabel",
+        }
+    return {
+        "featuresDict": {"features": features},
+        "pythonClassName": f"{FEATURES}.features_dict.FeaturesDict",
+    }
+
+
+def _info(description: Description, splits: list[dict[str, Any]]) -> dict[str, Any]:
+    pair = ["image", "label"] if description.class_names else []
+    return {
+        "name": description.name,
+        "version": description.version,
+        "description": description.text,
+        "fileFormat": "array_record",
+        "splits": splits,
+        "supervisedKeys": {"tuple": {"items": [{"featureKey": key} for key in pair]}},
+    }
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,169 @@
+"""CIFAR and folders become array_record without TensorFlow or tensorflow-datasets."""
+
+import io
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from byol_bnfree.config import InputError, TrainConfig
+from byol_bnfree.data import cifar, set_writer
+from byol_bnfree.data.__main__ import main
+from byol_bnfree.data.prepared import find_set, prepare
+from byol_bnfree.data.set_files import read_spans
+from byol_bnfree.data.sources import open_source
+from byol_bnfree.data.tf_example import decode_example, encode_example
+
+CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
+EACH = 4  # records of a file
+
+
+def archive_of(path: Path, labels: int = 1, cut: int = 0, top: int = 10) -> dict:
+    """A small archive in the format of the authors' binary version; its content."""
+    draws = np.random.default_rng(0)
+    source = cifar.ARCHIVES["cifar10" if labels == 1 else "cifar100"]
+    content = {}
+    with tarfile.open(path, "w:gz") as archive:
+
+        def add(name: str, data: bytes) -> None:
+            member = tarfile.TarInfo(f"cifar-batches-bin/{name}")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+
+        add(source.names, ("\n".join(CLASSES) + "\n\n").encode())
+        for split, names in source.files.items():
+            records = draws.integers(
+                0, 256, (EACH * len(names), labels + cifar.PIXELS), dtype=np.uint8
+            )
+            records[:, :labels] = draws.integers(0, top, (len(records), labels))
+            content[split] = records
+            for index, name in enumerate(names):
+                piece = records[EACH * index : EACH * (index + 1)].tobytes()
+                add(name, piece[cut:])
+    return content
+
+
+@pytest.mark.parametrize("name, labels", [("cifar10", 1), ("cifar100", 2)])
+def test_cifar_is_read_from_its_archive(name, labels, tmp_path, capsys):
+    content = archive_of(tmp_path / "archive.tar.gz", labels)
+    archive = f"--archive={tmp_path / 'archive.tar.gz'}"
+    main(["prepare", name, f"--data-dir={tmp_path}", archive])
+    assert f"{name} is prepared" in capsys.readouterr().out
+    for split, records in content.items():
+        source = open_source(
+            TrainConfig(dataset=name, data_dir=str(tmp_path), steps=1), split
+        )
+        pixels = records[:, labels:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        everything = np.arange(len(source))
+        np.testing.assert_array_equal(source.images(everything), pixels)
+        np.testing.assert_array_equal(source.labels(), records[:, labels - 1])
+        assert source.class_names == tuple(CLASSES)
+
+
+def test_tensorflow_datasets_reads_the_same(tmp_path):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    content = archive_of(tmp_path / "archive.tar.gz")
+    prepare("cifar10", str(tmp_path), str(tmp_path / "archive.tar.gz"))
+    found = tfds.data_source("cifar10", split="test", data_dir=tmp_path, download=False)
+    records = content["test"]
+    assert [row["label"] for row in found] == records[:, 0].tolist()
+    pixels = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    np.testing.assert_array_equal([row["image"] for row in found], pixels)
+    assert found[0]["id"] == b"test_00000" or found[0]["id"] == "test_00000"
+
+
+def test_preparing_and_reading_import_neither(tmp_path):
+    archive_of(tmp_path / "a.tar.gz")
+    program = f"""
+import sys
+for name in ("tensorflow", "tensorflow_datasets"):
+    sys.modules[name] = None  # an import of it fails
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.data.prepared import prepare
+from byol_bnfree.data.sources import open_source
+prepare("cifar10", {str(tmp_path)!r}, {str(tmp_path / "a.tar.gz")!r})
+config = TrainConfig(dataset="cifar10", data_dir={str(tmp_path)!r}, steps=1)
+assert len(open_source(config, "train")) == 20
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        ({"cut": 1}, "not whole records"),
+        ({"top": 200}, "names 10"),
+        (None, "cannot be read as an archive"),
+    ],
+)
+def test_another_archive_is_one_sentence_and_leaves_nothing(change, sentence, tmp_path):
+    path = tmp_path / "archive.tar.gz"
+    if change is None:
+        path.write_bytes(b"no archive")
+    else:
+        archive_of(path, **change)
+    with pytest.raises(InputError, match=sentence):
+        prepare("cifar10", str(tmp_path), str(path))
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_what_was_downloaded_is_compared_with_the_checksum(tmp_path):
+    path = tmp_path / "downloads" / "cifar-10-binary.tar.gz"
+    path.parent.mkdir()
+    archive_of(path)
+    with pytest.raises(InputError, match="checksum"):
+        prepare("cifar10", str(tmp_path))
+    with pytest.raises(InputError, match="belongs to cifar10 and cifar100"):
+        prepare("mnist", str(tmp_path), str(path))
+
+
+def test_a_folder_becomes_a_set_of_the_same_pictures(tmp_path, monkeypatch):
+    monkeypatch.setattr(set_writer, "SHARD_RECORDS", 5)
+    draws, photos = np.random.default_rng(0), tmp_path / "My Photos"
+    for name in ("cat", "dog"):
+        (photos / name).mkdir(parents=True)
+        for index in range(10):
+            pixels = draws.integers(0, 256, (12, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(photos / name / f"{index}.png")
+    main(["prepare", f"folder:{photos}", f"--data-dir={tmp_path / 'sets'}"])
+    for split in ("train", "test"):
+        of_folder = open_source(TrainConfig(dataset=f"folder:{photos}"), split)
+        prepared = open_source(
+            TrainConfig(dataset="my_photos", data_dir=str(tmp_path / "sets")), split
+        )
+        everything = np.arange(len(of_folder))
+        np.testing.assert_array_equal(
+            prepared.images(everything), of_folder.images(everything)
+        )
+        np.testing.assert_array_equal(prepared.labels(), of_folder.labels())
+        assert prepared.class_names == ("cat", "dog")
+    assert len(find_set("my_photos", tmp_path / "sets").shards["train"]) == 4
+
+
+def test_slices_are_those_of_tensorflow_datasets(tmp_path):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    archive_of(tmp_path / "archive.tar.gz")
+    prepare("cifar10", str(tmp_path), str(tmp_path / "archive.tar.gz"))
+    found = find_set("cifar10", tmp_path)
+    info = tfds.builder_from_directory(str(found.path)).info
+    splits = ("train", "train[:33%]", "train[7:]", "train[-3:]", "test+train[2:90%]")
+    for split in splits:
+        expected = info.splits[split].file_instructions
+        ours = read_spans(found, split)
+        assert [span[:3] for span in ours] == [
+            (i.filename, i.skip, i.take) for i in expected
+        ]
+
+
+def test_an_example_is_that_of_tensorflow():
+    proto = pytest.importorskip("tensorflow_datasets.proto.tf_example_pb2")
+    record = encode_example({"image": b"\x00\xff", "label": 7})
+    theirs = proto.Example.FromString(record).features.feature
+    assert theirs["image"].bytes_list.value[0] == b"\x00\xff"
+    assert theirs["label"].int64_list.value[0] == 7
+    ours = decode_example(record)
+    assert ours["label"].int64_list.value[0] == 7
