@@ -7,6 +7,10 @@ peer's command with `--workload NAME`, whose last line of output must be JSON wi
 "images_per_s". Prints medians and ratios, appends them to results.jsonl and draws
 throughput.png. About two minutes a workload and round on 2 CPU cores; leave the machine
 otherwise idle.
+
+    python -m experiments.throughput --device gpu --peer "python3 PEER.py"
+
+measures an accelerator instead: see `device`.
 """
 
 import json
@@ -23,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from byol_bnfree.training.logs import environment
+from experiments.throughput.device import Plan, measure_device
 from experiments.throughput.figure import save_figure
 from experiments.throughput.workloads import NORMS, WORKLOADS
 
@@ -43,10 +48,29 @@ class Arguments:
     """Rounds; medians are reported."""
     seconds: float = 15.0
     """Length of each timing of ours."""
+    device: Literal["gpu", "cpu"] | None = None
+    """Measure the workloads of accelerators, which JAX must run on; the peer then takes
+    NETWORK,SIDE,BATCH,SMALL_STEM,COMPILE. None: the workloads of CPUs."""
+    tiny: bool = False
+    """With --device: a small network, to try that all of it works."""
+    budget: float = 600.0
+    """With --device: seconds for everything."""
 
 
 def main(arguments: Arguments) -> None:
     """Measure in turn, print a table, append to results.jsonl, draw."""
+    if arguments.device is not None:
+        seconds = min(arguments.seconds, 1.0 if arguments.tiny else 4.0)
+        measure_device(
+            Plan(
+                arguments.device,
+                arguments.peer,
+                arguments.tiny,
+                seconds,
+                arguments.budget,
+            )
+        )
+        return
     unknown = sorted(set(arguments.workload) - set(WORKLOADS))
     if unknown:
         sys.exit(f"workload {unknown[0]} is unknown; choose of {', '.join(WORKLOADS)}.")

@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -83,7 +84,7 @@ def test_remat_keeps_less_for_the_same_gradient(norm):
 def bytes_between_the_passes(network, state) -> int:
     def backward(params):
         def encode(params):
-            views = np.zeros((16, 16, 16, 3), np.float32)
+            views = jnp.zeros((16, 16, 16, 3))
             return network.online(params, state.online_stats, views, True)[0].prediction
 
         return jax.vjp(encode, params)[1]
