@@ -1,1 +1,1 @@
-"""The promises of this package, each checked on this machine: see `verify.py`."""
+"""The claims of this package. `verify.py` checks each of them on this machine."""

@@ -1,7 +1,8 @@
-"""Claim 7: what the devices tell each other in a step, from the compiled program.
+"""Claim 7: the data that devices exchange in a training step.
 
-`python -m byol_bnfree.claims.communication NETWORK NORM GROUPS` compiles one
-step for the devices of its process and prints the bytes by purpose, as JSON.
+`python -m byol_bnfree.claims.communication NETWORK NORM GROUPS` compiles a step for the
+devices of its process. It reads the compiled program and prints the bytes by purpose,
+as JSON.
 """
 
 import json
@@ -23,7 +24,7 @@ MEGABYTE = 1e6
 
 
 def communication_claim(network: str, folder: Path, say) -> Finding:
-    """gn_ws moves its gradient and metrics between devices, and nothing else."""
+    """Check that gn_ws moves only gradients and metrics between devices."""
     arms = {}
     for norm, groups in ARMS:
         name = norm if groups == 1 else f"{norm} in {groups} groups"
@@ -49,7 +50,7 @@ def communication_claim(network: str, folder: Path, say) -> Finding:
 
 
 def table(network: str, arms: dict[str, Any]) -> str:
-    """Bytes that each arm moves, by purpose, and in a ring of 8, 64, 512 devices."""
+    """Tabulate the bytes of each arm by purpose, and per step in rings of devices."""
     lines = [
         f"{network}: collectives, MB by purpose, and MB that each device sends in a "
         f"step when rings of n devices all-reduce: 2 (n - 1) / n times the bytes"
@@ -68,13 +69,17 @@ def table(network: str, arms: dict[str, Any]) -> str:
 
 
 def purpose(moved: Moved, sizes: dict[str, set[int]]) -> str:
-    """The purpose of moving an array; `sizes` are of each layer's parameters."""
+    """Return the purpose of moving an array.
+
+    `sizes` has each layer's parameter sizes.
+    """
     functions = {name.split(".")[-1] for name in moved.functions}
     if "transpose(" in moved.operation:
         layers = [layer for layer in sizes if layer in moved.operation]
         if any(moved.elements in sizes[layer] for layer in layers):
             return "gradient"
-        # of scale and offset for each view, which the statistics' gradients need too
+        # Scale and offset have sums for each view, which statistics' gradients need
+        # too.
         return "batch statistics" if "norm" in moved.operation else "unknown"
     if "_moments" in functions or "_statistics" in functions:
         return "batch statistics"
@@ -86,7 +91,7 @@ def purpose(moved: Moved, sizes: dict[str, set[int]]) -> str:
 
 
 def measure(network: str, norm: str, groups: int) -> dict[str, Any]:
-    """Collectives of one compiled step on the devices at hand; bytes by purpose."""
+    """Compile one step on the available devices; return its collectives and bytes."""
     import jax
 
     from byol_bnfree.training.program import DataShape, build_program

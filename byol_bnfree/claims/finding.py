@@ -1,26 +1,26 @@
-"""The result of checking one claim."""
+"""The result of a check."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A row of the table of `python -m byol_bnfree.verify`."""
+    """A row in the table of `python -m byol_bnfree.verify`."""
 
     claim: str
     how: str
-    """The check and its network."""
+    """The check, and the network it ran on."""
     deviation: str
-    """The largest deviation seen, or what was seen instead."""
+    """The largest deviation found, or another finding."""
     holds: bool
     note: str = ""
-    """Printed below the table, such as a list of places."""
+    """Printed below the table, for instance a list of source lines."""
     expected_of: str | None = None
-    """The setting whose nature the failure is, such as bn; None if it is a fault."""
+    """A setting that explains the failure, such as bn. None means a fault."""
 
     @property
     def verdict(self) -> str:
-        """One or two words."""
+        """The verdict in one or two words."""
         if self.holds:
             return "holds"
         return (

@@ -1,4 +1,4 @@
-"""Collective operations in the text of a compiled program (XLA's HLO)."""
+"""Reads collective operations from the text of a compiled program (XLA's HLO)."""
 
 import math
 import re
@@ -17,7 +17,7 @@ _FRAME = re.compile(r"stack_frame_id=(\d+)")
 
 
 class Moved(NamedTuple):
-    """One array that a collective operation moves; a combined one moves several."""
+    """An array that a collective operation moves. A combined one moves several."""
 
     collective: str
     """Name of the operation in the program."""
@@ -26,13 +26,13 @@ class Moved(NamedTuple):
     """Bytes of the result on one device."""
     elements: int
     operation: str
-    """The origin of the array: the path of JAX's names, "" if unknown."""
+    """Origin of the array: its path of JAX names, or "" if unknown."""
     functions: tuple[str, ...]
-    """The Python functions that it was made in, innermost first."""
+    """Python functions in which it was made, innermost first."""
 
 
 def collectives(text: str) -> list[Moved]:
-    """Everything that the collectives of a compiled program move."""
+    """List every array that the collectives of a compiled program move."""
     lines = dict(m.groups() for m in map(_LINE.match, text.splitlines()) if m)
     frames = _Frames(text)
     found = []
@@ -62,7 +62,7 @@ def collectives(text: str) -> list[Moved]:
 
 
 def _with_metadata(lines: dict[str, str], name: str) -> str | None:
-    """The instruction, or the nearest one it is a copy of, that says its origin."""
+    """Return the instruction, or the one it copies, that names its origin."""
     for _ in range(8):
         line = lines.get(name, "")
         if "op_name=" in line:
@@ -75,7 +75,7 @@ def _with_metadata(lines: dict[str, str], name: str) -> str | None:
 
 
 class _Frames:
-    """The tables of Python stack frames at the head of the text."""
+    """The tables of Python stack frames at the top of the text."""
 
     def __init__(self, text: str):
         names = re.findall(r'^(\d+) "(.*)"$', _table(text, "FunctionNames"), re.M)
@@ -85,11 +85,11 @@ class _Frames:
         self._functions = {int(a): int(b) for a, b in located}
         pattern = r"^(\d+) \{file_location_id=(\d+) parent_frame_id=(\d+)"
         stacked = re.findall(pattern, _table(text, "StackFrames"), re.M)
-        # A parent's number is one more than its own, so that 1 means none.
+        # The text stores a parent's number plus one; 1 means no parent.
         self._frames = {int(a): (int(b), int(c) - 1) for a, b, c in stacked}
 
     def functions(self, frame: int) -> tuple[str, ...]:
-        """Names of the functions from this frame outwards."""
+        """Return the names of the functions from this frame outwards."""
         found = []
         while frame in self._frames:
             location, frame = self._frames[frame]
@@ -98,6 +98,6 @@ class _Frames:
 
 
 def _table(text: str, title: str) -> str:
-    """The lines under a title, up to an empty one."""
+    """Return the lines below a title, up to an empty line."""
     _, _, rest = text.partition(f"\n{title}\n")
     return rest.partition("\n\n")[0]

@@ -1,4 +1,4 @@
-"""Claims 1 to 3: examples do not meet in the network, and the checks would see it."""
+"""Claims 1 to 3: examples do not interact in the network, and the checks can tell."""
 
 import dataclasses
 import itertools
@@ -32,8 +32,8 @@ from byol_bnfree.training.gradient import make_views
 from byol_bnfree.training.program import build_parts
 from byol_bnfree.training.step import make_train_step
 
-LARGEST_IMAGE = 32  # pixels; of the numerical check, which runs the network
-SOURCES = {  # where a step may combine examples, outside the gradient
+LARGEST_IMAGE = 32  # pixels; the numerical check runs the network
+SOURCES = {  # source lines where a step may combine examples, outside the gradient
     r"byol_bnfree/losses\.py.*\(top_k\)": "probe accuracy",
     r"byol_bnfree/training/gradient\.py.*loss_fn\)": "mean loss",
     r"byol_bnfree/training/step\.py.*\(_metrics\)": "mean loss",
@@ -43,7 +43,7 @@ SOURCES = {  # where a step may combine examples, outside the gradient
 
 
 def numerical_claim(config: TrainConfig) -> Finding:
-    """Derivatives between examples, and rows among other images, are exact zeros."""
+    """Check that derivatives and changes between examples are exactly zero."""
     size = min(config.data.image_size or LARGEST_IMAGE, LARGEST_IMAGE)
     outputs, images = _outputs(config, size)
     report = numerical_independence(outputs, images)
@@ -60,7 +60,10 @@ def numerical_claim(config: TrainConfig) -> Finding:
 
 
 def static_claim(config: TrainConfig) -> Finding:
-    """The traced program keeps examples apart; the step's meeting places are listed."""
+    """Check that the traced program keeps examples apart.
+
+    List where the step does not.
+    """
     image_size = config.data.image_size or LARGEST_IMAGE
     outputs, images = _outputs(config, image_size, drawn=False)
     forward = static_independence(outputs, images)
@@ -85,9 +88,10 @@ def static_claim(config: TrainConfig) -> Finding:
 
 
 def loss_claim(config: TrainConfig) -> Finding:
-    """What the objective needs of the batch: in its loss, and of batches before.
+    """Check whether the objective needs other images: of this batch, or of earlier
+    ones.
 
-    The arrays are those that the networks hand on, so that no norm has a part in it.
+    The check begins at the networks' outputs, so the norms do not matter.
     """
     config, data = for_analysis(config, config.data.image_size or LARGEST_IMAGE)
     objective = make_objective(config)
@@ -124,18 +128,18 @@ def loss_claim(config: TrainConfig) -> Finding:
 
 
 class PassedRows(NamedTuple):
-    """Everything that a loss gets of an image, side by side in one row."""
+    """The layout of all inputs of a loss: one row for each image."""
 
     widths: tuple[int, ...]
     memory: dict[str, Array]
 
     @property
     def width(self) -> int:
-        """Of a row: projections, predictions and targets of both views."""
+        """Length of a row: projections, predictions and targets of both views."""
         return 2 * sum(self.widths)
 
     def of(self, rows: Float[Array, "b w"]) -> Passed:
-        """The row's parts; every view was turned by 0 quarters."""
+        """Split rows into the inputs of a loss. All views are turned by 0 quarters."""
         ends = list(itertools.accumulate(w for w in self.widths for _ in range(2)))
         pieces = jnp.split(rows, ends[:-1], axis=1)
         answers = jnp.zeros((len(rows), 2), jnp.int32)
@@ -145,14 +149,14 @@ class PassedRows(NamedTuple):
 
 
 def passed_of(config: TrainConfig, memory: dict[str, Array]) -> PassedRows:
-    """The layout of a row for a configuration's heads."""
+    """Return the row layout for a configuration's heads."""
     projection = config.model.projector.out
     widths = (projection, prediction_width(config), projection)
     return PassedRows(widths, memory)
 
 
 def control_claim(config: TrainConfig) -> Finding:
-    """With BatchNorm both checks must fail, or they prove nothing."""
+    """Check that both checks fail with BatchNorm; otherwise they prove nothing."""
     config = dataclasses.replace(
         config,
         norm="bn",
@@ -178,10 +182,11 @@ def control_claim(config: TrainConfig) -> Finding:
 
 
 def _outputs(config: TrainConfig, image_size: int, drawn: bool = True):
-    """All outputs of each example as a function of images, and some images.
+    """Return a function from images to all outputs of each example, and some images.
 
-    Parameters are drawn, or zeros where only the program is looked at.
-    The loss is that of one view; the whole step is followed by `_step_places`.
+    With `drawn` the parameters are random. Otherwise they are zeros, which suffices to
+    trace the program. The loss is that of one view; `_step_places` follows a whole
+    step.
     """
     config, data = for_analysis(config, image_size)
     network = build_parts(config, data).network
@@ -212,14 +217,14 @@ def _outputs(config: TrainConfig, image_size: int, drawn: bool = True):
 
 
 def _loss(online: Outputs, target: Array) -> Array:
-    """BYOL's loss, as one number of each image; `loss_claim` is about others."""
+    """Return BYOL's loss of each image. `loss_claim` checks the other objectives."""
     if online.prediction.shape != target.shape:  # four turns
         return jnp.sum(jnp.square(online.prediction), axis=-1)
     return regression_loss(online.prediction, target)
 
 
 def _image_gradient(outputs):
-    """Gradient of each example's loss with respect to its image."""
+    """Return the gradient of each example's loss with respect to its image."""
     return jax.grad(lambda images: jnp.sum(outputs(images)["loss"]))
 
 
@@ -237,7 +242,7 @@ def _as_pixels(images) -> jax.ShapeDtypeStruct:
 
 
 def _step_places(config: TrainConfig) -> Counter:
-    """Number of operations of the training step that combine examples, by purpose."""
+    """Count the operations of a training step that combine examples, by purpose."""
     config, data = for_analysis(config, config.data.image_size or LARGEST_IMAGE)
     parts = build_parts(config, data, views=2)
     step = make_train_step(
@@ -254,7 +259,7 @@ def _step_places(config: TrainConfig) -> Counter:
 
 
 def purpose(place: Place) -> str:
-    """The purpose for which a step combines examples at a place."""
+    """Return why a step combines examples at a place."""
     if place.kind == "mixes" and place.backward:
         return "parameter gradient"
     for pattern, name in SOURCES.items():
@@ -264,7 +269,7 @@ def purpose(place: Place) -> str:
 
 
 def _short(text: str) -> str:
-    """Paths from the package on."""
+    """Shorten paths to the part from the package on."""
     return re.sub(r"\S*/(byol_bnfree/)", r"\1", text)
 
 

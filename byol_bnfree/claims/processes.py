@@ -1,4 +1,7 @@
-"""Processes with a number of CPU devices of their own, which JAX fixes at its start."""
+"""Runs checks in processes that each have a given number of CPU devices.
+
+JAX fixes the number of devices when it starts.
+"""
 
 import dataclasses
 import os
@@ -13,18 +16,18 @@ from byol_bnfree.config import TrainConfig
 from byol_bnfree.errors import RunStopped
 from byol_bnfree.files import write_json
 
-SECONDS = 900  # until a process is given up
+SECONDS = 900  # time limit of a process
 ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
-    # Compiles in a third of the time; the program before code generation is the same.
+    # Compiles in a third of the time. The program before code generation is the same.
     "XLA_FLAGS": "--xla_backend_optimization_level=0",
 }
 
 
 def start(module: str, *arguments: str, devices: int, cache: Path) -> subprocess.Popen:
-    """`python -m module arguments` with so many CPU devices.
+    """Start `python -m module arguments` with a number of CPU devices.
 
-    What it compiles is kept in the folder `cache` for those that come after it.
+    Compiled programs are stored in `cache` for later processes.
     """
     environment = os.environ | ENVIRONMENT
     environment |= {
@@ -41,10 +44,10 @@ def start(module: str, *arguments: str, devices: int, cache: Path) -> subprocess
 
 
 def finish(process: subprocess.Popen) -> str:
-    """Its output.
+    """Wait for a process and return its output.
 
     Raises:
-      RunStopped: it failed, or took longer than `SECONDS`.
+      RunStopped: if it failed, or took longer than `SECONDS`.
     """
     try:
         output, errors = process.communicate(timeout=SECONDS)
@@ -64,9 +67,9 @@ def run_tasks(
     devices: int,
     processes: int = 1,
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Results of the tasks of `runs.py` on `processes` times `devices` devices.
+    """Run the tasks of `runs.py` on `processes` times `devices` devices.
 
-    `folder` is shared by calls that use each other's checkpoints and compilations.
+    Calls that use each other's checkpoints and compiled programs share `folder`.
     """
     started = []
     port = _free_port()

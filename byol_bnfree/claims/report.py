@@ -1,4 +1,4 @@
-"""The table that `python -m byol_bnfree.verify` ends with."""
+"""The table at the end of `python -m byol_bnfree.verify`."""
 
 from collections.abc import Sequence
 
@@ -8,11 +8,11 @@ from rich.text import Text
 
 from byol_bnfree.claims.finding import Finding
 
-LEAST_WIDTH = 120  # columns, also where the output is a file
+LEAST_WIDTH = 120  # columns, even if the output is a file
 
 
 def print_report(findings: Sequence[Finding]) -> None:
-    """One row for each claim; lists and byte counts below."""
+    """Print one row for each claim, then lists and byte counts."""
     console = Console()
     console.width = max(console.width, LEAST_WIDTH)
     table = Table(show_lines=True)
@@ -20,7 +20,7 @@ def print_report(findings: Sequence[Finding]) -> None:
         table.add_column(title, overflow="fold")
     for finding in findings:
         words = (finding.claim, finding.how, finding.deviation, finding.verdict)
-        table.add_row(*map(Text, words))  # as they are: [b d] is a shape, no markup
+        table.add_row(*map(Text, words))  # as Text: [b d] is a shape, not markup
     console.print(table)
     for finding in findings:
         if finding.note:

@@ -1,8 +1,8 @@
-"""Short runs that the claims on the training step compare.
+"""Short runs that the claims about the training step compare.
 
-`python -m byol_bnfree.claims.runs FOLDER SHARED TASK...` does the tasks of one
-process: FOLDER/config.json holds the configuration, FOLDER/TASK.npz each result, and
-SHARED the checkpoints.
+`python -m byol_bnfree.claims.runs FOLDER SHARED TASK...` runs the tasks of one process.
+FOLDER/config.json has the configuration, FOLDER/TASK.npz gets each result, and SHARED
+has the checkpoints.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ class Runs:
         self._source = noise(config)
 
     def do(self, task: str) -> Numbers:
-        """The final state and every step's metrics, by name.
+        """Run a task; return the final state and the metrics of every step, by name.
 
         Tasks: replicated, sharded, pieces:K (micro-batches), views:together and
         views:apart (three large views and a small one), record (leaves the
@@ -73,7 +73,7 @@ class Runs:
     def _run(
         self, program: Program, state: Any = None, record: bool = False
     ) -> Numbers:
-        """To the end, from a state or from the beginning."""
+        """Train to the end, from `state` or from the beginning."""
         batches = self._batches(program)
         state = program.init(batches(0)) if state is None else state
         rows = []
@@ -82,7 +82,7 @@ class Runs:
             rows.append(jax.device_get(metrics))
             if record:
                 self._save(step + 1, state)
-        # Every process can read what lies whole on its own devices.
+        # Replicate the state, so that every process can read all of it.
         gather = jax.jit(lambda x: x, out_shardings=replicated(program.mesh))
         state = jax.device_get(gather(state))
         numbers = {f"metrics/{k}": np.stack([row[k] for row in rows]) for k in rows[0]}
@@ -108,10 +108,11 @@ class Runs:
 
 
 def noise(config: TrainConfig) -> MemorySource:
-    """Images of random pixels and labels, so that no two pixels are equal.
+    """Make images of random pixels with random labels. No two pixels are equal.
 
-    With the generated shapes, whose flat areas repeat one pixel, 8 micro-batches gave
-    the losses of one, and gradients of some layers 4 % apart; with these pictures not.
+    The generated shapes have flat areas of equal pixels. With them, 8 micro-batches
+    gave the same losses as one, but the gradients of some layers differed by 4 %. With
+    these images they do not.
     """
     draws = np.random.default_rng(config.seed)
     count, size = config.data.shapes_train, config.data.image_size
@@ -133,7 +134,7 @@ def _named(tree: Any) -> Numbers:
 
 
 def main(folder: str, shared: str, *tasks: str) -> None:
-    """Do the tasks; process 0 writes their results."""
+    """Run the tasks. Process 0 writes their results."""
     path = Path(folder)
     saved = json.loads((path / "config.json").read_text())
     config = config_from_dict(TrainConfig, saved)

@@ -1,4 +1,4 @@
-"""The configurations that claims are checked on."""
+"""The configurations on which claims are checked."""
 
 import dataclasses
 
@@ -18,14 +18,14 @@ CLASSES = 10
 
 
 def uses_batch_statistics(config: TrainConfig) -> bool:
-    """Whether any part of the network has BatchNorm."""
+    """Return True if any part of the network has BatchNorm."""
     return "bn" in part_norms(config).values()
 
 
 def for_analysis(config: TrainConfig, image_size: int) -> tuple[TrainConfig, DataShape]:
-    """The configuration's own network, on few images of this size.
+    """Return the configuration's own network, on a few images of this size.
 
-    Four images, or two for each of BatchNorm's statistics groups.
+    The batch has four images, or two for each group of BatchNorm statistics.
     """
     size = max(4, 2 * config.bn_stat_groups)
     few = dataclasses.replace(
@@ -42,11 +42,11 @@ def for_analysis(config: TrainConfig, image_size: int) -> tuple[TrainConfig, Dat
 
 
 def tiny(config: TrainConfig, **fields) -> TrainConfig:
-    """A short run of a small network with the configuration's norms and optimizer.
+    """Return a short run of a small network with the same norms and optimizer.
 
-    Claims about the step, not about one network, are checked on it. The rate is so low
-    that rounding is not amplified beyond recognition: with bn, a relative 1e-7 at the
-    start of 6 steps grows to 4e-7, and to 1e-3 at ten times the rate.
+    It serves claims about the training step, which hold for any network. Its low rate
+    keeps rounding errors small: with bn a relative error of 1e-7 grows to 4e-7 over 6
+    steps, and to 1e-3 at ten times the rate.
     """
     small = dataclasses.replace(
         TrainConfig(),
@@ -85,7 +85,7 @@ def tiny(config: TrainConfig, **fields) -> TrainConfig:
 
 
 def _short_queue(config: TrainConfig, queue: int) -> MoCoConfig:
-    """A queue that a small batch divides."""
+    """Shorten MoCo's queue to a multiple of a small batch."""
     moco = config.moco_v2
     if config.objective != "moco_v2":
         return moco
@@ -93,13 +93,16 @@ def _short_queue(config: TrainConfig, queue: int) -> MoCoConfig:
 
 
 def _small_head(config: TrainConfig, head: HeadConfig) -> HeadConfig:
-    """Few features where a predictor is fitted to 16 images."""
+    """Shrink a head.
+
+    A closed-form predictor fits 16 images, so it gets few features.
+    """
     width = 8 if config.byol.predictor == "closed_form" else 32
     return HeadConfig(128, width, head.depth, plain_dense=head.plain_dense)
 
 
 def _few_features(config: TrainConfig, width: int) -> ModelConfig:
-    """The network, with projections that a batch of few images can fit."""
+    """Shrink the projections so that a batch of few images can fit them."""
     model = config.model
     if config.byol.predictor != "closed_form":
         return model

@@ -1,4 +1,4 @@
-"""Claims 4 to 6: how a batch is cut, what computes it and when it stops change nothing.
+"""Claims 4 to 6: micro-batches, devices and resuming do not change the results.
 
 Sums are ordered otherwise, so results agree to rounding; on the same devices a resumed
 run takes the same steps, so there they agree to the last bit. The rounding of bfloat16
@@ -23,7 +23,7 @@ from byol_bnfree.objective_checks import couples_in_loss
 Say = Callable[[str], None]
 LEFT_OUT = ("metrics/collapse", "metrics/probe/top")
 TOLERANCE = 1e-4
-"""Largest `deviation` of runs whose sums have another order."""
+"""Largest allowed `deviation` between runs that add in another order."""
 PIECES = (1, 2, 4, 8)
 
 
@@ -82,12 +82,12 @@ def _squares(a: Numbers, b: Numbers) -> dict[str, tuple[float, float]]:
 
 
 def deviation(a: Numbers, b: Numbers) -> float:
-    """Largest difference, relative to the largest value of the array it is in.
+    """Return the largest difference, relative to the largest value of its array.
 
-    Arrays that are next to nothing beside the others of their part of the state, such
-    as the momentum of a bias before a norm, are rounding: a thousandth of the part's
-    largest value counts as the least scale. Left out: measures of collapse, where a
-    rank is a matter of which values count as zero, and the probe's counts of hits.
+    Some arrays are nearly zero beside the rest of their part of the state, such as the
+    momentum of a bias before a norm. They consist of rounding errors, so the scale is
+    at least a thousandth of the part's largest value. Collapse measures are left out,
+    because a rank depends on which values count as zero. So are the probe's accuracies.
     """
     largest = 0.0
     for name in b:
@@ -102,9 +102,9 @@ def deviation(a: Numbers, b: Numbers) -> float:
 
 
 def pieces_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
-    """k micro-batches are the full batch; with BatchNorm: refused, or in groups.
+    """Check that k micro-batches equal the full batch, or are rejected.
 
-    Refused as well where the loss itself is of the whole batch.
+    BatchNorm rejects them unless it has groups. So do losses of the whole batch.
     """
     if why := couples_in_loss(config):
         return Finding(
@@ -115,7 +115,7 @@ def pieces_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
         )
     cut, note = tiny(config), ""
     if uses_batch_statistics(config):
-        # Groups of 8: over two examples BatchNorm is nearly a sign.
+        # Groups of 8 images: with two, BatchNorm is nearly a sign function.
         cut, note = tiny(config, bn_stat_groups=8, batch_size=64), "; refused without"
     say(f"{len(PIECES)} runs of {STEPS} steps on 1 device")
     results = run_tasks(cut, folder, [f"pieces:{k}" for k in PIECES], devices=1)
@@ -162,7 +162,7 @@ def views_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
 
 
 def devices_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
-    """1, 2, 4 and 8 devices, replicated and sharded, and two processes, agree."""
+    """Check that 1, 2, 4, 8 devices and two processes agree, replicated or sharded."""
     settings, both = tiny(config), ["replicated", "sharded"]
     say(f"{STEPS} steps on 1 device")
     one = run_tasks(settings, folder, both[:1], devices=1)["replicated"]
@@ -186,7 +186,7 @@ def devices_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
 
 
 def resume_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
-    """Stopped after any step and resumed, a run ends as if it had not been."""
+    """Check that a resumed run ends exactly like an uninterrupted one."""
     settings, steps = tiny(config), range(1, STEPS)
     again = [f"continue:{step}" for step in steps]
     say(f"{STEPS} steps on 2 devices, resumed at every one")
@@ -210,7 +210,7 @@ def resume_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
 
 
 def _tail(whole: Numbers, resumed: Numbers) -> Numbers:
-    """The whole run, its metrics cut to the steps of the resumed one."""
+    """Cut the metrics of the whole run to the steps of the resumed one."""
     return {
         name: array[-len(resumed[name]) :] if name.startswith("metrics/") else array
         for name, array in whole.items()

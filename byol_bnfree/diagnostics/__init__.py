@@ -1,4 +1,4 @@
-"""Is the representation collapsing? Does the batch leak between examples?"""
+"""Diagnostics: is the representation collapsing, and do examples affect each other?"""
 
 from byol_bnfree.diagnostics.collapse import (
     centered_rank,

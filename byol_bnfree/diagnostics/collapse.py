@@ -1,6 +1,6 @@
-"""Measures of collapse of one batch: pure functions of arrays, for use under jit.
+"""Collapse measures of a batch: pure functions of arrays that work under jit.
 
-`verdict.py` says what values are healthy.
+`verdict.py` says which values are healthy.
 """
 
 import jax
@@ -13,20 +13,21 @@ def collapse_measures(
     projection1: Float[Array, "b k"],
     projection2: Float[Array, "b k"],
 ) -> dict[str, Float32[Array, ""]]:
-    """Spread of a batch's representations, and cosines of its two views' projections.
+    """Measure the spread of representations, and cosines of the views' projections.
 
-    - `feature_std`: deviation over the batch of the l2-normalized representations,
-      averaged over dimensions, times sqrt(d): 1 is spread evenly over the sphere, 0 is
-      one point. A zero representation stays at the origin.
+    - `feature_std`: standard deviation over the batch of l2-normalized representations,
+      averaged over dimensions, times sqrt(d). It is 1 if they spread evenly over the
+      sphere and 0 if they are one point. A zero representation stays at the origin.
     - `positive_cosine`: mean over i of cos(projection1[i], projection2[i]).
-    - `negative_cosine`: mean over i != j of cos(projection1[i], projection2[j]), exact.
+    - `negative_cosine`: mean over i != j of cos(projection1[i], projection2[j]); exact.
 
-    Costs O(b (d + k)). In a batch of one the first and the last are NaN.
+    The cost is O(b (d + k)). With one image `feature_std` and `negative_cosine` are
+    NaN.
     """
     b, d = representation.shape
     unit, unit1, unit2 = map(_unit_rows, (representation, projection1, projection2))
     positive = jnp.mean(jnp.sum(unit1 * unit2, axis=1))
-    # The mean over all pairs is a product of means; take the pairs i = j out of it.
+    # The mean over all pairs is a product of means. The pairs i = j are subtracted.
     pairs = jnp.sum(unit1.mean(axis=0) * unit2.mean(axis=0))
     std = jnp.mean(jnp.std(unit, axis=0)) * d**0.5
     return {
@@ -39,22 +40,22 @@ def collapse_measures(
 def effective_rank(
     representation: Float[Array, "b d"], max_rows: int = 256
 ) -> Float32[Array, ""]:
-    """exp(entropy of the singular values, scaled to sum 1): between 1 and min(b, d).
+    """Return exp(entropy of the singular values, scaled to sum 1); in [1, min(b, d)].
 
-    Of the matrix as it is, not centered, like RankMe. Of the first `max_rows` rows:
-    compare figures of equal row counts only. Singular values that float32 cannot tell
-    from 0 count as 0. A zero matrix has rank 0, one with a NaN has rank NaN.
+    As in RankMe the matrix is not centred. Only the first `max_rows` rows are used, so
+    compare values with equal numbers of rows only. Singular values count as 0 if
+    float32 cannot distinguish them from 0. A zero matrix has rank 0; NaN gives NaN.
 
     References: Roy & Vetterli 2007, "The effective rank: a measure of effective
     dimensionality"; Garrido et al. 2023 (RankMe), https://arxiv.org/abs/2210.02885.
     """
     x = representation[:max_rows].astype(jnp.float32)
-    x = x / jnp.maximum(jnp.max(jnp.abs(x)), 1e-30)  # squares stay in range
+    x = x / jnp.maximum(jnp.max(jnp.abs(x)), 1e-30)  # keeps squares in range
     x = x if x.shape[0] <= x.shape[1] else x.T
     gram = jnp.matmul(x, x.T, precision=jax.lax.Precision.HIGHEST)
     eigenvalues = jnp.linalg.eigvalsh(gram)
     rounding = len(x) * jnp.finfo(jnp.float32).eps * eigenvalues[-1]
-    # NaN is kept: it compares false.
+    # A comparison with NaN is false, so NaN survives.
     singular = jnp.sqrt(jnp.where(eigenvalues <= rounding, 0, eigenvalues))
     total = jnp.sum(singular)
     share = singular / jnp.where(total == 0, 1, total)
@@ -65,11 +66,11 @@ def effective_rank(
 def centered_rank(
     representation: Float[Array, "b d"], max_rows: int = 256
 ) -> Float32[Array, ""]:
-    """Effective rank of l2-normalized representations without their mean.
+    """Return the effective rank of l2-normalized representations minus their mean.
 
-    It tells rich features with a large common offset, whose effective rank is near 1
-    too, from features that vary along one direction. NaN with fewer than 16 rows,
-    whose rank is low whatever they are.
+    Features with a large common offset have an effective rank near 1, like features
+    that vary along one direction. This measure distinguishes the two. It is NaN with
+    fewer than 16 rows, where the rank is always low.
     """
     if len(representation) < 16:
         return jnp.float32(jnp.nan)

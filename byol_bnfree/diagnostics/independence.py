@@ -1,7 +1,8 @@
-"""Does the batch leak? One example's outputs against all others', two ways.
+"""Does the output for one example depend on other examples of the batch?
 
-By numbers: derivatives and exact comparisons on given images. By the program: an
-analysis of the traced jaxpr that holds for all images of the same shape.
+Two checks answer this. The numerical check takes derivatives and exact comparisons on
+given images. The static check analyses the traced jaxpr and holds for all images of the
+same shape.
 """
 
 import math
@@ -24,25 +25,26 @@ from byol_bnfree.diagnostics.static import (
 )
 
 ROUNDING = 1e-4
-"""Deviation, relative to the largest output, that another batch size may cause."""
+"""Allowed deviation, relative to the largest output, between batch sizes."""
 
 
 @dataclass(frozen=True)
 class NumericalReport:
-    """The effect of other examples on an example's outputs, for the images given."""
+    """How much other examples change an example's outputs, for the given images."""
 
     cross_derivative: float
-    """Largest |d output i / d image j|, i != j; NaN if there is no derivative."""
+    """Largest |d output i / d image j| for i != j. NaN if there is no derivative."""
     changed_by_others: float
-    """Largest change of row i when the other images are others."""
+    """Largest change of row i when the other images change."""
     alone: float | None
-    """Largest deviation of a batch of one from its row, relative to the output; None
-    if the function takes no batch of one, or draws random numbers by the batch."""
+    """Largest deviation between a batch of one and its row in the batch, relative to
+    the output. None if the function rejects a batch of one or draws random numbers."""
 
     @property
     def holds(self) -> bool:
-        """The first two exactly 0, the last within `ROUNDING`; what is not there does
-        not count.
+        """True if the first two are exactly 0 and the last is at most `ROUNDING`.
+
+        Missing numbers do not count.
         """
         derived = self.cross_derivative == 0 or math.isnan(self.cross_derivative)
         exact = derived and self.changed_by_others == 0
@@ -51,17 +53,17 @@ class NumericalReport:
 
 @dataclass(frozen=True)
 class IndependenceReport:
-    """All answers; `holds` only if every part says independent. Prints as a table."""
+    """The results of all checks. It prints as a table."""
 
     numerical: NumericalReport
     static: StaticReport
-    """The report on the forward program."""
+    """Static check of the forward program."""
     backward: StaticReport | None
-    """The report on the program of the images' gradient; None without a derivative."""
+    """Static check of the images' gradients; None without a derivative."""
 
     @property
     def holds(self) -> bool:
-        """Whether row i depends on image i alone, in values and in gradients."""
+        """True if row i depends on image i only, in values and in gradients."""
         reports = [self.static] + ([self.backward] if self.backward else [])
         proven = all(report.verdict == "independent" for report in reports)
         return self.numerical.holds and proven
@@ -78,24 +80,24 @@ def batch_independence(
     rngs: Any = None,
     **kwargs: Any,
 ) -> IndependenceReport:
-    """Whether row i of a function's outputs depends on image i alone.
+    """Check that row i of a function's outputs depends on image i only.
 
     Args:
-      function: called as `function(images, *args, **kwargs)`, returns an array [b ...]
-        or a tree of such; or a Linen or NNX module, whose statistics may change as in
-        training. An NNX module is left as it is.
-      images: two or more, floats.
-      *args: passed on, such as a module's `train`.
-      variables: of a Linen module; initialized if not given.
-      rngs: of a Linen module that draws random numbers, such as
-        `{"dropout": jax.random.key(0)}`. Every call draws the same ones.
-      **kwargs: passed on, such as a module's keyword-only `train`.
+      function: called as `function(images, *args, **kwargs)`. It returns an array
+        [b ...] or a tree of them. It may also be a Linen or NNX module, whose
+        statistics may change as in training. An NNX module is not modified.
+      images: two or more images [b ...], floats.
+      *args: further arguments, such as a module's `train`.
+      variables: of a Linen module; None initializes it.
+      rngs: random keys of a Linen module, such as `{"dropout": jax.random.key(0)}`.
+        Every call gets the same keys.
+      **kwargs: further keyword arguments, such as a module's `train`.
 
     Returns:
-      A report that prints as a table. `holds` is the answer.
+      A report that prints as a table. `report.holds` is the answer.
 
     Raises:
-      InputError: fewer than two images, an output that is not [b ...], or a module
+      InputError: for fewer than two images, an output that is not [b ...], or a module
         that draws random numbers without `rngs`.
     """
     called = as_function(function, images, args, kwargs, variables, rngs)
@@ -105,7 +107,7 @@ def batch_independence(
 
 
 def as_table(report: IndependenceReport) -> str:
-    """One line for each part: what it looked at, what it found, whether it holds."""
+    """Format one line per check: what it examined, its result, and the reason."""
     numbers, absent = report.numerical, "no derivative"
     derivative, alone = numbers.cross_derivative, numbers.alone
     rows = [
@@ -150,10 +152,10 @@ def numerical_independence(
     images: Float[Array, "b ..."],
     directions: int = 4,
 ) -> NumericalReport:
-    """Measure what other images do to each row, on these images.
+    """Measure how other images change each row, on the given images.
 
-    Blocks of the Jacobian are taken along `directions` random combinations of each
-    row's outputs: a block that is not zero makes all of these zero by no accident.
+    The Jacobian's blocks are taken along `directions` random combinations of each row's
+    outputs. If a block is not zero, all combinations vanish with probability zero.
     """
     compiled = jax.jit(function)
     for leaf in jax.tree.leaves(jax.eval_shape(compiled, images)):
@@ -171,6 +173,7 @@ def _cross_derivative(function, images: Array, directions: int) -> float:
 
     @jax.jit
     def derivatives(images):
+        """Return the largest cross derivative of each row and direction, [b * n]."""
         outputs, pull_back = jax.vjp(function, images)
         leaves, tree = jax.tree.flatten(outputs)
 
@@ -188,18 +191,19 @@ def _cross_derivative(function, images: Array, directions: int) -> float:
 
     try:
         return float(derivatives(images).max())
-    except (TypeError, ValueError):  # JAX's words for what has no derivative
+    except (TypeError, ValueError):  # JAX raises these if there is no derivative
         return float("nan")
 
 
 def _row_of_noise(key: Array, like: Array, index: Array) -> Array:
+    """Draw a cotangent that is zero in all rows but one."""
     shape = (len(like),) + (1,) * (like.ndim - 1)
     chosen = (jnp.arange(len(like)) == index).reshape(shape)
     return jnp.where(chosen, jax.random.normal(key, like.shape, like.dtype), 0)
 
 
 def _changed_by_others(function, images: Array, outputs: Any) -> float:
-    """Others replaced by noise, moved on by one place, and made copies of row i."""
+    """Replace the others by noise, by each other, and by copies of row i."""
     size, largest = len(images), 0.0
     noise = images.std() * jax.random.normal(jax.random.key(1), images.shape)
     for row in range(size):
@@ -214,7 +218,7 @@ def _changed_by_others(function, images: Array, outputs: Any) -> float:
 
 
 def _difference(a: Any, b: Any, row: int) -> float:
-    """Largest difference of a row in two trees; infinite where only one is a number."""
+    """Return the largest difference of a row in two trees; inf if only one is NaN."""
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     return max(
         0.0
@@ -225,14 +229,14 @@ def _difference(a: Any, b: Any, row: int) -> float:
 
 
 def _draws(function, images: Array) -> bool:
-    """Whether random numbers are drawn: a batch of one would get other ones."""
+    """Return True if random numbers are drawn. A batch of one would get others."""
     return "random_bits" in str(jax.make_jaxpr(function)(images))
 
 
 def _alone(function, images: Array, outputs: Any) -> float | None:
     try:
         jax.eval_shape(function, images[:1])
-    except (TypeError, ValueError):  # such as a reshape to a fixed size
+    except (TypeError, ValueError):  # for instance a reshape to a fixed size
         return None
     largest = 0.0
     for row in range(len(images)):

@@ -1,7 +1,7 @@
-"""Numbers of every layer: size and variety of its outputs, sizes of its updates.
+"""Measures of every layer: size and variety of its outputs, size of its updates.
 
-A layer whose outputs hardly differ between images, or whose update is far from that of
-its neighbours, is where a network without batch statistics goes wrong.
+They show where training without batch statistics fails: in a layer whose outputs hardly
+differ between images, or whose update is far larger or smaller than its neighbours'.
 """
 
 from collections.abc import Iterator
@@ -20,10 +20,10 @@ Measures = dict[str, Float32[Array, ""]]
 def output_measures(
     module: nn.Module, variables: Tree, *inputs: Any
 ) -> tuple[Array, dict[str, Measures]]:
-    """The module's output on `inputs`, and numbers of every layer inside, by name.
+    """Apply a module to `inputs`; return its output and measures of every layer.
 
-    See `variety` for the numbers. Layers are in the order in which they are done; names
-    are "block/layer". Under jit the result's order is that of the names.
+    See `variety` for the measures. Layers come in the order of computation, and their
+    names are "block/layer". Under jit they are sorted by name.
     """
     output, state = module.apply(
         variables,
@@ -39,7 +39,10 @@ def output_measures(
 
 
 def _outputs(tree: Tree, above: tuple[str, ...] = ()) -> Iterator[tuple[str, Array]]:
-    """Inner layers before the block that holds them; the module itself has no name."""
+    """Yield inner layers before the block around them.
+
+    The module has no name itself.
+    """
     for name, value in tree.items():
         if name != "__call__":
             yield from _outputs(value, (*above, name))
@@ -48,15 +51,15 @@ def _outputs(tree: Tree, above: tuple[str, ...] = ()) -> Iterator[tuple[str, Arr
 
 
 def variety(x: Float[Array, "b ..."]) -> Measures:
-    """The differences between images in a layer's outputs.
+    """Measure how a layer's outputs differ between images.
 
-    - `rms`: root of the mean square of the output.
-    - `between_images`: the share of that mean square that differs between the images of
-      the batch, at the same place and channel; 0 is a layer that ignores its image.
-    - `unit_between_images`: the same share after the output of every image is scaled to
-      length 1, which is 1 - |mean unit vector|^2. BYOL's loss compares directions, so
-      this share is all that it sees of the predictor's output: lengths may differ while
-      all directions agree.
+    - `rms`: root mean square of the output.
+    - `between_images`: the share of the mean square that differs between images of the
+      batch, at the same place and channel. It is 0 if the layer ignores its image.
+    - `unit_between_images`: the same share after scaling each image's output to length
+      1, that is 1 - |mean unit vector|^2. BYOL's loss compares directions only, so this
+      is the part of the predictor's output that it sees. Lengths may differ while all
+      directions agree.
     """
     x = x.astype(jnp.float32)
     square = jnp.mean(jnp.square(x))
@@ -72,10 +75,10 @@ def variety(x: Float[Array, "b ..."]) -> Measures:
 
 
 def update_ratios(params: Tree, updates: Tree) -> dict[str, Float32[Array, ""]]:
-    """|update| / |weight| of every layer, for its kernel and for all else it has.
+    """Return |update| / |weight| of every layer, for its kernel and for the rest.
 
-    Names are "LAYER/kernel" and "LAYER/bias"; the second counts biases, scales and
-    offsets as one vector. A vector that is still zero has ratio NaN.
+    Names are "LAYER/kernel" and "LAYER/bias". The second treats biases, scales and
+    offsets as one vector. The ratio is NaN if the weights are zero.
     """
     squares: dict[str, list[Array]] = {}
     leaves = jax.tree.leaves_with_path(params)
@@ -92,7 +95,7 @@ def update_ratios(params: Tree, updates: Tree) -> dict[str, Float32[Array, ""]]:
 
 
 def kernel_norms(tree: Tree) -> dict[str, Float32[Array, ""]]:
-    """The l2 norm of every layer's kernel, or of its gradient, by the layer's name."""
+    """Return the l2 norm of every layer's kernel, or of its gradient, by layer name."""
     return {
         jax.tree_util.keystr(path[:-1], simple=True, separator="/"): jnp.linalg.norm(
             leaf.astype(jnp.float32).ravel()

@@ -1,4 +1,4 @@
-"""Flax modules as functions of images, for the proofs of batch independence."""
+"""Turns Flax modules into functions of images, to check batch independence."""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,18 +21,18 @@ def as_function(
     variables: Any,
     rngs: Any,
 ) -> Callable[[Array], Any]:
-    """A function of the images alone, which leaves nothing changed behind.
+    """Return a function of the images only, without side effects.
 
     Raises:
-      InputError: a Linen module that draws random numbers without `rngs`, or
-        `variables` or `rngs` for what is not a Linen module.
+      InputError: if a Linen module draws random numbers without `rngs`, or `variables`
+        or `rngs` are given for anything but a Linen module.
     """
     if isinstance(function, nn.Module):
         return _linen(function, images, args, kwargs, variables, rngs)
     if variables is not None or rngs is not None:
         raise InputError(
-            "variables and rngs belong to a Linen module, and this is "
-            f"{type(function).__name__}; leave them away."
+            "variables and rngs belong to a Linen module, but this is "
+            f"{type(function).__name__}; leave them out."
         )
     if isinstance(function, nnx.Module):
         return _nnx(function, args, kwargs)
@@ -42,8 +42,8 @@ def as_function(
 
 
 def _linen(module: nn.Module, images, args, kwargs, variables, rngs):
-    """The module applied; its changed statistics are dropped."""
-    # Closed over: `train` and the like must stay Python values.
+    """Apply the module and drop its changed statistics."""
+    # A closure, because arguments such as `train` must stay Python values.
     init = partial(module.init, {"params": jax.random.key(0)} | (rngs or {}))
     try:
         if variables is None:
@@ -60,6 +60,6 @@ def _linen(module: nn.Module, images, args, kwargs, variables, rngs):
 
 
 def _nnx(module: nnx.Module, args, kwargs):
-    """A copy of the module called; what it changes stays in the copy."""
+    """Call a copy of the module. Its changes stay in the copy."""
     graph, state = nnx.split(module)
     return lambda images: nnx.merge(graph, state, copy=True)(images, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""Is a function of a batch independent across examples, whatever the numbers?"""
+"""Static check that a function of a batch keeps examples apart, for all inputs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ Verdict = Literal["independent", "mixes examples", "not proven"]
 
 @dataclass(frozen=True)
 class StaticReport:
-    """The result of following a function's program."""
+    """The result of the static check."""
 
     verdict: Verdict
     places: tuple[Place, ...] = ()
-    """Where the outputs' examples meet, or what cannot be judged."""
+    """Places where examples interact, or that cannot be judged."""
 
     def __str__(self) -> str:
         return "; ".join([self.verdict, *map(str, self.places)])
@@ -32,15 +32,15 @@ def static_independence(function: Callable[..., Any], images: Any) -> StaticRepo
     """Follow each example of `images` through the traced program of `function`.
 
     Args:
-      function: images to an array [b ...] or a tree of such.
-      images: array or `jax.ShapeDtypeStruct` [b ...]; only shape and type are used.
+      function: maps images to an array [b ...] or a tree of them.
+      images: array or `jax.ShapeDtypeStruct` [b ...]. Only shape and dtype are used.
 
     Returns:
-      "independent" only if row i of every output depends on image i alone, for all
-      inputs of this shape; otherwise the operations and source lines to blame.
+      "independent" only if row i of every output depends on image i only, for all
+      inputs of this shape. Otherwise the operations and source lines that prevent it.
 
     Raises:
-      InputError: fewer than two images, or an output that is not [b ...].
+      InputError: for fewer than two images, or an output that is not [b ...].
     """
     size = _batch_size(images)
     jaxpr = jax.make_jaxpr(function)(images)
@@ -53,15 +53,14 @@ def static_independence(function: Callable[..., Any], images: Any) -> StaticRepo
 def gradient_independence(
     function: Callable[..., Any], images: Any
 ) -> StaticReport | None:
-    """The same of the backward program: from outputs' gradients to that of the images.
+    """Follow each example through the backward program of `function`.
 
-    A function may have a derivative of its own (`jax.custom_vjp`, `jax.custom_jvp`)
-    that mixes examples where its value does not. Gradients of parameters are sums over
-    examples and are not looked at.
+    A custom derivative (`jax.custom_vjp`, `jax.custom_jvp`) may mix examples although
+    its values do not. Gradients of parameters are sums over examples and not examined.
 
     Returns:
-      The verdict for row i of the images' gradient, given row i of the outputs'
-      gradients; None if the function has no derivative, or none that JAX can take.
+      The verdict on row i of the images' gradient as a function of row i of the
+      outputs' gradients. None if JAX cannot differentiate the function.
     """
     size = _batch_size(images)
 
@@ -76,21 +75,22 @@ def gradient_independence(
         outputs = jax.eval_shape(numbers, images)
         jaxpr = jax.make_jaxpr(pull_back)(images, outputs)
     except (TypeError, ValueError, NotImplementedError):
-        return None  # JAX's words for what has no derivative
+        return None  # JAX raises these if there is no derivative
     ranks = [np.ndim(images), *(len(x.shape) for x in outputs)]
     tables, trace = trace_owners(jaxpr, [along_batch(size, rank) for rank in ranks])
     return judge(tables, trace, size)
 
 
 def along_batch(size: int, rank: int) -> Owners:
-    """The table of a batch: example i owns row i."""
+    """Return the owner table of a batch: example i owns row i."""
     return np.arange(size, dtype=np.int32).reshape((size,) + (1,) * (rank - 1))
 
 
 def step_places(step: Callable[..., Any], state: Any, batch: Any) -> list[Place]:
-    """Every place at which a function of (state, batch [b ...] leaves) mixes examples.
+    """List every place where a function of (state, batch) mixes examples.
 
-    Dead code counts. The state's leaves depend on no example of this batch.
+    The leaves of the batch are [b ...]; the state depends on no example of it. Dead
+    code counts too.
     """
     jaxpr = jax.make_jaxpr(step)(state, batch)
     inputs = [free(len(leaf.shape)) for leaf in jax.tree.leaves(state)]
@@ -101,10 +101,11 @@ def step_places(step: Callable[..., Any], state: Any, batch: Any) -> list[Place]
 
 
 def carried_over(step: Callable[..., Any], state: Any, batch: Any) -> Place | None:
-    """Where a function of (state, batch [b ...] leaves) puts examples into its result.
+    """Return a place if a function of (state, batch) stores examples in its result.
 
-    What one batch leaves there, the next one meets. None if the result depends on no
-    example. The place is the last operation of the program.
+    The next batch would then depend on them. The place is the last operation of the
+    program. None means that the result depends on no example. Leaves of the batch are
+    [b ...].
     """
     jaxpr = jax.make_jaxpr(step)(state, batch)
     inputs = [free(len(leaf.shape)) for leaf in jax.tree.leaves(state)]
@@ -118,7 +119,7 @@ def carried_over(step: Callable[..., Any], state: Any, batch: Any) -> Place | No
 
 
 def judge(tables: list[Owners], trace: Trace, size: int) -> StaticReport:
-    """The verdict on outputs whose row i may depend on example i alone."""
+    """Judge outputs whose row i may depend on example i only."""
     codes = np.unique(np.concatenate([t[t < FREE].ravel() for t in tables]))
     places = [trace.place(int(code)) for code in codes[::-1]]
     rows = (along_batch(size, table.ndim) for table in tables)
@@ -143,7 +144,7 @@ def _batch_size(images: Any) -> int:
 
 
 def check_rows(shape: tuple[int, ...], size: int) -> None:
-    """`InputError` unless an output has one row for every image."""
+    """Raise `InputError` unless an output has one row per image."""
     if not shape or shape[0] != size:
         raise InputError(
             f"an output of shape {shape} has no row for each of the {size} images; "

@@ -1,4 +1,4 @@
-"""The usual first steps of a norm, said beside a warning of collapse."""
+"""Advice that goes with a collapse warning, depending on the norm."""
 
 from collections.abc import Mapping
 
@@ -13,6 +13,6 @@ WITHOUT = (
 
 
 def usual(norms: Mapping[str, str]) -> str:
-    """One or two sentences for the norms of the parts of a network."""
+    """Return one or two sentences of advice for the norms of a network's parts."""
     everywhere = all(norm == "bn" for norm in norms.values())
     return WITH_BATCH_STATISTICS if everywhere else WITHOUT

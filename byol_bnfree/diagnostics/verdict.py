@@ -1,7 +1,7 @@
-"""The meaning of the measures of collapse: a verdict on one row, and on a run.
+"""Interprets the collapse measures: a verdict on one row, and on a run.
 
-Seen in short CIFAR-10 runs of ResNets of three blocks with simplified views (batch
-128, 160-240 steps; kNN from 5,000 images, so it is low):
+These values come from short CIFAR-10 runs of ResNets with three blocks and simplified
+views (batch 128, 160-240 steps; kNN uses 5,000 images, so it is low):
 
 | measure         | untrained | bn, trained | gn_ws, first and last | none, collapsed |
 |-----------------|-----------|-------------|-----------------------|-----------------|
@@ -12,14 +12,16 @@ Seen in short CIFAR-10 runs of ResNets of three blocks with simplified views (ba
 | BYOL loss       | 4         | 1.5         | 0.14, 0.05            | 1e-5            |
 | kNN, %          | 21 - 28   | 30          | 24                    | 18              |
 
-A low loss is therefore no collapse. Networks without batch statistics first shrink
-towards the mean feature of all images: nearly all of the cosines and of the effective
-rank belongs to that mean, yet the variation around it tells images apart as well as
-before, and it grows again. Collapsed means that what is left is close to rounding, or
-lies along one direction; drifting, that it is on its way there. A probe's accuracy is
-a late alarm: in imbue's runs (https://github.com/imbue-ai/self_supervised/issues/5) it
-stayed until the cosines reached 0.99999, with 0.88 (positive) and 0.27 (negative) in
-healthy ones.
+A low loss is therefore no sign of collapse. Without batch statistics, representations
+first shrink towards the mean feature of all images. This mean then dominates the
+cosines and the effective rank. The variation around it still distinguishes images as
+well as before, and it grows again.
+
+"Collapsed" means that the remaining variation is close to rounding, or lies along one
+direction. "Drifting" means that the run approaches this. A probe's accuracy reacts
+late: in imbue's runs (https://github.com/imbue-ai/self_supervised/issues/5) it fell
+only when the cosines reached 0.99999. Healthy runs had 0.88 (positive) and 0.27
+(negative).
 """
 
 import math
@@ -31,16 +33,16 @@ State = Literal["healthy", "drifting", "collapsed"]
 Measures = Mapping[str, float | None]
 
 COLLAPSED = {
-    "feature_std": 5e-3,  # bfloat16 rounding alone makes 1e-3
-    "1 - negative_cosine": 1e-5,  # where the probes of imbue's study failed
-    "centered_rank": 2.0,  # one direction becomes an arc in a plane on the sphere
+    "feature_std": 5e-3,  # rounding to bfloat16 alone gives 1e-3
+    "1 - negative_cosine": 1e-5,  # here the probes in imbue's runs failed
+    "centered_rank": 2.0,  # one direction is an arc on the sphere, thus two dimensions
 }
 DRIFTING = {
     "feature_std": 0.05,
     "1 - negative_cosine": 1e-4,
     "centered_rank": 3.0,
 }
-# These shares of the untrained network's values replace the limits, where known.
+# If the untrained network's values are known, these shares of them are the limits.
 DRIFTING_SHARES = {"feature_std": 1 / 3, "1 - negative_cosine": 1 / 50}
 _SAYS = {
     "feature_std": "representations of different images are nearly equal",
@@ -51,19 +53,19 @@ _SAYS = {
 
 @dataclass(frozen=True)
 class CollapseVerdict:
-    """A state, and one sentence with the measures that led to it."""
+    """A state, and a sentence with the measures that led to it."""
 
     state: State
     reason: str
 
 
 def judge(measures: Measures, untrained: Measures | None = None) -> CollapseVerdict:
-    """The verdict on one row of measures, by the limits at the top of this file.
+    """Judge one row of measures by the limits above.
 
     Args:
-      measures: `feature_std`, `negative_cosine` and `centered_rank`, of `collapse.py`.
-        A missing, None or NaN value says nothing.
-      untrained: the same before training: how much spread there was to lose.
+      measures: `feature_std`, `negative_cosine` and `centered_rank` of `collapse.py`.
+        Missing, None and NaN values are ignored.
+      untrained: the same measures before training.
     """
     values = _watched(measures)
     start = _watched(untrained or {})
@@ -86,7 +88,7 @@ def judge(measures: Measures, untrained: Measures | None = None) -> CollapseVerd
 
 
 def _watched(measures: Measures) -> dict[str, float]:
-    """The finite ones of the three values that have limits."""
+    """Return those of the three limited values that are finite."""
     cosine = measures.get("negative_cosine")
     values = {
         "feature_std": measures.get("feature_std"),
@@ -101,32 +103,31 @@ def _watched(measures: Measures) -> dict[str, float]:
 
 
 class Streak(NamedTuple):
-    """Consecutive rows, up to the newest, of which something holds."""
+    """Consecutive rows, up to the newest, that share a property."""
 
     rows: int = 0
     since: int | None = None
-    """Step of the first of them."""
+    """Step of the first row."""
 
 
 class CollapseWatch(NamedTuple):
-    """The verdict over a run; feed it every logged row with `update_watch`.
+    """The verdict on a run. `update_watch` adds every logged row.
 
-    Folded over the rows of a log it gives the state at the end of that log, which is
-    how a resumed run goes on.
+    A resumed run adds all rows of its log again and so restores its watch.
     """
 
     untrained: Measures | None = None
     """Measures before training, if known."""
     verdict: CollapseVerdict = CollapseVerdict("healthy", "nothing is measured yet")
-    """The verdict on the run so far."""
+    """Verdict on the run so far."""
     drifting: Streak = Streak()
     """Rows that are drifting or collapsed."""
     collapsed: Streak = Streak()
-    """Rows past warm-up that are collapsed."""
+    """Rows after the warm-up that are collapsed."""
     first_drifting: int | None = None
-    """Step from which the run first drifted; it stays when the run recovers."""
+    """Step from which the run first drifted. It stays if the run recovers."""
     first_collapsed: int | None = None
-    """Step from which the run was first collapsed; it stays too."""
+    """Step from which the run was first collapsed. It stays if the run recovers."""
 
 
 def update_watch(
@@ -137,10 +138,12 @@ def update_watch(
     warmup_steps: int = 0,
     patience: int = 5,
 ) -> CollapseWatch:
-    """Add one logged row. A verdict other than healthy takes `patience` rows in a row.
+    """Add one logged row. Other verdicts than healthy need `patience` such rows in a
+    row.
 
-    Rows before `warmup_steps` can make it drifting at most: networks without batch
-    statistics shrink in the first steps and recover. A healthy row ends both.
+    Before `warmup_steps` the verdict is drifting at most: networks without batch
+    statistics shrink in the first steps and recover. One healthy row resets both
+    streaks.
     """
     now = judge(measures, watch.untrained)
     drifting = _extend(watch.drifting, step, now.state != "healthy")

@@ -1,4 +1,4 @@
-"""Static analysis: which examples of a batch does each element of a program see?"""
+"""Static analysis: which examples of a batch can affect each element of a program?"""
 
 from byol_bnfree.diagnostics.dataflow.interpret import trace_owners
 from byol_bnfree.diagnostics.dataflow.trace import Place, Trace

@@ -1,8 +1,9 @@
-"""Owners of what is read and written at indices.
+"""Owner rules for reading and writing at indices.
 
-A constant index moves owners as it moves elements: the primitive itself is run on the
-owner table. Behind an index known only at run time any element along the indexed axes
-may stand, so those axes are joined first; then every index says the same.
+A constant index moves owners as it moves elements, so we run the primitive itself on
+the owner table. An index that is known only at run time may select any element along
+the indexed axes. We therefore merge these axes first; all indices then give the same
+owners.
 """
 
 from functools import reduce
@@ -21,7 +22,7 @@ from byol_bnfree.diagnostics.dataflow.trace import Site, Value
 
 
 def gather(site: Site, inputs: list[Value]) -> list[Owners]:
-    """Slices of an operand, at one index for each output batch element."""
+    """Slices of an operand, at one index per batch element of the output."""
     operand, indices = inputs
     params = dict(site.equation.params, fill_value=FREE)
     numbers = params["dimension_numbers"]
@@ -38,7 +39,7 @@ def gather(site: Site, inputs: list[Value]) -> list[Owners]:
 
 
 def scatter(site: Site, inputs: list[Value]) -> list[Owners]:
-    """Updates written into, or added to, an operand."""
+    """Updates that are written into an operand, or added to it."""
     operand, indices, updates = inputs
     params, index = site.equation.params, indices.number()
     numbers = params["dimension_numbers"]
@@ -56,11 +57,15 @@ def scatter(site: Site, inputs: list[Value]) -> list[Owners]:
 
 
 def _landed(site: Site, updates: Owners, index, shape: tuple[int, ...]) -> Owners:
-    """Owners of all updates that land on an element, by their least and greatest."""
+    """Find the owners of all updates that land on an element.
+
+    They agree if the smallest and the largest owner are equal.
+    """
     params = site.equation.params
     far = np.iinfo(np.int32).max
 
     def extreme(function, start: int, table: Owners) -> Owners:
+        """Scatter a table with a minimum or a maximum; `start` fills the rest."""
         return np.asarray(
             function(
                 jnp.full(shape, start, jnp.int32),
@@ -79,7 +84,7 @@ def _landed(site: Site, updates: Owners, index, shape: tuple[int, ...]) -> Owner
 
 
 def dynamic_slice(site: Site, inputs: list[Value]) -> list[Owners]:
-    """A part of the operand that begins at scalar indices."""
+    """A part of an operand that begins at scalar indices."""
     operand, *starts = inputs
     numbers = [start.number() for start in starts]
     table, shape = operand.owners, site.equation.invars[0].aval.shape
@@ -97,13 +102,13 @@ def dynamic_slice(site: Site, inputs: list[Value]) -> list[Owners]:
 
 
 def _cut(start, size: int, whole: int) -> slice:
-    """The slice that is read: JAX moves one that would leave the array back into it."""
+    """Return the slice that is read. JAX shifts slices back into the array."""
     begin = 0 if size == whole else min(max(int(start), 0), whole - size)
     return slice(begin, begin + size)
 
 
 def dynamic_update_slice(site: Site, inputs: list[Value]) -> list[Owners]:
-    """An operand with a part replaced that begins at scalar indices."""
+    """An operand in which a part, beginning at scalar indices, is replaced."""
     operand, update, *starts = inputs
     target, part = (variable.aval.shape for variable in site.equation.invars[:2])
     numbers = [start.number() for start in starts]
@@ -121,13 +126,13 @@ def dynamic_update_slice(site: Site, inputs: list[Value]) -> list[Owners]:
 
 
 def _chosen_by(starts: list[Value], table: Owners, site: Site) -> Owners:
-    """Combined with the owners of the scalars that chose it."""
+    """Combine the table with the owners of the scalars that chose it."""
     scalars = (start.owners.reshape((1,) * table.ndim) for start in starts)
     return reduce(lambda a, b: combine(a, b, site.mixes), scalars, table)
 
 
 def _of_indices(indices: Value, batch: list[int], rank: int, site: Site) -> Owners:
-    """Owners of the indices, laid along the axes `batch` of an array of `rank`."""
+    """Lay the owners of the indices along the axes `batch` of an array of `rank`."""
     table = indices.owners
     table = merge(table, (table.ndim - 1,), site.mixes)[..., 0]
     shape = [1] * rank

@@ -1,8 +1,8 @@
 """Follows the examples of a batch through a jaxpr, equation by equation.
 
-A sound over-approximation for the shapes traced: an element that is said to depend on
-one example depends on no other, whatever the numbers. Loops are run until nothing
-changes, or step by step where they read another part of the batch each time.
+The analysis is a sound over-approximation for the traced shapes. If it says that an
+element depends on one example, the element depends on no other, for all inputs. Loops
+run until nothing changes, or step by step if each step reads another part of the batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,14 +35,14 @@ _CALLS = frozenset(
 def trace_owners(
     jaxpr: core.ClosedJaxpr, inputs: Sequence[Owners]
 ) -> tuple[list[Owners], Trace]:
-    """Owner tables of a program's outputs, from those of its inputs."""
+    """Compute owner tables of a program's outputs from those of its inputs."""
     trace = Trace()
     outputs = _run(jaxpr, [Value(table) for table in inputs], trace, None)
     return [value.owners for value in outputs], trace
 
 
 def _run(program: Any, inputs: list[Value], trace: Trace, caller: Site | None):
-    """Outputs of a (closed) jaxpr; `caller` is the call that it belongs to."""
+    """Run a jaxpr (open or closed). `caller` is the call that it belongs to."""
     jaxpr = getattr(program, "jaxpr", program)
     consts = map(_constant, getattr(program, "consts", ()))
     known = dict(zip(jaxpr.constvars, consts, strict=True))
@@ -70,7 +70,7 @@ def _constant(number: Any) -> Value:
 
 
 def _is_library(jaxpr: Any) -> bool:
-    """Whether the function is JAX's own: it has the line numbers of its first use."""
+    """Return True for JAX's own functions. They carry the line of their first use."""
     path = getattr(jaxpr.debug_info, "func_filename", None) or ""
     return "site-packages/jax/" in path.replace("\\", "/")
 
@@ -87,11 +87,11 @@ def _equation(site: Site, inputs: list[Value]) -> list[Value]:
 
 
 def _operation(site: Site, inputs: list[Value]) -> list[Value]:
-    """Outputs of an equation that runs no other program."""
+    """Apply an equation that calls no other program."""
     equation = site.equation
     ranks = [len(getattr(v.aval, "shape", ())) for v in equation.outvars]
     name = equation.primitive.name
-    # What an effect or a mutable array gives may have been written somewhere else.
+    # An effect or a mutable array may return values that were written elsewhere.
     opaque = equation.effects or any(map(_is_mutable, equation.invars))
     if not opaque and all(is_free(value.owners) for value in inputs):
         return [
@@ -114,7 +114,10 @@ def _is_mutable(atom: Any) -> bool:
 def _when_asked(
     equation: Any, inputs: list[Value], index: int
 ) -> Callable[[], np.ndarray | None]:
-    """Computes an output if all inputs are constants; most are never asked for."""
+    """Return a function that computes an output if all inputs are constants.
+
+    Most outputs are never needed, so it runs on demand only.
+    """
 
     def number():
         numbers = [value.number() for value in inputs]
@@ -128,7 +131,7 @@ def _when_asked(
 
 
 def _cond(site: Site, inputs: list[Value]) -> list[Owners]:
-    """Either branch may run, and which one depends on the index."""
+    """Join all branches: each may run. The result also depends on the index."""
     index, *operands = inputs
     branches = [
         [v.owners for v in _run(branch, operands, site.trace, site)]
@@ -142,17 +145,17 @@ def _cond(site: Site, inputs: list[Value]) -> list[Owners]:
 
 
 def _decided_by(predicate: Owners, table: Owners, site: Site) -> Owners:
-    """A value that is one or another by a predicate: a scalar, or that of each row.
+    """Combine a value with the predicate that chose it: a scalar, or one per row.
 
-    `vmap` gives a loop one predicate for each example, [b]: an example whose own says
-    stop keeps its value, however long the others go on.
+    Under `vmap` a loop has one predicate per example, [b]. An example whose predicate
+    is False keeps its value while the others go on.
     """
     trailing = (1,) * (table.ndim - predicate.ndim)
     return combine(table, predicate.reshape(predicate.shape + trailing), site.mixes)
 
 
 def _while(site: Site, inputs: list[Value]) -> list[Owners]:
-    """The number of turns is unknown: joined until nothing changes."""
+    """Join the turns until nothing changes, because their number is unknown."""
     params = site.equation.params
     ends = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
     cond_consts, body_consts = inputs[: ends[0]], inputs[ends[0] : ends[1]]
@@ -174,7 +177,7 @@ def _same(table: Owners, value: Value) -> bool:
 
 
 def _scan(site: Site, inputs: list[Value]) -> list[Owners]:
-    """Turn by turn, until further turns would be as the last one was."""
+    """Follow turn by turn, until further turns would give the same result."""
     params = site.equation.params
     start = params["num_consts"] + params["num_carry"]
     consts, rows = inputs[: params["num_consts"]], inputs[start:]

@@ -1,4 +1,4 @@
-"""Rules of the primitives that compute one element from many: owners are merged."""
+"""Rules for primitives that compute one element from many: their owners are merged."""
 
 from functools import reduce
 
@@ -9,16 +9,18 @@ from byol_bnfree.diagnostics.dataflow.trace import Site, Value
 
 
 def reduction(site: Site, inputs: list[Value]) -> list[Owners]:
+    """Sum, maximum and the like over `axes`."""
     axes = tuple(site.equation.params["axes"])
     return [merge(inputs[0].owners, axes, site.mixes).squeeze(axes)]
 
 
 def cumulative(site: Site, inputs: list[Value]) -> list[Owners]:
+    """Running sums and the like along one axis."""
     return [merge(inputs[0].owners, (site.equation.params["axis"],), site.mixes)]
 
 
 def sort(site: Site, inputs: list[Value]) -> list[Owners]:
-    """All operands are moved by comparing along one axis."""
+    """Comparisons along one axis decide how all operands move."""
     table = reduce(
         lambda a, b: combine(a, b, site.mixes), (value.owners for value in inputs)
     )
@@ -27,13 +29,14 @@ def sort(site: Site, inputs: list[Value]) -> list[Owners]:
 
 
 def top_k(site: Site, inputs: list[Value]) -> list[Owners]:
+    """The k largest elements along one axis, and their indices."""
     table = inputs[0].owners
     axis = site.equation.params.get("axis", -1) % table.ndim
     return [merge(table, (axis,), site.mixes)] * 2
 
 
 def windows(site: Site, inputs: list[Value]) -> list[Owners]:
-    """Along axes on which a window is more than its own element all are joined."""
+    """Merge the axes on which a window covers more than its own element."""
     params, rank = site.equation.params, inputs[0].owners.ndim
     ones, none = (1,) * rank, ((0, 0),) * rank
     trivial = zip(
@@ -56,7 +59,7 @@ def windows(site: Site, inputs: list[Value]) -> list[Owners]:
 
 
 def matrix(site: Site, inputs: list[Value]) -> list[Owners]:
-    """Linear algebra on the last two axes, for all leading ones alike."""
+    """Linear algebra on the last two axes, separately for all leading axes."""
     tables = [
         merge(value.owners, (value.owners.ndim - 2, value.owners.ndim - 1), site.mixes)
         for value in inputs
@@ -67,12 +70,13 @@ def matrix(site: Site, inputs: list[Value]) -> list[Owners]:
 
 
 def fft(site: Site, inputs: list[Value]) -> list[Owners]:
+    """Fourier transform along the last axes."""
     table, count = inputs[0].owners, len(site.equation.params["fft_lengths"])
     return [merge(table, tuple(range(table.ndim - count, table.ndim)), site.mixes)]
 
 
 def dot_general(site: Site, inputs: list[Value]) -> list[Owners]:
-    """Contracted axes are joined; the result has batch, left and right axes."""
+    """Merge the contracted axes. The result has batch, left and right axes."""
     contracted, batched = site.equation.params["dimension_numbers"]
     parts = []
     for value, contract, batch in zip(inputs, contracted, batched, strict=True):
@@ -89,7 +93,7 @@ def dot_general(site: Site, inputs: list[Value]) -> list[Owners]:
 
 
 def conv(site: Site, inputs: list[Value]) -> list[Owners]:
-    """Joins space and the features of a group; examples stay apart along the batch."""
+    """Merge space and the features of a group. Examples stay apart along the batch."""
     params = site.equation.params
     numbers = params["dimension_numbers"]
     (left, right), shapes = (
@@ -105,7 +109,7 @@ def conv(site: Site, inputs: list[Value]) -> list[Owners]:
     right = merge(right, (1, *space), site.mixes).reshape(-1)
     right = np.broadcast_to(right, shapes[1][numbers.rhs_spec[0]])
     groups, batches = params["feature_group_count"], params["batch_group_count"]
-    # Output feature o belongs to group o // (out / groups), of whichever kind.
+    # Output feature o belongs to group o // (out / groups), for both kinds of groups.
     left = left.reshape(batches, batch // batches, groups, features // groups)
     left = merge(left, (3,), site.mixes)[..., 0]
     left = left.transpose(1, 0, 2).reshape(batch // batches, batches * groups)

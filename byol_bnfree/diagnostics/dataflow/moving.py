@@ -1,4 +1,4 @@
-"""Rules of the primitives that move elements: owners move as they do."""
+"""Rules for primitives that move elements: the owners move in the same way."""
 
 import numpy as np
 
@@ -7,6 +7,7 @@ from byol_bnfree.diagnostics.dataflow.trace import Site, Value
 
 
 def broadcast_in_dim(site: Site, inputs: list[Value]) -> list[Owners]:
+    """Repeat along new axes; owners need no copies."""
     params, table = site.equation.params, inputs[0].owners
     shape = [1] * len(params["shape"])
     for axis, size in zip(params["broadcast_dimensions"], table.shape, strict=True):
@@ -15,6 +16,7 @@ def broadcast_in_dim(site: Site, inputs: list[Value]) -> list[Owners]:
 
 
 def reshape(site: Site, inputs: list[Value]) -> list[Owners]:
+    """Change the shape; the full table is needed because axes may merge or split."""
     params = site.equation.params
     full = np.broadcast_to(inputs[0].owners, site.equation.invars[0].aval.shape)
     if params["dimensions"] is not None:
@@ -23,18 +25,25 @@ def reshape(site: Site, inputs: list[Value]) -> list[Owners]:
 
 
 def squeeze(site: Site, inputs: list[Value]) -> list[Owners]:
+    """Remove axes of size 1."""
     return [inputs[0].owners.squeeze(tuple(site.equation.params["dimensions"]))]
 
 
 def transpose(site: Site, inputs: list[Value]) -> list[Owners]:
+    """Permute axes."""
     return [inputs[0].owners.transpose(site.equation.params["permutation"])]
 
 
 def rev(site: Site, inputs: list[Value]) -> list[Owners]:
+    """Reverse axes."""
     return [np.flip(inputs[0].owners, site.equation.params["dimensions"])]
 
 
 def strided_slice(site: Site, inputs: list[Value]) -> list[Owners]:
+    """Cut out a slice with strides.
+
+    Axes along which nothing changes stay as they are.
+    """
     params, table = site.equation.params, inputs[0].owners
     strides = params["strides"] or (1,) * table.ndim
     ranges = zip(params["start_indices"], params["limit_indices"], strides, strict=True)
@@ -46,12 +55,13 @@ def strided_slice(site: Site, inputs: list[Value]) -> list[Owners]:
 
 
 def concatenate(site: Site, inputs: list[Value]) -> list[Owners]:
+    """Join arrays along an axis."""
     axis = int(site.equation.params["dimension"])
     return [_joined(site, inputs, axis)]
 
 
 def _joined(site: Site, inputs: list[Value], axis: int) -> Owners:
-    """The tables one after another, as long along `axis` as their values are."""
+    """Join tables along `axis`, each expanded to the length of its value."""
     tables = [value.owners for value in inputs]
     shape = list(np.broadcast_shapes(*(_without(t.shape, axis) for t in tables)))
     parts = []
@@ -66,17 +76,20 @@ def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
 
 
 def stack(site: Site, inputs: list[Value]) -> list[Owners]:
+    """Join arrays along a new axis."""
     tables = np.broadcast_arrays(*(value.owners for value in inputs))
     return [np.stack(tables, site.equation.params["axis"])]
 
 
 def tile(site: Site, inputs: list[Value]) -> list[Owners]:
+    """Repeat an array along its axes."""
     table, repeats = inputs[0].owners, site.equation.params["reps"]
     pairs = zip(table.shape, repeats, strict=True)
     return [np.tile(table, [rep if size > 1 else 1 for size, rep in pairs])]
 
 
 def split(site: Site, inputs: list[Value]) -> list[Owners]:
+    """Cut an array into pieces along an axis."""
     params, table = site.equation.params, inputs[0].owners
     axis, sizes = params["axis"], params["sizes"]
     if table.shape[axis] == 1:
@@ -85,7 +98,7 @@ def split(site: Site, inputs: list[Value]) -> list[Owners]:
 
 
 def pad(site: Site, inputs: list[Value]) -> list[Owners]:
-    """With the padding value's owners wherever it may stand."""
+    """Pad with the owners of the padding value. Negative padding cuts."""
     table, value = (v.owners for v in inputs)
     config = site.equation.params["padding_config"]
     shape = site.equation.invars[0].aval.shape

@@ -1,10 +1,14 @@
-"""The example that each element of an array depends on.
+"""Owner tables: the example that each element of an array depends on.
 
-An owner table is an int32 array of the rank of the value it describes. An entry is the
-number of the one example of the batch that the element depends on, FREE if it depends
-on none (parameters, constants, random bits), or a code below FREE: it may depend on
-several, or that is not known, and the code says at which place of the program it
-became so. Axes along which nothing changes have size 1, so a table is small.
+An owner table is an int32 array with the rank of the value it describes. An entry
+means:
+
+- 0 or more: the element depends on this example of the batch only;
+- FREE: it depends on no example (parameters, constants, random bits);
+- a code below FREE: it may depend on several examples, or we cannot tell. The code
+  identifies the place in the program where this began.
+
+Axes along which nothing changes have size 1, so tables are small.
 """
 
 from collections.abc import Callable
@@ -14,29 +18,29 @@ import numpy as np
 
 Owners = np.ndarray
 Blame = Callable[[], int]
-"""Gives the code of the place at hand; called only where a code is needed."""
+"""Returns the code of the current place. It is called only if a code is needed."""
 
 FREE = -1
 _FAR = np.iinfo(np.int32).max
 
 
 def free(rank: int) -> Owners:
-    """The table of a value that depends on no example."""
+    """Return the table of a value that depends on no example."""
     return np.full((1,) * rank, FREE, np.int32)
 
 
 def filled(code: int, rank: int) -> Owners:
-    """The table of a value with the same code everywhere."""
+    """Return the table of a value with the same code everywhere."""
     return np.full((1,) * rank, code, np.int32)
 
 
 def is_free(table: Owners) -> bool:
-    """Whether the value depends on no example."""
+    """Return True if the value depends on no example."""
     return bool((table == FREE).all())
 
 
 def smallest(table: Owners) -> Owners:
-    """The table with size 1 along every axis on which nothing changes."""
+    """Shrink the table to size 1 along every axis on which nothing changes."""
     if 0 in table.shape:
         return free(table.ndim)
     for axis, size in enumerate(table.shape):
@@ -47,9 +51,9 @@ def smallest(table: Owners) -> Owners:
 
 
 def combine(a: Owners, b: Owners, blame: Blame) -> Owners:
-    """Owners of an element computed from one element of each; shapes broadcast.
+    """Return the owners of an element that is computed from one element of each table.
 
-    Of two codes the older stays: it is where the mixing began.
+    Shapes broadcast. Of two codes the older one stays, because the mixing began there.
     """
     if a.size == 1 and is_free(a) and b.ndim >= a.ndim:
         return b
@@ -64,7 +68,7 @@ def combine(a: Owners, b: Owners, blame: Blame) -> Owners:
 
 
 def merge(table: Owners, axes: tuple[SupportsIndex, ...], blame: Blame) -> Owners:
-    """Owners of what is computed from all elements along `axes`, which keep size 1."""
+    """Return the owners of values computed from all elements along `axes` (kept)."""
     axes = tuple(axis for axis in axes if table.shape[axis] > 1)
     if not axes:
         return table
@@ -79,6 +83,6 @@ def merge(table: Owners, axes: tuple[SupportsIndex, ...], blame: Blame) -> Owner
 
 
 def in_order(table: Owners) -> bool:
-    """Whether the examples appear in rising order, as they do in an untouched batch."""
+    """Return True if the examples appear in rising order, as in an untouched batch."""
     owners = table[table >= 0]
     return bool((np.diff(owners) >= 0).all())

@@ -1,8 +1,8 @@
 """The effect of each primitive on the owners of its elements.
 
-A rule takes the site and the inputs and returns one owner table per output. A
-primitive without a rule cannot be judged; a rule here must hold for all parameters
-of its primitive, or say `site.unknown()`.
+A rule takes the site and the inputs, and returns one owner table per output. It must
+hold for all parameters of its primitive, or return `site.unknown()`. A primitive
+without a rule cannot be judged.
 """
 
 from collections.abc import Callable
@@ -48,6 +48,7 @@ _MATRIX = "cholesky eigh lu qr svd triangular_solve eig"
 
 
 def _elementwise(site: Site, inputs: list[Value]) -> list[Owners]:
+    """Combine the owners of all inputs, element by element."""
     rank = site.equation.outvars[0].aval.ndim
     tables = [value.owners for value in inputs]
     tables = [t if t.ndim == rank else t.reshape((1,) * rank) for t in tables]
@@ -56,11 +57,12 @@ def _elementwise(site: Site, inputs: list[Value]) -> list[Owners]:
 
 
 def _pass_through(site: Site, inputs: list[Value]) -> list[Owners]:
+    """Keep the owners of each input."""
     return [value.owners for value in inputs]
 
 
 def _last_axis(site: Site, inputs: list[Value]) -> list[Owners]:
-    """Several numbers become one of a wider type, or one becomes several."""
+    """Combine numbers of the last axis into one of a wider type, or split one."""
     table, rank = inputs[0].owners, site.equation.outvars[0].aval.ndim
     if rank < table.ndim:
         return [merge(table, (table.ndim - 1,), site.mixes)[..., 0]]
@@ -68,7 +70,7 @@ def _last_axis(site: Site, inputs: list[Value]) -> list[Owners]:
 
 
 def _key_to_numbers(site: Site, inputs: list[Value]) -> list[Owners]:
-    """random_bits, random_split, random_unwrap: a key makes an array of its own."""
+    """Make an array from a key: random_bits, random_split, random_unwrap."""
     table, rank = inputs[0].owners, site.equation.outvars[0].aval.ndim
     return [table.reshape(table.shape + (1,) * (rank - table.ndim))]
 

@@ -1,4 +1,4 @@
-"""Results of following a batch through a program: values, and places of mixing."""
+"""The results of following a batch through a program: values and places."""
 
 import os
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from byol_bnfree.diagnostics.dataflow.owners import FREE, Owners
 Kind = Literal["mixes", "moves", "unknown"]
 _LIBRARIES = (
     *(f"site-packages{os.sep}{name}{os.sep}" for name in ("jax", "flax", "einops")),
-    *(  # what calls the user's function here is not where its examples meet
+    *(  # frames in these files only call the user's function
         os.path.join("byol_bnfree", "diagnostics", f"{name}.py")
         for name in ("independence", "modules", "static")
     ),
@@ -22,38 +22,38 @@ _LIBRARIES = (
 
 @dataclass(frozen=True)
 class Place:
-    """An equation of the program at which examples meet, or might."""
+    """An equation of the program at which examples interact, or may interact."""
 
     kind: Kind
-    """mixes: combines several examples. moves: takes them out of their order.
-    unknown: cannot be judged, such as an index that is known only at run time."""
+    """mixes: combines several examples. moves: changes their order. unknown: cannot be
+    judged, for instance because an index is known only at run time."""
     primitive: str
     source: str
-    """file:line:column (function) of the innermost frame outside the libraries."""
+    """file:line:column (function) of the innermost frame outside of libraries."""
     backward: bool
-    """Whether it computes a gradient."""
+    """True if the equation computes a gradient."""
 
     def __str__(self) -> str:
         return f"{self.primitive} at {self.source}"
 
 
 class Value(NamedTuple):
-    """The knowledge about one array of the program."""
+    """What is known about one array of the program."""
 
     owners: Owners
     number: Callable[[], np.ndarray | None] = lambda: None
-    """The array itself where it is a constant, such as an index; else None."""
+    """Returns the array if it is a constant, such as an index; otherwise None."""
 
 
 class Trace:
-    """The places found so far; `places[k]` has the code FREE - 1 - k."""
+    """The places found so far. `places[k]` has the code FREE - 1 - k."""
 
     def __init__(self):
         self.places: list[Place] = []
         self._codes: dict[tuple[Kind, int, int], int] = {}
 
     def code(self, kind: Kind, site: "Site") -> int:
-        """The code of a place, a new one at the first call."""
+        """Return the code of a place. The first call makes a new one."""
         key = (kind, id(site.equation), id(site.shown))
         if key not in self._codes:
             primitive = site.equation.primitive.name
@@ -63,30 +63,30 @@ class Trace:
         return self._codes[key]
 
     def place(self, code: int) -> Place:
-        """The place that a code stands for."""
+        """Return the place with this code."""
         return self.places[FREE - 1 - code]
 
 
 class Site(NamedTuple):
-    """An equation, and how to point at it."""
+    """An equation, and the equation to show for it."""
 
     trace: Trace
     equation: Any
     shown: Any
-    """Itself, or the call of the library's function that it stands in."""
+    """The equation itself, or the call of the library function that contains it."""
     backward: bool
 
     def mixes(self) -> int:
-        """Code of this place as one that combines examples."""
+        """Return the code of this place as one that combines examples."""
         return self.trace.code("mixes", self)
 
     def unknown(self) -> int:
-        """Code of this place as one that cannot be judged."""
+        """Return the code of this place as one that cannot be judged."""
         return self.trace.code("unknown", self)
 
 
 def source_line(info: Any) -> str:
-    """The innermost frame of the user's own code; a library's if there is no other."""
+    """Return the innermost frame of the user's code, or of a library if none exists."""
     frames = source_info_util.summarize(info, 50).splitlines()[::-1]
     own = (f for f in frames if not any(name in f for name in _LIBRARIES))
     return next(own, frames[0] if frames else "").strip() or "an unknown line"
