@@ -1,6 +1,6 @@
-"""Fast programs for CPUs: the operations of `models.kernels`, computed another way.
+"""Fast operations for CPUs. They compute the functions of `models.kernels`.
 
-`choice` says which kernels a program gets. `convolution` and `normalization` call C++
-(`native`), with oneDNN; `products`, `moments` and `pooling` are plain JAX in forms that
-XLA:CPU is quick at. `allocator` keeps a step's memory for the next step.
+`choice` chooses the kernels of a program. `convolution` and `normalization` call C++
+(`native`) with oneDNN. `products`, `moments` and `pooling` are plain JAX, in forms that
+XLA runs quickly on CPUs. `allocator` keeps the memory of a step for the next step.
 """

@@ -1,9 +1,10 @@
-"""On a CPU, a step's memory comes from the step before and not from the system.
+"""Keeps the memory of a training step for the next step, on CPUs.
 
-XLA allocates the temporary memory of a step when the step begins and frees it at its
-end. glibc gives such large pieces back to the system, which clears every page anew when
-it is touched: up to a quarter of a step. Told to keep them, and to ask for huge pages,
-it does not; but it keeps only what the main thread allocates, so steps must run there.
+XLA allocates the temporary memory of a step at its start and frees it at its end. glibc
+returns such large blocks to the system. The system then clears every page again when it
+is next used, which takes up to a quarter of a step. We tell glibc to keep the memory
+and to ask for huge pages. It keeps only the memory of the main thread, so steps must
+run there.
 """
 
 import ctypes
@@ -21,20 +22,20 @@ _MADV_HUGEPAGE, _HUGE = 14, 2**21
 
 
 def run_in_calling_thread() -> None:
-    """Programs on CPU run in the thread that calls them, where their memory is kept.
+    """Run programs in the calling thread, where their memory is kept.
 
-    For command lines, before JAX has looked for devices; nothing changes afterwards, or
-    on other devices. Any thread's memory could be kept if all shared one heap, but they
-    wait for each other there: the main command compiles 1.6 times, and steps without
-    oneDNN 1.5 times as long.
+    Command lines call this before JAX looks for devices; later it has no effect. It
+    concerns CPUs only. If all threads shared one heap, the memory of any thread could
+    be kept. But threads wait for each other at a shared heap: the main command compiles
+    1.6 times as long, and steps without oneDNN take 1.5 times as long.
     """
-    import jax  # by then the command line is known to be good
+    import jax  # after the command line was checked
 
     jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def runs_in_calling_thread() -> bool:
-    """Whether a program is done when its call returns: after the above, on CPU."""
+    """Return True if a program is done when its call returns."""
     import jax
 
     dispatched = jax.config.read("jax_cpu_enable_async_dispatch")
@@ -42,16 +43,18 @@ def runs_in_calling_thread() -> bool:
 
 
 def keep_freed_memory() -> None:
-    """Freed memory stays in the process, on huge pages; for a run, before its steps.
+    """Keep freed memory in the process, on huge pages. Call it before the first step.
 
-    Nothing where there is no glibc, or where JAX may run on something else than CPUs.
+    It does nothing without glibc, or if JAX may use other devices than CPUs.
     """
     libc = _glibc()
     if libc is None or accelerators_possible():
         return
     libc.mallopt(_M_MMAP_MAX, 0)
     libc.mallopt(_M_TRIM_THRESHOLD, _NEVER)
-    size = machine_bytes() // 2  # of addresses; memory is taken when it is touched
+    # Allocating half of the memory only reserves addresses. Freeing it again extends
+    # the heap, so later blocks come from this region, which may use huge pages.
+    size = machine_bytes() // 2
     heap = libc.malloc(size)
     if heap:
         first = -(-heap // _HUGE) * _HUGE
@@ -70,7 +73,7 @@ def _glibc() -> ctypes.CDLL | None:
 
 
 def accelerators_possible() -> bool:
-    """Whether JAX may run on something else than CPUs, without starting it."""
+    """Return True if JAX may use other devices than CPUs. This does not start JAX."""
     if os.environ.get("JAX_PLATFORMS") == "cpu":
         return False
     plugins = importlib.metadata.entry_points(group="jax_plugins")

@@ -1,8 +1,9 @@
-"""The choice of the kernels of a program.
+"""Chooses the kernels of a program.
 
-The optional packages of the `cpu` extra bring oneDNN, which PyTorch uses too; our part
-is compiled when first used. Nothing needs it: without it, on other devices and for more
-than one device (a custom call cannot be cut over devices) everything is XLA's.
+The `cpu` extra installs oneDNN, which PyTorch also uses. Our C++ is compiled on first
+use. Both are optional: without them everything runs on XLA. So it does on other
+devices, and on more than one device, because XLA cannot split a custom call over
+devices.
 """
 
 from typing import Literal
@@ -23,7 +24,7 @@ XLA_ON_CPU = XLA._replace(
     max_pool=max_pool,
     slow_loops=True,
 )
-"""XLA's operations too, in other forms where it is slow at a plain one."""
+"""XLA on CPUs, with other forms for the operations that it computes slowly."""
 
 ONEDNN = Kernels(
     conv,
@@ -35,21 +36,22 @@ ONEDNN = Kernels(
     max_pool,
     words="oneDNN",
 )
-"""Ours in C++, with oneDNN; to be used after `native.register`."""
+"""Our C++ with oneDNN. Call `native.register` before using it."""
 
 
 def choose_kernels(
     wanted: Literal["auto", "xla", "onednn"], num_devices: int
 ) -> Kernels:
-    """The kernels of a program for `num_devices` devices.
+    """Choose the kernels of a program for `num_devices` devices.
 
     Args:
-      wanted: "onednn" is ours in C++, with oneDNN; "auto" the same on one CPU device
-        where it is installed, and XLA elsewhere.
+      wanted: "onednn" takes our C++ with oneDNN. "auto" does so on one CPU device if
+        oneDNN is installed, and takes XLA otherwise. "xla" takes XLA.
+      num_devices: devices of the whole program.
 
     Raises:
-      InputError: "onednn" where it is not installed, cannot be compiled or does not
-        apply.
+      InputError: if "onednn" is not installed, cannot be compiled, or cannot be used
+        on these devices.
     """
     on_cpu = jax.default_backend() == "cpu"
     applies = on_cpu and num_devices == 1
@@ -57,7 +59,7 @@ def choose_kernels(
     if wanted == "onednn" and not applies:
         raise InputError(
             f"--run.convolution is onednn, but this run has {num_devices} devices of "
-            f"type {jax.default_backend()}; it works on one CPU device only, use auto."
+            f"type {jax.default_backend()}; it needs a single CPU device, so use auto."
         )
     if wanted == "xla" or not applies:
         return by_xla

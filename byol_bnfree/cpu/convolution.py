@@ -1,8 +1,9 @@
-"""Convolutions and dense layers in C++ with oneDNN, where XLA's own are slow.
+"""Convolutions and dense layers in C++ with oneDNN.
 
-XLA:CPU takes the gradient to the kernel of a 3x3 convolution on large maps at an
-eighth of the rate of its forward pass, and 2x2 maps at a thirtieth of the rate of a
-matrix product. `cpu.choice` says when these are used instead.
+XLA is slow at some of them on CPUs. It computes the kernel gradient of a 3x3
+convolution on large maps at an eighth of the rate of its forward pass, and convolutions
+of 2x2 maps at a thirtieth of the rate of a matrix product. `cpu.choice` decides when
+these are used.
 """
 
 from collections.abc import Sequence
@@ -35,7 +36,7 @@ def conv(
     *arguments,
     **options,
 ) -> Array:
-    """`lax.conv_general_dilated`; in C++ where the case is plain (`plain_case`)."""
+    """Act as `lax.conv_general_dilated`; in C++ if `plain_case` allows it."""
     case = plain_case(lhs, rhs, window_strides, padding, *arguments, **options)
     if case is not None:
         return convolve(lhs, rhs, *case)
@@ -50,7 +51,7 @@ def std_conv(
     *arguments,
     **options,
 ) -> Array:
-    """The same by `weight_standardize(rhs)`."""
+    """Act as `conv` with `weight_standardize(rhs)`."""
     case = plain_case(lhs, rhs, window_strides, padding, *arguments, **options)
     if case is not None:
         return convolve(lhs, rhs, *case, True)
@@ -58,7 +59,7 @@ def std_conv(
 
 
 def dense(lhs: Array, rhs: Array, dimension_numbers, *arguments, **options) -> Array:
-    """`lax.dot_general`; in C++ where the case is a dense layer (`_is_dense_layer`)."""
+    """Act as `lax.dot_general`; in C++ for a dense layer (`_is_dense_layer`)."""
     if _is_dense_layer(lhs, rhs, dimension_numbers):
         return _multiply(lhs, rhs, standardized=False)
     return XLA.dense(lhs, rhs, dimension_numbers, *arguments, **options)
@@ -67,7 +68,7 @@ def dense(lhs: Array, rhs: Array, dimension_numbers, *arguments, **options) -> A
 def std_dense(
     lhs: Array, rhs: Array, dimension_numbers, *arguments, **options
 ) -> Array:
-    """The same by `weight_standardize(rhs)`."""
+    """Act as `dense` with `weight_standardize(rhs)`."""
     if _is_dense_layer(lhs, rhs, dimension_numbers):
         return _multiply(lhs, rhs, standardized=True)
     return XLA.std_dense(lhs, rhs, dimension_numbers, *arguments, **options)
@@ -83,10 +84,11 @@ def plain_case(
     dimension_numbers: Any = None,
     **options: Any,
 ) -> tuple[Strides, Padding] | None:
-    """Strides and padding in pixels of a plain convolution; None of any other.
+    """Return strides and padding in pixels of a plain convolution; None for others.
 
-    Plain is: images and kernel float32 and not empty, axes as in `LAYOUT`, zeros or
-    nothing added around, no dilation, one group, and XLA's own precision.
+    In a plain convolution images and kernel are float32 and not empty, and their axes
+    are those of `LAYOUT`. Padding is not negative. There is no dilation, one group, and
+    XLA's default precision.
     """
     if lhs.ndim != 4 or rhs.ndim != 4 or {lhs.dtype, rhs.dtype} != {FLOAT32}:
         return None
@@ -110,7 +112,7 @@ def plain_case(
 
 
 def _is_dense_layer(lhs: Array, rhs: Array, dimension_numbers: Any) -> bool:
-    """A product of two float32 matrices, neither of them empty."""
+    """Return True for a product of two float32 matrices that are not empty."""
     contracted, batched = dimension_numbers
     return (
         lhs.ndim == rhs.ndim == 2
@@ -124,7 +126,7 @@ def _is_dense_layer(lhs: Array, rhs: Array, dimension_numbers: Any) -> bool:
 def _multiply(
     x: Float[Array, "b c"], kernel: Float[Array, "c d"], standardized: bool
 ) -> Float[Array, "b d"]:
-    """A dense layer is a convolution of images of one pixel."""
+    """Compute a dense layer as a convolution of images with one pixel."""
     pixels, kernel = x[:, None, None, :], kernel[None, None]
     return convolve(pixels, kernel, (1, 1), ((0, 0), (0, 0)), standardized)[:, 0, 0]
 
@@ -135,7 +137,7 @@ def by_xla(
     strides: Strides,
     padding: Padding,
 ) -> Float[Array, "b h2 w2 d"]:
-    """XLA's convolution."""
+    """Convolve with XLA."""
     return lax.conv_general_dilated(
         images, kernel, strides, padding, dimension_numbers=LAYOUT
     )
@@ -148,10 +150,10 @@ def convolve(
     padding: Padding,
     standardized: bool = False,
 ) -> Float[Array, "b h2 w2 d"]:
-    """A plain case in C++, with both gradients; CPU, after `native.register`.
+    """Convolve a plain case in C++, with both gradients. Call `native.register` first.
 
-    `standardized`: by the standardized kernel, of which no array is kept: every pass
-    standardizes again, which costs as little as reading the kernel.
+    With `standardized` the kernel is standardized first. No array of the result is
+    kept. Every pass standardizes again, which costs no more than reading the kernel.
     """
     images, kernel = reverse_mode_only(images, kernel)
     return _convolve(images, kernel, strides, padding, standardized)

@@ -1,4 +1,4 @@
-"""A value that is computed when it is known what follows it."""
+"""Delays a normalization until the operations after it are known."""
 
 from collections.abc import Callable
 
@@ -8,12 +8,12 @@ from jaxtyping import Array, Float
 
 
 class Deferred:
-    """A normalized array, before it is computed.
+    """A normalized array that is not computed yet.
 
-    A block ends with relu(norm(y) + x). Written so, each of the three is a pass over
-    memory; computed in the pass that normalizes, the other two are free. So `+` makes
-    another deferred value, and `relu` computes all of it. Whoever needs the array
-    itself takes `jnp.asarray` of it.
+    A block ends with relu(norm(y) + x). As three operations these are three passes over
+    memory. Computed in the pass that normalizes, the addition and the ReLU are free. So
+    `+` returns another deferred array, and `relu` computes everything. `jnp.asarray`
+    computes the array itself.
     """
 
     def __init__(
@@ -22,7 +22,7 @@ class Deferred:
         like: Float[Array, "b ... c"],
         shortcut: Float[Array, "b ... c"] | None = None,
     ):
-        """`compute(shortcut, relu)` normalizes; the result has the shape of `like`."""
+        """Wrap `compute(shortcut, relu)`, whose result has the shape of `like`."""
         self._compute, self._like, self._shortcut = compute, like, shortcut
         self.shape, self.ndim, self.dtype = like.shape, like.ndim, like.dtype
 
@@ -36,7 +36,7 @@ class Deferred:
     __radd__ = __add__
 
     def relu(self) -> Float[Array, "b ... c"]:
-        """The ReLU of it, in the same pass."""
+        """Compute the array and its ReLU in one pass."""
         return self._compute(self._shortcut, True)
 
     def __jax_array__(self) -> Float[Array, "b ... c"]:
@@ -44,5 +44,5 @@ class Deferred:
 
 
 def relu(x: Deferred | Array) -> Array:
-    """max(x, 0)."""
+    """Return max(x, 0)."""
     return x.relu() if isinstance(x, Deferred) else nn.relu(x)

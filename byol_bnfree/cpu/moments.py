@@ -1,4 +1,4 @@
-"""`models.kernels.normalize` in the form that XLA:CPU is quick at."""
+"""`models.kernels.normalize` in a form that XLA runs quickly on CPUs."""
 
 import jax.numpy as jnp
 from einops import rearrange
@@ -17,14 +17,14 @@ def normalize(
     groups: int,
     views: int = 1,
 ) -> tuple[Float[Array, "b ... c"], Moments, Moments]:
-    """As factor * x + offset, one multiplication and one addition for each pixel.
+    """Compute factor * x + offset: one multiplication and one addition per pixel.
 
-    Means are taken in one reduction over all axes that go, which stay apart: merged,
-    their gradient is 20 times slower on XLA:CPU. Groups of more than one channel are
-    taken out of their channels' means: a third faster than out of the pixels.
+    Means reduce all axes at once, without merging the axes first: merged axes make the
+    gradient 20 times slower in XLA on CPUs. Statistics of a group come from the means
+    of its channels, which is a third faster than from the pixels.
     """
     check_blocks(x.shape, images, groups, views)
-    # A block of one image has no axis of images to reduce, nor views to tell apart.
+    # A block of one image needs no axis for its images, and none for views.
     cut = "b ... c -> b 1 1 ... c" if images == 1 else "(n i v) ... c -> n i v ... c"
     sizes = {} if images == 1 else {"i": images, "v": views}
     blocks = rearrange(x, cut, **sizes)

@@ -1,8 +1,8 @@
-"""Normalization, shortcut and ReLU of images or features in one call, on a CPU.
+"""Normalization, shortcut and ReLU in one call, on CPUs.
 
-XLA:CPU reads an image once for each of its moments and of their gradients. The call
-reads it once for all of them, and again, out of a core's cache where the statistics are
-of one image, for the result.
+XLA on CPUs reads an image once for each moment and for each moment's gradient. This
+call reads it once for all of them, and a second time for the result. If statistics are
+those of one image, the second reading comes from a core's cache.
 """
 
 import math
@@ -22,7 +22,7 @@ from byol_bnfree.models.kernels import EPSILON, Moments, check_blocks
 
 
 class Blocks(NamedTuple):
-    """The pixels that share statistics: attributes of the call, in its types."""
+    """The blocks that share statistics, as attributes of the call."""
 
     images: np.int64
     views: np.int64
@@ -38,9 +38,10 @@ def normalize(
     groups: int,
     views: int = 1,
 ) -> tuple[Deferred | Float[Array, "b ... c"], Moments, Moments]:
-    """`models.kernels.normalize`, of which a shortcut and a ReLU may become a part.
+    """Act as `models.kernels.normalize`. A shortcut and a ReLU may join the same pass.
 
-    In C++ for float32; after `native.register`. Mean and variance have no gradient.
+    float32 is computed in C++; call `native.register` first. Mean and variance have no
+    gradient.
     """
     check_blocks(x.shape, images, groups, views)
     if x.dtype != jnp.float32 or x.size == 0:
@@ -49,8 +50,8 @@ def normalize(
     blocks = Blocks(*map(np.int64, (images, views, groups)))
     pixels = x.reshape(len(x), math.prod(x.shape[1:-1]), x.shape[-1])
     mean, variance = _moments(pixels, blocks)
-    # Statistics of one image are taken by the call that uses them, out of the cache;
-    # then nobody asks for those above, and their call is dropped from the program.
+    # If a block is one image, the call below computes its statistics itself, from the
+    # cache. Nobody then uses the two above, and XLA drops their call from the program.
     known = (mean, variance) if images > 1 else (None, None)
 
     def compute(shortcut: Array | None, relu: bool) -> Array:
@@ -69,7 +70,7 @@ def _given(array: Array | None) -> tuple[Array, ...]:
 
 
 def _moments(x: Float[Array, "b p c"], blocks: Blocks) -> tuple[Moments, Moments]:
-    """Mean and biased variance, a row for each block."""
+    """Return mean and biased variance, with one row per block."""
     shape = _moments_shape(x, blocks)
     return _call("moments", shape, shape)(lax.stop_gradient(x), **blocks._asdict())
 
@@ -90,7 +91,8 @@ def _forward(x, scale, bias, shortcut, mean, variance, blocks: Blocks, relu: boo
     y, *new = call(x, scale, bias, *optional, **_attributes(blocks, relu))
     if mean is None:
         mean, variance = new
-    # The ReLU's sign: of the output, where the shortcut would be needed to find it.
+    # The backward pass needs the ReLU's sign. Keeping the output is cheaper than
+    # keeping the shortcut to compute it again.
     kept = y if shortcut is not None else None
     return y, (x, scale, bias, kept, mean, variance)
 

@@ -1,7 +1,8 @@
-"""The ImageNet stem's max-pool, with a gradient that CPUs compute quickly.
+"""The max-pool of the ImageNet stem, with a gradient that CPUs compute quickly.
 
-XLA's gradient is one thread's loop on CPU, as long as the rest of a ResNet-18's step.
-Here it is a sum of shifted selections instead, with the same result.
+XLA's gradient on CPUs is a loop on one thread. It takes as long as the rest of a
+ResNet-18's step. Here the gradient is a sum of shifted selections, with the same
+result.
 """
 
 from functools import partial
@@ -20,7 +21,7 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 def max_pool(
     x: Float[Array, "b h w c"], padding: str | Padding = "SAME"
 ) -> Float[Array, "b h2 w2 c"]:
-    """As `models.kernels.max_pool`."""
+    """Act as `models.kernels.max_pool`."""
     if isinstance(padding, str):
         sizes, strides = (WINDOW, WINDOW), (STRIDE, STRIDE)
         padding = lax.padtype_to_pads(x.shape[1:3], sizes, strides, padding)
@@ -43,10 +44,12 @@ def _forward(x: Array, padding: Padding) -> tuple[Array, tuple[Array, Array]]:
 def _backward(
     padding: Padding, kept: tuple[Array, Array], gradient: Array
 ) -> tuple[Array]:
-    """In padded coordinates window i covers 2i, 2i + 1 and 2i + 2.
+    """Return the gradient with respect to x.
 
-    So an odd row belongs to one window, an even row to two: the gradient of each of the
-    four parities of rows and columns is a sum of selections of the output's size.
+    In padded coordinates window i covers rows 2i, 2i + 1 and 2i + 2. An odd row belongs
+    to one window and an even row to two. So for each of the four parities of rows and
+    columns, the gradient is a sum of selections of the output's size. `taken` gives the
+    gradient to the first of equal pixels.
     """
     x, y = kept
     edges = ((0, 0), *padding, (0, 0))
@@ -65,7 +68,7 @@ def _backward(
         for i in range(WINDOW)
     ]
     whole = _interleaved(in_rows, axis=1)
-    # Without "SAME" the last row or column may be under no window.
+    # Without "SAME" padding no window may cover the last row or column.
     missed = [
         (0, max(size - covered, 0))
         for size, covered in zip(padded.shape, whole.shape, strict=True)
@@ -76,9 +79,9 @@ def _backward(
 
 
 def _interleaved(parts: list[Array], axis: int) -> Array:
-    """Sums of the windows' first, middle and last places along an axis.
+    """Sum the first, middle and last places of the windows along an axis.
 
-    Even places are the first of one window and the last of the one before.
+    An even place is the first place of one window and the last of the window before it.
     """
 
     def shifted(part: Array, *edges: int) -> Array:

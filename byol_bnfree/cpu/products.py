@@ -1,10 +1,11 @@
-"""Convolutions on CPU in another form, in plain JAX, where XLA's own are slow.
+"""Convolutions on CPUs in other forms, in plain JAX, where XLA's own are slow.
 
-XLA:CPU takes 3x3 convolutions of 2x2 maps at a hundredth of the rate of a matrix
-product, and 1x1 kernels at a tenth to a half. A convolution is also one product: of
-the patches under the kernel. On larger maps that is no faster and takes nine times
-the memory. 3x3 convolutions of 4 channels it takes three times as fast where four
-neighbouring pixels are one of 16 channels. `experiments/throughput` says by how much.
+On CPUs XLA computes 3x3 convolutions of 2x2 maps at a hundredth of the rate of a matrix
+product, and 1x1 kernels at a tenth to a half. A convolution is also a single product
+with the patches under the kernel. On larger maps that is no faster, and it needs nine
+times the memory. 3x3 convolutions of 4 channels become three times as fast if four
+neighbouring pixels are joined into one with 16 channels. `experiments/throughput`
+measures the gains.
 """
 
 from collections.abc import Sequence
@@ -21,11 +22,12 @@ from jaxtyping import Array, Float
 from byol_bnfree.cpu.convolution import Padding, Strides, by_xla, plain_case
 
 TINY = 4
-"""Pixels of output maps, at most, on which XLA's convolutions are slow."""
+"""Largest number of output pixels for which XLA's convolutions are slow."""
 WIDE = 64
-"""Channels, at least, of which 1x1 kernels are faster as products."""
+"""Smallest number of channels for which 1x1 kernels are faster as products."""
 FEW = 4
-"""Channels, at most, of which 3x3 kernels are faster on as many pixels together."""
+"""Largest number of channels for which 3x3 kernels are faster on joined pixels; also
+the number of pixels that are joined."""
 
 
 def product_conv_general_dilated(
@@ -36,10 +38,10 @@ def product_conv_general_dilated(
     *arguments,
     **options,
 ) -> Array:
-    """`jax.lax.conv_general_dilated`; in another form where the case is plain.
+    """Act as `jax.lax.conv_general_dilated`; in another form where that is faster.
 
-    Plain is what `plain_case` says, and wide 1x1 kernels, tiny maps, or 3x3 kernels of
-    few channels. The rest is XLA's.
+    These are plain convolutions (`plain_case`) with wide 1x1 kernels, tiny maps, or 3x3
+    kernels of few channels. XLA computes the rest.
     """
     case = plain_case(lhs, rhs, window_strides, padding, *arguments, **options)
     if case is not None:
@@ -62,7 +64,7 @@ def by_patches(
     strides: Strides,
     padding: Padding,
 ) -> Float[Array, "b h2 w2 d"]:
-    """The convolution as one product of the pixels under the kernel."""
+    """Compute the convolution as one product with the patches under the kernel."""
     (kh, kw), (down, right) = kernel.shape[:2], strides
     padded = jnp.pad(images, ((0, 0), *padding, (0, 0)))
     _, rows, columns, _ = padded.shape
@@ -79,11 +81,11 @@ def by_pixels_together(
     kernel: Float[Array, "3 3 c d"],
     together: int = FEW,
 ) -> Float[Array, "b h w d"]:
-    """A 3x3 convolution at stride 1, as large as the images, as one of fewer pixels.
+    """Compute a 3x3 convolution (stride 1, "SAME") on fewer, wider pixels.
 
-    `together` neighbours in a row become one pixel of as many times the channels. In
-    the kernel of those an entry of `kernel` stands wherever an input is beside an
-    output as it says; most entries are zero.
+    `together` neighbours in a row become one pixel with `together` times the channels.
+    The kernel for these pixels has an entry of `kernel` for each pair of an input and
+    an output that are neighbours, and zeros elsewhere.
     """
     tap, group, source, output = np.ogrid[:3, :3, :together, :together]
     beside = (group - 1) * together + source - output == tap - 1

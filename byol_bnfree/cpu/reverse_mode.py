@@ -1,8 +1,9 @@
-"""One sentence where forward-mode differentiation meets a call that has none.
+"""A clear error if forward-mode differentiation meets our C++ calls.
 
-The C++ calls have gradients (`jax.custom_vjp`), and JAX's own words for the other mode
-name neither the call nor a way out. Tangents pass through `_tangent` on their way in:
-reverse mode transposes it away, forward mode would have to compute it.
+The calls have reverse-mode gradients only (`jax.custom_vjp`). JAX's own error names
+neither the call nor a remedy. So tangents pass through the primitive `_tangent` first.
+Reverse mode transposes it away. Forward mode would have to compute it, and gets our
+error.
 """
 
 import jax
@@ -16,7 +17,7 @@ _tangent = Primitive("reverse_mode_only")
 
 
 def reverse_mode_only(*arrays: Array) -> tuple[Array, ...]:
-    """The same arrays, which forward-mode differentiation refuses with a sentence."""
+    """Return the same arrays. Forward-mode differentiation of them raises an error."""
     return tuple(map(_passed, arrays))
 
 

@@ -1,7 +1,8 @@
-"""CPU kernels in C++: compiled once for a machine, and made known to JAX.
+"""CPU kernels in C++. They are compiled once per machine and registered in JAX.
 
-`calls.cc` is what XLA calls: convolutions (`winograd.h`, `direct.h`) and normalizations
-(`normalization.h`). Products and the other convolutions are oneDNN's.
+`calls.cc` contains the functions that XLA calls: convolutions (`winograd.h`,
+`direct.h`) and normalizations (`normalization.h`). oneDNN computes products and other
+convolutions.
 """
 
 import contextlib
@@ -40,11 +41,11 @@ _FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-fopenmp")
 
 @functools.cache
 def register() -> str | None:
-    """Makes `TARGETS` callable on CPUs; None, or why that cannot be.
+    """Make `TARGETS` callable on CPUs. Return None, or the reason if it fails.
 
-    The first call on a machine takes about 10 seconds and leaves the compiled file in
-    `$XDG_CACHE_HOME/byol_bnfree` (`~/.cache/byol_bnfree`). Where that cannot be written
-    every process compiles into a temporary folder, which it deletes at once.
+    The first call on a machine compiles for about 10 seconds. It stores the file in
+    `$XDG_CACHE_HOME/byol_bnfree` (`~/.cache/byol_bnfree`). If that folder cannot be
+    written, every process compiles into a temporary folder, which it deletes at once.
     """
     try:
         library = _file(_LIBRARY, "libdnnl.so.3")
@@ -62,13 +63,13 @@ def register() -> str | None:
     except subprocess.CalledProcessError as error:
         last = (error.stderr.strip().splitlines() or ["no message"])[-1]
         return f"the CPU kernels could not be compiled ({last})"
-    except Exception as error:  # whatever it is: a speed-up must not end a run
+    except Exception as error:  # any error: a missing speed-up must not end a run
         return f"the CPU kernels could not be loaded ({error})"
     return None
 
 
 def _file(package: str, end: str) -> Path:
-    """The file of an installed package whose path ends so."""
+    """Return the file of an installed package whose path has this ending."""
     try:
         files = importlib.metadata.files(package) or []
     except importlib.metadata.PackageNotFoundError:
@@ -87,10 +88,10 @@ class _Build(NamedTuple):
     headers: Path
 
     def name(self) -> str:
-        """A file name that changes with everything that the compiled file depends on.
+        """Return a file name that changes with everything the compiled file depends on.
 
-        The library and the headers are taken by their package's version, the compiler
-        by what it says of itself.
+        The library and the headers enter by their package's version, and the compiler
+        by its `--version`.
         """
         files = sorted((*_FOLDER.glob("*.h"), _SOURCE))
         version = [*self.compiler, "--version"]
@@ -105,9 +106,10 @@ class _Build(NamedTuple):
         return f"native-{digest}.so"
 
     def into(self, folder: Path) -> Path:
-        """The compiled file, in `folder` already or new; several processes may ask.
+        """Return the compiled file in `folder`; compile it if it is missing.
 
-        It is on the disk before it has its name, so a power cut leaves no half file.
+        Several processes may do so at once. The file is flushed to disk before it gets
+        its name, so a power cut leaves no partial file.
         """
         target = folder / self.name()
         if target.exists():
@@ -126,13 +128,13 @@ class _Build(NamedTuple):
 
 
 def _loaded(build: _Build) -> ctypes.CDLL:
-    """The compiled code, from the cache, or where that fails from a temporary folder.
+    """Load the compiled code from the cache, or from a temporary folder if that fails.
 
-    It fails in a folder that is read-only, full, missing, or mounted without execution.
+    It fails if the folder is read-only, full, missing, or mounted without execution.
     """
     cache = cache_folder()
     if cache is not None:
         with contextlib.suppress(OSError):
             return ctypes.CDLL(str(build.into(cache)))
-    with tempfile.TemporaryDirectory() as folder:  # a loaded file may be deleted
+    with tempfile.TemporaryDirectory() as folder:  # a loaded library may be deleted
         return ctypes.CDLL(str(build.into(Path(folder))))

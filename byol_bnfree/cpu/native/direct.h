@@ -1,7 +1,8 @@
 // oneDNN's own convolutions, for every shape.
 //
-// The batch is cut into one piece a thread; oneDNN runs each piece on the one thread that
-// took it. Pieces and the order of their sums depend on the number of threads alone.
+// The batch is cut into one piece per thread. oneDNN runs each piece on a single
+// thread. The pieces and the order of their sums depend on the number of threads only,
+// so results are reproducible.
 
 #pragma once
 
@@ -17,9 +18,9 @@
 namespace direct {
 
 struct Plan {
-  Primitive convolution;  // of input, kernel and output of one piece
-  Primitive reorder;      // of the kernel between JAX's layout and oneDNN's own
-  memory::desc kernel;    // in oneDNN's own
+  Primitive convolution;  // of one piece's input, kernel and output
+  Primitive reorder;      // converts the kernel between JAX's layout and oneDNN's
+  memory::desc kernel;    // the kernel in oneDNN's layout
 };
 
 inline memory::desc Images(const Dims& dims) {
@@ -31,8 +32,8 @@ inline memory::desc PlainKernel(const Convolution& c) {
                       memory::data_type::f32, memory::format_tag::hwio);
 }
 
-// oneDNN's first choice makes a product of each row of outputs. Where a row is short, or
-// is little work, its other implementation is up to twice as fast.
+// oneDNN's first choice computes one matrix product per row of outputs. If a row is
+// short or has little work, its other implementation is up to twice as fast.
 inline bool RowsAreSmall(const Convolution& c) {
   return c.out_width <= 4 ||
          c.out_width * c.kernel_height * c.kernel_width * c.in * c.out <= 1 << 18;
@@ -54,7 +55,7 @@ inline Primitive Reorder(const memory::desc& from, const memory::desc& to) {
           d.scratchpad_desc()};
 }
 
-// The kernel is the second argument: what is found where its name is of a gradient.
+// The kernel is the second argument. If its name says gradient, it is a result.
 template <typename Description>
 Plan PlanOf(const Convolution& c, const Description& d, Primitive::Arguments arguments) {
   const auto [name, own] = arguments[1];
@@ -108,7 +109,7 @@ inline const Plan& PlanFor(Pass pass, Convolution c, int64_t images) {
                    [&] { return MakePlan(pass, c); });
 }
 
-// The output, or the gradient to the input: every piece writes its own images.
+// Computes the output or the input gradient. Every piece writes its own images.
 inline void ByImages(xla::ffi::ThreadPool& pool, Pass pass, const Convolution& c,
                      float* input, float* kernel, float* output) {
   static thread_local Workspace shared;
@@ -117,7 +118,7 @@ inline void ByImages(xla::ffi::ThreadPool& pool, Pass pass, const Convolution& c
   float* packed = shared.Get(Floats(first.kernel));
   first.reorder.Run({kernel, packed});
   InParallel(pool, pieces, [&](int64_t i) {
-    static thread_local Workspace own;  // a piece of another size may want another layout
+    static thread_local Workspace own;  // pieces of another size may need another layout
     const auto [begin, end] = Part(c.batch, i, pieces);
     const Plan& plan = PlanFor(pass, c, end - begin);
     float* mine = packed;
@@ -130,7 +131,7 @@ inline void ByImages(xla::ffi::ThreadPool& pool, Pass pass, const Convolution& c
   });
 }
 
-// The gradient to the kernel: the sum of what every piece finds, in their order.
+// Computes the kernel gradient: the sum over the pieces, always in the same order.
 inline void ByKernel(xla::ffi::ThreadPool& pool, const Convolution& c, float* input,
                      float* kernel, float* output) {
   static thread_local Workspace shared;

@@ -1,4 +1,4 @@
-// Matrix products by oneDNN, on the thread that asks.
+// Matrix products with oneDNN, on the calling thread.
 
 #pragma once
 
@@ -8,7 +8,7 @@
 #include "parallel.h"
 #include "plans.h"
 
-// A matrix, or several behind each other; strides are in floats.
+// A matrix, or several in a batch; strides are in floats.
 struct Matrix {
   Dims dims, strides;
 

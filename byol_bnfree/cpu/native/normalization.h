@@ -1,33 +1,38 @@
-// Normalization of images, with the addition of a shortcut and the ReLU behind it.
+// Normalization of images. It can add a shortcut and apply the ReLU in the same pass.
 //
-// Statistics are of blocks of images and groups of channels: one image and a group under
-// GroupNorm, many images and a channel under BatchNorm, where the images of several views
-// lie side by side and have a block each. An image is read once for its sums, and again,
-// out of the cache under GroupNorm, for its result.
+// Statistics belong to blocks of images and groups of channels. In GroupNorm a block is
+// one image. In BatchNorm a block is many images and a group is one channel; several
+// views lie side by side and have a block each. Every image is read once for its sums
+// and a second time for its result. In GroupNorm the second reading comes from the
+// cache.
 //
-// Forward, with m the mean and r = 1 / sqrt(variance + epsilon) of a block and group of N
-// numbers, and s, t the scale and bias of a channel:
+// Forward. A block and group of N numbers has mean m, and r = 1 / sqrt(variance +
+// epsilon). A channel has scale s and bias t. Then
 //
 //   n = (x - m) r      y = s n + t = (s r) x + (t - m s r) = factor x + offset
 //
-// Backward, with g the cotangent of y (behind shortcut and ReLU, whose cotangent is g
-// too). Of the parameters it is a sum over all pixels of a channel:
+// Backward. Let g be the cotangent of y, after going back through the ReLU; the
+// shortcut's cotangent is also g. The parameters' gradients are sums over all pixels of
+// a channel:
 //
 //   ds = sum g n = r (sum g x - m sum g)      dt = sum g
 //
-// Of x there are three paths: directly, by m and by the variance. Their sum is
+// x acts on y in three ways: directly, through m, and through the variance. Together
 //
 //   dx = r (s g - mean(s g) - n mean(s g n))
 //
-// (means over the N numbers; s g is without its part along the constant and along n, the
-// two directions that normalization takes out of x). Ordered by what changes from pixel
-// to pixel, dx = factor g + slope x + level with
+// with means over the N numbers. (This removes from s g its components along the
+// constant and along n: normalization removes these two directions from x.) Collect the
+// terms by what varies from pixel to pixel:
 //
+//   dx = factor g + slope x + level
 //   slope = -r^2 mean(s g n)      level = -r mean(s g) - m slope
 //
-// so that only sums of g and of g x over pixels are needed, taken in one reading.
+// So only the sums of g and of g x over the pixels are needed, and one reading gives
+// both.
 //
-// Sums over a run of pixels are float, sums of those double: E[x^2] - E[x]^2 loses digits
+// Sums over a run of pixels are float. Sums of these sums are double, because
+// E[x^2] - E[x]^2 loses digits if the mean is large compared to the deviation.
 // where the mean is large beside the deviation.
 
 #pragma once
@@ -45,11 +50,11 @@ namespace normalization {
 
 struct Shape {
   int64_t batch, pixels, channels;
-  int64_t images;  // in a block
-  int64_t views;   // image i is of view i % views
-  int64_t groups;  // of channels
+  int64_t images;  // images in a block
+  int64_t views;   // image i belongs to view i % views
+  int64_t groups;  // groups of channels
 
-  // Pixels that are taken at a time, as a row: of few channels, as many as fill a vector.
+  // Pixels that form a row. With few channels, several pixels together fill a vector.
   int64_t Together() const {
     const int64_t most = std::max<int64_t>(kLanes / channels, 1);
     return pixels % most == 0 ? most : 1;
@@ -69,8 +74,8 @@ struct Shape {
 
 constexpr int64_t kRunFloats = 1 << 12;  // 16 KiB: x and dy of a run fit a core's L1
 
-// Calls work(begin, end, c, zero) for runs of rows that stay in the nearest cache while
-// place `c` of each is done.
+// Calls work(begin, end, c, zero) for runs of rows. A run stays in the L1 cache while
+// all places `c` of its rows are processed.
 template <typename Work>
 void EachRun(const Shape& s, Work work) {
   const int64_t size = s.RowSize(), rows = s.ImageSize() / size;
@@ -84,7 +89,7 @@ void EachRun(const Shape& s, Work work) {
   }
 }
 
-// Of every place in a row, the sums of x and of its square.
+// Sums x and its square for every place in a row.
 inline void Moments(const Shape& s, const float* x, float* sums, float* squares) {
   std::memset(sums, 0, s.RowSize() * sizeof(float));
   std::memset(squares, 0, s.RowSize() * sizeof(float));
@@ -100,7 +105,7 @@ inline void Moments(const Shape& s, const float* x, float* sums, float* squares)
   });
 }
 
-// factor * x + offset, + shortcut if there is one, ReLU if there is one.
+// Computes factor * x + offset, plus the shortcut, then the ReLU, if there are any.
 template <bool kShortcut, bool kRelu>
 void Apply(const Shape& s, const float* x, const float* factor, const float* offset,
            const float* shortcut, float* y) {
@@ -116,8 +121,8 @@ void Apply(const Shape& s, const float* x, const float* factor, const float* off
   });
 }
 
-// The cotangent before the ReLU. Where a shortcut was added the sign is read off the
-// output, elsewhere it is worked out again.
+// Returns the cotangent before the ReLU. With a shortcut, the sign comes from the
+// output; without one, it is computed again from x.
 template <bool kShortcut, bool kRelu, typename C>
 C BeforeRelu(const C& dy, const C& x, const C& factor, const C& offset,
              const float* y) {
@@ -129,7 +134,7 @@ C BeforeRelu(const C& dy, const C& x, const C& factor, const C& offset,
     return dy.Where(x * factor + offset);
 }
 
-// Of every place in a row, the sums of the cotangent g and of g x.
+// Sums the cotangent g and the product g x for every place in a row.
 template <bool kShortcut, bool kRelu>
 void GradientMoments(const Shape& s, const float* x, const float* y, const float* dy,
                      const float* factor, const float* offset, float* sums,
@@ -150,7 +155,7 @@ void GradientMoments(const Shape& s, const float* x, const float* y, const float
   });
 }
 
-// dx = factor g + slope x + level, and the shortcut's gradient g.
+// Computes dx = factor g + slope x + level, and the shortcut's gradient g.
 template <bool kShortcut, bool kRelu>
 void ApplyGradient(const Shape& s, const float* x, const float* y, const float* dy,
                    const float* factor, const float* offset, const float* slope,
@@ -168,19 +173,19 @@ void ApplyGradient(const Shape& s, const float* x, const float* y, const float* 
   });
 }
 
-// Statistics of the groups of a block, [groups].
+// Statistics of a block's groups, [groups].
 struct Statistics {
   Statistics(const Shape& s, float* means, float* variances, int64_t block)
       : mean(means + block * s.groups), variance(variances + block * s.groups) {}
   float *mean, *variance;
 };
 
-// What a row starts with, of every channel, for the other pixels of the row too.
+// Copies the values of a row's first pixel to its other pixels.
 inline void Repeat(const Shape& s, float* row) {
   for (int64_t i = s.channels; i < s.RowSize(); ++i) row[i] = row[i - s.channels];
 }
 
-// factor = scale / deviation and offset = bias - mean factor, of every place in a row.
+// Computes factor = scale / deviation and offset = bias - mean factor for a whole row.
 inline void Coefficients(const Shape& s, Statistics of, const float* scale,
                          const float* bias, float epsilon, float* factor,
                          float* offset) {
@@ -194,8 +199,8 @@ inline void Coefficients(const Shape& s, Statistics of, const float* scale,
   Repeat(s, factor), Repeat(s, offset);
 }
 
-// The sum of term(i) for every i below `size`, in several parts that do not wait for
-// each other.
+// Sums term(i) for all i below `size`. Eight partial sums are independent, so the
+// additions do not wait for each other.
 template <typename Term>
 double Total(int64_t size, Term term) {
   double parts[8]{};
@@ -208,7 +213,7 @@ double Total(int64_t size, Term term) {
   return total;
 }
 
-// Two rows of floats of each of some images or blocks; zeros at first.
+// Two rows of floats for each of some images or blocks. They start at zero.
 class Rows {
  public:
   Rows(int64_t count, const Shape& s)
@@ -218,7 +223,7 @@ class Rows {
   float* First(int64_t i) { return values_.data() + 2 * i * size_; }
   float* Second(int64_t i) { return First(i) + size_; }
 
-  // The sums of every channel over `count` pairs of rows, each `step` after the last.
+  // Sums every channel over `count` pairs of rows with distance `step`.
   void AddUp(int64_t first, int64_t count, int64_t step, double* sums, double* seconds) {
     std::fill(sums, sums + channels_, 0.0);
     std::fill(seconds, seconds + channels_, 0.0);
@@ -235,20 +240,21 @@ class Rows {
   std::vector<float> values_;
 };
 
-// Where an image and its block keep what is between the two readings.
+// The rows in which an image and its block keep values between the two readings.
 struct Place {
-  int64_t image, block;  // themselves
+  int64_t image, block;  // their numbers
   int64_t image_row, block_row;
 };
 
-// What there is not to do for a block or an image.
+// Stands for a stage that has nothing to do.
 struct Nothing {
   void operator()(const Place&) const {}
 };
 
-// Calls before(place) for every block, first(place) for every image, between(place) once
-// the images of a block are done, and second(place) for every image. A block of one image
-// stays on its thread, and in its cache; its rows are those of all blocks of a piece.
+// Calls before(place) for every block, first(place) for every image, between(place) for
+// every block whose images are done, and second(place) for every image. A block of one
+// image stays on its thread and in its cache. All blocks of a piece then share their
+// rows.
 class Blocks {
  public:
   Blocks(xla::ffi::ThreadPool& pool, const Shape& s)
@@ -257,7 +263,7 @@ class Blocks {
   Rows OfImages() const { return {pieces_ ? pieces_ : s_.batch, s_}; }
   Rows OfBlocks() const { return {pieces_ ? pieces_ : s_.Blocks(), s_}; }
 
-  // The sums over the images of a block.
+  // Sums over the images of a block.
   void AddUp(Rows& images, const Place& at, double* sums, double* seconds) const {
     if (pieces_)
       images.AddUp(at.image_row, 1, 1, sums, seconds);
@@ -296,7 +302,7 @@ class Blocks {
   int64_t pieces_;
 };
 
-// Two sums of every channel; memory of this thread.
+// Two sums for every channel, in memory of this thread.
 struct Sums {
   explicit Sums(int64_t channels) {
     static thread_local std::vector<double> memory;
@@ -306,7 +312,7 @@ struct Sums {
   double *first, *second;
 };
 
-// Mean and variance of every group of a block, from the sums of its channels.
+// Computes mean and variance of a block's groups from the sums of its channels.
 inline void FromSums(const Shape& s, const Sums& sums, Statistics of) {
   for (int64_t g = 0; g < s.groups; ++g) {
     const auto mean_of = [&, c = g * s.Width()](const double* of_channels) {
@@ -318,7 +324,7 @@ inline void FromSums(const Shape& s, const Sums& sums, Statistics of) {
   }
 }
 
-// Mean and variance alone, of blocks of many images.
+// Computes only mean and variance, for blocks of many images.
 inline void AllMoments(xla::ffi::ThreadPool& pool, const Shape& s, const float* x,
                        float* mean, float* variance) {
   const Blocks blocks(pool, s);
@@ -337,7 +343,7 @@ inline void AllMoments(xla::ffi::ThreadPool& pool, const Shape& s, const float* 
       Nothing());
 }
 
-// By statistics that are known.
+// Normalizes with given statistics.
 template <bool kShortcut, bool kRelu>
 void ForwardBy(xla::ffi::ThreadPool& pool, const Shape& s, float epsilon, const float* x,
                const float* scale, const float* bias, const float* shortcut, float* y,
@@ -359,7 +365,7 @@ void ForwardBy(xla::ffi::ThreadPool& pool, const Shape& s, float epsilon, const 
       });
 }
 
-// By statistics that are found on the way, while an image is in the cache.
+// Computes the statistics and normalizes while the image is in the cache.
 template <bool kShortcut, bool kRelu>
 void Forward(xla::ffi::ThreadPool& pool, const Shape& s, float epsilon, const float* x,
              const float* scale, const float* bias, const float* shortcut, float* y,

@@ -1,4 +1,4 @@
-// Work in pieces on XLA's own threads, and memory that a thread keeps.
+// Parallel work on XLA's own threads, and memory that belongs to a thread.
 
 #pragma once
 
@@ -18,7 +18,7 @@
 
 #include "xla/ffi/api/ffi.h"
 
-// oneDNN asks OpenMP how many threads to use; here the answer is one.
+// oneDNN asks OpenMP for the number of threads. Each piece of work must get one.
 class OneThread {
  public:
   OneThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
@@ -28,12 +28,12 @@ class OneThread {
   int before_;
 };
 
-// How long to look for the end before going to sleep: most waits are shorter than it
-// takes to be woken. Longer would keep a core from other work.
+// Time to poll for the end before going to sleep. Most waits are shorter than a
+// wake-up. Polling longer would keep a core from other work.
 constexpr std::chrono::microseconds kBeforeSleep(200);
 
-// Calls work(i) for every i below `pieces`, on the pool's threads and on this one,
-// which takes pieces too: it never waits for work that nobody has begun.
+// Calls work(i) for every i below `pieces`, on the pool's threads and on this one. This
+// thread takes pieces too, so it never waits for work that no thread has begun.
 template <typename Work>
 void InParallel(xla::ffi::ThreadPool& pool, int64_t pieces, Work work) {
   struct Shared {
@@ -76,7 +76,7 @@ void InParallel(xla::ffi::ThreadPool& pool, int64_t pieces, Work work) {
   if (shared->error) std::rethrow_exception(shared->error);
 }
 
-// Part i of `parts` nearly equal ones of [0, size).
+// Part i when [0, size) is cut into `parts` nearly equal parts.
 struct Range {
   int64_t begin, end;
 };
@@ -85,12 +85,13 @@ inline Range Part(int64_t size, int64_t i, int64_t parts) {
   return {size * i / parts, size * (i + 1) / parts};
 }
 
-// Pieces that `size` items are cut into: several for each thread.
+// Number of pieces for `size` items: several per thread, so that threads finish
+// together.
 inline int64_t Pieces(xla::ffi::ThreadPool& pool, int64_t size) {
   return std::min<int64_t>(size, 4 * pool.num_threads());
 }
 
-// Calls work(i, piece) for every i below `size`, those of a piece on one thread.
+// Calls work(i, piece) for every i below `size`. A piece runs on one thread.
 template <typename Work>
 void ForEach(xla::ffi::ThreadPool& pool, int64_t size, Work work) {
   const int64_t pieces = Pieces(pool, size);
@@ -100,10 +101,10 @@ void ForEach(xla::ffi::ThreadPool& pool, int64_t size, Work work) {
   });
 }
 
-// Memory that grows to the largest use of this thread and is kept.
+// Memory that grows to the largest use of its thread and is kept.
 //
-// What it held is freed before more is asked for, and forgotten at once: after a failed
-// allocation the next call asks again instead of handing out what is not there.
+// The old memory is freed before more is allocated. If that fails, the next call
+// allocates again and does not return freed memory.
 class Workspace {
  public:
   float* Get(size_t floats) {

@@ -1,4 +1,4 @@
-// oneDNN's engine, and primitives made once for each shape.
+// oneDNN's engine, and primitives that are made once per shape.
 
 #pragma once
 
@@ -21,6 +21,7 @@ inline dnnl::engine& Cpu() {
   return engine;
 }
 
+// One float more, so that an empty description also gets memory.
 inline size_t Floats(const memory::desc& d) { return d.get_size() / sizeof(float) + 1; }
 
 inline dnnl::primitive_attr OwnScratchpad() {
@@ -29,7 +30,7 @@ inline dnnl::primitive_attr OwnScratchpad() {
   return attributes;
 }
 
-// A primitive and what it is called with, the scratchpad last.
+// A primitive and its arguments; the scratchpad is the last.
 class Primitive {
  public:
   using Arguments = std::vector<std::pair<int, memory::desc>>;
@@ -40,7 +41,8 @@ class Primitive {
     arguments_.emplace_back(DNNL_ARG_SCRATCHPAD, scratchpad);
   }
 
-  // oneDNN's objects are made once for each thread and pointed to the data of a call.
+  // Every thread makes oneDNN's objects once, and later only changes their data
+  // pointers.
   void Run(std::vector<float*> data) const {
     static thread_local dnnl::stream stream(Cpu());
     static thread_local std::unordered_map<const Primitive*,
@@ -66,7 +68,7 @@ class Primitive {
   Arguments arguments_;
 };
 
-// Plans are made once for each key and never freed.
+// Plans are made once per key and never freed.
 template <typename Plan>
 class Plans {
  public:

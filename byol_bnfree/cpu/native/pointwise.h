@@ -1,8 +1,8 @@
-// Convolutions 1x1 at stride 1, and dense layers: one matrix product over all pixels.
+// 1x1 convolutions with stride 1, and dense layers: one matrix product over all pixels.
 //
-// For dense layers and large kernels; elsewhere oneDNN's own convolution is as fast.
-// Threads share the rows, or where these are fewer than the channels, the channels: every
-// thread would read the whole kernel for a few rows.
+// They are used for dense layers and for large kernels. For others oneDNN's convolution
+// is as fast. Threads share the rows. If there are fewer rows than channels, they share
+// the channels; otherwise every thread would read the whole kernel for a few rows.
 
 #pragma once
 
@@ -15,7 +15,7 @@
 
 namespace pointwise {
 
-constexpr int64_t kFewestWeights = 1 << 17;  // as measured
+constexpr int64_t kFewestWeights = 1 << 17;  // measured: below this oneDNN is as fast
 constexpr int64_t kBlock = 512;  // rows that are multiplied at a time into a gradient
 
 inline bool Applies(const Convolution& c) {
@@ -64,7 +64,7 @@ inline void InputGradient(xla::ffi::ThreadPool& pool, const Convolution& c, floa
   });
 }
 
-// The sum over some rows, block by block.
+// Adds the products of some rows to `kernel`, block by block.
 inline void AddUp(const Convolution& c, Range rows, const float* x, const float* dy,
                   float* kernel) {
   const int64_t blocks = (rows.end - rows.begin + kBlock - 1) / kBlock;
@@ -91,8 +91,8 @@ inline void KernelGradient(xla::ffi::ThreadPool& pool, const Convolution& c,
     });
     return;
   }
-  // Of all threads but the first, which adds to the result itself. They are added in the
-  // order of the threads, so that the same call gives the same bits.
+  // The first thread adds to the result itself; each other thread has its own sum. They
+  // are added in the order of the threads, so the same call always gives the same bits.
   float* sums = shared.Get((threads - 1) * size + 1);
   InParallel(pool, threads, [&](int64_t thread) {
     AddUp(c, Part(rows, thread, threads), x, dy,

@@ -1,4 +1,4 @@
-// What is convolved with what.
+// The shapes of a convolution.
 
 #pragma once
 
@@ -14,7 +14,7 @@ struct Convolution {
   int64_t stride_height, stride_width;
   int64_t top, bottom, left, right;  // padding
 
-  int64_t InputSize() const { return height * width * in; }  // of one image
+  int64_t InputSize() const { return height * width * in; }  // floats of one image
   int64_t OutputSize() const { return out_height * out_width * out; }
   int64_t KernelSize() const { return kernel_height * kernel_width * in * out; }
 };

@@ -1,19 +1,23 @@
-// Weight Standardization of a kernel [rows, out], as `models/standardize.py` defines it.
+// Weight Standardization of a kernel [rows, out], as defined in
+// `models/standardize.py`.
 //
-// Of every column w: v = c r with c = w - mean w and r = 1 / sqrt(sum c^2 + epsilon), so
-// zero mean and variance 1 / rows: the sum of squares is the variance times fan_in.
+// For every column w: v = c r, with c = w - mean w and r = 1 / sqrt(sum c^2 + epsilon).
+// So v has zero mean and variance 1 / rows. (The sum of squares is the variance times
+// fan_in.)
 //
-// Its gradient from that of the result, d. By c it is direct and through r, and as
-// dr / dc = -r^3 c,
+// The gradient, from the gradient d of the result. v depends on c directly and through
+// r. With dr / dc = -r^3 c, the gradient with respect to c is
 //
 //   g = r d - r^3 c (sum d c)
 //
-// By w it is g less its mean. c has none, so that only d loses its own:
+// The gradient with respect to w is g minus its mean. c has mean zero, so only d
+// changes:
 //
-//   r (d - mean d) - r^3 c (sum d c) = r (d - level - c slope), slope = r^2 sum d c
+//   r (d - mean d) - r^3 c (sum d c) = r (d - level - c slope)
+//   level = mean d      slope = r^2 sum d c
 //
-// The statistics are found again in the backward pass: to keep them would cost an array
-// for each kernel, to find them costs one reading of it.
+// The backward pass computes the statistics again. Storing them would need an array per
+// kernel; computing them costs one reading of the kernel.
 
 #pragma once
 
@@ -32,11 +36,11 @@ struct Shape {
   int64_t Size() const { return rows * columns; }
 };
 
-// Rows that are added up by themselves first. One float sum over all rows of a wide layer
-// (4608 of a 3x3 kernel of 512 channels) would lose its last digits.
+// Rows that are summed separately first. A single float sum over all rows of a wide
+// layer (4608 in a 3x3 kernel of 512 channels) would lose its last digits.
 constexpr int64_t kRun = 64;
 
-// The sum over rows of term(i), of the columns at `i`.
+// Sums term(i) over the rows, for the columns at `i`.
 template <typename C, typename Term>
 C SumOverRows(const Shape& s, int64_t first, Term term) {
   C total{};
@@ -67,7 +71,7 @@ Statistics<C> Of(const Shape& s, const float* kernel, int64_t first) {
   return {mean, (square + C::All(s.epsilon)).InverseRoot()};
 }
 
-// Calls work(first column, C{}) for all columns, some of them on each thread.
+// Calls work(first column, C{}) for all columns. Each thread takes some columns.
 template <typename Work>
 void EachColumn(xla::ffi::ThreadPool& pool, const Shape& s, Work work) {
   constexpr int64_t kColumns = 4 * kLanes;

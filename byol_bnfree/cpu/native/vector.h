@@ -1,4 +1,4 @@
-// Channels, many at a time.
+// Vectors of channels.
 
 #pragma once
 
@@ -24,8 +24,7 @@ void Store(float* to, T value) {
   std::memcpy(to, &value, sizeof value);
 }
 
-// Calls work(c, zero) for every channel from `c` on, with vectors as long as there are
-// whole ones.
+// Calls work(c, zero) for every channel from `c` on, with the longest vectors that fit.
 template <typename Work>
 void EachChannel(int64_t channels, Work work, int64_t c = 0) {
   for (; c + kLanes <= channels; c += kLanes) work(c, Vector{});
@@ -34,7 +33,7 @@ void EachChannel(int64_t channels, Work work, int64_t c = 0) {
   for (; c < channels; ++c) work(c, 0.0f);
 }
 
-// The same with up to four vectors at a time: work(c, zero, their number).
+// Does the same with up to four vectors at a time: work(c, zero, number of vectors).
 template <typename Work>
 void EachChannels(int64_t channels, Work work) {
   int64_t c = 0;
@@ -70,11 +69,11 @@ struct Channels {
   friend Channels operator*(const Channels& a, const Channels& b) {
     return From([&](int i) { return a.v[i] * b.v[i]; });
   }
-  // max(this, 0). NaN stays NaN: a network that diverged must not look sound.
+  // Returns max(this, 0). NaN stays NaN, so a diverged network does not look healthy.
   Channels Relu() const {
     return From([&](int i) { return v[i] <= 0 ? T{} : v[i]; });
   }
-  // This where `sign` is positive, 0 elsewhere and where it is NaN.
+  // Returns this where `sign` is positive, and 0 where it is not or is NaN.
   Channels Where(const Channels& sign) const {
     return From([&](int i) { return sign.v[i] > 0 ? v[i] : T{}; });
   }

@@ -1,13 +1,13 @@
-// Convolutions 3x3 at stride 1 with 16 multiplications where others take 36.
+// 3x3 convolutions at stride 1, with 16 multiplications where a direct one takes 36.
 //
-// F(2x2, 3x3) of Lavin and Gray 2015 (arXiv 1509.09308): a tile of 4x4 inputs gives 2x2
-// outputs. Tiles and kernels are transformed by additions, and a product for each of the
-// 16 places of a tile runs over the channels, as one batched product of oneDNN's for a
-// block of tiles that stays in a core's cache:
+// This is F(2x2, 3x3) of Lavin and Gray 2015 (arXiv 1509.09308). A tile of 4x4 inputs
+// gives 2x2 outputs. Additions transform tiles and kernels. Each of the 16 places of a
+// tile then needs a product over the channels. oneDNN computes these as one batched
+// product for a block of tiles that stays in a core's cache:
 //
-//   output         y = At [sum_c (G g Gt) * (Bt x B)] A
-//   to the input   the same, of the cotangent and the kernel turned by 180 degrees
-//   to the kernel  dg = Gt [sum_tiles (Bt x B) * (A dy At)] G
+//   output           y = At [sum_c (G g Gt) * (Bt x B)] A
+//   input gradient   the same, of the cotangent and the kernel turned by 180 degrees
+//   kernel gradient  dg = Gt [sum_tiles (Bt x B) * (A dy At)] G
 //
 // with
 //
@@ -16,10 +16,11 @@
 //        0 -1  1  0        1/2 -1/2  1/2         0  1 -1 -1
 //        0  1  0 -1         0    0    1
 //
-// The gradients follow from the first line, which is linear in x and in g. Transposed by
-// g, each matrix goes to the other side: G becomes Gt, and dy enters by the transpose of
-// At. The gradient to the input is itself a convolution (`Turned`), and takes that line.
-// The constants are 0, 1 and 1/2, so rounding is that of a direct convolution.
+// The gradients follow from the first line, which is linear in x and in g. The kernel
+// gradient is the transpose of this map with respect to g: G becomes Gt, and At becomes
+// A. The input gradient is itself a convolution (`Turned`), so the first line computes
+// it. The constants are 0, 1 and 1/2, so rounding errors are like those of a direct
+// convolution.
 
 #pragma once
 
@@ -33,20 +34,20 @@
 
 namespace winograd {
 
-constexpr int64_t kPlaces = 16;  // of a tile: 4x4
-constexpr int64_t kBlockFloats = 1 << 18;  // of transformed tiles: half of a core's L2
+constexpr int64_t kPlaces = 16;  // places in a tile of 4x4
+constexpr int64_t kBlockFloats = 1 << 18;  // floats of tiles: half of a core's L2
 
-constexpr int64_t kFewestChannels = 48;  // with fewer, additions outweigh products
+constexpr int64_t kFewestChannels = 48;  // with fewer, additions outweigh the products
 
-// Padding is 2 at most because that of the gradient to the input is 2 minus it. A map of
-// one row or column would leave half of every tile outside.
+// The padding is at most 2, because the input gradient has the padding 2 minus it. A
+// map of one row or column would leave half of every tile outside.
 inline bool Applies(const Convolution& c) {
   return c.kernel_height == 3 && c.kernel_width == 3 && c.stride_height == 1 &&
          c.stride_width == 1 && std::max({c.top, c.bottom, c.left, c.right}) <= 2 &&
          std::min(c.in, c.out) >= kFewestChannels && std::min(c.out_height, c.out_width) >= 2;
 }
 
-// Bt x B of one tile; `x` are the channels of its 16 pixels.
+// Computes Bt x B of one tile. `x` points to the channels of its 16 pixels.
 inline void TransformInput(const float* const x[16], int64_t channels, int64_t step,
                            float* v) {
   EachChannel(channels, [=](int64_t c, auto zero) {
@@ -67,7 +68,7 @@ inline void TransformInput(const float* const x[16], int64_t channels, int64_t s
   });
 }
 
-// At m A of one tile, to the channels of its 4 pixels.
+// Computes At m A of one tile, and writes the channels of its 4 pixels.
 inline void TransformOutput(const float* m, int64_t channels, int64_t step,
                             float* const y[4]) {
   EachChannel(channels, [=](int64_t c, auto zero) {
@@ -86,7 +87,7 @@ inline void TransformOutput(const float* m, int64_t channels, int64_t step,
   });
 }
 
-// A dy At of one tile; `y` are the channels of its 4 pixels.
+// Computes A dy At of one tile. `y` points to the channels of its 4 pixels.
 inline void TransformCotangent(const float* const y[4], int64_t channels, int64_t step,
                                float* w) {
   EachChannel(channels, [=](int64_t c, auto zero) {
@@ -106,7 +107,7 @@ inline void TransformCotangent(const float* const y[4], int64_t channels, int64_
   });
 }
 
-// G g Gt along the last axis; `g` are the 9 taps.
+// Computes G g Gt along the last axis. `g` points to the 9 taps.
 inline void TransformKernel(const float* const g[9], int64_t channels, int64_t step,
                             float* u) {
   EachChannel(channels, [=](int64_t c, auto zero) {
@@ -129,7 +130,7 @@ inline void TransformKernel(const float* const g[9], int64_t channels, int64_t s
   });
 }
 
-// Gt du G along the last axis, to the 9 taps.
+// Computes Gt du G along the last axis, and writes the 9 taps.
 inline void TransformKernelGradient(const float* du, int64_t channels, int64_t step,
                                     float* const g[9]) {
   EachChannel(channels, [=](int64_t c, auto zero) {
@@ -151,12 +152,12 @@ inline void TransformKernelGradient(const float* du, int64_t channels, int64_t s
   });
 }
 
-// Matrices for all places of a tile.
+// Describes one matrix for each place of a tile.
 inline Matrix AtPlaces(int64_t rows, int64_t columns) {
   return {{kPlaces, rows, columns}, {rows * columns, columns, 1}};
 }
 
-// The tiles of a batch of outputs, in a row, and the pixels that each has.
+// The tiles of a batch of outputs, numbered in a row, and the pixels of each tile.
 class Tiles {
  public:
   explicit Tiles(const Convolution& c)
@@ -167,8 +168,8 @@ class Tiles {
 
   int64_t Count() const { return c_.batch * rows_ * columns_; }
 
-  // Blocks of nearly equal size, as many for each thread, that stay in the cache: of
-  // wide layers too at least 64 tiles, the rows of a product, for which a kernel is read.
+  // Blocks of nearly equal size that stay in the cache, equally many per thread. A
+  // block has at least 64 tiles, also in wide layers: reading the kernel must pay off.
   int64_t Blocks(int64_t threads) const {
     const int64_t most = kBlockFloats / (kPlaces * (c_.in + c_.out));
     const int64_t size = std::clamp<int64_t>(most, 64, 512);
@@ -189,7 +190,7 @@ class Tiles {
       }
   }
 
-  // Pixels that no output has are those of `outside`.
+  // Pixels outside of the output point to `outside`.
   template <typename Float>
   void Output(int64_t tile, Float* images, Float* outside, Float* pixels[4]) const {
     const auto [image, y, x] = At(tile);
@@ -218,7 +219,7 @@ class Tiles {
   std::vector<float> outside_;
 };
 
-// y from x and the transformed kernel [16 in out].
+// Computes y from x and the transformed kernel [16 in out].
 inline void Convolve(xla::ffi::ThreadPool& pool, const Convolution& c, const float* x,
                      float* u, float* y) {
   const Tiles tiles(c);
@@ -260,9 +261,9 @@ inline void Output(xla::ffi::ThreadPool& pool, const Convolution& c, const float
   Convolve(pool, c, x, u, y);
 }
 
-// The convolution whose output is the gradient to the input of `c`: of the cotangent, by
-// the kernel turned by 180 degrees, with so much padding that each input meets all outputs
-// that it had a part in.
+// The convolution that computes the input gradient of `c`. It takes the cotangent and
+// the kernel turned by 180 degrees. Its padding lets each input meet all outputs it
+// contributed to.
 inline Convolution Turned(const Convolution& c) {
   Convolution turned = c;
   std::swap(turned.in, turned.out);
