@@ -7,10 +7,12 @@ from typing import Any
 
 import jax
 
+from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.data.sources import Source
 from byol_bnfree.evaluation.final import Evaluator
 from byol_bnfree.models.byol import encoder_name, part_norms
+from byol_bnfree.objective_checks import uses_predictor, uses_target_network
 from byol_bnfree.precision import resolve_dtype
 from byol_bnfree.training import distributed
 from byol_bnfree.training.extension import describe
@@ -23,6 +25,20 @@ from byol_bnfree.training.state import TrainState, parameter_count
 
 NAMED = 4
 """Arrays named in a line; environment.json has them all."""
+
+
+def objective_words(config: TrainConfig) -> str:
+    """The objective with its settings, and the parts of the network without use."""
+    own = getattr(config, config.objective, None)
+    details = [f"{k} {v}" for k, v in vars(own).items()] if own else []
+    used = {
+        "predictor": uses_predictor(config),
+        "target network": uses_target_network(config),
+    }
+    details += [
+        f"the {part} is not used" for part, is_used in used.items() if not is_used
+    ]
+    return f"{config.objective}: {', '.join(details)}" if details else config.objective
 
 
 def introduce(
@@ -54,6 +70,8 @@ def introduce(
         + ", ".join(f"{part} {norm}" for part, norm in part_norms(config).items())
         + f"; {parameters / 1e6:.2f} M parameters"
     )
+    if config.objective != "byol":
+        say(f"objective  {objective_words(config)}")
     say(
         f"optimizer  {optim.name}, learning rate {config.base_lr:g} x "
         f"{config.batch_size} / 256 = {peak_learning_rate(config):g}, "

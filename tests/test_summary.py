@@ -9,8 +9,27 @@ import pytest
 from byol_bnfree.config import EvalConfig, TrainConfig
 from byol_bnfree.diagnostics.usual import usual
 from byol_bnfree.evaluation.final import Evaluator
-from byol_bnfree.summary import conclude
+from byol_bnfree.summary import conclude, objective_words
 from byol_bnfree.whole_run.steps import _periodic
+
+
+@pytest.mark.parametrize(
+    "fields, words",
+    [
+        ({"objective": "simsiam"}, "simsiam: the target network is not used"),
+        (
+            {"objective": "infonce"},
+            "infonce: predictor False, target none, beta 1.0, alpha 0.1, the predictor "
+            "is not used, the target network is not used",
+        ),
+        (
+            {"objective": "moco_v2"},
+            "moco_v2: queue 4096, temperature 0.2, the predictor is not used",
+        ),
+    ],
+)
+def test_a_run_says_its_objective_and_what_it_does_not_use(fields, words):
+    assert objective_words(TrainConfig(**fields)) == words
 
 
 def test_the_end_table_has_the_chance_level(capsys):

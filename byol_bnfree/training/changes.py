@@ -28,6 +28,20 @@ def compare_config(
     ]
 
 
+def with_later_settings(saved: dict[str, Any], defaults: dict[str, Any]):
+    """Return a config.json with the settings that a later version added.
+
+    A new setting's default is what a run did before there was the setting.
+    """
+    filled = dict(saved)
+    for name, value in defaults.items():
+        if isinstance(value, dict) and isinstance(saved.get(name), dict):
+            filled[name] = with_later_settings(saved[name], value)
+        else:
+            filled.setdefault(name, value)
+    return filled
+
+
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat = {}
     for key, value in tree.items():

@@ -39,7 +39,7 @@ class Panel(NamedTuple):
 
 PANELS = (
     # Without batch statistics the loss spans decades, and small values matter.
-    Panel("BYOL loss", "2 - 2 cos, both orders", {"train/loss": "loss"}, "log"),
+    Panel("loss", "byol: 2 - 2 cos, both orders", {"train/loss": "loss"}, "log"),
     Panel(
         "accuracy",
         "%",

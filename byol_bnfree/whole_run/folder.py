@@ -14,7 +14,7 @@ from byol_bnfree.errors import InputError
 from byol_bnfree.files import read_json, write_json
 from byol_bnfree.own_code import changed_code
 from byol_bnfree.training import distributed
-from byol_bnfree.training.changes import compare_config
+from byol_bnfree.training.changes import compare_config, with_later_settings
 from byol_bnfree.training.checkpoint import Checkpoints
 from byol_bnfree.training.dataset_file import compare_data
 from byol_bnfree.training.extension import SETTINGS, begins_extension
@@ -51,7 +51,8 @@ def check_resumable(workdir: Path, config: TrainConfig, data: Data) -> bool:
         return False
     extended = begins_extension(config, saved)
     free = FREE_ON_RESUME | (SETTINGS if extended else {"extensions"})
-    differing = compare_config(saved, dataclasses.asdict(config), free)
+    known = with_later_settings(saved, dataclasses.asdict(TrainConfig()))
+    differing = compare_config(known, dataclasses.asdict(config), free)
     if differing:
         raise InputError(
             f"{workdir} holds a run with other settings ({'; '.join(differing)}); "

@@ -98,7 +98,9 @@ def resolved(
 def run_name(config: TrainConfig) -> str:
     """Return data, network, norm and seed, to name a new work folder."""
     dataset = Path(config.dataset.removeprefix("folder:")).name
-    return f"{dataset}-{encoder_name(config)}-{config.norm}-seed{config.seed}"
+    method = "" if config.objective == "byol" else f"{config.objective}-"
+    network = f"{encoder_name(config)}-{config.norm}"
+    return f"{dataset}-{method}{network}-seed{config.seed}"
 
 
 def from_weights(program: Program) -> Program:

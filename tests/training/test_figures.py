@@ -53,7 +53,7 @@ def test_small_losses_are_seen_and_accuracies_are_percent():
         for s, loss in enumerate((4.0, 0.004, 0.09))
     ]
     loss, accuracy = _figure(8, 4).subplots(1, 2)
-    for axis, title in ((loss, "BYOL loss"), (accuracy, "accuracy")):
+    for axis, title in ((loss, "loss"), (accuracy, "accuracy")):
         _draw_panel(axis, next(p for p in PANELS if p.title == title), rows)
     height = [loss.transData.transform((0, v))[1] for v in (0.004, 0.09)]
     assert height[1] - height[0] > 0.3 * loss.bbox.height
