@@ -43,7 +43,8 @@ def why_jax_does_not_start(error: BaseException) -> str | None:
         for folder, name in inside
     ):
         return None
-    text = str(error)
+    # What follows in brackets is advice, which names JAX_PLATFORMS whatever is wrong.
+    text = str(error).partition("\n")[0].partition(" (")[0].rstrip(".")
     given = {
         name: value
         for name, value in os.environ.items()
@@ -58,5 +59,5 @@ def why_jax_does_not_start(error: BaseException) -> str | None:
         return None
     shown = " and ".join(f"{name}={given[name]}" for name in names)
     # An assertion says nothing: a platform was asked for and has no device.
-    reason = text.partition("\n")[0].partition(" (")[0].rstrip(".") or "no such device"
+    reason = text or "no such device"
     return f"JAX cannot start with {shown} ({reason}); correct it, or unset it."

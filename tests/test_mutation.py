@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from mutation.faults import FAULTS
 from mutation.mutations import MUTATIONS
 
 PACKAGE = Path(__file__).parents[1] / "byol_bnfree"
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.name)
+@pytest.mark.parametrize("mutation", [*MUTATIONS, *FAULTS], ids=lambda m: m.name)
 def test_the_line_of_a_mutation_stands_once_in_its_file(mutation):
     text = (PACKAGE / mutation.file).read_text()
     assert text.count(mutation.before) == 1
@@ -17,4 +18,5 @@ def test_the_line_of_a_mutation_stands_once_in_its_file(mutation):
 
 
 def test_there_are_at_least_thirty_with_different_names():
-    assert len({mutation.name for mutation in MUTATIONS}) == len(MUTATIONS) >= 30
+    everything = [*MUTATIONS, *FAULTS]
+    assert len({mutation.name for mutation in everything}) == len(everything) >= 60

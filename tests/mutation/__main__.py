@@ -26,6 +26,7 @@ import optax  # noqa: E402, F401
 import orbax.checkpoint  # noqa: E402, F401
 import pytest  # noqa: E402
 
+from mutation.faults import FAULTS  # noqa: E402
 from mutation.mutations import MUTATIONS, Mutation  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +34,8 @@ ROOT = Path(__file__).parents[2]
 
 def main(words: list[str]) -> int:
     """Number of survivors."""
-    chosen = [m for m in MUTATIONS if not words or any(w in m.name for w in words)]
+    everything = [*MUTATIONS, *FAULTS]
+    chosen = [m for m in everything if not words or any(w in m.name for w in words)]
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
         copy = Path(folder)
         for name in ("byol_bnfree", "tests", "configs", "pyproject.toml"):

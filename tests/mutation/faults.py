@@ -1,0 +1,117 @@
+"""One-line mutations that bring back faults which users met, and tests that see each.
+
+They lie outside the method: data, resuming, messages, signals, files.
+"""
+
+from mutation.mutations import Mutation
+
+DATA = "tests/test_data_in_runs.py"
+CONVERSION = "tests/data/test_conversion.py"
+FOLDER = "tests/data/test_folder.py"
+SOURCES = "tests/data/test_sources.py"
+STORED = "tests/evaluation/test_stored.py"
+PICTURES = "tests/evaluation/test_pictures.py"
+ENCODER = "tests/test_encoder.py"
+PROCESSES = "tests/training/test_distributed.py"
+EXTENSION = "tests/training/test_extension.py"
+JAX = "tests/test_jax_settings.py"
+EMBED = "tests/test_embed.py"
+
+# fmt: off
+FAULTS = [Mutation(*fields) for fields in [
+    ("resume does not look at the number of pictures", "training/dataset_file.py",
+     'if saved["images"] != now["images"]:', 'if saved["images"] < 0:',
+     f"{DATA} -k not_resumed_on_other_data"),
+    ("times of files do not count for stored figures", "data/folder.py",
+     "checksum(self.location, self.identity, self._files[:, 1])",
+     "checksum(self.location, self.identity)",
+     f"{STORED} {FOLDER} -k 'another_one or fingerprint'"),
+    ("the place of a set does not count", "data/folder.py",
+     "checksum(self.location, self.identity, self._files[:, 1])",
+     "checksum(self.identity, self._files[:, 1])", f"{STORED} -k another_one"),
+    ("pictures in deeper folders vanish", "data/listing.py",
+     "waiting.append((folder, above | {identity}))", "pass",
+     f"{CONVERSION} -k any_depth"),
+    ("train and test in capitals become classes", "data/folder.py",
+     "name.casefold() == wanted.casefold()", "name == wanted",
+     f"{CONVERSION} -k capitals"),
+    ("the sample of a large folder is another each time", "data/scan.py",
+     "rng = np.random.default_rng(SEED)", "rng = np.random.default_rng()",
+     f"{FOLDER} -k fixed_sample"),
+    ("evaluation counts a bad picture's neighbour twice", "data/stream.py",
+     "return indices[~np.isin(indices, list(self.bad))]", "return indices",
+     f"{STORED} -k drops_bad"),
+    ("a full disk of descriptors is a bad picture", "data/decode.py",
+     "if isinstance(error, OSError) and error.errno is not None:",
+     "if isinstance(error, EOFError):", f"{CONVERSION} -k faults_of_the_machine"),
+    ("no memory is a bad picture", "data/decode.py",
+     'return Fault(name, "no memory is left")', 'return BadImage(name, "memory")',
+     f"{CONVERSION} -k faults_of_the_machine"),
+    ("twelve bits become four", "data/decode.py",
+     "np.float32(255 / white)", "np.float32(255 / DEEPEST)",
+     f"{CONVERSION} -k twelve_bits"),
+    ("transparency is always white", "data/decode.py",
+     'Image.new("RGB", image.size, how.alpha)',
+     'Image.new("RGB", image.size, "white")', f"{CONVERSION} -k transparency"),
+    ("a pipe is waited for", "data/reading.py",
+     'return "it is not a regular file"', "return None", f"{CONVERSION} -k pipe"),
+    ("an encoder takes int64", "data/pixels.py",
+     "images.dtype == np.uint8 or jnp.issubdtype(images.dtype, jnp.floating)",
+     "True", f"{ENCODER} -k another_kind"),
+    ("an encoder takes floats up to 255", "data/pixels.py",
+     "most > 1 + ROUNDING", "most > 256", f"{ENCODER} -k another_kind"),
+    ("a row of NaN is right", "losses.py",
+     "& ~xp.isnan(own[:, 0])", "& ~xp.isinf(own[:, 0])", "tests/test_losses.py -k nan"),
+    ("an epoch loses a step to rounding", "epochs.py",
+     "_ROUNDING = 1 + Fraction(1, 2**50)", "_ROUNDING = Fraction(1)",
+     "tests/test_setting_checks.py -k epochs"),
+    ("the centre crop starts a pixel early", "data/decode.py",
+     "(width - side + 1) // 2, (height - side + 1) // 2",
+     "(width - side) // 2, (height - side) // 2", f"{SOURCES} -k deepminds_does"),
+    ("torchrun's other processes are not noticed", "training/launchers.py",
+     "if launcher.rank in env and _number(env, launcher.size) > 1:",
+     "if launcher.rank in env and _number(env, launcher.size) > 99:",
+     f"{PROCESSES} -k several_processes"),
+    ("an allocation is taken for a step", "training/launchers.py",
+     'if "SLURM_STEP_NODELIST" not in env:', 'if "SLURM_NTASKS" not in env:',
+     f"{PROCESSES} -k one_process"),
+    ("names that are not UTF-8 stay as they are", "data/names.py",
+     'errors="backslashreplace"', 'errors="surrogateescape"',
+     f"{CONVERSION} {EMBED} -k 'not_text or gives_back'"),
+    ("names in figures are formulas", "evaluation/shown/drawing.py",
+     '{"text.parse_math": False}', '{"text.parse_math": True}',
+     f"{PICTURES} -k as_they_are"),
+    ("names in tables are markup", "evaluation/shown/tables.py",
+     "table.add_row(*map(Text, line))", "table.add_row(*line)",
+     "tests/evaluation/test_run.py -k no_markup"),
+    ("one crop is another than the first of two", "data/stream.py",
+     "views=both[:views]", "views=both[-views:][::-1]", f"{SOURCES} -k seed_step"),
+    ("a pool is never closed", "data/stream.py",
+     "pool.shutdown(wait=False, cancel_futures=True)", "pass",
+     f"{SOURCES} -k closed"),
+    ("JAX's assertion is a traceback", "jax_settings.py",
+     '_READERS = ("xla_bridge.py", "config.py")', '_READERS = ("config.py",)',
+     f"{JAX} -k 'cuda or nonsense'"),
+    ("a signal of WARNING is not heard", "training/interrupts.py",
+     "with listening([*numbers, *free], heard):", "with listening(numbers, heard):",
+     "tests/test_signals.py -k asks_once"),
+    ("nohup does not count", "training/interrupts.py",
+     "if signal.getsignal(n) == signal.SIG_DFL]", "if True]",
+     "tests/test_signals.py -k stays_ignored"),
+    ("an extension begins at the old rate", "training/extension.py",
+     "peak = part.base_lr * config.batch_size / 256\n    cosine",
+     "peak = config.base_lr * config.batch_size / 256\n    cosine",
+     f"{EXTENSION} -k cosine_from_the_stated"),
+    ("tau of an extension is that of the shorter run", "training/extension.py",
+     "longer = tau_schedule(optim.tau_base, part.end,",
+     "longer = tau_schedule(optim.tau_base, total,",
+     f"{EXTENSION} -k tau_of_an_extension"),
+    ("a picture is embedded twice", "evaluation/pictures_of.py",
+     "name not in known", "True", f"{EMBED} -k is_there_once"),
+    ("a picture is its own neighbour", "evaluation/shown/pictures.py",
+     "np.flatnonzero(names != name)", "np.flatnonzero(names != ())",
+     f"{PICTURES} -k neighbour_of_itself"),
+    ("comments of an own file count", "own_code.py",
+     "program = ast.unparse(ast.parse(file.read_bytes()))",
+     "program = file.read_text()", "tests/test_own_code.py -k that_changed"),
+]]
