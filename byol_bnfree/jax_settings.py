@@ -52,7 +52,7 @@ def why_jax_does_not_start(error: BaseException) -> str | None:
     }
     named = [name for name in given if name in text or name.lower() in text]
     usual = ("JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES")
-    if "'cpu'" in text:  # which is there; only its number of devices can be wrong
+    if "backend 'cpu'" in text:  # it is there, so its number of devices is wrong
         usual = usual[::-1]
     names = named or [name for name in usual if name in given][:1]
     if not names:
