@@ -9,6 +9,7 @@ import jax
 
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.pipeline import Batches
+from byol_bnfree.data.several_views import small_side
 from byol_bnfree.data.sources import Source
 from byol_bnfree.evaluation.final import Evaluator
 from byol_bnfree.models.byol import encoder_name, part_norms
@@ -78,6 +79,10 @@ def introduce(
         f"{program.warmup_steps} of {program.total_steps} steps of warm-up, "
         f"tau {optim.tau_base:g}{' to 1' if optim.tau_schedule == 'cosine' else ''}"
     )
+    if config.objective != "byol":
+        say(f"objective  {config.objective}")
+    if not config.views.plain:
+        say(f"views      {_views(config, train.image_shape)}")
     if config.extensions:
         say(f"extension  {describe(config, len(train))}")
     say(
@@ -87,6 +92,19 @@ def introduce(
     )
     if config.shard_state:
         _say_what_stays_whole(program, say)
+
+
+def _views(config: TrainConfig, image_shape: tuple[int, ...]) -> str:
+    """The views of an image in words."""
+    views, (height, width, _) = config.views, image_shape
+    text = f"{views.count} large ones of {height}x{width}"
+    if views.small:
+        sides = "x".join(str(small_side(side, views)) for side in (height, width))
+        text += f", {views.small} small ones of {sides} ({views.small_predictor} "
+        text += "predictor)"
+    aim = "the mean of the others" if views.targets == "mean" else "each of the others"
+    passed = ", passed one at a time" if views.accumulate else ""
+    return f"{text}; each predicts {aim}{passed}"
 
 
 def _say_what_stays_whole(program: Program, say: Callable[[str], None]) -> None:
@@ -190,7 +208,7 @@ def conclude(summary: dict[str, Any], workdir: Path) -> None:
     reason = f": {collapse['reason']}" if collapse["verdict"] != "healthy" else ""
     print(f"collapse        {collapse['verdict']}{reason}")
     if summary["images_per_s"] is not None:
-        waited = summary["data_wait"]
+        waited = summary.get("data_wait")  # earlier versions did not measure it
         share = f", {100 * waited:.0f} % of the time waiting for pictures"
         print(
             f"training        {summary['images_per_s']:.0f} images/s"

@@ -60,22 +60,27 @@ class Footprint(NamedTuple):
             ways.append(f"--micro-batches={self.pieces}")
         ways.append("--remat or a smaller network")
         raise InputError(
-            f"a step needs {self.needed / GB:,.1f} GB ({self._parts()}), and "
-            f"{self.limit / GB:,.1f} GB are there; choose {' or '.join(ways)}."
+            f"a step needs {_size(self.needed)} ({self._parts()}), and "
+            f"{_size(self.limit)} are there; choose {' or '.join(ways)}."
         )
 
     def __str__(self) -> str:
         return (
-            f"a step needs {self.needed / GB:,.2f} of {self.limit / GB:,.1f} GB "
+            f"a step needs {_size(self.needed)} of {_size(self.limit)} "
             f"({self._parts()}); a batch of about {_rounded(self.fitting):,} fits"
         )
 
     def _parts(self) -> str:
         images = self.batch_size // self.micro_batches
         return (
-            f"{self.state / GB:,.2f} for the state, {self.temporaries / GB:,.2f} for "
+            f"{_size(self.state)} for the state, {_size(self.temporaries)} for "
             f"{images:,} images"
         )
+
+
+def _size(count: float) -> str:
+    """Bytes in the unit that fits them."""
+    return f"{count / GB:,.1f} GB" if count >= GB else f"{count / 1e6:,.0f} MB"
 
 
 def footprint(compiled: Any, program: Any) -> Footprint | None:

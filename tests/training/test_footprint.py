@@ -21,7 +21,7 @@ FOOTPRINT = Footprint(10e9, 80e9, 100e9, batch_size=256, devices=1, micro_batche
 def test_a_step_that_fits_says_which_batch_would():
     FOOTPRINT.check()
     said = str(FOOTPRINT)
-    assert "90.00 of 100.0 GB" in said and "a batch of about 280 fits" in said
+    assert "90.0 GB of 100.0 GB" in said and "a batch of about 280 fits" in said
 
 
 def test_a_step_that_does_not_fit_is_refused_with_what_would():
