@@ -23,7 +23,7 @@ PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 GENERATED = "experiments/"  # pages that the site's hook draws
 OF_OTHERS = {  # flags of programs that are not ours, or that argparse makes
     *("nodes", "ntasks-per-node", "gpus-per-node", "strict", "help", "version"),
-    *("site-dir", "quiet"),
+    *("site-dir", "quiet", "only-binary"),
 }
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 import byol_bnfree
-from byol_bnfree import evaluation
+from byol_bnfree import evaluation, grids
 
+PACKAGE = Path(byol_bnfree.__file__).parent
+ROOT = PACKAGE.parent
 LAZY = {
     byol_bnfree: Path(byol_bnfree.__file__),
     evaluation: Path(evaluation.__file__),
@@ -110,3 +112,22 @@ def test_the_console_commands_exist():
     for target in scripts.values():
         module, function = target.split(":")
         assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_every_command_has_a_script_and_the_wheel_carries_what_it_needs():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    scripts = project["project"]["scripts"]
+    files = [*PACKAGE.glob("*.py"), *PACKAGE.glob("*/__main__.py")]
+    commands = {
+        "byol-" + (file.parent.name if file.stem == "__main__" else file.stem)
+        for file in files
+        if 'if __name__ == "__main__":' in file.read_text()
+    }
+    assert commands | {"byol-experiments"} == {*scripts}
+    for entry in scripts.values():
+        module, _, name = entry.partition(":")
+        assert callable(getattr(importlib.import_module(module), name))
+    carried = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    assert all((ROOT / source).is_dir() for source in carried)
+    assert carried["experiments"] == "byol_bnfree/shipped/experiments"
+    assert grids.folder() == ROOT

@@ -187,7 +187,7 @@ MUTATIONS = [Mutation(*fields) for fields in [
     ("micro-batches cut across devices", "training/gradient.py",
      '"(d k b) ... -> k (d b) ..."', '"(k d b) ... -> k (d b) ..."',
      f"{STEP} -k micro_batches_keep"),
-    ("views side by side in the wrong order", "training/gradient.py",
+    ("views side by side in the wrong order", "training/passes.py",
      '"b v ... -> (b v) ..."', '"b v ... -> (v b) ..."',
      f"{STEP} -k 'passed_alone and gn_ws-2'"),
     ("large state is not sharded", "training/mesh.py",
