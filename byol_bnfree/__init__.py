@@ -1,11 +1,11 @@
-"""BYOL in JAX and Flax whose normalization is a choice.
+"""BYOL in JAX and Flax. Its normalization is one argument.
 
-BatchNorm is vanilla BYOL (arXiv 2006.07733); GroupNorm with Weight Standardization
-uses no batch statistics (arXiv 2010.10241). Train with `python -m byol_bnfree.train`
-or `train(TrainConfig(...))`, take an encoder with `create_encoder` or `load_encoder`.
-The classes of the settings are in `byol_bnfree.config`.
+BatchNorm gives vanilla BYOL (P1, arXiv 2006.07733). GroupNorm with Weight
+Standardization uses no batch statistics (P2, arXiv 2010.10241). Train with `python -m
+byol_bnfree.train` or `train(TrainConfig(...))`. Get an encoder from `create_encoder` or
+`load_encoder`. The classes of the settings are in `byol_bnfree.config`.
 
-Names are imported when they are first used, so that `--help` does not wait for JAX.
+Names are imported on first use, so `--help` does not wait for JAX.
 """
 
 import sys
@@ -18,11 +18,11 @@ __version__ = "0.1.0"
 
 if sys.platform == "win32":
     raise ImportError(
-        "byol_bnfree runs on Linux and macOS, and this is Windows; use WSL 2 "
+        "byol_bnfree runs on Linux and macOS, but this is Windows; use WSL 2 "
         "(https://learn.microsoft.com/windows/wsl) or another machine."
     )
 
-if TYPE_CHECKING:  # for editors and type checkers; `_HOME` says the same
+if TYPE_CHECKING:  # for editors and type checkers; keep it equal to `_HOME`
     from byol_bnfree.command_line import load_config, parse_args
     from byol_bnfree.config import Norm, TrainConfig
     from byol_bnfree.data.augment import normalize, two_views
@@ -75,7 +75,7 @@ _HOME = {
     "two_views": "data.augment",
     "weight_standardize": "models.standardize",
 }
-"""Public name to the module that holds it."""
+"""Maps a public name to its module."""
 
 __all__ = [
     "BYOLNetwork",
@@ -119,10 +119,10 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """`train` and `evaluate` stay functions after their modules are imported.
+    """Keeps `train` and `evaluate` functions after their modules are imported.
 
-    An import sets a submodule as an attribute of its package, under a name that is a
-    function's here. The modules have these names because people run them by name.
+    An import sets a submodule as an attribute of its package. Here that would replace
+    the function of the same name. The modules have these names for `python -m`.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:

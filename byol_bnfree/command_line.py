@@ -1,4 +1,4 @@
-"""From a shell's arguments to a configuration, and from an error to a sentence."""
+"""Turns a command line into a configuration, and errors into messages."""
 
 import contextlib
 import dataclasses
@@ -30,7 +30,7 @@ from byol_bnfree.recipes import shapes
 from byol_bnfree.saved_config import config_from_dict
 
 EXAMPLE = "configs/cifar10_cpu.py"
-# What a disk says; with anything else, such as a missing file, the fault may be ours.
+# Errors of a disk. Others, such as a missing file, may be our own fault.
 _DISK = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
     *(errno.EROFS, errno.EACCES, errno.EPERM),
@@ -38,15 +38,15 @@ _DISK = (
 
 
 def parse_args(argv: Sequence[str] | None = None) -> TrainConfig:
-    """The configuration of a command line.
+    """Parse a command line into a configuration.
 
     Flags override the values of `--config=FILE[:ARG]`, which override the defaults.
-    Both are those that suit the norm of `--norm`.
+    Both depend on `--norm`.
 
     Raises:
-      SystemExit: status 2 and a message for an unknown flag or value (from tyro),
-        status 0 after `--help`.
-      InputError: for values that cannot be.
+      SystemExit: with status 2 and a message for an unknown flag or value (from tyro),
+        with status 0 after `--help`.
+      InputError: for impossible values.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     return tyro.cli(
@@ -59,19 +59,19 @@ def parse_args(argv: Sequence[str] | None = None) -> TrainConfig:
 
 
 def default_config(argv: Sequence[str]) -> TrainConfig:
-    """The configuration that flags start from, for the norm among them.
+    """Return the configuration that the flags change, for their norm.
 
-    It is that of `--config`, if it is given, with `--extend` that of the run in
-    `--workdir`, and else the recipe for generated shapes.
+    `--config` gives it, or with `--extend` the run in `--workdir`. Otherwise it is the
+    recipe for the generated shapes.
     """
     paths, norms = (_arguments(list(argv), name) for name in ("--config", "--norm"))
     if len(paths) > 1:
         raise InputError(
-            f"config is given {len(paths)} times ({', '.join(paths)}); give one, and "
-            f"the settings that differ as flags."
+            f"config is given {len(paths)} times ({', '.join(paths)}); give it once, "
+            f"and other settings as flags."
         )
     path, norm = (found[-1] if found else None for found in (paths, norms))
-    norm = norm if norm in NORMS else None  # tyro says what is wrong with another
+    norm = norm if norm in NORMS else None  # tyro reports an unknown norm
     if not path and _arguments(list(argv), "--extend"):
         workdirs = _arguments(list(argv), "--workdir")
         run = config_of_run(workdirs[-1]) if workdirs else None
@@ -81,7 +81,7 @@ def default_config(argv: Sequence[str]) -> TrainConfig:
 
 
 def config_of_run(workdir: str) -> TrainConfig | None:
-    """The settings that a run was begun with, without its extensions; None: no run."""
+    """Return the settings of a run without its extensions; None if there is no run."""
     saved = read_json(Path(workdir).expanduser() / "config.json")
     if saved is None:
         return None
@@ -90,7 +90,7 @@ def config_of_run(workdir: str) -> TrainConfig | None:
 
 
 def _arguments(argv: list[str], flag: str) -> list[str]:
-    """The values of a flag."""
+    """Return all values of a flag."""
     found = []
     for index, argument in enumerate(argv):
         if argument.startswith(f"{flag}="):
@@ -101,7 +101,7 @@ def _arguments(argv: list[str], flag: str) -> list[str]:
 
 
 def recipes() -> dict[str, Path]:
-    """The config files of this package by name, installed or in a checkout."""
+    """Return this package's config files by name, installed or in a checkout."""
     here = Path(__file__).parent
     folders = (here / "configs", here.parent / "configs")
     folder = next((folder for folder in folders if folder.is_dir()), here)
@@ -111,17 +111,16 @@ def recipes() -> dict[str, Path]:
 def load_config(path: str, norm: str | None = None) -> TrainConfig:
     """Run the Python file `FILE` or `FILE:ARG` and return its `get_config([ARG])`.
 
-    A file of this package's configs/ may be given by its name, such as `cifar10_cpu`.
-
-    A config file is code: it is executed. Load only files that you trust.
+    A file in this package's configs/ may be given by name, such as `cifar10_cpu`. A
+    config file is code and is executed. Load only files that you trust.
 
     Args:
-      path: the file, and perhaps an argument for its function.
-      norm: given to a `get_config` that has an argument `norm`, which returns the
-        settings that suit it; None: the function's default.
+      path: the file, and optionally an argument for its function.
+      norm: passed to a `get_config` with an argument `norm`, which returns settings for
+        this norm. None takes the function's default.
 
     Raises:
-      InputError: a file that is none, that fails, or that returns something else.
+      InputError: if there is no such file, it fails, or it returns something else.
     """
     file, _, argument = path.partition(":")
     if not os.path.isfile(file):
@@ -161,7 +160,7 @@ def load_config(path: str, norm: str | None = None) -> TrainConfig:
 
 @contextlib.contextmanager
 def _mended_by_the_user(file: str) -> Iterator[None]:
-    """Errors of a config file's own code as a sentence that names the file."""
+    """Turn errors of a config file's code into a message that names the file."""
     try:
         yield
     except InputError:
@@ -174,11 +173,11 @@ def _mended_by_the_user(file: str) -> Iterator[None]:
 
 
 def exit_on_error(main: Callable[[], None]) -> None:
-    """Run a command line; an error that speaks to the user becomes its sentence.
+    """Run a command line. Errors for the user are printed without a traceback.
 
-    `InputError` exits with status 2, `RunStopped` with its own, a machine or device
-    without the space or the memory with 1. Where the reader of what is printed has
-    gone, as after `| head`, it ends silently as other commands do.
+    `InputError` exits with status 2, `RunStopped` with its own status, and a full disk
+    or memory with 1. If the reader of standard output has gone, as after `| head`, it
+    exits silently with 141, as other commands do.
     """
     if sys.argv[1:] == ["--version"]:
         print(f"byol_bnfree {__version__}")
@@ -220,7 +219,7 @@ def exit_on_error(main: Callable[[], None]) -> None:
             sys.exit(2)
         if isinstance(error, ValueError | AssertionError):
             raise
-        # XLA's is a RuntimeError.
+        # XLA reports a full memory as a RuntimeError.
         reason = str(error).partition("\n")[0]
         if not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in reason):
             raise
@@ -231,14 +230,14 @@ def exit_on_error(main: Callable[[], None]) -> None:
         )
         sys.exit(1)
     except KeyboardInterrupt:
-        print("stopped by Ctrl-C; the same command goes on.", file=sys.stderr)
+        print("stopped by Ctrl-C; the same command resumes.", file=sys.stderr)
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(130)  # or the program that a thread compiles would be waited for
+        os._exit(130)  # a normal exit would wait for a thread that compiles
 
 
 def _reader_gone() -> bool:
-    """Whether it is standard output that nobody reads, and not another pipe."""
+    """Return True if nobody reads standard output (and not another pipe)."""
     output = select.poll()
     output.register(sys.stdout.fileno(), 0)
     return any(event & select.POLLERR for _, event in output.poll(0))

@@ -1,4 +1,4 @@
-"""`python -m byol_bnfree.embed`: representations of any pictures, in a file."""
+"""`python -m byol_bnfree.embed` writes representations of any pictures to a file."""
 
 import dataclasses
 import sys
@@ -16,24 +16,24 @@ from byol_bnfree.errors import InputError
 
 @dataclass(frozen=True)
 class EmbedConfig:
-    """Write the representation of every picture of a data set, labels or not."""
+    """Write the representation of every picture of a data set. Labels are optional."""
 
     workdir: str
     """Folder of the run, or any file of weights that `load_encoder` reads."""
     dataset: str | None = None
-    """shapes, a tensorflow-datasets name, or folder:PATH; none: the run's."""
+    """shapes, a tensorflow-datasets name, or folder:PATH. Default: the run's."""
     out: str = "features.npz"
-    """File to write; its ending chooses .npz, .csv or .parquet (needs pyarrow)."""
+    """File to write. Its ending chooses .npz, .csv or .parquet (needs pyarrow)."""
     split: Literal["all", "train", "test"] = "all"
-    """all: every picture once."""
+    """all: every picture of both splits, once."""
     data_dir: str | None = None
-    """Root of prepared tensorflow-datasets; none: the run's."""
+    """Root of prepared tensorflow-datasets. Default: the run's."""
     unlabelled: Annotated[bool, tyro.conf.arg(name="data.unlabelled")] = False
-    """folder: take all pictures, at any depth, as pictures without a class."""
+    """folder: ignore folders as classes and use all pictures, at any depth."""
     on_bad_image: Literal["stop", "skip"] | None = None
-    """stop at an image that cannot be decoded, or skip it; none: as the run did."""
+    """stop at a picture that cannot be decoded, or skip it. Default: as the run did."""
     network: Literal["online", "target"] = "online"
-    """The papers evaluate the online network."""
+    """Network to use. BYOL's papers evaluate the online network."""
     batch_size: int = 512
     """Pictures per step."""
 
@@ -45,11 +45,11 @@ class EmbedConfig:
 
 
 def embed(config: EmbedConfig) -> int:
-    """Write the file; the number of pictures in it.
+    """Write the file and return the number of pictures in it.
 
     Raises:
-      InputError: no encoder, data that cannot be read, or a file that cannot be
-        written: all before any picture is encoded.
+      InputError: if there is no encoder, the data cannot be read, or the file cannot be
+        written. All this is checked before any picture is encoded.
     """
     from byol_bnfree.encoder import load_encoder
     from byol_bnfree.evaluation.images.splits import check_images
@@ -71,7 +71,7 @@ def embed(config: EmbedConfig) -> int:
         data_dir=config.data_dir or run.data_dir,
         on_bad_image=config.on_bad_image or run.on_bad_image,
         data=data,
-        # A set without a test split has pictures too.
+        # A data set without a test split can be embedded too.
         evaluation=dataclasses.replace(run.evaluation, skip=True, knn_every_epochs=0),
         run=dataclasses.replace(run.run, keep_best=False),
     )
@@ -83,7 +83,7 @@ def embed(config: EmbedConfig) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, encode, write, print; see `--help`."""
+    """Parse the flags, encode, write, and print. See `--help`."""
     config = tyro.cli(
         EmbedConfig,
         args=sys.argv[1:] if argv is None else list(argv),
@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def command() -> None:
-    """`byol-embed` and `python -m byol_bnfree.embed`."""
+    """Run `byol-embed` or `python -m byol_bnfree.embed`."""
     exit_on_error(main)
 
 

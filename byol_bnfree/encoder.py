@@ -1,4 +1,4 @@
-"""Trained encoders in other people's code: `load_encoder(workdir)`."""
+"""Trained encoders for use in your own code: `load_encoder(workdir)`."""
 
 import dataclasses
 import json
@@ -33,44 +33,45 @@ from byol_bnfree.training.workdir import check_utf8
 
 @dataclass(frozen=True, eq=False)
 class Encoder:
-    """A trained encoder; call it on images, or take the module and its variables.
+    """A trained encoder. Call it on images, or use its module and variables.
 
-    `jax.jit(encoder)` works; the weights are then constants of the program.
+    `jax.jit(encoder)` works. The weights then become constants of the program.
     """
 
     module: nn.Module
-    """Linen: normalized images [b h w c] to representations [b d]."""
+    """Linen module that maps normalized images [b h w c] to representations [b d]."""
     variables: dict[str, Any]
-    """{"params": ...} and, with BatchNorm, {"batch_stats": ...}."""
+    """{"params": ...}, and with BatchNorm {"batch_stats": ...}; float32."""
     config: TrainConfig
     step: int
 
     def __call__(
         self, images: UInt8[Array, "b h w c"] | Float[Array, "b h w c"]
     ) -> Float[Array, "b d"]:
-        """Representations of uint8 images, or of floats in [0, 1]; inference mode.
+        """Compute representations of uint8 images, or of floats in [0, 1].
 
-        Images may have another size than those of the run.
+        BatchNorm reads its running statistics. The images may differ in size from those
+        of the run.
 
         Raises:
-          InputError: images of another type, range, shape or number of channels.
+          InputError: for another dtype, range, shape or number of channels.
         """
         return self.module.apply(self.variables, self._pixels(images), False)
 
     def feature_maps(
         self, images: UInt8[Array, "b h w c"] | Float[Array, "b h w c"]
     ) -> tuple[tuple[Float[Array, "b _ _ _"], ...], Float[Array, "b d"]]:
-        """The maps that leave every stage, largest first, and the representations."""
+        """Return the maps after every stage, largest first, and the representations."""
         pixels = self._pixels(images)
         maps = self.module.apply(self.variables, pixels, False, method="stages")
         return maps, self.module.pooled(maps[-1])
 
     def to_nnx(self) -> nnx.Module:
-        """The module with its weights in NNX: normalized images to representations."""
+        """Return the module in NNX with its weights. It takes normalized images."""
         size, channels = self.config.data.image_size or 32, self.config.data.channels
         images = jnp.zeros((1, size, size, channels or 3))
 
-        @nnx.jit  # one program; operation by operation a large network takes minutes
+        @nnx.jit  # as one program; without it a large network takes minutes
         def initialized() -> nnx.Module:
             return nnx.bridge.ToNNX(self.module, rngs=nnx.Rngs(0)).lazy_init(images)
 
@@ -84,7 +85,7 @@ class Encoder:
         return wrapped
 
     def _pixels(self, images: Array) -> Float[Array, "b h w c"]:
-        """Checked and normalized."""
+        """Check and normalize images."""
         return network_input(images, self.config.augment, self.config.data.channels)
 
 
@@ -95,26 +96,27 @@ def load_encoder(
     kernels: Kernels = XLA,
     encoder: nn.Module | None = None,
 ) -> Encoder:
-    """The encoder of a run's newest intact checkpoint, or of a file of weights.
+    """Load the encoder of a run's newest intact checkpoint, or of a file of weights.
 
     Args:
       workdir: a run's folder, with config.json, dataset.json and checkpoints. Or a
-        file: what `byol_bnfree.export` wrote, a released checkpoint of DeepMind, or a
+        file:
+        an export of `byol_bnfree.export`, a checkpoint that DeepMind released, or a
         state dict of torchvision, timm, lightly or solo-learn (`interop.weights`).
-      network: the papers evaluate the online network.
-      kernels: of `cpu.choice.choose_kernels`; XLA is for any device.
-      encoder: the module that was given to `train`, if one was.
+      network: "online" or "target". BYOL's papers evaluate the online network.
+      kernels: a result of `cpu.choice.choose_kernels`. XLA works on any device.
+      encoder: the module that was passed to `train`, if there was one.
 
     Raises:
-      InputError: not a run's folder, or no checkpoint in it can be used; no file of
-        weights, or not of an encoder that `create_encoder` can make.
+      InputError: if the folder is no run or has no usable checkpoint, or the file has
+        no weights of an encoder that `create_encoder` can build.
     """
     workdir = Path(workdir)
     if holds_weights(workdir):
         return _from_weights(workdir, network, kernels)
     config, data = read_run(workdir)
     if encoder is None and (changed := changed_code(config.own_code, config)):
-        warnings.warn(f"{changed}; the encoder may not be its own.", stacklevel=2)
+        warnings.warn(f"{changed}; the encoder may differ from it.", stacklevel=2)
     module = encoder_module(config, kernels, encoder)
     item = ENCODERS[network]
     found, step = load_items(workdir, {item: abstract_variables(module, data)})
@@ -147,14 +149,14 @@ def _from_weights(
 def encoder_module(
     config: TrainConfig, kernels: Kernels = XLA, encoder: nn.Module | None = None
 ) -> nn.Module:
-    """The encoder of a configuration, as it is trained; or the one given."""
+    """Return a configuration's encoder module, as in training, or the given one."""
     groups = config.bn_stat_groups // config.micro_batches or 1
     network = create_network(config, None, groups, kernels, encoder=encoder)
     return network.encoder
 
 
 def abstract_variables(module: nn.Module, data: DataShape) -> dict[str, Any]:
-    """Shapes of an encoder's variables, placed on the first device."""
+    """Return the shapes of an encoder's variables, placed on the first device."""
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     images = jax.ShapeDtypeStruct((1, *data.image_shape), jnp.float32)
     shapes = jax.eval_shape(module.init, jax.random.key(0), images)
@@ -167,14 +169,14 @@ def untrained_encoder(
     *,
     kernels: Kernels = XLA,
 ) -> Encoder:
-    """The encoder a run started from: the floor beside its figures.
+    """Return the encoder that a run started from, as a baseline for its results.
 
     BatchNorm's running statistics come from one pass over `images` (see
-    `first_statistics`). With `--init=data_dependent` give the first batch, or it is not
-    the run's own start.
+    `first_statistics`). With `--init=data_dependent` pass the first batch; other images
+    give another initialization than the run's.
 
     Raises:
-      InputError: not a run's folder.
+      InputError: if the folder is no run.
     """
     return untrained_like(*read_run(Path(workdir)), images, kernels=kernels)
 
@@ -186,7 +188,7 @@ def untrained_like(
     *,
     kernels: Kernels = XLA,
 ) -> Encoder:
-    """`untrained_encoder` of a configuration, without a run's folder."""
+    """Return `untrained_encoder` of a configuration, without a run's folder."""
     parts = build_parts(config, data, kernels)
     rows = jnp.arange(len(images))
     batch = {"image": jnp.asarray(images), "label": 0 * rows, "position": rows}
@@ -205,10 +207,10 @@ def first_statistics(
     variables: dict[str, Any],
     images: UInt8[Array, "b h w c"],
 ) -> dict[str, Any]:
-    """BatchNorm's running statistics of an untrained encoder, from whole images.
+    """Compute BatchNorm's running statistics for an untrained encoder.
 
-    Without such a pass an untrained encoder would not normalize at all, and not be the
-    network that training starts from. All images are one batch.
+    All images form one batch and are used whole. Without this pass an untrained encoder
+    would not normalize, unlike the network that training starts from.
     """
     own = network.encoder if network.own_encoder else None
     module = create_network(config, None, stat_groups=1, encoder=own).encoder
@@ -218,7 +220,7 @@ def first_statistics(
 
 
 def read_run(workdir: Path) -> tuple[TrainConfig, DataShape]:
-    """Configuration and data of a run, from its folder; `InputError` if it is none."""
+    """Read a run's configuration and data; `InputError` if the folder is no run."""
     check_utf8(workdir)
     try:
         saved = json.loads((workdir / "config.json").read_text())
@@ -226,7 +228,7 @@ def read_run(workdir: Path) -> tuple[TrainConfig, DataShape]:
     except (OSError, ValueError) as error:
         raise InputError(
             f"{workdir} is not the work folder of a run ({error}); give the folder "
-            f"that `python -m byol_bnfree.train` named in its first line."
+            f"that `python -m byol_bnfree.train` prints in its first line."
         ) from error
     shape = DataShape(
         data["train"]["images"], data["num_classes"], tuple(data["image_shape"])

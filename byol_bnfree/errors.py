@@ -1,4 +1,4 @@
-"""Errors that speak to the user, and what a failed write says."""
+"""Errors that are shown to the user, and the reasons of failed writes."""
 
 import errno
 import os
@@ -8,22 +8,22 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def flag(setting: str) -> str:
-    """A setting in the words of the command line: `a.b_c` is --a.b-c."""
+    """Return a setting as its flag: `a.b_c` becomes --a.b-c."""
     return f"--{setting.replace('_', '-')}"
 
 
 class InputError(ValueError):
-    """The user's input is at fault; the message is one sentence saying what to do.
+    """The user's input is wrong. The message is one sentence that says what to do.
 
-    Command lines print it and exit with status 2, without a traceback.
+    Command lines print it without a traceback and exit with status 2.
     """
 
 
 class RunStopped(RuntimeError):
-    """A run ended before its last step; what could be saved is saved.
+    """A run ended before its last step. Everything that could be saved is saved.
 
-    Command lines print the message and exit with `status`; with `at_once` they do not
-    wait for background threads, which after a failed save may take minutes to end.
+    Command lines print the message and exit with `status`. With `at_once` they do not
+    wait for background threads, which may take minutes to end after a failed save.
     """
 
     def __init__(self, message: str, status: int = 1, at_once: bool = False):
@@ -33,13 +33,13 @@ class RunStopped(RuntimeError):
 
 
 class Interrupted(RunStopped):
-    """Somebody asked the run to stop, and it is saved: no error."""
+    """The user asked the run to stop, and it is saved. This is no error."""
 
 
 def why_not_written(error: Exception) -> str:
-    """The cause, without a full stop, and what to do about it."""
+    """Return the cause, without a full stop, and the remedy if there is one."""
     full = getattr(error, "errno", None) in _FULL or "No space left" in str(error)
-    if full:  # tensorstore says so in a ValueError of several hundred letters
+    if full:  # tensorstore reports it in a ValueError with a very long message
         return "no space left on the disk; free some and run the same command again"
     return getattr(error, "strerror", None) or str(error)
 
@@ -49,9 +49,9 @@ class OutputClosed(BrokenPipeError):
 
 
 def output_closed() -> OutputClosed:
-    """The error of a standard output that nobody reads any more, as after `| head`.
+    """Return the error for a standard output that nobody reads, as after `| head`.
 
-    What is printed from here on goes nowhere, so that this error comes only once.
+    Later output is discarded, so this error occurs only once.
     """
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())

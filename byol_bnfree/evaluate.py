@@ -1,4 +1,4 @@
-"""`python -m byol_bnfree.evaluate`: measure a run by the papers' protocols."""
+"""`python -m byol_bnfree.evaluate` evaluates a run with the papers' protocols."""
 
 import sys
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from byol_bnfree.signals import interrupt_ends_at_once
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, evaluate, print; see `--help`."""
+    """Parse the flags, evaluate, and print. See `--help`."""
     config = tyro.cli(
         EvaluateConfig,
         args=sys.argv[1:] if argv is None else list(argv),
         prog="python -m byol_bnfree.evaluate",
-        description=f"Measure a finished run by the papers' protocols. {PAPERS}",
+        description=f"Evaluate a finished run with the papers' protocols. {PAPERS}",
     )
     run_in_calling_thread()
     keep_freed_memory()
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def command() -> None:
-    """`byol-evaluate` and `python -m byol_bnfree.evaluate`."""
+    """Run `byol-evaluate` or `python -m byol_bnfree.evaluate`."""
     exit_on_error(main)
 
 

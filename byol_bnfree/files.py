@@ -1,4 +1,4 @@
-"""Files that are whole or absent after a crash, and JSON that every reader accepts."""
+"""Files that survive a crash whole or not at all, and strict JSON."""
 
 import json
 import math
@@ -10,7 +10,7 @@ from byol_bnfree.errors import InputError
 
 
 def strict(value: Any) -> Any:
-    """`value` as strict JSON holds it: NaN and infinities become None (null)."""
+    """Convert `value` to strict JSON: NaN and infinities become None (null)."""
     if isinstance(value, dict):
         return {str(key): strict(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -23,7 +23,7 @@ def strict(value: Any) -> Any:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The content of a JSON file, None if there is none; `InputError` if it is not."""
+    """Read a JSON file; None if it does not exist, `InputError` if it is not JSON."""
     if not path.exists():
         return None
     try:
@@ -33,13 +33,13 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def write_json(path: Path, obj: Any) -> None:
-    """Writes `obj` as strict JSON: after a crash the file is the old or the new one."""
+    """Write `obj` as strict JSON. After a crash the file is the old or the new one."""
     text = json.dumps(strict(obj), indent=2, allow_nan=False) + "\n"
     write_atomically(path, text.encode())
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replaces `path` in one step, on disk before this returns. Raises OSError."""
+    """Replace `path` in one step. It is on disk when this returns; else OSError."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -54,7 +54,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes the names in `folder` durable; fsync of a file does not cover its name."""
+    """Flush the names in `folder` to disk; fsync of a file does not cover its name."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,7 +1,8 @@
-"""`byol-experiments`: the grids of experiments/, from a checkout or as installed.
+"""`byol-experiments` runs the experiments, from a checkout or an installed package.
 
-The package does not import them: they are programs that use it. A wheel carries them in
-`shipped/`, and there figures go to --out, as nobody writes into an installed package.
+The package does not import them: they are programs that use it. A wheel contains them
+in `shipped/`. Their results then go to --out, because nobody writes to installed
+packages.
 """
 
 import runpy
@@ -12,12 +13,12 @@ HERE = Path(__file__).parent
 
 
 def folder() -> Path:
-    """The folder that holds experiments/."""
+    """Return the folder that contains experiments/."""
     places = (HERE / "shipped", HERE.parent)
     return next(p for p in places if (p / "experiments" / "__main__.py").is_file())
 
 
 def command() -> None:
-    """`byol-experiments`; in a checkout the same as `python -m experiments`."""
+    """Run `byol-experiments`; in a checkout `python -m experiments` does the same."""
     sys.path.insert(0, str(folder()))
     runpy.run_module("experiments", run_name="__main__", alter_sys=True)

@@ -1,7 +1,7 @@
-"""Environment variables that JAX or XLA cannot start with, as sentences.
+"""Explains environment variables with which JAX or XLA cannot start.
 
-Both read them when they start, and answer with an assertion, a traceback, or the end
-of the process.
+JAX and XLA read them at the start. They answer a wrong value with an assertion, a
+traceback, or the end of the process.
 """
 
 import os
@@ -11,14 +11,14 @@ import traceback
 
 from byol_bnfree.errors import InputError
 
-_READERS = ("xla_bridge.py", "config.py")  # of jax/_src
+_READERS = ("xla_bridge.py", "config.py")  # files in jax/_src that read them
 _PARSE = "import jaxlib.xla_client as xla; xla.CompileOptions()"
 
 
 def check_xla_flags() -> None:
-    """`InputError` for XLA_FLAGS with which XLA would end the process; 0.2 s if set.
+    """Raise `InputError` for XLA_FLAGS with which XLA would end the process.
 
-    A process of its own finds out.
+    Another process tries them. This takes 0.2 s if they are set.
     """
     flags = os.environ.get("XLA_FLAGS")
     if not flags:
@@ -35,7 +35,7 @@ def check_xla_flags() -> None:
 
 
 def why_jax_does_not_start(error: BaseException) -> str | None:
-    """A sentence for an error of JAX about the environment; None for any other."""
+    """Explain a JAX error about the environment; None for any other error."""
     frames = traceback.extract_tb(error.__traceback__)
     inside = [os.path.split(frame.filename) for frame in frames]
     if not any(

@@ -1,7 +1,7 @@
-"""Names of a package that are imported when they are first used.
+"""Imports names of a package on first use.
 
-A command line's `--help` must not wait for JAX, and importing a module imports the
-packages that it is in.
+`--help` must not wait for JAX. Importing a module also imports its packages, so these
+must not import JAX themselves.
 """
 
 import sys
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def importer(package: str, home: Mapping[str, str]) -> Callable[[str], Any]:
-    """The `__getattr__` of a package whose name `n` is in the module `home[n]`."""
+    """Return the `__getattr__` of a package whose name `n` is in module `home[n]`."""
 
     def get(name: str) -> Any:
         if name not in home:

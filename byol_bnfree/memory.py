@@ -1,7 +1,7 @@
-"""Work that cannot fit into memory is refused before it starts.
+"""Rejects work that cannot fit into memory, before it starts.
 
-Sizes given here are lower bounds, so that nothing possible is refused; a run may still
-need more (see `command_line.exit_on_error`).
+The sizes are lower bounds, so possible work is never rejected. A run may still need
+more memory (see `command_line.exit_on_error`).
 """
 
 import os
@@ -15,7 +15,7 @@ CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container, on Linux
 
 
 def machine_bytes() -> int:
-    """Memory that this process may use: the machine's, its container's or its own."""
+    """Return the memory that this process may use: of machine, container or limit."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     own, _ = resource.getrlimit(resource.RLIMIT_AS)
     if own != resource.RLIM_INFINITY:
@@ -28,11 +28,12 @@ def machine_bytes() -> int:
 def check_memory(
     needed: Mapping[str, float], advice: str, available: int | None = None
 ) -> None:
-    """`InputError` if the sum of `needed`, bytes by what for, is not available.
+    """Raise `InputError` if the sum of `needed` exceeds the available memory.
 
     Args:
-      advice: what to do, the end of the sentence.
-      available: bytes; None is `machine_bytes()`.
+      needed: bytes by purpose.
+      advice: the end of the message, which says what to do.
+      available: bytes; None takes `machine_bytes()`.
     """
     available = available or machine_bytes()
     if sum(needed.values()) > available:

@@ -1,16 +1,16 @@
-"""Whether an objective can be had with the other settings; needs no data."""
+"""Checks that an objective fits the other settings. They need no data."""
 
 from typing import Any
 
 from byol_bnfree.errors import InputError, flag
 
 OWN = ("byol", "infonce", "moco_v2", "barlow_twins")
-"""The objectives with settings of their own, in a field of the same name."""
+"""Objectives with their own settings, in a field of the same name."""
 WITHOUT_PREDICTOR = ("moco_v2", "barlow_twins")
 
 
 def couples_in_loss(config: Any) -> str | None:
-    """Why the loss of one example depends on the others of its batch; None if not."""
+    """Say why the loss of one example depends on others of its batch; None if not."""
     byol, infonce = config.byol, config.infonce
     match config.objective:
         case "byol" if byol.loss_normalization == "batchnorm":
@@ -25,7 +25,7 @@ def couples_in_loss(config: Any) -> str | None:
 
 
 def uses_predictor(config: Any) -> bool:
-    """Whether the loss reads the network's predictor."""
+    """Return True if the loss uses the network's predictor."""
     match config.objective:
         case "byol":
             return config.byol.predictor == "network"
@@ -35,14 +35,14 @@ def uses_predictor(config: Any) -> bool:
 
 
 def uses_target_network(config: Any) -> bool:
-    """Whether the loss reads the target network."""
+    """Return True if the loss uses the target network."""
     if config.objective == "infonce":
         return config.infonce.target == "moving_average"
     return config.objective in ("byol", "moco_v2")
 
 
 def validate_objective(config: Any, defaults: dict[str, Any]) -> None:
-    """`InputError` in a sentence; `defaults` are the values of the `OWN` fields."""
+    """Raise `InputError` if settings conflict. `defaults` has the `OWN` fields."""
     _refuse_settings_of_others(config, defaults)
     _refuse_cut_batches(config)
     _validate_queue(config)
@@ -60,8 +60,8 @@ def _refuse_settings_of_others(config: Any, defaults: dict[str, Any]) -> None:
             (k, v) for k, v in vars(own).items() if v != getattr(defaults[name], k)
         )
         raise InputError(
-            f"{flag(f'{name}.{field}')} {value} belongs to --objective {name}, and "
-            f"this run has {config.objective}; leave one of them away."
+            f"{flag(f'{name}.{field}')} {value} belongs to --objective {name}, but "
+            f"this run has {config.objective}; remove one of them."
         )
 
 
@@ -69,8 +69,8 @@ def _refuse_cut_batches(config: Any) -> None:
     why = couples_in_loss(config)
     if config.micro_batches > 1 and why:
         raise InputError(
-            f"--micro-batches {config.micro_batches} would change {why}, which are of "
-            f"the whole batch; set it to 1."
+            f"--micro-batches {config.micro_batches} would change {why}, which "
+            f"need the whole batch; set it to 1."
         )
     if config.batch_size < 2 and why:
         raise InputError(
@@ -92,17 +92,17 @@ def _validate_predictor(config: Any) -> None:
     own_rate = optim.predictor_lr_scale != 1 or optim.predictor_schedule == "constant"
     if own_rate and not uses_predictor(config):
         raise InputError(
-            f"--objective {config.objective} has no predictor here, so a learning rate "
-            f"of its own says nothing; leave --optim.predictor-lr-scale and "
-            f"--optim.predictor-schedule away."
+            f"--objective {config.objective} has no predictor here, so its learning "
+            f"rate has no effect; remove --optim.predictor-lr-scale and "
+            f"--optim.predictor-schedule."
         )
     constant = optim.predictor_schedule == "constant" or (
         config.objective == "simsiam" and optim.predictor_schedule is None
     )
     if constant and optim.lars_clip:
         raise InputError(
-            "--optim.lars-clip compares with the learning rate of the schedule, and "
-            "the predictor's is constant here; leave it away."
+            "--optim.lars-clip compares with the learning rate of the schedule, but "
+            "the predictor's rate is constant here; remove it."
         )
     if config.model.predictor_start == "identity":
         _validate_identity(config, predictor)
@@ -120,7 +120,7 @@ def _validate_identity(config: Any, predictor: Any) -> None:
     standardized &= config.model.standardize_dense and 1 not in predictor.plain_dense
     if predictor.depth != 1:
         raise InputError(
-            f"--model.predictor-start identity needs a linear predictor, and this one "
+            f"--model.predictor-start identity needs a linear predictor, but this one "
             f"has {predictor.depth} layers; set --model.predictor.depth=1."
         )
     if standardized:
@@ -131,8 +131,8 @@ def _validate_identity(config: Any, predictor: Any) -> None:
     if config.objective == "rotation":
         raise InputError(
             "--model.predictor-start identity needs a predictor as wide as a "
-            "projection, and that of --objective rotation has four outputs; leave one "
-            "of them away."
+            "projection, but that of --objective rotation has four outputs; remove "
+            "one of them."
         )
 
 
@@ -143,5 +143,5 @@ def _refuse_other_turns(config: Any) -> None:
             if value > 0:
                 raise InputError(
                     f"--augment.{view}.{field.replace('_', '-')} {value} would turn "
-                    f"pictures whose turn --objective rotation asks for; set it to 0."
+                    f"pictures whose turn --objective rotation predicts; set it to 0."
                 )

@@ -1,4 +1,4 @@
-"""Functions of users' own files: `FILE:FUNCTION`, as --config's are."""
+"""Loads functions from users' own files: `FILE:FUNCTION`."""
 
 import ast
 import functools
@@ -13,16 +13,16 @@ from typing import Any
 from byol_bnfree.errors import InputError
 
 
-@functools.lru_cache(maxsize=64)  # the same function each time: compiled code is kept
+@functools.lru_cache(maxsize=64)  # the same function object keeps its compiled code
 def load_function(where: str, setting: str) -> Callable[..., Any]:
-    """The function that `FILE:FUNCTION` names; the file is executed.
+    """Return the function that `FILE:FUNCTION` names. The file is executed.
 
     Args:
       where: the value of a setting.
-      setting: its name, for messages.
+      setting: the name of the setting, for messages.
 
     Raises:
-      InputError: no such file or function, or the file fails.
+      InputError: if there is no such file or function, or the file fails.
     """
     file, _, name = where.rpartition(":")
     if not file or not name:
@@ -39,13 +39,13 @@ def load_function(where: str, setting: str) -> Callable[..., Any]:
     if spec is None or spec.loader is None:
         raise InputError(f"{setting} {where}: {file} is not a Python file.")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name_of_module] = module  # dataclasses look up their own module there
+    sys.modules[name_of_module] = module  # dataclasses look up their module there
     try:
         spec.loader.exec_module(module)
     except Exception as error:
         raise InputError(
             f"{setting} {where}: the file fails with {type(error).__name__}: {error}; "
-            f"mend it."
+            f"repair it."
         ) from error
     function = getattr(module, name, None)
     if not callable(function):
@@ -58,10 +58,10 @@ def load_function(where: str, setting: str) -> Callable[..., Any]:
 
 
 def code_of(config: Any) -> tuple[str, ...]:
-    """A checksum of each file of one's own that a configuration names.
+    """Return a checksum for each of the user's files that a configuration names.
 
-    Of the program in it: comments and blank lines do not count, and neither do other
-    files that it imports.
+    It covers the program without comments and blank lines. It does not cover other
+    files that the program imports.
     """
     named = {"model": config.encoder, "augment.function": config.augment.function}
     found = []
@@ -70,7 +70,7 @@ def code_of(config: Any) -> tuple[str, ...]:
         if file.is_file():
             try:
                 program = ast.unparse(ast.parse(file.read_bytes()))
-            except (SyntaxError, ValueError):  # said in a sentence when it is executed
+            except (SyntaxError, ValueError):  # reported when the file is executed
                 continue
             digest = hashlib.sha256(program.encode(errors="replace")).hexdigest()
             found.append(f"{setting} {digest[:16]}")
@@ -78,7 +78,7 @@ def code_of(config: Any) -> tuple[str, ...]:
 
 
 def changed_code(saved: Sequence[str], config: Any) -> str | None:
-    """In words, which file is not what it was when `saved` was made of it."""
+    """Name the files that have changed since `saved` was made; None if none has."""
     before = dict(text.split() for text in saved)
     now = dict(text.split() for text in code_of(config))
     files = {"model": config.encoder, "augment.function": config.augment.function}
@@ -93,6 +93,6 @@ def changed_code(saved: Sequence[str], config: Any) -> str | None:
 
 
 def full_path(where: str) -> str:
-    """`FILE:FUNCTION` that is found from any folder."""
+    """Return `FILE:FUNCTION` with an absolute path."""
     file, colon, name = where.rpartition(":")
     return f"{os.path.abspath(file)}{colon}{name}" if file else where

@@ -1,4 +1,4 @@
-"""Changes that a command line makes in its process, which is its own.
+"""Settings of a command line's own process.
 
 Functions such as `train` change nothing in the process of their caller.
 """
@@ -11,14 +11,14 @@ from functools import partial
 
 
 def quiet_libraries() -> None:
-    """Without what other packages say of faults that we report ourselves.
+    """Silence other packages' messages about faults that we report ourselves.
 
-    Orbax logs and raises a failed background save once more, in its threads, and PIL
-    warns of metadata that a picture can do without, and does not say whose.
-    Names from the disk that cannot be encoded are printed with escapes.
+    Orbax logs a failed background save and raises it again in its threads. PIL warns of
+    unimportant metadata without naming the picture. Names from the disk that cannot be
+    encoded are printed with escapes.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a name may be no UTF-8
+        if isinstance(stream, io.TextIOWrapper):  # file names may not be UTF-8
             stream.reconfigure(errors="backslashreplace")
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     logging.getLogger("absl").addFilter(_is_not_raised_later)
@@ -30,6 +30,6 @@ def _is_not_raised_later(record: logging.LogRecord) -> bool:
 
 
 def _say_what_is_news(say, kind, error, trace) -> None:
-    """But for the other arrays of a failed save: Orbax has stopped waiting for them."""
+    """Report an error, unless it belongs to the other arrays of a failed save."""
     if str(error) != "Event loop is closed":
         say(kind, error, trace)

@@ -1,4 +1,4 @@
-"""The type of activations that the devices of a run are fast at."""
+"""Chooses the dtype of activations that the devices of a run compute fast."""
 
 import re
 from typing import Any
@@ -6,20 +6,20 @@ from typing import Any
 import jax
 
 AMPERE = 8.0
-"""The first NVIDIA generation whose matrix units take bfloat16 (compute capability)."""
+"""First compute capability of NVIDIA GPUs whose matrix units take bfloat16."""
 MATRIX_CORES = re.compile("gfx(90a|9[45].)")
 """AMD's accelerators from MI200 on."""
 
 
 def resolve_dtype(wanted: str) -> str:
-    """The name of a type; "auto" is what the first device of this run is fast at."""
+    """Return the name of a dtype. "auto" chooses the fast one of the first device."""
     return fast_dtype(jax.devices()[0]) if wanted == "auto" else wanted
 
 
 def fast_dtype(device: Any) -> str:
-    """bfloat16 on TPUs and on GPUs with matrix units for it, float32 elsewhere.
+    """Return bfloat16 for TPUs and GPUs with matrix units for it, otherwise float32.
 
-    bfloat16 gains nothing on CPUs (XLA:CPU converts it), and little on older GPUs.
+    bfloat16 gains nothing on CPUs (XLA converts it), and little on older GPUs.
     """
     if device.platform == "tpu":
         return "bfloat16"

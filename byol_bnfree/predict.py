@@ -1,4 +1,4 @@
-"""`python -m byol_bnfree.predict`: classes of pictures, by a saved classifier."""
+"""`python -m byol_bnfree.predict` predicts classes with a saved classifier."""
 
 import contextlib
 import csv
@@ -17,28 +17,28 @@ from byol_bnfree.errors import InputError, why_not_written
 
 @dataclass(frozen=True)
 class PredictConfig:
-    """Write the class of every picture of a data set."""
+    """Write the predicted class of every picture of a data set."""
 
     classifier: str
-    """File in RUN/evaluation/classifiers that `evaluate --save` has written."""
+    """A file in RUN/evaluation/classifiers, written by `evaluate --save`."""
     dataset: str | None = None
-    """shapes, a tensorflow-datasets name, or folder:PATH; none: the run's."""
+    """shapes, a tensorflow-datasets name, or folder:PATH. Default: the run's."""
     out: str = "predictions.csv"
     """File to write: picture, class, probability, and the label if there is one."""
     workdir: str | None = None
-    """Folder of the run; none: the one that the classifier lies in."""
+    """Folder of the run. Default: the run that contains the classifier."""
     data_dir: str | None = None
-    """Root of prepared tensorflow-datasets; none: the run's."""
+    """Root of prepared tensorflow-datasets. Default: the run's."""
     split: Literal["train", "test"] = "test"
     """Split of the data set."""
 
 
 def predict(config: PredictConfig) -> float | None:
-    """Write the predictions; the share that is right, where pictures have labels.
+    """Write the predictions. Return the accuracy in [0, 1]; None without labels.
 
     Raises:
-      InputError: no classifier, data that cannot be read, or a file that cannot be
-        written.
+      InputError: if there is no classifier, the data cannot be read, or the file cannot
+        be written.
     """
     from byol_bnfree.data.sources import open_source
     from byol_bnfree.evaluation.images.splits import check_images
@@ -73,7 +73,7 @@ def predict(config: PredictConfig) -> float | None:
 
 
 def _rows(predictor: Any, source: Any) -> Iterator[dict[str, Any]]:
-    """One for each picture: its file's name, or its number where it has no file."""
+    """Yield one row per picture, with its file name, or its number without a file."""
     import numpy as np
 
     probabilities = predictor.on(source)
@@ -93,7 +93,7 @@ def _rows(predictor: Any, source: Any) -> Iterator[dict[str, Any]]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, predict, print; see `--help`."""
+    """Parse the flags, predict, and print. See `--help`."""
     config = tyro.cli(
         PredictConfig,
         args=sys.argv[1:] if argv is None else list(argv),
@@ -103,11 +103,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     right = predict(config)
     print(Path(config.out))
     if right is not None:
-        print(f"{100 * right:.1f} % have the class of their label")
+        print(f"{100 * right:.1f} % of the predictions agree with the labels")
 
 
 def command() -> None:
-    """`byol-predict` and `python -m byol_bnfree.predict`."""
+    """Run `byol-predict` or `python -m byol_bnfree.predict`."""
     exit_on_error(main)
 
 

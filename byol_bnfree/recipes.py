@@ -1,8 +1,8 @@
-"""Optimizers that suit a norm, as experiments/recipe_search chose them.
+"""Optimizers that suit a norm, as chosen in experiments/recipe_search.
 
-A recipe belongs to a norm. SGD and LARS suit BatchNorm. In a network without batch
-statistics they let the direction that all images share win, because it learns fastest.
-Muon moves all directions at the same rate.
+A recipe belongs to a norm. SGD and LARS suit BatchNorm. Without batch statistics they
+let the direction that all images share dominate, because it learns fastest. Muon moves
+all directions at the same rate.
 """
 
 import dataclasses
@@ -15,18 +15,18 @@ class Recipe(NamedTuple):
     """The settings that differ between norms."""
 
     base_lr: float
-    """Peak learning rate is this times batch_size / 256."""
+    """The peak learning rate is this value times batch_size / 256."""
     optim: OptimConfig
 
 
 DEEPMIND = Recipe(4.0, OptimConfig())
-"""LARS as in DeepMind's code, at the rate that suits the generated shapes."""
+"""LARS as in DeepMind's code, with a rate that suits the generated shapes."""
 
 
 def suited(
     config: TrainConfig, norm: Norm, *, bn: Recipe, batch_free: Recipe
 ) -> TrainConfig:
-    """`config` with this norm, and with the recipe for it; all else stays."""
+    """Return `config` with this norm and its recipe. Other settings stay."""
     recipe = bn if norm == "bn" else batch_free
     return dataclasses.replace(
         config, norm=norm, base_lr=recipe.base_lr, optim=recipe.optim
@@ -34,6 +34,6 @@ def suited(
 
 
 def shapes(norm: Norm = "gn_ws") -> TrainConfig:
-    """The recipe of `python -m byol_bnfree.train` alone: the generated shapes."""
+    """Return the default recipe of `python -m byol_bnfree.train`: generated shapes."""
     batch_free = Recipe(TrainConfig.base_lr, MUON)
     return suited(TrainConfig(), norm, bn=DEEPMIND, batch_free=batch_free)

@@ -1,4 +1,4 @@
-"""From images to representations: one way for users and evaluations."""
+"""Turns images into representations, for users and evaluations alike."""
 
 from typing import Any
 
@@ -15,7 +15,10 @@ def network_input(
     augment: AugmentConfig,
     channels: int | None = None,
 ) -> Float[Array, "b h w c"]:
-    """Whole images, uint8 or floats in [0, 1], normalized; errors of `unit_pixels`."""
+    """Normalize whole images, uint8 or floats in [0, 1].
+
+    See `unit_pixels` for errors.
+    """
     return normalize(unit_pixels(images, channels), augment)
 
 
@@ -25,12 +28,12 @@ def represent(
     images: UInt8[Array, "b h w c"] | Float[Array, "b h w c"],
     augment: AugmentConfig,
 ) -> Float[Array, "b d"]:
-    """What an encoder says of whole images in inference mode."""
+    """Compute an encoder's representations of whole images in inference mode."""
     return module.apply(variables, network_input(images, augment), False)
 
 
 def encoder_variables(params: Any, stats: Any) -> dict[str, Any]:
-    """An encoder's variables from a network's parameters and statistics."""
+    """Return an encoder's variables from a network's parameters and statistics."""
     variables = {"params": params["encoder"]}
     if "encoder" in stats:
         variables["batch_stats"] = stats["encoder"]

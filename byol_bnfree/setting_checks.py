@@ -9,14 +9,14 @@ from byol_bnfree.setting_types import check_types
 from byol_bnfree.view_checks import validate_views
 
 MOST_EPOCHS = 1e9
-MOST_WORKERS = 512  # processes; all of them start at once
-LEAST_STD, LEAST_SIGMA = 1e-6, 1e-3  # below, float32 makes 0 of them or their square
+MOST_WORKERS = 512  # processes, which all start at once
+LEAST_STD, LEAST_SIGMA = 1e-6, 1e-3  # smaller ones, or their squares, are 0 in float32
 LEAST_AREA, ASPECT_LIMIT = 1e-6, 1e3
 LEAST_WHITE = 1e-6
 
 
 def validate(config: Any) -> None:
-    """Every check that needs neither data nor devices; `InputError` in a sentence."""
+    """Run all checks that need neither data nor devices. Raise `InputError`."""
     check_types(config)
     positive = (
         "batch_size micro_batches bn_stat_groups epochs base_lr model.width "
@@ -110,7 +110,7 @@ def _validate_view(config: Any, view: str) -> None:
 
 
 def _validate_together(config: Any) -> None:
-    """Fields that must agree with each other."""
+    """Check fields that must agree with each other."""
     norms = {
         config.encoder_norm or config.norm,
         config.projector_norm or config.norm,
@@ -124,19 +124,19 @@ def _validate_together(config: Any) -> None:
         )
     if config.init == "data_dependent" and "none" not in norms:
         raise InputError(
-            "--init data_dependent sets the layers of norm none, and no part of this "
-            "network has it; add --norm=none or leave --init away."
+            "--init data_dependent sets the layers of norm none, but no part of this "
+            "network has it; add --norm=none or remove --init."
         )
     if config.bn_stat_groups > 1 and "bn" not in norms:
         raise InputError(
             f"--bn-stat-groups {config.bn_stat_groups} needs a part with norm bn; "
-            f"leave it away: the other norms use no batch statistics."
+            f"remove it: the other norms use no batch statistics."
         )
     if "bn" in norms and config.batch_size < 2 * config.bn_stat_groups:
         raise InputError(
             f"--batch-size {config.batch_size} with --bn-stat-groups "
-            f"{config.bn_stat_groups} normalizes one image by itself, which leaves "
-            f"nothing of it in the heads; give bn two images or more for each group."
+            f"{config.bn_stat_groups} normalizes each image alone, which removes all "
+            f"information in the heads; give bn two or more images per group."
         )
     if config.batch_size % config.bn_stat_groups:
         raise InputError(
@@ -163,19 +163,19 @@ def _validate_together(config: Any) -> None:
         )
     if config.optim.lars_clip and config.optim.name != "lars":
         raise InputError(
-            f"--optim.lars-clip belongs to --optim.name lars, and this run has "
-            f"{config.optim.name}; leave one of them away."
+            f"--optim.lars-clip belongs to --optim.name lars, but this run has "
+            f"{config.optim.name}; remove one of them."
         )
     if config.extend_base_lr is not None and config.extend is None:
         raise InputError(
-            "--extend-base-lr is the rate of an extension, and there is none; add "
+            "--extend-base-lr is the rate of an extension, but there is none; add "
             "--extend=EPOCHS, or give --base-lr."
         )
     evaluation = config.evaluation
     never = evaluation.skip or evaluation.knn_every_epochs == 0
     if config.run.keep_best and never:
         raise InputError(
-            "--run.keep-best compares kNN figures, and this run has none; leave away "
+            "--run.keep-best compares kNN accuracies, but this run has none; remove "
             "--evaluation.skip, and --evaluation.knn-every-epochs=0."
         )
     validate_views(config)
@@ -190,7 +190,7 @@ def _validate_processes(config: Any) -> None:
     if any(given[1:]) and not all(given):
         raise InputError(
             "--coordinator, --num-processes and --process-id go together; give all "
-            "three, or no --num-processes and --process-id where a launcher says them."
+            "three, or omit --num-processes and --process-id under a launcher."
         )
     host, _, port = (config.coordinator or "host:1").rpartition(":")
     if not (host and port.isdecimal() and 0 < int(port) < 65536):
@@ -201,7 +201,7 @@ def _validate_processes(config: Any) -> None:
     if count is not None and not 0 <= index < count:
         raise InputError(
             f"--process-id is {index} of --num-processes {count}; it must be from 0 to "
-            f"{count - 1}, another one for each process."
+            f"{count - 1}, and differ between processes."
         )
 
 

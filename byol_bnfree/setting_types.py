@@ -1,7 +1,7 @@
-"""Whether every setting has the type that its dataclass states.
+"""Checks that every setting has the type that its dataclass declares.
 
-A command line's parser sees to that; a config file and `TrainConfig(...)` in a program
-do not, and an optimizer called "adam" would silently train with another one.
+The parser of a command line does this. A config file and `TrainConfig(...)` do not.
+There an optimizer named "adam" would silently train with another one.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from byol_bnfree.errors import InputError, flag
 
-LARGEST = 2**31 - 1  # of whole numbers: int32 is what devices count with
+LARGEST = 2**31 - 1  # of whole numbers, because devices count in int32
 WORDS = {
     int: f"a whole number of at most {LARGEST:,}",
     float: "a finite number",
@@ -23,10 +23,11 @@ WORDS = {
 
 
 def check_types(config: Any, prefix: str = "") -> None:
-    """`InputError` naming the first setting of another type; into nested dataclasses.
+    """Raise `InputError` for the first setting with a wrong type, at any depth.
 
-    Whole numbers count as numbers, True and False as neither; NumPy's do. Numbers must
-    be finite, whole ones fit int32, and texts be what a path may be.
+    Whole numbers also count as numbers, but True and False do not. NumPy's numbers are
+    accepted. Numbers must be finite, and whole numbers must fit int32. Texts must not
+    be empty.
     """
     kinds = get_type_hints(type(config))
     for field in dataclasses.fields(config):
@@ -69,7 +70,7 @@ def _is_number(value: Any, kind: type) -> bool:
 
 
 def _words(kind: Any) -> str:
-    """The values of a type, in words."""
+    """Describe the values of a type in words."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Literal:
         return "one of " + ", ".join(map(str, inner))

@@ -1,7 +1,7 @@
-"""Signals are heard when they arrive, and not when the main thread is free.
+"""Receives signals when they arrive, even while the main thread is busy.
 
-Python runs a handler between two lines of the main thread, so a program that XLA is
-compiling is finished first. The number of a signal is written to a pipe at once, and a
+Python runs a handler only between two bytecodes of the main thread. While XLA compiles,
+the handler would wait. So the signal's number is written to a pipe at once, and a
 thread reads it.
 """
 
@@ -16,7 +16,7 @@ Heard = Callable[[int], None]
 
 
 class _Handler:
-    """Of Python, for the main thread; it is there so that the pipe is written to."""
+    """A Python handler for the main thread. Python needs one to write to the pipe."""
 
     def __init__(self, heard: Heard, repeated: Heard):
         self.heard, self._repeated, self._before = heard, repeated, False
@@ -31,11 +31,11 @@ class _Handler:
 
 @contextlib.contextmanager
 def listening(numbers: Collection[int], heard: Heard) -> Iterator[None]:
-    """`heard(number)` is called in a thread for each signal of `numbers`, at once.
+    """Call `heard(number)` in a thread, at once, for each signal in `numbers`.
 
-    A second SIGINT does what SIGINT did before, too: at once if that was a `heard`,
-    else in the main thread when that is free. Handlers are given back at the end. For
-    the main thread only.
+    A second SIGINT also does what SIGINT did before. It acts at once if that was a
+    `heard`, otherwise when the main thread is free. The old handlers are restored at
+    the end. Use it in the main thread only.
     """
     outer = signal.getsignal(signal.SIGINT)
 
@@ -74,7 +74,7 @@ def _listen(
     with reader:
         while data := reader.recv(1):
             number = data[0]
-            if pass_on is not None:  # an event loop's, which waits for other signals
+            if pass_on is not None:  # an event loop waits at this pipe
                 with contextlib.suppress(OSError):
                     os.write(pass_on, data)
             if number not in numbers:
@@ -87,16 +87,16 @@ def _listen(
 
 @contextlib.contextmanager
 def interrupt_ends_at_once() -> Iterator[None]:
-    """Ctrl-C ends this process with a sentence and status 130, whatever it does.
+    """Let Ctrl-C end this process at once, with a message and status 130.
 
-    For a command line whose work can be cut off anywhere: a run before its first step
-    and after its last.
+    It is for command lines whose work can be interrupted anywhere, such as a run before
+    its first step and after its last one.
     """
 
     def end(number: int) -> None:
         with contextlib.suppress(OSError):
-            cursor = b"\x1b[?25h" if os.isatty(2) else b""  # a bar may have hidden it
-            os.write(2, cursor + b"\nstopped by Ctrl-C; the same command goes on.\n")
+            cursor = b"\x1b[?25h" if os.isatty(2) else b""  # a progress bar hides it
+            os.write(2, cursor + b"\nstopped by Ctrl-C; the same command resumes.\n")
         os._exit(128 + number)
 
     if threading.current_thread() is not threading.main_thread():
@@ -107,12 +107,12 @@ def interrupt_ends_at_once() -> Iterator[None]:
 
 
 def terminals() -> list[int]:
-    """Descriptors of the standard outputs that are a terminal."""
+    """Return the descriptors of stdout and stderr that are terminals."""
     return [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
 
 
 def write_nowhere(descriptors: list[int]) -> None:
-    """Later output is lost without an error, as nobody reads it."""
+    """Discard later output without an error, because nobody reads it."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for descriptor in descriptors:
         os.dup2(nowhere, descriptor)

@@ -25,7 +25,7 @@ from byol_bnfree.training.program import Program
 from byol_bnfree.training.state import TrainState, parameter_count
 
 NAMED = 4
-"""Arrays named in a line; environment.json has them all."""
+"""Number of arrays named in a line. environment.json names all of them."""
 
 
 def objective_words(config: TrainConfig) -> str:
@@ -55,7 +55,7 @@ def introduce(
     `why` is the reason for the size of the images, as in dataset.json.
     """
     config, optim = program.config, program.config.optim
-    # A flat folder's are in both.
+    # In a folder without splits both sources list the same files.
     skipped = len({*train.skipped, *(test.skipped if test else ())})
     parameters = parameter_count(program.abstract_state.online_params)
     say(f"run        {workdir}")
@@ -130,7 +130,7 @@ def summarize(
     journal: Journal,
     batches: Batches,
 ) -> dict[str, Any]:
-    """The content of summary.json; evaluates, unless that is skipped or impossible."""
+    """Return the content of summary.json. This evaluates, unless it is skipped."""
     config, watch = program.config, journal.watch
     rows = [row for row in journal.log.rows() if "perf/seconds" in row]
     seconds = sum(row["perf/seconds"] for row in rows)
@@ -171,8 +171,8 @@ def summarize(
 
 
 def _rate(rows: list[dict[str, Any]]) -> float | None:
-    """Images a second without the first step of each process; None if there was no
-    other."""
+    """Return images per second without the first step of each process; None if there
+    was no other step."""
     steady = [
         (row["perf/seconds"] - row.get("perf/first_step_seconds", 0), rate)
         for row in rows
@@ -185,8 +185,8 @@ def _rate(rows: list[dict[str, Any]]) -> float | None:
 
 
 def _data_wait(rows: list[dict[str, Any]]) -> float | None:
-    """The share of time in which steps waited for pictures; the first row is left out,
-    in which they compiled."""
+    """Return the share of time in which steps waited for pictures. The first row is
+    left out, because its steps compiled."""
     later = [row for row in rows if "perf/first_step_seconds" not in row]
     seconds = sum(row["perf/seconds"] for row in later)
     waited = sum(row["perf/seconds"] * row["perf/data_wait"] for row in later)
@@ -194,7 +194,7 @@ def _data_wait(rows: list[dict[str, Any]]) -> float | None:
 
 
 def conclude(summary: dict[str, Any], workdir: Path) -> None:
-    """Print the figures, and the path of everything."""
+    """Print the results, and the paths of all files."""
     if summary["knn"]["trained"] is not None:
         print("test accuracy   untrained   trained   chance")
         for name, title in (("knn", "kNN"), ("linear", "linear")):

@@ -1,4 +1,4 @@
-"""`python -m byol_bnfree.train`: pre-train BYOL, with or without batch statistics."""
+"""`python -m byol_bnfree.train` pre-trains BYOL, with or without batch statistics."""
 
 from byol_bnfree.command_line import exit_on_error, parse_args
 from byol_bnfree.cpu.allocator import keep_freed_memory, run_in_calling_thread
@@ -6,7 +6,7 @@ from byol_bnfree.signals import interrupt_ends_at_once
 
 
 def main() -> None:
-    """Parse, train, print; see `--help`."""
+    """Parse the flags, train, and print. See `--help`."""
     config = parse_args()
     run_in_calling_thread()
     from byol_bnfree.whole_run.run import run  # after parsing: --help needs no JAX
@@ -16,7 +16,7 @@ def main() -> None:
 
 
 def command() -> None:
-    """`byol-train` and `python -m byol_bnfree.train`."""
+    """Run `byol-train` or `python -m byol_bnfree.train`."""
     exit_on_error(main)
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import jax
 
 LARGEST, KEPT = 2 * 2**30, 2**30
-"""Bytes of compiled programs from which the oldest are deleted, and what then stays."""
+"""Bytes of compiled programs: above the first, old ones are deleted to the second."""
 
 
 def cache_folder() -> Path | None:
-    """`$XDG_CACHE_HOME/byol_bnfree`, or in ~/.cache; None for a user without a home."""
+    """Return the package's folder in $XDG_CACHE_HOME or ~/.cache; None without a home."""
     if base := os.environ.get("XDG_CACHE_HOME"):
         return Path(base) / "byol_bnfree"
     try:
@@ -24,7 +24,7 @@ def cache_folder() -> Path | None:
 
 
 def instructions() -> str:
-    """The instructions of this CPU; "" where the system does not tell."""
+    """Return the instruction sets of this CPU; "" if the system does not list them."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith(("flags", "Features")):
@@ -34,13 +34,14 @@ def instructions() -> str:
 
 @contextlib.contextmanager
 def compiled_programs_kept(setting: str | None) -> Iterator[Path | None]:
-    """JAX keeps what it compiles in a folder, which is yielded; None if in none.
+    """Let JAX store compiled programs in a folder. Yield the folder, or None.
 
-    "auto" is JAX's own setting, if the user made one (JAX_COMPILATION_CACHE_DIR), and
-    else a part of the user's cache folder, where that can be written. None is none. A
-    folder that fails later costs a warning of JAX and a compilation.
+    "auto" keeps JAX's own setting (JAX_COMPILATION_CACHE_DIR) if the user made one.
+    Otherwise it takes the user's cache folder if that can be written. None stores
+    nothing. If the folder fails later, JAX warns and compiles again.
 
-    The folder is a setting of the whole process, so it is given back at the end.
+    The folder is a setting of the whole process, so the old value is restored at the
+    end.
     """
     before = jax.config.jax_compilation_cache_dir
     folder = _folder(setting, before)
@@ -61,7 +62,8 @@ def _folder(setting: str | None, of_jax: str | None) -> Path | None:
     cache = cache_folder()
     if cache is None:
         return None
-    # A home may be shared by machines whose CPUs differ: programs are of one kind.
+    # Machines with different CPUs may share a home, so programs are stored per CPU
+    # type.
     kind = hashlib.sha256(instructions().encode()).hexdigest()[:8]
     folder = cache / f"programs-{kind}"
     try:
@@ -69,16 +71,16 @@ def _folder(setting: str | None, of_jax: str | None) -> Path | None:
         with tempfile.TemporaryFile(dir=folder):
             pass
         _delete_oldest(folder)
-    except OSError:  # read-only, full, or a file in the way: no reason to stop
+    except OSError:  # read-only, full, or a file in the way; the run goes on without
         return None
     return folder
 
 
 def _delete_oldest(folder: Path) -> None:
-    """Down to `KEPT` bytes where there are more than `LARGEST`."""
+    """Delete the oldest programs down to `KEPT` bytes, if there are over `LARGEST`."""
     found = []
     for entry in folder.iterdir():
-        with contextlib.suppress(FileNotFoundError):  # another run deletes them too
+        with contextlib.suppress(FileNotFoundError):  # another run may delete them too
             status = entry.stat()
             found.append((status.st_mtime, status.st_size, entry))
     left = sum(size for _, size, _ in found)

@@ -1,10 +1,10 @@
-"""`python -m byol_bnfree.verify`: the promises of this package, checked here and now.
+"""`python -m byol_bnfree.verify` checks this package's claims on your machine.
 
     python -m byol_bnfree.verify --norm=gn_ws
 
-checks every claim but the last of `CLAIMS`, in about ten minutes on two CPU cores.
-`--claims=independence,program` picks some. Exits with 0 if all that were asked for
-hold, with 1 if one does not, with 2 for settings that cannot be.
+This checks every claim but the last of `CLAIMS`, in about ten minutes on two CPU cores.
+`--claims=independence,program` chooses some. The exit status is 0 if all checked claims
+hold, 1 if one does not, and 2 for impossible settings.
 """
 
 import sys
@@ -41,16 +41,16 @@ ON_REQUEST = "communication_resnet50"
 
 @dataclass(frozen=True)
 class Options:
-    """Check the promises of this package for a configuration."""
+    """Check the claims of this package for a configuration."""
 
     train: Annotated[TrainConfig, tyro.conf.arg(name="")]
     claims: str = ",".join(name for name in CLAIMS if name != ON_REQUEST)
-    """Which, with commas between: of the names in the default, and
+    """Claims to check, separated by commas: names in the default, and
     communication_resnet50 (about three minutes more)."""
 
 
 def parse(argv: list[str]) -> tuple[TrainConfig, list[str]]:
-    """The configuration and the claims to check.
+    """Parse the configuration and the claims to check.
 
     Raises:
       SystemExit, InputError: as `command_line.parse_args`.
@@ -71,7 +71,7 @@ def parse(argv: list[str]) -> tuple[TrainConfig, list[str]]:
 
 
 def main() -> None:
-    """Check, show progress, print the table; see `--help`."""
+    """Check the claims, show progress, and print the table. See `--help`."""
     config, names = parse(sys.argv[1:])
     from byol_bnfree.claims.report import print_report  # --help needs no JAX
 
@@ -89,7 +89,7 @@ def main() -> None:
 
 
 def check(name: str, config: TrainConfig, folder: Path) -> "Finding":
-    """Check one claim; `folder` keeps what the claims' processes share."""
+    """Check one claim. The claims' processes share files in `folder`."""
     from byol_bnfree.claims import communication, network, training
 
     def say(text: str) -> None:
@@ -115,7 +115,7 @@ def check(name: str, config: TrainConfig, folder: Path) -> "Finding":
 
 
 def command() -> None:
-    """`byol-verify` and `python -m byol_bnfree.verify`."""
+    """Run `byol-verify` or `python -m byol_bnfree.verify`."""
     exit_on_error(main)
 
 

@@ -1,14 +1,14 @@
-"""Whether the views of an image can be had with the other settings; needs no data."""
+"""Checks that the views of an image fit the other settings. They need no data."""
 
 from typing import Any
 
 from byol_bnfree.errors import InputError
 
-MOST_VIEWS = 64  # each is a pass of its own in the compiled program
+MOST_VIEWS = 64  # each view is a separate pass in the compiled program
 
 
 def validate_views(config: Any) -> None:
-    """`InputError` in a sentence."""
+    """Raise `InputError` if the settings of the views are impossible."""
     views = config.views
     if not 2 <= views.count <= MOST_VIEWS:
         raise InputError(
@@ -22,7 +22,7 @@ def validate_views(config: Any) -> None:
     if views.small_size is not None and not views.small:
         raise InputError(
             f"--views.small-size {views.small_size} needs small views; add "
-            f"--views.small, or leave it away."
+            f"--views.small, or remove it."
         )
     if views.small_size is not None and views.small_size < 1:
         raise InputError(
@@ -36,11 +36,11 @@ def validate_views(config: Any) -> None:
         )
     if not views.plain and config.objective != "byol":
         raise InputError(
-            f"--objective {config.objective} compares two views; leave --views away, "
+            f"--objective {config.objective} compares two views; remove --views, "
             f"or use --objective byol."
         )
     if not views.plain and config.byol.predictor == "closed_form":
         raise InputError(
-            "--byol.predictor closed_form is fitted to two views; leave --views away, "
+            "--byol.predictor closed_form is fitted to two views; remove --views, "
             "or use --byol.predictor network."
         )

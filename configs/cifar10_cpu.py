@@ -5,11 +5,12 @@
     python -m byol_bnfree.train --config=configs/cifar10_cpu.py:100 --data-dir=DIR \\
         --norm=gn_ws
 
-Muon at rate 0.04 is the best trial of bn and within 0.1 points of the best of gn_ws
-(experiments/recipe_search). The target's tau is 0.99 throughout. There is no blur (a
-3-pixel kernel at 32 px). The stem's stride of 2 quarters the cost.
+In experiments/recipe_search Muon at rate 0.04 was the best trial of bn, and within 0.1
+points of the best of gn_ws. The target's tau is 0.99 throughout. We leave out the blur,
+which would be a 3-pixel kernel at 32 px. The stem's stride of 2 quarters the cost.
 
-The cpu scale of `python -m experiments` is 16 epochs. docs/results.md has its figures.
+`python -m experiments` trains 16 epochs at its cpu scale. docs/results.md has the
+results.
 """
 
 from byol_bnfree.config import (
@@ -25,7 +26,7 @@ from byol_bnfree.config import (
 
 
 def get_config(epochs: str = "16", *, norm: Norm = "gn_ws") -> TrainConfig:
-    """All 50,000 images, batches of 256."""
+    """Train on all 50,000 images in batches of 256."""
     if not epochs.isdecimal() or int(epochs) < 1:
         raise InputError(f"epochs is {epochs!r}; give a whole number of 1 or more.")
     head = HeadConfig(hidden=1024, out=256)

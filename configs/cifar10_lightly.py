@@ -1,15 +1,15 @@
 """CIFAR-10, ResNet-18, BatchNorm: BYOL as in lightly's benchmark. Argument: epochs.
 
-Source: lightly 0351a52, docs/source/getting_started/benchmarks/cifar10_benchmark.py,
-which reports 87.2 % kNN after 200 epochs and 91.1 % after 800 of batch 512 (k 200, the
-largest over epochs; this run logs kNN at each epoch).
+Source: lightly 0351a52, docs/source/getting_started/benchmarks/cifar10_benchmark.py. It
+reports 87.2 % kNN after 200 epochs and 91.1 % after 800 of batch 512 (k = 200, best
+over epochs; this run logs kNN after each epoch).
 
     python -m byol_bnfree.data prepare cifar10 --data-dir=DIR
     python -m byol_bnfree.train --config=configs/cifar10_lightly.py:200 --data-dir=DIR
 
-Its loss is half the sum of two negative cosines. Ours is four times as steep, so the
-rate of 0.06 for 128 images is 0.03 for 256 here, and decay is four times as large.
-Not run by this project yet: it needs a GPU.
+Its loss is half the sum of two negative cosines. Ours is four times as steep. So its
+rate of 0.06 for 128 images becomes 0.03 for 256 here, and its decay is multiplied by
+four. We have not run it yet: it needs a GPU.
 """
 
 from byol_bnfree.config import (
@@ -27,7 +27,7 @@ VIEW = ViewConfig(saturation=0.4, blur=0.0)
 
 
 def get_config(epochs: str = "200") -> TrainConfig:
-    """200 or 800 epochs of batches of 512."""
+    """Train for 200 or 800 epochs in batches of 512."""
     if epochs not in ("200", "800"):
         raise InputError(f"there is no preset of {epochs!r} epochs; choose 200 or 800.")
     head = HeadConfig(hidden=1024, out=256, output_bias=True)

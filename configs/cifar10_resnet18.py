@@ -1,17 +1,17 @@
 """CIFAR-10, ResNet-18 with the small-image stem, for one GPU. Argument: epochs.
 
-Source: network, batch and length as in lightly's CIFAR-10 benchmark (200 and 800
-epochs, batch 512), which reports 86.8 % and 91.0 % kNN (k 200, best over epochs) for
+Source: network, batch and length come from lightly's CIFAR-10 benchmark (200 and 800
+epochs, batch 512). It reports 86.8 % and 91.0 % kNN (k = 200, best over epochs) for
 BYOL with BatchNorm. The optimizer is Muon with the peak rate of configs/cifar10_cpu.py,
-untried with this network. Augmentation is BYOL's without blur: a 3-pixel kernel does
-nearly nothing at 32 px. cifar10_lightly.py and cifar10_sololearn.py train bn as those
-projects do.
+which is untested with this network. Augmentation is BYOL's without blur: a 3-pixel
+kernel does almost nothing at 32 px. cifar10_lightly.py and cifar10_sololearn.py train
+bn as those projects do.
 
     python -m byol_bnfree.data prepare cifar10 --data-dir=DIR
     python -m byol_bnfree.train --config=configs/cifar10_resnet18.py:200 --norm=gn_ws \\
         --data-dir=DIR
 
-Not run to its end by this project yet: it needs a GPU, where 200 epochs take minutes.
+We have not run it to its end yet: it needs a GPU, where 200 epochs take minutes.
 """
 
 import dataclasses
@@ -27,14 +27,14 @@ from byol_bnfree.config import (
     ViewConfig,
 )
 
-WARMUP = {"30": 2.0, "100": 5.0, "200": 10.0, "800": 10.0}  # epochs, by the length
+WARMUP = {"30": 2.0, "100": 5.0, "200": 10.0, "800": 10.0}  # epochs, by length
 
 
 def get_config(epochs: str = "200", *, norm: Norm = "gn_ws") -> TrainConfig:
-    """30, 100, 200 or 800 epochs of batches of 512."""
+    """Train for 30, 100, 200 or 800 epochs in batches of 512."""
     if epochs not in WARMUP:
         names = ", ".join(WARMUP)
-        raise InputError(f"there is no preset of {epochs!r} epochs; choose of {names}.")
+        raise InputError(f"there is no preset of {epochs!r} epochs; choose {names}.")
     head = HeadConfig(hidden=4096, out=256)
     return TrainConfig(
         norm=norm,

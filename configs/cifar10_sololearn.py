@@ -1,13 +1,13 @@
 """CIFAR-10, ResNet-18, BatchNorm: BYOL as solo-learn trains it. Argument: epochs.
 
 Source: solo-learn 4d64ac0, scripts/pretrain/cifar/byol.yaml and its asymmetric
-augmentation, which reports 92.58 % online linear accuracy after 1000 epochs. LARS is
+augmentation. It reports 92.58 % online linear accuracy after 1000 epochs. LARS is
 clipped to the step of plain SGD, with a trust coefficient of 0.02.
 
     python -m byol_bnfree.data prepare cifar10 --data-dir=DIR
     python -m byol_bnfree.train --config=configs/cifar10_sololearn.py --data-dir=DIR
 
-Not run by this project yet: it needs a GPU.
+We have not run it yet: it needs a GPU.
 """
 
 from byol_bnfree.config import (
@@ -22,7 +22,7 @@ from byol_bnfree.config import (
 
 
 def get_config(epochs: str = "1000") -> TrainConfig:
-    """Batches of 256; more than ten epochs, which are warm-up."""
+    """Train in batches of 256, for more than the ten epochs of warm-up."""
     if not epochs.isdecimal() or int(epochs) <= 10:
         raise InputError(f"epochs is {epochs!r}; give a whole number above 10.")
     head = HeadConfig(hidden=4096, out=256, output_bias=True)

@@ -1,26 +1,25 @@
 """ImageNet, ResNet-50: vanilla BYOL with DeepMind's presets, or no batch statistics.
 
-The argument is the number of epochs: 40, 100, 300 or 1000. The norm is bn unless
---norm says otherwise. Source of bn's recipe: arXiv 2006.07733 section 3.3 and appendix
-G, DeepMind's configs/byol.py.
+The argument is the number of epochs: 40, 100, 300 or 1000. The default norm is bn. Its
+recipe is from arXiv 2006.07733 (P1), section 3.3 and appendix G, and from DeepMind's
+configs/byol.py.
 
     python -m byol_bnfree.data prepare imagenet2012 --data-dir=DIR
     python -m byol_bnfree.train --config=configs/imagenet_resnet50.py:300 --data-dir=DIR
 
---norm=gn_ws is for reproducing arXiv 2010.10241, which reports 73.9 % against 74.3 %
-with BatchNorm. The paper's code was never released and its settings are not public.
-Other norms than bn train with Muon here, at the peak rate 0.04 that suits CIFAR-10, and
-the last scale of a block starts at 1, as in BYOL's paper. Nobody has tried that on
-ImageNet. On few devices add --micro-batches=N: without batch statistics the result is
-the same.
+--norm=gn_ws is for reproducing arXiv 2010.10241 (P2), which reports 73.9 %, and 74.3 %
+with BatchNorm. P2's code was never released and its settings are not public. Norms
+other than bn train with Muon here, at the peak rate 0.04 that suits CIFAR-10. The last
+scale of a block starts at 1, as in BYOL's paper. Nobody has tried this on ImageNet. On
+few devices add --micro-batches=N: without batch statistics the result is the same.
 
-Published top-1 of the linear evaluation: 74.3 % at 1000 epochs, 72.5 % at 300. DeepMind
-states about 8 hours for 1000 epochs on 512 TPU v3 cores. Not run by this project.
+Published top-1 of linear evaluation: 74.3 % after 1000 epochs, 72.5 % after 300.
+DeepMind states about 8 hours for 1000 epochs on 512 TPU v3 cores. We have not run it.
 
-What differs from DeepMind's run: images stream through a host-side random resized crop
-that antialiases when it shrinks (theirs does not), and every epoch is a permutation
-(theirs shuffles in a buffer). `model.last_scale_init` is 0, as in the released code;
-the paper's figures had 1.
+Two points differ from DeepMind's run. Images stream through a random resized crop on
+the host that antialiases when it shrinks; theirs does not. Every epoch is a
+permutation; theirs shuffles in a buffer. `model.last_scale_init` is 0, as in the
+released code. The paper's results used 1.
 """
 
 import dataclasses
@@ -47,7 +46,7 @@ PRESETS = {
 
 
 def get_config(epochs: str = "1000", *, norm: Norm = "bn") -> TrainConfig:
-    """DeepMind's preset for 40, 100, 300 or 1000 epochs."""
+    """Return DeepMind's preset for 40, 100, 300 or 1000 epochs."""
     if epochs not in PRESETS:
         raise InputError(
             f"there is no preset of {epochs!r} epochs; choose {', '.join(PRESETS)}."

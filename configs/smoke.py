@@ -1,9 +1,9 @@
-"""A few steps of a tiny network on the generated shapes: does everything run?
+"""A few steps of a tiny network on generated shapes, to test that everything runs.
 
     python -m byol_bnfree.train --config=configs/smoke.py --workdir=/tmp/smoke
 
-About half a minute on 2 CPU cores, nearly all of it compilation; its accuracy means
-nothing.
+It takes about half a minute on 2 CPU cores, nearly all of it for compilation. The
+accuracy is meaningless.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ LARS = OptimConfig(warmup_epochs=0.1, tau_base=0.9)
 
 
 def get_config(*, norm: Norm = "gn_ws") -> TrainConfig:
-    """20 steps of 16 images through a network of 8 to 32 channels."""
+    """Train 20 steps of 16 images through a network of 8 to 32 channels."""
     head = HeadConfig(hidden=32, out=16)
     muon = dataclasses.replace(MUON, warmup_epochs=0.1, tau_base=0.9)
     config = TrainConfig(

@@ -57,7 +57,7 @@ def test_what_cannot_be_is_refused_by_name(fields, sentence):
     "fields", [{"batch_size": 1}, {"batch_size": 8, "bn_stat_groups": 8}]
 )
 def test_batchnorm_of_one_image_is_refused(fields):
-    with pytest.raises(InputError, match="two images or more for each group"):
+    with pytest.raises(InputError, match="two or more images per group"):
         TrainConfig(norm="bn", **fields)
 
 

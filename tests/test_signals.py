@@ -74,5 +74,5 @@ def test_ctrl_c_while_the_first_step_compiles_ends_at_once(tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "stopped by Ctrl-C; the same command goes on." in errors
+    assert "stopped by Ctrl-C; the same command resumes." in errors
     assert "Traceback" not in errors and time.monotonic() - began < 5

@@ -1,7 +1,8 @@
-"""What a network is trained for: BYOL, and the methods that it is compared with.
+"""Training objectives: BYOL, and the methods that it is compared with.
 
-Each file is one method: arrays in, arrays out. `make_objective` chooses by the
-configuration; `objective.py` says what a training step needs to know of a method.
+Each file is one method, a function of arrays. `make_objective` chooses one from the
+configuration. `objective.py` describes a method for the training step. P1 is the BYOL
+paper (arXiv 2006.07733).
 """
 
 from byol_bnfree.config import TrainConfig
@@ -17,7 +18,7 @@ __all__ = ["Objective", "Passed", "make_objective"]
 
 
 def make_objective(config: TrainConfig) -> Objective:
-    """The objective of a configuration."""
+    """Return the objective of a configuration."""
     match config.objective:
         case "byol":
             return byol(config.byol)

@@ -1,4 +1,4 @@
-"""Barlow Twins: the views' features agree and repeat nothing (arXiv 2103.03230)."""
+"""Barlow Twins: the views' features agree and are not redundant (arXiv 2103.03230)."""
 
 import itertools
 
@@ -12,17 +12,17 @@ from byol_bnfree.objectives.objective import Objective, Passed
 
 
 def barlow_twins(config: BarlowTwinsConfig) -> Objective:
-    """sum_i (1 - C_ii)^2 + lambda sum_{i != j} C_ij^2, with C the correlation over the
-    global batch of the features of both projections.
+    """sum_i (1 - C_ii)^2 + lambda sum_{i != j} C_ij^2.
 
-    There is no predictor, no target and no negative. C is of the whole batch, so each
-    example gets the same loss.
+    C is the correlation of the features of two projections over the global batch. There
+    is no predictor, no target and no negative. Since C belongs to the whole batch, all
+    examples get the same loss.
 
     References: Zbontar et al. 2021, https://arxiv.org/abs/2103.03230, equations 1, 2.
     """
 
     def loss(passed: Passed) -> Float[Array, " b"]:
-        """At least 0."""
+        """Return the loss of each example; at least 0."""
         examples, width = passed.projections[0].shape
         total = jnp.zeros(())
         for first, second in itertools.combinations(passed.projections, 2):

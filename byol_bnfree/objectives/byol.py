@@ -1,4 +1,7 @@
-"""BYOL: predict the target's projection of the other view (P1 eq. 2)."""
+"""BYOL: predict the target's projection of the other view.
+
+P1 is the BYOL paper (arXiv 2006.07733); see its equation 2.
+"""
 
 import functools
 import operator
@@ -11,21 +14,21 @@ from byol_bnfree.config import BYOLConfig
 from byol_bnfree.objectives.normalization import LOSS_NORMALIZATIONS
 from byol_bnfree.objectives.objective import Objective, Passed, view_pairs
 
-RIDGE = 1e-4  # of the mean eigenvalue: float32 solves what is left
+RIDGE = 1e-4  # times the mean eigenvalue; keeps the problem solvable in float32
 
 
 def byol(config: BYOLConfig) -> Objective:
     """The squared distance of n(q) and n(z'), summed over both orders of the views.
 
-    n is `loss_normalization`; with l2 this is `losses.byol_loss`. The predictor is the
+    n is `loss_normalization`. With l2 this is `losses.byol_loss`. The predictor is the
     network's, or the linear map that fits this batch best.
 
-    References: arXiv 2006.07733, equation 2, Table 20 and appendix F.7.
+    References: P1 (arXiv 2006.07733), equation 2, Table 20 and appendix F.7.
     """
     normalize = LOSS_NORMALIZATIONS[config.loss_normalization]
 
     def loss(passed: Passed) -> Float[Array, " b"]:
-        """2 - 2 cos for l2; in [0, 8] then."""
+        """Return the loss of each example; with l2 it is 2 - 2 cos, in [0, 8]."""
         targets = jax.lax.stop_gradient(passed.targets)
         terms = []
         for first, second in view_pairs(len(targets)):
@@ -40,7 +43,7 @@ def byol(config: BYOLConfig) -> Objective:
 
 
 BYOL = byol(BYOLConfig())
-"""BYOL as the paper has it."""
+"""BYOL with the settings of the paper."""
 
 
 def fitted(
@@ -48,7 +51,7 @@ def fitted(
 ) -> Float[Array, "b k"]:
     """Z W with W = (Z'Z)^-1 Z'T, the least-squares predictor of this batch (P1 F.7).
 
-    No gradient passes through W: at the optimum it has none.
+    No gradient passes through W, because it is zero at the optimum.
     """
     z = jax.lax.stop_gradient(projection)
     product = jnp.matmul(z.T, z, precision=jax.lax.Precision.HIGHEST)

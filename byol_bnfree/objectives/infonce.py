@@ -1,4 +1,7 @@
-"""The bridge from BYOL to SimCLR: attraction, and beta times repulsion (P1 eq. 6)."""
+"""A bridge from BYOL to SimCLR: attraction, plus beta times repulsion (P1 eq. 6).
+
+P1 is the BYOL paper (arXiv 2006.07733).
+"""
 
 import functools
 import operator
@@ -15,22 +18,22 @@ from byol_bnfree.objectives.objective import Objective, Passed, view_pairs
 def infonce(config: InfoNCEConfig) -> Objective:
     """Contrast each view with both views of all other images of the global batch.
 
-    With phi = prediction or projection, psi = target, and S the cosine of phi(u) and
-    psi(u'), the loss of example i is the sum over both orders (v, v') of
+    Let phi be the prediction or the projection, psi the target, and S the cosine of
+    phi(u) and psi(u'). The loss of example i is the sum over both orders (v, v') of
 
         2 - 2 S(v_i, v'_i)
         + 2 alpha beta ln( sum_{j != i} exp S(v_i, v_j) / alpha
                            + sum_j exp S(v_i, v'_j) / alpha ).
 
-    It is minus P1's equation 6 plus 2, so that beta 0 is BYOL's loss to the last bit.
-    With beta 1, no predictor and no target it is 4 + 2 alpha (the two NT-Xent losses of
+    This is 2 minus P1's equation 6, so beta = 0 is bit-identical to BYOL's loss. With
+    beta = 1, no predictor and no target it is 4 + 2 alpha (the two NT-Xent losses of
     the image), which is SimCLR.
 
-    References: arXiv 2006.07733, equation 6 and Tables 5b, 18, 19; arXiv 2002.05709.
+    References: P1, equation 6 and Tables 5b, 18, 19; SimCLR, arXiv 2002.05709.
     """
 
     def loss(passed: Passed) -> Float[Array, " b"]:
-        """At least 0 for beta 0, and unbounded for others."""
+        """Return the loss of each example; at least 0 if beta is 0."""
         online = passed.predictions if config.predictor else passed.projections
         targets = passed.targets
         terms = []
@@ -52,10 +55,10 @@ def _crowd(
     other: Float[Array, "b k"],
     alpha: float,
 ) -> Float[Array, " b"]:
-    """ln of the sum over all images in both views, but for the view itself.
+    """Return ln of the sum over all images in both views, without the view itself.
 
-    One program computes it for the whole batch, so that the negatives are those of all
-    devices and processes.
+    One program computes it for the whole batch, so the negatives come from all devices
+    and processes.
     """
     query, same, other = map(l2_normalize, (online, same, other))
     itself = jnp.eye(len(query), dtype=bool)
@@ -65,5 +68,5 @@ def _crowd(
 
 
 def cosines(a: Float[Array, "b k"], b: Float[Array, "c k"]) -> Float[Array, "b c"]:
-    """Products of all rows of unit length, in full float32 on every device."""
+    """Multiply all pairs of unit rows, in full float32 on every device."""
     return jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)

@@ -1,4 +1,4 @@
-"""MoCo v2: tell the other view from a queue of earlier keys (arXiv 2003.04297)."""
+"""MoCo v2: find the other view among a queue of earlier keys (arXiv 2003.04297)."""
 
 import jax
 import jax.numpy as jnp
@@ -12,22 +12,22 @@ from byol_bnfree.objectives.objective import Objective, Passed, view_pairs
 
 
 def moco_v2(config: MoCoConfig) -> Objective:
-    """Cross-entropy of the own key among the queue's, summed over both orders.
+    """Cross-entropy of an image's own key among the queue, summed over both orders.
 
-    Queries are online projections, keys the target network's, which is the moving
-    average. Both are of unit length. The keys of both views replace the oldest of the
-    queue after the step. There is no predictor.
+    Queries are online projections. Keys are projections of the target network, which is
+    the moving average. Both have length 1. After the step the keys of both views
+    replace the oldest in the queue. There is no predictor.
 
-    MoCo shuffles images over devices, because its BatchNorm sees those of one device
-    only and would let a query recognize its key. Here statistics are global.
+    MoCo shuffles images over devices, because its BatchNorm sees the images of one
+    device only and could let a query recognize its key. Our statistics are global.
 
     References: He et al. 2019, https://arxiv.org/abs/1911.05722, equation 1; Chen et
-    al. 2020, https://arxiv.org/abs/2003.04297; the symmetric loss as in the authors'
+    al. 2020, https://arxiv.org/abs/2003.04297. The loss is symmetric as in the authors'
     CIFAR-10 demonstration.
     """
 
     def loss(passed: Passed) -> Float[Array, " b"]:
-        """At least 0; the batch itself has no negatives."""
+        """Return the loss of each example; at least 0. The batch has no negatives."""
         queue = passed.memory["queue"]
         total = jnp.zeros(len(passed.projections[0]))
         for first, second in view_pairs(len(passed.targets)):
@@ -43,13 +43,13 @@ def moco_v2(config: MoCoConfig) -> Objective:
         return jnp.stack([l2_normalize(z) for z in passed.targets], axis=1)
 
     def enqueue(memory: dict[str, Array], kept: Float[Array, "b v k"]):
-        """The newest keys first; the oldest leave."""
+        """Put the newest keys first and drop the oldest."""
         newest = rearrange(kept, "b v k -> (b v) k")
         queue = jnp.concatenate([newest, memory["queue"]])
         return {"queue": queue[: config.queue]}
 
     def first_queue(key: Array, width: int) -> dict[str, Array]:
-        """Random directions, as in MoCo's code."""
+        """Draw random directions, as MoCo's code does."""
         return {"queue": l2_normalize(jax.random.normal(key, (config.queue, width)))}
 
     return Objective(loss, keep=keys, remember=enqueue, first_memory=first_queue)

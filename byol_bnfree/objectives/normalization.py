@@ -1,6 +1,7 @@
-"""What a loss divides projections by before it compares them (P1 Table 20).
+"""Normalizations of projections before a loss compares them (P1 Table 20).
 
-None has parameters. The outputs of the first three have an average squared length of 1.
+P1 is the BYOL paper (arXiv 2006.07733). They have no parameters. The outputs of the
+first three have an average squared length of 1.
 """
 
 import jax
@@ -9,7 +10,7 @@ from jaxtyping import Array, Float
 
 from byol_bnfree.losses import l2_normalize
 
-TINY = 1e-12  # of a variance; P1 writes no epsilon
+TINY = 1e-12  # smallest variance; P1 mentions no epsilon
 
 
 def layer_normalize(x: Float[Array, "b d"]) -> Float[Array, "b d"]:
@@ -20,7 +21,7 @@ def layer_normalize(x: Float[Array, "b d"]) -> Float[Array, "b d"]:
 def batch_normalize(x: Float[Array, "b d"]) -> Float[Array, "b d"]:
     """(x - mean) / deviation over each column of the batch, / sqrt(d) (P1 F.6).
 
-    Examples meet here, and the gradient passes through the statistics.
+    Here examples affect each other. The gradient passes through the statistics.
     """
     return _standardize(x, axis=0)
 

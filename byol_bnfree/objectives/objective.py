@@ -1,4 +1,4 @@
-"""What a training step needs to know of an objective."""
+"""The description of an objective for the training step."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
@@ -11,36 +11,36 @@ constant, or the online network with its gradient."""
 
 
 class Passed(NamedTuple):
-    """The networks' outputs for a batch, float32; tuples have one entry a view."""
+    """The networks' outputs for a batch, float32. Tuples have one entry per view."""
 
     projections: tuple[Float[Array, "b k"], ...]
     predictions: tuple[Float[Array, "b p"], ...]
     targets: tuple[Float[Array, "b k"], ...]
     memory: dict[str, Array]
-    """What the objective has kept of earlier batches."""
+    """Arrays that the objective has kept from earlier batches."""
     answers: Int[Array, "b v"] | None
-    """What was done to the views, for an objective that asks for it."""
+    """How the views were changed, for an objective that predicts it."""
 
 
 class Objective(NamedTuple):
-    """Pure functions of arrays. The optional ones are None where a method has no use
-    for them."""
+    """Pure functions of arrays. Optional functions are None if a method does not need
+    them."""
 
     loss: Callable[[Passed], Float[Array, " b"]]
-    """A loss for each example; the step takes the mean."""
+    """Returns a loss for each example. The step takes the mean."""
     target: Target = "moving_average"
     change_views: Callable[..., tuple[Sequence[Array], Array]] | None = None
-    """(key, views, positions) -> (views, answers)."""
+    """Maps (key, views, positions) to (views, answers)."""
     keep: Callable[[Passed], Float[Array, "b ..."]] | None = None
-    """What is kept of each example of the batch."""
+    """Returns an array to keep for each example of the batch."""
     remember: Callable[[dict[str, Array], Array], dict[str, Array]] | None = None
-    """(memory, what was kept of a whole batch) -> memory."""
+    """Maps (memory, kept arrays of the whole batch) to the new memory."""
     first_memory: Callable[[Array, int], dict[str, Array]] | None = None
-    """(key, width of a projection) -> memory of step 0."""
+    """Maps (key, width of a projection) to the memory of step 0."""
 
 
 def view_pairs(views: int) -> Iterator[tuple[int, int]]:
-    """Every (predicted from, target of), so that each view meets all others."""
+    """Yield every pair (predicting view, target view) of different views."""
     for first in range(views):
         for second in range(views):
             if first != second:

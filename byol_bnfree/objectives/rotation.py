@@ -1,4 +1,4 @@
-"""Rotation: say by how many quarters a view was turned (arXiv 1803.07728)."""
+"""Rotation: predict by how many quarters a view was turned (arXiv 1803.07728)."""
 
 import functools
 from collections.abc import Sequence
@@ -11,20 +11,20 @@ from jaxtyping import Array, Float, Int
 from byol_bnfree.config import TURNS
 from byol_bnfree.objectives.objective import Objective, Passed
 
-_STREAM = 2**32 - 1  # of keys: no example has this position
+_STREAM = 2**32 - 1  # folded into keys; no example has this position
 
 
 def rotation() -> Objective:
     """Cross-entropy of the predictor's four outputs, averaged over the views.
 
-    Both views are turned, each by a number of its own. The task looks at one image at a
-    time and compares nothing: it is the floor for the other methods.
+    Each view is turned by its own number of quarters. The task looks at one image at a
+    time and compares nothing, so it is a baseline for the other methods.
 
     References: Gidaris et al. 2018, https://arxiv.org/abs/1803.07728.
     """
 
     def loss(passed: Passed) -> Float[Array, " b"]:
-        """At least 0; ln 4 is chance."""
+        """Return the loss of each example; at least 0. Chance is ln 4."""
         entropy = optax.softmax_cross_entropy_with_integer_labels
         terms = [
             entropy(logits, passed.answers[:, view])
@@ -38,10 +38,10 @@ def rotation() -> Objective:
 def turn_views(
     key: Array, views: Sequence[Float[Array, "b h w c"]], positions: Int[Array, " b"]
 ) -> tuple[tuple[Float[Array, "b h w c"], ...], Int[Array, "b v"]]:
-    """Square views turned counter-clockwise, and the quarters of each.
+    """Turn square views counter-clockwise; also return the quarters of each.
 
-    Quarters depend on the key of the step and an example's position in the global
-    batch alone.
+    Quarters depend on the key of the step and an example's position in the global batch
+    only.
     """
     key = jax.random.fold_in(key, _STREAM)
     keys = jax.vmap(functools.partial(jax.random.fold_in, key))(positions)
@@ -54,7 +54,7 @@ def turn_views(
 
 
 def _turned(view: Float[Array, "b h w c"], quarters: Int[Array, " b"]):
-    """Each image by its own quarters."""
+    """Turn each image by its own quarters."""
 
     def one(image, turns):
         return jax.lax.select_n(turns, *(jnp.rot90(image, k) for k in range(TURNS)))

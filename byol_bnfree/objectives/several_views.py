@@ -1,8 +1,10 @@
 """BYOL's loss for several views (FastSiam), and for small views (multi-crop).
 
-Every view predicts the targets of the large views other than itself. With q and z' of
-unit length, the loss of view v is the mean over its aims a of |q_v - a|^2, and the loss
-of an image is the mean over its views, times 2. For two views that is P1 eq. 2.
+Every view predicts the targets of all other large views. Let q and z' have length 1.
+The loss of view v is the mean of |q_v - a|^2 over its aims a. The loss of an image is
+the mean over its views, times 2. For two views this is equation 2 of the BYOL paper
+(P1, arXiv
+2006.07733).
 """
 
 from collections.abc import Callable, Sequence
@@ -18,11 +20,11 @@ Normalize = Callable[[Float[Array, "b k"]], Float[Array, "b k"]]
 def aims_of(
     targets: Sequence[Float[Array, "b k"]], how: str, normalize: Normalize
 ) -> tuple[Float[Array, "n a b k"], Float[Array, "a2 b k"]]:
-    """The points that each large view predicts, and that any small view predicts.
+    """Return the points that each large view predicts, and those of any small view.
 
     `targets` are the target projections of the n large views. With `how` "pairs" the
     aims of a view are the normalized targets of the others, one by one. With "mean" its
-    one aim is the normalized mean of these.
+    only aim is the normalized mean of these.
 
     References: Pototzky et al. 2022 (FastSiam) for "mean"; Caron et al. 2020, arXiv
     2006.09882, for small views.
@@ -45,6 +47,6 @@ def loss_of_view(
     normalize: Normalize,
     views: int,
 ) -> Float[Array, " b"]:
-    """This view's part of the loss of each image; `views` parts add up to the loss."""
+    """Return this view's part of each image's loss. `views` parts sum to the loss."""
     difference = normalize(prediction)[None] - aims
     return jnp.sum(jnp.square(difference), axis=-1).mean(0) * (2 / views)

@@ -140,7 +140,7 @@ def test_the_best_checkpoint_outlives_those_that_are_deleted(tmp_path):
 
 @pytest.mark.parametrize("fields", [{"skip": True}, {"knn_every_epochs": 0.0}])
 def test_the_best_without_figures_to_compare_is_refused(fields):
-    with pytest.raises(InputError, match="keep-best compares kNN figures"):
+    with pytest.raises(InputError, match="keep-best compares kNN accuracies"):
         TrainConfig(run=RunConfig(keep_best=True), evaluation=EvalConfig(**fields))
 
 
