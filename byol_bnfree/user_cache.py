@@ -14,7 +14,7 @@ LARGEST, KEPT = 2 * 2**30, 2**30
 
 
 def cache_folder() -> Path | None:
-    """Return the package's folder in $XDG_CACHE_HOME or ~/.cache; None without a home."""
+    """Return our folder in $XDG_CACHE_HOME or ~/.cache; None without a home."""
     if base := os.environ.get("XDG_CACHE_HOME"):
         return Path(base) / "byol_bnfree"
     try:

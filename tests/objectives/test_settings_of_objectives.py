@@ -22,7 +22,7 @@ REFUSED = {
     "--objective=infonce --infonce.beta=-1": "--infonce.beta is -1",
     "--objective=moco_v2 --moco-v2.temperature=0": "--moco-v2.temperature is 0",
     "--objective=infonce --optim.predictor-lr-scale=2": "has no predictor here",
-    "--objective=simsiam --optim.lars-clip --optim.name=lars": "the predictor's rate is",
+    "--objective=simsiam --optim.lars-clip --optim.name=lars": "predictor's rate is",
     "--model.predictor-start=identity": "set --model.predictor.depth=1",
     "--model.predictor-start=identity --model.predictor.depth=1": "plain-dense=1",
     "--byol.predictor=closed_form": "fits 128 features to 64 images",
