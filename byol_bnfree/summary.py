@@ -79,8 +79,6 @@ def introduce(
         f"{program.warmup_steps} of {program.total_steps} steps of warm-up, "
         f"tau {optim.tau_base:g}{' to 1' if optim.tau_schedule == 'cosine' else ''}"
     )
-    if config.objective != "byol":
-        say(f"objective  {config.objective}")
     if not config.views.plain:
         say(f"views      {_views(config, train.image_shape)}")
     if config.extensions:
@@ -208,11 +206,11 @@ def conclude(summary: dict[str, Any], workdir: Path) -> None:
     reason = f": {collapse['reason']}" if collapse["verdict"] != "healthy" else ""
     print(f"collapse        {collapse['verdict']}{reason}")
     if summary["images_per_s"] is not None:
-        waited = summary.get("data_wait")  # earlier versions did not measure it
+        waited = summary.get("data_wait") or 0  # earlier versions did not measure it
         share = f", {100 * waited:.0f} % of the time waiting for pictures"
         print(
             f"training        {summary['images_per_s']:.0f} images/s"
-            f"{share if waited is not None and waited >= MUCH_WAITING else ''}"
+            f"{share if waited >= MUCH_WAITING else ''}"
         )
     for name in ("summary.json", "metrics.jsonl", "curves.png", "views.png"):
         print(f"                {workdir / name}")
