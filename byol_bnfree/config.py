@@ -17,6 +17,9 @@ import tyro
 from byol_bnfree.errors import InputError as InputError
 from byol_bnfree.setting_checks import MOST_WORKERS as MOST_WORKERS
 from byol_bnfree.setting_checks import validate
+from byol_bnfree.setting_types import ImageSize as ImageSize
+from byol_bnfree.setting_types import height_and_width as height_and_width
+from byol_bnfree.setting_types import image_size_of as image_size_of
 
 PAPERS = (
     "P1 is the paper of BYOL, arXiv 2006.07733; P2 that of BYOL without batch "
@@ -91,8 +94,9 @@ class ModelConfig:
     """Stride of the small stem; 2 quarters the cost of the network."""
     stem_channels: int | None = None
     """Channels of the first convolution; none: as the network and width say."""
-    padding: Literal["same", "torch"] = "same"
-    """same: as DeepMind's code. torch: symmetric, for weights to or from PyTorch."""
+    padding: Literal["same", "torch", "solo_learn"] = "same"
+    """same: as DeepMind's code. torch: symmetric, for weights to or from PyTorch.
+    solo_learn: the same, with one more pixel around a small stem's images."""
     shortcuts: Literal["every_group", "changed_shape"] = "every_group"
     """Project in the first block of every group (DeepMind), or where shapes change."""
     projector: HeadConfig = HeadConfig(hidden=512, out=128)
@@ -206,7 +210,8 @@ class ViewConfig:
     crop_area: tuple[float, float] = (0.08, 1.0)
     """Range of the crop's share of the image's area."""
     crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)
-    """Range of the crop's width over height, drawn log-uniformly."""
+    """Range of the crop's width over height, drawn log-uniformly; times that of an
+    input that is not square."""
     flip: float = 0.5
     """Probability of a horizontal flip."""
     vertical_flip: float = 0.0
@@ -275,20 +280,28 @@ class AugmentConfig:
     function: str | None = None
     """FILE:FUNCTION that makes a view instead, called for each image as
     FUNCTION(key, image, view): image [h w c] in [0, 1], view 1, 2, ..."""
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    """Channel means subtracted after augmentation (their average if not RGB)."""
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    """Channel deviations divided by (their average if not RGB)."""
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    """Mean of each channel, subtracted after augmentation. Three serve any number of
+    channels, by their average."""
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    """Deviation of each channel, divided by; three as of mean."""
+    measured: bool = False
+    """Measure mean and std on the training pictures; they take the place of those."""
+    colours: bool = True
+    """Three channels are red, green and blue. If not, saturation, hue and grayscale are
+    left out, as they always are of other numbers of channels."""
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """Where images come from and how they are held."""
 
-    image_size: int | None = None
-    """Side of the input, pixels; none: the data set's own (224 if that varies)."""
-    channels: Literal[1, 3] | None = None
-    """Channels to convert every image to; none: the data set's own (3 if mixed)."""
+    image_size: ImageSize | None = None
+    """Side of the input in pixels, or HEIGHT WIDTH; none: the data set's own shorter
+    side (224 if that varies)."""
+    channels: int | None = None
+    """Channels of every image, 1 to 16; none: the data set's own (3 if gray and colour
+    are mixed). Gray and colour are converted into each other, no others."""
     train_split: str = "train"
     """Split that pre-training, probe and the evaluation's fit use."""
     test_split: str = "test"

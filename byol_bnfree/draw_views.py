@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from byol_bnfree.command_line import parse_args
-from byol_bnfree.config import TrainConfig
+from byol_bnfree.config import TrainConfig, image_size_of
 from byol_bnfree.data.pipeline import Batches, stream_order
 from byol_bnfree.data.sources import Source, open_source
 from byol_bnfree.errors import InputError
@@ -30,7 +30,8 @@ def draw_views(out: str, argv: Sequence[str]) -> None:
     """
     config = parse_args(argv)
     source = open_source(config, "train")
-    size, _, channels = source.image_shape
+    height, width, channels = source.image_shape
+    size = image_size_of(height, width)
     images = dataclasses.replace(config.data, image_size=size, channels=channels)
     # The batch size affects neither the order of the images nor their augmentation, so
     # these are the run's own first images although the batch is smaller.

@@ -14,7 +14,7 @@ from flax import linen as nn
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
-from byol_bnfree.config import TrainConfig
+from byol_bnfree.config import TrainConfig, height_and_width
 from byol_bnfree.errors import InputError
 from byol_bnfree.interop.description import read_description, to_config
 from byol_bnfree.interop.program import PROGRAM_SUFFIX, ProgramModule
@@ -68,8 +68,8 @@ class Encoder:
 
     def to_nnx(self) -> nnx.Module:
         """Return the module in NNX with its weights. It takes normalized images."""
-        size, channels = self.config.data.image_size or 32, self.config.data.channels
-        images = jnp.zeros((1, size, size, channels or 3))
+        height, width = height_and_width(self.config.data.image_size or 32)
+        images = jnp.zeros((1, height, width, self.config.data.channels or 3))
 
         @nnx.jit  # as one program; without it a large network takes minutes
         def initialized() -> nnx.Module:
@@ -137,8 +137,8 @@ def _from_weights(
         module = ProgramModule(file)
         return Encoder(module, module.identity, config, description["step"])
     found = read_weights(file, network)
-    module, size = encoder_module(found.config, kernels), found.config.data.image_size
-    shape = DataShape(1, None, (size, size, found.config.data.channels))
+    module, data = encoder_module(found.config, kernels), found.config.data
+    shape = DataShape(1, None, (*height_and_width(data.image_size), data.channels))
     wanted = abstract_variables(module, shape)
     check_fit(flat(found.variables), flat(wanted), str(file))
     return Encoder(

@@ -5,7 +5,7 @@ from typing import Any
 
 from byol_bnfree.errors import InputError, flag
 from byol_bnfree.objective_checks import OWN, validate_objective
-from byol_bnfree.setting_types import check_types
+from byol_bnfree.setting_types import MOST_CHANNELS, check_types, height_and_width
 from byol_bnfree.view_checks import validate_views
 
 MOST_EPOCHS = 1e9
@@ -51,7 +51,7 @@ def validate(config: Any) -> None:
     _require(
         config,
         "augment.std",
-        lambda x: min(x) >= LEAST_STD,
+        lambda x: bool(x) and min(x) >= LEAST_STD,
         f"numbers of at least {LEAST_STD:g}",
     )
     _require(
@@ -69,11 +69,28 @@ def validate(config: Any) -> None:
         lambda x: x is None or x >= LEAST_WHITE,
         f"a number of at least {LEAST_WHITE:g}",
     )
-    optional = (
-        "steps extend extend_base_lr data.image_size model.stem_channels num_processes"
-    )
+    optional = "steps extend extend_base_lr model.stem_channels num_processes"
     for name in optional.split():
         _require(config, name, lambda x: x is None or x > 0, "a positive number")
+    _require(
+        config,
+        "data.image_size",
+        lambda x: x is None or min(height_and_width(x)) > 0,
+        "a positive number, or two: HEIGHT WIDTH",
+    )
+    _require(
+        config,
+        "data.channels",
+        lambda x: x is None or 1 <= x <= MOST_CHANNELS,
+        f"from 1 to {MOST_CHANNELS}",
+    )
+    for name in ("augment.mean", "augment.std"):
+        _require(
+            config,
+            name,
+            lambda x: 1 <= len(x) <= MOST_CHANNELS,
+            f"1 to {MOST_CHANNELS} numbers, one for each channel",
+        )
     for name in ("model.projector.depth", "model.predictor.depth"):
         _require(config, name, lambda x: x in (1, 2, 3), "1, 2 or 3")
     for name in ("model.projector", "model.predictor"):
@@ -180,6 +197,11 @@ def _validate_together(config: Any) -> None:
         )
     validate_views(config)
     validate_objective(config, {name: getattr(type(config), name) for name in OWN})
+    if len(config.augment.mean) != len(config.augment.std):
+        raise InputError(
+            f"--augment.mean has {len(config.augment.mean)} numbers and --augment.std "
+            f"{len(config.augment.std)}; give both one for each channel."
+        )
     _validate_processes(config)
 
 

@@ -12,6 +12,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from byol_bnfree.errors import InputError, flag
 
+ImageSize = int | tuple[int, int]
+"""Side of a square, or height and width."""
+MOST_CHANNELS = 16
 LARGEST = 2**31 - 1  # of whole numbers, because devices count in int32
 WORDS = {
     int: f"a whole number of at most {LARGEST:,}",
@@ -20,6 +23,16 @@ WORDS = {
     str: "a text that is not empty",
     NoneType: "None",
 }
+
+
+def height_and_width(size: ImageSize) -> tuple[int, int]:
+    """Of an input of this size."""
+    return size if isinstance(size, tuple) else (size, size)
+
+
+def image_size_of(height: int, width: int) -> ImageSize:
+    """The setting for an input of this height and width."""
+    return height if height == width else (height, width)
 
 
 def check_types(config: Any, prefix: str = "") -> None:

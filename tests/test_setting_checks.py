@@ -27,12 +27,18 @@ from byol_bnfree.training.optim import total_steps
         ({"workdir": ""}, "workdir is ''"),
         ({"dataset": "folder:a\0b"}, "dataset is"),
         (
-            {"data": DataConfig(channels=2)},
-            "--data.channels is 2; it must be one of 1, 3",
+            {"data": DataConfig(channels=17)},
+            "--data.channels is 17; it must be from 1 to 16",
         ),
         ({"data": DataConfig(workers=10**6)}, "--data.workers is 1000000"),
         ({"optim": OptimConfig(momentum=1.0)}, "--optim.momentum is 1.0"),
+        (
+            {"data": DataConfig(image_size=(16, 0))},
+            "--data.image-size is (16, 0); it must be a positive number, or two",
+        ),
         ({"augment": AugmentConfig(std=(0.0, 1.0, 1.0))}, "--augment.std is"),
+        ({"augment": AugmentConfig(std=())}, "--augment.std is ()"),
+        ({"augment": AugmentConfig(mean=(0.5,))}, "--augment.mean has 1 numbers and"),
         (
             {"augment": AugmentConfig(ViewConfig(crop_area=(0.5,)))},
             "--augment.view1.crop-area is (0.5,); it must be a tuple of 2 values",

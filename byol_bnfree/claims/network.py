@@ -15,7 +15,12 @@ from byol_bnfree.claims.settings import (
     for_analysis,
     uses_batch_statistics,
 )
-from byol_bnfree.config import TrainConfig
+from byol_bnfree.config import (
+    ImageSize,
+    TrainConfig,
+    height_and_width,
+    image_size_of,
+)
 from byol_bnfree.diagnostics import (
     carried_over,
     gradient_independence,
@@ -42,9 +47,15 @@ SOURCES = {  # source lines where a step may combine examples, outside the gradi
 }
 
 
+def _at_most(size: ImageSize | None) -> ImageSize:
+    """The size of the input, each side at most `LARGEST_IMAGE`."""
+    sides = height_and_width(size or LARGEST_IMAGE)
+    return image_size_of(*(min(side, LARGEST_IMAGE) for side in sides))
+
+
 def numerical_claim(config: TrainConfig) -> Finding:
     """Check that derivatives and changes between examples are exactly zero."""
-    size = min(config.data.image_size or LARGEST_IMAGE, LARGEST_IMAGE)
+    size = _at_most(config.data.image_size)
     outputs, images = _outputs(config, size)
     report = numerical_independence(outputs, images)
     return Finding(
@@ -166,7 +177,7 @@ def control_claim(config: TrainConfig) -> Finding:
         init="standard",
         micro_batches=1,
     )
-    size = min(config.data.image_size or LARGEST_IMAGE, LARGEST_IMAGE)
+    size = _at_most(config.data.image_size)
     outputs, images = _outputs(config, size)
     numerical = numerical_independence(outputs, images)
     static = static_independence(outputs, images)
@@ -181,7 +192,7 @@ def control_claim(config: TrainConfig) -> Finding:
     )
 
 
-def _outputs(config: TrainConfig, image_size: int, drawn: bool = True):
+def _outputs(config: TrainConfig, image_size: ImageSize, drawn: bool = True):
     """Return a function from images to all outputs of each example, and some images.
 
     With `drawn` the parameters are random. Otherwise they are zeros, which suffices to

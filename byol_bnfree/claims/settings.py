@@ -5,10 +5,12 @@ import dataclasses
 from byol_bnfree.config import (
     DataConfig,
     HeadConfig,
+    ImageSize,
     MoCoConfig,
     ModelConfig,
     RunConfig,
     TrainConfig,
+    height_and_width,
 )
 from byol_bnfree.models.byol import part_norms
 from byol_bnfree.training.program import DataShape
@@ -22,7 +24,9 @@ def uses_batch_statistics(config: TrainConfig) -> bool:
     return "bn" in part_norms(config).values()
 
 
-def for_analysis(config: TrainConfig, image_size: int) -> tuple[TrainConfig, DataShape]:
+def for_analysis(
+    config: TrainConfig, image_size: ImageSize
+) -> tuple[TrainConfig, DataShape]:
     """Return the configuration's own network, on a few images of this size.
 
     The batch has four images, or two for each group of BatchNorm statistics.
@@ -38,7 +42,8 @@ def for_analysis(config: TrainConfig, image_size: int) -> tuple[TrainConfig, Dat
         optim=dataclasses.replace(config.optim, warmup_epochs=0),
     )
     channels = config.data.channels or 3
-    return few, DataShape(100 * size, CLASSES, (image_size, image_size, channels))
+    shape = (*height_and_width(image_size), channels)
+    return few, DataShape(100 * size, CLASSES, shape)
 
 
 def tiny(config: TrainConfig, **fields) -> TrainConfig:

@@ -8,6 +8,7 @@ P1 is the BYOL paper (arXiv 2006.07733); the augmentation is in its appendix B.
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -40,7 +41,7 @@ def two_views(
     images: UInt8[Array, "b h w c"] | Float[Array, "b h w c"],
     augment: AugmentConfig,
     *,
-    size: int | None = None,
+    size: Size | None = None,
     positions: Int[Array, " b"] | None = None,
 ) -> tuple[Float[Array, "b h2 w2 c"], Float[Array, "b h2 w2 c"]]:
     """Draw view 1 from T and view 2 from T' for every image (P1 section 3.1).
@@ -49,7 +50,8 @@ def two_views(
       key: the run's key, folded with the step.
       images: uint8, or floats in [0, 1].
       augment: the two distributions of views.
-      size: side of the views in pixels; None keeps the size of the images.
+      size: side of the views in pixels, or height and width; None keeps the size
+        of the images.
       positions: place of each image in the global batch; None means 0, 1, ...
 
     Returns:
@@ -91,8 +93,8 @@ def normalize(
 ) -> Float[Array, "b h w c"]:
     """Subtract the mean of each channel and divide by its standard deviation.
 
-    `images` are floats in [0, 1]; the result is float32. Images without three channels
-    use the average of the three means and deviations.
+    `images` are floats in [0, 1]; the result is float32. Means and deviations
+    that are not one for each channel are averaged.
 
     Raises:
       InputError: for integer images.
@@ -103,7 +105,7 @@ def normalize(
             f"images / 255."
         )
     mean, std = jnp.array(augment.mean), jnp.array(augment.std)
-    if images.shape[-1] != 3:
+    if images.shape[-1] != len(mean):
         mean, std = mean.mean(keepdims=True), std.mean(keepdims=True)
     return (images.astype(jnp.float32) - mean[None, None, None]) / std[None, None, None]
 
@@ -138,10 +140,21 @@ def _random_views(
             own_view(key1, image1, augment.function, 1, crop_to),
             own_view(key2, image2, augment.function, 2, crop_to),
         )
-    return (
-        random_view(key1, image1, augment.view1, crop_to),
-        random_view(key2, image2, augment.view2, crop_to),
+    view1, view2 = (
+        of_channels(view, augment, image1.shape[0])
+        for view in (augment.view1, augment.view2)
     )
+    return (
+        random_view(key1, image1, view1, crop_to),
+        random_view(key2, image2, view2, crop_to),
+    )
+
+
+def of_channels(view: ViewConfig, augment: AugmentConfig, channels: int) -> ViewConfig:
+    """Return a view's settings, without operations on colours where there are none."""
+    if channels == 3 and augment.colours:
+        return view
+    return replace(view, saturation=0.0, hue=0.0, grayscale=0.0)
 
 
 def own_view(
@@ -171,7 +184,11 @@ def random_view(
     key: PRNGKeyArray, image: Image, view: ViewConfig, crop_to: Size | None
 ) -> Float[Array, "c h2 w2"]:
     """Draw one view of one image. With `crop_to` None the image is not cropped."""
-    return apply_view(image, draw_view(key, image.shape[1:], view), view, crop_to)
+    height, width = (
+        (crop_to, crop_to) if isinstance(crop_to, int) else crop_to or (1, 1)
+    )
+    draw = draw_view(key, image.shape[1:], view, width / height)
+    return apply_view(image, draw, view, crop_to)
 
 
 class ViewDraw(NamedTuple):
@@ -196,9 +213,14 @@ class ViewDraw(NamedTuple):
 
 
 def draw_view(
-    key: PRNGKeyArray, image_size: tuple[int, int], view: ViewConfig
+    key: PRNGKeyArray,
+    image_size: tuple[int, int],
+    view: ViewConfig,
+    shape: float = 1.0,
 ) -> ViewDraw:
     """Draw the random numbers of one view of an image with this height and width.
+
+    `shape` is the view's width over its height, around which the crop's is drawn.
 
     All numbers come from one call of the generator, because each call takes longer to
     compile than an image operation. Every number has a fixed place. Switching one
@@ -208,7 +230,7 @@ def draw_view(
     strengths = (view.brightness, view.contrast, view.saturation, view.hue)
     amounts = (2 * numbers[4:8] - 1) * jnp.array(strengths)
     return ViewDraw(
-        box=_crop_box(numbers[:4], image_size, view),
+        box=_crop_box(numbers[:4], image_size, view, shape),
         amounts=amounts + jnp.array([0.0, 1.0, 1.0, 0.0]),
         turns=numbers[8:12],
         sigma=_between(view.blur_sigma, numbers[12]),
@@ -233,7 +255,10 @@ def _between(limits: tuple[float, float], number: Scalar) -> Scalar:
 
 
 def _crop_box(
-    numbers: Float[Array, "4"], image_size: tuple[int, int], view: ViewConfig
+    numbers: Float[Array, "4"],
+    image_size: tuple[int, int],
+    view: ViewConfig,
+    shape: float,
 ) -> Int[Array, "4"]:
     """Draw a box once and clip it to the image.
 
@@ -243,6 +268,7 @@ def _crop_box(
     area = height * width * _between(view.crop_area, numbers[0])
     low, high = view.crop_aspect
     aspect = jnp.exp(_between((math.log(low), math.log(high)), numbers[1]))
+    aspect = aspect if shape == 1 else aspect * shape
     crop_h = jnp.clip(jnp.round(jnp.sqrt(area / aspect)), 1, height)
     crop_w = jnp.clip(jnp.round(jnp.sqrt(area * aspect)), 1, width)
     # A number just below 1 may round up to one offset too many.

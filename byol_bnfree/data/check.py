@@ -42,10 +42,11 @@ def odd_pictures(source: Source) -> list[str]:
             "; if the files look different, see --data.white (more than 8 bits) and "
             "--data.alpha (transparency)"
         )
+    height, width, _ = source.image_shape
     if isinstance(source, MemorySource) and source.resized:
         notes.append(
             f"{source.resized:,} pictures of another size than the others were cut "
-            f"square and resized"
+            f"{'square ' * (height == width)}and resized"
         )
     return notes
 

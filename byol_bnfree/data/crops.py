@@ -9,24 +9,28 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from byol_bnfree.config import ViewConfig
-from byol_bnfree.data.decode import cut, to_array
+from byol_bnfree.data.geometry import BICUBIC, Picture, cut, to_array
 
 
 def crop_box(
-    rng: np.random.Generator, width: int, height: int, view: ViewConfig
+    rng: np.random.Generator,
+    width: int,
+    height: int,
+    view: ViewConfig,
+    shape: float = 1.0,
 ) -> tuple[int, int, int, int]:
     """Draw left, top, right and bottom of a random crop, in pixels.
 
-    It is one draw, as in DeepMind's code: area A uniform, aspect ratio r log-uniform,
-    sides round(sqrt(A r)) and round(sqrt(A / r)) clipped to the picture, offset
-    uniform. (torchvision draws up to ten times and falls back to the centre.)
+    It is one draw, as in DeepMind's code: area A uniform, aspect ratio r log-uniform
+    around `shape` (width over height of the input), sides round(sqrt(A r)) and
+    round(sqrt(A / r)) clipped to the picture, offset uniform.
+    (torchvision draws up to ten times and falls back to the centre.)
     """
     area = rng.uniform(*view.crop_area) * width * height
     low, high = view.crop_aspect
-    aspect = math.exp(rng.uniform(math.log(low), math.log(high)))
+    aspect = shape * math.exp(rng.uniform(math.log(low), math.log(high)))
     w = min(max(round(math.sqrt(area * aspect)), 1), width)
     h = min(max(round(math.sqrt(area / aspect)), 1), height)
     left = int(rng.integers(width - w + 1))
@@ -35,16 +39,19 @@ def crop_box(
 
 
 def random_crops(
-    image: Image.Image, size: int, views: Sequence[ViewConfig], key: tuple[int, ...]
+    image: Picture,
+    size: tuple[int, int],
+    views: Sequence[ViewConfig],
+    key: tuple[int, ...],
 ) -> UInt8[np.ndarray, "v h w c"]:
-    """Cut one random resized crop with side `size` for each view.
+    """Cut one random resized crop of `size`, height and width, for each view.
 
     The result depends on the picture and `key` only. The resize is PIL's bicubic: it
     averages (antialiases) when it shrinks, and rounds to 8 bits. DeepMind's TensorFlow
     resize does neither and keeps floats for the operations that follow.
     """
     rng = np.random.default_rng(key)
-    boxes = [crop_box(rng, *image.size, view) for view in views]
+    height, width = size
+    boxes = [crop_box(rng, *image.size, view, width / height) for view in views]
     crops = [cut(image, box) for box in boxes]  # PIL's resize(box=) reads past the box
-    bicubic = Image.Resampling.BICUBIC
-    return np.stack([to_array(crop.resize((size, size), bicubic)) for crop in crops])
+    return np.stack([to_array(crop.resize((width, height), BICUBIC)) for crop in crops])

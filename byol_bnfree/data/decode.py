@@ -7,7 +7,10 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 from byol_bnfree.config import DataConfig
+from byol_bnfree.data.array_files import array_layout, is_array, read_array
+from byol_bnfree.data.geometry import Picture, Planes, from_array
 from byol_bnfree.data.reading import MAX_PIXELS, BadImage, Fault, open_picture
+from byol_bnfree.errors import InputError
 
 ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap width and height
 SAMPLES_PER_PIXEL = 277  # TIFF tag
@@ -22,6 +25,8 @@ class Conversion(NamedTuple):
     white: float | None = None
     alpha: Literal["white", "black", "ignore"] = "white"
     max_pixels: int = MAX_PIXELS
+    channels: int | None = None
+    """Of every picture; None: as they are."""
 
 
 AS_IT_IS = Conversion()
@@ -32,7 +37,8 @@ class Header(NamedTuple):
 
     height: int
     width: int
-    grayscale: bool
+    channels: int
+    """1 gray, 3 colours, others as they are stored."""
     pages: bool
     """True if the file has more pictures than the first, which we use."""
     bands: bool
@@ -41,7 +47,7 @@ class Header(NamedTuple):
 
 def conversion(data: DataConfig) -> Conversion:
     """Return the conversion that the settings ask for."""
-    return Conversion(data.white, data.alpha, data.max_pixels)
+    return Conversion(data.white, data.alpha, data.max_pixels, data.channels)
 
 
 def read_header(file: str | bytes, name: str, how: Conversion = AS_IT_IS) -> Header:
@@ -53,6 +59,8 @@ def read_header(file: str | bytes, name: str, how: Conversion = AS_IT_IS) -> Hea
       BadImage: if the picture cannot be used.
       Fault: if the machine failed.
     """
+    if _is_array(file, name, how):
+        return _array_header(file, name, how)
     opened = open_picture(file, name, how.max_pixels, whole=False)
     image = opened.image
     try:
@@ -61,7 +69,11 @@ def read_header(file: str | bytes, name: str, how: Conversion = AS_IT_IS) -> Hea
         swapped = _orientation(image) >= 5
         height, width = image.size if swapped else image.size[::-1]
         grayscale = image.mode in GRAYSCALE_MODES or image.mode.startswith("I")
-        return Header(height, width, grayscale, _has_pages(image), _drops_bands(image))
+        channels = 1 if grayscale else 3
+        if how.channels not in (None, 1, 3):
+            channels = len(image.getbands())
+        _check_channels(channels, how.channels)
+        return Header(height, width, channels, _has_pages(image), _drops_bands(image))
     except Exception as error:  # Pillow's readers raise almost anything
         raise _whose(error, name) from error
     finally:
@@ -70,8 +82,10 @@ def read_header(file: str | bytes, name: str, how: Conversion = AS_IT_IS) -> Hea
 
 def decode(
     file: str | bytes, name: str, channels: int, how: Conversion = AS_IT_IS
-) -> Image.Image:
+) -> Picture:
     """Decode a picture to PIL mode L (1 channel) or RGB (3), rotated as EXIF says.
+
+    Another number of channels makes `Planes`, of the bands as they are stored.
 
     Of an animation we take the first frame. Transparent pixels show `how.alpha`. CMYK
     and palettes become RGB. Values of more than 8 bits are scaled so that `how.white`
@@ -82,6 +96,8 @@ def decode(
         than `how.max_pixels`.
       Fault: if the machine failed, whatever the picture.
     """
+    if _is_array(file, name, how):
+        return _array_picture(file, name, channels, how)
     opened = open_picture(file, name, how.max_pixels, whole=True)
     image = opened.image
     try:
@@ -89,6 +105,9 @@ def decode(
         image.load()
         if _orientation(image) != 1:
             image = ImageOps.exif_transpose(image)
+        if channels not in (1, 3):
+            _check_channels(len(image.getbands()), channels)
+            return Planes(image.split())
         image = _to_8bit(image, how, deep)
         if image.mode not in ("1", "L", "LA", "RGB"):
             image = image.convert("RGB")
@@ -100,36 +119,47 @@ def decode(
         opened.file.close()
 
 
-def cut(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
-    """Cut out the pixels of a box (left, top, right, bottom)."""
-    left, top, right, bottom = box
-    if (right - left) * (bottom - top) <= MAX_PIXELS:
-        return image.crop(box)
-    # Pillow's crop has its own limit of pixels, which holds for the whole process.
-    return Image.fromarray(np.asarray(image)[top:bottom, left:right])
+def _is_array(file: str | bytes, name: str, how: Conversion) -> bool:
+    try:
+        return is_array(file, name, how)
+    except OSError as error:
+        raise _whose(error, name) from error
 
 
-def centre_square(image: Image.Image, size: int, share: float) -> Image.Image:
-    """Cut the central square, `share` of the shorter side, and resize it (bicubic).
-
-    With share 224/256 this is DeepMind's evaluation crop (P1 appendix C.1;
-    `_decode_and_center_crop` in its dataset.py), for pictures of any size. If the
-    border is odd, the larger half lies before the square. PIL's resize averages
-    (antialiases) when it shrinks, and rounds to 8 bits. DeepMind's TensorFlow resize
-    does neither. P1 is the BYOL paper (arXiv 2006.07733).
-    """
-    width, height = image.size
-    side = max(1, int(share * min(width, height)))
-    if (width, height) == (size, size) == (side, side):
-        return image
-    left, top = (width - side + 1) // 2, (height - side + 1) // 2
-    square = cut(image, (left, top, left + side, top + side))
-    return square.resize((size, size), Image.Resampling.BICUBIC)
+def _array_header(file: str, name: str, how: Conversion) -> Header:
+    try:
+        layout, dtype = array_layout(file, name, how)
+        if dtype.kind == "f" and how.white is None:
+            raise ValueError(FLOATS)
+        _check_channels(layout.channels, how.channels)
+    except InputError:
+        raise
+    except Exception as error:
+        raise _whose(error, name) from error
+    return Header(*layout[:3], pages=False, bands=False)
 
 
-def to_array(image: Image.Image) -> UInt8[np.ndarray, "h w c"]:
-    """Return the pixels of a picture from `decode` as an array."""
-    return np.atleast_3d(np.asarray(image))
+def _array_picture(file: str, name: str, channels: int, how: Conversion) -> Picture:
+    try:
+        pixels = read_array(file, name, how)
+        _check_channels(pixels.shape[-1], channels)
+        image = from_array(_scaled(pixels, how.white))
+        if isinstance(image, Planes) or pixels.shape[-1] == channels:
+            return image
+        return image.convert("L" if channels == 1 else "RGB")
+    except InputError:
+        raise
+    except Exception as error:
+        raise _whose(error, name) from error
+
+
+def _check_channels(found: int, wanted: int | None) -> None:
+    """Gray and colour become each other; nothing else can."""
+    if wanted not in (None, found) and {found, wanted} != {1, 3}:
+        raise ValueError(
+            f"it has {found} channel{'s' * (found > 1)}, and pictures of this run have "
+            f"{wanted} (--data.channels)"
+        )
 
 
 def _orientation(image: Image.Image) -> int:
@@ -160,7 +190,7 @@ def _to_8bit(image: Image.Image, how: Conversion, deep: bool) -> Image.Image:
     if deep and how.white not in (None, DEEPEST):
         raise ValueError(
             "Pillow keeps the upper 8 bits of 16-bit colours, so --data.white cannot "
-            "be used; convert the picture to 8 bits"
+            "be used; convert the picture to 8 bits, or to TIFF"
         )
     if image.mode == "F" or image.mode.startswith("I"):
         return Image.fromarray(_scaled(np.asarray(image), how.white))
@@ -175,8 +205,12 @@ def _to_8bit(image: Image.Image, how: Conversion, deep: bool) -> Image.Image:
     return ground
 
 
-def _scaled(pixels: np.ndarray, white: float | None) -> UInt8[np.ndarray, "h w"]:
+def _scaled(pixels: np.ndarray, white: float | None) -> UInt8[np.ndarray, "..."]:
     """Map values from 0 to `white` to 8 bits. Larger values become white."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    if pixels.dtype == bool:
+        return pixels.astype(np.uint8) * np.uint8(255)
     if not np.isfinite(pixels).all():
         raise ValueError("it has pixels that are not finite numbers")
     if pixels.min() < 0:

@@ -8,6 +8,8 @@ from PIL import Image
 # Tried on every picture, whatever its ending.
 COMMON = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")
 
+ARRAYS = (".npy", ".npz")  # NumPy's, which `array_files` reads
+
 # EPS starts an interpreter, WMF needs Windows, and the others read a header only.
 NEVER = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
 READERS = {"MPO": "JPEG"}  # formats that the reader of another format opens
@@ -33,7 +35,12 @@ def ending_of(name: str) -> str:
 
 def is_picture(name: str) -> bool:
     """Return True if a name ends as pictures do."""
-    return ending_of(name) in endings()
+    return ending_of(name) in endings() or is_numpy(name)
+
+
+def is_numpy(name: str) -> bool:
+    """Return True if a name ends as NumPy files do."""
+    return ending_of(name) in ARRAYS
 
 
 def readers_for(name: str | None) -> tuple[str, ...]:

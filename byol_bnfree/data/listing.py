@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from byol_bnfree.config import InputError
-from byol_bnfree.data.formats import ending_of, is_picture
+from byol_bnfree.data.formats import ending_of, is_numpy, is_picture
 from byol_bnfree.data.names import printable, some
 
 # Folders that systems add. Some are full of small copies of the pictures.
@@ -62,6 +62,9 @@ class Unused:
 def list_folder(path: str | Path, unused: Unused) -> tuple[list[str], list[str]]:
     """Return the folders, and the files with a picture's ending; both sorted.
 
+    NumPy files are pictures where a folder has nothing else. Beside other pictures or
+    folders they are data about those.
+
     Raises:
       InputError: if the folder cannot be listed.
     """
@@ -83,6 +86,11 @@ def list_folder(path: str | Path, unused: Unused) -> tuple[list[str], list[str]]
             pictures.append(entry.path)
         else:
             unused.add(ending_of(printable(name)) or "without an ending", entry.path)
+    arrays = [path for path in pictures if is_numpy(path)]
+    if arrays and (folders or len(arrays) < len(pictures)):
+        for path in arrays:
+            unused.add(ending_of(path), path)
+        pictures = [path for path in pictures if not is_numpy(path)]
     return folders, pictures
 
 

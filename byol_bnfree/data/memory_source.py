@@ -9,8 +9,9 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Int, Int32, UInt8
 
-from byol_bnfree.data.decode import Conversion, centre_square, decode, to_array
+from byol_bnfree.data.decode import Conversion, decode
 from byol_bnfree.data.fingerprint import checksum
+from byol_bnfree.data.geometry import centre_crop, to_array
 from byol_bnfree.data.patience import shown
 from byol_bnfree.data.reading import BadImage, Fault
 from byol_bnfree.data.records import Layout, Records
@@ -89,9 +90,9 @@ def load(records: Records, layout: Layout, how: Conversion, skip: bool) -> Memor
       ReadingFailed: if the machine failed.
     """
     n = len(records)
-    shape = (n, layout.size, layout.size, layout.channels)
+    shape = (n, *layout.size, layout.channels)
     check_memory(
-        {f"{n:,} images of {layout.size} pixels": math.prod(shape)},
+        {f"{n:,} images of {layout.words} pixels": math.prod(shape)},
         "lower --data.in-memory-gib, so that they stream, or --data.image-size",
     )
     pixels = np.empty(shape, np.uint8)
@@ -106,7 +107,7 @@ def load(records: Records, layout: Layout, how: Conversion, skip: bool) -> Memor
             try:
                 image = decode(file, name, layout.channels, how)
                 others[row] = image.size != (width, height)
-                pixels[row] = to_array(centre_square(image, layout.size, share=1.0))
+                pixels[row] = to_array(centre_crop(image, layout.size, share=1.0))
             except Fault as fault:
                 raise fault.stop() from fault
             except BadImage as error:

@@ -83,7 +83,7 @@ def open_picture(
       Fault: if the machine failed.
     """
     readers = COMMON if isinstance(file, bytes) else readers_for(file)
-    source = _source(file, name, max_pixels, whole)
+    source = open_file(file, name, max_pixels, whole=whole)
     try:
         image = _identify(source, name, readers)
         if image.width * image.height > max_pixels:
@@ -98,9 +98,10 @@ def open_picture(
         raise
 
 
-def _source(
-    file: str | bytes, name: str, max_pixels: int, whole: bool
+def open_file(
+    file: str | bytes, name: str, max_pixels: int, *, whole: bool = False
 ) -> io.BufferedIOBase:
+    """A file or the bytes given, to read from; errors and `whole` as `open_picture`."""
     if isinstance(file, bytes):
         return io.BytesIO(file)
     try:

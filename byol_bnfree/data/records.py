@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int, Int32
 
-from byol_bnfree.config import DataConfig, TrainConfig
+from byol_bnfree.config import DataConfig, TrainConfig, height_and_width
 
 VARYING_SIZE = 224  # side of the network's input if the pictures differ in size
 
@@ -68,9 +68,16 @@ def needs_test(config: TrainConfig) -> bool:
 class Layout(NamedTuple):
     """The network's input, and True if a whole split is held in memory."""
 
-    size: int
+    size: tuple[int, int]
+    """Height and width."""
     channels: int
     in_memory: bool
+
+    @property
+    def words(self) -> str:
+        """The size as "32", or "32x48" where the input is not square."""
+        height, width = self.size
+        return str(height) if height == width else f"{height}x{width}"
 
 
 def layout_of(records: Records, data: DataConfig) -> Layout:
@@ -87,5 +94,5 @@ def layout_of(records: Records, data: DataConfig) -> Layout:
         size = min(height, width)
         decoded = records.total * height * width * channels
         in_memory = decoded <= data.in_memory_gib * 2**30
-    channels = data.channels or (1 if channels == 1 else 3)
-    return Layout(data.image_size or size, channels, in_memory)
+    size = height_and_width(data.image_size or size)
+    return Layout(size, data.channels or channels, in_memory)

@@ -10,6 +10,7 @@ from byol_bnfree.data.decode import Conversion, Header, read_header
 from byol_bnfree.data.names import printable, some
 from byol_bnfree.data.patience import shown
 from byol_bnfree.data.reading import BadImage, Fault
+from byol_bnfree.errors import InputError
 
 SCAN_LIMIT = 200_000  # headers to read, about 0.1 ms each; larger sets are sampled
 SEED = 0  # for that sample
@@ -32,7 +33,7 @@ class Scan:
     def why(self) -> str:
         """The reason for the input size, in words."""
         height, width, channels = self.shape
-        kind = "grayscale" if channels == 1 else "colour"
+        kind = {1: "grayscale", 3: "colour"}.get(channels, f"{channels} channels")
         of = f"all {self.looked:,} pictures"
         if self.looked < self.pictures:
             of = f"{self.looked:,} of {self.pictures:,} pictures, a fixed sample,"
@@ -45,7 +46,8 @@ def scan(paths: Sequence[str], how: Conversion, skip: bool) -> Scan:
     """Read the headers of all pictures, or of a fixed sample of `SCAN_LIMIT`.
 
     Raises:
-      InputError: for the first bad picture, unless `skip`.
+      InputError: for the first bad picture, unless `skip`, and for numbers of channels
+        that cannot be converted into each other.
       ReadingFailed: if the machine failed.
     """
     chosen: Sequence[str] = paths
@@ -77,14 +79,32 @@ def scan(paths: Sequence[str], how: Conversion, skip: bool) -> Scan:
                 pages.append(printable(path))
             if header.bands:
                 bands.append(printable(path))
-    return Scan(len(paths), len(chosen), _shape(headers), bad, _notes(pages, bands))
+    shape = _shape(headers, how.channels)
+    return Scan(len(paths), len(chosen), shape, bad, _notes(pages, bands))
 
 
-def _shape(headers: list[Header]) -> tuple[int | None, int | None, int]:
+def _shape(
+    headers: list[Header], wanted: int | None
+) -> tuple[int | None, int | None, int]:
     heights, widths = {h.height for h in headers}, {h.width for h in headers}
     height = heights.pop() if len(heights) == 1 else None
     width = widths.pop() if len(widths) == 1 else None
-    return height, width, 1 if all(h.grayscale for h in headers) else 3
+    return height, width, _channels({h.channels for h in headers}, wanted)
+
+
+def _channels(found: set[int], wanted: int | None) -> int:
+    """One number for all; gray and colour together are colour."""
+    if wanted is not None:
+        return wanted
+    if found <= {1, 3}:
+        return 1 if found == {1} else 3
+    if len(found) > 1:
+        numbers = " and ".join(map(str, sorted(found)))
+        raise InputError(
+            f"some pictures have {numbers} channels; give --data.channels and leave "
+            f"others out with --on-bad-image=skip, or give them a folder of their own."
+        )
+    return found.pop()
 
 
 def _notes(pages: list[str], bands: list[str]) -> list[str]:

@@ -17,6 +17,7 @@ from byol_bnfree.config import AugmentConfig, ViewConfig, ViewsConfig
 from byol_bnfree.data.augment import (
     example_keys,
     normalize,
+    of_channels,
     own_view,
     planes_of,
     random_view,
@@ -85,6 +86,7 @@ def _view(
         if small >= 0:
             size = tuple(small_side(side, views) for side in size)
     view = view_config(index, augment, views)
+    view = of_channels(view, augment, images.shape[-1])
     if augment.function is None:
         draw = partial(random_view, view=view, crop_to=size)
     else:

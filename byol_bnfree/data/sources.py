@@ -11,7 +11,12 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int, Int32, UInt8
 
-from byol_bnfree.config import InputError, TrainConfig
+from byol_bnfree.config import (
+    InputError,
+    TrainConfig,
+    height_and_width,
+    image_size_of,
+)
 from byol_bnfree.data import shapes
 from byol_bnfree.data.decode import conversion
 from byol_bnfree.data.fingerprint import checksum
@@ -34,7 +39,7 @@ class Source(Protocol):
     name: str
     split: str
     class_names: tuple[str, ...]  # () without labels
-    image_shape: tuple[int, int, int]  # (h, w, c) of the network's input; h == w
+    image_shape: tuple[int, int, int]  # (h, w, c) of the network's input
     in_memory: bool  # True: all images are held at `image_shape`, the device crops
     skipped: dict[str, str]  # left out under on_bad_image="skip": name to reason
     location: str  # folder on disk; "" if the set is generated
@@ -148,18 +153,27 @@ def _check_shapes(config: TrainConfig) -> None:
             f"{data.test_split!r} do not apply to the shapes, which have train and "
             f"test; set their sizes with --data.shapes-train and --data.shapes-test."
         )
+    if data.channels not in (None, 1, 3):
+        raise InputError(
+            f"--data.channels {data.channels} does not apply to the shapes, which are "
+            f"gray (1) or coloured (3); give --dataset=folder:PATH."
+        )
 
 
 def _open_shapes(config: TrainConfig, split: Split) -> MemorySource:
     data = config.data
     n = data.shapes_train if split == "train" else data.shapes_test
-    size, channels = data.image_size or 32, data.channels or 3
+    height, width = height_and_width(data.image_size or 32)
+    size, channels = max(height, width), data.channels or 3
     check_memory(
         {f"{n:,} shapes of {size} pixels": n * (size**2 * channels + SHAPE_BYTES)},
         f"lower --data.shapes-{split} or --data.image-size",
     )
     images, labels = shapes.generate(split, n, size, channels)
-    identity = checksum("shapes", shapes.SEED, split, n, size, channels)
+    top, left = (size - height) // 2, (size - width) // 2
+    images = images[:, top : top + height, left : left + width]
+    shown = image_size_of(height, width)
+    identity = checksum("shapes", shapes.SEED, split, n, shown, channels)
     return MemorySource(
         "shapes", split, shapes.CLASS_NAMES, images, labels, identity=identity
     )

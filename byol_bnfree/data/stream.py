@@ -13,18 +13,12 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int, Int32, UInt8
-from PIL import Image
 
-from byol_bnfree.config import InputError, TrainConfig
+from byol_bnfree.config import InputError, TrainConfig, image_size_of
 from byol_bnfree.data.crops import random_crops
-from byol_bnfree.data.decode import (
-    Conversion,
-    centre_square,
-    conversion,
-    decode,
-    to_array,
-)
+from byol_bnfree.data.decode import Conversion, conversion, decode
 from byol_bnfree.data.fingerprint import checksum
+from byol_bnfree.data.geometry import Picture, centre_crop, to_array
 from byol_bnfree.data.patience import shown
 from byol_bnfree.data.reading import BadImage, Fault
 from byol_bnfree.data.records import Layout, Records
@@ -51,7 +45,7 @@ class StreamSource:
         self.name, self.split = records.name, records.split
         self.class_names = records.class_names
         self.num_classes = len(records.class_names) or None
-        self.image_shape = (layout.size, layout.size, layout.channels)
+        self.image_shape = (*layout.size, layout.channels)
         self.location = records.location
         self.skipped = dict(records.skipped)
         self.on_skip: Callable[[int, BadImage], None] = _forget
@@ -70,7 +64,8 @@ class StreamSource:
     @property
     def fingerprint(self) -> str:
         """A checksum of the files' names, sizes and times, and of the conversion."""
-        size, _, channels = self.image_shape
+        height, width, channels = self.image_shape
+        size = image_size_of(height, width)
         how = [size, channels, self._how.white, self._how.alpha]
         return checksum(self._records.fingerprint, how)
 
@@ -84,7 +79,7 @@ class StreamSource:
         return self._records.labels(self._stand_in(indices))
 
     def images(self, indices: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w c"]:
-        """Return central squares, as DeepMind evaluates; see `decode.centre_square`.
+        """Return central squares, as DeepMind evaluates; see `geometry.centre_crop`.
 
         Raises:
           InputError: for a bad picture, whatever on_bad_image says.
@@ -217,7 +212,7 @@ def _view_of(
     """Decode one picture in the pool. Errors are returned, so the batch can go on."""
     name, file = picture
     try:
-        return view(decode(file, name, shape[2], how), shape[0], key=key)
+        return view(decode(file, name, shape[2], how), shape[:2], key=key)
     except (BadImage, Fault) as problem:
         return problem
     except MemoryError:
@@ -225,17 +220,17 @@ def _view_of(
 
 
 def _evaluation_view(
-    image: Image.Image, size: int, key: tuple
+    image: Picture, size: tuple[int, int], key: tuple
 ) -> UInt8[np.ndarray, "h w c"]:
     del key  # nothing is random
-    if image.size == (size, size):
+    if image.size == size[::-1]:
         # Small sets such as CIFAR-10 are evaluated whole, as if held in memory.
         # DeepMind's code knows ImageNet only. It would cut and enlarge such pictures.
         return to_array(image)
-    return to_array(centre_square(image, size, EVAL_SHARE))
+    return to_array(centre_crop(image, size, EVAL_SHARE))
 
 
-def _nothing(image: Image.Image, size: int, key: tuple) -> None:
+def _nothing(image: Picture, size: tuple[int, int], key: tuple) -> None:
     """Return nothing, for pictures that are only tried."""
 
 

@@ -127,7 +127,7 @@ def open_prepared(
         name=found.name,
         split=split,
         class_names=classes,
-        stored_shape=(height, width, channels or 3),
+        stored_shape=(height, width, 1 if channels == 1 else 3),
         total=sum(stop - start for r in ranges.values() for _, start, stop in r),
         skipped={},
         files=ranges[split],

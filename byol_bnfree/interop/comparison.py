@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from byol_bnfree.config import TrainConfig
+from byol_bnfree.config import TrainConfig, height_and_width
 from byol_bnfree.errors import InputError, RunStopped
 
 COUNT = 64
@@ -54,12 +54,13 @@ class Comparison(NamedTuple):
 
 def pictures(config: TrainConfig) -> UInt8[np.ndarray, "b h w c"]:
     """64 pictures of coarse and fine noise, of the size that the encoder takes."""
-    size, channels = config.data.image_size or 32, config.data.channels or 3
+    height, width = height_and_width(config.data.image_size or 32)
+    channels = config.data.channels or 3
     draws = np.random.default_rng(2010_10241)
     coarse = draws.uniform(0, 200, (COUNT, 4, 4, channels))
-    repeated = np.repeat(np.repeat(coarse, -(-size // 4), 1), -(-size // 4), 2)
-    fine = draws.uniform(0, 55, (COUNT, size, size, channels))
-    return (repeated[:, :size, :size] + fine).astype(np.uint8)
+    repeated = np.repeat(np.repeat(coarse, -(-height // 4), 1), -(-width // 4), 2)
+    fine = draws.uniform(0, 55, (COUNT, height, width, channels))
+    return (repeated[:, :height, :width] + fine).astype(np.uint8)
 
 
 def compared(

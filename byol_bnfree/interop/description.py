@@ -12,6 +12,7 @@ from byol_bnfree.config import (
     DataConfig,
     ModelConfig,
     TrainConfig,
+    height_and_width,
 )
 from byol_bnfree.errors import InputError
 
@@ -47,19 +48,22 @@ def describe(
     """
     data = config.data
     if crop_share is None:
-        crop_share = CROP_SHARE if (data.image_size or 0) >= LARGE else 1.0
+        large = min(height_and_width(data.image_size or 1)) >= LARGE
+        crop_share = CROP_SHARE if large else 1.0
     return {
         "version": VERSION,
         "family": family,
         "network": {"norm": config.norm}
         | {name: getattr(config.model, name) for name in NETWORK},
         "preprocessing": {
-            "image_size": data.image_size,
+            "image_size": data.image_size,  # a side, or height and width
             "channels": data.channels,
             "channel_order": "RGB" if data.channels == 3 else "as in the data",
             "crop_share": crop_share,
-            "resize": "central square of crop_share of the shorter side, bicubic",
+            "resize": "largest central part of the shape of image_size, crop_share of "
+            "its sides, bicubic",
             "scale": 1 / 255,
+            "white": data.white,
             "mean": list(config.augment.mean),
             "std": list(config.augment.std),
         },
@@ -94,6 +98,7 @@ def to_config(description: dict[str, Any]) -> TrainConfig:
                 f"{description['version']}, this version reads {VERSION}); update it."
             )
         network, images = description["network"], description["preprocessing"]
+        size = images["image_size"]
         settings = {name: network[name] for name in NETWORK}
         return TrainConfig(
             norm=network["norm"],
@@ -101,7 +106,9 @@ def to_config(description: dict[str, Any]) -> TrainConfig:
             model=ModelConfig(**settings),
             augment=AugmentConfig(mean=tuple(images["mean"]), std=tuple(images["std"])),
             data=DataConfig(
-                image_size=images["image_size"], channels=images["channels"]
+                image_size=tuple(size) if isinstance(size, list) else size,
+                channels=images["channels"],
+                white=images.get("white"),
             ),
         )
     except (KeyError, TypeError) as error:

@@ -1,10 +1,11 @@
 """State dicts of torchvision, timm, lightly and solo-learn as encoders of this package.
 
 Read the shapes, find the network. Two facts are in no state dict and are arguments:
-the padding of strided layers (PyTorch's is symmetric, and the wrong one costs points of
-accuracy) and the number of groups of a GroupNorm.
+the padding (PyTorch's is symmetric, and the wrong one costs points of accuracy) and the
+number of groups of a GroupNorm.
 """
 
+import dataclasses
 import re
 from typing import Literal
 
@@ -36,7 +37,7 @@ def from_state_dict(
     theirs: Flat,
     network: Literal["online", "target"] = "online",
     *,
-    padding: Literal["torch", "same"] = "torch",
+    padding: Literal["torch", "same", "solo_learn"] | None = None,
     groups: int = 32,
     image_size: int | None = None,
 ) -> tuple[dict[str, Flat], TrainConfig]:
@@ -45,7 +46,8 @@ def from_state_dict(
     Args:
       theirs: arrays by their names.
       network: lightly and solo-learn save the target ("momentum") network too.
-      padding: of strided convolutions and the max-pool.
+      padding: of strided convolutions and the max-pool; None: that of PyTorch, and of a
+        small stem in solo-learn's checkpoints its own.
       groups: of GroupNorm, where there is no BatchNorm (32 in PyTorch and timm).
       image_size: pixels; None: 224, or 32 for a small stem.
 
@@ -57,8 +59,9 @@ def from_state_dict(
     if family == "timm" and "stem.norm.weight" not in alone:
         raise InputError(
             "the state dict is of a pre-activation network (ResNet v2, such as timm's "
-            "resnetv2_50x1_bit), and encoders here are ResNet v1; give one of those, "
-            "such as resnet50_gn."
+            "resnetv2_50x1_bit), which norms before each convolution, and encoders "
+            "here norm after it (ResNet v1, as in BYOL); give one of those, such as "
+            "timm's resnet50_gn."
         )
     found, _ = imported(alone, family)
     if "batch_stats" in found:  # running values of PyTorch need no correction
@@ -66,11 +69,23 @@ def from_state_dict(
         norms = {name.rpartition("/")[0] for name in stats}
         stats |= {f"{norm}/count": np.int32(SETTLED) for norm in norms}
     norm = "bn" if "batch_stats" in found else "gn"
-    model = architecture_of(found["params"], padding, groups)
+    model = architecture_of(found["params"], padding or "torch", groups)
+    if padding is None and model.stem == "small" and from_solo_learn(theirs):
+        model = dataclasses.replace(model, padding="solo_learn")
     size = image_size or SIZES[model.stem]
     channels = found["params"]["conv1/kernel"].shape[2]
     data = DataConfig(image_size=size, channels=channels)
     return found, TrainConfig(norm=norm, model=model, data=data)
+
+
+def from_solo_learn(theirs: Flat) -> bool:
+    """Whether names are those of a training checkpoint of solo-learn.
+
+    Its encoder keeps torchvision's names below `backbone.` (`encoder.` before 2022),
+    and an online `classifier` stands beside it. It pads a 3x3 stem by two pixels.
+    """
+    places = ("backbone.conv1.weight", "encoder.conv1.weight")
+    return "classifier.weight" in theirs and any(place in theirs for place in places)
 
 
 def without_prefix(theirs: Flat, network: str) -> Flat:

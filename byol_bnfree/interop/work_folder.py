@@ -6,7 +6,7 @@ from typing import Any
 
 from orbax.checkpoint import v1 as ocp
 
-from byol_bnfree.config import TrainConfig
+from byol_bnfree.config import TrainConfig, height_and_width
 from byol_bnfree.errors import InputError
 from byol_bnfree.files import write_json
 from byol_bnfree.training.items import items_of
@@ -45,14 +45,16 @@ def write_work_folder(
     folder = prepare_workdir(workdir, "")
     if any(folder.iterdir()):
         raise InputError(f"{folder} is not empty; give a new --workdir.")
-    size, channels = config.data.image_size, config.data.channels
     write_json(
         folder / "dataset.json",
         {
             "name": config.dataset,
             "num_classes": num_classes,
             "class_names": None,
-            "image_shape": (size, size, channels),
+            "image_shape": (
+                *height_and_width(config.data.image_size),
+                config.data.channels,
+            ),
             "train": {"split": config.data.train_split, "images": examples},
             "test": {"split": config.data.test_split, "images": None},
         },

@@ -14,7 +14,7 @@ import numpy as np
 from jax import export
 from safetensors.numpy import save_file
 
-from byol_bnfree.config import TrainConfig
+from byol_bnfree.config import TrainConfig, height_and_width
 from byol_bnfree.data.augment import normalize
 from byol_bnfree.encoder import Encoder, encoder_module, load_encoder
 from byol_bnfree.errors import InputError
@@ -125,7 +125,7 @@ def with_program(encoder: Encoder, path: Path, python: str | None) -> list[Compa
 def _stablehlo(encoder: Encoder, folder: Path, settings: Settings):
     """A program for any batch size, from pixels in [0, 1] to representations."""
     config = encoder.config
-    size, channels = config.data.image_size, config.data.channels
+    height, width = height_and_width(config.data.image_size)
     variables = jax.tree.map(jnp.asarray, folded(encoder.variables, config))
     plain = alone(config, plain=True)
     module = encoder_module(plain)
@@ -134,7 +134,8 @@ def _stablehlo(encoder: Encoder, folder: Path, settings: Settings):
         return module.apply(variables, normalize(pixels, plain.augment), False)
 
     (batch,) = export.symbolic_shape("b")
-    pixels = jax.ShapeDtypeStruct((batch, size, size, channels), jnp.float32)
+    shape = (batch, height, width, config.data.channels)
+    pixels = jax.ShapeDtypeStruct(shape, jnp.float32)
     program = export.export(jax.jit(encode), platforms=PLATFORMS)(pixels)
     path = folder / PROGRAM
     try:
@@ -162,6 +163,8 @@ def check_family(config: TrainConfig, family: Family) -> None:
     model, norm = config.model, alone(config, plain=True).norm
     known = ARCHITECTURES[model.name]
     problems = []
+    if model.padding == "solo_learn" and model.stem == "small":
+        problems.append("the padding of solo-learn's small stem")
     if norm not in ("bn", "gn"):
         problems.append(f"norm {norm}")
     if model.stem_channels is not None or len(known.blocks) != 4:

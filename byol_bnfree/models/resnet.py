@@ -53,7 +53,8 @@ ARCHITECTURES: dict[str, Architecture] = {
 # An even size at stride 2 needs one pixel of padding, on one side. TensorFlow and Haiku
 # pad at the end. PyTorch pads both sides, but the strides never reach the last pixel,
 # so its convolution equals padding at the start.
-PADDINGS = {"same": "SAME", "torch": "SAME_LOWER"}
+# solo-learn pads its 3x3 stem by two pixels, one more than keeps the size.
+PADDINGS = {"same": "SAME", "torch": "SAME_LOWER", "solo_learn": "SAME_LOWER"}
 SHORTCUTS = ("every_group", "changed_shape")
 
 
@@ -192,6 +193,8 @@ class ResNet(nn.Module):
         imagenet = self.stem == "imagenet"
         kernel, stride = ((7, 7), 2) if imagenet else ((3, 3), self.stem_stride)
         padding = PADDINGS[self.padding]
+        if self.padding == "solo_learn" and not imagenet:
+            x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
         x = conv(channels, kernel, stride, padding, name="conv1")(x)
         x = relu(norm(name="norm1")(x, train))
         return max_pool(x, padding) if imagenet else x
@@ -235,7 +238,8 @@ def create_encoder(
         number, times `width`.
       last_scale_init: initial scale of the last norm in a bottleneck block.
       dtype: dtype of activations. Parameters are float32.
-      padding: "same" (TensorFlow, Haiku, DeepMind's BYOL) or "torch" (symmetric).
+      padding: "same" (TensorFlow, Haiku, DeepMind's BYOL), "torch" (symmetric) or
+        "solo_learn" (symmetric, and two pixels at a small stem).
       shortcuts: "every_group" puts a projection in the first block of every group, as
         DeepMind's code does. "changed_shape" puts one only where the shape changes, as
         torchvision's resnet18 does.

@@ -11,6 +11,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
+from byol_bnfree.data.geometry import for_display
+
 Row = Mapping[str, float | None]
 
 
@@ -19,7 +21,7 @@ class Sheet(NamedTuple):
 
     images: UInt8[np.ndarray, "b H W c"]
     view1: Float[Array | np.ndarray, "b h w c"]
-    """Values in [0, 1]; others are clipped. 1 or 3 channels."""
+    """Values in [0, 1]; others are clipped. Of more channels three are shown."""
     view2: Float[Array | np.ndarray, "b h w c"]
     names: Sequence[str]
     """Class name of each image; "" if it has none."""
@@ -97,8 +99,9 @@ def save_views(path: str | Path, sheet: Sheet, n: int = 8) -> None:
     }
     for line, (name, images) in zip(axes, rows.items(), strict=True):
         for axis, image in zip(line, np.clip(images, 0, 1), strict=True):
-            image = image[..., 0] if image.shape[-1] == 1 else image
-            axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axis.imshow(
+                for_display(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest"
+            )
             axis.set(xticks=[], yticks=[])
         line[0].set_ylabel(name)
     for axis, name in zip(axes[0], sheet.names, strict=False):

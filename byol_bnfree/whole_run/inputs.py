@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from flax import linen as nn
 
-from byol_bnfree.config import TrainConfig
+from byol_bnfree.config import TrainConfig, image_size_of
+from byol_bnfree.data.channels import channel_moments, channel_notes
 from byol_bnfree.data.check import odd_pictures
 from byol_bnfree.data.records import needs_test
 from byol_bnfree.data.sources import DataSet, Source
@@ -58,11 +59,14 @@ def open_both(data_set: DataSet) -> Data:
     test = data_set.open("test") if needs_test(config) else None
     notes = [] if data_set.found is None else list(data_set.found.notes)
     notes += odd_pictures(train)
+    moments = channel_moments(train) if config.augment.measured else None
+    notes += channel_notes(config.augment, train.image_shape[-1], moments)
     if test is None and needs_test(config):
         notes.append(
             "no class has a second picture to hold out, so nothing is evaluated"
         )
-    return Data(train, test, describe_data(data_set, train, test, notes))
+    description = describe_data(data_set, train, test, notes)
+    return Data(train, test, description | ({"moments": moments} if moments else {}))
 
 
 def resolved(
@@ -84,7 +88,12 @@ def resolved(
         function = full_path(config.augment.function)
         augment = dataclasses.replace(config.augment, function=function)
         config = dataclasses.replace(config, augment=augment)
-    size, _, channels = data.train.image_shape
+    if config.augment.measured:
+        mean, std = data.description["moments"]
+        augment = dataclasses.replace(config.augment, mean=mean, std=std)
+        config = dataclasses.replace(config, augment=augment)
+    height, width, channels = data.train.image_shape
+    size = image_size_of(height, width)
     images = dataclasses.replace(config.data, image_size=size, channels=channels)
     dtype = config.compute_dtype
     if dtype == "auto":

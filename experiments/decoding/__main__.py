@@ -89,7 +89,7 @@ def our_rate(folder: Path) -> float:
     began = time.perf_counter()
     for index, path in enumerate(paths):
         image = decode(path.read_bytes(), path.name, channels=3)
-        random_crops(image, 224, views, (0, index))
+        random_crops(image, (224, 224), views, (0, index))
     return len(paths) / (time.perf_counter() - began)
 
 

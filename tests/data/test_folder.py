@@ -9,7 +9,8 @@ from PIL import Image
 
 from byol_bnfree.config import DataConfig, EvalConfig, InputError, TrainConfig
 from byol_bnfree.data.check import odd_pictures
-from byol_bnfree.data.decode import Conversion, decode, read_header, to_array
+from byol_bnfree.data.decode import Conversion, decode, read_header
+from byol_bnfree.data.geometry import to_array
 from byol_bnfree.data.reading import BadImage
 from byol_bnfree.data.sources import find_data, open_source
 
@@ -76,7 +77,7 @@ def test_exif_rotation_is_applied():
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: display rotated by 90 degrees
     file = encode(Image.fromarray(PIXELS), exif=exif)
-    assert read_header(file, "it")[:3] == (10, 12, False)
+    assert read_header(file, "it")[:3] == (10, 12, 3)
     np.testing.assert_array_equal(pixels(file), np.rot90(PIXELS, -1))
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from byol_bnfree.config import DataConfig, InputError, TrainConfig, ViewConfig
 from byol_bnfree.data.crops import crop_box, random_crops
-from byol_bnfree.data.decode import centre_square
+from byol_bnfree.data.geometry import centre_crop
 from byol_bnfree.data.shapes import CLASS_NAMES
 from byol_bnfree.data.sources import Source, open_source
 
@@ -143,14 +143,14 @@ def test_every_offset_of_a_crop_is_equally_likely():
 def test_crop_of_everything_is_the_picture():
     whole = ViewConfig(crop_area=(1.0, 1.0), crop_aspect=(1.0, 1.0))
     image = picture(16, 16)
-    crops = random_crops(image, 16, [whole, whole], (0,))
+    crops = random_crops(image, (16, 16), [whole, whole], (0,))
     np.testing.assert_array_equal(crops, np.stack([np.asarray(image)] * 2))
 
 
 def test_evaluation_takes_the_central_seven_eighths():
     image = picture(320, 256)
     expected = image.crop((48, 16, 272, 240))
-    np.testing.assert_array_equal(centre_square(image, 224, 224 / 256), expected)
+    np.testing.assert_array_equal(centre_crop(image, (224, 224), 224 / 256), expected)
 
 
 @pytest.mark.parametrize(
@@ -167,12 +167,12 @@ def test_the_evaluation_crop_starts_where_deepminds_does(size, box):
     """offset = (height - side + 1) // 2, side = int(224 / 256 min(height, width))."""
     image = picture(*size)
     expected = image.crop(box).resize((224, 224), Image.Resampling.BICUBIC)
-    np.testing.assert_array_equal(centre_square(image, 224, 224 / 256), expected)
+    np.testing.assert_array_equal(centre_crop(image, (224, 224), 224 / 256), expected)
 
 
 def test_a_square_of_everything_keeps_a_picture_of_the_right_size():
     image = picture(16, 16)
-    assert centre_square(image, 16, share=1.0) is image
+    assert centre_crop(image, (16, 16), share=1.0) is image
 
 
 @pytest.fixture

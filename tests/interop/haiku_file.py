@@ -1,5 +1,7 @@
 """Write a file as DeepMind's BYOL wrote its checkpoints: `haiku_file.py FOLDER`.
 
+`haiku_file.py FOLDER 64 32 4096 256` writes one of the released ResNet-50's size.
+
 Needs dm-haiku and dill, so it runs in a Python of its own, and imports nothing of ours.
 `checkpoint.pkl` has the structure of the released files. `expected.npz` holds images
 and Haiku's features of them.
@@ -61,10 +63,12 @@ def record(module: str, name: str, values: tuple, fields: str = ""):
     return collections.namedtuple(name, fields, module=module)(*values)
 
 
-def main(folder: Path, width: int = 8, size: int = 32) -> None:
+def main(
+    folder: Path, width: int = 8, size: int = 32, hidden: int = 32, out: int = 16
+) -> None:
     """Three training passes move the statistics; then everything is written."""
     net = hk.transform_with_state(
-        functools.partial(forward, width=width, hidden=4 * width, out=2 * width)
+        functools.partial(forward, width=width, hidden=hidden, out=out)
     )
     images = np.random.default_rng(0).normal(size=(4, size, size, 3))
     images = images.astype(np.float32)

@@ -107,6 +107,14 @@ def test_the_torch_program_computes_the_same(tmp_path, norm):
     assert found.relative < 1e-5 and "torch" in found.other
 
 
+@pytest.mark.parametrize("padding", ["torch", "solo_learn"])
+def test_the_torch_program_pads_as_the_encoder(tmp_path, padding):
+    settings = Settings("torch", python=files.torch_python())
+    encoder = files.encoder(files.config("bn", padding=padding, stem="small"))
+    (found,) = write(encoder, tmp_path, settings)
+    assert found.relative < 1e-5
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("padding", ["same", "torch"])
 @pytest.mark.parametrize("norm", ["gn_ws", "bn"])

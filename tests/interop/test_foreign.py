@@ -6,6 +6,8 @@ import zipfile
 from pathlib import Path
 
 import files
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from assembler import call, document, name, number, text, tuple_
@@ -77,6 +79,25 @@ def test_the_target_network_of_solo_learn_is_read():
     assert not found["params"]["conv1/kernel"].any()
     with pytest.raises(InputError, match="no target ResNet is found"):
         from_state_dict(arrays, "target")
+
+
+def test_the_wider_padding_of_solo_learns_small_stem_is_known():
+    encoder = resnet18(stem="small", padding="solo_learn")
+    arrays = state_dict(encoder)
+    theirs = {"classifier.weight": np.zeros((9, 64), np.float32)}
+    for place in ("backbone.", "encoder."):
+        _, config = from_state_dict(prefixed(place, arrays) | theirs)
+        assert config.model.padding == "solo_learn"
+    for other in (
+        prefixed("backbone.", arrays),
+        arrays | theirs,
+        lightly(arrays, True),
+    ):
+        assert from_state_dict(other)[1].model.padding == "torch"
+    _, config = from_state_dict(prefixed("backbone.", arrays) | theirs, padding="torch")
+    assert config.model.padding == "torch"
+    large = prefixed("backbone.", state_dict(resnet18())) | theirs
+    assert from_state_dict(large)[1].model.padding == "torch"
 
 
 def test_group_norm_is_told_by_its_absent_running_values(tmp_path):
@@ -188,6 +209,10 @@ MODELS = {
     "torchvision": "torchvision.models.{name}(weights=None)",
     "timm": "timm.create_model('{name}', pretrained=False, num_classes=0)",
 }
+SOLO_LEARN = """
+net.conv1 = torch.nn.Conv2d(3, 64, 3, 1, padding=2, bias=False)
+net.maxpool = torch.nn.Identity()
+"""
 PROGRAM = """
 import sys, numpy as np, torch, {library}
 torch.manual_seed(0)
@@ -196,7 +221,12 @@ for layer in net.modules():
     if isinstance(layer, torch.nn.BatchNorm2d):
         layer.running_mean.uniform_(-0.1, 0.1); layer.running_var.uniform_(0.5, 1.5)
 net.fc = torch.nn.Identity()
-torch.save(net.state_dict(), sys.argv[1] + "/net.pth")
+{change}
+state = net.state_dict()
+if "conv1.weight" in state and state["conv1.weight"].shape[2] == 3:
+    state = {{"backbone." + name: value for name, value in state.items()}}
+    state["classifier.weight"] = torch.zeros(9, 512)
+torch.save(state, sys.argv[1] + "/net.pth")
 pixels = np.load(sys.argv[1] + "/pixels.npy")
 with torch.inference_mode():
     features = net.eval()(torch.from_numpy(pixels).permute(0, 3, 1, 2)).numpy()
@@ -212,19 +242,21 @@ np.save(sys.argv[1] + "/features.npy", features)
         ("torchvision", "resnet50"),
         ("timm", "resnet50"),
         ("timm", "resnet50_gn"),
+        ("torchvision", "solo-learn"),
     ],
 )
 def test_their_own_networks_compute_the_same_here(tmp_path, library, name):
     python = files.torch_python(library)
     images = pictures(files.config("bn"))[:4].repeat(4, 1).repeat(4, 2)[:, :, :63]
-    encoder = None
     pixels = (images.astype(np.float32) / 255 - 0.45) / 0.22
     np.save(tmp_path / "pixels.npy", pixels)
-    make = MODELS[library].format(name=name)
-    program = PROGRAM.format(library=library, make=make)
+    solo = name == "solo-learn"
+    make = MODELS[library].format(name="resnet18" if solo else name)
+    change = SOLO_LEARN if solo else ""
+    program = PROGRAM.format(library=library, make=make, change=change)
     subprocess.run([python, "-c", program, str(tmp_path)], check=True)
     encoder = load_encoder(tmp_path / "net.pth")
-    ours = encoder.module.apply(encoder.variables, pixels, False)
+    ours = jax.jit(encoder.module.apply)(encoder.variables, jnp.asarray(pixels))
     found = compared(np.load(tmp_path / "features.npy"), ours, library)
     print(library, name, found)
     assert found.relative < 1e-5

@@ -109,7 +109,10 @@ class Encoder(nn.Module):
     def stages(self, images: torch.Tensor) -> list[torch.Tensor]:
         """The feature maps that leave every stage."""
         x = images.float() / (255 if images.dtype == torch.uint8 else 1)
-        x = torch.relu(self.bn1(self.conv1((x - self.mean) / self.std)))
+        x = (x - self.mean) / self.std
+        if self.padding == "solo_learn" and not self.pooled:
+            x = F.pad(x, (1, 1, 1, 1))
+        x = torch.relu(self.bn1(self.conv1(x)))
         if self.pooled:
             low = -math.inf
             x = F.max_pool2d(pad(x, 3, 2, self.padding == "same", low), 3, 2)

@@ -82,8 +82,10 @@ def contrast(picture: Picture, strength: float, rng: np.random.Generator) -> Pic
 
 
 def jpeg(picture: Picture, strength: float, rng: np.random.Generator) -> Picture:
-    """Compress as JPEG with quality `strength`."""
-    del rng
+    """Compress as JPEG with quality `strength`; other channels one by one."""
+    if picture.shape[-1] not in (1, 3):
+        bands = np.split(picture, picture.shape[-1], axis=-1)
+        return np.concatenate([jpeg(band, strength, rng) for band in bands], axis=-1)
     gray, file = picture.shape[-1] == 1, io.BytesIO()
     image = Image.fromarray(picture[..., 0] if gray else picture)
     image.save(file, "JPEG", quality=int(strength))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from byol_bnfree.config import TrainConfig
+from byol_bnfree.config import TrainConfig, height_and_width
 from byol_bnfree.data.sources import Source, open_source
 from byol_bnfree.encoder import Encoder
 from byol_bnfree.errors import InputError
@@ -94,7 +94,7 @@ def check_labels(train: Source, test: Source) -> None:
 def check_images(encoder: Encoder, source: Source) -> None:
     """Raise `InputError` unless the encoder was made for images of this shape."""
     data = encoder.config.data
-    wanted = (data.image_size, data.image_size, data.channels)
+    wanted = (*height_and_width(data.image_size), data.channels)
     if source.image_shape != wanted:
         shapes = ["x".join(map(str, shape)) for shape in (source.image_shape, wanted)]
         raise InputError(

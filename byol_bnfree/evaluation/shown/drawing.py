@@ -10,6 +10,8 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from byol_bnfree.data.geometry import for_display
+
 POINTS = 3000  # points of the embedding; more would hide each other
 LONGEST = 22  # letters of a name above a picture
 MOST_NAMES = 30  # largest number of classes whose names fit beside a figure
@@ -122,8 +124,7 @@ def class_colors(count: int) -> Float[np.ndarray, "k 4"]:
 
 
 def _show(axes: Axes, picture: np.ndarray, title: str, color: str) -> None:
-    gray = picture.shape[-1] == 1
-    image = picture[..., 0] if gray else picture
+    image = for_display(picture)
     axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axes.set_title(title, fontsize=8, color=color)
     axes.set(xticks=[], yticks=[])

@@ -45,8 +45,10 @@ class Normalize(nn.Module):
 
     def __init__(self, preprocessing: dict):
         super().__init__()
-        self.mean = torch.tensor(preprocessing["mean"])[:, None, None]
-        self.std = torch.tensor(preprocessing["std"])[:, None, None]
+        mean, std = (torch.tensor(preprocessing[key]) for key in ("mean", "std"))
+        if preprocessing["channels"] not in (None, len(mean)):
+            mean, std = mean.mean(0, keepdim=True), std.mean(0, keepdim=True)
+        self.mean, self.std = mean[:, None, None], std[:, None, None]
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """[b c h w]."""
@@ -71,9 +73,12 @@ def torchvision_model(net: dict, state: dict, pad) -> tuple[nn.Module, str]:
     norm = {"bn": nn.BatchNorm2d, "gn": group_norm}[net["norm"]]
     model = ResNet(block, blocks, norm_layer=norm)
     model.fc = nn.Identity()
+    channels = state["conv1.weight"].shape[1]
     if net["stem"] == "small":  # as is usual for small pictures
-        model.conv1 = nn.Conv2d(3, 64, 3, net["stem_stride"], 1, bias=False)
+        model.conv1 = nn.Conv2d(channels, 64, 3, net["stem_stride"], 1, bias=False)
         model.maxpool = nn.Identity()
+    elif channels != 3:
+        model.conv1 = nn.Conv2d(channels, 64, 7, 2, 3, bias=False)
     if net["padding"] == "same":
         pad_as_same(model, pad)
     return model, torchvision.__version__
@@ -121,6 +126,7 @@ def timm_model(net: dict, state: dict, pad) -> tuple[nn.Module, str]:
         channels=last,
         stem_chs=state["stem.conv.weight"].shape[0],
         num_classes=0,
+        in_chans=state["stem.conv.weight"].shape[1],
         preact=False,
         stem_type="same" if same else "",
         conv_layer=partial(create_conv2d, padding="same" if same else ""),

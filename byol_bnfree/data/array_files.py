@@ -1,0 +1,187 @@
+"""Pictures that Pillow does not know: NumPy files, and TIFF of many bands.
+
+A picture is [h w], [h w c] or [c h w] with at most 16 channels. Sizes are compared with
+the limits before an array is made, and nothing in a file is executed. TIFF of many
+bands is read by tifffile (the extra `tiff`).
+"""
+
+import contextlib
+import io
+import math
+import zipfile
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Shaped
+from PIL import TiffImagePlugin as tiff
+
+from byol_bnfree.data.formats import ARRAYS, ending_of
+from byol_bnfree.data.reading import open_file
+from byol_bnfree.errors import InputError
+from byol_bnfree.setting_types import MOST_CHANNELS
+
+TIFF = (".tif", ".tiff")
+KINDS = "buif"  # True and False, whole numbers, floats
+LARGEST_ITEM = 8  # bytes
+UNASSOCIATED_ALPHA = 2
+CHANNEL_AXES = frozenset("SCQI")  # of tifffile; time and depth are none
+
+
+class Layout(NamedTuple):
+    """How a file's array holds a picture."""
+
+    height: int
+    width: int
+    channels: int
+    axis: int | None
+    """Of the channels; None where there is one."""
+
+
+def is_array(file: str | bytes, name: str, how: Any) -> bool:
+    """Whether a picture is read here rather than by Pillow."""
+    if isinstance(file, bytes):
+        return False
+    ending = ending_of(file)
+    if ending in ARRAYS:
+        return True
+    return ending in TIFF and _many_bands(file, name, how)
+
+
+def array_layout(file: str, name: str, how: Any) -> tuple[Layout, np.dtype]:
+    """Sizes and number type, without reading the pixels.
+
+    Raises:
+      ValueError: no picture. BadImage, Fault: as of `reading.open_file`.
+    """
+    with open_file(file, name, how.max_pixels) as source:
+        shape, dtype, _ = _header(source, file, name, how)
+    return _layout(shape, how), dtype
+
+
+def read_array(file: str, name: str, how: Any) -> Shaped[np.ndarray, "h w c"]:
+    """The pixels, as they are stored; errors of `array_layout`."""
+    with open_file(file, name, how.max_pixels, whole=True) as source:
+        shape, _, read = _header(source, file, name, how)
+        layout, pixels = _layout(shape, how), read()
+    if layout.axis is None:
+        return pixels.reshape(layout.height, layout.width, 1)
+    return np.moveaxis(pixels, layout.axis, -1)
+
+
+def _header(source: io.BufferedIOBase, file: str, name: str, how: Any):
+    """Shape, number type, and what reads the array."""
+    ending = ending_of(file)
+    if ending in TIFF:
+        return _tiff(source, name, how)
+    if ending == ".npz":
+        archive = zipfile.ZipFile(source)
+        source = archive.open(_member(archive))
+    version = np.lib.format.read_magic(source)
+    known = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in known:
+        raise ValueError(f"its NumPy format {version} is not known")
+    shape, fortran, dtype = known[version](source)
+    _check(shape, dtype, how)
+    order = "F" if fortran else "C"
+
+    def read() -> np.ndarray:
+        data = source.read(math.prod(shape) * dtype.itemsize)
+        return np.frombuffer(data, dtype).reshape(shape, order=order)
+
+    return shape, dtype, read
+
+
+def _member(archive: zipfile.ZipFile) -> str:
+    names = [name for name in archive.namelist() if name.endswith(".npy")]
+    if "image.npy" in names:
+        return "image.npy"
+    if len(names) != 1:
+        raise ValueError(
+            f"it holds {len(names)} arrays; a picture is one, or the one named image"
+        )
+    return names[0]
+
+
+def _tiff(source: io.BufferedIOBase, name: str, how: Any):
+    try:
+        import tifffile
+    except ImportError:
+        raise InputError(
+            f"{name} is a TIFF of several bands, which needs tifffile; "
+            f'pip install "byol_bnfree[tiff]".'
+        ) from None
+    handle = tifffile.FileHandle(source, name=name)  # a descriptor has no name
+    series = tifffile.TiffFile(handle).series[0]
+    axes, shape, dtype = series.axes, series.shape, np.dtype(series.dtype)
+    if not {"Y", "X"} <= set(axes):
+        raise ValueError(f"its axes are {axes}, and a picture has Y and X")
+    others = [k for k, axis in enumerate(axes) if axis not in "YX"]
+    channels = math.prod(shape[k] for k in others)
+    if not {axes[k] for k in others} <= CHANNEL_AXES and channels != how.channels:
+        raise ValueError(
+            f"its axes are {axes} with {channels} planes; if those are the channels, "
+            f"give --data.channels={channels}"
+        )
+    rows, columns = axes.index("Y"), axes.index("X")
+    found = (shape[rows], shape[columns], channels)
+    _check(found, dtype, how)
+
+    def read() -> np.ndarray:
+        moved = np.moveaxis(series.asarray(), (rows, columns), (0, 1))
+        return moved.reshape(found)
+
+    return found, dtype, read
+
+
+def _many_bands(file: str, name: str, how: Any) -> bool:
+    """Whether Pillow would lose bands or bits of a TIFF that are wanted."""
+    if how.channels not in (None, 1, 3):
+        return True
+    with open_file(file, name, how.max_pixels) as source:
+        try:
+            header = source.read(8)
+            header += source.read(8) if 43 in header[2:4] else b""  # BigTIFF
+            tags = tiff.ImageFileDirectory_v2(header)
+            source.seek(tags.next)
+            tags.load(source)
+            bands = tags.get(tiff.SAMPLESPERPIXEL, 1)
+            deep = max(tags.get(tiff.BITSPERSAMPLE, (1,))) > 8
+            extra = tags.get(tiff.EXTRASAMPLES, ())
+        except Exception:  # a damaged one, of which Pillow says more
+            return False
+    two = bands == 2 and UNASSOCIATED_ALPHA not in extra
+    return bands > 4 or two or (bands > 1 and deep and how.white is not None)
+
+
+def _check(shape: tuple[int, ...], dtype: np.dtype, how: Any) -> None:
+    if dtype.kind not in KINDS or dtype.itemsize > LARGEST_ITEM:
+        raise ValueError(f"it holds {dtype}, and pixels are numbers of up to 64 bits")
+    layout = _layout(shape, how)
+    if layout.height * layout.width > how.max_pixels:
+        raise ValueError(
+            f"{layout.width} x {layout.height} pixels are more than "
+            f"{how.max_pixels:,} (--data.max-pixels)"
+        )
+
+
+def _layout(shape: tuple[int, ...], how: Any) -> Layout:
+    """The channels are the last axis or the first: one of the wanted size, or small."""
+    found = None
+    if len(shape) == 2:
+        found = Layout(*shape, 1, None)
+    elif len(shape) == 3:
+        small = [axis for axis in (2, 0) if 1 <= shape[axis] <= MOST_CHANNELS]
+        small.sort(key=lambda axis: shape[axis] != how.channels)
+        with contextlib.suppress(IndexError):
+            axis = small[0]
+            height, width = (n for k, n in enumerate(shape) if k != axis)
+            found = Layout(height, width, shape[axis], axis)
+    if found is None or min(shape) < 1:
+        raise ValueError(
+            f"its array has shape {tuple(shape)}, and a picture is [h w], [h w c] or "
+            f"[c h w] with at most {MOST_CHANNELS} channels"
+        )
+    return found
