@@ -1,4 +1,4 @@
-"""`python -m experiments NAME...` runs grids; `report` and `state` make their pages."""
+"""`python -m experiments NAME...` runs grids; `report` and `state` write pages."""
 
 import os
 import re
@@ -31,45 +31,45 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Arguments:
-    """Run grids of training runs, or write pages about them all."""
+    """Run grids of training runs, or write the pages about them."""
 
     names: Annotated[
         tuple[Literal[(*GRIDS, "all", "report", "state")], ...], tyro.conf.Positional
     ]
-    """Experiments in the order to run them, all, report (of results) or state (of the
-    runs: finished, interrupted, failed, and the time left)."""
+    """Experiments in the order to run them; or all; or report (pages of results); or
+    state (which runs are finished, interrupted or failed, and the time left)."""
     seeds: tuple[int, ...] = (0,)
-    """Seeds of every arm."""
+    """Seeds for every arm."""
     scale: Literal[tuple(SCALES)] = "cpu"
-    """cpu, cpu40: CIFAR-10 with resnet14, 16 or 40 epochs; 12 or 30 minutes a run on
+    """cpu, cpu40: CIFAR-10 with resnet14 for 16 or 40 epochs, 12 or 30 minutes a run on
     two cores. gpu30, gpu100, gpu200: CIFAR-10 with ResNet-18, by epochs. paper:
-    ImageNet; the step is built and compiled, nothing is run. smoke: a few steps."""
+    ImageNet; steps are built and compiled, but not run. smoke: a few steps."""
     arms: tuple[str, ...] = ()
-    """Only these arms."""
+    """Run these arms only."""
     only: tuple[str, ...] = ()
-    """Only arms whose name fits one of these patterns, such as 'bn-*' or '*beta0'."""
+    """Run only arms whose names match a pattern, such as 'bn-*' or '*beta0'."""
     rows: tuple[str, ...] = ()
-    """Only the arms of these rows of the plan, such as 1 4-6."""
+    """Run only the arms in these rows of the plan, such as 1 4-6."""
     each: Each = "machine"
-    """What each run has for itself. machine: one run at a time. core, device: as many
-    at a time as this machine has, each on one."""
+    """What each run gets. machine: one run at a time. core, device: one run on each
+    core or device, all at the same time."""
     stop_collapsed: bool = False
-    """End runs that have collapsed early; they count as collapsed, without accuracy."""
+    """End collapsed runs early. They count as collapsed and have no accuracy."""
     shard: str = "0/1"
-    """I/N: every N-th run from the I-th, to split a grid over machines."""
+    """I/N: every N-th run from the I-th. This splits a grid over machines."""
     dry_run: bool = False
     """Print the grid with the expected time, and stop."""
     out: Path = Path("runs")
-    """Where the work folders are, in NAME/SCALE/."""
+    """Folder for the work folders, NAME/SCALE/."""
     results: Path | None = None
-    """Where NAME/results.jsonl and its report are; none: experiments/, and --out at
-    smoke scale or where the package is installed."""
+    """Folder for NAME/results.jsonl and the report. Default: experiments/, but --out at
+    smoke scale and for an installed package."""
     data_dir: str | None = None
     """Root of prepared tensorflow-datasets."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Plan, run, report; `InputError` before any run for what cannot be."""
+    """Plan, run and report. Raise `InputError` before any run for wrong arguments."""
     arguments = tyro.cli(
         Arguments,
         args=sys.argv[1:] if argv is None else list(argv),
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         description="BYOL without batch statistics, beside vanilla BYOL.",
     )
     places = _places(arguments)
-    os.chdir(ROOT)  # recipes are named from there
+    os.chdir(ROOT)  # recipes have paths relative to it
     scale = SCALES[arguments.scale]
     if arguments.names in (("report",), ("state",)):
         (page,) = arguments.names
@@ -110,7 +110,7 @@ def _run(
     places: Places,
     arguments: Arguments,
 ) -> None:
-    """The queue, then the report of each experiment; `RunStopped` for what failed."""
+    """Run the queue, then write each report. Raise `RunStopped` if runs failed."""
     done = run_queue(
         runs,
         places,
@@ -134,7 +134,7 @@ def _run(
 
 
 def _names(names: Sequence[str]) -> Sequence[str]:
-    """The experiments to run, in order."""
+    """Return the experiments to run, in order."""
     if not names or len(set(names)) < len(names):
         raise InputError(
             f"names are {' '.join(names) or 'none'}; give one experiment or more, each "
@@ -143,12 +143,12 @@ def _names(names: Sequence[str]) -> Sequence[str]:
     if names == ("all",):
         return GRIDS
     if alone := {"all", "report", "state"} & set(names):
-        raise InputError(f"{alone.pop()} stands alone; leave the other names away.")
+        raise InputError(f"{alone.pop()} must be the only name; remove the others.")
     return names
 
 
 def _places(arguments: Arguments) -> Places:
-    """Absolute, as the working directory is to change."""
+    """Return absolute paths, because the working directory changes later."""
     out = arguments.out.absolute()
     installed = not (ROOT / "pyproject.toml").exists()
     own = arguments.scale == "smoke" or installed
@@ -180,14 +180,14 @@ def _chosen(experiment: Experiment, scale: Scale, arguments: Arguments) -> list[
 
 
 def _by_pattern(names: list[str], patterns: Sequence[str]) -> list[str]:
-    """Those that fit a shell pattern; all without any."""
+    """Return the names that match a shell pattern; all names without patterns."""
     if not patterns:
         return names
     return [n for n in names if any(fnmatchcase(n, pattern) for pattern in patterns)]
 
 
 def _by_row(names: list[str], rows: Sequence[str]) -> list[str]:
-    """Those of some rows, counted from 1 and given as 3 or 2-5; all without any."""
+    """Return the names in some rows, such as 3 or 2-5 (from 1); all without rows."""
     wanted: set[int] = set()
     for text in rows:
         match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
@@ -206,7 +206,7 @@ def _shared(runs: list[Run], shard: str) -> list[Run]:
 
 
 def _shard(text: str) -> tuple[int, int]:
-    """Index and number of parts."""
+    """Parse the index and the number of parts."""
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     index, parts = (int(n) for n in match.groups()) if match else (0, 0)
     if not index < parts:
@@ -215,7 +215,7 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def _check_data(runs: list[Run], data_dir: str | None) -> None:
-    """A set that is not on disk is said once, not by every run."""
+    """Report a missing data set once, instead of in every run."""
     for dataset in {parse_args(run.flags).dataset for run in runs} - {"shapes"}:
         find_set(dataset, data_root(data_dir))
 

@@ -1,4 +1,4 @@
-"""The outcome of a run, and who saw a collapse first: the measures or the probe."""
+"""The outcome of a run, and which signal showed a collapse first: measures or probe."""
 
 from typing import Literal
 
@@ -6,14 +6,14 @@ from experiments.results import Row
 
 Outcome = Literal["learned", "did not learn", "collapsed", "diverged"]
 LEARNED = 0.02
-"""Linear accuracy above the untrained encoder: four standard errors of a figure of
-10,000 test images."""
+"""Gain in linear accuracy over the untrained encoder. It is four standard errors of an
+accuracy on 10,000 test images."""
 RISEN = 0.03
-"""Gain of the probe's accuracy: a smaller one is no signal that could be lost."""
+"""Gain in the probe's accuracy. A smaller gain is no signal that could be lost."""
 
 
 def outcome(row: Row) -> Outcome:
-    """Collapsed is what the measures say at the end of a run, whatever its figures."""
+    """Return a run's outcome. It is collapsed if the final measures say so."""
     summary = row["summary"]
     if summary is None:
         return "collapsed" if row.get("collapsed") else "diverged"
@@ -27,13 +27,13 @@ def outcome(row: Row) -> Outcome:
 
 
 def warnings(row: Row) -> dict[str, int | None]:
-    """First step at which the measures drifted, at which they had collapsed."""
+    """Return the first steps at which the measures had drifted and had collapsed."""
     collapse = (row["summary"] or {}).get("collapse", {})
     return {k: collapse.get(f"first_{k}") for k in ("drifting", "collapsed")}
 
 
 def probe_says(row: Row) -> str:
-    """When the probe fell for good to half of what it had gained, in a few words."""
+    """Say when the probe lost half of its gain for good."""
     steps, values = row["curves"].get("probe/top1", [[], []])
     known = [(s, v) for s, v in zip(steps, values, strict=True) if v is not None]
     if not known:

@@ -1,4 +1,4 @@
-"""The arms of an experiment side by side, and sentences about them."""
+"""Compares the arms of an experiment."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -11,13 +11,13 @@ from experiments.seeds import Difference, paired_difference, spread
 
 
 class Result(NamedTuple):
-    """The runs of one arm, by seed."""
+    """The runs of an arm, by seed."""
 
     arm: Arm
     rows: Mapping[int, Row]
 
     def percent(self, figure: str, network: str = "trained") -> dict[int, float]:
-        """`knn` or `linear` of each seed that has it."""
+        """Return `knn` or `linear` accuracy in percent, of each seed that has it."""
         found = {
             seed: (row["summary"] or {}).get(figure, {}).get(network)
             for seed, row in self.rows.items()
@@ -26,7 +26,7 @@ class Result(NamedTuple):
 
     @property
     def mean(self) -> float | None:
-        """Linear accuracy, percent."""
+        """Mean linear accuracy, percent."""
         known = spread(self.percent("linear"))
         return known and known.mean
 
@@ -37,12 +37,12 @@ class Result(NamedTuple):
 
     @property
     def learned(self) -> bool:
-        """Most runs did."""
+        """True if most runs learned."""
         return self.outcomes.count("learned") * 2 > len(self.outcomes)
 
 
 class Comparison(NamedTuple):
-    """All results of an experiment at one scale; arms without a run are left out."""
+    """All results of an experiment at one scale. Arms without a run are left out."""
 
     experiment: Experiment
     scale: Scale
@@ -51,11 +51,11 @@ class Comparison(NamedTuple):
 
     @property
     def reference(self) -> str:
-        """The arm that others are compared with."""
+        """The arm that the others are compared with."""
         return self.experiment.reference or self.arms[0].name
 
     def difference(self, a: str, b: str) -> Difference | None:
-        """The difference in linear accuracy, in points."""
+        """Return the difference in linear accuracy, in percentage points."""
         if a not in self.results or b not in self.results:
             return None
         return paired_difference(
@@ -63,13 +63,13 @@ class Comparison(NamedTuple):
         )
 
     def answer(self) -> str:
-        """The experiment's sentence, or what is missing for one."""
+        """Return the experiment's conclusion, or say what is missing for it."""
         if not self.results:
             return "Not run yet."
         return self.experiment.answer(self)
 
     def families(self) -> dict[str, list[Result]]:
-        """The results of each curve, along its axis."""
+        """Return the results of each curve, in the order of its axis."""
         found: dict[str, list[Result]] = {}
         for result in self.results.values():
             found.setdefault(result.arm.family, []).append(result)
@@ -77,7 +77,7 @@ class Comparison(NamedTuple):
 
 
 def compare(experiment: Experiment, scale: Scale, rows: Sequence[Row]) -> Comparison:
-    """The newest row of every arm and seed whose settings are those of today."""
+    """Collect the newest row of every arm and seed with today's settings."""
     arms, settings = experiment.arms(scale), arm_settings(experiment, scale)
     results = {}
     for arm in arms:

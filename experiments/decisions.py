@@ -1,4 +1,4 @@
-"""The decisions of intervals over seeds, in words: never more than they hold."""
+"""Puts intervals over seeds into words, without claiming more than they show."""
 
 from collections.abc import Sequence
 
@@ -12,13 +12,13 @@ from experiments.seeds import (
 )
 
 MARGIN = 1.0
-"""Points of linear accuracy that an arm may be behind."""
+"""Percentage points of linear accuracy that an arm may be behind."""
 FEWEST_SEEDS = 3
 """With two seeds the interval is thirteen times as wide as the deviation."""
 
 
 def interval(difference: Difference) -> str:
-    """Its interval and seeds, in words."""
+    """Describe the interval and its seeds."""
     if difference.low is None:
         return "one seed, so there is no interval"
     return (
@@ -28,7 +28,7 @@ def interval(difference: Difference) -> str:
 
 
 def decision(name: str, difference: Difference) -> str:
-    """Whether the arm `name` is behind, as far as the interval tells."""
+    """Say if the arm `name` is behind, as far as the interval shows."""
     match verdict(difference, MARGIN):
         case "ahead":
             return f"{name} is ahead."
@@ -44,7 +44,7 @@ def decision(name: str, difference: Difference) -> str:
 
 
 def _would_decide(difference: Difference) -> str:
-    """The number of seeds that would decide."""
+    """Say how many seeds would decide."""
     if difference.low is None:
         return f"one seed decides nothing, {FEWEST_SEEDS} give an interval"
     needed = seeds_needed(difference, MARGIN)
@@ -54,7 +54,7 @@ def _would_decide(difference: Difference) -> str:
 
 
 def falls(difference: Difference) -> str:
-    """Whether accuracy falls from one end to the other."""
+    """Say if the accuracy falls from one end of the axis to the other."""
     match verdict(difference, MARGIN):
         case "behind":
             what = f"It falls by more than {MARGIN:.1f} point"
@@ -68,7 +68,7 @@ def falls(difference: Difference) -> str:
 
 
 def first_place(lead: Difference | None) -> str:
-    """Whether the best arm is ahead of the next."""
+    """Say if the best arm is ahead of the second best."""
     if lead is not None and verdict(lead, 0.0) == "ahead":
         return "the order is decided"
     seeds = "no common seed" if lead is None else _seeds(lead.n)
@@ -76,12 +76,12 @@ def first_place(lead: Difference | None) -> str:
 
 
 def linear_difference(a: Result, b: Result) -> Difference | None:
-    """The difference in linear accuracy, in points, over the seeds that both have."""
+    """Return the difference in linear accuracy, in points, over common seeds."""
     return paired_difference(a.percent("linear"), b.percent("linear"))
 
 
 def few_seeds(results: Sequence[Result]) -> str:
-    """Said where an answer rests on runs that were not repeated; else nothing."""
+    """Return a warning if an answer rests on single runs; otherwise an empty text."""
     single = [r for r in results if len(r.rows) == 1]
     split = [
         r.arm.name for r in results if len({o == "learned" for o in r.outcomes}) > 1

@@ -1,4 +1,4 @@
-"""The question of an experiment, its arms, and the runs that they make."""
+"""An experiment's question, its arms, and the runs they make."""
 
 import dataclasses
 import functools
@@ -20,7 +20,7 @@ from experiments.scales import Scale
 if TYPE_CHECKING:
     from experiments.comparison import Comparison
 
-_FREE = HOW_NOT_WHAT | {"seed"}  # runs of other seeds are runs of the same settings
+_FREE = HOW_NOT_WHAT | {"seed"}  # runs that differ only in these have equal settings
 
 
 @dataclass(frozen=True)
@@ -29,71 +29,73 @@ class Arm:
 
     name: str
     flags: tuple[str, ...]
-    """Flags of `byol_bnfree.train`, beside those of the scale."""
+    """Flags of `byol_bnfree.train`, in addition to those of the scale."""
     paper: float | None = None
-    """The paper's figure, percent."""
+    """Accuracy in the paper, percent."""
     seeds_on_cpu: int | None = None
-    """At cpu scale only so many of the seeds; None: all."""
+    """At cpu scale, run only so many seeds. None runs all."""
     x: float | None = None
-    """Where the arm stands on the axis of the experiment's figure, if it has one."""
+    """Place of the arm on the axis of the experiment's figure, if it has one."""
     family: str = ""
-    """The curve it belongs to there, or the map."""
+    """Name of the curve that the arm belongs to, or of the map."""
     cell: tuple[str, str] | None = None
     """Row and column in the experiment's map, if it has one."""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A question, and how its answer is read off the runs."""
+    """A question, its arms, and how to answer it from the runs."""
 
     name: str
     question: str
     arms: Callable[[Scale], tuple[Arm, ...]]
     answer: Callable[["Comparison"], str]
-    """A sentence computed from the results."""
+    """Returns a sentence that answers the question from the results."""
     paper: str
-    """The meaning of the figures in the paper's column."""
+    """What the figures in the paper's column mean."""
     reference: str | None = None
-    """The arm that the others are compared with; None: the first."""
+    """The arm that the others are compared with. None takes the first."""
     paper_epochs: int = 300
     """Epochs of the ImageNet recipe at paper scale."""
     axis: str | None = None
-    """The meaning of `Arm.x`: the title of the figure's axis."""
+    """What `Arm.x` means: the title of the figure's axis."""
     paper_curve: Mapping[float, float] = field(default_factory=dict)
-    """The paper's figures along that axis, percent; also those that no arm has."""
+    """The paper's figures along that axis, percent, including values without an arm."""
     cell_axes: tuple[str, str] | None = None
-    """The meaning of `Arm.cell`: the titles of the map's rows and columns."""
+    """What `Arm.cell` means: the titles of the map's rows and columns."""
     note: str = ""
-    """A remark on the comparison beside the table."""
+    """A remark that stands beside the table."""
 
 
 class Run(NamedTuple):
-    """One training run of a grid."""
+    """A training run of a grid."""
 
     experiment: str
     scale: str
     arm: str
     seed: int
     flags: tuple[str, ...]
-    """Flags of `byol_bnfree.train`, all but folders."""
+    """Flags of `byol_bnfree.train`, without folders."""
     settings: str
-    """Checksum of the settings, but for the seed."""
+    """Checksum of the settings, without the seed."""
 
     @property
     def name(self) -> str:
-        """The name of its work folder; other settings of an arm make another."""
+        """Name of the work folder. It changes with the settings of the arm."""
         return f"{self.arm}-seed{self.seed}-{self.settings}"
 
 
 def load_experiment(name: str) -> Experiment:
-    """The `EXPERIMENT` of the folder `name`."""
+    """Return the `EXPERIMENT` of the folder `name`."""
     return importlib.import_module(f"experiments.{name}").EXPERIMENT
 
 
 def make_runs(experiment: Experiment, scale: Scale, seeds: Sequence[int]) -> list[Run]:
-    """Every arm with every seed, seed by seed: an early stop leaves whole seeds.
+    """List every arm with every seed. Seeds come one after another, so a grid that is
+    stopped early has whole seeds.
 
-    Raises: InputError for settings that cannot be.
+    Raises:
+      InputError: for impossible settings.
     """
     base, arms = scale.flags(experiment.paper_epochs), experiment.arms(scale)
     checksums = arm_settings(experiment, scale)
@@ -115,7 +117,7 @@ def make_runs(experiment: Experiment, scale: Scale, seeds: Sequence[int]) -> lis
 
 
 def arm_settings(experiment: Experiment, scale: Scale) -> dict[str, str]:
-    """Checksum of the settings of each arm, by name."""
+    """Return the checksum of each arm's settings, by name."""
     base = scale.flags(experiment.paper_epochs)
     return {
         arm.name: settings_checksum((*base, *arm.flags))
@@ -124,7 +126,7 @@ def arm_settings(experiment: Experiment, scale: Scale) -> dict[str, str]:
 
 
 def distinct(scale: Scale, arms: Sequence[Arm]) -> tuple[Arm, ...]:
-    """The arms, without those whose settings an earlier one has at this scale."""
+    """Return the arms, without those that repeat an earlier arm's settings."""
     base, found = scale.flags(300), {}
     for arm in arms:
         found.setdefault(settings_checksum((*base, *arm.flags)), arm)
@@ -132,27 +134,28 @@ def distinct(scale: Scale, arms: Sequence[Arm]) -> tuple[Arm, ...]:
 
 
 def recipe_of(scale: Scale, flags: Sequence[str]) -> TrainConfig:
-    """The settings that an arm of these flags has at a scale."""
+    """Return the settings of an arm with these flags at a scale."""
     return parse_args((*scale.flags(300), *flags))
 
 
 def settings_checksum(flags: Sequence[str]) -> str:
-    """Eight digits of all settings that are not the defaults.
+    """Return eight hexadecimal digits that identify all settings without default
+    values.
 
-    A setting that a later version adds leaves those of earlier runs as they are, and
-    two ways to say the same of the parts' norms are one. The type of activations counts
-    as the one that it is on this machine: no comparison has two.
+    A setting that a later version adds does not change the checksum of earlier runs.
+    Different flags for the same norms of the parts give the same checksum. The dtype of
+    activations counts as what it is on this machine, since no comparison has two.
     """
     return _checksum(tuple(flags))
 
 
-@functools.cache  # a large grid asks several times, and parsing takes its time
+@functools.cache  # a large grid asks several times, and parsing is slow
 def _checksum(flags: tuple[str, ...]) -> str:
     config = parse_args(flags)
     norms = {f"{part}_norm": norm for part, norm in part_norms(config).items()}
     dtype = config.compute_dtype
     dtype = dtype_here() if dtype == "auto" else dtype
-    usual = {"float32": TrainConfig.compute_dtype}  # the default before there was auto
+    usual = {"float32": TrainConfig.compute_dtype}  # the default before "auto" existed
     norms["compute_dtype"] = usual.get(dtype, dtype)
     config = dataclasses.replace(config, norm=TrainConfig.norm, **norms)
     found = _not_default(config, TrainConfig())
@@ -162,9 +165,9 @@ def _checksum(flags: tuple[str, ...]) -> str:
 
 @functools.cache
 def dtype_here() -> str:
-    """The type that --compute-dtype=auto is on this machine.
+    """Return the dtype of --compute-dtype=auto on this machine.
 
-    A process of its own asks the accelerator, whose memory this one must not take.
+    Another process asks the accelerator, because this one must not take its memory.
     """
     if not accelerators_possible():
         return "float32"

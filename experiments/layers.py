@@ -1,10 +1,10 @@
-"""Layers of a finished run, before and after training, on the first batch's views.
+"""Measures the layers of a finished run, before and after training.
 
     python -m experiments.layers WORKDIR
 
-prints {"untrained": {layer: numbers}, "trained": ...} as JSON: of each layer the size
-and variety of its outputs on view 1 (`diagnostics.layers`), the norm of its kernel and
-of the gradient of the loss to it.
+prints {"untrained": {layer: numbers}, "trained": ...} as JSON. For each layer these are
+the size and variety of its outputs on view 1 of the first batch (`diagnostics.layers`),
+and the norms of its kernel and of the kernel's gradient.
 """
 
 import dataclasses
@@ -31,9 +31,9 @@ Layers = dict[str, dict[str, float]]
 
 
 def measure(workdir: Path) -> dict[str, Layers]:
-    """The layers of the state at the start and of the newest checkpoint."""
+    """Measure the layers of the initial state and of the newest checkpoint."""
     config, data = read_run(workdir)
-    config = dataclasses.replace(config, micro_batches=1)  # the same gradient
+    config = dataclasses.replace(config, micro_batches=1)  # the gradient is the same
     parts = build_parts(config, data)
     mesh = make_mesh()
     batch = Batches(
@@ -56,7 +56,7 @@ def measure(workdir: Path) -> dict[str, Layers]:
 
 
 def make_measure(network: BYOLNetwork):
-    """(state, views, labels) -> numbers of every layer, in the order of the layers."""
+    """Return a function from (state, views, labels) to measures of every layer."""
     loss, order = make_loss(network), []
 
     @jax.jit
@@ -70,7 +70,7 @@ def make_measure(network: BYOLNetwork):
             outputs |= {f"{part}/{name}": values for name, values in found.items()}
             if part == "encoder":
                 outputs["encoder/representation"] = variety(x)
-        order[:] = outputs  # jit sorts what it returns
+        order[:] = outputs  # jit sorts its results by name, so keep the order
         gradient = jax.grad(loss, has_aux=True)(params, state, views, labels)[0]
         return outputs, kernel_norms(params), kernel_norms(gradient)
 
@@ -91,7 +91,7 @@ def _floats(values: dict) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure the run named on the command line."""
+    """Measure the run that the command line names."""
     print(json.dumps(measure(Path(sys.argv[1]))))
 
 

@@ -1,8 +1,8 @@
-"""The paper's size, where it cannot be run: every arm's step built and compiled.
+"""Builds and compiles every arm's step at the paper's size, without running it.
 
-On abstract shapes: nothing is allocated. The program is that of an accelerator, in
-which micro-batches are a loop; it is lowered for accelerators, and compiled for the
-devices that there are.
+Shapes are abstract, so no memory is allocated. The program is the one for accelerators,
+in which micro-batches are a loop. It is lowered for accelerators and compiled for the
+devices of this machine.
 """
 
 import time
@@ -23,24 +23,24 @@ PLATFORMS = ("cuda", "tpu")
 
 
 class Step(NamedTuple):
-    """A step that was not run."""
+    """A traced training step that was not run."""
 
     parameters: int
     steps: int
     traced: jax.stages.Traced
 
     def lower(self) -> int:
-        """Operations of the program for accelerators."""
+        """Return the number of operations in the program for accelerators."""
         text = self.traced.lower(lowering_platforms=PLATFORMS).as_text()
         return text.count(" = ")
 
     def compile(self) -> jax.stages.Compiled:
-        """The program of the devices that there are, here one."""
+        """Compile the program for one device of this machine."""
         return self.traced.lower().compile()
 
 
 def compile_all(runs: Sequence[Run]) -> None:
-    """Lines for every arm, with the command that would run it; minutes an arm."""
+    """Print lines for every arm, with its command. This takes minutes per arm."""
     first = {run.arm: run for run in reversed(runs)}
     for arm, run in reversed(first.items()):
         began = time.perf_counter()
@@ -62,7 +62,8 @@ def compile_all(runs: Sequence[Run]) -> None:
 def build(run: Run) -> Step:
     """Trace the training step of a run on ImageNet.
 
-    Raises: InputError for what cannot be built.
+    Raises:
+      InputError: for settings that do not fit each other.
     """
     config = parse_args(run.flags)
     parts = build_parts(config, IMAGENET, views=2)
@@ -75,7 +76,7 @@ def build(run: Run) -> Step:
         unroll=False,
     )
     size = config.batch_size
-    batch = {  # as of a set that streams: cropped on the host
+    batch = {  # as from a data set that streams: the host has cropped it
         "crops": jax.ShapeDtypeStruct((size, 2, *IMAGENET.image_shape), jnp.uint8),
         "label": jax.ShapeDtypeStruct((size,), jnp.int32),
         "position": jax.ShapeDtypeStruct((size,), jnp.int32),

@@ -1,4 +1,4 @@
-"""The grid and the time it is expected to take, before anything runs."""
+"""Prints a grid and its expected time before anything runs."""
 
 import functools
 import statistics
@@ -16,7 +16,7 @@ from experiments.scales import Scale
 def print_plan(
     experiment: Experiment, scale: Scale, runs: Sequence[Run], places: Places
 ) -> None:
-    """One line a run: its state, its time, its settings; and the time in all."""
+    """Print one line per run (state, time, settings), and the total time."""
     rows = read_rows(places.rows(experiment.name))
     numbers = {arm.name: i for i, arm in enumerate(experiment.arms(scale), 1)}
     table = Table(title=f"{experiment.name}, {scale.name} scale: {scale.what}")
@@ -45,7 +45,7 @@ def print_plan(
 
 
 def expected_seconds(run: Run, scale: Scale, rows: Sequence[Row]) -> float | None:
-    """Median of the arm's runs so far, at this scale; else the scale's figure."""
+    """Return the median time of the arm's runs at this scale, or the scale's value."""
     times = [
         row["wall_seconds"]
         for row in rows
@@ -55,7 +55,7 @@ def expected_seconds(run: Run, scale: Scale, rows: Sequence[Row]) -> float | Non
 
 
 def expectation(scale: Scale, places: Places) -> Callable[[Run], float | None]:
-    """Expected seconds of a run, by the results as they are now."""
+    """Return a function from a run to its expected seconds, by present results."""
 
     @functools.cache
     def rows(experiment: str) -> Sequence[Row]:

@@ -1,8 +1,8 @@
-"""Many runs, one after another or side by side, until all are finished.
+"""Does many runs, one after another or in parallel, until all are finished.
 
-The work folders are the queue's memory: a queue that was ended goes on where it stood
-when the same command is given again. Several queues may share the folders. Each takes a
-run by a lock that the system gives back when the process ends, however it ends.
+The work folders are the memory of the queue. The same command continues a queue that
+was ended. Several queues may share the folders: each locks the run it does. The system
+releases the lock when the process ends in any way.
 """
 
 import contextlib
@@ -19,15 +19,15 @@ from experiments.runner import Failure, Options, Places, Processes, describe, do
 from experiments.slots import MACHINE, Slot
 
 Expect = Callable[[Run], float | None]
-"""Seconds that a run is expected to take."""
+"""Returns the expected seconds of a run."""
 
 
 class Done(NamedTuple):
-    """What became of a queue."""
+    """The result of a queue."""
 
     failures: list[Failure]
     elsewhere: list[Run]
-    """Those that another queue was doing when this one ended."""
+    """Runs that another queue was doing when this one ended."""
 
 
 def run_queue(
@@ -45,11 +45,11 @@ def run_queue(
             thread.start()
         try:
             while any(thread.is_alive() for thread in threads):
-                threads[0].join(0.2)  # short, so that a signal is heard
+                threads[0].join(0.2)  # short, so that signals are handled
                 for thread in threads[1:]:
                     thread.join(0.01)
         except BaseException:
-            queue.stop()  # each run saves, and is resumed next time
+            queue.stop()  # each run saves, and the next queue resumes it
             for thread in threads:
                 thread.join()
             raise
@@ -59,7 +59,7 @@ def run_queue(
 
 
 class _Queue:
-    """The runs that are left, shared by the threads of the slots."""
+    """The remaining runs, shared by the threads of the slots."""
 
     def __init__(self, runs, places, options, expect, slots):
         self._numbered = list(enumerate(runs, 1))
@@ -74,17 +74,17 @@ class _Queue:
         self.error: BaseException | None = None
 
     def work(self, slot: Slot) -> None:
-        """Take one run after another until none is left."""
+        """Do one run after another until none is left."""
         try:
             with slot.taken():
                 while (taken := self._next()) is not None:
                     self._take(*taken, slot)
-        except BaseException as error:  # of this program, not of a run
+        except BaseException as error:  # an error of this program, not of a run
             self.error = self.error or error
             self.stop()
 
     def stop(self) -> None:
-        """No more runs; those in progress are told to save."""
+        """Start no more runs, and tell those in progress to save."""
         with self._lock:
             self._numbered.clear()
         self._processes.stop()
@@ -102,7 +102,7 @@ class _Queue:
                 say(f"{title}: finished before: {describe(row)}")
                 return
             if not mine:
-                say(f"{title}: another queue is at it")
+                say(f"{title}: another queue is doing it")
                 self.elsewhere.append(run)
                 return
             word = "resumes" if state == "interrupted" else "starts"
@@ -112,7 +112,7 @@ class _Queue:
             self._left.ended(run, time.monotonic() - began)
         if isinstance(row, Failure):
             if self._processes.stopped:
-                return  # told to; the next queue resumes it
+                return  # it was told to stop; the next queue resumes it
             self.failures.append(row)
             log = self._places.workdir(run) / "train.log"
             say(f"{title}: FAILED: {row.why} All it said: {log}")
@@ -121,14 +121,14 @@ class _Queue:
 
 
 class _TimeLeft:
-    """The time that the open runs will take, by what runs of their arm took."""
+    """The time that the open runs will take, from the times of earlier runs."""
 
     def __init__(self, runs: Sequence[Run], expect: Expect, slots: int):
         self._open = {(run.experiment, run.name): expect(run) for run in runs}
         self._slots, self._took = slots, []
 
     def ended(self, run: Run, seconds: float) -> None:
-        """A run has ended, whatever came of it."""
+        """Note that a run has ended, with any result."""
         self._open.pop((run.experiment, run.name), None)
         self._took.append(seconds)
 
@@ -145,7 +145,7 @@ class _TimeLeft:
 
 @contextlib.contextmanager
 def claimed(workdir: Path) -> Iterator[bool]:
-    """Whether the run is this queue's now; the lock ends with the process."""
+    """Lock a run; yield True if this queue has it. The lock ends with the process."""
     workdir.mkdir(parents=True, exist_ok=True)
     with open(workdir / "queue.lock", "w") as file:
         try:
@@ -158,7 +158,7 @@ def claimed(workdir: Path) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def _end_on_sigterm() -> Iterator[None]:
-    """SIGTERM unwinds as Ctrl-C does, so that the runs in progress are told to save."""
+    """Treat SIGTERM as Ctrl-C, so that the runs in progress are told to save."""
 
     def stop(number: int, _frame: Any) -> None:
         raise KeyboardInterrupt
@@ -171,5 +171,5 @@ def _end_on_sigterm() -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """A line, at once."""
+    """Print a line at once."""
     print(text, flush=True)

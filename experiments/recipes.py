@@ -1,6 +1,6 @@
-"""Flags of the arms that several experiments share.
+"""Flags of arms that several experiments share.
 
-A recipe's config file gives the settings that suit the norm, so an arm is its norm.
+The recipe's config file has the settings for each norm, so an arm only names its norm.
 """
 
 from experiments.scales import Scale
@@ -9,7 +9,7 @@ BN = ("--norm=bn",)
 """BatchNorm in every part."""
 
 GN_WS = ("--norm=gn_ws",)
-"""GroupNorm and standardized kernels in every part: no batch statistics anywhere."""
+"""GroupNorm and standardized kernels in every part, without batch statistics."""
 
 SGD = (
     "--optim.name=sgd",
@@ -18,20 +18,20 @@ SGD = (
     "--optim.tau-schedule=constant",
     "--base-lr=0.24",
 )
-"""As lightly trains bn on CIFAR-10, at the better of the two rates that were tried."""
+"""lightly's settings for bn on CIFAR-10, with the better of the two rates we tried."""
 
 
 SIMCLR = ("--objective=infonce",)
-"""SimCLR: InfoNCE without predictor and target network."""
+"""SimCLR: InfoNCE without a predictor and without a target network."""
 
 
 def bridge(
     predictor: bool, target: str, beta: float, alpha: float = 0.1
 ) -> tuple[str, ...]:
-    """A place between BYOL and SimCLR (arXiv 2006.07733, equation 6).
+    """Return the flags of a point between BYOL and SimCLR (arXiv 2006.07733, eq. 6).
 
-    The ends have the settings of `--objective byol` and of `SIMCLR`, so that their runs
-    are those of other experiments.
+    The end points have the settings of `--objective byol` and of `SIMCLR`. Their runs
+    are therefore shared with other experiments.
     """
     if predictor and target == "moving_average" and beta == 0:
         return ()
@@ -45,7 +45,7 @@ def bridge(
 
 
 def lars(scale: Scale) -> tuple[str, ...]:
-    """BYOL's own optimizer: DeepMind's values for Imagenette, or for ImageNet."""
+    """Return BYOL's optimizer with DeepMind's values for Imagenette or ImageNet."""
     return (
         "--optim.name=lars",
         "--optim.momentum=0.9",

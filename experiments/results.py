@@ -1,4 +1,4 @@
-"""One line of results.jsonl for each run; a report needs nothing else."""
+"""The file results.jsonl: one line per run. A report needs nothing else."""
 
 import datetime
 import json
@@ -11,13 +11,13 @@ from byol_bnfree.files import strict
 from experiments.grid import Run
 
 Row = dict[str, Any]
-POINTS = 80  # of a curve, at most
-FEW_POINTS = 20  # of curves that every layer has
-DIGITS = 5  # of a number of a curve or a layer
+POINTS = 80  # largest number of points of a curve
+FEW_POINTS = 20  # the same for curves that exist for every layer
+DIGITS = 5  # digits of each number in curves and layers
 
 
 def make_row(run: Run, workdir: Path, command: str, **measured: Any) -> Row:
-    """Everything about a run that has ended; `summary` is None if it ended early."""
+    """Collect everything about an ended run; `summary` is None if it broke off."""
     rows = _read_lines(workdir / "metrics.jsonl")
     row = strict(
         {
@@ -41,7 +41,7 @@ def make_row(run: Run, workdir: Path, command: str, **measured: Any) -> Row:
 
 
 def curves(rows: list[Row]) -> dict[str, list[list[float | None]]]:
-    """Every metric to its [steps, values], thinned for a picture."""
+    """Map every metric to its [steps, values], thinned for plotting."""
     names = dict.fromkeys(name for row in rows for name in row if name != "step")
     found = {}
     for name in names:
@@ -55,7 +55,7 @@ def curves(rows: list[Row]) -> dict[str, list[list[float | None]]]:
 
 
 def rounded(value: Any) -> Any:
-    """Lists and dicts of numbers with few digits: the lines are kept in git."""
+    """Round numbers in lists and dicts to few digits, because git stores the lines."""
     if isinstance(value, dict):
         return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -64,7 +64,7 @@ def rounded(value: Any) -> Any:
 
 
 def _step_seconds(rows: list[Row]) -> float | None:
-    """Median over the log's rows but the first, which holds the compilation."""
+    """Return the median over the rows of the log but the first, which compiles."""
     timed = [row for row in rows if "perf/seconds" in row]
     pairs = zip(timed, timed[1:], strict=False)
     times = [b["perf/seconds"] / (b["step"] - a["step"]) for a, b in pairs]
@@ -72,16 +72,17 @@ def _step_seconds(rows: list[Row]) -> float | None:
 
 
 def append_row(path: Path, row: Row) -> None:
-    """One write, so that runs that end together do not mix their lines."""
+    """Append a row with one write, so that runs that end together stay apart."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab", buffering=0) as file:
         file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
 
 
 def read_rows(path: Path) -> list[Row]:
-    """All rows of a results.jsonl; [] if there is none.
+    """Return all rows of a results.jsonl; [] if there is no file.
 
-    Raises: InputError for a damaged line.
+    Raises:
+      InputError: for a damaged line.
     """
     try:
         return _read_lines(path)

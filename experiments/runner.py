@@ -1,9 +1,9 @@
-"""One run of a grid: a `python -m byol_bnfree.train` process, from start to its row.
+"""Does one run of a grid: a `python -m byol_bnfree.train` process, up to its row.
 
-A work folder tells where its run stands: it is finished once it holds `row.json`, the
-line that was added to results.jsonl, or once another experiment's folder of the same
-settings and seed does. Everything else is left to `train`, which resumes what was
-interrupted.
+The work folder shows the state of the run. It is finished if the folder holds
+`row.json`, the line that was added to results.jsonl. It is also finished if another
+experiment has a finished run with the same settings and seed. `train` does the rest: it
+resumes an interrupted run.
 """
 
 import json
@@ -27,12 +27,12 @@ State = Literal["finished", "interrupted", "new"]
 
 
 class Places(NamedTuple):
-    """Where a grid reads and writes."""
+    """The folders that a grid reads and writes."""
 
     runs: Path
-    """Work folders, in EXPERIMENT/SCALE/."""
+    """Folder of the work folders, EXPERIMENT/SCALE/."""
     results: Path
-    """EXPERIMENT/results.jsonl and the report."""
+    """Folder of EXPERIMENT/results.jsonl and the report."""
     data_dir: str | None
 
     def workdir(self, run: Run) -> Path:
@@ -42,13 +42,13 @@ class Places(NamedTuple):
         return self.results / experiment / "results.jsonl"
 
     def known(self, run: Run) -> Path | None:
-        """The row of the run, or of the same run of another experiment."""
+        """Return the row of the run, or of the same run in another experiment."""
         own = self.workdir(run) / ROW
         same = f"*/{run.scale}/*-seed{run.seed}-{run.settings}/{ROW}"
         return own if own.exists() else next(self.runs.glob(same), None)
 
     def state(self, run: Run) -> State:
-        """The state of the run."""
+        """Return the state of the run."""
         if self.known(run):
             return "finished"
         files = (self.workdir(run) / name for name in ("checkpoints", "summary.json"))
@@ -63,22 +63,24 @@ class Failure(NamedTuple):
 
 
 class Options(NamedTuple):
-    """How runs are done; no setting of what is trained."""
+    """How runs are done. These options do not change what is trained."""
 
     stop_collapsed: bool = False
-    """End a run that has collapsed; it has no accuracy then."""
+    """End a run that has collapsed. It has no accuracy then."""
 
 
 class Processes:
-    """The runs in progress, so that all can be told to save and end."""
+    """The runs in progress. All can be told to save and end."""
 
     def __init__(self):
         self._running: set[subprocess.Popen] = set()
         self._lock, self.stopped = threading.Lock(), False
 
     def start(self, command: list[str], environment: dict[str, str]):
-        """In a session of its own: an interrupt at the terminal reaches it once, from
-        here. None after `stop`."""
+        """Start a process in its own session; None after `stop`.
+
+        A Ctrl-C at the terminal then reaches it once, through `stop`.
+        """
         with self._lock:
             if self.stopped:
                 return None
@@ -95,12 +97,12 @@ class Processes:
             return process
 
     def ended(self, process: subprocess.Popen) -> None:
-        """It need not be told any more."""
+        """Forget a process that has ended."""
         with self._lock:
             self._running.discard(process)
 
     def stop(self) -> None:
-        """Tell all; none starts after this."""
+        """Tell all processes to save and end. No process starts afterwards."""
         with self._lock:
             self.stopped = True
             for process in self._running:
@@ -108,17 +110,17 @@ class Processes:
 
 
 def train_command(run: Run, workdir: Path, data_dir: str | None) -> list[str]:
-    """The command of a run, without the interpreter."""
+    """Return the command of a run, without the interpreter."""
     data = [f"--data-dir={data_dir}"] if data_dir else []
     module = ["-m", "byol_bnfree.train"]
     return [*module, *run.flags, *data, f"--workdir={workdir}"]
 
 
 def describe(row: Row) -> str:
-    """A row in a few words."""
+    """Describe a row in a few words."""
     summary = row["summary"]
     if summary is None and row.get("collapsed"):
-        return "stopped, as it had collapsed"
+        return "stopped because it had collapsed"
     if summary is None:
         return "diverged: its numbers were no longer finite"
     figures = [
@@ -130,7 +132,7 @@ def describe(row: Row) -> str:
 
 
 def recall(run: Run, places: Places) -> Row:
-    """The row of a finished run; that of another experiment becomes one of this too."""
+    """Return the row of a finished run. A row of another experiment is copied."""
     row = json.loads(places.known(run).read_text())
     own = {"experiment": run.experiment, "arm": run.arm}
     if row != row | own:
@@ -152,7 +154,7 @@ def do(
     processes: Processes,
     slot: Slot = MACHINE,
 ) -> Row | Failure:
-    """One run from wherever it stands to its row."""
+    """Do one run from its present state to its row."""
     workdir, resumed = places.workdir(run), places.state(run) == "interrupted"
     command = train_command(run, workdir, places.data_dir)
     if options.stop_collapsed:
@@ -180,7 +182,7 @@ def do(
 def _train(
     command: list[str], log: Path, processes: Processes, slot: Slot
 ) -> tuple[int, str]:
-    """Exit status and last line; what it prints is shown and added to the log."""
+    """Run a command; show and log its output. Return its status and last line."""
     last = "it said nothing"
     process = processes.start(command, slot.environment)
     if process is None:
@@ -194,17 +196,17 @@ def _train(
                 last = line.strip() or last
         return process.wait(), last
     finally:
-        if process.poll() is None:  # interrupted: it saves, and is resumed next time
+        if process.poll() is None:  # interrupted: it saves, and can be resumed
             process.terminate()
             process.wait()
         processes.ended(process)
 
 
 def _layers(workdir: Path) -> Any:
-    """Numbers of the layers; None, and why, where they cannot be measured."""
+    """Measure the layers; print the reason and return None if that fails."""
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",  # runs once, compiles faster
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",  # one run, so compile fast
     }
     command = [sys.executable, "-m", "experiments.layers", str(workdir)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)

@@ -1,36 +1,39 @@
-"""The sizes at which every experiment can be run."""
+"""The scales at which every experiment can run."""
 
 from dataclasses import dataclass
 
-# What the reports draw, and one checkpoint: a grid has many work folders.
+# Curves for the reports, and a single checkpoint, because a grid has many work folders.
 CURVES = ("--run.log-every=50", "--run.layers-every=200", "--run.keep=1")
-# kNN as lightly counts it: 200 neighbours, and the largest figure over epochs.
+# kNN as lightly counts it: 200 neighbours, and the best accuracy over the epochs.
 AS_LIGHTLY = ("--evaluation.knn-k=200", "--evaluation.knn-every-epochs=5")
 
 
 @dataclass(frozen=True)
 class Scale:
-    """A recipe to which the arms' settings are added."""
+    """A recipe, to which the settings of the arms are added."""
 
     name: str
     config: str
-    """`{epochs}` is the experiment's, of the ImageNet recipe."""
+    """Config file.
+
+    `{epochs}` becomes the experiment's epochs in the ImageNet recipe.
+    """
     what: str
     """Data, network and length, in words."""
     batch_size: int
     smallest_group: int
-    """The smallest number of images that one normalization or micro-batch sees."""
+    """Smallest number of images in one normalization or micro-batch."""
     seconds: float | None
-    """Expected length of a run; None: unknown."""
+    """Expected duration of a run; None if unknown."""
     machine: str
-    """The machine that `seconds` belongs to."""
+    """The machine on which `seconds` was measured."""
     caveat: str
-    """The reason why its figures cannot be those of the papers; a sentence."""
+    """A sentence that says why the results cannot equal the papers'."""
     extra: tuple[str, ...] = ()
     """Flags of `byol_bnfree.train` for every arm."""
 
     def flags(self, epochs: int) -> tuple[str, ...]:
-        """Flags of `byol_bnfree.train`."""
+        """Return the flags of `byol_bnfree.train`."""
         return (f"--config={self.config.format(epochs=epochs)}", *self.extra)
 
 
@@ -69,7 +72,7 @@ SCALES = {
                 what=f"CIFAR-10, ResNet-18, {epochs} epochs",
                 batch_size=512,
                 smallest_group=8,
-                seconds=2.1 * epochs,  # 50,000 images at 25,000 images/s, and kNN
+                seconds=2.1 * epochs,  # 50,000 images at 25,000 images/s, plus kNN
                 machine="one H100",
                 caveat=f"{epochs} epochs of CIFAR-10 with ResNet-18 are another task "
                 "than 300 epochs of ImageNet with ResNet-50.",
@@ -87,7 +90,7 @@ SCALES = {
             machine="an accelerator pod (DeepMind: 8 hours for 1000 epochs on 512 "
             "TPU v3 cores)",
             caveat="Nothing is run at this scale.",
-            extra=("--model.last-scale-init=1",),  # as in both papers' figures
+            extra=("--model.last-scale-init=1",),  # as for both papers' results
         ),
     )
 }

@@ -9,30 +9,30 @@ from scipy.stats import t
 
 CONFIDENCE = 0.95
 MOST_SEEDS = 100
-"""More seeds than anybody runs."""
+"""An upper limit for the number of seeds."""
 
 
 class Spread(NamedTuple):
-    """Mean and deviation of a figure over seeds."""
+    """Mean and standard deviation of a figure over seeds."""
 
     mean: float
     std: float | None
-    """Deviation of the sample (n - 1); None for one seed."""
+    """Sample standard deviation (n - 1); None for one seed."""
     n: int
 
 
 class Difference(NamedTuple):
-    """Mean of a - b over the seeds that both have."""
+    """Mean of a - b over the seeds that both arms have."""
 
     mean: float
     low: float | None
-    """End of the 95 % interval of paired t; None of one seed."""
+    """Lower end of the 95 % interval of the paired t test; None for one seed."""
     high: float | None
     n: int
 
 
 def spread(values: Mapping[int, float]) -> Spread | None:
-    """Mean and deviation of one figure for each seed; None without any."""
+    """Return mean and standard deviation over seeds; None without values."""
     numbers = list(values.values())
     if not numbers:
         return None
@@ -43,7 +43,7 @@ def spread(values: Mapping[int, float]) -> Spread | None:
 def paired_difference(
     a: Mapping[int, float], b: Mapping[int, float]
 ) -> Difference | None:
-    """a - b, seed by seed: what arms share in a seed does not widen the interval."""
+    """Compare a and b seed by seed, so common effects do not widen the interval."""
     both = spread({seed: a[seed] - b[seed] for seed in a.keys() & b.keys()})
     if both is None:
         return None
@@ -54,10 +54,10 @@ def paired_difference(
 
 
 def verdict(difference: Difference, margin: float) -> str:
-    """`ahead`, `not behind`, `behind` or `not decided yet`, by the whole interval.
+    """Return `ahead`, `not behind`, `behind` or `not decided yet` for an interval.
 
-    `behind` is more than `margin` points less, and `not behind` rules that out; `ahead`
-    rules out 0. An interval that allows both answers decides nothing.
+    `behind` means more than `margin` points less, and `not behind` excludes that.
+    `ahead` excludes 0. An interval that allows both answers decides nothing.
     """
     if difference.low is None:
         return "not decided yet"
@@ -69,9 +69,9 @@ def verdict(difference: Difference, margin: float) -> str:
 
 
 def seeds_needed(difference: Difference, margin: float) -> int | None:
-    """Seeds in all that would decide, if mean and deviation stay as they are.
+    """Return the total number of seeds that would decide, with this mean and deviation.
 
-    None where one seed tells no deviation, and where `MOST_SEEDS` would not do.
+    None means that one seed gives no deviation, or that `MOST_SEEDS` would not suffice.
     """
     if difference.low is None:
         return None
@@ -85,5 +85,5 @@ def seeds_needed(difference: Difference, margin: float) -> int | None:
 
 
 def _quantile(n: int) -> float:
-    """Quantile of Student's t for an interval over n seeds."""
+    """Return the quantile of Student's t for an interval over n seeds."""
     return float(t.ppf((1 + CONFIDENCE) / 2, n - 1))

@@ -1,4 +1,4 @@
-"""Sentences that answer a question from the results; each experiment has one."""
+"""Sentences that answer an experiment's question from its results."""
 
 from collections.abc import Callable
 
@@ -16,11 +16,11 @@ from experiments.seeds import verdict
 
 Sentence = Callable[[Comparison], str]
 PAPER_LEARNED = 10.0
-"""Percent on ImageNet: the rows that failed in the papers are below it."""
+"""Percent on ImageNet. Rows that failed in the papers are below it."""
 
 
 def both(first: Sentence, second: Sentence) -> Sentence:
-    """One sentence after another."""
+    """Join two sentences."""
 
     def sentence(comparison: Comparison) -> str:
         return f"{first(comparison)} {second(comparison)}"
@@ -29,7 +29,7 @@ def both(first: Sentence, second: Sentence) -> Sentence:
 
 
 def versus(a: str, b: str) -> Sentence:
-    """Arm a against arm b."""
+    """Compare arm a with arm b."""
 
     def sentence(comparison: Comparison) -> str:
         if missing := _missing(comparison, a, b):
@@ -49,7 +49,7 @@ def versus(a: str, b: str) -> Sentence:
 
 
 def agreement(comparison: Comparison) -> str:
-    """The arms that learn or fail as in the paper."""
+    """Count the arms that learn or fail as in the paper."""
     known = [r for r in comparison.results.values() if r.arm.paper is not None]
     total = sum(arm.paper is not None for arm in comparison.arms)
     other = [r for r in known if r.learned != (r.arm.paper > PAPER_LEARNED)]
@@ -64,7 +64,7 @@ def agreement(comparison: Comparison) -> str:
 
 
 def initialization(comparison: Comparison) -> str:
-    """Whether a network without normalization learns, by how it starts."""
+    """Say if a network without normalization learns, for each initialization."""
     names = ("none", "none_data_init")
     if absent := [name for name in names if name not in comparison.results]:
         return f"Not answered yet: no run of {' and '.join(absent)}."
@@ -88,7 +88,7 @@ def initialization(comparison: Comparison) -> str:
 
 
 def flatness(comparison: Comparison) -> str:
-    """The change of each family's accuracy along the axis."""
+    """Describe how each family's accuracy changes along the axis."""
     parts = []
     for name, results in comparison.families().items():
         results = sorted(
@@ -110,7 +110,7 @@ def flatness(comparison: Comparison) -> str:
 
 
 def best_of_families(comparison: Comparison) -> str:
-    """The best arm of each family, of how many, and whether the next is behind it."""
+    """Name the best arm of each family, and say if the second is behind it."""
     parts = []
     for name, results in comparison.families().items():
         known = [r for r in results if r.mean is not None]
@@ -130,7 +130,7 @@ def best_of_families(comparison: Comparison) -> str:
 
 
 def along_axis(comparison: Comparison) -> str:
-    """Each family's accuracy at every value of the axis, and what failed there."""
+    """List each family's accuracy at every value of the axis, and the failures."""
     parts = []
     for name, results in comparison.families().items():
         known = [r for r in results if r.mean is not None and r.arm.x is not None]
@@ -147,7 +147,7 @@ def along_axis(comparison: Comparison) -> str:
 
 
 def _against_reference(comparison: Comparison) -> str:
-    """In each family, which values are behind the one of the reference arm."""
+    """Say which values of the axis are behind the reference arm's, per family."""
     x = next(a.x for a in comparison.arms if a.name == comparison.reference)
     parts, decided = [], False
     for name, results in comparison.families().items():
@@ -176,7 +176,7 @@ def _missing(comparison: Comparison, *names: str) -> str | None:
 
 
 def _state(result: Result) -> str:
-    """The outcome of an arm, with its figure."""
+    """Describe the outcome of an arm, with its accuracy."""
     what = _what(result)
     return what if result.mean is None else f"{what}, {result.mean:.1f} %"
 

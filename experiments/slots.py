@@ -1,4 +1,4 @@
-"""Where the runs of a queue are done: one by one, or each on a core or a device."""
+"""Where runs are done: one by one, or one on each core or device."""
 
 import os
 import subprocess
@@ -12,20 +12,20 @@ Each = Literal["machine", "core", "device"]
 
 
 class Slot(NamedTuple):
-    """The part of a machine that one run has for itself."""
+    """The part of a machine that one run gets."""
 
     name: str
     cores: frozenset[int] | None = None
-    """None: all that this process has."""
+    """The cores; None means all cores of this process."""
     environment: dict[str, str] = {}
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Children that this thread starts inside have these cores (on Linux)."""
+        """Bind this thread and its child processes to the cores (Linux)."""
         if self.cores is None:
             yield
             return
-        before = os.sched_getaffinity(0)  # of the thread alone
+        before = os.sched_getaffinity(0)  # of this thread only
         os.sched_setaffinity(0, self.cores)
         try:
             yield
@@ -37,9 +37,10 @@ MACHINE = Slot("the machine")
 
 
 def slots(each: Each) -> list[Slot]:
-    """One slot, or one for each core or NVIDIA device that this process may use.
+    """Return one slot, or one for each core or NVIDIA device of this process.
 
-    Raises: InputError where a machine has none of them, or does not tell.
+    Raises:
+      InputError: if the machine has none, or does not list them.
     """
     if each == "machine":
         return [MACHINE]
@@ -50,14 +51,14 @@ def slots(each: Each) -> list[Slot]:
         return [Slot(f"core {core}", frozenset({core})) for core in cores]
     names = _devices()
     if not names:
-        raise InputError("--each device found no NVIDIA device; leave it away.")
+        raise InputError("--each device found no NVIDIA device; remove it.")
     return [
         Slot(f"device {name}", None, {"CUDA_VISIBLE_DEVICES": name}) for name in names
     ]
 
 
 def _devices() -> list[str]:
-    """Names as CUDA takes them; those of CUDA_VISIBLE_DEVICES if it is set."""
+    """Return device names as CUDA uses them, from CUDA_VISIBLE_DEVICES if set."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         return [name for name in chosen.split(",") if name]

@@ -1,4 +1,4 @@
-"""Each row against the paper: who learns, who is ahead of whom, who wins."""
+"""Compares each row with the paper: who learns, who is ahead, who wins."""
 
 import itertools
 from typing import NamedTuple
@@ -9,11 +9,11 @@ from experiments.seeds import verdict
 from experiments.sentences import PAPER_LEARNED
 
 TIE = 1.0
-"""Points: rows of the paper that are closer than this have no order."""
+"""Points. Rows of the paper closer than this count as equal."""
 
 
 class RowVerdict(NamedTuple):
-    """One row of the paper's table beside the runs of its arm."""
+    """A row of the paper's table, compared with the runs of its arm."""
 
     arm: str
     paper: float
@@ -23,14 +23,14 @@ class RowVerdict(NamedTuple):
 
 
 class Orders(NamedTuple):
-    """Pairs of rows that the paper tells apart, and what the means here say."""
+    """Pairs of rows that the paper orders, and those with the same order here."""
 
     same: int
     pairs: int
 
 
 def row_verdicts(comparison: Comparison) -> list[RowVerdict]:
-    """A verdict for every row that was run and has a figure of the paper."""
+    """Judge every row that was run and has a figure in the paper."""
     return [_row(comparison, result) for result in _known(comparison)]
 
 
@@ -56,7 +56,7 @@ def _row(comparison: Comparison, result: Result) -> RowVerdict:
 
 
 def _against_reference(comparison: Comparison, result: Result) -> tuple[str, str]:
-    """On which side of the reference arm, there and here."""
+    """Compare the sides of the reference arm, in the paper and here."""
     name = _reference_of(comparison, result)
     reference = comparison.results.get(name)
     if result.arm.name == name:
@@ -81,7 +81,7 @@ def _against_reference(comparison: Comparison, result: Result) -> tuple[str, str
 
 
 def _reference_of(comparison: Comparison, result: Result) -> str:
-    """The arm of the same family that stands where the reference does in its own."""
+    """Return the arm that is in its family what the reference is in its own."""
     families = {arm.name: arm.family for arm in comparison.arms}
     name = comparison.reference
     own = result.arm.family + name.removeprefix(families[name])
@@ -95,7 +95,7 @@ def _side(points: float) -> str:
 
 
 def orders(comparison: Comparison) -> Orders:
-    """Of the pairs that the paper orders, those whose means stand so here."""
+    """Count the pairs that the paper orders, and those whose means agree here."""
     known = [r for r in _known(comparison) if r.mean is not None]
     pairs = [
         (a, b)
@@ -107,7 +107,7 @@ def orders(comparison: Comparison) -> Orders:
 
 
 def winners(comparison: Comparison) -> tuple[list[str], str] | None:
-    """The paper's best rows (all within `TIE` of the best) and the best one here."""
+    """Return the paper's best rows (within `TIE`), and the best row here."""
     known = [r for r in _known(comparison) if r.mean is not None]
     if len(known) < 2:
         return None
@@ -117,7 +117,7 @@ def winners(comparison: Comparison) -> tuple[list[str], str] | None:
 
 
 def against_paper(comparison: Comparison) -> str:
-    """The rows that agree, the pairs in the same order, the winner, and the caveat."""
+    """Summarize the rows that agree, the order of pairs, the winner, and the caveat."""
     rows = row_verdicts(comparison)
     total = sum(arm.paper is not None for arm in comparison.arms)
     if not rows:
