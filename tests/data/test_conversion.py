@@ -144,6 +144,25 @@ def test_faults_of_the_machine_are_no_bad_pictures(tmp_path, monkeypatch, number
     assert "fault of the machine" in str(stopped)
 
 
+@pytest.mark.parametrize(
+    "error, kind",
+    [
+        (MemoryError(), Fault),
+        (OSError(errno.EIO, "Input/output error"), Fault),
+        (OSError("image file is truncated"), BadImage),
+    ],
+)
+def test_a_decoder_blames_the_machine_or_the_picture(monkeypatch, error, kind):
+    picture = encode(Image.new("L", (8, 8)))
+
+    def fail(self):
+        raise error
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
+    with pytest.raises(kind):
+        decode(picture, "x.png", 1)
+
+
 def test_a_tiff_that_pillow_cannot_read_is_called_a_tiff():
     header = b"II*\0\x08\0\0\0" + b"\x04\0"  # 4 tags: size, bits, bands
     tags = [(256, 8), (257, 8), (258, 64), (277, 1)]
