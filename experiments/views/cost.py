@@ -2,8 +2,8 @@
 
     python -m experiments.views.cost
 
-Rounds are interleaved, so other work on the machine slows all cases alike. Prints a table
-and writes cost.json.
+Rounds are interleaved, so other work on the machine slows all cases alike. Prints a
+table and writes cost.json.
 """
 
 import dataclasses
