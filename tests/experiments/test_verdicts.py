@@ -6,6 +6,7 @@ import pytest
 from rows import comparison, rows_of
 
 from experiments.grid import load_experiment
+from experiments.report import state
 from experiments.report.heatmap import maps
 from experiments.report.state import write_state
 from experiments.report.tables import verdict_table
@@ -97,7 +98,8 @@ def test_settings_are_mapped_for_each_norm_and_the_paper():
     assert maps(comparison("rates", {"bn-rate1-decay1": [None]})) == []
 
 
-def test_a_report_has_the_verdicts_and_a_page_the_state_of_all(tmp_path):
+def test_a_report_has_the_verdicts_and_a_page_the_state_of_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(state, "GRIDS", ("target_network", "loss_normalization"))
     experiment = load_experiment("target_network")
     figures = {"bn-tau0.99": [0.5], "bn-gradient": ["collapsed"], "bn-tau0": [0.4]}
     for row in rows_of(experiment, figures):
@@ -109,5 +111,7 @@ def test_a_report_has_the_verdicts_and_a_page_the_state_of_all(tmp_path):
     page = write_state(
         SCALES["cpu"], (0,), Places(tmp_path, tmp_path, None)
     ).read_text()
-    plain = re.sub(r"<[^>]+>", " ", page)
-    assert "target_network" in plain and "Not run yet." in plain
+    plain = re.sub(r"<[^>]+>", " ", page).replace("&nbsp;", " ")
+    line = " ".join(plain[plain.index("target_network") :].split())
+    assert re.match(r"target_network 0 14 0 1 0 \d", line)  # a collapse, no folder
+    assert "loss_normalization 0 8 0 0 0" in line and "Not run yet." in line
