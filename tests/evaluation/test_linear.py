@@ -10,6 +10,7 @@ import pytest
 
 import tiny
 from byol_bnfree.config import TrainConfig
+from byol_bnfree.data.memory_source import MemorySource
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.encoder import Encoder
 from byol_bnfree.errors import InputError
@@ -42,6 +43,24 @@ def fit(settings=SETTINGS, snapshot=None, mesh=None):
 
 
 uninterrupted = functools.cache(fit)
+
+
+class Stream(MemorySource):
+    """Pictures that the host crops, here not at all; notes how many crops it makes."""
+
+    in_memory = False
+
+    def crops(self, indices, positions, step, views=2):
+        self.made = views
+        return np.stack([self.pixels[indices]] * views, axis=1)
+
+
+def test_of_a_stream_each_picture_is_cropped_once():
+    source = Stream(**vars(light()))
+    options = {"seed": 0, "mesh": make_mesh(), "snapshot": Snapshot()}
+    short = dataclasses.replace(SETTINGS, epochs=16 / 48)
+    assert np.isfinite(linear.fit_probes(MEAN, source, short, **options).kernel).all()
+    assert source.made == 1
 
 
 def test_each_rate_trains_as_if_it_were_alone():
