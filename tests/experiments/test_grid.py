@@ -57,7 +57,7 @@ def test_the_checksum_of_settings_ignores_seed_and_folders():
         (["rates", "--rows", "x"], "rows has 'x'"),
         (["rates", "--only", "nothing*"], "no arm of rates fits --only nothing"),
         (["rates", "rates"], "each once"),
-        (["rates", "report"], "report stands alone"),
+        (["rates", "report"], "report must be the only name"),
         ([], "give one experiment or more"),
     ],
 )
