@@ -21,17 +21,17 @@ class EmbedConfig:
     workdir: str
     """Folder of the run, or any file of weights that `load_encoder` reads."""
     dataset: str | None = None
-    """shapes, a tensorflow-datasets name, or folder:PATH. Default: the run's."""
+    """shapes, a tensorflow-datasets name, or folder:PATH. None: the run's."""
     out: str = "features.npz"
     """File to write. Its ending chooses .npz, .csv or .parquet (needs pyarrow)."""
     split: Literal["all", "train", "test"] = "all"
     """all: every picture of both splits, once."""
     data_dir: str | None = None
-    """Root of prepared tensorflow-datasets. Default: the run's."""
+    """Root of prepared tensorflow-datasets. None: the run's."""
     unlabelled: Annotated[bool, tyro.conf.arg(name="data.unlabelled")] = False
     """folder: ignore folders as classes and use all pictures, at any depth."""
     on_bad_image: Literal["stop", "skip"] | None = None
-    """stop at a picture that cannot be decoded, or skip it. Default: as the run did."""
+    """stop at a picture that cannot be decoded, or skip it. None: as the run did."""
     network: Literal["online", "target"] = "online"
     """Network to use. BYOL's papers evaluate the online network."""
     batch_size: int = 512

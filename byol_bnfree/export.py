@@ -25,11 +25,11 @@ class ExportConfig:
     network: Literal["online", "target"] = "online"
     """Network to export. BYOL's papers evaluate the online network."""
     out: str | None = None
-    """Folder to write. Default: export/FORMAT in the work folder."""
+    """Folder to write. None: export/FORMAT in the work folder."""
     name: str | None = None
-    """hub-folder: name of the model. Default: data set, network, norm and seed."""
+    """hub-folder: name of the model. None: data set, network, norm and seed."""
     licence: str | None = None
-    """Licence of the weights, such as apache-2.0. Default: that of their source."""
+    """Licence of the weights, such as apache-2.0. None: that of their source."""
     python: str = sys.executable
     """A Python that has torch (and torchvision or timm, if you chose their names)."""
     compare: bool = True

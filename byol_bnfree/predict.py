@@ -22,13 +22,13 @@ class PredictConfig:
     classifier: str
     """A file in RUN/evaluation/classifiers, written by `evaluate --save`."""
     dataset: str | None = None
-    """shapes, a tensorflow-datasets name, or folder:PATH. Default: the run's."""
+    """shapes, a tensorflow-datasets name, or folder:PATH. None: the run's."""
     out: str = "predictions.csv"
     """File to write: picture, class, probability, and the label if there is one."""
     workdir: str | None = None
-    """Folder of the run. Default: the run that contains the classifier."""
+    """Folder of the run. None: the run that contains the classifier."""
     data_dir: str | None = None
-    """Root of prepared tensorflow-datasets. Default: the run's."""
+    """Root of prepared tensorflow-datasets. None: the run's."""
     split: Literal["train", "test"] = "test"
     """Split of the data set."""
 

@@ -1,4 +1,4 @@
-"""config.json back as a configuration; needs no JAX."""
+"""Reads config.json back into a configuration. It needs no JAX."""
 
 import dataclasses
 from typing import Any
@@ -7,16 +7,16 @@ from byol_bnfree.config import Extension
 from byol_bnfree.errors import InputError
 
 ITEMS = {"extensions": Extension}
-"""The classes of settings that are several."""
+"""Classes of settings that are lists."""
 
 
 def config_from_dict(kind: type, saved: dict[str, Any]) -> Any:
-    """A configuration from the dict that `dataclasses.asdict` made of it.
+    """Build a configuration from the dict that `dataclasses.asdict` made of it.
 
-    Fields that are missing take their defaults, as in a file of an older version.
+    Missing fields get their defaults, as in a file of an older version.
 
     Raises:
-      InputError: a field that this version does not know.
+      InputError: for a field that this version does not know.
     """
     fields = {field.name: field for field in dataclasses.fields(kind)}
     unknown = sorted(saved.keys() - fields.keys())

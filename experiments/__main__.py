@@ -62,7 +62,7 @@ class Arguments:
     out: Path = Path("runs")
     """Folder for the work folders, NAME/SCALE/."""
     results: Path | None = None
-    """Folder for NAME/results.jsonl and the report. Default: experiments/, but --out at
+    """Folder for NAME/results.jsonl and the report. None: experiments/, but --out at
     smoke scale and for an installed package."""
     data_dir: str | None = None
     """Root of prepared tensorflow-datasets."""

@@ -1,13 +1,14 @@
 """Pictures in folders: `folder:PATH`.
 
-Three layouts are known, and a class is always the first folder, whatever is below it:
-- `PATH/{train,test}/<class>/**`: the folders named by data.train_split and
-  .test_split, in upper or lower case;
-- `PATH/<class>/**`: a tenth of every class is held out as the test split, chosen by a
-  hash of the file's name, so that no image is both trained on and evaluated on, and
-  a picture added later moves at most one other;
-- `PATH/*`, or `PATH/**` with data.unlabelled: no labels, so nothing to evaluate.
-  Training uses all; the test split is a tenth of it, by the same hash.
+There are three layouts. A class is always the first folder; its pictures may be deeper.
+
+- `PATH/{train,test}/<class>/**`. data.train_split and data.test_split name the folders,
+  in upper or lower case.
+- `PATH/<class>/**`. A tenth of every class is held out as the test split. A hash of the
+  file's name chooses it, so no image is in both splits, and adding a picture moves at
+  most one other picture.
+- `PATH/*`, or `PATH/**` with data.unlabelled. There are no labels and no evaluation.
+  Training uses all pictures. The test split is a tenth of them, by the same hash.
 """
 
 import hashlib
@@ -42,7 +43,7 @@ BESIDE = "pictures beside the splits"
 
 @dataclass
 class FolderRecords:
-    """Paths of one split by index; see `records.Records`."""
+    """The paths of one split, by index; see `records.Records`."""
 
     name: str
     split: str
@@ -58,14 +59,14 @@ class FolderRecords:
         return len(self.paths)
 
     def read(self, indices: Int[np.ndarray, " b"]) -> list[tuple[str, str]]:
-        """Printable name and path of each."""
+        """Return a printable name and the path of each picture."""
         return [(printable(self.paths[i]), self.paths[i]) for i in indices]
 
     def labels(self, indices: Int[np.ndarray, " b"]) -> Int32[np.ndarray, " b"]:
         return self.targets[indices]
 
     def file_names(self, indices: Int[np.ndarray, " b"]) -> list[str]:
-        """Printable paths from the folder on."""
+        """Return printable paths, relative to the folder."""
         return [printable(self._relative[i]) for i in indices]
 
     @property
@@ -74,12 +75,12 @@ class FolderRecords:
 
     @cached_property
     def identity(self) -> str:
-        """A checksum of the files: their names below the folder, sizes and classes."""
+        """A checksum of the files' names below the folder, sizes and classes."""
         return checksum(self._names, self._files[:, 0], self.targets)
 
     @cached_property
     def fingerprint(self) -> str:
-        """A checksum of the list of files and of the time of each."""
+        """A checksum of the files and their modification times."""
         return checksum(self.location, self.identity, self._files[:, 1])
 
     @property
@@ -97,11 +98,12 @@ class FolderRecords:
 
 
 def open_folder(config: TrainConfig) -> Found:
-    """Both splits of `folder:PATH`, after a look at the headers.
+    """Open both splits of `folder:PATH`, after reading the pictures' headers.
 
-    Raises `InputError` for a missing or empty folder, classes without pictures or that
-    train lacks, and, under on_bad_image="stop", the first picture whose header cannot
-    be read.
+    Raises:
+      InputError: for a missing or empty folder, and for classes without pictures or
+        without training pictures. Under on_bad_image="stop" also for the first picture
+        whose header cannot be read.
     """
     path = config.dataset.removeprefix("folder:")
     root = Path(os.path.expanduser(path))
@@ -127,8 +129,8 @@ def open_folder(config: TrainConfig) -> Found:
         notes.append(unused.sentence(str(root)))
     if len(names) == 1:
         notes.append(
-            f"there is one class, {printable(names[0])}; if it is no class, give "
-            f"--data.unlabelled"
+            f"there is one class, {printable(names[0])}; if this folder is no class, "
+            f"give --data.unlabelled"
         )
     return Found(
         records[0],
@@ -176,7 +178,7 @@ def _check_classes(root: Path, train: Classes, test: Classes) -> None:
 
 
 def _check_usable(train: FolderRecords, names: list[str]) -> None:
-    """A class that lost all its pictures as bad ones would be a class of nothing."""
+    """Raise `InputError` if a class has lost all its training pictures as bad ones."""
     if not len(train):
         raise InputError(
             f"the train split of {train.location} has no usable picture "
@@ -198,7 +200,7 @@ def _flatten(classes: Classes) -> list[str]:
 def _list_splits(
     root: Path, config: TrainConfig, unused: Unused
 ) -> tuple[Classes, Classes]:
-    """Train and test pictures by class."""
+    """Return the training and the test pictures by class."""
     ignored = Unused()
     folders, pictures = list_folder(root, ignored)
     names = {os.path.basename(path) for path in folders}
@@ -235,7 +237,7 @@ def _list_splits(
 
 
 def _list_one(folder: Path, config: TrainConfig, unused: Unused) -> Classes:
-    """The classes of a split, or of the whole folder."""
+    """Return the classes of a split, or of the whole folder."""
     if not config.data.unlabelled:
         return list_classes(folder, unused)
     pictures = pictures_below(folder, unused)
@@ -248,7 +250,7 @@ def _list_one(folder: Path, config: TrainConfig, unused: Unused) -> Classes:
 
 
 def _named(wanted: str, names: Collection[str], root: Path) -> str | None:
-    """The folder of that name, in upper or lower case."""
+    """Return the folder with this name, in upper or lower case."""
     if wanted in names:
         return wanted
     alike = sorted(name for name in names if name.casefold() == wanted.casefold())
@@ -267,7 +269,7 @@ def _list_names(names: Collection[str]) -> str:
 def _count_others(
     root: Path, folders: Collection[str], pictures: list[str], unused: Unused
 ) -> None:
-    """Pictures beside the folders of the splits."""
+    """Count the pictures outside of the splits' folders."""
     for folder in sorted(folders):
         pictures = [*pictures, *pictures_below(root / folder, Unused())]
     for path in pictures:
@@ -275,7 +277,7 @@ def _count_others(
 
 
 def _held_out(root: Path, paths: list[str]) -> list[str]:
-    """A fixed tenth of the pictures (at least one of two), sorted."""
+    """Return a fixed tenth of the pictures, sorted; at least one of two pictures."""
 
     def rank(path: str) -> bytes:
         return hashlib.sha256(os.fsencode(os.path.relpath(path, root))).digest()

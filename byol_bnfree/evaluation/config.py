@@ -57,7 +57,7 @@ class LinearSettings:
     """Squash logits to +/-20 and penalize their squares (P1 Table 7)."""
     held_out: int | None = None
     """Training images that are held out to choose the rate; the seed draws them (P1:
-    10,009; DeepMind's code: 10,000). Default: a tenth."""
+    10,009; DeepMind's code: 10,000). None: a tenth."""
     refit: bool = False
     """Fit again on all training images with the chosen rate, as DeepMind does."""
 
@@ -121,7 +121,7 @@ class TransferSettings:
     method: Literal["linear_cached", "finetune"] = "linear_cached"
     """Logistic regression on stored features, or fine-tuning of the whole network."""
     datasets: tuple[str, ...] = ()
-    """Names among the paper's twelve, such as cifar100 dtd. Default: all."""
+    """Names among the paper's twelve, such as cifar100 dtd; nothing means all."""
 
 
 @dataclass(frozen=True)
@@ -135,21 +135,21 @@ class EvaluateConfig:
     network: Literal["online", "target"] = "online"
     """Network to evaluate. BYOL's papers evaluate the online network."""
     dataset: str | None = None
-    """shapes, a tensorflow-datasets name, or folder:PATH. Default: the run's."""
+    """shapes, a tensorflow-datasets name, or folder:PATH. None: the run's."""
     data_dir: str | None = None
-    """Root of prepared tensorflow-datasets. Default: the run's."""
+    """Root of prepared tensorflow-datasets. None: the run's."""
     train_split: str | None = None
-    """Split to fit classifiers on. Default: the run's; train for another data set."""
+    """Split to fit classifiers on. None: the run's; train for another data set."""
     test_split: str | None = None
-    """Split to report on. Default: the run's; test for another data set."""
+    """Split to report on. None: the run's; test for another data set."""
     unlabelled: Annotated[bool, tyro.conf.arg(name="data.unlabelled")] = False
     """folder: ignore folders as classes and use all pictures, for --plot."""
     on_bad_image: Literal["stop", "skip"] | None = None
-    """stop at a picture that cannot be decoded, or skip it. Default: as the run did."""
+    """stop at a picture that cannot be decoded, or skip it. None: as the run did."""
     max_train: int | None = None
-    """Largest number of training images; the seed draws a subset. Default: all."""
+    """Largest number of training images; the seed draws a subset. None: all."""
     max_test: int | None = None
-    """Largest number of test images. Default: all."""
+    """Largest number of test images. None: all."""
     seed: int = 0
     """Seed for held-out images, subsets, augmentation and initialization."""
     batch_size: int = 512

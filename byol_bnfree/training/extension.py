@@ -1,8 +1,8 @@
-"""`--extend`: a finished run made longer, with schedules of its own.
+"""`--extend` makes a finished run longer, with its own schedules.
 
-The state goes on as it is, with the optimizer's moments. The learning rate of an
-extension is a cosine from `extend_base_lr` to 0, without warm-up. tau is that of a run
-which has the whole length from its start.
+The state continues with the optimizer's moments. The learning rate of an extension is a
+cosine from `extend_base_lr` to 0, without warm-up. tau follows the schedule of a run
+that had the full length from its start.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ SETTINGS = frozenset({"extend", "extend_base_lr", "extensions"})
 
 
 def schedules_of(config: TrainConfig, num_examples: int) -> Schedules:
-    """Learning rate and tau of a run, and of each of its extensions from its start."""
+    """Return the schedules of learning rate and tau for a run and its extensions."""
     optim, total = config.optim, first_steps(config, num_examples)
     rate = learning_rate_schedule(
         peak_learning_rate(config), warmup_steps(config, num_examples), total
@@ -55,12 +55,12 @@ def _from(start: int, before: optax.Schedule, after: optax.Schedule) -> optax.Sc
 
 
 def resolve_extension(config: TrainConfig, num_examples: int) -> TrainConfig:
-    """With the steps and the rate of --extend, by what the run's folder holds.
+    """Fill in the steps and the rate of --extend from the run's folder.
 
-    Reads only. Without --extend the configuration comes back as it is.
+    It only reads. Without --extend it returns the configuration unchanged.
 
     Raises:
-      InputError: there is no finished run to extend, or it is as long already.
+      InputError: if there is no finished run to extend, or it is long enough already.
     """
     if config.extend is None:
         return config
@@ -99,26 +99,26 @@ def resolve_extension(config: TrainConfig, num_examples: int) -> TrainConfig:
 def _rate_of_a_longer_run(
     config: TrainConfig, num_examples: int, step: int, total: int
 ) -> float:
-    """base_lr times what the cosine of a run of `total` steps is at `step`."""
+    """Return base_lr times the value at `step` of a cosine over `total` steps."""
     warmup = warmup_steps(config, num_examples)
     share = (step - warmup) / (total - warmup)
     return config.base_lr * (1 + math.cos(math.pi * share)) / 2
 
 
 def begins_extension(config: TrainConfig, saved: dict[str, Any] | None) -> bool:
-    """Whether the run whose config.json is `saved` is extended for the first time."""
+    """Return True if the run with config.json `saved` gets a new extension."""
     return len(config.extensions) > len((saved or {}).get("extensions", ()))
 
 
 def keep_what_was(workdir: Path, config: TrainConfig) -> None:
-    """Copies of the files that an extension replaces, named by its first step."""
+    """Copy the files that an extension replaces; name the copies by its first step."""
     for name in ("config", "summary"):
         content = read_json(workdir / f"{name}.json")
         write_json(workdir / f"{name}.{config.extensions[-1].start}.json", content)
 
 
 def describe(config: TrainConfig, num_examples: int) -> str:
-    """The newest extension in words, for the lines at the start."""
+    """Describe the newest extension, for the first lines of a run."""
     part, tau = config.extensions[-1], schedules_of(config, num_examples).tau
     peak = part.base_lr * config.batch_size / 256
     first, last = (float(tau(step)) for step in (part.start, part.end))

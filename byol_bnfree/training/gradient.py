@@ -1,4 +1,4 @@
-"""Loss and gradient of a batch: views, both networks, micro-batches."""
+"""The loss and gradient of a batch: views, both networks, micro-batches."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,10 +26,10 @@ from byol_bnfree.training.state import TrainState
 def make_views(
     key: Array, batch: Batch, augment: AugmentConfig
 ) -> tuple[Float[Array, "b h w c"], Float[Array, "b h w c"]]:
-    """Two normalized views; cropped here unless the host has cropped already.
+    """Draw two normalized views. Images are cropped here, unless the host did it.
 
-    `batch` has "image" (uint8 [b h w c]) or "crops" (uint8 [b v h w c]), and
-    "position" (int32 [b]) in the global batch, from which an example's key derives.
+    `batch` has "image" (uint8 [b h w c]) or "crops" (uint8 [b v h w c]), and "position"
+    (int32 [b]) in the global batch. The key of an example derives from its position.
     """
     positions = batch["position"]
     if "crops" in batch:
@@ -40,20 +40,20 @@ def make_views(
 
 
 def step_key(seed: int, step: Array | int) -> Array:
-    """The key of a step; examples fold in their position in the global batch."""
+    """Return the key of a step. Examples fold in their position in the global batch."""
     return jax.random.fold_in(jax.random.key(seed), step)
 
 
 def make_loss(network: BYOLNetwork, objective: Objective = BYOL) -> Callable[..., Any]:
-    """Mean loss of two normalized views, with statistics and outputs beside it.
+    """Return the function for the mean loss of two normalized views.
 
-    Under BatchNorm statistics are per view and running values move twice a step, view 1
-    first. The target runs in training mode with statistics of its own that are never
-    averaged (DeepMind's loss_fn).
+    With BatchNorm each view has its own statistics, and the running statistics are
+    updated twice per step, view 1 first. The target runs in training mode. Its
+    statistics are its own and are never averaged (DeepMind's loss_fn).
     """
 
     def loss_fn(online_params, state: TrainState, views, labels, answers=None):
-        """The loss; beside it (online, target statistics) and a `Forward`."""
+        """Return the loss, and (online, target statistics) with a `Forward`."""
         (out1, out2), stats = of_views(
             network.online, network.views, online_params, state.online_stats, views
         )
@@ -95,17 +95,18 @@ def make_gradient(
     data_devices: int,
     unroll: bool,
 ) -> Callable[..., Any]:
-    """(state, batch) -> ((gradient, statistics), (`Forward`, labels)) of the batch.
+    """Return (state, batch) -> ((gradient, statistics), (`Forward`, labels)).
 
-    Gradient, statistics and outputs of k micro-batches are those of the full batch: the
-    loss is a mean over examples and running statistics are linear in the batch's.
+    k micro-batches give the gradient, statistics and outputs of the full batch: the
+    loss is a mean over examples, and running statistics are linear in those of the
+    batch.
     """
     objective = make_objective(config)
     loss_and_grad = jax.value_and_grad(make_loss(network, objective), has_aux=True)
     of_several_views = make_gradient_of_views(network, config, unroll)
 
     def gradient(state: TrainState, batch: Batch):
-        """Views are drawn here, by each example's position in the global batch."""
+        """Compute the gradient. Views depend on each example's position only."""
         key = step_key(config.seed, state.step)
 
         def of_piece(piece: Batch):
@@ -129,8 +130,9 @@ def make_gradient(
 
 
 def _split(tree: Any, pieces: int, devices: int) -> Any:
-    """Stacks of micro-batches, [k b ...]: an equal piece of every device's part each,
-    so that no example moves to another device.
+    """Cut a batch into micro-batches, stacked as [k b ...].
+
+    Each takes an equal piece of every device's part, so examples stay on their device.
     """
     return jax.tree.map(
         lambda x: rearrange(x, "(d k b) ... -> k (d b) ...", d=devices, k=pieces), tree
@@ -138,8 +140,9 @@ def _split(tree: Any, pieces: int, devices: int) -> Any:
 
 
 def _accumulate(gradient, stacked: Any, unroll: bool, devices: int):
-    """Mean gradient and statistics of micro-batches [k b ...], and their outputs in the
-    order of the batch.
+    """Average gradients and statistics over micro-batches [k b ...].
+
+    The outputs come back in the order of the batch.
     """
 
     def add(total, piece):

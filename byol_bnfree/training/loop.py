@@ -1,4 +1,4 @@
-"""The training loop: the only side effects of a run."""
+"""The training loop. Only it causes side effects during training."""
 
 import contextlib
 import time
@@ -21,7 +21,7 @@ from byol_bnfree.training.state import TrainState
 
 
 class Evaluation(NamedTuple):
-    """Figures to log every so many steps."""
+    """Results to log every so many steps."""
 
     every: int
     measure: Callable[[TrainState], dict[str, float]]
@@ -37,16 +37,16 @@ def run_loop(
     evaluation: Evaluation | None = None,
     best: Best | None = None,
 ) -> TrainState:
-    """Train from `state.step` to the end of the program; the end is saved.
+    """Train from `state.step` to the end, and save the final state.
 
-    Metrics are read at logged steps, when later steps are dispatched, so the device
-    does not wait for the host. Nothing is saved before every step up to it is known to
-    be finite.
+    Metrics are read at logged steps, while later steps run, so the device does not wait
+    for the host. A state is saved only after all steps before it are known to be
+    finite.
 
     Raises:
-      RunStopped: by a signal, a number that is not finite, a collapse under
-        --on-collapse=stop, a full disk or an unreadable picture.
-      Exception: what the log's `on_row` raises; the step is saved.
+      RunStopped: after a signal, a non-finite number, a collapse under
+        --on-collapse=stop, a full disk, or an unreadable picture.
+      Exception: if the log's `on_row` raises it. The step is saved.
     """
     step = int(state.step)
     due = _checkpoint_timer(program)
@@ -92,7 +92,7 @@ def run_loop(
                     evaluate(evaluation.measure)
             save()
     except CallerFailed as error:
-        if program.processes == 1:  # saving takes all of them
+        if program.processes == 1:  # saving needs all processes
             save()
         raise error.__cause__ from None
     except (Collapsed, InputError, OSError) as error:
@@ -114,10 +114,10 @@ def _stopped_by(signal: int, step: int, total: int) -> Interrupted:
 def _stopped_by_error(
     error: Exception, step: int, save: Callable[[], None], checkpoints: Checkpoints
 ) -> RunStopped:
-    """Saves what there is, be it again, and says what is kept.
+    """Save the present state, if possible, and say which checkpoint is kept.
 
-    A process that fails alone cannot save: that takes all of them, and the others wait
-    for its next step. It leaves at once, which is what tells them.
+    A process that fails alone cannot save: saving needs all processes, and the others
+    wait for its next step. It exits at once, which tells the others.
     """
     status = 2 if isinstance(error, InputError) else getattr(error, "status", 1)
     alone = jax.process_count() > 1 and not isinstance(error, Collapsed)
@@ -136,9 +136,9 @@ def _stopped_by_error(
 
 
 def _checkpoint_timer(program: Program) -> Callable[[int], bool]:
-    """Whether to save after a step: the same answer in all processes.
+    """Return a function that says if a step is saved, alike in all processes.
 
-    Several processes ask process 0's clock, and only where rows are written.
+    With several processes the clock of process 0 decides, at logged steps only.
     """
     run = program.config.run
     last = time.monotonic()

@@ -1,12 +1,14 @@
-"""The papers' linear evaluation: SGD on a frozen encoder's augmented features.
+"""Linear evaluation as in the papers: SGD on augmented features of a frozen encoder.
 
-P1 appendix C.1 (https://arxiv.org/abs/2006.07733): encoder in inference mode, crops
-and flips, SGD with Nesterov momentum 0.9, 80 epochs, cosine to 0, batch 1024, no decay,
-five learning rates. All rates are trained at once: the encoder's pass, which is what
-costs, is shared. What P1 leaves open follows DeepMind's code: rates are scaled by
-batch / 256, kernels start as truncated normal 1/sqrt(d). The rate is chosen on images
-that are held out: a tenth, or as many as asked for. The probe of the chosen rate is
-reported as it is, or fitted again on all training images (`LinearSettings.refit`).
+P1 appendix C.1 (https://arxiv.org/abs/2006.07733) trains for 80 epochs with crops and
+flips, SGD with Nesterov momentum 0.9, a cosine to 0, batch 1024, no weight decay, and
+five learning rates. The encoder is in inference mode. We train all rates at once, so
+they share the encoder's pass, which dominates the cost.
+
+Where P1 is silent we follow DeepMind's code: rates are scaled by batch / 256, and
+kernels start from a truncated normal with 1/sqrt(d). Held-out images choose the rate: a
+tenth, or a given number. The chosen probe is reported as it is, or fitted again on all
+training images (`LinearSettings.refit`).
 """
 
 import dataclasses
@@ -41,18 +43,18 @@ from byol_bnfree.models.initializers import fan_in_init
 from byol_bnfree.training.mesh import batch_sharding, make_mesh, replicated
 
 PAPER, NOTHING = LinearSettings(), Unfinished()
-MOMENTUM = 0.9
+MOMENTUM = 0.9  # P1 appendix C.1
 CLIP, CLIP_PENALTY = 20.0, 1e-2  # P1 Table 7: 20 tanh(x / 20), 1e-2 mean of squares
 
 
 class Probes(NamedTuple):
-    """One linear classifier for each learning rate; `one` has no axis r."""
+    """One linear classifier per learning rate; `one` has no axis r."""
 
     kernel: Float[Array, "*r d k"]
     bias: Float[Array, "*r k"]
 
     def one(self, index: int) -> "Probes":
-        """The probe of one rate."""
+        """Return the probe of one rate."""
         return Probes(self.kernel[index], self.bias[index])
 
 
@@ -67,15 +69,24 @@ def linear_evaluation(
     features: Callable[[Source], np.ndarray] | None = None,
     unfinished: Unfinished = NOTHING,
 ) -> Outcome:
-    """Top-1 and top-5 on test of the probe whose rate is best on held-out images.
+    """Fit a probe per rate; report top-1 and top-5 of the best on held-out images.
 
     Args:
-      features: representations of a source; `encoder_features` by default.
-      unfinished: keeps fits under way.
+      encoder: the frozen encoder.
+      train: labelled images to fit on and to choose the rate.
+      test: labelled images to report on.
+      settings: epochs, batch size, rates and so on.
+      seed: draws held-out images, batches, augmentation and initial kernels.
+      mesh: devices; None takes all.
+      features: function from a source to features [n d]; `encoder_features` by default.
+      unfinished: stores the state of fits, so that they can resume.
 
-    Returns: figures `top1`, `top5`; chosen `rate`, its `validation_top1`.
+    Returns:
+      Figures `top1` and `top5` in [0, 1], and the chosen `rate` with its
+      `validation_top1`.
 
-    Raises: InputError if as many images as there are would be held out.
+    Raises:
+      InputError: if no image would be left for training.
     """
     mesh = mesh or make_mesh()
     features = features or partial(encoder_features, encoder, mesh=mesh)
@@ -145,7 +156,7 @@ def probe_accuracies(
     features: Float[np.ndarray, "n d"],
     labels: Int[np.ndarray, " n"],
 ) -> list[float]:
-    """Top-1 of every probe, one after the other: all logits at once may be large."""
+    """Return top-1 of every probe, one by one: all logits together may be large."""
     return [
         top_k_accuracy(np.asarray(probe_scores(probes.one(i), features)), labels, 1)
         for i in range(len(probes.bias))
@@ -156,7 +167,7 @@ def probe_accuracies(
 def probe_scores(
     probe: Probes, features: Float[Array | np.ndarray, "b d"]
 ) -> Float[Array, "b k"]:
-    """Logits of one probe."""
+    """Return the logits of one probe."""
     return jnp.asarray(features, jnp.float32) @ probe.kernel + probe.bias[None, :]
 
 
@@ -166,7 +177,7 @@ def probe_loss(
     labels: Int[Array, " b"],
     logit_clip: bool,
 ) -> Float[Array, ""]:
-    """Mean cross-entropy of one probe; `logit_clip` is that of P1 Table 7."""
+    """Return the mean cross-entropy of one probe. See P1 Table 7 for `logit_clip`."""
     scores, penalty = probe_scores(probe, features), 0.0
     if logit_clip:
         scores = CLIP * jnp.tanh(scores / CLIP)
@@ -176,7 +187,7 @@ def probe_loss(
 
 
 def optimizer() -> optax.GradientTransformation:
-    """Nesterov momentum; the learning rate comes after it."""
+    """Return Nesterov momentum. The learning rate is applied after it."""
     return optax.trace(MOMENTUM, nesterov=True)
 
 
@@ -187,7 +198,7 @@ def _start(rates: int, width: int, classes: int, seed: int) -> Probes:
 
 @partial(jax.jit, static_argnames=("module", "augment", "seed", "logit_clip"))
 def _step(state, fixed, batch, index, *, module, augment, seed, logit_clip):
-    """One step of SGD for every probe, and the smallest loss before it."""
+    """Take one step of SGD for every probe; also return the smallest loss before it."""
     (probes, momentum), (variables, rates) = state, fixed
     images = augmented_view(batch, index, augment, seed)
     features = module.apply(variables, images, False)
