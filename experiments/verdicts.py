@@ -126,12 +126,8 @@ def against_paper(comparison: Comparison) -> str:
         word: [row.arm for row in rows if row.word == word]
         for word in ("as in the paper", "otherwise", "not decided yet")
     }
-    run = "all" if len(rows) == total else "those that were run"
-    text = (
-        f"Of {len(rows)} of the paper's {total} rows ({run}), "
-        f"{len(said['as in the paper'])} do as in the paper, {len(said['otherwise'])} "
-        f"otherwise and {len(said['not decided yet'])} are not decided yet."
-    )
+    counts = ", ".join(f"{word} {len(arms)}" for word, arms in said.items())
+    text = f"Run so far: {len(rows)} of the paper's {total} rows; {counts}."
     if said["otherwise"]:
         text += f" Otherwise: {', '.join(said['otherwise'])}."
     same = orders(comparison)
