@@ -1,5 +1,6 @@
 """Every kind of data set looks the same to the rest: one Source."""
 
+import dataclasses
 import signal
 import subprocess
 import sys
@@ -11,7 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from byol_bnfree.config import DataConfig, InputError, TrainConfig, ViewConfig
+from byol_bnfree.config import (
+    AugmentConfig,
+    DataConfig,
+    InputError,
+    TrainConfig,
+    ViewConfig,
+)
 from byol_bnfree.data.crops import crop_box, random_crops
 from byol_bnfree.data.geometry import centre_crop
 from byol_bnfree.data.shapes import CLASS_NAMES
@@ -196,8 +203,12 @@ def test_crops_depend_on_seed_step_and_position_only(stream_config):
     ):
         assert (crops != other).any((1, 2, 3, 4)).all()
     assert (crops[:, 0] != crops[:, 1]).any((1, 2, 3)).all()
-    one = source.crops(indices, positions, 5, views=1)
-    np.testing.assert_array_equal(one, crops[:, :1])
+    small = dataclasses.replace(  # unlike view 2
+        stream_config, augment=AugmentConfig(ViewConfig(crop_area=(0.05, 0.1)))
+    )
+    source = open_source(small, "train")
+    one, two = (source.crops(indices, positions, 5, views) for views in (1, 2))
+    np.testing.assert_array_equal(one, two[:, :1])
 
 
 def test_a_closed_source_has_no_threads_and_reads_on_with_new_ones(stream_config):
@@ -227,8 +238,6 @@ def test_worker_processes_end_with_a_killed_main_process():
 
 
 def test_worker_processes_change_nothing(stream_config):
-    import dataclasses
-
     data = dataclasses.replace(stream_config.data, workers=1)
     config = dataclasses.replace(stream_config, data=data)
     thread, process = (open_source(c, "train") for c in (stream_config, config))
