@@ -1,5 +1,5 @@
-"""Other people's weights in, ours out: files of other frameworks.
+"""Import and export of weights: files of other frameworks.
 
-`deepmind` reads the released BYOL checkpoints. `convert` knows the names of torchvision
-and timm. `python -m byol_bnfree.export` writes, `load_encoder` reads.
+`deepmind` reads the released BYOL checkpoints. `names` maps the names of torchvision
+and timm. `python -m byol_bnfree.export` writes files, and `load_encoder` reads them.
 """

@@ -1,6 +1,6 @@
-"""NumPy arrays of a pickle of protocol 2, where their bytes are written as a text.
+"""NumPy arrays in a pickle of protocol 2, which stores their bytes as text.
 
-Every size is compared with the bytes that are there before an array is made.
+Every size is compared with the available bytes before an array is made.
 """
 
 import math
@@ -19,7 +19,7 @@ MODULES = (
 
 
 class DType(Buildable):
-    """A number type by its name; little-endian once it has its state."""
+    """A number type, by name. Its state makes it little-endian."""
 
     def __init__(self, name: Any, align: Any = False, copy: Any = True):
         if name not in DTYPES:
@@ -27,19 +27,19 @@ class DType(Buildable):
         self.name = name
 
     def build(self, state: Any) -> None:
-        """`(3, "<", None, None, None, -1, -1, 0)`."""
+        """Take the state `(3, "<", None, None, None, -1, -1, 0)`."""
         if not isinstance(state, tuple) or state[1:5] != ("<", None, None, None):
             raise Refused("has an array whose type is not plain little-endian")
 
 
 class LazyArray(Buildable):
-    """An array that is still bytes of the file; `read` makes it."""
+    """An array whose bytes are still in the file. `read` makes it."""
 
     shape: tuple[int, ...] = (0,)
     bytes = 0
 
     def build(self, state: Any) -> None:
-        """`(version, shape, dtype, fortran, data)`."""
+        """Take the state `(version, shape, dtype, fortran, data)`."""
         _, shape, dtype, fortran, data = state
         sizes = isinstance(shape, tuple) and all(type(n) is int for n in shape)
         if not sizes or len(shape) > MOST_AXES or min(shape, default=0) < 0:
@@ -57,7 +57,7 @@ class LazyArray(Buildable):
         self._order = "F" if fortran else "C"
 
     def read(self) -> np.ndarray:
-        """The array, as a copy of its own."""
+        """Return the array as a copy."""
         data = self._data.read()
         if len(data) != math.prod(self.shape) * self._dtype.itemsize:
             raise Refused(f"has an array of shape {self.shape} with {len(data)} bytes")
@@ -66,7 +66,7 @@ class LazyArray(Buildable):
 
 
 class Latin1:
-    """Bytes that the file holds as a text, one letter for each byte."""
+    """Bytes that the file stores as text, one letter per byte."""
 
     def __init__(self, text: Any, codec: Any):
         if codec not in ("latin1", "latin-1") or not isinstance(text, str | Span):
@@ -78,7 +78,7 @@ class Latin1:
             self.least, self.most = len(text.data) // 2, len(text.data)
 
     def read(self) -> bytes:
-        """The bytes."""
+        """Return the bytes."""
         text = self._text
         try:
             text = text if isinstance(text, str) else str(text.data, "utf-8")
@@ -88,7 +88,7 @@ class Latin1:
 
 
 def _array(kind: Any, shape: Any, typecode: Any) -> LazyArray:
-    """`numpy._reconstruct`, which makes an empty array for a state to come."""
+    """Act as `numpy._reconstruct`: make an empty array that gets its state later."""
     start = typecode.read() if isinstance(typecode, Latin1) else typecode
     if kind is not NDARRAY or shape != (0,) or start not in (b"b", "b"):
         raise Refused("makes an array other than an empty one")

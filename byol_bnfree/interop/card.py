@@ -1,4 +1,4 @@
-"""The model card: README.md with the header that the Hub reads."""
+"""Writes the model card: README.md with the header that the Hub reads."""
 
 import json
 from typing import Any
@@ -67,14 +67,14 @@ def model_card(
     pictures: list[str],
     comparisons: list[str],
 ) -> str:
-    """The text of README.md.
+    """Return the text of README.md.
 
     Args:
-      name: of the model.
-      description: of `interop.description.describe`.
-      figures: name to fraction.
-      pictures: files beside the card.
-      comparisons: what an export found, a sentence each.
+      name: name of the model.
+      description: a result of `interop.description.describe`.
+      figures: results in [0, 1] by name.
+      pictures: image files beside the card.
+      comparisons: results of the comparisons, one sentence each.
     """
     network, images = description["network"], description["preprocessing"]
     licence = description["licence"] or "unknown"

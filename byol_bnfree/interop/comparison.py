@@ -1,4 +1,4 @@
-"""The same 64 pictures through both sides of an export, and the largest difference."""
+"""Compares both sides of an export on the same 64 pictures."""
 
 import json
 import shutil
@@ -16,32 +16,32 @@ from byol_bnfree.errors import InputError, RunStopped
 
 COUNT = 64
 TOLERANCE = 1e-4
-"""Of the largest feature; rounding of two frameworks stays near 1e-6."""
+"""Relative to the largest feature. Rounding of two frameworks stays near 1e-6."""
 SCRIPTS = Path(__file__).parent / "for_torch"
 NEEDED = {"torch": "torch", "torchvision": "torchvision", "timm": "timm"}
 
 
 class Comparison(NamedTuple):
-    """How far two sides are apart."""
+    """The difference between the features of both sides."""
 
     largest: float
-    """Largest difference of two features, absolute."""
+    """Largest absolute difference between two features."""
     scale: float
-    """Largest feature."""
+    """Largest feature, in absolute value."""
     other: str
-    """What computed the other side, in words."""
+    """Name of the program that computed the other side."""
 
     @property
     def relative(self) -> float:
-        """The largest difference over the largest feature."""
+        """Largest difference, relative to the largest feature."""
         return self.largest / self.scale
 
     def check(self, tolerance: float = TOLERANCE) -> None:
-        """`RunStopped` above the tolerance."""
+        """Raise `RunStopped` if the difference is above the tolerance."""
         if not self.relative <= tolerance:
             raise RunStopped(
                 f"the exported encoder differs from the trained one by "
-                f"{self.relative:.1e} of the largest feature ({self.other}), and "
+                f"{self.relative:.1e} of the largest feature ({self.other}), but only "
                 f"{tolerance:g} is allowed; do not use the files, and report this."
             )
 
@@ -53,7 +53,7 @@ class Comparison(NamedTuple):
 
 
 def pictures(config: TrainConfig) -> UInt8[np.ndarray, "b h w c"]:
-    """64 pictures of coarse and fine noise, of the size that the encoder takes."""
+    """Make 64 pictures of coarse and fine noise, in the encoder's input size."""
     height, width = height_and_width(config.data.image_size or 32)
     channels = config.data.channels or 3
     draws = np.random.default_rng(2010_10241)
@@ -66,7 +66,10 @@ def pictures(config: TrainConfig) -> UInt8[np.ndarray, "b h w c"]:
 def compared(
     ours: Float[np.ndarray, "b d"], theirs: Float[np.ndarray, "b d"], other: str
 ) -> Comparison:
-    """The comparison of two sides' features; a missing or NaN feature is infinite."""
+    """Compare the features of both sides.
+
+    A missing or NaN feature counts as infinite.
+    """
     ours, theirs = np.asarray(ours), np.asarray(theirs)
     largest = np.inf
     if ours.shape == theirs.shape and np.isfinite(theirs).all():
@@ -77,7 +80,7 @@ def compared(
 def features_in_parts(
     encode: Callable[[Any], Any], images: UInt8[np.ndarray, "b h w c"]
 ) -> Float[np.ndarray, "b d"]:
-    """Of all pictures, sixteen at a time."""
+    """Compute the features of all pictures, sixteen at a time."""
     parts = [np.asarray(encode(images[i : i + 16])) for i in range(0, len(images), 16)]
     return np.concatenate(parts)
 
@@ -85,16 +88,19 @@ def features_in_parts(
 def features_in_torch(
     kind: str, weights: Path, images: UInt8[np.ndarray, "b h w c"], python: str
 ) -> tuple[Float[np.ndarray, "b d"], str]:
-    """By `for_torch/features.py` in another Python, and what computed them.
+    """Compute features with `for_torch/features.py` in another Python.
 
     Args:
       kind: torch, torchvision or timm.
-      weights: a safetensors file with that kind's names.
-      images: as the encoder takes them.
-      python: an interpreter that has torch, and torchvision or timm if they are meant.
+      weights: a safetensors file with the names of that kind.
+      images: input of the encoder.
+      python: an interpreter with torch, and with torchvision or timm if needed.
+
+    Returns:
+      The features, and the names and versions of the packages.
 
     Raises:
-      InputError: it has not, or is none.
+      InputError: if the interpreter does not exist or lacks a package.
     """
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder) / "pictures.npy", images)
@@ -108,8 +114,8 @@ def features_in_torch(
             ) from None
         if "ModuleNotFoundError" in done.stderr:
             raise InputError(
-                f"the export is compared in {NEEDED[kind]}, and {python} does not have "
-                f"it; give --python=PATH of one that has, or --no-compare."
+                f"the export is compared in {NEEDED[kind]}, but {python} does not have "
+                f"it; give --python=PATH of a Python that has it, or --no-compare."
             )
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]

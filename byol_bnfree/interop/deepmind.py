@@ -1,8 +1,8 @@
 """DeepMind's released BYOL checkpoints (arXiv 2006.07733) as variables of this package.
 
-Neither haiku nor dill is needed, and nothing of a file is executed. Every ResNet of
-their code is known (18 to 200, any width), with BatchNorm's running averages and the
-heads. The weights are under CC BY-NC 4.0, the code they came with under Apache-2.0.
+Neither haiku nor dill is needed, and nothing in a file is executed. All ResNets of
+their code are supported (18 to 200, any width), with BatchNorm's running averages and
+the heads. The weights are licensed under CC BY-NC 4.0, and their code under Apache-2.0.
 """
 
 import re
@@ -29,7 +29,7 @@ LICENCE = (
 )
 PARTS = ("online_params", "online_state", "target_params", "target_state")
 IMAGENET = 1_281_167
-MOST_MODULES = 4096  # of one tree; a ResNet-200 has 410 in its state
+MOST_MODULES = 4096  # in one tree; the state of a ResNet-200 has 410
 
 ENCODER = re.compile(r"(res_net\d+|tiny_res_net)/~/(.+)")
 STEM = re.compile(r"initial_(conv|batchnorm)(?:_1)?")
@@ -42,7 +42,7 @@ AVERAGES = {"mean_ema": "mean", "var_ema": "var"}
 
 
 class Checkpoint(NamedTuple):
-    """Both networks of a file; trees as those of `TrainState`, NumPy arrays."""
+    """Both networks of a file. Trees are those of `TrainState`, as NumPy arrays."""
 
     config: TrainConfig
     num_classes: int | None
@@ -62,8 +62,8 @@ def load(path: str | Path, *, targets: bool = True) -> Checkpoint:
       targets: read the target network too, if it is there.
 
     Raises:
-      InputError: it is another kind of file, or holds anything that such a checkpoint
-        does not. Nothing in it was executed then.
+      InputError: if the file is of another kind, or contains anything that such a
+        checkpoint does not. Nothing in it was executed.
     """
     path = Path(path)
     root = read_pickle(path)
@@ -77,11 +77,11 @@ def load(path: str | Path, *, targets: bool = True) -> Checkpoint:
 
 
 def write_work_folder(path: str | Path, workdir: str | Path) -> Path:
-    """The file's networks as a work folder; see `work_folder.write_work_folder`.
+    """Write the file's networks as a work folder; see `work_folder.write_work_folder`.
 
     Raises:
-      InputError: as `load`; or an array of the file is of another size than in the
-        network that the others describe.
+      InputError: as `load`, and if the size of an array does not fit the network that
+        the other arrays describe.
     """
     found = load(path)
     check(found, str(path))
@@ -103,7 +103,7 @@ def write_work_folder(path: str | Path, workdir: str | Path) -> Path:
 
 
 def check(found: Checkpoint, path: str) -> None:
-    """`InputError` unless the arrays are those of the network that `config` makes."""
+    """Raise `InputError` unless the arrays fit the network that `config` makes."""
     network = create_network(found.config, found.num_classes)
     images = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
     expected = jax.eval_shape(network.init, jax.random.key(0), images)
@@ -130,7 +130,7 @@ def _experiment(root: Any) -> tuple[dict[str, Any], int]:
 
 
 def _modules(state: dict[str, Any], part: str) -> dict[str, dict[str, LazyArray]]:
-    """One tree: module -> name -> array."""
+    """Return one tree: module -> name -> array."""
     modules = state.get(part, {})
     if part == "online_params" and not modules:
         raise Refused(f"has no {part}")
@@ -144,7 +144,7 @@ def _modules(state: dict[str, Any], part: str) -> dict[str, dict[str, LazyArray]
 
 
 def _check_total(trees: dict[str, Any], size: int) -> None:
-    """One array may stand in many places; all together must fit into the file."""
+    """Check that all arrays fit into the file, since one may appear many times."""
     arrays = [a for tree in trees.values() for m in tree.values() for a in m.values()]
     if sum(array.bytes for array in arrays) > size:
         raise Refused("uses the same array in several places")
@@ -181,10 +181,10 @@ def _params(modules: dict[str, dict[str, LazyArray]]) -> Iterator[tuple[str, Any
 
 
 def _stats(modules: dict[str, dict[str, LazyArray]]) -> Iterator[tuple[str, Any]]:
-    """BatchNorm's running values without correction, and the count of updates.
+    """Yield BatchNorm's running statistics without correction, and the update count.
 
-    `hidden` is our mean or variance; `average` is `hidden / (1 - 0.9^counter)`, which
-    our module computes where it is used.
+    Their `hidden` is our mean or variance. Their `average` is
+    `hidden / (1 - 0.9^counter)`, which our module computes when it needs it.
     """
     for module, arrays in modules.items():
         norm, _, average = module.rpartition("/~/")
@@ -197,7 +197,7 @@ def _stats(modules: dict[str, dict[str, LazyArray]]) -> Iterator[tuple[str, Any]
 
 
 def _ours(module: str) -> str:
-    """Our path of one of their modules."""
+    """Return our path for one of their modules."""
     encoder = ENCODER.fullmatch(module)
     if encoder:
         stem, block = STEM.fullmatch(encoder[2]), BLOCK.fullmatch(encoder[2])
@@ -221,7 +221,7 @@ def _role(kind: str) -> str:
 
 
 def _config(network: str, online: Flat, step: int) -> TrainConfig:
-    """What can be read from the shapes; the rest is DeepMind's published recipe."""
+    """Read the settings from the shapes; the rest is DeepMind's published recipe."""
     name = "resnet" + network.removeprefix("res_net")
     if name not in ARCHITECTURES:
         raise Refused(f"has the network {network!r}")

@@ -1,6 +1,6 @@
-"""The objects in DeepMind's BYOL checkpoints, as dill wrote them from 2020 until today.
+"""The objects in DeepMind's BYOL checkpoints, as dill has written them since 2020.
 
-In 2020 dill named functions by `_get_attr(_import_module(module), name)`; here that
+In 2020 dill named functions by `_get_attr(_import_module(module), name)`. Here this
 pair is looked up in the same table as any other name.
 """
 
@@ -31,11 +31,11 @@ MAPPINGS = ("FlatMapping", "FlatMap", "FrozenDict", "frozendict")
 
 
 class Record(dict):
-    """A named tuple of the file: its fields by name."""
+    """A named tuple of the file, as fields by name."""
 
 
 class HaikuMapping(dict, Buildable):
-    """Haiku's immutable mappings, given their items at once or as a state."""
+    """Haiku's immutable mappings. They get their items at once or as a state."""
 
     def __init__(self, items: Any = None):
         if items is not None and not isinstance(items, dict):
@@ -43,13 +43,13 @@ class HaikuMapping(dict, Buildable):
         super().__init__(items or {})
 
     def build(self, state: Any) -> None:
-        """The slots of the frozendict of 2020."""
+        """Take the slots of the frozendict of 2020."""
         slots = state[1] if isinstance(state, tuple) else state
         self.update(slots["_storage"])
 
 
 def _named_tuple(name: Any, fields: Any, module: Any, defaults: Any = None) -> Inert:
-    """A constructor of records. (dill's own imports `module`.)"""
+    """Return a constructor of records. (dill's own imports `module`.)"""
     texts = isinstance(fields, tuple) and all(isinstance(f, str) for f in fields)
     if not isinstance(name, str) or not texts or len(fields) > MOST_FIELDS:
         raise Refused("makes an unusual named tuple")
@@ -110,10 +110,10 @@ NAMES: Names = {
 
 
 def read_pickle(path: Path) -> Any:
-    """The root object of a file. Arrays are `LazyArray`s and still on disk.
+    """Return the root object of a file. Its `LazyArray`s are still on disk.
 
     Raises:
-      InputError: the file cannot be read, or holds anything but a checkpoint's data.
+      InputError: if the file cannot be read, or contains more than a checkpoint's data.
     """
     try:
         with open(path, "rb") as file:
@@ -127,7 +127,7 @@ def read_pickle(path: Path) -> Any:
 
 
 def not_loaded(path: Path, error: Refused) -> InputError:
-    """The sentence that names the file."""
+    """Return the error that names the file."""
     return InputError(
         f"{path} is not loaded: it {error}, unlike the checkpoints that DeepMind "
         f"released for BYOL; nothing in it was executed, give one of those files."

@@ -1,6 +1,6 @@
-"""The text that travels with weights: the network, its preprocessing, its origin.
+"""The description that accompanies weights: the network, its preprocessing, its origin.
 
-Kept small and independent of the settings of a run, so that old files stay readable.
+It is small and independent of the settings of a run, so old files stay readable.
 """
 
 import json
@@ -17,14 +17,14 @@ from byol_bnfree.config import (
 from byol_bnfree.errors import InputError
 
 KEY = "byol_bnfree"
-"""Under which the description stands in the metadata of a safetensors file."""
+"""Key of the description in the metadata of a safetensors file."""
 VERSION = 1
 NETWORK = (
     *("name", "width", "stem", "stem_stride", "stem_channels", "padding", "shortcuts"),
     *("groups", "min_group_channels", "standardize_conv"),
 )
 CROP_SHARE = 224 / 256  # of the shorter side; DeepMind's evaluation crop
-LARGE = 128  # pixels; smaller pictures are whole when they are evaluated
+LARGE = 128  # pixels; smaller pictures are evaluated whole
 
 
 def describe(
@@ -36,15 +36,15 @@ def describe(
     source: str | None = None,
     licence: str | None = None,
 ) -> dict[str, Any]:
-    """The description of an encoder with this configuration.
+    """Describe an encoder with this configuration.
 
     Args:
-      config: `norm` is the encoder's.
-      family: whose names the arrays have.
-      step: optimizer steps that it was trained for.
+      config: `norm` is the norm of the encoder.
+      family: the family of names that the arrays have.
+      step: optimizer steps of its training.
       crop_share: share of a picture's shorter side that the network sees.
-      source: where the weights come from.
-      licence: of the weights.
+      source: origin of the weights.
+      licence: licence of the weights.
     """
     data = config.data
     if crop_share is None:
@@ -75,9 +75,9 @@ def describe(
 
 
 def without_place(path: str | None) -> str | None:
-    """A path or folder:PATH without the folders above it, which are nobody's business.
+    """Remove the parent folders from a path or folder:PATH, because they are private.
 
-    A relative path stays, since it is one of the project's.
+    A relative path stays, because it belongs to the project.
     """
     kind, colon, place = (path or "").rpartition("folder:")
     if path is None or not place.startswith(("/", "~")):
@@ -86,10 +86,11 @@ def without_place(path: str | None) -> str | None:
 
 
 def to_config(description: dict[str, Any]) -> TrainConfig:
-    """A configuration whose encoder has the described weights.
+    """Return a configuration whose encoder has the described weights.
 
     Raises:
-      InputError: the description is of a newer version, or has unknown settings.
+      InputError: if the description is newer than this version, or has unknown
+        settings.
     """
     try:
         if description["version"] > VERSION:
@@ -119,7 +120,7 @@ def to_config(description: dict[str, Any]) -> TrainConfig:
 
 
 def from_metadata(metadata: dict[str, str] | None) -> dict[str, Any] | None:
-    """The description in a safetensors file's metadata; None in others' files."""
+    """Read the description in a safetensors file's metadata; None if there is none."""
     text = (metadata or {}).get(KEY)
     if text is None:
         return None
@@ -136,7 +137,7 @@ def from_metadata(metadata: dict[str, str] | None) -> dict[str, Any] | None:
 
 
 def read_description(path: Path) -> dict[str, Any]:
-    """The description in a file beside the weights; `InputError` without one."""
+    """Read the description in a file beside the weights; `InputError` if missing."""
     try:
         return from_metadata({KEY: path.read_text()})
     except OSError as error:

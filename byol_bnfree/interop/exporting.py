@@ -1,4 +1,4 @@
-"""One export from settings to files: `export(config)`."""
+"""One export, from its settings to its files: `export(config)`."""
 
 import json
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from byol_bnfree.interop.writing import Settings, write
 
 
 def export(config: Any) -> Iterator[str]:
-    """Write what an `ExportConfig` asks for; yields lines that say what was done.
+    """Write the files that an `ExportConfig` asks for; yield lines about the work.
 
     Raises:
-      InputError: no encoder, or a format that cannot hold it.
-      RunStopped: the exported encoder computes something else.
+      InputError: if there is no encoder, or the format cannot hold it.
+      RunStopped: if the exported encoder computes something else.
     """
     source = Path(config.workdir)
     encoder = load_encoder(source, config.network)
@@ -52,9 +52,9 @@ def _folder(config: Any, source: Path) -> Path:
 
 
 def origin_of(source: Path, licence: str | None) -> dict[str, Any]:
-    """Crop, source and licence of the description, as far as a work folder says."""
+    """Return crop, source and licence for the description, from the work folder."""
     text = None
-    if (source / "source.json").is_file():  # of other people's networks
+    if (source / "source.json").is_file():  # networks of other projects
         text = json.loads((source / "source.json").read_text())["source"]
         licence = licence or text.partition(". ")[2] or None
     return {"source": text, "licence": licence}

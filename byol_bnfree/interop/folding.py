@@ -1,7 +1,7 @@
-"""A trained encoder in its plainest form, so that any framework can run it.
+"""Converts a trained encoder to its plainest form, which any framework can run.
 
-Standardized kernels become plain ones, and BatchNorm's running values are corrected
-for their zero start. The features stay the same.
+Standardized kernels become plain kernels. BatchNorm's running statistics are corrected
+for their start at zero. The features stay the same.
 """
 
 from typing import Any
@@ -15,11 +15,14 @@ from byol_bnfree.models.running_stats import settled
 from byol_bnfree.models.standardize import weight_standardize
 
 PLAIN: dict[Norm, Norm] = {"gn_ws": "gn", "ws": "none"}
-"""The norm of the same network without weight standardization."""
+"""Maps a norm to the norm of the same network without weight standardization."""
 
 
 def alone(config: TrainConfig, *, plain: bool = False) -> TrainConfig:
-    """What describes the encoder of a run; `plain`: without standardized kernels."""
+    """Return the settings that describe a run's encoder alone.
+
+    `plain` describes it without standardized kernels.
+    """
     norm = part_norms(config)["encoder"]
     return TrainConfig(
         norm=PLAIN.get(norm, norm) if plain else norm,
@@ -31,11 +34,11 @@ def alone(config: TrainConfig, *, plain: bool = False) -> TrainConfig:
 
 
 def folded(variables: dict[str, Any], config: TrainConfig) -> dict[str, Any]:
-    """The variables of the plain form, as NumPy arrays.
+    """Return the variables in plain form, as NumPy arrays.
 
     Args:
-      variables: of the encoder of `config`; `alone(config, plain=True)` describes the
-        result.
+      variables: variables of the encoder of `config`.
+      config: the settings; `alone(config, plain=True)` describes the result.
     """
     params = flat(variables["params"])
     if part_norms(config)["encoder"] in PLAIN and config.model.standardize_conv:

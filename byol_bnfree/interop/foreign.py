@@ -1,7 +1,7 @@
 """State dicts of torchvision, timm, lightly and solo-learn as encoders of this package.
 
-Read the shapes, find the network. Two facts are in no state dict and are arguments:
-the padding (PyTorch's is symmetric, and the wrong one costs points of accuracy) and the
+The shapes determine the network. Two facts are in no state dict and are arguments: the
+padding (PyTorch's is symmetric, and a wrong one costs points of accuracy) and the
 number of groups of a GroupNorm.
 """
 
@@ -28,7 +28,7 @@ PREFIXES = {
         *("momentum_encoder.", "module.momentum_encoder.", "teacher_backbone."),
     ),
 }
-"""Where the encoder stands in the checkpoints of training libraries."""
+"""Prefixes of the encoder's names in checkpoints of training libraries."""
 STEMS = ("conv1.weight", "0.weight", "stem.conv.weight")
 SIZES = {"imagenet": 224, "small": 32}
 
@@ -41,18 +41,19 @@ def from_state_dict(
     groups: int = 32,
     image_size: int | None = None,
 ) -> tuple[dict[str, Flat], TrainConfig]:
-    """Variables of the encoder in a state dict, flat, and a configuration for them.
+    """Return the encoder's variables in a state dict, flat, and a configuration for
+    them.
 
     Args:
       theirs: arrays by their names.
       network: lightly and solo-learn save the target ("momentum") network too.
-      padding: of strided convolutions and the max-pool; None: that of PyTorch, and of a
-        small stem in solo-learn's checkpoints its own.
-      groups: of GroupNorm, where there is no BatchNorm (32 in PyTorch and timm).
-      image_size: pixels; None: 224, or 32 for a small stem.
+      padding: of strided convolutions and the max-pool. None takes PyTorch's, or
+        solo-learn's own for a small stem in its checkpoints.
+      groups: of GroupNorm, if there is no BatchNorm (32 in PyTorch and timm).
+      image_size: pixels. None takes 224, or 32 for a small stem.
 
     Raises:
-      InputError: no encoder is found, or it is not one that `create_encoder` can make.
+      InputError: if there is no encoder, or `create_encoder` cannot build it.
     """
     alone = without_prefix(theirs, network)
     family: Family = "timm" if "stem.conv.weight" in alone else "torchvision"
@@ -64,7 +65,7 @@ def from_state_dict(
             "timm's resnet50_gn."
         )
     found, _ = imported(alone, family)
-    if "batch_stats" in found:  # running values of PyTorch need no correction
+    if "batch_stats" in found:  # PyTorch's running statistics need no correction
         stats = found["batch_stats"]
         norms = {name.rpartition("/")[0] for name in stats}
         stats |= {f"{norm}/count": np.int32(SETTLED) for norm in norms}
@@ -79,17 +80,17 @@ def from_state_dict(
 
 
 def from_solo_learn(theirs: Flat) -> bool:
-    """Whether names are those of a training checkpoint of solo-learn.
+    """Return True if the names come from a training checkpoint of solo-learn.
 
-    Its encoder keeps torchvision's names below `backbone.` (`encoder.` before 2022),
-    and an online `classifier` stands beside it. It pads a 3x3 stem by two pixels.
+    Its encoder has torchvision's names below `backbone.` (`encoder.` before 2022),
+    beside an online `classifier`. It pads a 3x3 stem by two pixels.
     """
     places = ("backbone.conv1.weight", "encoder.conv1.weight")
     return "classifier.weight" in theirs and any(place in theirs for place in places)
 
 
 def without_prefix(theirs: Flat, network: str) -> Flat:
-    """The encoder's arrays under the names of torchvision or timm."""
+    """Return the encoder's arrays under the names of torchvision or timm."""
     prefix = next(
         (
             prefix
@@ -116,9 +117,9 @@ def without_prefix(theirs: Flat, network: str) -> Flat:
 
 
 def _layers(alone: Flat) -> dict[str, str]:
-    """Children of an nn.Sequential of a ResNet's parts: index to name.
+    """Map the index of each child of an nn.Sequential to its name in a ResNet.
 
-    lightly has either all children of torchvision's network, or those with arrays.
+    lightly has either all children of torchvision's network, or only those with arrays.
     """
     blocks = {m[1] for name in alone if (m := re.match(r"(\d+)\.\d+\.conv1", name))}
     layers = {index: f"layer{i}" for i, index in enumerate(sorted(blocks, key=int), 1)}
@@ -131,7 +132,7 @@ def _named(name: str, layers: dict[str, str]) -> str:
 
 
 def architecture_of(params: Flat, padding: str, groups: int) -> ModelConfig:
-    """The encoder that has these parameters, by our names; `InputError` if none has."""
+    """Return the encoder that has these parameters; `InputError` if none has."""
     blocks: dict[int, int] = {}
     for name in params:
         if match := re.match(r"group(\d+)_block(\d+)/", name):

@@ -1,4 +1,4 @@
-"""A folder as the Hugging Face Hub expects it, and weights that are read offline."""
+"""Writes a folder for the Hugging Face Hub, and reads weights offline."""
 
 import json
 import shutil
@@ -16,9 +16,9 @@ from byol_bnfree.interop.writing import Settings, save_weights, with_program
 MODEL = "model.safetensors"
 PICTURES = ("curves.png", "embedding.png")
 RECORDS = {"config.json": "run.json", "summary.json": "summary.json"}
-"""Files of a run that go along, and their names there."""
+"""Files of a run that are copied, and their names in the folder."""
 PLACES = ("workdir", "data_dir", "coordinator", "num_processes", "process_id")
-"""Settings that name places, and no picture or figure depends on."""
+"""Settings that name places. No picture and no result depends on them."""
 DEFAULT_LICENCE = "apache-2.0"
 
 
@@ -29,18 +29,18 @@ def write_hub_folder(
     settings: Settings,
     name: str | None = None,
 ) -> list[Comparison]:
-    """Write weights for Flax and PyTorch, model card, configuration, figures, curves.
+    """Write weights for Flax and PyTorch, model card, settings, results and curves.
 
     Args:
-      encoder: trained.
-      source: the run's folder, whose figures and curves go along.
-      folder: to write; `weights/NAME` in this repository makes NAME known to
+      encoder: a trained encoder.
+      source: the run's folder, whose results and curves are copied.
+      folder: folder to write. `weights/NAME` in this repository makes NAME known to
         `load_pretrained`.
-      settings: python and origin, as of every export.
-      name: of the model.
+      settings: python and origin, as for every export.
+      name: name of the model.
 
     Returns:
-      The comparisons of the PyTorch side.
+      The comparisons with PyTorch.
     """
     name = name or default_name(encoder, source)
     origin = settings.origin | {
@@ -64,7 +64,7 @@ def write_hub_folder(
 
 
 def public(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings and figures without places on the machine that they come from."""
+    """Remove places on the machine from settings and results."""
     kept = {name: value for name, value in settings.items() if name not in PLACES}
     for name in kept.keys() & {"dataset", "init_from", "config", "encoder"}:
         kept[name] = without_place(kept[name])
@@ -75,7 +75,7 @@ def public(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def default_name(encoder: Encoder, source: Path) -> str:
-    """Data set, network, norm and seed, such as cifar10-resnet14-gn_ws-seed0."""
+    """Return data set, network, norm and seed, as in cifar10-resnet14-gn_ws-seed0."""
     config = encoder.config
     data = Path(config.dataset.removeprefix("folder:")).name
     norm = config.encoder_norm or config.norm
@@ -83,7 +83,7 @@ def default_name(encoder: Encoder, source: Path) -> str:
 
 
 def figures_of(source: Path) -> dict[str, float]:
-    """The evaluation in a run's summary: name to fraction; {} without one."""
+    """Return the results in a run's summary, in [0, 1] by name; {} without any."""
     try:
         summary = json.loads((source / "summary.json").read_text())
     except (OSError, ValueError):
@@ -97,10 +97,10 @@ def figures_of(source: Path) -> dict[str, float]:
 
 
 def load_pretrained(name: str) -> Encoder:
-    """An encoder that ships with this package, by its name; nothing is downloaded.
+    """Load an encoder that ships with this package, by name. Nothing is downloaded.
 
     Raises:
-      InputError: there is none of this name; the message lists them all.
+      InputError: if the name is unknown. The message lists all names.
     """
     folder = weights_folder() / name
     if name not in pretrained_names():
@@ -112,13 +112,13 @@ def load_pretrained(name: str) -> Encoder:
 
 
 def pretrained_names() -> list[str]:
-    """Names that `load_pretrained` knows."""
+    """Return the names that `load_pretrained` knows."""
     root = weights_folder()
     return sorted(p.parent.name for p in root.glob(f"*/{MODEL}"))
 
 
 def weights_folder() -> Path:
-    """In an installed package inside it; in a checkout beside it."""
+    """Return the folder of the weights: in an installed package, or in the checkout."""
     package = Path(__file__).parent.parent
     inside = package / "weights"
     return inside if inside.is_dir() else package.parent / "weights"

@@ -1,4 +1,4 @@
-"""The names of one network in three families of files, and the layout of its arrays.
+"""The names of a network in three families of files, and the layout of its arrays.
 
 | ours                          | torchvision, timm `resnet50` | timm `ResNetV2`       |
 |-------------------------------|------------------------------|-----------------------|
@@ -7,7 +7,7 @@
 | `group0_block2/conv1`         | `layer1.2.conv1`             | `stages.0.blocks.2..` |
 | `group0_block0/shortcut_conv` | `layer1.0.downsample.0`      | `..0.downsample.conv` |
 
-Kernels are HWIO here and OIHW there.
+Our kernels are HWIO; theirs are OIHW.
 """
 
 import re
@@ -40,7 +40,7 @@ LAYER = re.compile(r"(shortcut_)?(conv|norm)(\d?)")
 
 
 def to_torch(ours: str, family: Family) -> str:
-    """Their name of one of our leaves, such as `group0_block2/conv1/kernel`."""
+    """Return their name for one of our leaves, such as `group0_block2/conv1/kernel`."""
     module, _, leaf = ours.rpartition("/")
     leaf = PARAMS.get(leaf) or STATS[leaf]
     block = BLOCK.fullmatch(module)
@@ -56,7 +56,7 @@ def to_torch(ours: str, family: Family) -> str:
 
 
 def exported(variables: dict[str, Flat], family: Family) -> Flat:
-    """Flat variables `{"params": ..., "batch_stats": ...}` by their names."""
+    """Rename flat variables `{"params": ..., "batch_stats": ...}` to their names."""
     found: Flat = {}
     for collection, leaves in variables.items():
         for name, value in leaves.items():
@@ -69,7 +69,7 @@ def exported(variables: dict[str, Flat], family: Family) -> Flat:
 
 
 def imported(theirs: Flat, family: Family) -> tuple[dict[str, Flat], list[str]]:
-    """Our flat variables of their arrays, and their names that no encoder has."""
+    """Return our flat variables, and those of their names that no encoder has."""
     found: dict[str, Flat] = {"params": {}, "batch_stats": {}}
     unused = []
     for their, value in theirs.items():
@@ -84,7 +84,7 @@ def imported(theirs: Flat, family: Family) -> tuple[dict[str, Flat], list[str]]:
 
 
 def from_torch(their: str, family: Family) -> str:
-    """`params/conv1/kernel` of one of their names; "" if no encoder has it."""
+    """Return our path, such as `params/conv1/kernel`; "" if no encoder has the name."""
     if family == "byol_bnfree":
         return their
     match = THEIRS[family].fullmatch(their)

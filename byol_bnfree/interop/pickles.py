@@ -1,9 +1,9 @@
-"""Read pickles as data: nothing in the file is ever called or imported.
+"""Reads pickles as data. Nothing in the file is ever called or imported.
 
-A pickle is a program for a stack machine. This is such a machine with the instructions
-that arrays need, and no others. A name in the file (`numpy.ndarray`) is looked up in a
-table of exact names, whose values are functions of ours that only keep what they are
-given. The file is not copied: a long text stays a view of it until it is asked for.
+A pickle is a program for a stack machine. This is such a machine, with only the
+instructions that arrays need. A name in the file (`numpy.ndarray`) is looked up in a
+table of exact names. Its values are our own functions, which only keep their arguments.
+The file is not copied: a long text stays a view of the file until it is needed.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,25 +13,25 @@ from typing import Any
 from byol_bnfree.errors import InputError
 
 MOST_INSTRUCTIONS = 1 << 21
-"""A checkpoint of a ResNet-200 has some 120,000; the rest bounds memory and time."""
+"""Limit of instructions. A checkpoint of a ResNet-200 has about 120,000."""
 SHORT = 4096
-"""Bytes of a text that is decoded at once; a longer one is the data of an array."""
+"""Longest text, in bytes, that is decoded at once. Longer ones are data of arrays."""
 
 
 class Refused(InputError):
-    """The file holds something that no checkpoint holds."""
+    """The file contains something that no checkpoint contains."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """A long text that is still UTF-8 bytes of the file."""
+    """A long text, kept as UTF-8 bytes of the file."""
 
     data: memoryview
 
 
 @dataclass(frozen=True)
 class Inert:
-    """A name of the table, and the function of ours that stands for it."""
+    """A name of the table, and our function that stands for it."""
 
     name: str
     function: Callable[..., Any]
@@ -41,11 +41,11 @@ class Buildable:
     """An object that the file may give a state (`BUILD`)."""
 
     def build(self, state: Any) -> None:
-        """Keep the parts of a state that are needed."""
+        """Keep the needed parts of a state."""
 
 
 class Stranger(Buildable):
-    """Stands for an object whose class is not in the table, where that is allowed."""
+    """Stands for an object of an unknown class, where this is allowed."""
 
     def __init__(self, name: str):
         self.name = name
@@ -55,7 +55,7 @@ Names = Mapping[tuple[str, str], Inert]
 
 
 def shown(value: Any) -> str:
-    """A value for a message; only texts, because a nested one may never end."""
+    """Return a value for a message. Only texts, because nested ones may never end."""
     return repr(value[:40]) if isinstance(value, str) else type(value).__name__
 
 
@@ -88,7 +88,7 @@ class Machine:
         self._run = {code: INSTRUCTIONS[code] for code in allowed}
 
     def load(self) -> Any:
-        """The object of the file; `Refused` for anything unexpected."""
+        """Return the object of the file. Raise `Refused` for anything unexpected."""
         if self._data[:2] != b"\x80\x02":
             raise Refused("does not begin as a pickle of protocol 2")
         for _ in range(MOST_INSTRUCTIONS):
@@ -101,7 +101,7 @@ class Machine:
         raise self.refused(f"has more than {MOST_INSTRUCTIONS:,} instructions")
 
     def refused(self, what: str) -> Refused:
-        """The error that says what is wrong at this place of the file."""
+        """Return the error for this place in the file."""
         return Refused(f"{what} at byte {self._at:,}")
 
     def take(self, count: int) -> memoryview:

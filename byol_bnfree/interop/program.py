@@ -1,4 +1,4 @@
-"""An encoder that is a program of `jax.export`, used as a module."""
+"""Uses a program of `jax.export` as an encoder module."""
 
 import hashlib
 from pathlib import Path
@@ -14,7 +14,7 @@ PROGRAM_SUFFIX = ".stablehlo"
 
 
 class ProgramModule:
-    """Called as the Linen module of an encoder is; it cannot be trained.
+    """Called like the Linen module of an encoder. It cannot be trained.
 
     The program contains the weights and the normalization of pixels.
     """
@@ -23,7 +23,7 @@ class ProgramModule:
         data = path.read_bytes()
         digest = np.frombuffer(hashlib.sha256(data).digest(), np.uint8)
         self.identity = {"program": digest}
-        """Stands for the variables: it tells one program from another."""
+        """Stands in for the variables and distinguishes programs."""
         try:
             self._program = export.deserialize(bytearray(data))
         except Exception as error:  # of flatbuffers, any kind
@@ -39,7 +39,7 @@ class ProgramModule:
         train: bool = False,
         **options: Any,
     ) -> Float[Array, "b d"]:
-        """Representations of pixels in [0, 1]; `variables` are those of the program."""
+        """Compute representations of pixels in [0, 1]; see `identity` for variables."""
         if train or options:
             raise InputError(
                 "an encoder in a StableHLO program can neither be trained nor show its "

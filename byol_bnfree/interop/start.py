@@ -1,6 +1,6 @@
-"""`--init-from`: pre-training that goes on from other weights.
+"""`--init-from`: pre-training that starts from other weights.
 
-Read before any work starts. The optimizer starts anew, and so does every schedule.
+The weights are read before any work starts. The optimizer and all schedules start anew.
 """
 
 from collections.abc import Iterator
@@ -25,14 +25,14 @@ FIELDS = ("online_params", "online_stats", "target_params", "target_stats")
 
 
 class Start(NamedTuple):
-    """Arrays to begin with, by the fields of a `TrainState` and flat names."""
+    """Initial arrays, by the fields of a `TrainState` and flat names."""
 
     leaves: dict[str, Flat]
     lines: tuple[str, ...]
-    """What was taken, what is fresh, what did not fit."""
+    """Lines that list the arrays taken, left as initialized, and not fitting."""
 
     def put_into(self, state: TrainState) -> TrainState:
-        """The state with these arrays in place of its own."""
+        """Return the state with these arrays in the place of its own."""
 
         def field(name: str) -> Any:
             found = flat(getattr(state, name))
@@ -50,15 +50,16 @@ class Start(NamedTuple):
 
 
 def read_start(config: TrainConfig, abstract_state: TrainState) -> Start:
-    """What `config.init_from` gives to a run with states of these shapes.
+    """Read the arrays that `config.init_from` gives to a run with these shapes.
 
     Args:
-      config: init_from is a work folder or any file of weights; init_from_part chooses
-        the whole network or the encoder alone.
+      config: init_from is a work folder or any file of weights. init_from_part chooses
+        the whole network or only the encoder.
       abstract_state: shapes of the run's own state.
 
     Raises:
-      InputError: nothing in it fits; it has another norm, and that was not asked for.
+      InputError: if nothing fits, or the weights have another norm and
+        --init-from-other-norm was not given.
     """
     path = Path(config.init_from or "")
     norms, step, found = _read(path)
@@ -90,7 +91,7 @@ def read_start(config: TrainConfig, abstract_state: TrainState) -> Start:
 
 
 def _read(path: Path) -> tuple[dict[str, str], int, dict[str, Flat]]:
-    """Norm of every part that is there, step, and flat fields of a state."""
+    """Return the norm of every part in the file, the step, and flat state fields."""
     if holds_weights(path):
         weights = read_weights(path)
         heads = weights.heads or {}
@@ -127,9 +128,9 @@ def _check_norms(config: TrainConfig, norms: dict[str, str], path: Path) -> None
     for part in parts:
         if norms.get(part, here[part]) != here[part]:
             raise InputError(
-                f"the {part} in {path} has norm {norms[part]}, and that of this run "
-                f"has {here[part]}; use --norm={norms[part]}, or take the weights all "
-                f"the same with --init-from-other-norm."
+                f"the {part} in {path} has norm {norms[part]}, but that of this run "
+                f"has {here[part]}; use --norm={norms[part]}, or take the weights "
+                f"anyway with --init-from-other-norm."
             )
 
 
@@ -154,7 +155,7 @@ def _report(found: Flat, wanted: Flat) -> Iterator[str]:
 
 
 def _counts(keys: Any) -> str:
-    """As "encoder (62 arrays), probe (2 arrays)"."""
+    """Count arrays per part, as in "encoder (62 arrays), probe (2 arrays)"."""
     parts = [key.partition("/")[0] for key in keys]
     counted = ((part, parts.count(part)) for part in sorted({*parts}))
     return ", ".join(f"{part} ({count} arrays)" for part, count in counted)

@@ -1,8 +1,8 @@
-"""Read the arrays of a `.pth` file as `torch.save` writes it, without torch.
+"""Reads the arrays of a `.pth` file from `torch.save`, without torch.
 
-The file is a zip archive of a pickle and raw numbers. The pickle runs on the machine of
-`pickles`, which calls nothing of it. Objects of other classes, as training libraries
-save them, become empty stand-ins.
+The file is a zip archive of a pickle and raw numbers. The machine in `pickles` runs the
+pickle and calls nothing in it. Objects of other classes, which training libraries save,
+become empty stand-ins.
 """
 
 import math
@@ -38,22 +38,22 @@ DTYPES = {
     "BoolStorage": np.dtype("?"),
 }
 NESTED = ("state_dict", "model_state_dict", "model")
-"""Where training libraries put the state dict."""
+"""Keys under which training libraries store the state dict."""
 MOST_PICKLE = 64 << 20
 
 
 class OrderedDict(dict, Buildable):
-    """`collections.OrderedDict`; the metadata that modules hang on it are dropped."""
+    """`collections.OrderedDict`, without the metadata that modules attach to it."""
 
     def build(self, state: Any) -> None:
-        """Nothing of it is needed."""
+        """Take a state, of which nothing is needed."""
 
 
 def read_state_dict(path: Path) -> Flat:
-    """Arrays by their names; what is not an array is left out.
+    """Return the arrays by name. Anything else is left out.
 
     Raises:
-      InputError: not such a file, or numbers that do not fit their shapes.
+      InputError: if this is no such file, or the numbers do not fit their shapes.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -96,7 +96,7 @@ def _root(archive: zipfile.ZipFile) -> Any:
 def _tensor(
     storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any
 ) -> np.ndarray:
-    """`torch._utils._rebuild_tensor_v2`: a view of numbers, within their bounds."""
+    """Act as `torch._utils._rebuild_tensor_v2`: a view of numbers, within bounds."""
     sizes = (offset, *shape, *strides)
     whole = all(type(n) is int and n >= 0 for n in sizes)
     if not isinstance(storage, np.ndarray) or not whole or len(shape) != len(strides):

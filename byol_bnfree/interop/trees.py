@@ -1,4 +1,4 @@
-"""Trees of arrays as flat dicts of "a/b/c" names, and back."""
+"""Converts trees of arrays to flat dicts with names "a/b/c", and back."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ Flat = dict[str, np.ndarray]
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> Flat:
-    """Names joined by "/"."""
+    """Flatten a tree. Names are joined by "/"."""
     found: Flat = {}
     for name, value in tree.items():
         if isinstance(value, dict):
@@ -21,7 +21,7 @@ def flat(tree: dict[str, Any], prefix: str = "") -> Flat:
 
 
 def nested(leaves: Flat) -> dict[str, Any]:
-    """The tree of flat names."""
+    """Build the tree from flat names."""
     tree: dict[str, Any] = {}
     for name, value in leaves.items():
         *parents, last = name.split("/")
@@ -33,7 +33,7 @@ def nested(leaves: Flat) -> dict[str, Any]:
 
 
 def misfits(found: Flat, wanted: Flat) -> list[str]:
-    """One phrase for each leaf that is absent, superfluous or of another shape."""
+    """Return one phrase per leaf that is missing, superfluous or of another shape."""
     phrases = []
     for name in wanted | found:
         here = tuple(wanted[name].shape) if name in wanted else "absent"
@@ -44,11 +44,11 @@ def misfits(found: Flat, wanted: Flat) -> list[str]:
 
 
 def check_fit(found: Flat, wanted: Flat, what: str) -> None:
-    """`InputError` unless both have the same names and shapes."""
+    """Raise `InputError` unless both have the same names and shapes."""
     problems = misfits(found, wanted)
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise InputError(
             f"{what} does not fit the network: {problems[0]}{more}; give the file of "
-            f"a network that `create_encoder` can make."
+            f"a network that `create_encoder` can build."
         )

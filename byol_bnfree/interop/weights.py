@@ -1,4 +1,4 @@
-"""An encoder's weights from any file that holds some.
+"""Reads an encoder's weights from any supported file.
 
 | file                                        | found by            |
 |---------------------------------------------|---------------------|
@@ -26,7 +26,7 @@ from byol_bnfree.interop.trees import Flat, nested
 
 Network = Literal["online", "target"]
 NAMES = ("model.safetensors", "encoder.safetensors", "encoder.stablehlo")
-"""What the folders of our exports hold."""
+"""Files of weights in the folders of our exports."""
 ACCEPTED = (
     "a work folder, a folder of `byol_bnfree.export`, or a .safetensors, .pth, .ckpt, "
     ".stablehlo or DeepMind's .pkl file"
@@ -34,7 +34,7 @@ ACCEPTED = (
 
 
 class Weights(NamedTuple):
-    """Of an encoder; `variables` as its module takes them, NumPy arrays."""
+    """Weights of an encoder. `variables` fit its module; NumPy arrays."""
 
     config: TrainConfig
     variables: dict[str, Any]
@@ -45,12 +45,12 @@ class Weights(NamedTuple):
 
 
 def holds_weights(path: Path) -> bool:
-    """Whether a path is a file, or a folder of our exports."""
+    """Return True if a path is a file, or a folder of our exports."""
     return path.is_file() or any((path / name).is_file() for name in NAMES)
 
 
 def find(path: Path) -> Path:
-    """The file of weights that `path` is or holds; `InputError` if there is none."""
+    """Return the file of weights at `path` or in it; `InputError` if there is none."""
     if path.is_dir():
         inside = [path / name for name in NAMES if (path / name).is_file()]
         if inside:
@@ -62,14 +62,15 @@ def find(path: Path) -> Path:
 
 
 def read_weights(path: str | Path, network: Network = "online") -> Weights:
-    """The encoder in a file or in a folder of our exports.
+    """Read the encoder in a file, or in a folder of our exports.
 
     Args:
       path: see the table of this module.
-      network: where the file has a target network too.
+      network: "online" or "target", if the file has both.
 
     Raises:
-      InputError: no file of these kinds, or not an encoder that `create_encoder` makes.
+      InputError: for another kind of file, or an encoder that `create_encoder` cannot
+        build.
     """
     path = find(Path(path))
     with open(path, "rb") as file:
@@ -84,7 +85,7 @@ def read_weights(path: str | Path, network: Network = "online") -> Weights:
 
 
 def read_safetensors(path: Path) -> tuple[Flat, dict[str, str]]:
-    """All arrays of a file, and its metadata; `InputError` if it is damaged."""
+    """Return all arrays of a file, and its metadata; `InputError` if it is damaged."""
     try:
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

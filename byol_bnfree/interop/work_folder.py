@@ -1,4 +1,4 @@
-"""A work folder that holds other people's networks instead of a run's."""
+"""Writes a work folder for networks of other projects."""
 
 import dataclasses
 from pathlib import Path
@@ -28,19 +28,19 @@ def write_work_folder(
     """Write networks as the checkpoint of a run, without an optimizer.
 
     `evaluate`, `load_encoder` and `--init-from` read the folder. Training cannot resume
-    in it: that needs an optimizer's state.
+    in it, because that needs an optimizer's state.
 
     Args:
       workdir: a new or empty folder.
-      config: of the networks; `data` has the image size and the channels.
+      config: settings of the networks; `data` has the image size and the channels.
       fields: some fields of a `TrainState`, such as `online_params`.
-      step: optimizer steps that the networks were trained for.
-      num_classes: of the probe; None without one.
-      examples: images of the training set, for the record.
-      source: where the networks come from, and their licence; kept in source.json.
+      step: optimizer steps of the networks' training.
+      num_classes: classes of the probe; None without a probe.
+      examples: number of training images, for the record.
+      source: origin and licence of the networks, for source.json.
 
     Raises:
-      InputError: the folder holds something, or cannot be written.
+      InputError: if the folder is not empty, or cannot be written.
     """
     folder = prepare_workdir(workdir, "")
     if any(folder.iterdir()):

@@ -1,4 +1,4 @@
-"""Write an encoder for others: one function for each format."""
+"""Writes an encoder for other frameworks, with one function per format."""
 
 import json
 import shutil
@@ -43,8 +43,8 @@ def write(encoder: Encoder, folder: Path, settings: "Settings") -> list[Comparis
     """Write one format into a folder, and compare both sides.
 
     Raises:
-      InputError: the format cannot hold this encoder.
-      RunStopped: the exported encoder computes something else.
+      InputError: if the format cannot hold this encoder.
+      RunStopped: if the exported encoder computes something else.
     """
     made: dict[str, Callable[[], list[Comparison]]] = {
         "safetensors": partial(_safetensors, encoder, folder, settings),
@@ -56,14 +56,14 @@ def write(encoder: Encoder, folder: Path, settings: "Settings") -> list[Comparis
 
 @dataclass(frozen=True)
 class Settings:
-    """What to write, and what to compare it with."""
+    """Settings for writing and comparing."""
 
     format: str
     names: Family = "byol_bnfree"
     python: str | None = None
-    """An interpreter that has torch; None: nothing is compared in torch."""
+    """An interpreter with torch; None compares nothing in torch."""
     origin: dict[str, Any] = field(default_factory=dict)
-    """Crop share, source and licence of the description."""
+    """Crop share, source and licence for the description."""
 
 
 def save_weights(
@@ -74,10 +74,10 @@ def save_weights(
     *,
     plain: bool,
 ) -> dict[str, Any]:
-    """Write the weights under the names of a family; returns the description.
+    """Write the weights under the names of a family; return the description.
 
-    `plain`: standardized kernels are folded into plain ones, for any framework. Without
-    it they stay as they are trained, so that training can go on.
+    With `plain`, standardized kernels become plain ones, which any framework can run.
+    Otherwise they stay as they are trained, so training can continue.
     """
     variables, config = encoder.variables, encoder.config
     if plain:
@@ -114,7 +114,7 @@ def _torch(encoder: Encoder, folder: Path, settings: Settings) -> list[Compariso
 
 
 def with_program(encoder: Encoder, path: Path, python: str | None) -> list[Comparison]:
-    """Put encoder.py beside weights with torchvision's names, and run both."""
+    """Put encoder.py beside weights with torchvision's names, and run both sides."""
     shutil.copy(SCRIPTS / "encoder.py", path.with_name("encoder.py"))
     if not python:
         return []
@@ -123,7 +123,7 @@ def with_program(encoder: Encoder, path: Path, python: str | None) -> list[Compa
 
 
 def _stablehlo(encoder: Encoder, folder: Path, settings: Settings):
-    """A program for any batch size, from pixels in [0, 1] to representations."""
+    """Write a program for any batch size, from pixels in [0, 1] to representations."""
     config = encoder.config
     height, width = height_and_width(config.data.image_size)
     variables = jax.tree.map(jnp.asarray, folded(encoder.variables, config))
@@ -159,7 +159,7 @@ def _ours(encoder: Encoder) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_family(config: TrainConfig, family: Family) -> None:
-    """`InputError` where torchvision or timm have no such network."""
+    """Raise `InputError` if torchvision or timm have no such network."""
     model, norm = config.model, alone(config, plain=True).norm
     known = ARCHITECTURES[model.name]
     problems = []

@@ -1,4 +1,4 @@
-"""The memory of a step by its compiled program, before the first step runs."""
+"""Estimates the memory of a step from its compiled program, before the first step."""
 
 import math
 from typing import Any, NamedTuple
@@ -12,18 +12,18 @@ GB = 1e9
 
 
 class Footprint(NamedTuple):
-    """Bytes on one device; where CPU devices share a memory, of all of them."""
+    """Bytes on one device, or on all CPU devices together, which share one memory."""
 
     state: float
-    """State and batch, as they come in."""
+    """Bytes of the state and the batch."""
     temporaries: float
-    """All else while a step runs: activations, gradients, results."""
+    """Bytes of everything else in a step: activations, gradients, results."""
     limit: float
-    """What there is."""
+    """Bytes that are available."""
     batch_size: int
-    """The global batch of the step."""
+    """Global batch size of the step."""
     devices: int
-    """Devices that share the batch."""
+    """Number of devices that share the batch."""
     micro_batches: int
 
     @property
@@ -32,9 +32,10 @@ class Footprint(NamedTuple):
 
     @property
     def fitting(self) -> int:
-        """About the largest global batch that fits; 0 if not even the state does.
+        """Estimate the largest global batch that fits; 0 if the state does not fit.
 
-        Temporaries are taken to grow with the batch; a part does not, so more may fit.
+        It assumes that all temporary memory grows with the batch. A part does not, so a
+        larger batch may fit.
         """
         of_image = self.temporaries / self.batch_size
         least = self.devices * self.micro_batches
@@ -42,7 +43,7 @@ class Footprint(NamedTuple):
 
     @property
     def pieces(self) -> int:
-        """Micro-batches, a power of two, with which this batch fits; 0 if none do."""
+        """Return the fewest micro-batches (a power of two) that fit; 0 if none do."""
         room = (self.limit - self.state) / self.temporaries
         if room <= 0:
             return 0
@@ -50,7 +51,7 @@ class Footprint(NamedTuple):
         return pieces if pieces * self.devices <= self.batch_size else 0
 
     def check(self) -> None:
-        """`InputError` if a step does not fit, with what would."""
+        """Raise `InputError` if a step does not fit, and name settings that would."""
         if self.needed <= self.limit:
             return
         ways = []
@@ -60,7 +61,7 @@ class Footprint(NamedTuple):
             ways.append(f"--micro-batches={self.pieces}")
         ways.append("--remat or a smaller network")
         raise InputError(
-            f"a step needs {_size(self.needed)} ({self._parts()}), and "
+            f"a step needs {_size(self.needed)} ({self._parts()}), but only "
             f"{_size(self.limit)} are there; choose {' or '.join(ways)}."
         )
 
@@ -79,16 +80,16 @@ class Footprint(NamedTuple):
 
 
 def _size(count: float) -> str:
-    """Bytes in the unit that fits them."""
+    """Format bytes in a suitable unit."""
     return f"{count / GB:,.1f} GB" if count >= GB else f"{count / 1e6:,.0f} MB"
 
 
 def footprint(compiled: Any, program: Any) -> Footprint | None:
-    """Of the compiled step of a `Program`; None where the backend does not tell."""
+    """Return the footprint of a compiled step; None if the backend reports none."""
     found = compiled.memory_analysis()
     if found is None:
         return None
-    new = found.output_size_in_bytes - found.alias_size_in_bytes  # donated: no memory
+    new = found.output_size_in_bytes - found.alias_size_in_bytes  # donated: free
     device = program.mesh.local_devices[0]
     limit = (device.memory_stats() or {}).get("bytes_limit")
     sharing = 1 if limit else len(program.mesh.local_devices)
@@ -103,6 +104,6 @@ def footprint(compiled: Any, program: Any) -> Footprint | None:
 
 
 def _rounded(number: int) -> int:
-    """Two digits, rounded down."""
+    """Round down to two digits."""
     unit = 10 ** max(0, len(str(number)) - 2)
     return number // unit * unit

@@ -12,7 +12,7 @@ Batch = dict[str, Array]
 
 
 class Forward(NamedTuple):
-    """The results of a pass over a (micro-)batch beside its gradient."""
+    """The results of a pass over a (micro-)batch, without the gradient."""
 
     loss: Float[Array, " b"]
     probe_loss: Float[Array, " b"]
@@ -21,7 +21,7 @@ class Forward(NamedTuple):
     projection2: Float[Array, "b k"]
     logits: Float[Array, "b c"] | None
     kept: Any = None
-    """What the objective keeps of each example, or None."""
+    """Arrays that the objective keeps of each example, or None."""
 
 
 def of_views(
@@ -31,10 +31,10 @@ def of_views(
     stats: Any,
     views: Sequence[Array],
 ) -> tuple[tuple[Any, ...], Any]:
-    """Outputs of each view, and the statistics after them.
+    """Return the outputs of each view, and the statistics after them.
 
-    `together` is 1, or the number of views: all pass side by side then, those of an
-    image on one device, and only BatchNorm tells them apart.
+    `together` is 1 or the number of views. In the second case all views pass side by
+    side, those of an image on the same device. Only BatchNorm distinguishes them then.
     """
     if together == 1:
         outputs = []

@@ -1,4 +1,4 @@
-"""The metrics of many steps in one array on the device, read in one transfer."""
+"""Collects the metrics of many steps in one device array, for a single transfer."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 MOST_ROWS = 128
-"""Rows in an array. A run that logs more rarely reads full arrays too, so that it ends
-soon after a number is no longer finite."""
+"""Rows in an array. Full arrays are read even if a run logs more rarely, so that it
+ends soon after a number is no longer finite."""
 
 
 class Rows(NamedTuple):
@@ -19,12 +19,12 @@ class Rows(NamedTuple):
     values: Float[Array, "rows names"]
     names: tuple[str, ...]
     first: int
-    """The step of row 0."""
+    """Step of row 0."""
     count: int
-    """Rows that are filled."""
+    """Number of filled rows."""
 
     def read(self) -> dict[int, dict[str, float]]:
-        """The metrics of each step; blocks until they are there."""
+        """Return the metrics of each step. This waits until they are computed."""
         rows = jax.device_get(self.values)[: self.count].tolist()
         return {
             self.first + index: dict(zip(self.names, row, strict=True))
@@ -33,9 +33,9 @@ class Rows(NamedTuple):
 
 
 class Recorder:
-    """Collects scalars step by step and hands them out, at most `every` together.
+    """Collects scalars step by step, and returns at most `every` rows at a time.
 
-    A step costs one small program. Nothing is moved to the host or from it.
+    A step costs one small program. Nothing is transferred to or from the host.
     """
 
     def __init__(self, every: int):
@@ -47,7 +47,10 @@ class Recorder:
     def take(
         self, step: int, metrics: Mapping[str, Float[Array, ""]], close: bool
     ) -> Rows | None:
-        """Keep a step's metrics; the rows so far if `close`, or if they are many."""
+        """Keep a step's metrics.
+
+        Return the rows so far if `close` or if they are many.
+        """
         if self._open is None:
             self._names, self._first, self._count = tuple(metrics), step, 0
             self._open = _begin(self._size, tuple(metrics.values()))
@@ -57,7 +60,7 @@ class Recorder:
         return self.rest() if close or self._count == self._size else None
 
     def rest(self) -> Rows | None:
-        """The rows that were not handed out yet; None if there are none."""
+        """Return the rows that were not returned yet; None if there are none."""
         if self._open is None:
             return None
         (values, _), self._open = self._open, None

@@ -1,7 +1,7 @@
-"""The gradient of a batch where an image has several views, or small ones.
+"""The gradient of a batch with several views per image, or small views.
 
-All views pass together, or one after the other, with equal results: the loss of an
-image is a sum over its views, and BatchNorm's statistics are those of one view.
+All views pass together or one after the other. The results are equal: the loss of an
+image is a sum over its views, and BatchNorm's statistics belong to a single view.
 """
 
 from collections.abc import Callable
@@ -26,9 +26,9 @@ Aims = tuple[Float[Array, "n a b k"], Float[Array, "a2 b k"]]
 def make_gradient_of_views(
     network: BYOLNetwork, config: TrainConfig, unroll: bool
 ) -> Callable[..., Any]:
-    """(key, state, batch) -> ((gradient, statistics), (`Forward`, labels)).
+    """Return (key, state, batch) -> ((gradient, statistics), (`Forward`, labels)).
 
-    Running statistics move once for each view, large views first. Small views pass
+    Running statistics are updated once per view, large views first. Small views pass
     through the online network only. The probe reads the first large view.
     """
     views, total = config.views, config.views.count + config.views.small
@@ -36,7 +36,7 @@ def make_gradient_of_views(
     small_part = "small_predictor" if has_small_predictor(config) else "predictor"
 
     def part_of_loss(outputs, aims, labels, is_first):
-        """Loss of one view for each image; of the first view with the probe's."""
+        """Return one view's loss per image; add the probe's for the first view."""
         loss = loss_of_view(outputs.prediction, aims, normalize, total)
         probe = jnp.zeros_like(loss)
         if outputs.logits is not None:
@@ -44,7 +44,7 @@ def make_gradient_of_views(
         return loss, probe
 
     def together(params, stats, drawn: AllViews, aims: Aims, labels):
-        """The mean loss of all views; beside it statistics, outputs, both losses."""
+        """Return the mean loss of all views, with statistics, outputs and losses."""
         large, stats = of_views(
             network.online, network.views, params, stats, drawn.large
         )
@@ -61,7 +61,7 @@ def make_gradient_of_views(
         return jnp.mean(loss + probe), (stats, _forward(large, loss, probe))
 
     def one_by_one(params, stats, drawn: AllViews, aims: Aims, labels):
-        """The gradient and the same results, with the activations of one view alive."""
+        """Return the gradient and the same results; keep one view's activations."""
 
         def add(carry, piece, predictor):
             total, stats = carry
