@@ -1,4 +1,4 @@
-"""Whose accuracy falls with the group of images that it sees?"""
+"""Which method loses accuracy when each normalization sees fewer images?"""
 
 from experiments.grid import Arm, Experiment
 from experiments.recipes import BN, GN_WS, SIMCLR
@@ -44,7 +44,7 @@ def arms(scale: Scale) -> tuple[Arm, ...]:
         ]
 
     def whole(name: str, flags: tuple[str, ...], paper: dict[int, float]) -> list[Arm]:
-        """Batches of fewer images: more steps an epoch, and fewer negatives."""
+        """Use smaller batches: more steps per epoch, and fewer negatives."""
         return [
             Arm(
                 f"{name}-{size}",

@@ -1,4 +1,4 @@
-"""From BYOL to SimCLR, a change at a time: arXiv 2006.07733, Tables 5b, 18 and 19."""
+"""From BYOL to SimCLR, one change at a time: arXiv 2006.07733, Tables 5b, 18 and 19."""
 
 from experiments.grid import Arm, Experiment
 from experiments.recipes import BN, GN_WS, bridge

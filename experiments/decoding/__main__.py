@@ -33,14 +33,14 @@ ACCELERATOR = 3000  # images/s that one accelerator takes
 
 @dataclass(frozen=True)
 class Arguments:
-    """Decode and crop JPEGs on one core, beside torchvision."""
+    """Decode and crop JPEGs on one core, and compare with torchvision."""
 
     peer: str | None = None
-    """A Python with torchvision; none: ours alone."""
+    """A Python with torchvision. None: time only this package."""
     pictures: int = 200
-    """JPEGs of a round."""
+    """Number of JPEGs in a round."""
     rounds: int = 5
-    """Rounds; medians are reported."""
+    """Number of rounds; medians are reported."""
 
 
 def main(arguments: Arguments) -> None:
@@ -83,7 +83,7 @@ def write_pictures(folder: Path, count: int) -> float:
 
 
 def our_rate(folder: Path) -> float:
-    """Images a second, as a streaming source reads them."""
+    """Return images per second, read as by a source that streams."""
     views = AugmentConfig().view1, AugmentConfig().view2
     paths = sorted(folder.glob("*.jpg"))
     began = time.perf_counter()

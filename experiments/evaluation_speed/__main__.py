@@ -1,4 +1,4 @@
-"""How long evaluation takes, beside the machine's limit and the obvious program.
+"""How long does evaluation take, compared with the machine's limit and simple programs?
 
     python -m experiments.evaluation_speed
 
@@ -31,12 +31,12 @@ RESULTS = Path(__file__).with_name("results.jsonl")
 
 @dataclass(frozen=True)
 class Arguments:
-    """Time evaluation beside other programs."""
+    """Time evaluation and other programs."""
 
     contest: tuple[Literal["features", "knn", "linear_cached"], ...] = tuple(CONTESTS)
     """The programs to time."""
     rounds: int = 3
-    """Rounds; medians are reported."""
+    """Number of rounds; medians are reported."""
 
 
 def main(arguments: Arguments) -> None:
@@ -55,7 +55,7 @@ def main(arguments: Arguments) -> None:
 
 
 def _one_round(runners: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Seconds of each; they have run once before."""
+    """Return the seconds of each. All have run once before."""
     seconds = {}
     for name, run in runners.items():
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What is timed: ours and what it is compared with, on the same input."""
+"""The programs to time: ours and others, on the same input."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -64,7 +64,7 @@ def extractors(encoder: Encoder, count: int) -> dict[str, Callable[[], object]]:
 
 
 def knn() -> Iterator[Contest]:
-    """The weighted vote of the 20 nearest."""
+    """Time the weighted vote of the 20 nearest neighbours."""
     bank, labels = representations(50_000, 512, seed=0)
     tests, _ = representations(10_000, 512, seed=1)
     ours = partial(
@@ -85,7 +85,7 @@ def knn() -> Iterator[Contest]:
 def numpy_knn(
     bank: np.ndarray, labels: np.ndarray, tests: np.ndarray, block: int = 1000
 ) -> np.ndarray:
-    """As one would write it: argpartition of a block's cosines."""
+    """Time a simple program: argpartition of a block's cosines."""
     bank, tests = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (bank, tests))
     predicted = []
     for start in range(0, len(tests), block):
@@ -127,7 +127,7 @@ def representations(n: int, d: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def warmed(runners: dict[str, Callable[[], object]]) -> dict[str, Callable]:
-    """The same after one run of each, which compiles."""
+    """Run each contestant once, which compiles it, and return it."""
     for run in runners.values():
         run()
     return runners

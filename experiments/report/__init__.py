@@ -1,1 +1,1 @@
-"""Pages that show what an experiment found, made from results.jsonl alone."""
+"""Pages that show an experiment's results, made from results.jsonl only."""

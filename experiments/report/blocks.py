@@ -10,7 +10,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; `strong` is the one that a reader must not miss."""
+    """A paragraph. `strong` marks one that a reader must not miss."""
 
     text: str
     strong: bool = False
@@ -25,7 +25,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of plain text; all columns but `words` are numbers."""
+    """Rows of plain text. All columns but `words` hold numbers."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -35,7 +35,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture with a name that is unique on its page."""
+    """A figure. Its name is unique on the page."""
 
     name: str
     caption: str
@@ -44,7 +44,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Figures:
-    """Pictures side by side where there is room; a narrow screen scrolls the larger."""
+    """Figures side by side. A narrow screen scrolls the larger ones."""
 
     figures: Sequence[Figure]
     size: Literal["small", "large", "strip"] = "small"
@@ -52,7 +52,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with what is under it; `folded` until a reader opens it."""
+    """A heading and its contents. With `folded` a reader opens it."""
 
     title: str
     blocks: Sequence["Block"]
@@ -63,7 +63,7 @@ Block = Text | Code | Table | Figures | Section
 
 
 def to_html(block: Block, level: int = 2) -> str:
-    """Everything inline, nothing to fetch."""
+    """A page with everything inline, so nothing is fetched."""
     match block:
         case Text(text, strong):
             kind = ' class="answer"' if strong else ""
@@ -98,7 +98,7 @@ def _table_html(table: Table) -> str:
 
 
 def _cell(text: str) -> str:
-    """Few words stay on one line."""
+    """Keep a few words on one line."""
     text = html.escape(text)
     return text.replace(" ", "&nbsp;") if len(text) <= 16 else text
 
@@ -113,7 +113,7 @@ def _figure_html(figure: Figure) -> str:
 
 
 def to_markdown(block: Block, level: int = 2) -> str:
-    """Pictures are links to files in figures/; what is folded is left out."""
+    """Link to figures in figures/. Folded parts are left out."""
     match block:
         case Text(text, strong):
             return f"**{text}**\n" if strong else f"{text}\n"

@@ -43,7 +43,7 @@ UPDATES = (
 
 
 def blocks_of(comparison: Comparison) -> list[Block]:
-    """Answer, table, pictures, and how it was run."""
+    """Put the answer, the table, the figures and the conditions together."""
     main = [figures.accuracy(comparison)]
     if comparison.experiment.axis:
         main.insert(0, figures.along_axis(comparison))
@@ -66,7 +66,7 @@ def blocks_of(comparison: Comparison) -> list[Block]:
 
 
 def _protocol(comparison: Comparison) -> list[str]:
-    """The meaning of the columns."""
+    """Explain the columns."""
     experiment, row = comparison.experiment, _rows(comparison)[0]
     evaluation, data = row["config"]["evaluation"], row["config"]["data"]
     what = comparison.scale.what
@@ -85,7 +85,7 @@ def _protocol(comparison: Comparison) -> list[str]:
 
 
 def _against_paper(comparison: Comparison) -> list[Section]:
-    """Nothing where no row that was run has a figure of the paper."""
+    """Return nothing if no row that was run has a figure in the paper."""
     table = verdict_table(comparison)
     if table is None:
         return []
@@ -108,7 +108,7 @@ def _collapse(comparison: Comparison) -> Section:
 
 
 def _layers(comparison: Comparison) -> list[Section]:
-    """Nothing where no run has its layers measured."""
+    """Return nothing if no run has measured its layers."""
     if not any(row["layers"] for row in _rows(comparison)):
         return []
     drawn = Figures(curves.layers(comparison), "large")
@@ -116,7 +116,7 @@ def _layers(comparison: Comparison) -> list[Section]:
 
 
 def _updates(comparison: Comparison) -> list[Section]:
-    """Nothing where no run has logged them."""
+    """Return nothing if no run has logged them."""
     drawn = updates.updates(comparison)
     if not drawn:
         return []

@@ -45,13 +45,13 @@ PROSE = Path(__file__).with_suffix(".md")
 
 
 class Run(NamedTuple):
-    """One finished run."""
+    """A finished run."""
 
     arm: str
     curves: Mapping[str, Sequence[Sequence[float | None]]]
-    """Metric to its steps and values."""
+    """Maps a metric to its steps and values."""
     per_epoch: float
-    """Steps in an epoch."""
+    """Number of steps in an epoch."""
     command: str
     environment: Mapping[str, Any]
 
@@ -157,7 +157,7 @@ def _values(runs: Sequence[Run]) -> Iterator[str]:
 
 
 def _span(runs: Sequence[Run], arm: str, metric: str, epoch: float | None) -> str:
-    """Lowest and highest value of an arm's runs at an epoch, or at the end (None)."""
+    """Return an arm's lowest and highest value at an epoch, or at the end (None)."""
     found = [at(run, metric, epoch) for run in runs if run.arm == arm]
     known = [value * MEASURES[metric][1] for value in found if value is not None]
     if not known:

@@ -1,4 +1,4 @@
-"""The accuracies of a report as pictures."""
+"""Draws the accuracies of a report."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ from experiments.report.style import (
 
 
 def accuracy(comparison: Comparison) -> Figure:
-    """Every run's linear accuracy as a dot, the mean as a line, untrained hollow."""
+    """Draw a dot per run, a line at the mean, and hollow dots for untrained ones."""
     results, color = list(comparison.results.values()), colors(comparison)
     with styled():
         height = 0.34 * len(results) + 0.8
@@ -44,7 +44,7 @@ def accuracy(comparison: Comparison) -> Figure:
 
 
 def along_axis(comparison: Comparison) -> Figure:
-    """Linear accuracy over the experiment's axis, above the paper's figures."""
+    """Draw linear accuracy along the experiment's axis, above the paper's figures."""
     experiment = comparison.experiment
     theirs = dict(sorted(experiment.paper_curve.items()))
     here = {arm.x for arm in comparison.arms if arm.x is not None}
@@ -74,7 +74,7 @@ def along_axis(comparison: Comparison) -> Figure:
 def _draw_family(
     axis: Any, name: str, results: Sequence[Result], at: Mapping[float, int]
 ) -> End | None:
-    """One line through the means; its end."""
+    """Draw one line through the means; return its end."""
     known = [r for r in results if r.mean is not None and r.arm.x is not None]
     known.sort(key=lambda r: r.arm.x)
     if not known:

@@ -45,7 +45,7 @@ def maps(comparison: Comparison) -> list[Figure]:
 
 
 def _map(axis: Any, rows: list[str], columns: list[str], cells: Cells) -> None:
-    """One box a cell, with its figure in it."""
+    """Draw one box per cell, with its accuracy."""
     table = np.array(
         [[cells.get((row, col), np.nan) for col in columns] for row in rows]
     )

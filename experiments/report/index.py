@@ -12,7 +12,7 @@ Found = Sequence[tuple[Experiment, list[Comparison]]]
 
 
 def index_of(found: Found) -> str:
-    """A part an experiment; those without runs come last, in a line each."""
+    """Write a part per experiment; those without runs come last, in one line each."""
     run = [_part(experiment, compared) for experiment, compared in found if compared]
     waiting = [experiment for experiment, compared in found if not compared]
     return "".join([*run, *map(_waiting, waiting)])
@@ -36,7 +36,7 @@ def _part(experiment: Experiment, compared: Sequence[Comparison]) -> str:
 
 
 def _when(compared: Sequence[Comparison]) -> str:
-    """Number of runs, and the day of the newest."""
+    """Return the number of runs, and the day of the newest run."""
     results = [result for c in compared for result in c.results.values()]
     rows = [row for result in results for row in result.rows.values()]
     days = [row["time"][:10] for row in rows if row.get("time")]

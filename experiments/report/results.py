@@ -172,7 +172,7 @@ def _conditions(rows: Sequence[Row]) -> str:
 
 
 def _throughput() -> Iterator[Block]:
-    """The newest row of each workload."""
+    """Return the newest row of each workload."""
     newest = {
         row["workload"]: row
         for row in read_rows(ROOT / "experiments" / "throughput" / "results.jsonl")
@@ -223,7 +223,7 @@ def _rate(images: float) -> str:
 
 
 def _evaluation_speed() -> Iterator[Block]:
-    """The newest row of each contest."""
+    """Return the newest row of each contest."""
     newest = {
         row["title"]: row
         for row in read_rows(
@@ -251,7 +251,7 @@ def _evaluation_speed() -> Iterator[Block]:
 
 
 def _contest(rounds: Sequence[dict[str, float]]) -> tuple[str, str]:
-    """Seconds of this package, and those of the others."""
+    """Return the seconds of this package and of the others."""
     medians = {k: statistics.median(r[k] for r in rounds) for k in rounds[0]}
     others = [f"{k} {v:.1f}" for k, v in medians.items() if k != "ours"]
     return f"{medians['ours']:.1f}", ", ".join(others)

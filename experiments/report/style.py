@@ -40,7 +40,7 @@ MOST_LABELS = 16  # names that fit beside a picture
 
 
 class End(NamedTuple):
-    """Where a line ends, and its name."""
+    """The end of a line, and its name."""
 
     name: str
     x: float
@@ -161,7 +161,7 @@ def log_axis(axis: Any) -> None:
 
 
 def svg(figure: Any) -> bytes:
-    """The file."""
+    """Save the file."""
     file = io.BytesIO()
     metadata: Mapping[str, None] = {"Date": None, "Creator": None}
     figure.savefig(file, format="svg", metadata=metadata)

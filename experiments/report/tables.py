@@ -12,9 +12,10 @@ from experiments.verdicts import row_verdicts
 
 
 def accuracy_table(comparison: Comparison) -> Table:
-    """One line an arm; the papers' figures are of another task, in their own column.
+    """Write one line per arm. The papers' figures have their own column, because they
+    belong to another task.
 
-    Figures come first: a phone shows the first columns.
+    Results come first, because a phone shows the first columns.
     """
     reference = comparison.reference
     head = (
@@ -68,7 +69,7 @@ def verdict_table(comparison: Comparison) -> Table | None:
 
 
 def cost_table(comparison: Comparison) -> Table:
-    """Step time and memory of every arm: medians over its runs."""
+    """List step time and memory of every arm, as medians over its runs."""
     head = (
         "arm",
         "step, ms",
@@ -99,7 +100,7 @@ def cost_table(comparison: Comparison) -> Table:
 
 
 def collapse_table(comparison: Comparison) -> Table | None:
-    """Runs that collapsed, drifted or diverged; None if none did."""
+    """List runs that collapsed, drifted or diverged; None if none did."""
     rows = []
     for result in comparison.results.values():
         for seed, row in result.rows.items():

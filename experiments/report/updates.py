@@ -1,4 +1,4 @@
-"""The size of a step: update over weight, layer by layer."""
+"""Draws the size of updates: |update| / |weight|, layer by layer."""
 
 import itertools
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The time of a step on n devices, from the needs of its compiled program."""
+"""Estimates the time of a step on n devices, from its compiled program."""
 
 import math
 from dataclasses import dataclass
@@ -9,41 +9,41 @@ GB = 1e9
 
 @dataclass(frozen=True)
 class Machine:
-    """Accelerators, their links, hosts and disk: assumptions, none was measured."""
+    """Accelerators, links, hosts and disk. All values are assumptions."""
 
     tflops: float = 100.0
-    """Peak of a device in its matrix units, 1e12 operations a second."""
+    """Peak rate of a device's matrix units, in 1e12 operations per second."""
     utilization: float = 0.4
-    """Part of the peak that a ResNet step reaches."""
+    """Share of the peak rate that a ResNet step reaches."""
     memory_gb: float = 32.0
     """Memory of a device."""
     link_gb: float = 50.0
-    """GB/s that a device sends in an all-reduce."""
+    """Rate at which a device sends in an all-reduce, GB/s."""
     latency_us: float = 5.0
-    """Microseconds that a small message takes; an all-reduce takes 2 log2(n)."""
+    """Latency of a small message, microseconds. An all-reduce takes 2 log2(n)."""
     disk_gb: float = 1.0
-    """GB/s that a checkpoint is written at, by all processes together."""
+    """Rate at which all processes together write a checkpoint, GB/s."""
     decoded: float = 100.0
-    """Images, each cropped twice, that a host core decodes a second."""
+    """Images per second that a host core decodes and crops twice."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step on n devices. Seconds, bytes; nothing is taken to overlap."""
+    """One step on n devices, in seconds and bytes. Nothing overlaps."""
 
     norm: str
     devices: int
     images: int
-    """On a device."""
+    """Seconds of computing on a device."""
     compute: float
     gradient: float
-    """All-reduce of the gradient, by its bytes."""
+    """Seconds of the gradient's all-reduce, from its bytes."""
     statistics: float
-    """BatchNorm's all-reduces, by their number."""
+    """Seconds of BatchNorm's all-reduces, from their number."""
     state: int
     """Bytes of the whole state."""
     sharded: int
-    """Bytes of a device's part of it under --shard-state."""
+    """Bytes of one device's part of the state under --shard-state."""
     temporary: float
     """Bytes on a device without micro-batches."""
     micro_batches: int
@@ -56,7 +56,7 @@ class Step:
 
     @property
     def rate(self) -> float:
-        """Images a second of all devices."""
+        """Images per second on all devices together."""
         return self.images * self.devices / self.seconds
 
 

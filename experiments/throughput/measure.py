@@ -98,7 +98,7 @@ class Timing(NamedTuple):
     """A step, compiled ahead of its first call."""
 
     compile_seconds: float
-    """Tracing, lowering and compiling."""
+    """Seconds of tracing, lowering and compiling."""
     temporaries_gib: float
     """Memory of the step beside its arguments and results, by the compiler's count."""
     images_per_s: float

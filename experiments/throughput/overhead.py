@@ -117,7 +117,7 @@ class _Loop:
         self._state = program.init(batches(0))
 
     def stretch(self, steps: int) -> float:
-        """Seconds a step."""
+        """Seconds per step."""
         begin = int(self._state.step)
         program = self._program._replace(total_steps=begin + steps)
         with progress(program.total_steps, begin) as shown:
@@ -141,7 +141,7 @@ class _Loop:
 
 
 class _NoCheckpoints:
-    """Saves nothing: a stretch's end is no end of a run."""
+    """Saves nothing, because a stretch's end is not the end of a run."""
 
     def save(self, step: int, state: object) -> None:
         """As `Checkpoints.save`."""
