@@ -9,8 +9,8 @@ import jax
 
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.pipeline import Batches
-from byol_bnfree.data.several_views import small_side
 from byol_bnfree.data.sources import Source
+from byol_bnfree.data.view_settings import small_side
 from byol_bnfree.evaluation.final import Evaluator
 from byol_bnfree.models.byol import encoder_name, part_norms
 from byol_bnfree.objective_checks import uses_predictor, uses_target_network

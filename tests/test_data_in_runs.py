@@ -195,7 +195,7 @@ def test_skipped_pictures_are_listed_and_a_resumed_run_skips_the_same(tmp_path):
     source = open_source(made, "train")
     SkippedFile(tmp_path).follow(source)
     everything = np.arange(len(source))
-    crops = source.crops(everything, everything, 0)
+    crops = source.crops(everything, everything, 0)["crops"]
     (row,) = map(json.loads, (tmp_path / "skipped.jsonl").read_text().splitlines())
     assert row["split"] == "train" and row["file"].endswith("a/3.png")
     assert "truncated" in row["reason"] and row["index"] == 3
@@ -203,7 +203,9 @@ def test_skipped_pictures_are_listed_and_a_resumed_run_skips_the_same(tmp_path):
     again, known = open_source(made, "train"), SkippedFile(tmp_path, process=1)
     known.follow(again)
     assert len(known) == 1
-    np.testing.assert_array_equal(again.crops(everything, everything, 0), crops)
+    np.testing.assert_array_equal(
+        again.crops(everything, everything, 0)["crops"], crops
+    )
 
 
 def test_the_final_evaluation_counts_no_picture_twice(tmp_path):

@@ -50,7 +50,29 @@ def random_crops(
     averages (antialiases) when it shrinks, and rounds to 8 bits. DeepMind's TensorFlow
     resize does neither and keeps floats for the operations that follow.
     """
+    return _crops(np.random.default_rng(key), image, size, views)
+
+
+def large_and_small_crops(
+    image: Picture,
+    size: tuple[int, int],
+    views: Sequence[ViewConfig],
+    small: Sequence[ViewConfig],
+    small_size: tuple[int, int],
+    key: tuple[int, ...],
+) -> tuple[UInt8[np.ndarray, "v h w c"], UInt8[np.ndarray, "m s t c"]]:
+    """Cut large crops, which are those of `random_crops`, and then small ones."""
     rng = np.random.default_rng(key)
+    large = _crops(rng, image, size, views)
+    return large, _crops(rng, image, small_size, small)
+
+
+def _crops(
+    rng: np.random.Generator,
+    image: Picture,
+    size: tuple[int, int],
+    views: Sequence[ViewConfig],
+) -> UInt8[np.ndarray, "v h w c"]:
     height, width = size
     boxes = [crop_box(rng, *image.size, view, width / height) for view in views]
     crops = [cut(image, box) for box in boxes]  # PIL's resize(box=) reads past the box

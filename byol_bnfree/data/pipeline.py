@@ -48,11 +48,13 @@ class Batches:
 
     A batch is a dict of global arrays:
 
-    - "image": uint8 [B h w c], or "crops": uint8 [B views h w c] if the source streams;
+    - "image": uint8 [B h w c], or "crops": uint8 [B views h w c] if the source streams,
+      with "small_crops" if training has small views;
     - "label": int32 [B]; -1 means no label;
     - "position": int32 [B], the place of each example in the batch. Its random numbers
       derive from it.
 
+    `views` is the number of crops; None makes those of training.
     `sharding` splits axis 0 over the mesh axis `data`. Every process reads only the
     rows of its own devices, each row once.
     """
@@ -63,7 +65,7 @@ class Batches:
         batch_size: int,
         seed: int,
         sharding: NamedSharding,
-        views: int = 2,
+        views: int | None = None,
     ):
         if len(source) == 0:
             raise InputError(f"the {source.split} split of {source.name} is empty.")
@@ -81,8 +83,7 @@ class Batches:
         if self._source.in_memory:
             local = {"image": self._source.images(indices)}
         else:
-            crops = self._source.crops(indices, self._rows, step, self._views)
-            local = {"crops": crops}
+            local = self._source.crops(indices, self._rows, step, self._views)
         local["label"] = self._source.labels(indices)  # after the pictures: see stream
         local["position"] = self._rows.astype(np.int32)
         return {name: self._global_array(rows) for name, rows in local.items()}

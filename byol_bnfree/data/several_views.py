@@ -5,7 +5,6 @@ drawn the same way. The key of a view derives from (seed, step, position, view),
 first two large views are those of `augment.two_views`, whatever the number of views.
 """
 
-import dataclasses
 from functools import partial
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ import jax
 from einops import rearrange
 from jaxtyping import Array, Float
 
-from byol_bnfree.config import AugmentConfig, ViewConfig, ViewsConfig
+from byol_bnfree.config import AugmentConfig, ViewsConfig
 from byol_bnfree.data.augment import (
     example_keys,
     normalize,
@@ -22,6 +21,7 @@ from byol_bnfree.data.augment import (
     planes_of,
     random_view,
 )
+from byol_bnfree.data.view_settings import small_side, view_config
 
 Batch = dict[str, Array]
 Views = tuple[Float[Array, "b h w c"], ...]
@@ -55,19 +55,6 @@ def all_views(
     ]
     drawn = [normalize(view, augment) for view in drawn]
     return AllViews(tuple(drawn[: views.count]), tuple(drawn[views.count :]))
-
-
-def view_config(index: int, augment: AugmentConfig, views: ViewsConfig) -> ViewConfig:
-    """The distribution of view `index`: T for even ones, T' for odd ones."""
-    view = augment.view2 if index % 2 else augment.view1
-    if index < views.count:
-        return view
-    return dataclasses.replace(view, crop_area=views.small_area)
-
-
-def small_side(side: int, views: ViewsConfig) -> int:
-    """Height or width of a small view, pixels."""
-    return views.small_size or max(1, side // 2)
 
 
 def _view(

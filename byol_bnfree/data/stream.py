@@ -15,13 +15,14 @@ import numpy as np
 from jaxtyping import Int, Int32, UInt8
 
 from byol_bnfree.config import InputError, TrainConfig, image_size_of
-from byol_bnfree.data.crops import random_crops
+from byol_bnfree.data.crops import large_and_small_crops, random_crops
 from byol_bnfree.data.decode import Conversion, conversion, decode
 from byol_bnfree.data.fingerprint import checksum
 from byol_bnfree.data.geometry import Picture, centre_crop, to_array
 from byol_bnfree.data.patience import shown
 from byol_bnfree.data.reading import BadImage, Fault
 from byol_bnfree.data.records import Layout, Records
+from byol_bnfree.data.view_settings import small_side, view_config
 from byol_bnfree.data.workers import reading_pool
 
 EVAL_SHARE = 224 / 256  # of the shorter side; DeepMind's evaluation crop
@@ -94,7 +95,7 @@ class StreamSource:
         self, indices: Int[np.ndarray, " b"]
     ) -> UInt8[np.ndarray, "b h w c"]:
         """Return `images`, with replacements for bad pictures as in training."""
-        return self._decode(_evaluation_view, indices, [()] * len(indices))
+        return np.stack(self._decode(_evaluation_view, indices, [()] * len(indices)))
 
     def usable(self, indices: Int[np.ndarray, " b"]) -> Int[np.ndarray, " m"]:
         """Return the indices of pictures that can be decoded.
@@ -119,17 +120,34 @@ class StreamSource:
         indices: Int[np.ndarray, " b"],
         positions: Int[np.ndarray, " b"],
         step: int,
-        views: int = 2,
-    ) -> UInt8[np.ndarray, "b v h w c"]:
-        """Return random resized crops of each picture, for view 1 and view 2.
+        views: int | None = None,
+    ) -> dict[str, UInt8[np.ndarray, "b v h w c"]]:
+        """Return random resized crops of each picture: the part of a batch.
 
-        They depend on the picture and (seed, step, position in the global batch) only.
-        View 1 does not change if view 2 is left out.
+        "crops" holds `views` crops, or those of training (None). Training with small
+        views has "small_crops" too. They depend on the picture and (seed, step,
+        position in the global batch) only. A view does not change if others after it
+        are left out.
         """
-        seed = self._config.seed
-        keys = [(seed, int(step), int(p), CROP_STREAM) for p in positions]
-        both = (self._config.augment.view1, self._config.augment.view2)
-        return self._decode(partial(random_crops, views=both[:views]), indices, keys)
+        config, settings = self._config, self._config.views
+        keys = [(config.seed, int(step), int(p), CROP_STREAM) for p in positions]
+        count = settings.count if views is None else views
+        large = [view_config(i, config.augment, settings) for i in range(count)]
+        if views is not None or not settings.small:
+            cut = partial(random_crops, views=large)
+            return {"crops": np.stack(self._decode(cut, indices, keys))}
+        height, width, _ = self.image_shape
+        cut = partial(
+            large_and_small_crops,
+            views=large,
+            small=[
+                view_config(count + i, config.augment, settings)
+                for i in range(settings.small)
+            ],
+            small_size=(small_side(height, settings), small_side(width, settings)),
+        )
+        found = zip(*self._decode(cut, indices, keys), strict=True)
+        return dict(zip(("crops", "small_crops"), map(np.stack, found), strict=True))
 
     def file_names(self, indices: Int[np.ndarray, " b"]) -> list[str]:
         """Return printable names, relative to the data set."""
@@ -142,7 +160,7 @@ class StreamSource:
 
     def _decode(
         self, view: Callable, indices: Int[np.ndarray, " b"], keys: Sequence[tuple]
-    ) -> np.ndarray:
+    ) -> list[Any]:
         """Apply `view` to every picture, in order. Replace bad ones and try again."""
         done: list[Any] = [None] * len(indices)
         missing = np.arange(len(indices))
@@ -154,7 +172,7 @@ class StreamSource:
                 if isinstance(result, BadImage):
                     self._reject(int(index), result)
             missing = np.array([k for k in missing if isinstance(done[k], BadImage)])
-        return np.stack(done)
+        return done
 
     def _views(
         self, view: Callable, indices: Int[np.ndarray, " b"], keys: Sequence[tuple]
@@ -208,7 +226,7 @@ def _view_of(
     how: Conversion,
     picture: tuple,
     key: tuple,
-) -> np.ndarray | BadImage | Fault | None:
+) -> Any:
     """Decode one picture in the pool. Errors are returned, so the batch can go on."""
     name, file = picture
     try:

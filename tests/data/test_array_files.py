@@ -228,7 +228,7 @@ def test_a_set_of_arrays_is_held_or_streamed_alike(tmp_path, gib):
     images = source.images(np.arange(2))
     assert images.shape == (2, 8, 12, 6)
     if not source.in_memory:
-        crops = source.crops(np.arange(2), np.arange(2), 0)
+        crops = source.crops(np.arange(2), np.arange(2), 0)["crops"]
         assert crops.shape == (2, 2, 8, 12, 6)
 
 

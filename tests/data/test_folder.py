@@ -124,7 +124,7 @@ def test_extreme_shapes_go_through(tmp_path):
     everything = np.arange(len(source))
     assert source.image_shape == (16, 16, 3) and not source.in_memory
     assert (source.images(everything) == 77).all()
-    assert (source.crops(everything, everything, 0) == 77).all()
+    assert (source.crops(everything, everything, 0)["crops"] == 77).all()
 
 
 def test_classes_are_folders_and_other_files_are_ignored(tmp_path):
@@ -272,7 +272,7 @@ def test_in_training_the_next_good_picture_stands_in_for_a_bad_one(tmp_path):
     everything = np.arange(6)
 
     def values(source):
-        return source.crops(everything, everything, 0).max((1, 2, 3, 4)) // 10
+        return source.crops(everything, everything, 0)["crops"].max((1, 2, 3, 4)) // 10
 
     assert values(source).tolist() == [0, 1, 3, 3, 4, 5] and met == [(2, "2.png")]
     assert source.labels(everything).tolist() == [0, 0, 1, 1, 1, 1]

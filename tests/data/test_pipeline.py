@@ -104,7 +104,7 @@ def test_streamed_batches_hold_crops_that_do_not_depend_on_the_devices(stream_co
     np.testing.assert_array_equal(one(1)["crops"], two(1)["crops"])
     np.testing.assert_array_equal(one(1)["label"], two(1)["label"])
     order = stream_order(0, 4, 8, len(source))
-    expected = source.crops(order, np.arange(4), 1)
+    expected = source.crops(order, np.arange(4), 1)["crops"]
     np.testing.assert_array_equal(one(1)["crops"], expected)
 
 

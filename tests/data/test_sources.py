@@ -18,6 +18,7 @@ from byol_bnfree.config import (
     InputError,
     TrainConfig,
     ViewConfig,
+    ViewsConfig,
 )
 from byol_bnfree.data.crops import crop_box, random_crops
 from byol_bnfree.data.geometry import centre_crop
@@ -193,13 +194,13 @@ def stream_config(tmp_path):
 def test_crops_depend_on_seed_step_and_position_only(stream_config):
     source, again = (open_source(stream_config, "train") for _ in range(2))
     indices, positions = np.array([4, 1, 2]), np.array([0, 1, 2])
-    crops = source.crops(indices, positions, 5)
+    crops = source.crops(indices, positions, 5)["crops"]
     assert crops.shape == (3, 2, 8, 8, 3) and crops.dtype == np.uint8
-    alone = again.crops(indices[1:2], positions[1:2], 5)
+    alone = again.crops(indices[1:2], positions[1:2], 5)["crops"]
     np.testing.assert_array_equal(crops[1:2], alone)
     for other in (
-        source.crops(indices, positions + 1, 5),
-        source.crops(indices, positions, 6),
+        source.crops(indices, positions + 1, 5)["crops"],
+        source.crops(indices, positions, 6)["crops"],
     ):
         assert (crops != other).any((1, 2, 3, 4)).all()
     assert (crops[:, 0] != crops[:, 1]).any((1, 2, 3)).all()
@@ -207,7 +208,7 @@ def test_crops_depend_on_seed_step_and_position_only(stream_config):
         stream_config, augment=AugmentConfig(ViewConfig(crop_area=(0.05, 0.1)))
     )
     source = open_source(small, "train")
-    one, two = (source.crops(indices, positions, 5, views) for views in (1, 2))
+    one, two = (source.crops(indices, positions, 5, views)["crops"] for views in (1, 2))
     np.testing.assert_array_equal(one, two[:, :1])
 
 
@@ -241,5 +242,22 @@ def test_worker_processes_change_nothing(stream_config):
     data = dataclasses.replace(stream_config.data, workers=1)
     config = dataclasses.replace(stream_config, data=data)
     thread, process = (open_source(c, "train") for c in (stream_config, config))
-    expected = thread.crops(SOME[:3], SOME[:3], 0)
-    np.testing.assert_array_equal(process.crops(SOME[:3], SOME[:3], 0), expected)
+    expected = thread.crops(SOME[:3], SOME[:3], 0)["crops"]
+    np.testing.assert_array_equal(
+        process.crops(SOME[:3], SOME[:3], 0)["crops"], expected
+    )
+
+
+def test_more_crops_and_small_ones_leave_the_first_two(stream_config):
+    def crops(views, **count):
+        config = dataclasses.replace(stream_config, views=views)
+        source = open_source(config, "train")
+        return source.crops(np.arange(2), np.arange(2), 5, **count)
+
+    plain, several = crops(ViewsConfig()), ViewsConfig(count=3, small=2, small_size=6)
+    found = crops(several)
+    assert plain.keys() == {"crops"}
+    assert found["crops"].shape == (2, 3, 8, 8, 3)
+    assert found["small_crops"].shape == (2, 2, 6, 6, 3)
+    np.testing.assert_array_equal(found["crops"][:, :2], plain["crops"])
+    assert crops(several, views=1).keys() == {"crops"}

@@ -46,7 +46,7 @@ class Subset:
         """Return printable names, as `source` does."""
         return self._source.file_names(self._indices[indices])
 
-    def crops(self, indices: Int[np.ndarray, " b"], positions, step: int, views=2):
+    def crops(self, indices: Int[np.ndarray, " b"], positions, step: int, views=None):
         """Return random crops, as a source that streams does."""
         return self._source.crops(self._indices[indices], positions, step, views)
 
