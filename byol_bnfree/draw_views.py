@@ -45,14 +45,21 @@ def draw_views(out: str, argv: Sequence[str]) -> None:
         raise InputError(f"{out} cannot be written: {error}.") from error
 
 
-def sheet_of(config: TrainConfig, source: Source, views: tuple[Any, Any]) -> Sheet:
+def sheet_of(config: TrainConfig, source: Source, views: Sequence[Any]) -> Sheet:
     """Return the first pictures of the first batch and their views."""
     shown = min(PICTURES, config.batch_size)
     indices = stream_order(config.seed, 0, shown, len(source))
     labels, names = source.labels(indices), source.class_names
     return Sheet(
         source.with_stand_ins(indices),
-        views[0][:shown],
-        views[1][:shown],
+        {_name(i, config): view[:shown] for i, view in enumerate(views)},
         [names[label] if names and label >= 0 else "" for label in labels],
     )
+
+
+def _name(index: int, config: TrainConfig) -> str:
+    """Return "view 1 (T)", "view 2 (T')", ..., "small 1 (T)", ..."""
+    count, letter = config.views.count, "T'" if index % 2 else "T"
+    if index < count:
+        return f"view {index + 1} ({letter})"
+    return f"small {index - count + 1} ({letter})"

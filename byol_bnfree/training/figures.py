@@ -17,12 +17,12 @@ Row = Mapping[str, float | None]
 
 
 class Sheet(NamedTuple):
-    """A few images of a batch, and the two views that the networks see of each."""
+    """A few images of a batch, and the views that the networks see of each."""
 
     images: UInt8[np.ndarray, "b H W c"]
-    view1: Float[Array | np.ndarray, "b h w c"]
-    """Values in [0, 1]; others are clipped. Of more channels three are shown."""
-    view2: Float[Array | np.ndarray, "b h w c"]
+    views: Mapping[str, Float[Array | np.ndarray, "b h w c"]]
+    """Name of each view to its pixels in [0, 1]; other values are clipped. Of more
+    channels three are shown."""
     names: Sequence[str]
     """Class name of each image; "" if it has none."""
 
@@ -88,15 +88,12 @@ PANELS = (
 
 
 def save_views(path: str | Path, sheet: Sheet, n: int = 8) -> None:
-    """Write the first n images with their classes, and the two views below each."""
-    n = min(n, len(sheet.view1))
-    figure = _figure(1.25 * n + 0.9, 4.4)
-    axes = figure.subplots(3, n, squeeze=False)
-    rows = {
-        "picture": np.asarray(sheet.images[:n], np.float32) / 255,
-        "view 1 (T)": np.asarray(sheet.view1[:n], np.float32),
-        "view 2 (T')": np.asarray(sheet.view2[:n], np.float32),
-    }
+    """Write the first n images with their classes, and the views below each."""
+    n = min(n, len(sheet.images))
+    rows = {"picture": np.asarray(sheet.images[:n], np.float32) / 255}
+    rows |= {k: np.asarray(view[:n], np.float32) for k, view in sheet.views.items()}
+    figure = _figure(1.25 * n + 0.9, 1.35 * len(rows) + 0.35)
+    axes = figure.subplots(len(rows), n, squeeze=False)
     for line, (name, images) in zip(axes, rows.items(), strict=True):
         for axis, image in zip(line, np.clip(images, 0, 1), strict=True):
             axis.imshow(

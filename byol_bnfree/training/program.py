@@ -15,6 +15,7 @@ from jaxtyping import Array
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.cpu.choice import choose_kernels
 from byol_bnfree.data.augment import normalize
+from byol_bnfree.data.several_views import all_views
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.byol import BYOLNetwork, create_network, part_norms
 from byol_bnfree.models.data_dependent import data_dependent_init
@@ -76,8 +77,8 @@ class Program(NamedTuple):
     """
     step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
     """Takes one step. It donates the state."""
-    views: Callable[[Batch], tuple[Array, Array]]
-    """Returns the two views of step 0 in [0, 1], for a picture."""
+    views: Callable[[Batch], tuple[Array, ...]]
+    """Returns the views of step 0 in [0, 1], for a picture."""
 
     def compile_step(self, batch: Batch) -> Footprint | None:
         """Compile the step for batches of this shape, before its first call.
@@ -275,12 +276,19 @@ def views_together(config: TrainConfig, unroll: bool) -> int:
     return 1 if apart or views.accumulate or views.small else views.count
 
 
-def views_of_step_0(config: TrainConfig) -> Callable[[Batch], tuple[Array, Array]]:
-    """Return a function that draws the two views of step 0, with values in [0, 1]."""
+def views_of_step_0(config: TrainConfig) -> Callable[[Batch], tuple[Array, ...]]:
+    """Return a function that draws the views of step 0, with values in [0, 1].
+
+    Large views come first.
+    """
     plain = dataclasses.replace(config.augment, mean=(0, 0, 0), std=(1, 1, 1))
 
-    def views(batch: Batch) -> tuple[Array, Array]:
-        return make_views(step_key(config.seed, 0), batch, plain)
+    def views(batch: Batch) -> tuple[Array, ...]:
+        key = step_key(config.seed, 0)
+        if config.views.plain:
+            return make_views(key, batch, plain)
+        drawn = all_views(key, batch, plain, config.views)
+        return drawn.large + drawn.small
 
     return views
 

@@ -249,8 +249,8 @@ def test_worker_processes_change_nothing(stream_config):
 
 
 def test_more_crops_and_small_ones_leave_the_first_two(stream_config):
-    def crops(views, **count):
-        config = dataclasses.replace(stream_config, views=views)
+    def crops(settings, **count):
+        config = dataclasses.replace(stream_config, views=settings)
         source = open_source(config, "train")
         return source.crops(np.arange(2), np.arange(2), 5, **count)
 

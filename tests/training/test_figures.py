@@ -28,7 +28,10 @@ def pixels(path):
 def test_views_are_drawn_for_any_batch_and_channels(tmp_path, b, channels):
     views = np.random.default_rng(0).random((2, b, 8, 8, channels), np.float32)
     images = (255 * views[0]).astype(np.uint8)
-    save_views(tmp_path / "views.png", Sheet(images, *views, ["a $class_"] * b))
+    save_views(
+        tmp_path / "views.png",
+        Sheet(images, dict(zip("12", views, strict=True)), ["a $class_"] * b),
+    )
     assert pixels(tmp_path / "views.png").std() > 10
 
 
@@ -37,7 +40,9 @@ def test_a_sheet_shows_pictures_above_both_views_and_no_more_than_n(tmp_path):
     red[:3, ..., 0], blue[:3, ..., 2] = 1, 1
     red[3, ..., 1], blue[3, ..., 1] = 1, 1
     images = np.full((4, 16, 16, 3), (255, 255, 0), np.uint8)
-    save_views(tmp_path / "views.png", Sheet(images, red, blue, [""] * 4), n=3)
+    save_views(
+        tmp_path / "views.png", Sheet(images, {"1": red, "2": blue}, [""] * 4), n=3
+    )
     rows = [{tuple(color) for color in row} for row in pixels(tmp_path / "views.png")]
     first = [
         next(i for i, row in enumerate(rows) if color in row)
