@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "byol_bnfree"
 LEAVES = (
     *("errors", "config", "objective_checks", "setting_checks", "setting_types"),
-    "view_checks",
+    *("view_checks", "joint_checks"),
 )
 FORBIDDEN = {
     "losses": ("models", "data", "training", "evaluation", "diagnostics"),

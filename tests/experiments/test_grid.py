@@ -118,6 +118,7 @@ def test_runs_in_another_type_of_activations_are_runs_of_other_settings(monkeypa
     in_bfloat16 = settings_checksum(["--norm=bn", "--compute-dtype=bfloat16"])
     assert here != in_bfloat16
     monkeypatch.setattr(grid, "dtype_here", lambda: "bfloat16")
+    monkeypatch.setattr(grid, "_checksum", grid._checksum.__wrapped__)  # no cache
     assert settings_checksum(["--norm=bn"]) == in_bfloat16
     assert settings_checksum(["--norm=bn", "--compute-dtype=float32"]) == here
 

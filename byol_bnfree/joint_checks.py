@@ -1,0 +1,135 @@
+"""Checks of settings that must agree with each other."""
+
+from typing import Any
+
+from byol_bnfree.errors import InputError
+from byol_bnfree.objective_checks import OWN, validate_objective
+from byol_bnfree.view_checks import validate_views
+
+
+def check_together(config: Any) -> None:
+    """Raise `InputError` in one sentence if two settings contradict each other."""
+    _check_network(config)
+    _check_batch(config)
+    _check_optimizer(config)
+    _check_rows(config)
+    validate_views(config)
+    validate_objective(config, {name: getattr(type(config), name) for name in OWN})
+    _check_normalization_of_pixels(config)
+    _check_processes(config)
+
+
+def _norms(config: Any) -> set[str]:
+    """Return the norms of the network's parts."""
+    return {
+        config.encoder_norm or config.norm,
+        config.projector_norm or config.norm,
+        config.predictor_norm or config.norm,
+    }
+
+
+def _check_network(config: Any) -> None:
+    if config.model.projector.out != config.model.predictor.out:
+        raise InputError(
+            f"--model.projector.out {config.model.projector.out} and "
+            f"--model.predictor.out {config.model.predictor.out} must be equal: the "
+            f"loss compares them."
+        )
+    if config.init == "data_dependent" and "none" not in _norms(config):
+        raise InputError(
+            "--init data_dependent sets the layers of norm none, but no part of this "
+            "network has it; add --norm=none or remove --init."
+        )
+
+
+def _check_batch(config: Any) -> None:
+    """Check the batch against its cuts: groups of statistics, and micro-batches."""
+    norms = _norms(config)
+    if config.bn_stat_groups > 1 and "bn" not in norms:
+        raise InputError(
+            f"--bn-stat-groups {config.bn_stat_groups} needs a part with norm bn; "
+            f"remove it: the other norms use no batch statistics."
+        )
+    if "bn" in norms and config.batch_size < 2 * config.bn_stat_groups:
+        raise InputError(
+            f"--batch-size {config.batch_size} with --bn-stat-groups "
+            f"{config.bn_stat_groups} normalizes each image alone, which removes all "
+            f"information in the heads; give bn two or more images per group."
+        )
+    if config.batch_size % config.bn_stat_groups:
+        raise InputError(
+            f"--batch-size {config.batch_size} is not divisible by --bn-stat-groups "
+            f"{config.bn_stat_groups}; choose a divisor of the batch."
+        )
+    if config.batch_size % config.micro_batches:
+        raise InputError(
+            f"--batch-size {config.batch_size} is not divisible by --micro-batches "
+            f"{config.micro_batches}; choose a divisor of the batch."
+        )
+    regrouped = config.bn_stat_groups % config.micro_batches != 0
+    if "bn" in norms and regrouped:
+        raise InputError(
+            f"--micro-batches {config.micro_batches} would change the batch "
+            f"statistics of bn; set --bn-stat-groups to a multiple of "
+            f"{config.micro_batches} or use a norm without them, such as gn_ws."
+        )
+
+
+def _check_optimizer(config: Any) -> None:
+    if config.optim.lars_clip and config.optim.name != "lars":
+        raise InputError(
+            f"--optim.lars-clip belongs to --optim.name lars, but this run has "
+            f"{config.optim.name}; remove one of them."
+        )
+    if config.extend_base_lr is not None and config.extend is None:
+        raise InputError(
+            "--extend-base-lr is the rate of an extension, but there is none; add "
+            "--extend=EPOCHS, or give --base-lr."
+        )
+
+
+def _check_rows(config: Any) -> None:
+    """Check the rows of metrics.jsonl, and what reads them."""
+    every = config.run.layers_every
+    if every % config.run.log_every:
+        raise InputError(
+            f"--run.layers-every {every} is not a multiple of --run.log-every "
+            f"{config.run.log_every}; give a multiple, or 0 for no rows of layers."
+        )
+    evaluation = config.evaluation
+    never = evaluation.skip or evaluation.knn_every_epochs == 0
+    if config.run.keep_best and never:
+        raise InputError(
+            "--run.keep-best compares kNN accuracies, but this run has none; remove "
+            "--evaluation.skip, and --evaluation.knn-every-epochs=0."
+        )
+
+
+def _check_normalization_of_pixels(config: Any) -> None:
+    if len(config.augment.mean) != len(config.augment.std):
+        raise InputError(
+            f"--augment.mean has {len(config.augment.mean)} numbers and --augment.std "
+            f"{len(config.augment.std)}; give both one for each channel."
+        )
+
+
+def _check_processes(config: Any) -> None:
+    count, index = config.num_processes, config.process_id
+    alone = (config.coordinator, count, index)
+    given = [x is not None for x in alone]
+    if any(given[1:]) and not all(given):
+        raise InputError(
+            "--coordinator, --num-processes and --process-id go together; give all "
+            "three, or omit --num-processes and --process-id under a launcher."
+        )
+    host, _, port = (config.coordinator or "host:1").rpartition(":")
+    if not (host and port.isdecimal() and 0 < int(port) < 65536):
+        raise InputError(
+            f"--coordinator is {config.coordinator!r}; it must be HOST:PORT, with a "
+            f"port from 1 to 65535."
+        )
+    if count is not None and not 0 <= index < count:
+        raise InputError(
+            f"--process-id is {index} of --num-processes {count}; it must be from 0 to "
+            f"{count - 1}, and differ between processes."
+        )
