@@ -76,8 +76,9 @@ def read(path: Path) -> list[Run]:
     Raises: InputError where there is no metric.
     """
     if path.suffix == ".jsonl":
-        newest = {(r["arm"], r["seed"]): r for r in read_rows(path) if r["arm"] in ARMS}
-        return [_run(r["arm"], r, r["curves"]) for r in newest.values()]
+        rows = [row for row in read_rows(path) if row["arm"] in ARMS]
+        newest = {(r["scale"], r["arm"], r["seed"]): r for r in rows}
+        return [_run(r["arm"], r, _whole(r)) for r in newest.values()]
     rows = read_rows(path / "metrics.jsonl")
     if not rows:
         raise InputError(f"{path / 'metrics.jsonl'} has no row; give a finished run.")
@@ -90,6 +91,12 @@ def read(path: Path) -> list[Run]:
     if row["config"]["evaluation"]["knn_every_epochs"]:  # else of fewer images
         found["knn/top1"] = _with_ends(found.get("knn/top1"), row["summary"])
     return [_run(row["summary"]["norm"], row, found)]
+
+
+def _whole(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The curves of a row of results.jsonl, kNN from before training to the end."""
+    found = row["curves"]
+    return found | {"knn/top1": _with_ends(found.get("knn/top1"), row["summary"])}
 
 
 def _with_ends(curve: Sequence | None, summary: Mapping[str, Any]) -> list[list]:
