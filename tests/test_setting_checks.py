@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from byol_bnfree import InputError, TrainConfig
+from byol_bnfree import InputError, TrainConfig, parse_args
 from byol_bnfree.config import AugmentConfig, DataConfig, OptimConfig, ViewConfig
 from byol_bnfree.epochs import whole_steps
 from byol_bnfree.training.optim import total_steps
@@ -89,3 +89,7 @@ def test_whole_numbers_and_those_of_numpy_are_numbers():
 def test_more_steps_than_the_state_can_count_are_refused():
     with pytest.raises(InputError, match="at most 2,147,483,647"):
         total_steps(TrainConfig(epochs=1e9), 10**6)
+
+
+def test_three_channels_need_not_be_colours():
+    assert not parse_args(["--augment.no-colours"]).augment.colours

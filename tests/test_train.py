@@ -351,7 +351,7 @@ def test_a_run_whose_output_nobody_reads_any_more_saves_and_ends(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        while not process.stdout.readline().startswith("compiling the first step:"):
+        while not process.stdout.readline().startswith("memory"):
             pass
         process.stdout.close()  # as `| head` does; the line of step 1 is yet to come
         assert process.wait(timeout=400) == 1

@@ -43,6 +43,7 @@ MUCH_WAITING = 0.1
 
 
 def _steps_ahead() -> int:
+    """Return 0 where a step is done when its call returns."""
     return 0 if runs_in_calling_thread() else AHEAD
 
 
@@ -73,9 +74,7 @@ class Journal:
     _recorder: Recorder = field(init=False)
     _rows: list[dict[str, float]] = field(default_factory=list)
     _flights: deque[Flight] = field(default_factory=deque)
-    _ahead: int = field(
-        default_factory=lambda: 0 if runs_in_calling_thread() else AHEAD
-    )
+    _ahead: int = field(default_factory=_steps_ahead)
     _waited: float = 0.0
     _said_waiting: bool = False
     _knn: float | None = None

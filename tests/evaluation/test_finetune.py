@@ -55,7 +55,7 @@ def test_a_subset_has_as_many_of_every_class_and_is_fixed_by_the_seed():
 
 
 def test_a_class_with_fewer_images_than_asked_for_is_named():
-    with pytest.raises(InputError, match="class 'b' has 20 images .* 21 were asked"):
+    with pytest.raises(InputError, match="class 'b' has 20 images .* 21 are needed"):
         balanced(np.append(LABELS, [0, 2]), 21)
 
 

@@ -52,7 +52,7 @@ class Stream(MemorySource):
 
     def crops(self, indices, positions, step, views=2):
         self.made = views
-        return np.stack([self.pixels[indices]] * views, axis=1)
+        return {"crops": np.stack([self.pixels[indices]] * views, axis=1)}
 
 
 def test_of_a_stream_each_picture_is_cropped_once():

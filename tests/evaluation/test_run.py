@@ -136,7 +136,7 @@ def test_a_class_that_train_lacks_is_named():
 
 def test_images_of_another_shape_are_refused(workdir):
     source = labelled([0], shape=(28, 28, 1))
-    with pytest.raises(InputError, match="are 28x28x1 .* made for 16x16x3"):
+    with pytest.raises(InputError, match="are 28x28x1, .* made for 16x16x3"):
         check_images(load_encoder(workdir), source)
 
 

@@ -110,7 +110,7 @@ def test_training_says_what_it_takes(
     [
         ("work folder", ["--norm=bn"], "has norm gn_ws, .* --init-from-other-norm"),
         ("DeepMind's", [*DEEPMIND, "--norm=gn_ws"], "has norm bn, .* has gn_ws"),
-        ("torch", [], "has norm gn, and that of this run has gn_ws"),
+        ("torch", [], "has norm gn, but that of this run has gn_ws"),
         ("work folder", ["--model.width=0.5"], "no encoder array in .* fits"),
     ],
 )

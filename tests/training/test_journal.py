@@ -8,6 +8,7 @@ from jax._src.array import ArrayImpl
 
 import runs
 from byol_bnfree import parse_args, train
+from byol_bnfree.training import journal
 from byol_bnfree.training.journal import AHEAD, Journal
 from byol_bnfree.training.logs import MetricsLog
 from byol_bnfree.training.recorder import MOST_ROWS, Recorder
@@ -77,6 +78,8 @@ def test_nothing_moves_but_one_array_for_each_row(
         take(self, step, metrics)
         read_at[step] = reads[before:]
 
+    # Another test of this process may have set JAX to run in the calling thread.
+    monkeypatch.setattr(journal, "runs_in_calling_thread", lambda: False)
     monkeypatch.setattr(steps, "run_loop", guarded)
     monkeypatch.setattr(Journal, "take", counted)
     settings = ["--steps=12", f"--run.log-every={log_every}"]
