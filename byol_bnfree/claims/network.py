@@ -211,6 +211,7 @@ def _outputs(config: TrainConfig, image_size: ImageSize, drawn: bool = True):
         variables = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
     def outputs(images):
+        """Return what each part gives for normalized images."""
         params, stats = variables.online_params, variables.online_stats
         online, _ = network.online(params, stats, images, True)
         params, stats = variables.target_params, variables.target_stats

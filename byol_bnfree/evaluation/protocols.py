@@ -64,6 +64,7 @@ def linear(bench: Bench) -> list[Row]:
     described = dataclasses.asdict(settings)
 
     def measure() -> Outcome:
+        """Fit and test; called if the result is not stored."""
         return linear_evaluation(
             bench.encoder,
             bench.train,
@@ -131,6 +132,7 @@ def _with_all_labels(bench: Bench, name: str, evaluation: Callable) -> Row:
     described = dataclasses.asdict(settings)
 
     def measure() -> Outcome:
+        """Fit and test; called if the result is not stored."""
         return evaluation(
             bench.encoder,
             bench.train,

@@ -35,6 +35,7 @@ class Start(NamedTuple):
         """Return the state with these arrays in the place of its own."""
 
         def field(name: str) -> Any:
+            """Return a field of the state with the arrays taken for it."""
             found = flat(getattr(state, name))
             taken = self.leaves.get(name, {})
             return nested(

@@ -80,6 +80,7 @@ def _root(archive: zipfile.ZipFile) -> Any:
         raise Refused("has a pickle of unusual size")
 
     def storage(identity: Any) -> np.ndarray:
+        """Return the numbers that a pickle names; refuse a wrong size."""
         kind, token, key, _, count = identity
         dtype = DTYPES[token.name.rpartition(".")[2]]
         info = members[f"{folder}data/{key}"]

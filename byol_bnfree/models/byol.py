@@ -92,6 +92,7 @@ class BYOLNetwork:
         params, stats = {}, {}
 
         def init(part: str, x: Array, *train: bool) -> Array:
+            """Initialize one part, and return its output."""
             module = getattr(self, part)
             x, variables = module.init_with_output(key, x, *train)
             # Every part gets the same key. The kernels are drawn anew below, each with

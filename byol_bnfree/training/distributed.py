@@ -58,6 +58,7 @@ def _join(joining: Joining, limit: float) -> None:
     failed: list[Exception] = []
 
     def join() -> None:
+        """Wait for the others; keep the error for the thread that asks."""
         try:
             jax.distributed.initialize(
                 **joining.arguments,

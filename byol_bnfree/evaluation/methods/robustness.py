@@ -23,6 +23,7 @@ def _with(bench: Bench, kind: str) -> Row:
     config = bench.config
 
     def top1(level: int) -> float:
+        """Return the accuracy at one level of the corruption."""
         figure = corrupted_accuracy(
             bench.encoder,
             bench.linear_fit.classifier,
