@@ -20,7 +20,12 @@ from byol_bnfree.interop.description import read_description, to_config
 from byol_bnfree.interop.program import PROGRAM_SUFFIX, ProgramModule
 from byol_bnfree.interop.trees import check_fit, flat, nested
 from byol_bnfree.interop.weights import find, holds_weights, read_weights
-from byol_bnfree.models.byol import BYOLNetwork, create_network
+from byol_bnfree.models.byol import (
+    BYOLNetwork,
+    create_network,
+    encoder_name,
+    part_norms,
+)
 from byol_bnfree.models.kernels import XLA, Kernels
 from byol_bnfree.own_code import changed_code
 from byol_bnfree.represent import encoder_variables, network_input
@@ -44,6 +49,14 @@ class Encoder:
     """{"params": ...}, and with BatchNorm {"batch_stats": ...}; float32."""
     config: TrainConfig
     step: int
+
+    def __repr__(self) -> str:
+        """Return one line. The weights would fill pages."""
+        network, norm = encoder_name(self.config), part_norms(self.config)["encoder"]
+        return (
+            f"Encoder({network}, {norm}, {self.config.dataset}, step {self.step}; "
+            f"images [b h w c] to representations [b d])"
+        )
 
     def __call__(
         self, images: UInt8[Array, "b h w c"] | Float[Array, "b h w c"]

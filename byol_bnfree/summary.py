@@ -212,6 +212,7 @@ def conclude(summary: dict[str, Any], workdir: Path) -> None:
             f"training        {summary['images_per_s']:.0f} images/s"
             f"{share if waited >= MUCH_WAITING else ''}"
         )
-    for name in ("summary.json", "metrics.jsonl", "curves.png", "views.png"):
-        print(f"                {workdir / name}")
-    print(f"checkpoints     {workdir / 'checkpoints'}")
+    print(f"work folder     {workdir}")
+    print(
+        "                summary.json metrics.jsonl curves.png views.png checkpoints/"
+    )

@@ -60,3 +60,8 @@ def test_whole_numbers_are_neither_normalized_nor_augmented():
         unwrap(normalize)(pixels, AugmentConfig())
     with pytest.raises(InputError, match="int32.*uint8"):
         unwrap(two_views)(jax.random.key(0), pixels.astype(jnp.int32), AugmentConfig())
+
+
+def test_an_encoder_prints_as_one_line():
+    shown = repr(tiny.encoder("gn_ws"))
+    assert "gn_ws" in shown and "\n" not in shown and len(shown) < 200

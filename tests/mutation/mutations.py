@@ -16,6 +16,7 @@ NORM = "tests/models/test_norm.py"
 RESNET = "tests/models/test_resnet.py"
 LOSSES = "tests/test_losses.py"
 PIPELINE = "tests/data/test_pipeline.py"
+VIEWS = "tests/training/test_several_views.py"
 
 
 class Mutation(NamedTuple):
@@ -195,5 +196,22 @@ MUTATIONS = [Mutation(*fields) for fields in [
     ("a batch that devices do not divide", "training/mesh.py",
      "if size % (devices * pieces):", "if False:",
      f"{STEP} -k devices_do_not_divide"),
+    # several views
+    ("a view predicts the next one only", "objectives/several_views.py",
+     "for j in range(count) if j != i", "for j in [(i + 1) % count]",
+     f"{VIEWS} -k 'pairs_are or fastsiams'"),
+    ("the mean of targets is not normalized", "objectives/several_views.py",
+     "large = centre(large.mean(1))[:, None]", "large = large.mean(1)[:, None]",
+     f"{VIEWS} -k fastsiams"),
+    ("the loss is a sum over views", "objectives/several_views.py",
+     "(2 / views)", "1", f"{VIEWS} -k fastsiams"),
+    ("the probe reads every view", "training/several_views.py",
+     "return loss, is_first * probe_loss", "return loss, probe_loss",
+     f"{VIEWS} -k two_views_one_at_a_time"),
+    ("small views use the other predictor", "training/several_views.py",
+     'return "small_predictor" if', 'return "predictor" if', f"{VIEWS} -k predictor"),
+    ("third views are drawn like the first", "data/several_views.py",
+     "_view(index, keys[:, index],", "_view(index, keys[:, index % 2],",
+     f"{VIEWS} -k drawn_anew"),
 ]]
 # fmt: on
