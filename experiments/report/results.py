@@ -143,9 +143,11 @@ def _experiments() -> Iterator[Block]:
     for name in GRIDS:
         experiment = load_experiment(name)
         rows = read_rows(ROOT / "experiments" / name / "results.jsonl")
-        for scale in SCALES.values():
+        run = {row["scale"] for row in rows} - {"smoke"}
+        # Reading the settings of all arms takes seconds, so only scales with rows.
+        for scale in (scale for scale in SCALES.values() if scale.name in run):
             compared = compare(experiment, scale, rows)
-            if compared.results and scale.name != "smoke":
+            if compared.results:
                 title = f"{experiment.question} ({scale.name} scale)"
                 yield Section(title, _experiment(compared))
 
