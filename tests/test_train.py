@@ -78,7 +78,8 @@ def test_a_run_leaves_everything_it_promises(finished):
         assert (workdir / name).exists(), name
     assert list((workdir / "tensorboard").iterdir())
     assert done.stdout.splitlines()[0].split() == ["run", str(workdir)]
-    assert str(workdir / "summary.json") in done.stdout
+    end = done.stdout.splitlines()[-2:]
+    assert str(workdir) in end[0] and "summary.json" in end[1]
     with Image.open(workdir / "views.png") as picture:
         assert min(picture.size) > 100
 

@@ -14,8 +14,11 @@ HELD_OUT = {
         "--data.test-split=train[1271158:]",
     ),
 }
-SHORT = ("--epochs=4", "--optim.warmup-epochs=0.5")
-"""Of a trial at cpu scale: a quarter of the scale's length."""
+LENGTHS = {
+    "cpu": ("--epochs=4", "--optim.warmup-epochs=0.5"),
+    "cpu40": ("--epochs=20",),
+}
+"""A trial at cpu scale has a quarter of the scale's length; at cpu40, a half."""
 SGD = ("--optim.name=sgd", "--optim.momentum=0.9", "--optim.weight-decay=5e-4")
 MUON = ("--optim.name=muon", "--optim.momentum=0.95", "--optim.weight-decay=1e-5")
 CONSTANT = ("--optim.tau-schedule=constant",)
@@ -32,16 +35,26 @@ OWN = {
         ),
     },
 }
+DECAYS = {
+    f"muon-0.04-decay-{decay:g}": (
+        *(*MUON, *CONSTANT),
+        *("--base-lr=0.04", f"--optim.weight-decay={decay:g}"),
+    )
+    for decay in (1e-5, 0.02, 0.1)
+}
+"""Long trials: kernels grow for as long as a run lasts, and decay limits them."""
 
 
 def arms(scale: Scale) -> tuple[Arm, ...]:
-    """Short trials of optimizers and rates; DeepMind's LARS stands beside them."""
+    """Trials of optimizers and rates; at cpu40, of Muon's weight decay."""
     held_out = HELD_OUT.get(scale.name, CIFAR)
-    short = SHORT if scale.name == "cpu" else ()
+    length = LENGTHS.get(scale.name, ())
+    short = {name: TRIALS | own | {"lars": lars(scale)} for name, own in OWN.items()}
+    trials = dict.fromkeys(OWN, DECAYS) if scale.name == "cpu40" else short
     return tuple(
-        Arm(f"{name}-{trial}", (*flags, *held_out, *short, *changed), family=name)
+        Arm(f"{name}-{trial}", (*flags, *held_out, *length, *changed), family=name)
         for name, flags in (("bn", BN), ("gn_ws", GN_WS))
-        for trial, changed in (TRIALS | OWN[name] | {"lars": lars(scale)}).items()
+        for trial, changed in trials[name].items()
     )
 
 
@@ -50,8 +63,8 @@ EXPERIMENT = Experiment(
     question="Which optimizer suits each arm?",
     arms=arms,
     answer=best_of_families,
-    reference="bn-sgd-0.12",
     paper="none",
     note="All figures are of training images that neither pre-training nor classifiers "
-    "see, never of the test split. A trial at cpu scale has 4 epochs.",
+    "see, never of the test split. A trial has 4 epochs at cpu scale, and "
+    "20 at cpu40.",
 )
