@@ -1,0 +1,1 @@
+"""Dense tasks: evaluation of feature maps instead of one vector per image."""
