@@ -33,7 +33,7 @@ HUE_SPREAD = 0.02  # standard deviation of the hue within a class, in turns
 # on its place in an array, but image i must not depend on the number of images.
 CHUNK = 50
 
-Field = Float[np.ndarray, "b h w"]
+Field = Float[np.ndarray, "*b h w"]
 
 
 def _box(u: Field, v: Field, width: float, height: float) -> Field:
@@ -127,8 +127,8 @@ def _draw(
         "centre": uniform(-0.1, 0.1, cells, 2),
         "rotation": uniform(-0.3, 0.3, cells),
         "shade": uniform(-0.2, 0.2, 2),
-        "colour": _colour(copy_luma, copy_tint),
-        "background": _colour(luma[:, 0], tint[:, 1] + uniform(-0.05, 0.05, 3)),
+        "colour": colour_of(copy_luma, copy_tint),
+        "background": colour_of(luma[:, 0], tint[:, 1] + uniform(-0.05, 0.05, 3)),
     }
 
 
@@ -147,7 +147,7 @@ def _class_tints(
     return tints.astype(np.float32)
 
 
-def _colour(
+def colour_of(
     luma: Float[np.ndarray, "*n"], tint: Float[np.ndarray, "*n 3"]
 ) -> Float[np.ndarray, "*n 3"]:
     """Return RGB with a given luma. The tint does not change the luma."""

@@ -1,0 +1,99 @@
+"""The example of every dense task: a picture, and its targets.
+
+| key         | array               | meaning                                     |
+|-------------|---------------------|---------------------------------------------|
+| `image`     | uint8 [h w c]       | the picture                                 |
+| `mask`      | int32 [h w]         | class of each pixel; 255 is ignored         |
+| `depth`     | float32 [h w]       | distance, in metres; 0 is unknown           |
+| `boxes`     | float32 [m 4]       | y0, x0, y1, x1 in pixels                    |
+| `box_class` | int32 [m]           | class of each box; -1 is padding            |
+| `difficult` | bool [m]            | found or not, the box does not count        |
+
+Pixel i covers the span from i to i + 1, so a box around all of a picture is
+(0, 0, h, w). A source that lacks a target gives it as ignored, unknown or padding.
+"""
+
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+from byol_bnfree.errors import InputError
+
+Example = dict[str, np.ndarray]
+
+IGNORE = 255  # class of a pixel that does not count, as in VOC
+PADDING = -1  # class of a row of `boxes` that holds no box
+MAX_BOXES = 100  # rows of `boxes`; COCO's pictures have up to 93 objects
+
+
+@runtime_checkable
+class DenseSource(Protocol):
+    """One split of a data set of dense examples, by index."""
+
+    name: str
+    split: str
+    targets: frozenset[str]  # what it knows, among "mask", "depth" and "boxes"
+    class_names: tuple[str, ...]  # of masks: class k is class_names[k]
+    box_names: tuple[str, ...]  # of boxes
+    location: str  # folder on disk; "" if the set is generated
+    identity: str  # checksum of the examples; copying the set does not change it
+    fingerprint: str  # checksum that changes with any file
+
+    def __len__(self) -> int: ...
+
+    def example(self, index: int) -> Example:
+        """Return an example at its own size; `InputError` if it cannot be used."""
+
+    def file_names(self, indices: Int[np.ndarray, " b"]) -> list[str]:
+        """Return printable names, relative to the data set."""
+
+
+def make_example(
+    image: UInt8[np.ndarray, "h w c"],
+    mask: Int[np.ndarray, "h w"] | None = None,
+    depth: Float[np.ndarray, "h w"] | None = None,
+    boxes: Float[np.ndarray, "k 4"] | None = None,
+    box_class: Int[np.ndarray, " k"] | None = None,
+    difficult: Bool[np.ndarray, " k"] | None = None,
+    max_boxes: int = MAX_BOXES,
+) -> Example:
+    """Return an example. Targets that are None are ignored, unknown or padding.
+
+    Raises:
+      InputError: if there are more than `max_boxes` boxes.
+    """
+    size = image.shape[:2]
+    count = 0 if boxes is None else len(boxes)
+    if count > max_boxes:
+        raise InputError(
+            f"a picture has {count} boxes, and an example holds {max_boxes}; raise "
+            f"max_boxes."
+        )
+    unmarked = np.zeros(count, bool)
+    return {
+        "image": image,
+        "mask": _or_full(mask, size, IGNORE, np.int32),
+        "depth": _or_full(depth, size, 0, np.float32),
+        "boxes": _padded(boxes, (max_boxes, 4), 0, np.float32),
+        "box_class": _padded(box_class, (max_boxes,), PADDING, np.int32),
+        "difficult": _padded(
+            unmarked if difficult is None else difficult, (max_boxes,), False, bool
+        ),
+    }
+
+
+def stacked(examples: list[Example]) -> Example:
+    """Join examples of one size to a batch: every array gets a first axis."""
+    return {key: np.stack([e[key] for e in examples]) for key in examples[0]}
+
+
+def _or_full(array: Any, shape: tuple[int, ...], fill: Any, dtype: Any) -> np.ndarray:
+    return np.full(shape, fill, dtype) if array is None else array.astype(dtype)
+
+
+def _padded(rows: Any, shape: tuple[int, ...], fill: Any, dtype: Any) -> np.ndarray:
+    padded = np.full(shape, fill, dtype)
+    if rows is not None:
+        padded[: len(rows)] = rows
+    return padded

@@ -1,0 +1,146 @@
+"""Dense examples in windows of one size, as batches for training and for tests."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int, Int32, UInt8
+
+from byol_bnfree.data.dense.example import DenseSource, Example, stacked
+from byol_bnfree.data.dense.transform import (
+    HALF,
+    central_draw,
+    random_draw,
+    transform,
+)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How windows are cut from pictures."""
+
+    size: tuple[int, int]
+    """Height and width."""
+    scales: tuple[float, float] = (1.0, 1.0)
+    """Smallest and largest random scale in training."""
+    test_scale: float = 1.0
+    """Scale of all pictures, in training and in tests."""
+    flip: bool = True
+    depth_by_scale: bool = False
+    fill: int = HALF
+
+
+@dataclass(frozen=True)
+class DenseView:
+    """A dense source through windows. `Batches` takes it as a `sources.Source`.
+
+    `crops` gives random windows for training. `examples` gives the central window of
+    each picture for tests. Random windows depend on (seed, step, row) only.
+    """
+
+    source: DenseSource
+    windows: Windows
+    seed: int = 0
+    in_memory: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def split(self) -> str:
+        return self.source.split
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.source.class_names
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes of masks."""
+        return len(self.source.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of a window."""
+        return (*self.windows.size, self.source.example(0)["image"].shape[-1])
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        return {}
+
+    @property
+    def location(self) -> str:
+        return self.source.location
+
+    @property
+    def identity(self) -> str:
+        return self.source.identity
+
+    @property
+    def fingerprint(self) -> str:
+        return self.source.fingerprint
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def crops(
+        self,
+        indices: Int[np.ndarray, " b"],
+        rows: Int[np.ndarray, " b"],
+        step: int,
+        views: int | None = None,
+    ) -> Example:
+        """Return random windows; every array of an example gets a first axis b."""
+        found = []
+        for index, row in zip(indices, rows, strict=True):
+            draws = np.random.default_rng([self.seed, step, int(row)])
+            example = self.source.example(int(index))
+            size = self._resized(example)
+            draw = random_draw(
+                draws, size, self.windows.size, self.windows.scales, self.windows.flip
+            )
+            found.append(self._cut(example, draw))
+        return stacked(found)
+
+    def examples(self, indices: Int[np.ndarray, " b"]) -> Example:
+        """Return the central windows of pictures, as `crops` returns random ones."""
+        found = []
+        for index in indices:
+            example = self.source.example(int(index))
+            draw = central_draw(self._resized(example), self.windows.size)
+            found.append(self._cut(example, draw))
+        return stacked(found)
+
+    def images(self, indices: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w c"]:
+        """Return the pictures of `examples`."""
+        return self.examples(indices)["image"]
+
+    def labels(
+        self, indices: Int[np.ndarray, " b"] | None = None
+    ) -> Int32[np.ndarray, " b"]:
+        """Return -1 for every picture: it has no single class."""
+        return np.full(len(self) if indices is None else len(indices), -1, np.int32)
+
+    def usable(self, indices: Int[np.ndarray, " b"]) -> Int[np.ndarray, " m"]:
+        return indices
+
+    def file_names(self, indices: Int[np.ndarray, " b"]) -> list[str]:
+        return self.source.file_names(indices)
+
+    def close(self) -> None:
+        """Do nothing: no thread runs beside a dense source."""
+
+    def _resized(self, example: Example) -> tuple[int, int]:
+        """Return the size of a picture at `test_scale`."""
+        height, width = example["image"].shape[:2]
+        scale = self.windows.test_scale
+        return max(1, round(scale * height)), max(1, round(scale * width))
+
+    def _cut(self, example: Example, draw) -> Example:
+        return transform(
+            example,
+            draw,
+            self.windows.size,
+            depth_by_scale=self.windows.depth_by_scale,
+            fill=self.windows.fill,
+        )

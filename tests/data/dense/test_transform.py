@@ -1,0 +1,110 @@
+"""One draw moves a picture and its targets together."""
+
+import numpy as np
+import pytest
+
+from byol_bnfree.data.dense.example import IGNORE, PADDING, make_example, stacked
+from byol_bnfree.data.dense.transform import (
+    Draw,
+    central_draw,
+    random_draw,
+    transform,
+)
+from byol_bnfree.errors import InputError
+
+NOTHING = Draw(12, 16, 0, 0)
+
+
+def corner_example(y: int = 3, x: int = 5, side: int = 4):
+    """A white square: in the picture, the mask, the depth and as a box."""
+    square = np.zeros((12, 16), bool)
+    square[y : y + side, x : x + side] = True
+    return make_example(
+        np.repeat(square[..., None], 3, axis=2).astype(np.uint8) * 255,
+        mask=square.astype(int),
+        depth=np.where(square, 2, 4).astype(np.float32),
+        boxes=np.float32([[y, x, y + side, x + side]]),
+        box_class=np.array([1]),
+        max_boxes=3,
+    )
+
+
+def square_of(array: np.ndarray) -> list[int]:
+    """y0, x0, y1, x1 of the True pixels."""
+    rows, columns = (np.flatnonzero(array.any(axis)) for axis in (1, 0))
+    return [rows[0], columns[0], rows[-1] + 1, columns[-1] + 1]
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize(
+    ("height", "width", "top", "left"),
+    [(12, 16, 0, 0), (24, 32, 5, 7), (24, 32, -3, -2), (36, 48, 8, 10)],
+)
+def test_a_corner_lands_at_one_place_in_picture_mask_depth_and_box(
+    height, width, top, left, flip
+):
+    draw = Draw(height, width, top, left, flip)
+    moved = transform(corner_example(), draw, (24, 28), fill=0)
+    box = square_of(moved["mask"] == 1)
+    assert square_of(moved["image"][..., 0] > 127) == box
+    assert square_of(moved["depth"] == 2) == box
+    assert moved["boxes"][0].tolist() == box and moved["box_class"][0] == 1
+
+
+def test_around_the_picture_nothing_is_known():
+    moved = transform(corner_example(), Draw(12, 16, -2, -2), (20, 20), fill=7)
+    assert (moved["mask"][:2] == IGNORE).all() and (moved["depth"][:2] == 0).all()
+    assert (moved["image"][14:] == 7).all() and (moved["mask"][14:] == IGNORE).all()
+    assert (moved["mask"][2:14, 2:18] != IGNORE).all()
+
+
+def test_a_mirror_twice_is_no_mirror():
+    example = corner_example()
+    flip = NOTHING._replace(flip=True)
+    twice = transform(transform(example, flip, (12, 16)), flip, (12, 16))
+    for key, array in example.items():
+        np.testing.assert_array_equal(twice[key], array)
+
+
+def test_a_box_is_cut_at_the_window_then_difficult_then_gone():
+    def after(top: int):
+        moved = transform(corner_example(), Draw(12, 16, top, 0), (12, 16))
+        return moved["boxes"][0].tolist(), moved["box_class"][0], moved["difficult"][0]
+
+    assert after(5) == ([0, 5, 2, 9], 1, False)
+    assert after(6) == ([0, 5, 1, 9], 1, False)  # a quarter is left
+    assert after(7) == ([0, 0, 0, 0], PADDING, False)
+    wide = corner_example(side=6)
+    moved = transform(wide, Draw(12, 16, 8, 0), (12, 16))
+    assert moved["difficult"].tolist() == [True, False, False]
+
+
+def test_depth_is_divided_by_the_scale_where_asked():
+    draw = Draw(24, 32, 0, 0)
+    kept = transform(corner_example(), draw, (24, 32))["depth"]
+    halved = transform(corner_example(), draw, (24, 32), depth_by_scale=True)["depth"]
+    assert set(kept.flat) == {2, 4} and set(halved.flat) == {1, 2}
+
+
+def test_windows_are_inside_large_pictures_and_around_small_ones():
+    draws = np.random.default_rng(0)
+    for _ in range(50):
+        large = random_draw(draws, (20, 30), (10, 12))
+        assert 0 <= large.top <= 10 and 0 <= large.left <= 18
+        small = random_draw(draws, (8, 8), (10, 12), scales=(0.5, 1.0))
+        assert small.height - 10 <= small.top <= 0 and small.left <= 0
+    assert central_draw((20, 30), (10, 12)) == (20, 30, 5, 9, False)
+    assert central_draw((8, 8), (10, 12)) == (8, 8, -1, -2, False)
+
+
+def test_too_many_boxes_are_an_error():
+    boxes = np.zeros((5, 4), np.float32)
+    with pytest.raises(InputError, match="5 boxes.*holds 4"):
+        make_example(np.zeros((4, 4, 3), np.uint8), boxes=boxes, max_boxes=4)
+
+
+def test_missing_targets_are_ignored_unknown_and_padding():
+    batch = stacked([make_example(np.zeros((4, 6, 3), np.uint8), max_boxes=2)] * 2)
+    assert batch["mask"].shape == (2, 4, 6) and (batch["mask"] == IGNORE).all()
+    assert (batch["depth"] == 0).all() and batch["depth"].dtype == np.float32
+    assert (batch["box_class"] == PADDING).all() and batch["boxes"].shape == (2, 2, 4)
