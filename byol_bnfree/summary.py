@@ -13,8 +13,8 @@ from byol_bnfree.data.sources import Source
 from byol_bnfree.data.view_settings import small_side
 from byol_bnfree.evaluation.final import Evaluator
 from byol_bnfree.models.byol import encoder_name, part_norms
-from byol_bnfree.objective_checks import uses_predictor, uses_target_network
 from byol_bnfree.precision import resolve_dtype
+from byol_bnfree.settings.objective_checks import uses_predictor, uses_target_network
 from byol_bnfree.training import distributed
 from byol_bnfree.training.extension import describe
 from byol_bnfree.training.journal import MUCH_WAITING, Journal

@@ -31,8 +31,8 @@ from byol_bnfree.diagnostics import (
 from byol_bnfree.diagnostics.dataflow import Place
 from byol_bnfree.losses import probe_loss, regression_loss
 from byol_bnfree.models.byol import Outputs, prediction_width
-from byol_bnfree.objective_checks import couples_in_loss
 from byol_bnfree.objectives import Passed, make_objective
+from byol_bnfree.settings.objective_checks import couples_in_loss
 from byol_bnfree.training.gradient import make_views
 from byol_bnfree.training.program import build_parts
 from byol_bnfree.training.step import make_train_step

@@ -18,7 +18,7 @@ from byol_bnfree.claims.runs import Numbers
 from byol_bnfree.claims.settings import STEPS, tiny, uses_batch_statistics
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.errors import InputError
-from byol_bnfree.objective_checks import couples_in_loss
+from byol_bnfree.settings.objective_checks import couples_in_loss
 
 Say = Callable[[str], None]
 LEFT_OUT = ("metrics/collapse", "metrics/probe/top")

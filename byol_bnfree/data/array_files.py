@@ -18,7 +18,7 @@ from PIL import TiffImagePlugin as tiff
 from byol_bnfree.data.formats import ARRAYS, ending_of
 from byol_bnfree.data.reading import open_file
 from byol_bnfree.errors import InputError
-from byol_bnfree.setting_types import MOST_CHANNELS
+from byol_bnfree.settings.types import MOST_CHANNELS
 
 TIFF = (".tif", ".tiff")
 KINDS = "buif"  # True and False, whole numbers, floats

@@ -3,8 +3,8 @@
 from typing import Any
 
 from byol_bnfree.errors import InputError
-from byol_bnfree.objective_checks import OWN, validate_objective
-from byol_bnfree.view_checks import validate_views
+from byol_bnfree.settings.objective_checks import OWN, validate_objective
+from byol_bnfree.settings.view_checks import validate_views
 
 
 def check_together(config: Any) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from byol_bnfree.errors import InputError, flag
-from byol_bnfree.joint_checks import check_together
-from byol_bnfree.setting_types import MOST_CHANNELS, check_types, height_and_width
+from byol_bnfree.settings.joint_checks import check_together
+from byol_bnfree.settings.types import MOST_CHANNELS, check_types, height_and_width
 
 MOST_EPOCHS = 1e9
 MOST_WORKERS = 512  # processes, which all start at once
