@@ -119,6 +119,12 @@ def test_a_place_takes_the_smallest_of_several_objects():
         assert found.classes[0, 1, 1] == 1 and found.classes[0, 3, 3] == 0
 
 
+def test_padding_takes_no_place():
+    found = targets_of((SQUARE, 1), ((4, 4, 12, 12), -1))
+    assert found.classes[0, 1, 1] == 1
+    np.testing.assert_allclose(found.distances[0, 1, 1] * STRIDE, [2, 2, 10, 10])
+
+
 def test_places_of_difficult_objects_do_not_count():
     found = targets_of((SQUARE, 1), difficult=[0])
     assert (found.classes == -1).all()
