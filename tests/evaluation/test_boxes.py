@@ -111,3 +111,7 @@ def test_a_class_without_name_is_one_sentence(label):
 def test_corners_that_are_no_numbers_are_one_sentence():
     with pytest.raises(InputError, match="a box has the corners .*nan"):
         clean(objects([(0, 0, np.nan, 10)], [0]), 20, 30, ("a",))
+
+
+def test_boxes_of_one_pixel_have_the_area_one():
+    assert areas(boxes_at((3, 4, 4, 5))).tolist() == [1]

@@ -14,9 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from byol_bnfree.data.dense.example import PADDING, Example
 from byol_bnfree.errors import InputError
-
-PADDING = -1  # class of a row that holds no object
 
 
 class Objects(NamedTuple):
@@ -110,10 +109,11 @@ def padded(found: Detections, size: int) -> Detections:
     )
 
 
-def real(objects: Objects) -> Objects:
-    """Drop the padding of a picture's objects."""
-    rows = objects.classes != PADDING
-    return Objects(*(array[rows] for array in objects))
+def objects_of(example: Example) -> Objects:
+    """Return the objects of one example, without its padding."""
+    rows = example["box_class"] != PADDING
+    names = "boxes", "box_class", "difficult"
+    return Objects(*(example[name][rows] for name in names))
 
 
 def clean(

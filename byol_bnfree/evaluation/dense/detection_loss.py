@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from byol_bnfree.evaluation.dense.boxes import PADDING
+from byol_bnfree.data.dense.example import PADDING
 from byol_bnfree.evaluation.dense.detection_head import Raw, places
 
 RADIUS = 1.5  # of the positive places around a centre, in strides

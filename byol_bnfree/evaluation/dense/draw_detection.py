@@ -15,6 +15,7 @@ from byol_bnfree.evaluation.shown.drawing import class_colors, plain_text
 ROWS = 6
 LEAST_SCORE = 0.3  # of a box that is drawn; weaker ones would hide the picture
 MOST_BOXES = 12  # drawn in a picture, the best ones
+ROOM = 0.06  # share of the height that a name needs
 
 
 @plain_text()
@@ -63,5 +64,7 @@ def _draw_box(
     y0, x0, y1, x1 = box - 0.5  # pixel 0 is drawn from -0.5 to 0.5
     style = {"fill": False, "color": color, "lw": 2, "ls": "--" if dashed else "-"}
     axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, **style))
+    below_edge = y0 < ROOM * axes.get_ylim()[0]  # no room for the name above the box
     label = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8}
-    axes.text(x0, y0, text, fontsize=7, va="bottom", bbox=label, clip_on=True)
+    style = {"fontsize": 7, "va": "top" if below_edge else "bottom", "bbox": label}
+    axes.text(max(x0, 0), max(y0, 0), text, clip_on=True, **style)
