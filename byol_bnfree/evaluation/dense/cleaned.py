@@ -58,8 +58,8 @@ class Cleaned:
         Raises:
           InputError: for a bad label, or if none of the pictures has an object.
         """
-        some = range(min(CHECKED, len(self)))
-        if not any((self.example(k)["box_class"] != PADDING).any() for k in some):
+        some = [self.example(k) for k in range(min(CHECKED, len(self)))]
+        if not any((example["box_class"] != PADDING).any() for example in some):
             raise InputError(
                 f"none of the first {len(some)} pictures of {self.source.name} "
                 f"{self.source.split} has an object; give pictures with boxes."
