@@ -27,6 +27,7 @@ from byol_bnfree.models.byol import (
     part_norms,
 )
 from byol_bnfree.models.kernels import XLA, Kernels
+from byol_bnfree.models.resnet import ResNet
 from byol_bnfree.own_code import changed_code
 from byol_bnfree.represent import encoder_variables, network_input
 from byol_bnfree.saved_config import config_from_dict
@@ -72,12 +73,23 @@ class Encoder:
         return self.module.apply(self.variables, self._pixels(images), False)
 
     def feature_maps(
-        self, images: UInt8[Array, "b h w c"] | Float[Array, "b h w c"]
+        self,
+        images: UInt8[Array, "b h w c"] | Float[Array, "b h w c"],
+        output_stride: int | None = None,
     ) -> tuple[tuple[Float[Array, "b _ _ _"], ...], Float[Array, "b d"]]:
-        """Return the maps after every stage, largest first, and the representations."""
-        pixels = self._pixels(images)
-        maps = self.module.apply(self.variables, pixels, False, method="stages")
-        return maps, self.module.pooled(maps[-1])
+        """Return the maps after every stage, largest first, and the representations.
+
+        `output_stride` limits the total stride by dilation in the last stages; see
+        `ResNet.with_output_stride`. Detectors and segmentation use 16 or 8.
+
+        Raises:
+          InputError: as a call, and for a stride that the network cannot have.
+        """
+        pixels, module = self._pixels(images), self.module
+        if output_stride is not None:
+            module = dense_module(module, output_stride)
+        maps = module.apply(self.variables, pixels, False, method="stages")
+        return maps, module.pooled(maps[-1])
 
     def to_nnx(self) -> nnx.Module:
         """Return the module in NNX with its weights. It takes normalized images."""
@@ -100,6 +112,20 @@ class Encoder:
     def _pixels(self, images: Array) -> Float[Array, "b h w c"]:
         """Check and normalize images."""
         return network_input(images, self.config.augment, self.config.data.channels)
+
+
+def dense_module(module: nn.Module, output_stride: int | None) -> ResNet:
+    """Return an encoder's module with a limited total stride, for dense tasks.
+
+    Raises:
+      InputError: if the module is none of `models.resnet`, or cannot have the stride.
+    """
+    if not isinstance(module, ResNet):
+        raise InputError(
+            f"the encoder is a {type(module).__name__}, whose strides are not known; "
+            f"give a network of --model.name and its weights."
+        )
+    return module.with_output_stride(output_stride)
 
 
 def load_encoder(

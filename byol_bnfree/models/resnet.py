@@ -7,14 +7,19 @@ has a projection shortcut. The representation is the mean over the last feature 
 PyTorch's networks differ in two points, which are options here: the padding, and the
 shortcut of a block that keeps the shape. resnet8, 14, 20 and 56 are the three-stage
 CIFAR networks of He et al. 2016, section 4.2.
+
+Dense tasks need larger maps. `output_stride` limits the total stride: later groups use
+dilated kernels (arXiv 1511.07122) in the place of strides. The parameters are the same.
 """
 
+import math
 from functools import partial
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from einops import reduce
 from flax import linen as nn
+from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -55,6 +60,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 # so its convolution equals padding at the start.
 # solo-learn pads its 3x3 stem by two pixels, one more than keeps the size.
 PADDINGS = {"same": "SAME", "torch": "SAME_LOWER", "solo_learn": "SAME_LOWER"}
+Padding = str | tuple[tuple[int, int], ...]
 SHORTCUTS = ("every_group", "changed_shape")
 
 
@@ -66,7 +72,10 @@ class BasicBlock(nn.Module):
     project: bool
     layers: Layers
     last_scale_init: float = 1.0  # DeepMind's code zeroes bottlenecks only
-    padding: str = "SAME"
+    padding: Padding = "SAME"
+    dilation: int = 1
+    first_dilation: int = 1
+    """Dilation of the convolution with the stride."""
 
     @nn.compact
     def __call__(
@@ -74,9 +83,10 @@ class BasicBlock(nn.Module):
     ) -> Float[Array, "b h2 w2 d"]:
         conv, _, norm, relu, _ = self.layers
         strided = partial(conv, strides=self.stride, padding=self.padding)
+        strided = partial(strided, kernel_dilation=self.first_dilation)
         y = strided(self.channels, (3, 3), name="conv1")(x)
         y = relu(norm(name="norm1")(y, train))
-        y = conv(self.channels, (3, 3), name="conv2")(y)
+        y = conv(self.channels, (3, 3), kernel_dilation=self.dilation, name="conv2")(y)
         y = norm(name="norm2")(y, train)
         if self.project:
             x = conv(self.channels, (1, 1), self.stride, name="shortcut_conv")(x)
@@ -96,7 +106,10 @@ class BottleneckBlock(nn.Module):
     project: bool
     layers: Layers
     last_scale_init: float = 1.0
-    padding: str = "SAME"
+    padding: Padding = "SAME"
+    dilation: int = 1
+    first_dilation: int = 1
+    """Dilation of the convolution with the stride."""
 
     @nn.compact
     def __call__(
@@ -104,6 +117,7 @@ class BottleneckBlock(nn.Module):
     ) -> Float[Array, "b h2 w2 d"]:
         conv, _, norm, relu, _ = self.layers
         strided = partial(conv, strides=self.stride, padding=self.padding)
+        strided = partial(strided, kernel_dilation=self.first_dilation)
         y = conv(self.channels // 4, (1, 1), name="conv1")(x)
         y = relu(norm(name="norm1")(y, train))
         y = strided(self.channels // 4, (3, 3), name="conv2")(y)
@@ -114,6 +128,18 @@ class BottleneckBlock(nn.Module):
             x = conv(self.channels, (1, 1), self.stride, name="shortcut_conv")(x)
             x = norm(name="shortcut_norm")(x, train)
         return relu(y + x)
+
+
+class Step(NamedTuple):
+    """The stride of a block's first 3x3 convolution, and dilations of its kernels."""
+
+    stride: int
+    first_dilation: int
+    dilation: int
+
+    def inner(self) -> "Step":
+        """Return the step of the group's other blocks."""
+        return Step(1, self.dilation, self.dilation)
 
 
 class ResNet(nn.Module):
@@ -136,6 +162,8 @@ class ResNet(nn.Module):
     shortcuts: str = "every_group"
     remat: bool = False
     """In training the backward pass computes the inside of each stage again."""
+    output_stride: int | None = None
+    """Largest total stride; see `with_output_stride`. None: that of the network."""
 
     def __call__(
         self, images: Float[Array, "b h w c"], train: bool = False
@@ -166,21 +194,80 @@ class ResNet(nn.Module):
             maps.append(x)
         return tuple(maps)
 
+    @property
+    def stem_total(self) -> int:
+        """The stride of the stem with its pooling."""
+        return 4 if self.stem == "imagenet" else self.stem_stride
+
+    def group_steps(self) -> list[Step]:
+        """Return the stride and the dilations of each group's first block."""
+        steps, reached, dilation = [], self.stem_total, 1
+        for group in range(len(self.architecture.blocks)):
+            factor, before = 2 if group else 1, dilation
+            limit = self.output_stride or reached * factor
+            if reached * factor <= limit:
+                reached, stride = reached * factor, factor
+            else:
+                dilation, stride = dilation * factor, 1
+            steps.append(Step(stride, before, dilation))
+        return steps
+
+    def _block_padding(self, size: tuple[int, int], step: Step) -> Padding:
+        """Return the padding of a block's first 3x3 convolution.
+
+        Where its stride became a dilation, it pads as with the stride. "SAME" then
+        pads the end only, and a symmetric kernel would be shifted against the shortcut.
+        """
+        padding, before = PADDINGS[self.padding], step.first_dilation
+        if step.dilation == before:
+            return padding
+        short = [-(-side // before) for side in size]
+        pads = lax.padtype_to_pads(short, (3, 3), (2, 2), padding)
+        return tuple((low * before, (2 - low) * before) for low, _ in pads)
+
+    @property
+    def total_stride(self) -> int:
+        """Pixels of the image per pixel of the last map, along one side."""
+        strides = [step.stride for step in self.group_steps()]
+        return math.prod(strides, start=self.stem_total)
+
+    def with_output_stride(self, stride: int | None) -> "ResNet":
+        """Return the network with a total stride of at most `stride`; None: its own.
+
+        The 3x3 convolution that had the stride keeps its dilation and its padding. All
+        later ones of the group get twice the dilation. So the larger map holds every
+        value of the smaller one at its even pixels, unless a norm takes statistics of
+        the map. MoCo and BYOL's appendix D.4 dilate the first one too.
+
+        Raises:
+          InputError: if the stem alone has a larger stride, or for a stride that is no
+            power of two.
+        """
+        if stride is not None and (stride & (stride - 1) or stride < self.stem_total):
+            raise InputError(
+                f"the stride {stride} is not possible: the stem has stride "
+                f"{self.stem_total}; choose a power of two from there, such as 8 or 16."
+            )
+        return self.clone(output_stride=stride)
+
     def _stage(self, x: Array, group: int, train: bool) -> Array:
         """The blocks of a group, one after the other."""
         block = BottleneckBlock if self.architecture.bottleneck else BasicBlock
         channels = scaled_channels(self.architecture.channels[group], self.width)
+        steps = self.group_steps()
         for index in range(self.architecture.blocks[group]):
             first = index == 0
-            stride = 2 if first and group > 0 else 1
-            changed = stride > 1 or x.shape[-1] != channels
+            step = steps[group] if first else steps[group].inner()
+            changed = (first and group > 0) or x.shape[-1] != channels
             x = block(
                 channels=channels,
-                stride=stride,
+                stride=step.stride,
+                first_dilation=step.first_dilation,
+                dilation=step.dilation,
                 project=first and (changed or self.shortcuts == "every_group"),
                 layers=self.layers,
                 last_scale_init=self.last_scale_init,
-                padding=PADDINGS[self.padding],
+                padding=self._block_padding(x.shape[1:3], step),
                 name=f"group{group}_block{index}",
             )(x, train)
         return x
