@@ -16,9 +16,9 @@ from byol_bnfree.models.byol import encoder_name, part_norms
 from byol_bnfree.precision import resolve_dtype
 from byol_bnfree.settings.objective_checks import uses_predictor, uses_target_network
 from byol_bnfree.training import distributed
+from byol_bnfree.training.environment import peak_memory
 from byol_bnfree.training.extension import describe
 from byol_bnfree.training.journal import MUCH_WAITING, Journal
-from byol_bnfree.training.logs import peak_memory
 from byol_bnfree.training.mesh import left_whole
 from byol_bnfree.training.optim import peak_learning_rate
 from byol_bnfree.training.program import Program
@@ -129,7 +129,7 @@ def summarize(
     batches: Batches,
 ) -> dict[str, Any]:
     """Return the content of summary.json. This evaluates, unless it is skipped."""
-    config, watch = program.config, journal.watch
+    config, watch = program.config, journal.judge.watch
     rows = [row for row in journal.log.rows() if "perf/seconds" in row]
     seconds = sum(row["perf/seconds"] for row in rows)
     nothing = {"untrained": None, "trained": None}

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from byol_bnfree.files import write_json
-from byol_bnfree.training.journal import COLLAPSED, DIVERGED
+from byol_bnfree.training.journal import DIVERGED
+from byol_bnfree.training.judge import COLLAPSED
 from experiments.grid import Run
 from experiments.results import Row, append_row, make_row
 from experiments.slots import MACHINE, Slot

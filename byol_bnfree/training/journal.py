@@ -11,10 +11,8 @@ import jax
 import numpy as np
 
 from byol_bnfree.cpu.allocator import runs_in_calling_thread
-from byol_bnfree.diagnostics.usual import usual
-from byol_bnfree.diagnostics.verdict import CollapseWatch, update_watch
 from byol_bnfree.errors import RunStopped
-from byol_bnfree.models.byol import part_norms
+from byol_bnfree.training.judge import Judge
 from byol_bnfree.training.logs import MetricsLog
 from byol_bnfree.training.program import Program
 from byol_bnfree.training.progress import Progress
@@ -22,22 +20,10 @@ from byol_bnfree.training.recorder import Recorder, Rows
 from byol_bnfree.training.step import UPDATE_RATIOS, update_ratio_names
 
 MUST_BE_FINITE = ("train/loss", "optim/grad_norm", "optim/update_norm")
-MEASURES = ("feature_std", "positive_cosine", "negative_cosine", "centered_rank")
-
-
-class Collapsed(RunStopped):
-    """The representation collapsed, and --on-collapse=stop was given."""
-
-
-COLLAPSED = 3
-"""Its exit status: a result too."""
-
 DIVERGED = 4
 """Exit status of a run with non-finite numbers. It is a result, not an error."""
 AHEAD = 2
 """Steps that are dispatched after the one that the host waits for."""
-
-
 MUCH_WAITING = 0.1
 """If steps wait for pictures during a larger share of a row's time, the run says so."""
 
@@ -70,25 +56,28 @@ class Journal:
     program: Program
     log: MetricsLog
     progress: Progress
-    watch: CollapseWatch = CollapseWatch()
+    judge: Judge = field(init=False)
     _recorder: Recorder = field(init=False)
     _rows: list[dict[str, float]] = field(default_factory=list)
     _flights: deque[Flight] = field(default_factory=deque)
     _ahead: int = field(default_factory=_steps_ahead)
     _waited: float = 0.0
     _said_waiting: bool = False
-    _knn: float | None = None
+    _paused: float = 0.0
+    """Seconds of this process's saves and evaluations so far."""
+    _steps: int = 0
+    """Steps of this process so far."""
     _began: float = field(default_factory=time.perf_counter)
     _cold: bool = True
     _first: float | None = None
     """Seconds until this process had finished its first step; for its first row."""
 
     def __post_init__(self):
-        """Restore the collapse watch from the rows of an earlier part of the run."""
+        """Let the judge see the rows of an earlier part of the run."""
         self._recorder = Recorder(self.program.config.run.log_every)
+        self.judge = Judge(self.program, self.progress.say)
         for row in self.log.rows():
-            self._watch(row["step"], row)
-            self._knn = row.get("knn/top1", self._knn)
+            self.judge.see(row["step"], row)
 
     def next_batch(self, stream: Iterator[Any]) -> Any:
         """Return the next batch. The time counts as waiting for data."""
@@ -156,7 +145,9 @@ class Journal:
         """Run `work` without counting its time in the training rate."""
         began = time.perf_counter()
         result = work()
-        self._began += time.perf_counter() - began
+        took = time.perf_counter() - began
+        self._began += took
+        self._paused += took
         return result
 
     def _has_ratios(self, step: int) -> bool:
@@ -171,12 +162,9 @@ class Journal:
         return dict(zip(names, jax.device_get(ratios).tolist(), strict=True))
 
     def evaluated(self, step: int, figures: dict[str, float]) -> None:
-        """Write the figures of an evaluation.
-
-        The progress line shows the newest kNN.
-        """
+        """Write the figures of an evaluation, and show kNN."""
         self.log.write(step, figures)
-        self._knn = figures.get("knn/top1", self._knn)
+        self.progress.measured(figures)
 
     def _write_row(self, step: int, ratios: dict[str, float]) -> None:
         """Write a row. Losses and norms are means since the last row.
@@ -203,21 +191,33 @@ class Journal:
             self._say_waiting(step, row["perf/data_wait"])
         row["perf/seconds"] = seconds
         row |= ratios
+        self._steps += len(self._rows)
         self._rows, self._waited, self._first = [], 0.0, None
         self._began = time.perf_counter()
         self.log.write(step, row)
-        self._judge(step, row)
+        self.judge.judge(step, row)
         self.progress.update(
             step,
             {
                 "epoch": row["epoch"],
                 "loss": row["train/loss"],
-                "knn": self._knn,
                 "probe": row.get("probe/top1"),
-                "collapse": self.watch.verdict.state,
+                "collapse": self.judge.watch.verdict.state,
                 "images_per_s": row["perf/images_per_s"] if images else None,
+                "seconds_left": self._left(step, row["perf/images_per_s"])
+                if images
+                else None,
             },
         )
+
+    def _left(self, step: int, images_per_s: float) -> float:
+        """Return the seconds to the last step at this rate, and with the usual pauses.
+
+        The rate leaves saves and evaluations out, so their time is added.
+        """
+        steps = self.program.total_steps - step
+        training = steps * self.program.config.batch_size / images_per_s
+        return training + steps * self._paused / self._steps
 
     def _say_waiting(self, step: int, share: float) -> None:
         """Once: that data are too slow, and what to do."""
@@ -228,35 +228,4 @@ class Journal:
             f"step {step}: {100 * share:.0f} % of the time was spent waiting for "
             f"pictures; give the run more cores and --data.workers, or store the "
             f"pictures smaller."
-        )
-
-    def _judge(self, step: int, row: dict[str, float]) -> None:
-        before = self.watch.verdict.state
-        self._watch(step, row)
-        verdict = self.watch.verdict
-        if verdict.state == before:
-            return
-        if verdict.state == "healthy":
-            self.progress.say(f"step {step}: no longer {before}.")
-            return
-        since = self.watch.drifting.since
-        self.progress.say(
-            f"step {step}: {verdict.state} since step {since}: {verdict.reason}. "
-            f"{usual(part_norms(self.program.config))}"
-        )
-        if verdict.state == "collapsed" and self.program.config.on_collapse == "stop":
-            raise Collapsed(
-                f"the representation collapsed at step {self.watch.first_collapsed} "
-                f"({verdict.reason}); stopped because of --on-collapse=stop.",
-                status=COLLAPSED,
-            )
-
-    def _watch(self, step: int, row: dict[str, Any]) -> None:
-        measures = {name: row.get(f"collapse/{name}") for name in MEASURES}
-        if measures["feature_std"] is None:
-            return  # this row comes from an evaluation
-        if step == 1:  # its metrics were measured before the first update
-            self.watch = self.watch._replace(untrained=measures)
-        self.watch = update_watch(
-            self.watch, step, measures, warmup_steps=self.program.warmup_steps
         )

@@ -1,34 +1,15 @@
-"""Logs of a run: metrics.jsonl, TensorBoard events, environment.json."""
+"""Logs of a run: metrics.jsonl and TensorBoard events."""
 
 import contextlib
-import importlib.metadata
 import json
 import os
-import platform
-import resource
-import socket
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, SupportsFloat
 
-import jax
-
-from byol_bnfree import __version__
 from byol_bnfree.errors import InputError, why_not_written
 from byol_bnfree.files import strict, write_atomically
-from byol_bnfree.memory import machine_bytes
 from byol_bnfree.training.boards import TensorBoard
-
-# fmt: off
-_PACKAGES = (
-    "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",
-    "einops", "grain", "tensorflow-datasets", "array-record", "pillow",
-    "onednn-cpu-gomp",
-)
-# fmt: on
-
 
 Row = dict[str, Any]
 
@@ -164,71 +145,3 @@ def _is_row(line: bytes) -> bool:
         return line.endswith(b"\n") and "step" in json.loads(line)
     except (ValueError, TypeError):
         return False
-
-
-def environment() -> dict[str, Any]:
-    """Return versions, devices, commit, machine and command line of this process.
-
-    It starts JAX's devices if they are not yet started.
-    """
-    devices = jax.devices()
-    return {
-        "python": platform.python_version(),
-        "packages": _versions(),
-        "commit": _commit(),
-        "platform": platform.platform(),
-        "host": socket.gethostname(),
-        "backend": jax.default_backend(),
-        "devices": [device.device_kind for device in devices],
-        "processes": jax.process_count(),
-        "cpu": _cpu_model(),
-        "cores": _cores(),
-        "memory_gib": round(machine_bytes() / 2**30, 1),
-        "argv": sys.argv,
-    }
-
-
-def peak_memory() -> dict[str, float | None]:
-    """Return the peak memory of this process in GiB, on the host and its first device.
-
-    "device" is None where the backend does not count it, as on CPUs.
-    """
-    unit = 2**30 if sys.platform == "darwin" else 2**20  # bytes there, KiB elsewhere
-    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-    device = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
-    return {"host": host, "device": None if device is None else device / 2**30}
-
-
-def _versions() -> dict[str, str]:
-    found = {"byol_bnfree": __version__}
-    for name in _PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
-
-
-def _commit() -> str | None:
-    """Return the checkout's commit, "-dirty" if files differ; None outside of one."""
-    root = Path(__file__).parents[2]
-    if not (root / ".git").exists():  # installed, perhaps in another project's checkout
-        return None
-    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-    try:
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    except OSError:
-        return None
-    return done.stdout.strip() or None
-
-
-def _cpu_model() -> str:
-    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
-        for line in file:
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def _cores() -> int | None:
-    """Return the number of cores that this process may use."""
-    usable = getattr(os, "sched_getaffinity", None)
-    return len(usable(0)) if usable else os.cpu_count()

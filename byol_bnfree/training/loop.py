@@ -14,7 +14,8 @@ from byol_bnfree.training.best import Best
 from byol_bnfree.training.checkpoint import Checkpoints, SaveFailed
 from byol_bnfree.training.distributed import agreed, fate_shared
 from byol_bnfree.training.interrupts import interrupts, name
-from byol_bnfree.training.journal import Collapsed, Journal
+from byol_bnfree.training.journal import Journal
+from byol_bnfree.training.judge import Collapsed
 from byol_bnfree.training.logs import CallerFailed
 from byol_bnfree.training.program import Program
 from byol_bnfree.training.state import TrainState
@@ -51,31 +52,7 @@ def run_loop(
     step = int(state.step)
     due = _checkpoint_timer(program)
     stream = batches.iterate(step, program.total_steps)
-
-    def save(*forgiven: type[OSError]) -> None:
-        with contextlib.suppress(*forgiven):  # of the row; its numbers are finite
-            journal.catch_up()
-        checkpoints.save(step, state)
-        checkpoints.wait()
-
-    def save_and_go_on() -> None:
-        journal.catch_up()
-        journal.without(lambda: checkpoints.save(step, state))
-
-    def evaluate(measure: Callable[[TrainState], dict[str, float]]) -> None:
-        journal.catch_up()
-        figures = journal.without(lambda: measure(state))
-        journal.evaluated(step, figures)
-        if best is not None and best.beaten(figures):
-            journal.without(keep_best)
-
-    def keep_best() -> None:
-        if step not in checkpoints.steps():
-            checkpoints.save(step, state)
-            checkpoints.wait()
-        if jax.process_index() == 0:
-            best.take(step)
-
+    keeper = _Keeper(journal, checkpoints, best)
     try:
         with interrupts(journal.progress.say) as asked, fate_shared():
             while step < program.total_steps:
@@ -84,23 +61,68 @@ def run_loop(
                 step += 1
                 journal.take(step, metrics)
                 if signal := asked(step):
-                    save()
+                    keeper.save(step, state)
                     raise _stopped_by(signal, step, program.total_steps)
                 if due(step):
-                    save_and_go_on()
+                    keeper.save_and_go_on(step, state)
                 if evaluation is not None and step % evaluation.every == 0:
-                    evaluate(evaluation.measure)
-            save()
+                    keeper.evaluate(step, state, evaluation.measure)
+            keeper.save(step, state)
     except CallerFailed as error:
         if program.processes == 1:  # saving needs all processes
-            save()
+            keeper.save(step, state)
         raise error.__cause__ from None
     except (Collapsed, InputError, OSError) as error:
-        save_all_the_same = partial(save, OSError)
-        raise _stopped_by_error(error, step, save_all_the_same, checkpoints) from error
+        # A full disk may refuse the row but have room for the checkpoint.
+        save = partial(keeper.save, step, state, OSError)
+        raise _stopped_by_error(error, step, save, checkpoints) from error
     finally:
         stream.close()
     return state
+
+
+class _Keeper(NamedTuple):
+    """Saves and evaluates the state between two steps.
+
+    Each method first lets the journal catch up. It reads the metrics of the last steps
+    and ends the run if a number is not finite, so such a state is never saved.
+    """
+
+    journal: Journal
+    checkpoints: Checkpoints
+    best: Best | None
+
+    def save(self, step: int, state: TrainState, *forgiven: type[OSError]) -> None:
+        """Save the state, and wait until it is on the disk.
+
+        `forgiven` errors may keep a row from being written, but not the checkpoint.
+        """
+        with contextlib.suppress(*forgiven):
+            self.journal.catch_up()
+        self.checkpoints.save(step, state)
+        self.checkpoints.wait()
+
+    def save_and_go_on(self, step: int, state: TrainState) -> None:
+        """Save the state in the background. The rates leave this time out."""
+        self.journal.catch_up()
+        self.journal.without(lambda: self.checkpoints.save(step, state))
+
+    def evaluate(
+        self, step: int, state: TrainState, measure: Callable[[TrainState], dict]
+    ) -> None:
+        """Measure the state, and keep it if it is the best so far."""
+        self.journal.catch_up()
+        figures = self.journal.without(lambda: measure(state))
+        self.journal.evaluated(step, figures)
+        if self.best is not None and self.best.beaten(figures):
+            self.journal.without(lambda: self._keep_best(step, state, self.best))
+
+    def _keep_best(self, step: int, state: TrainState, best: Best) -> None:
+        if step not in self.checkpoints.steps():
+            self.checkpoints.save(step, state)
+            self.checkpoints.wait()  # the best is a copy of the finished files
+        if jax.process_index() == 0:
+            best.take(step)
 
 
 def _stopped_by(signal: int, step: int, total: int) -> Interrupted:

@@ -18,10 +18,11 @@ from byol_bnfree.errors import output_closed
 _FORMATS: Mapping[str, Callable[[Any], str]] = {
     "epoch": lambda epoch: f"epoch {epoch:.1f}",
     "loss": lambda loss: f"loss {loss:.3f}",
-    "knn": lambda top1: f"kNN {100 * top1:.1f} %",
+    "knn": lambda top1: f"kNN {100 * top1:.1f} %",  # from `measured`
     "probe": lambda top1: f"probe {100 * top1:.1f} % (views)",
     "collapse": str,
     "images_per_s": lambda rate: f"{rate:.0f} images/s",
+    "seconds_left": lambda x: f"{datetime.timedelta(seconds=round(x))} left",
 }
 
 
@@ -44,27 +45,31 @@ class Progress:
     def __init__(self, total: int, start: int, seconds: float, console: Console):
         self._total, self._seconds, self._console = total, seconds, console
         self._step, self._line = start, f"step {start}/{total}"
-        self._first: tuple[float, int] | None = None  # time and step of first update
+        self._knn: float | None = None
         self._printed_at, self._held_back = -math.inf, False
         self._work: _Work | None = None
         self.live: Live | None = None
 
     def update(self, step: int, fields: Mapping[str, Any]) -> None:
-        """Show `step` and some fields: epoch, loss, knn, probe, collapse, images_per_s.
+        """Show `step` and some fields. Each may be missing or None.
 
-        `knn` and `probe` are accuracies in [0, 1]; `collapse` is one word. Each may be
-        missing or None. Plain lines appear at the first and the last step and every
-        `seconds`.
+        The fields are `epoch`, `loss`, `probe` (an accuracy in [0, 1]), `collapse` (one
+        word), `images_per_s` and `seconds_left`. Plain lines appear at the first and
+        the last step and every `seconds`.
         """
         now = time.monotonic()
-        self._first = self._first or (now, step)
-        self._step, self._line = step, self._describe(step, fields, now)
+        self._step, self._line = step, self._describe(step, fields)
         self._held_back = now - self._printed_at < self._seconds and step < self._total
         if self.live is not None:
             self.live.update(self.render())
         elif not self._held_back:
             self._printed_at = now
+            self._knn = None  # it is shown, and would be old in the next line
             self.say(self._line)
+
+    def measured(self, figures: Mapping[str, float]) -> None:
+        """Show kNN (`knn/top1` in [0, 1]) in the bar, or in the next plain line."""
+        self._knn = figures.get("knn/top1", self._knn)
 
     def say(self, text: str) -> None:
         """Print a message. On a terminal it appears above the bar."""
@@ -109,15 +114,12 @@ class Progress:
         line = Text(self._line, overflow="ellipsis", no_wrap=True)
         return Group(line, ProgressBar(self._total, self._step))
 
-    def _describe(self, step: int, fields: Mapping[str, Any], now: float) -> str:
+    def _describe(self, step: int, fields: Mapping[str, Any]) -> str:
         parts = [f"step {step}/{self._total}"]
+        fields = {**fields, "knn": self._knn}
         for key, show in _FORMATS.items():
             if fields.get(key) is not None:
                 parts.append(show(fields[key]))
-        first_time, first_step = self._first
-        if step > first_step:  # the first step compiles, so it is not counted
-            left = (now - first_time) / (step - first_step) * (self._total - step)
-            parts.append(f"{datetime.timedelta(seconds=round(left))} left")
         return "  ".join(parts)
 
 

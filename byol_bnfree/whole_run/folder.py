@@ -17,8 +17,8 @@ from byol_bnfree.training import distributed
 from byol_bnfree.training.changes import compare_config, with_later_settings
 from byol_bnfree.training.checkpoint import Checkpoints
 from byol_bnfree.training.dataset_file import compare_data
+from byol_bnfree.training.environment import environment
 from byol_bnfree.training.extension import SETTINGS, begins_extension
-from byol_bnfree.training.logs import environment
 from byol_bnfree.training.mesh import left_whole
 from byol_bnfree.training.program import Program
 from byol_bnfree.training.workdir import lock_workdir

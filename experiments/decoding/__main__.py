@@ -23,7 +23,7 @@ from PIL import Image
 from byol_bnfree.config import AugmentConfig
 from byol_bnfree.data.crops import random_crops
 from byol_bnfree.data.decode import decode
-from byol_bnfree.training.logs import environment
+from byol_bnfree.training.environment import environment
 
 RESULTS = Path(__file__).with_name("results.jsonl")
 PEER = Path(__file__).with_name("peer_torchvision.py")

@@ -23,7 +23,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from byol_bnfree.training.logs import environment
+from byol_bnfree.training.environment import environment
 from experiments.evaluation_speed.contests import CONTESTS
 
 RESULTS = Path(__file__).with_name("results.jsonl")

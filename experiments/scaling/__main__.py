@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import tyro
 
 from byol_bnfree.claims.processes import finish, start
-from byol_bnfree.training.logs import environment
+from byol_bnfree.training.environment import environment
 from experiments.report.blocks import table_markdown
 from experiments.scaling.estimate import Machine, estimate
 from experiments.scaling.measure import DEVICES

@@ -26,7 +26,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from byol_bnfree.training.logs import environment
+from byol_bnfree.training.environment import environment
 from experiments.throughput.device import Plan, measure_device
 from experiments.throughput.figure import save_figure
 from experiments.throughput.workloads import NORMS, WORKLOADS

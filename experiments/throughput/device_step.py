@@ -23,8 +23,8 @@ import tyro
 from byol_bnfree import parse_args
 from byol_bnfree.config import Norm
 from byol_bnfree.precision import resolve_dtype
+from byol_bnfree.training.environment import environment, peak_memory
 from byol_bnfree.training.footprint import footprint
-from byol_bnfree.training.logs import environment, peak_memory
 from byol_bnfree.training.mesh import batch_sharding
 from byol_bnfree.training.program import DataShape, Program, build_program
 from byol_bnfree.whole_run.run import train

@@ -22,7 +22,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from byol_bnfree.training.logs import MetricsLog, environment
+from byol_bnfree.training.environment import environment
+from byol_bnfree.training.logs import MetricsLog
 
 HERE = Path(__file__).parent
 

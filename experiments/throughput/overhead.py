@@ -31,9 +31,10 @@ from byol_bnfree.cpu.allocator import keep_freed_memory, run_in_calling_thread
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.data.sources import Source, open_source
 from byol_bnfree.training.checkpoint import Checkpoints
+from byol_bnfree.training.environment import environment
 from byol_bnfree.training.gradient import Batch
 from byol_bnfree.training.journal import Journal
-from byol_bnfree.training.logs import MetricsLog, environment
+from byol_bnfree.training.logs import MetricsLog
 from byol_bnfree.training.loop import run_loop
 from byol_bnfree.training.mesh import batch_sharding
 from byol_bnfree.training.program import DataShape, Program, build_program

@@ -11,6 +11,7 @@ from byol_bnfree import parse_args, train
 from byol_bnfree.training import journal
 from byol_bnfree.training.journal import AHEAD, Journal
 from byol_bnfree.training.logs import MetricsLog
+from byol_bnfree.training.progress import Progress
 from byol_bnfree.training.recorder import MOST_ROWS, Recorder
 from byol_bnfree.whole_run import steps
 
@@ -128,3 +129,17 @@ def test_a_run_that_waits_for_pictures_says_so_once(monkeypatch, tmp_path, capsy
     arguments = [*runs.ARGUMENTS, f"--workdir={tmp_path}", "--run.log-every=1"]
     assert train(parse_args(arguments))["data_wait"] > 1
     assert capsys.readouterr().out.count("waiting for pictures; give") == 1
+
+
+def test_the_time_left_agrees_with_the_rate(monkeypatch, tmp_path):
+    shown = []
+    monkeypatch.setattr(Progress, "update", lambda self, *seen: shown.append(seen))
+    quiet = ["--evaluation.knn-every-epochs=0", "--evaluation.skip"]  # no pauses
+    settings = ["--steps=6", "--run.log-every=2", f"--workdir={tmp_path}"]
+    config = parse_args([*runs.ARGUMENTS, *quiet, *settings])
+    train(config)
+    for step, fields in shown[1:]:
+        images = (6 - step) * config.batch_size
+        left = images / fields["images_per_s"]
+        assert fields["seconds_left"] == pytest.approx(left)
+    assert shown[0][1]["seconds_left"] is None  # the first step only compiles

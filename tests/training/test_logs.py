@@ -14,7 +14,8 @@ from tensorboardX.proto.event_pb2 import Event
 
 from byol_bnfree.errors import InputError
 from byol_bnfree.training import progress as progress_module
-from byol_bnfree.training.logs import MetricsLog, environment
+from byol_bnfree.training.environment import environment
+from byol_bnfree.training.logs import MetricsLog
 from byol_bnfree.training.progress import progress
 
 
@@ -171,11 +172,13 @@ def shown(monkeypatch, steps, total=320, terminal=False, **options):
     monkeypatch.setattr(progress_module.time, "monotonic", lambda: now["time"])
     output = io.StringIO()
     console = Console(file=output, force_terminal=terminal, width=100)
-    fields = {"epoch": 1.2, "loss": 0.512, "knn": 0.716, "probe": 0.234}
-    fields |= {"collapse": "healthy", "images_per_s": 310.4}
+    fields = {"epoch": 1.2, "loss": 0.512, "probe": 0.234}
+    fields |= {"collapse": "healthy", "images_per_s": 310.4, "seconds_left": 280.1}
     with progress(total, console=console, **options) as bar:
         for step in steps:
             now["time"] = float(step)
+            if step % 20 == 0:
+                bar.measured({"knn/top1": 0.716})
             bar.update(step, fields)
             if step == 7:
                 bar.say("the [loss] is high")
@@ -188,6 +191,18 @@ def test_plain_line_says_everything(monkeypatch):
         "step 40/320  epoch 1.2  loss 0.512  kNN 71.6 %  probe 23.4 % (views)  healthy"
         "  310 images/s  0:04:40 left"
     )
+
+
+def test_a_plain_line_shows_knn_only_where_it_is_new(monkeypatch):
+    """A line that was held back does not lose it."""
+    lines = shown(monkeypatch, range(1, 62), seconds=10.0).splitlines()
+    with_knn = [line.split()[1] for line in lines if "kNN" in line]
+    assert with_knn == ["21/320", "41/320", "61/320"]
+
+
+def test_the_bar_keeps_the_newest_knn(monkeypatch):
+    text = shown(monkeypatch, range(1, 30), terminal=True)
+    assert "kNN 71.6 %" in text.rpartition("step 29/320")[2]
 
 
 def test_plain_lines_are_the_first_the_last_and_one_per_interval(monkeypatch):
