@@ -23,8 +23,10 @@ if sys.platform == "win32":
     )
 
 if TYPE_CHECKING:  # for editors and type checkers; keep it equal to `_HOME`
-    from byol_bnfree.command_line import load_config, parse_args
+    from byol_bnfree.assembly import create_network
+    from byol_bnfree.command_line import parse_args
     from byol_bnfree.config import Norm, TrainConfig
+    from byol_bnfree.config_files import load_config
     from byol_bnfree.data.augment import normalize, two_views
     from byol_bnfree.diagnostics import batch_independence
     from byol_bnfree.encoder import Encoder, load_encoder
@@ -32,7 +34,7 @@ if TYPE_CHECKING:  # for editors and type checkers; keep it equal to `_HOME`
     from byol_bnfree.evaluation.run import evaluate
     from byol_bnfree.interop.hub import load_pretrained
     from byol_bnfree.losses import byol_loss, regression_loss
-    from byol_bnfree.models.byol import BYOLNetwork, create_network
+    from byol_bnfree.models.byol import BYOLNetwork
     from byol_bnfree.models.heads import MLPHead
     from byol_bnfree.models.norm import Layers, StdConv, StdDense, layers_for
     from byol_bnfree.models.resnet import ResNet, create_encoder
@@ -59,11 +61,11 @@ _HOME = {
     "batch_independence": "diagnostics",
     "byol_loss": "losses",
     "create_encoder": "models.resnet",
-    "create_network": "models.byol",
+    "create_network": "assembly",
     "ema_update": "training.ema",
     "evaluate": "evaluation.run",
     "layers_for": "models.norm",
-    "load_config": "command_line",
+    "load_config": "config_files",
     "load_encoder": "encoder",
     "load_pretrained": "interop.hub",
     "make_optimizer": "training.optim",

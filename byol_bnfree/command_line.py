@@ -1,20 +1,18 @@
 """Turns a command line into a configuration, and errors into messages."""
 
-import contextlib
 import dataclasses
 import errno
-import importlib.util
-import inspect
 import os
 import select
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import tyro
 
 from byol_bnfree import __version__
 from byol_bnfree.config import NORMS, PAPERS, TrainConfig
+from byol_bnfree.config_files import load_config
 from byol_bnfree.errors import (
     InputError,
     Interrupted,
@@ -29,7 +27,6 @@ from byol_bnfree.own_process import quiet_libraries
 from byol_bnfree.recipes import shapes
 from byol_bnfree.saved_config import config_from_dict
 
-EXAMPLE = "configs/cifar10_cpu.py"
 # Errors of a disk. Others, such as a missing file, may be our own fault.
 _DISK = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
@@ -100,78 +97,6 @@ def _arguments(argv: list[str], flag: str) -> list[str]:
     return found
 
 
-def recipes() -> dict[str, Path]:
-    """Return this package's config files by name, installed or in a checkout."""
-    here = Path(__file__).parent
-    folders = (here / "configs", here.parent / "configs")
-    folder = next((folder for folder in folders if folder.is_dir()), here)
-    return {file.stem: file for file in sorted(folder.glob("*.py"))}
-
-
-def load_config(path: str, norm: str | None = None) -> TrainConfig:
-    """Run the Python file `FILE` or `FILE:ARG` and return its `get_config([ARG])`.
-
-    A file in this package's configs/ may be given by name, such as `cifar10_cpu`. A
-    config file is code and is executed. Load only files that you trust.
-
-    Args:
-      path: the file, and optionally an argument for its function.
-      norm: passed to a `get_config` with an argument `norm`, which returns settings for
-        this norm. None takes the function's default.
-
-    Raises:
-      InputError: if there is no such file, it fails, or it returns something else.
-    """
-    file, _, argument = path.partition(":")
-    if not os.path.isfile(file):
-        known = recipes()
-        if Path(file).stem not in known or os.path.isabs(file):
-            raise InputError(
-                f"config {file} is not a file; give a path such as {EXAMPLE}, or one "
-                f"of {', '.join(known) or 'your own files'}."
-            )
-        file = str(known[Path(file).stem])
-    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
-    if spec is None or spec.loader is None:
-        raise InputError(
-            f"config {file} is not a Python file; give one such as {EXAMPLE}."
-        )
-    module = importlib.util.module_from_spec(spec)
-    with _mended_by_the_user(file):
-        spec.loader.exec_module(module)
-    get_config = getattr(module, "get_config", None)
-    if not callable(get_config):
-        raise InputError(
-            f"config {file} has no function get_config; add one, as {EXAMPLE} has."
-        )
-    with _mended_by_the_user(path):
-        takes_norm = "norm" in inspect.signature(get_config).parameters
-        config = get_config(
-            *([argument] if argument else []),
-            **({"norm": norm} if norm and takes_norm else {}),
-        )
-    if not isinstance(config, TrainConfig):
-        raise InputError(
-            f"get_config of {file} returns {type(config).__name__}; it must return "
-            f"a byol_bnfree.TrainConfig."
-        )
-    return dataclasses.replace(config, config=path)
-
-
-@contextlib.contextmanager
-def _mended_by_the_user(file: str) -> Iterator[None]:
-    """Turn errors of a config file's code into a message that names the file."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(
-            f"config {file} fails with {type(error).__name__}: {error}; repair the "
-            f"file."
-        ) from error
-
-
 def exit_on_error(main: Callable[[], None]) -> None:
     """Run a command line. Errors for the user are printed without a traceback.
 
@@ -194,9 +119,7 @@ def exit_on_error(main: Callable[[], None]) -> None:
         error_or_not = "" if isinstance(error, Interrupted) else "error: "
         print(f"{error_or_not}{error}", file=sys.stderr)
         if error.at_once:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(error.status)
+            _exit_at_once(error.status)
         sys.exit(error.status)
     except BrokenPipeError as error:
         if not isinstance(error, OutputClosed):
@@ -214,26 +137,42 @@ def exit_on_error(main: Callable[[], None]) -> None:
         )
         sys.exit(1)
     except (MemoryError, RuntimeError, ValueError, AssertionError) as error:
-        if (sentence := why_jax_does_not_start(error)) is not None:
-            print(f"error: {sentence}", file=sys.stderr)
-            sys.exit(2)
-        if isinstance(error, ValueError | AssertionError):
+        told = _of_the_machine(error)
+        if told is None:
             raise
-        # XLA reports a full memory as a RuntimeError.
-        reason = str(error).partition("\n")[0]
-        if not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in reason):
-            raise
-        print(
-            f"error: out of memory ({reason}); lower --batch-size, raise "
-            f"--micro-batches, or choose a smaller network or --data.image-size.",
-            file=sys.stderr,
-        )
-        sys.exit(1)
+        sentence, status = told
+        print(f"error: {sentence}", file=sys.stderr)
+        sys.exit(status)
     except KeyboardInterrupt:
         print("stopped by Ctrl-C; the same command resumes.", file=sys.stderr)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(130)  # a normal exit would wait for a thread that compiles
+        _exit_at_once(130)
+
+
+def _exit_at_once(status: int) -> None:
+    """Exit without waiting for other threads. A thread that compiles takes minutes."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _of_the_machine(error: Exception) -> tuple[str, int] | None:
+    """Return a sentence and a status for a fault of the machine; None for our own.
+
+    The faults are devices that JAX cannot start, and a full memory.
+    """
+    if (sentence := why_jax_does_not_start(error)) is not None:
+        return sentence, 2
+    if isinstance(error, ValueError | AssertionError):
+        return None
+    # XLA reports a full memory as a RuntimeError.
+    reason = str(error).partition("\n")[0]
+    if not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in reason):
+        return None
+    return (
+        f"out of memory ({reason}); lower --batch-size, raise --micro-batches, or "
+        f"choose a smaller network or --data.image-size.",
+        1,
+    )
 
 
 def _reader_gone() -> bool:

@@ -14,18 +14,14 @@ from flax import linen as nn
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
+from byol_bnfree.assembly import create_network, encoder_name, part_norms
 from byol_bnfree.config import TrainConfig, height_and_width
 from byol_bnfree.errors import InputError
 from byol_bnfree.interop.description import read_description, to_config
 from byol_bnfree.interop.program import PROGRAM_SUFFIX, ProgramModule
 from byol_bnfree.interop.trees import check_fit, flat, nested
 from byol_bnfree.interop.weights import find, holds_weights, read_weights
-from byol_bnfree.models.byol import (
-    BYOLNetwork,
-    create_network,
-    encoder_name,
-    part_norms,
-)
+from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.models.kernels import XLA, Kernels
 from byol_bnfree.models.resnet import ResNet
 from byol_bnfree.own_code import changed_code

@@ -7,12 +7,12 @@ from typing import Any
 
 import jax
 
+from byol_bnfree.assembly import encoder_name, part_norms
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.data.sources import Source
 from byol_bnfree.data.view_settings import small_side
 from byol_bnfree.evaluation.final import Evaluator
-from byol_bnfree.models.byol import encoder_name, part_norms
 from byol_bnfree.precision import resolve_dtype
 from byol_bnfree.settings.objective_checks import uses_predictor, uses_target_network
 from byol_bnfree.training import distributed
@@ -20,8 +20,8 @@ from byol_bnfree.training.environment import peak_memory
 from byol_bnfree.training.extension import describe
 from byol_bnfree.training.journal import MUCH_WAITING, Journal
 from byol_bnfree.training.mesh import left_whole
-from byol_bnfree.training.optim import peak_learning_rate
 from byol_bnfree.training.program import Program
+from byol_bnfree.training.schedules import peak_learning_rate
 from byol_bnfree.training.state import TrainState, parameter_count
 
 NAMED = 4

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from byol_bnfree.assembly import part_norms
 from byol_bnfree.command_line import parse_args
 from byol_bnfree.config import HOW_NOT_WHAT, TrainConfig
 from byol_bnfree.cpu.allocator import accelerators_possible
-from byol_bnfree.models.byol import part_norms
 from experiments.scales import Scale
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from byol_bnfree.assembly import create_network
 from byol_bnfree.command_line import parse_args
 from byol_bnfree.data.sources import open_source
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.final import Evaluator
-from byol_bnfree.models.byol import create_network
 from byol_bnfree.training.program import Program
 from byol_bnfree.training.skipped import SkippedFile
 from byol_bnfree.whole_run import run as whole_run

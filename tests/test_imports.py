@@ -11,7 +11,10 @@ LEAVES = ("errors", "config", "settings")
 FORBIDDEN = {
     "losses": ("models", "data", "training", "evaluation", "diagnostics"),
     "objectives": ("models", "data", "training", "evaluation", "diagnostics"),
-    "models": (*("cpu", "data", "training", "evaluation", "diagnostics", "claims"),),
+    "models": (
+        *("cpu", "data", "training", "evaluation", "diagnostics", "claims"),
+        *("assembly", "own_encoder"),
+    ),
     "cpu": ("data", "training", "evaluation", "diagnostics", "claims"),
     "data": ("models", "training", "evaluation", "diagnostics", "claims"),
     "diagnostics": ("data", "training", "evaluation", "claims"),

@@ -11,12 +11,12 @@ from flax import linen as nn
 import runs
 import tiny
 from byol_bnfree import parse_args, train
+from byol_bnfree.assembly import create_network
 from byol_bnfree.config import AugmentConfig, TrainConfig
 from byol_bnfree.data.augment import two_views
 from byol_bnfree.diagnostics import batch_independence
 from byol_bnfree.encoder import load_encoder
 from byol_bnfree.errors import InputError
-from byol_bnfree.models.byol import create_network
 from byol_bnfree.models.norm import NORMS
 from byol_bnfree.own_code import changed_code, code_of
 from byol_bnfree.training.gradient import make_loss

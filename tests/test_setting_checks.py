@@ -8,7 +8,7 @@ import pytest
 from byol_bnfree import InputError, TrainConfig, parse_args
 from byol_bnfree.config import AugmentConfig, DataConfig, OptimConfig, ViewConfig
 from byol_bnfree.epochs import whole_steps
-from byol_bnfree.training.optim import total_steps
+from byol_bnfree.training.schedules import total_steps
 
 
 @pytest.mark.parametrize(

@@ -7,18 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from byol_bnfree.assembly import create_network
 from byol_bnfree.config import HeadConfig, ModelConfig, OptimConfig, TrainConfig
 from byol_bnfree.data.sources import MemorySource
 from byol_bnfree.encoder import Encoder
-from byol_bnfree.models.byol import BYOLNetwork, create_network
+from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.models.norm import layers_for
 from byol_bnfree.models.resnet import Architecture, ResNet
-from byol_bnfree.training.optim import (
-    constant_predictor_rate,
-    make_optimizer,
-    tau_schedule,
-)
+from byol_bnfree.training.optim import constant_predictor_rate, make_optimizer
 from byol_bnfree.training.program import first_memory
+from byol_bnfree.training.schedules import tau_schedule
 from byol_bnfree.training.state import TrainState, create_state
 from byol_bnfree.training.step import Schedules, make_train_step
 

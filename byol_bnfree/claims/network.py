@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from byol_bnfree.assembly import prediction_width
 from byol_bnfree.claims.finding import Finding
 from byol_bnfree.claims.settings import (
     for_analysis,
@@ -30,7 +31,7 @@ from byol_bnfree.diagnostics import (
 )
 from byol_bnfree.diagnostics.dataflow import Place
 from byol_bnfree.losses import probe_loss, regression_loss
-from byol_bnfree.models.byol import Outputs, prediction_width
+from byol_bnfree.models.byol import Outputs
 from byol_bnfree.objectives import Passed, make_objective
 from byol_bnfree.settings.objective_checks import couples_in_loss
 from byol_bnfree.training.gradient import make_views

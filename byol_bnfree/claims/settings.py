@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from byol_bnfree.assembly import part_norms
 from byol_bnfree.config import (
     DataConfig,
     HeadConfig,
@@ -12,7 +13,6 @@ from byol_bnfree.config import (
     TrainConfig,
     height_and_width,
 )
-from byol_bnfree.models.byol import part_norms
 from byol_bnfree.training.program import DataShape
 
 STEPS = 4

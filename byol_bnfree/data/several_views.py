@@ -19,8 +19,8 @@ from byol_bnfree.data.augment import (
     of_channels,
     own_view,
     planes_of,
-    random_view,
 )
+from byol_bnfree.data.one_view import random_view
 from byol_bnfree.data.view_settings import small_side, view_config
 
 Batch = dict[str, Array]

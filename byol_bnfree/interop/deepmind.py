@@ -14,13 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from byol_bnfree.assembly import create_network
 from byol_bnfree.config import DataConfig, HeadConfig, ModelConfig, TrainConfig
 from byol_bnfree.interop import work_folder
 from byol_bnfree.interop.arrays import LazyArray
 from byol_bnfree.interop.deepmind_pickle import not_loaded, read_pickle
 from byol_bnfree.interop.pickles import Refused
 from byol_bnfree.interop.trees import Flat, check_fit, flat, nested
-from byol_bnfree.models.byol import create_network, target_part
+from byol_bnfree.models.byol import target_part
 from byol_bnfree.models.resnet import ARCHITECTURES
 
 LICENCE = (

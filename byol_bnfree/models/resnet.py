@@ -341,19 +341,10 @@ def create_encoder(
       InputError: for an unknown name, norm, stem, padding or kind of shortcut, and for
         a width that makes a layer's channels no whole number.
     """
-    if name not in ARCHITECTURES:
-        names = ", ".join(ARCHITECTURES)
-        raise InputError(f"network is {name!r}; choose one of {names}.")
-    choices = {
-        "stem": (stem, ("imagenet", "small")),
-        "padding": (padding, tuple(PADDINGS)),
-        "shortcuts": (shortcuts, SHORTCUTS),
-    }
-    for option, (value, allowed) in choices.items():
-        if value not in allowed:
-            raise InputError(f"{option} is {value!r}; choose {' or '.join(allowed)}.")
+    _check_choices(name, stem, padding, shortcuts)
     architecture = ARCHITECTURES[name]
     for channels in (architecture.stem_channels, *architecture.channels):
+        # The inner layers of a bottleneck are the narrowest.
         scaled_channels(channels // 4 if architecture.bottleneck else channels, width)
     layers = layers_for(norm, dtype=dtype, **norm_options)
     return ResNet(
@@ -369,3 +360,17 @@ def create_encoder(
         shortcuts,
         remat,
     )
+
+
+def _check_choices(name: str, stem: str, padding: str, shortcuts: str) -> None:
+    if name not in ARCHITECTURES:
+        names = ", ".join(ARCHITECTURES)
+        raise InputError(f"network is {name!r}; choose one of {names}.")
+    choices = {
+        "stem": (stem, ("imagenet", "small")),
+        "padding": (padding, tuple(PADDINGS)),
+        "shortcuts": (shortcuts, SHORTCUTS),
+    }
+    for option, (value, allowed) in choices.items():
+        if value not in allowed:
+            raise InputError(f"{option} is {value!r}; choose {' or '.join(allowed)}.")

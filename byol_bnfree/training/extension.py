@@ -16,7 +16,8 @@ import optax
 from byol_bnfree.config import Extension, TrainConfig
 from byol_bnfree.errors import InputError
 from byol_bnfree.files import read_json, write_json
-from byol_bnfree.training.optim import (
+from byol_bnfree.training.restore import saved_steps
+from byol_bnfree.training.schedules import (
     extended_steps,
     first_steps,
     learning_rate_schedule,
@@ -24,7 +25,6 @@ from byol_bnfree.training.optim import (
     tau_schedule,
     warmup_steps,
 )
-from byol_bnfree.training.restore import saved_steps
 from byol_bnfree.training.step import Schedules
 
 SETTINGS = frozenset({"extend", "extend_base_lr", "extensions"})

@@ -9,11 +9,7 @@ from einops import rearrange
 from jaxtyping import Array, Float
 
 from byol_bnfree.config import AugmentConfig, TrainConfig
-from byol_bnfree.data.augment import (
-    normalize,
-    two_views,
-    two_views_of_crops,
-)
+from byol_bnfree.data.augment import normalize, two_views, two_views_of_crops
 from byol_bnfree.losses import probe_loss
 from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.objectives import Objective, Passed, make_objective

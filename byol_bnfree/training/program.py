@@ -12,16 +12,17 @@ from flax import linen as nn
 from jax.sharding import Mesh
 from jaxtyping import Array
 
+from byol_bnfree.assembly import create_network, part_norms
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.cpu.choice import choose_kernels
 from byol_bnfree.data.augment import normalize
 from byol_bnfree.data.several_views import all_views
 from byol_bnfree.errors import InputError
-from byol_bnfree.models.byol import BYOLNetwork, create_network, part_norms
-from byol_bnfree.models.data_dependent import data_dependent_init
+from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.models.kernels import XLA, Kernels
-from byol_bnfree.models.own import check_encoder
 from byol_bnfree.objectives import make_objective
+from byol_bnfree.own_encoder import check_encoder
+from byol_bnfree.training.data_dependent import data_dependent_init
 from byol_bnfree.training.extension import schedules_of
 from byol_bnfree.training.footprint import Footprint, footprint
 from byol_bnfree.training.gradient import make_views, step_key
@@ -33,13 +34,9 @@ from byol_bnfree.training.mesh import (
     replicated,
     state_shardings,
 )
-from byol_bnfree.training.optim import (
-    constant_predictor_rate,
-    make_optimizer,
-    total_steps,
-    warmup_steps,
-)
+from byol_bnfree.training.optim import constant_predictor_rate, make_optimizer
 from byol_bnfree.training.passes import Batch
+from byol_bnfree.training.schedules import total_steps, warmup_steps
 from byol_bnfree.training.state import TrainState, create_state
 from byol_bnfree.training.step import (
     Metrics,
@@ -229,6 +226,18 @@ def build_program(
         total_steps=parts.total_steps,
         unroll=unroll,
     )
+    return _on_devices(config, data, parts, step, mesh, kernels.words)
+
+
+def _on_devices(
+    config: TrainConfig,
+    data: DataShape,
+    parts: Parts,
+    step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
+    mesh: Mesh,
+    kernels: str,
+) -> Program:
+    """Place state and batches on the devices, and jit the functions accordingly."""
     shardings = state_shardings(parts.abstract_state, mesh, config.shard_state)
     abstract_state = jax.tree.map(
         lambda leaf, sharding: leaf.update(sharding=sharding),
@@ -241,7 +250,7 @@ def build_program(
     return Program(
         config=config,
         data=data,
-        kernels=kernels.words,
+        kernels=kernels,
         network=parts.network,
         mesh=mesh,
         warmup_steps=parts.warmup_steps,
@@ -252,7 +261,7 @@ def build_program(
             step,
             in_shardings=(shardings, on_data),
             out_shardings=(shardings, everywhere),
-            donate_argnums=0,
+            donate_argnums=0,  # the new state takes the memory of the old one
         ),
         views=jax.jit(
             views_of_step_0(config),

@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from byol_bnfree.assembly import has_small_predictor
 from byol_bnfree.config import TrainConfig, ViewsConfig
 from byol_bnfree.data.several_views import AllViews, Batch, all_views
 from byol_bnfree.losses import probe_loss
-from byol_bnfree.models.byol import BYOLNetwork, Outputs, has_small_predictor
+from byol_bnfree.models.byol import BYOLNetwork, Outputs
 from byol_bnfree.objectives.normalization import LOSS_NORMALIZATIONS
 from byol_bnfree.objectives.several_views import aims_of, loss_of_view
 from byol_bnfree.training.passes import Forward, of_views

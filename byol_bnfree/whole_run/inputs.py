@@ -6,15 +6,15 @@ from typing import Any, NamedTuple
 
 from flax import linen as nn
 
+from byol_bnfree.assembly import encoder_name
 from byol_bnfree.config import TrainConfig, image_size_of
 from byol_bnfree.data.channels import channel_moments, channel_notes
 from byol_bnfree.data.check import odd_pictures
 from byol_bnfree.data.records import needs_test
 from byol_bnfree.data.sources import DataSet, Source
 from byol_bnfree.interop.start import read_start
-from byol_bnfree.models.byol import encoder_name
-from byol_bnfree.models.own import GIVEN
 from byol_bnfree.own_code import code_of, full_path
+from byol_bnfree.own_encoder import GIVEN
 from byol_bnfree.precision import resolve_dtype
 from byol_bnfree.training import distributed
 from byol_bnfree.training.dataset_file import describe_data

@@ -16,8 +16,8 @@ from byol_bnfree.errors import InputError, RunStopped
 from byol_bnfree.files import read_json
 from byol_bnfree.training import distributed
 from byol_bnfree.training.extension import keep_what_was, resolve_extension
-from byol_bnfree.training.optim import warmup_steps
 from byol_bnfree.training.program import build_program
+from byol_bnfree.training.schedules import warmup_steps
 from byol_bnfree.training.workdir import prepare_workdir
 from byol_bnfree.user_cache import compiled_programs_kept
 from byol_bnfree.whole_run.boards import OnRow, open_boards

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from byol_bnfree.assembly import part_norms
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.names import printable
 from byol_bnfree.data.pipeline import Batches
@@ -16,7 +17,6 @@ from byol_bnfree.draw_views import sheet_of
 from byol_bnfree.epochs import whole_steps
 from byol_bnfree.evaluation.final import Evaluator
 from byol_bnfree.files import write_json
-from byol_bnfree.models.byol import part_norms
 from byol_bnfree.summary import conclude, introduce, summarize
 from byol_bnfree.training import distributed
 from byol_bnfree.training.best import Best
@@ -50,31 +50,23 @@ def run_steps(
     batches = Batches(
         data.train, config.batch_size, config.seed, batch_sharding(program.mesh)
     )
-    skipped = SkippedFile(workdir, jax.process_index())
-    for source in data.sources:
-        skipped.follow(source)
+    skipped = _followed(data, workdir)
     evaluator = Evaluator(program, data.train, data.test)
     with open_checkpoints(workdir, config) as checkpoints, _beside() as beside:
         state = _restored(program, checkpoints, log)  # errors come before the compiling
         compiling = beside.submit(program.compile_step, batches(0))
         start = 0 if state is None else int(state.step)
         with progress(program.total_steps, start, primary=primary) as shown:
-            why = data.description["size"]
-            introduce(program, data.train, data.test, workdir, why, shown.say)
-            for note in data.description["notes"]:
-                shown.say(f"note       {note}")
+            _introduce(program, data, workdir, shown.say)
             with shown.working("compiling the first step"):
                 if state is None:
                     state = program.init(batches(0))
-                views = program.views(batches(0))  # needs all processes
-                if primary:
-                    sheet = sheet_of(config, data.train, views)
-                    _draw(save_views, workdir / "views.png", sheet)
+                _draw_views(program, data, workdir, batches)
                 journal = Journal(program, log, shown)
                 if before_steps is not None:
                     before_steps()
                 needed = compiling.result()
-            if needed is not None:
+            if needed is not None:  # the backend reports it
                 needed.check()
                 shown.say(f"memory     {needed}")
             with _curves(workdir, log, config, data):
@@ -96,6 +88,31 @@ def run_steps(
         bad = f"{len(skipped):,} bad pictures: {skipped.path}"
         distributed.say(f"skipped         {bad}")
     return summary
+
+
+def _followed(data: Data, workdir: Path) -> SkippedFile:
+    """Return the file of bad pictures. It records those that any source will skip."""
+    skipped = SkippedFile(workdir, jax.process_index())
+    for source in data.sources:
+        skipped.follow(source)
+    return skipped
+
+
+def _introduce(
+    program: Program, data: Data, workdir: Path, say: Callable[[str], None]
+) -> None:
+    """Say what is trained, on which data, and where the files are."""
+    why = data.description["size"]
+    introduce(program, data.train, data.test, workdir, why, say)
+    for note in data.description["notes"]:
+        say(f"note       {note}")
+
+
+def _draw_views(program: Program, data: Data, workdir: Path, batches: Batches) -> None:
+    views = program.views(batches(0))  # needs all processes
+    if distributed.is_primary():
+        sheet = sheet_of(program.config, data.train, views)
+        _draw(save_views, workdir / "views.png", sheet)
 
 
 @contextlib.contextmanager

@@ -19,8 +19,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from byol_bnfree.command_line import load_config
 from byol_bnfree.config import Norm, ViewsConfig
+from byol_bnfree.config_files import load_config
 from byol_bnfree.training.program import DataShape, Program, build_program
 
 CASES = {

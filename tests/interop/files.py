@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from byol_bnfree.assembly import create_network
 from byol_bnfree.config import DataConfig, HeadConfig, ModelConfig, TrainConfig
 from byol_bnfree.encoder import Encoder, encoder_module
 from byol_bnfree.interop.work_folder import write_work_folder
-from byol_bnfree.models.byol import create_network
 
 HEAD = HeadConfig(hidden=16, out=8)
 MODEL = ModelConfig(name="resnet8", projector=HEAD, predictor=HEAD)

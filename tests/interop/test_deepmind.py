@@ -15,10 +15,11 @@ import pytest
 
 import tiny
 from byol_bnfree import InputError, load_encoder
+from byol_bnfree.assembly import create_network
 from byol_bnfree.interop import deepmind
 from byol_bnfree.interop.__main__ import main
 from byol_bnfree.interop.trees import flat
-from byol_bnfree.models.byol import Variables, create_network
+from byol_bnfree.models.byol import Variables
 
 
 @functools.cache

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import tiny
+from byol_bnfree.assembly import create_network, part_norms
 from byol_bnfree.errors import InputError
-from byol_bnfree.models.byol import create_network, part_norms
-from byol_bnfree.models.data_dependent import data_dependent_init
 from byol_bnfree.models.norm import NORMS, BatchNorm, GroupNorm
+from byol_bnfree.training.data_dependent import data_dependent_init
 
 IMAGES = jax.random.normal(jax.random.key(0), (8, 8, 8, 3))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from byol_bnfree.models.norm import BatchNorm
-from byol_bnfree.models.running_stats import settled, with_decay
+from byol_bnfree.training.running_stats import settled, with_decay
 
 LAYER, KEY = BatchNorm(), jax.random.key(0)
 IMAGES = jnp.asarray(np.random.default_rng(0).normal(2.0, 3.0, (3, 8, 2)), jnp.float32)

@@ -13,7 +13,7 @@ from byol_bnfree import InputError, parse_args, train
 from byol_bnfree.config import Extension
 from byol_bnfree.training.changes import compare_config
 from byol_bnfree.training.extension import resolve_extension, schedules_of
-from byol_bnfree.training.optim import learning_rate_schedule, tau_schedule
+from byol_bnfree.training.schedules import learning_rate_schedule, tau_schedule
 
 IMAGES = 160  # in batches of 8: the run of 4 steps is 0.2 epochs long
 EXTEND = ["--extend=0.4", "--extend-base-lr=0.2"]

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 
 import anchor
+from byol_bnfree.assembly import create_network
 from byol_bnfree.config import HeadConfig, ModelConfig, OptimConfig, TrainConfig
 from byol_bnfree.data.augment import normalize
-from byol_bnfree.models.byol import Variables, create_network
+from byol_bnfree.models.byol import Variables
 from byol_bnfree.training import gradient
-from byol_bnfree.training.optim import (
+from byol_bnfree.training.optim import make_optimizer
+from byol_bnfree.training.schedules import (
     learning_rate_schedule,
-    make_optimizer,
     peak_learning_rate,
     tau_schedule,
 )

@@ -7,14 +7,13 @@ import numpy as np
 import optax
 import pytest
 
+from byol_bnfree.assembly import create_network
 from byol_bnfree.config import HeadConfig, ModelConfig, OptimConfig, TrainConfig
 from byol_bnfree.errors import InputError
-from byol_bnfree.models.byol import create_network
 from byol_bnfree.models.norm import NORMS
-from byol_bnfree.training.optim import (
-    decayed_mask,
+from byol_bnfree.training.optim import decayed_mask, make_optimizer
+from byol_bnfree.training.schedules import (
     learning_rate_schedule,
-    make_optimizer,
     peak_learning_rate,
     tau_schedule,
     total_steps,

@@ -25,7 +25,7 @@ from byol_bnfree.training.mesh import (
     replicated,
     state_shardings,
 )
-from byol_bnfree.training.optim import tau_schedule
+from byol_bnfree.training.schedules import tau_schedule
 from byol_bnfree.training.state import TrainState
 
 PLAIN = ViewConfig(

@@ -32,10 +32,10 @@ from byol_bnfree.evaluation.kept.fitted import Fitted
 from byol_bnfree.evaluation.kept.unfinished import Unfinished
 from byol_bnfree.models.initializers import fan_in_init
 from byol_bnfree.models.norm import BN_DECAY
-from byol_bnfree.models.running_stats import settled, with_decay
 from byol_bnfree.represent import represent
 from byol_bnfree.training.mesh import batch_sharding, replicated
 from byol_bnfree.training.optim import decayed_mask
+from byol_bnfree.training.running_stats import settled, with_decay
 
 MOMENTUM = 0.9  # P1 appendix C.1
 SCORING_BATCH = 512  # images per step when a fitted network is scored

@@ -94,14 +94,8 @@ def linear_evaluation(
     source, valid = (
         Subset(train, np.flatnonzero(rows)) for rows in (~held_out, held_out)
     )
-    probes = fit_probes(
-        encoder,
-        source,
-        settings,
-        seed=seed,
-        mesh=mesh,
-        snapshot=unfinished.snapshot({}),
-    )
+    fit = partial(fit_probes, encoder, seed=seed, mesh=mesh)
+    probes = fit(source, settings, snapshot=unfinished.snapshot({}))
     top1s = probe_accuracies(probes, features(valid), valid.labels())
     sweep = [
         {"rate": rate, "validation_top1": top1}
@@ -112,9 +106,7 @@ def linear_evaluation(
     if settings.refit:
         alone = dataclasses.replace(settings, rates=(settings.rates[best],))
         again = unfinished.snapshot({"refit": settings.rates[best]})
-        probe = fit_probes(
-            encoder, train, alone, seed=seed, mesh=mesh, snapshot=again
-        ).one(0)
+        probe = fit(train, alone, snapshot=again).one(0)
     scores = np.asarray(probe_scores(probe, features(test)))
     figures = top_figures(scores, test.labels())
     return Outcome(figures, sweep[best], sweep, Fitted(*probe))

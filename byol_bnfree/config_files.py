@@ -1,0 +1,88 @@
+"""Reads `--config=FILE[:ARG]`: a Python file whose function returns the settings."""
+
+import contextlib
+import dataclasses
+import importlib.util
+import inspect
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.errors import (
+    InputError,
+)
+
+EXAMPLE = "configs/cifar10_cpu.py"
+
+
+def recipes() -> dict[str, Path]:
+    """Return this package's config files by name, installed or in a checkout."""
+    here = Path(__file__).parent
+    folders = (here / "configs", here.parent / "configs")
+    folder = next((folder for folder in folders if folder.is_dir()), here)
+    return {file.stem: file for file in sorted(folder.glob("*.py"))}
+
+
+def load_config(path: str, norm: str | None = None) -> TrainConfig:
+    """Run the Python file `FILE` or `FILE:ARG` and return its `get_config([ARG])`.
+
+    A file in this package's configs/ may be given by name, such as `cifar10_cpu`. A
+    config file is code and is executed. Load only files that you trust.
+
+    Args:
+      path: the file, and optionally an argument for its function.
+      norm: passed to a `get_config` with an argument `norm`, which returns settings for
+        this norm. None takes the function's default.
+
+    Raises:
+      InputError: if there is no such file, it fails, or it returns something else.
+    """
+    file, _, argument = path.partition(":")
+    if not os.path.isfile(file):
+        known = recipes()
+        if Path(file).stem not in known or os.path.isabs(file):
+            raise InputError(
+                f"config {file} is not a file; give a path such as {EXAMPLE}, or one "
+                f"of {', '.join(known) or 'your own files'}."
+            )
+        file = str(known[Path(file).stem])
+    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
+    if spec is None or spec.loader is None:
+        raise InputError(
+            f"config {file} is not a Python file; give one such as {EXAMPLE}."
+        )
+    module = importlib.util.module_from_spec(spec)
+    with _mended_by_the_user(file):
+        spec.loader.exec_module(module)
+    get_config = getattr(module, "get_config", None)
+    if not callable(get_config):
+        raise InputError(
+            f"config {file} has no function get_config; add one, as {EXAMPLE} has."
+        )
+    with _mended_by_the_user(path):
+        takes_norm = "norm" in inspect.signature(get_config).parameters
+        config = get_config(
+            *([argument] if argument else []),
+            **({"norm": norm} if norm and takes_norm else {}),
+        )
+    if not isinstance(config, TrainConfig):
+        raise InputError(
+            f"get_config of {file} returns {type(config).__name__}; it must return "
+            f"a byol_bnfree.TrainConfig."
+        )
+    return dataclasses.replace(config, config=path)
+
+
+@contextlib.contextmanager
+def _mended_by_the_user(file: str) -> Iterator[None]:
+    """Turn errors of a config file's code into a message that names the file."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"config {file} fails with {type(error).__name__}: {error}; repair the "
+            f"file."
+        ) from error
