@@ -22,7 +22,7 @@ from byol_bnfree.evaluation.kept.fitted import Fitted, classifier_path, save_fit
 from byol_bnfree.evaluation.kept.store import Row, Store
 from byol_bnfree.evaluation.kept.unfinished import Unfinished
 from byol_bnfree.evaluation.methods.logistic import Fit, fit_logistic
-from byol_bnfree.evaluation.outcome import Outcome
+from byol_bnfree.evaluation.outcome import PLAIN, Outcome
 
 # Raise a number when a change of code changes the results of its protocol. Results of
 # the older revision are then measured again.
@@ -35,6 +35,8 @@ REVISIONS = {
     "supervised": 3,
     "robustness": 3,
     "transfer": 3,
+    "segmentation": 1,
+    "depth": 1,
 }
 FITTING = (  # protocols that fit a classifier that can be saved
     *("linear", "linear_cached", "semi_supervised", "finetune", "supervised"),
@@ -117,6 +119,11 @@ class Bench:
 
         return cached(path, extract)
 
+    def drawn(self) -> tuple[Path, str]:
+        """Return the folder for pictures, and the ending of their names."""
+        ending = "-random" if self.network == "random" else ""
+        return self.folder.parent, ending
+
     @cached_property
     def fingerprint(self) -> str:
         """A checksum of the encoder's weights and statistics."""
@@ -195,7 +202,7 @@ def sentence(row: Row) -> str:
     kinds = [settings[key] for key in KINDS if key in settings]
     subject = " ".join(map(str, [*kinds, identity["dataset"], identity["network"]]))
     figures = ", ".join(
-        f"{name} {100 * value:.2f} %"
+        f"{name} {value:.4f}" if name in PLAIN else f"{name} {100 * value:.2f} %"
         for name, value in row["figures"].items()
         if isinstance(value, float)
     )

@@ -31,6 +31,8 @@ def check_protocols(
         "semi_supervised": ("semi", math.lcm(devices, groups)),
         "finetune": ("finetune", math.lcm(devices, groups)),
         "supervised": ("supervised", math.lcm(devices, groups)),
+        "segmentation": ("segmentation", math.lcm(devices, groups)),
+        "depth": ("depth", math.lcm(devices, groups)),
     }
     for protocol, (name, pieces) in parts.items():
         size = getattr(config, name).batch_size

@@ -12,6 +12,7 @@ import tyro
 
 from byol_bnfree.config import KNN_K, KNN_TEMPERATURE
 from byol_bnfree.errors import InputError, flag
+from byol_bnfree.evaluation.dense.settings import DepthSettings, SegmentationSettings
 
 Protocol = Literal[
     "knn",
@@ -23,6 +24,8 @@ Protocol = Literal[
     "robustness",
     "transfer",
     "random",
+    "segmentation",
+    "depth",
 ]
 
 MAY_BE_ZERO = frozenset(
@@ -178,6 +181,10 @@ class EvaluateConfig:
     """Training from scratch with all labels."""
     transfer: TransferSettings = TransferSettings()
     """Transfer to other data sets."""
+    segmentation: SegmentationSettings = SegmentationSettings()
+    """Semantic segmentation."""
+    depth: DepthSettings = DepthSettings()
+    """Depth of every pixel."""
 
     def __post_init__(self):
         _require_positive("", self)

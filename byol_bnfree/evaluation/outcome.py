@@ -9,12 +9,14 @@ from jaxtyping import Float, Int
 from byol_bnfree.evaluation.kept.fitted import Fitted
 from byol_bnfree.evaluation.methods.metrics import top_k_accuracy
 
+PLAIN = {"rel": " rel", "rms": " m"}  # figures that are no shares, and their units
+
 
 class Outcome(NamedTuple):
     """The result of a protocol. Held-out training images decided on `chosen`."""
 
     figures: dict[str, Any]
-    """Results on the test split, in [0, 1]."""
+    """Results on the test split, in [0, 1], but for those in `PLAIN`."""
     chosen: dict[str, Any]
     """Hyper-parameters and `validation_METRIC`; {} if nothing was chosen."""
     sweep: Sequence[dict[str, Any]] = ()

@@ -9,6 +9,9 @@ from collections.abc import Callable
 import numpy as np
 
 from byol_bnfree.evaluation.bench import Bench
+from byol_bnfree.evaluation.dense.drawing import save_dense
+from byol_bnfree.evaluation.dense.evaluation import dense_evaluation
+from byol_bnfree.evaluation.dense.tasks import TASKS
 from byol_bnfree.evaluation.kept.store import Row
 from byol_bnfree.evaluation.methods.knn import knn_predict
 from byol_bnfree.evaluation.methods.linear import linear_evaluation
@@ -146,6 +149,38 @@ def _with_all_labels(bench: Bench, name: str, evaluation: Callable) -> Row:
     return bench.measure(name, described, measure)
 
 
+def dense_task(name: str) -> Callable[[Bench], list[Row]]:
+    """Return the protocol of a dense task; `bench` must have its views of the data."""
+
+    def protocol(bench: Bench) -> list[Row]:
+        """Fit the task on the encoder, test it, and draw its pictures."""
+        settings = getattr(bench.config, name)
+        described = dataclasses.asdict(settings) | {
+            "window": list(bench.train.windows.size)
+        }
+
+        def measure() -> Outcome:
+            """Fit and test; called if the result is not stored."""
+            found = dense_evaluation(
+                TASKS[name],
+                bench.encoder,
+                bench.train,
+                bench.test,
+                settings,
+                seed=bench.config.seed,
+                mesh=bench.mesh,
+                unfinished=bench.unfinished(name, described),
+                say=bench.say,
+            )
+            for path in save_dense(TASKS[name], found, bench.test, bench.drawn()):
+                bench.say(str(path))
+            return found.outcome
+
+        return [bench.measure(name, described, measure)]
+
+    return protocol
+
+
 PROTOCOLS: dict[str, Callable[[Bench], list[Row]]] = {
     "knn": knn,
     "linear": linear,
@@ -155,4 +190,5 @@ PROTOCOLS: dict[str, Callable[[Bench], list[Row]]] = {
     "supervised": supervised,
     "robustness": robustness,
     "transfer": transfer,
+    **{name: dense_task(name) for name in TASKS},
 }

@@ -1,7 +1,8 @@
 """An evaluation from its settings to its tables: `evaluate(config)`."""
 
+import contextlib
 import dataclasses
-from contextlib import closing
+import itertools
 from pathlib import Path
 
 import jax
@@ -11,6 +12,7 @@ from byol_bnfree.cpu.choice import choose_kernels
 from byol_bnfree.data.sources import Source
 from byol_bnfree.encoder import (
     Encoder,
+    dense_module,
     load_encoder,
     untrained_encoder,
     untrained_like,
@@ -19,6 +21,8 @@ from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.bench import Bench
 from byol_bnfree.evaluation.checks import check_protocols, check_trainable
 from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.evaluation.dense.opening import open_dense
+from byol_bnfree.evaluation.dense.tasks import TASKS
 from byol_bnfree.evaluation.final import STATISTICS
 from byol_bnfree.evaluation.images.splits import check_images, open_splits
 from byol_bnfree.evaluation.kept.store import Row, Store
@@ -29,6 +33,8 @@ from byol_bnfree.models.kernels import Kernels
 from byol_bnfree.training.mesh import make_mesh
 from byol_bnfree.training.program import DataShape
 from byol_bnfree.training.workdir import lock_workdir, prepare_workdir
+
+IMAGES = "images"  # the data of all protocols that are no dense tasks
 
 
 def evaluate(config: EvaluateConfig) -> list[Row]:
@@ -49,37 +55,43 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
     weights = config.weights or workdir
     encoder = load_encoder(weights, config.network, kernels=kernels)
     check_trainable(config, encoder)
-    train, test = open_splits(encoder.config, config)
-    check_images(encoder, train)
     mesh = make_mesh()
+    opened = _open_all(config, encoder, plan)
+    train, test = opened.get(IMAGES, next(iter(opened.values())))
     if train.num_classes is None:
         _say(f"{train.name} has no classes, so only pictures are drawn.")
         plan, config = [], dataclasses.replace(config, protocol=("knn",))
     check_protocols(config, encoder.config, train, mesh.shape["data"])
     folder = prepare_workdir(workdir / "evaluation", "")
-    with lock_workdir(folder), closing(train), closing(test):
+    with lock_workdir(folder), contextlib.ExitStack() as closing_all:
+        for source in itertools.chain(*opened.values()):
+            closing_all.callback(source.close)
         store = Store(workdir / "evaluations.jsonl")
 
-        def bench(encoder: Encoder, network: str) -> Bench:
-            return Bench(
-                config, encoder, network, train, test, mesh, store, folder, _say
-            )
+        def bench(encoder: Encoder, network: str, data: str) -> Bench:
+            splits = opened[data]
+            return Bench(config, encoder, network, *splits, mesh, store, folder, _say)
 
-        benches = {config.network: bench(encoder, config.network)}
+        encoders = {config.network: encoder}
         if {"random", "supervised"} & set(config.protocol):
             some = train.images(np.arange(min(STATISTICS, len(train))))
             floor = _untrained(config, encoder, train, some, kernels)
             # One module object lets both encoders share compiled programs.
             floor = dataclasses.replace(floor, module=encoder.module)
-            benches["random"] = bench(floor, "random")
+            encoders["random"] = floor
+        benches = {  # protocols on the same data share a bench, which keeps features
+            (network, data): bench(encoder, network, data)
+            for network, encoder in encoders.items()
+            for data in opened
+        }
         rows = [
             row
             for network, protocol in plan
-            for row in PROTOCOLS[protocol](benches[network])
+            for row in PROTOCOLS[protocol](benches[network, _data_of(protocol)])
         ]
-        pictures = (
-            save_pictures(benches[config.network], workdir) if config.plot else []
-        )
+        pictures = []
+        if config.plot and IMAGES in opened:
+            pictures = save_pictures(benches[config.network, IMAGES], workdir)
     if plan:
         print_tables(store.figures())
     for path in pictures:
@@ -87,6 +99,27 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
     if plan:
         _say(str(workdir / "evaluations.jsonl"))
     return rows
+
+
+def _data_of(protocol: str) -> str:
+    """Name the data of a protocol: a dense task has its own, all others share one."""
+    return protocol if protocol in TASKS else IMAGES
+
+
+def _open_all(
+    config: EvaluateConfig, encoder: Encoder, plan: list[tuple[str, str]]
+) -> dict[str, tuple[Source, Source]]:
+    """Open the splits of all protocols of a plan, before the first one begins."""
+    opened: dict[str, tuple[Source, Source]] = {}
+    for name in dict.fromkeys(_data_of(protocol) for _, protocol in plan):
+        if name == IMAGES:
+            opened[name] = open_splits(encoder.config, config)
+            check_images(encoder, opened[name][0])
+        else:
+            task, settings = TASKS[name], getattr(config, name)
+            dense_module(encoder.module, settings.stride)  # finds impossible strides
+            opened[name] = open_dense(task, settings, encoder.config, config)
+    return opened
 
 
 def _untrained(

@@ -1,6 +1,8 @@
 """Dense examples in windows of one size, as batches for training and for tests."""
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int, Int32, UInt8
@@ -12,6 +14,36 @@ from byol_bnfree.data.dense.transform import (
     random_draw,
     transform,
 )
+from byol_bnfree.data.fingerprint import checksum
+
+
+@dataclass(frozen=True)
+class DenseSubset:
+    """The examples `indices` of a dense source. It has all its other properties."""
+
+    source: DenseSource
+    indices: Int[np.ndarray, " n"]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "source":  # not set yet, as in a copy
+            raise AttributeError(name)
+        return getattr(self.source, name)
+
+    @property
+    def fingerprint(self) -> str:
+        """A checksum of the source and of the chosen examples."""
+        return checksum(self.source.fingerprint, self.indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def example(self, index: int) -> Example:
+        """Return an example, as `source` does."""
+        return self.source.example(int(self.indices[index]))
+
+    def file_names(self, indices: Int[np.ndarray, " b"]) -> list[str]:
+        """Return printable names, as `source` does."""
+        return self.source.file_names(self.indices[indices])
 
 
 @dataclass(frozen=True)
@@ -120,6 +152,10 @@ class DenseView:
     ) -> Int32[np.ndarray, " b"]:
         """Return -1 for every picture: it has no single class."""
         return np.full(len(self) if indices is None else len(indices), -1, np.int32)
+
+    def subset(self, indices: Int[np.ndarray, " n"]) -> "DenseView":
+        """Return a view of these pictures only, in this order."""
+        return dataclasses.replace(self, source=DenseSubset(self.source, indices))
 
     def usable(self, indices: Int[np.ndarray, " b"]) -> Int[np.ndarray, " m"]:
         return indices

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from byol_bnfree.evaluation.kept.store import Row
+from byol_bnfree.evaluation.outcome import PLAIN
 
 COLUMNS = {
     "knn": "kNN",
@@ -17,14 +18,22 @@ COLUMNS = {
     "supervised": "supervised",
     "robustness": "{corruption}",
     "transfer": "{method}",
+    "segmentation": "segmentation, {head} head, {encoder} encoder, {norms} norms",
+    "depth": "depth, {head} head, {encoder} encoder, {norms} norms",
 }
+DENSE = "dense tasks: mIoU, %; depth within 1.25, %, relative and rms error"
 TITLES = {
+    "segmentation": DENSE,
+    "depth": DENSE,
     "robustness": "corrupted images, %: top-1 of linear, cached; mean over five levels",
     "transfer": "other data sets, %: top-1 unless stated",
 }
 TITLE = "test split, %; top-1 / top-5"
 UNBROKEN = 140  # characters per line where no terminal gives a width
-UNITS = {"top1": "", "top5": "", "mean_per_class": " per class", "map11": " mAP"}
+UNITS = {
+    **{"top1": "", "top5": "", "mean_per_class": " per class", "map11": " mAP"},
+    **{"miou": "", "pct1": ""},
+}
 
 
 def figures_table(rows: list[Row], title: str = TITLE) -> Table:
@@ -69,8 +78,9 @@ def _fitted(settings: dict[str, Any]) -> str:
 
 
 def _cell(figures: dict[str, float]) -> str:
-    shown = [name for name in UNITS if name in figures]
-    return " / ".join(f"{100 * figures[name]:.1f}{UNITS[name]}" for name in shown)
+    shares = [f"{100 * figures[k]:.1f}{u}" for k, u in UNITS.items() if k in figures]
+    plain = [f"{figures[k]:.3f}{unit}" for k, unit in PLAIN.items() if k in figures]
+    return " / ".join(shares + plain)
 
 
 def print_tables(rows: list[Row], console: Console | None = None) -> None:

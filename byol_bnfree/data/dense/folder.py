@@ -1,0 +1,241 @@
+"""Folders of pictures with masks, depths, or both: `folder:PATH`.
+
+A picture of `images/` has the mask of the same name in `masks/`, and its depth in
+`depths/`. The ending may differ. There are three layouts:
+
+- `PATH/{train,test}/images/` and so on;
+- `PATH/images/` and so on: a tenth is the test split, by a hash of the name;
+- VOC's: `PATH/JPEGImages/`, `PATH/SegmentationClass/`, and the lists
+  `PATH/ImageSets/Segmentation/{train,val}.txt`.
+
+A mask is a PNG of one byte per pixel, gray or with a palette. Its value is the class,
+and 255 is ignored. `PATH/classes.txt` may name the classes, one per line. Without it
+there are as many as the masks show. A depth is a PNG of 16 bits in millimetres; 0 is
+unknown.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from byol_bnfree.data.decode import decode
+from byol_bnfree.data.dense.example import IGNORE, Example, make_example
+from byol_bnfree.data.dense.pixel_files import classes_of, read_depth, read_mask
+from byol_bnfree.data.fingerprint import checksum, sizes_and_times
+from byol_bnfree.data.geometry import to_array
+from byol_bnfree.data.names import printable, some
+from byol_bnfree.data.reading import BadImage
+from byol_bnfree.errors import InputError
+
+TENTH = 0.1  # share of the test split where there are no folders of splits
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+VOC_NAMES = (
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car"),
+    *("cat", "chair", "cow", "diningtable", "dog", "horse", "motorbike", "person"),
+    *("pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+
+
+@dataclass(frozen=True)
+class DenseFolder:
+    """One split of a folder; see `example.DenseSource`."""
+
+    name: str
+    split: str
+    root: Path
+    images: tuple[Path, ...]
+    masks: dict[str, Path]
+    depths: dict[str, Path]
+    named: tuple[str, ...]
+    channels: int
+    box_names: tuple[str, ...] = ()
+
+    @staticmethod
+    def open(path: str, split: str, channels: int) -> "DenseFolder":
+        """Open the train or the test split.
+
+        Raises:
+          InputError: if there is no such folder, a part of it is missing, or pictures
+            and masks do not belong together.
+        """
+        root = Path(path)
+        if not root.is_dir():
+            raise InputError(
+                f"folder {printable(path)!r} does not exist; give "
+                f"--dataset=folder:PATH."
+            )
+        if (root / "SegmentationClass").is_dir():
+            return _open_voc(root, split, channels)
+        below = root / split if (root / "train").is_dir() else root
+        images = _by_stem(below / "images")
+        if not images:
+            raise InputError(
+                f"{printable(below)} has no pictures in images/; a dense task reads "
+                f"images/ and masks/ or depths/ of the same names."
+            )
+        if below == root:
+            wanted = split == "test"
+            images = {s: f for s, f in images.items() if _in_test(s) == wanted}
+        masks, depths = (_by_stem(below / part) for part in ("masks", "depths"))
+        if not masks and not depths:
+            raise InputError(
+                f"{printable(below)} has images/ but no masks/ and no depths/; add "
+                f"one of them, with a PNG for each picture."
+            )
+        return DenseFolder(
+            name=printable(root.name),
+            split=split,
+            root=root,
+            images=tuple(images.values()),
+            masks=_of_each(images, masks, "masks", below),
+            depths=_of_each(images, depths, "depths", below),
+            named=_names(root),
+            channels=channels,
+        )
+
+    @property
+    def location(self) -> str:
+        return printable(self.root)
+
+    @property
+    def targets(self) -> frozenset[str]:
+        there = {"mask": self.masks, "depth": self.depths}
+        return frozenset(target for target, files in there.items() if files)
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """The named classes, or as many as the masks of both splits show."""
+        if self.named or not self.masks:
+            return self.named
+        below = (self.root, self.root / "train", self.root / "test")
+        files = [f for part in below for f in _by_stem(part / "masks").values()]
+        values = [classes_of(file) for file in files]
+        most = max((v.max() for v in values if v.size), default=0)
+        return tuple(map(str, range(int(most) + 1)))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def example(self, index: int) -> Example:
+        """Decode a picture with its targets; `InputError` if they do not fit."""
+        file = self.images[index]
+        image = to_array(_decoded(file, self.channels))
+        mask, depth = self.masks.get(file.stem), self.depths.get(file.stem)
+        found = {
+            "mask": None if mask is None else self._mask(mask),
+            "depth": None if depth is None else read_depth(depth),
+        }
+        for target, array in found.items():
+            if array is not None and array.shape != image.shape[:2]:
+                sizes = [f"{a.shape[1]} x {a.shape[0]}" for a in (array, image)]
+                raise InputError(
+                    f"the {target} of {printable(file)} is {sizes[0]} pixels and the "
+                    f"picture {sizes[1]}; give them the same size."
+                )
+        return make_example(image, **found)
+
+    def _mask(self, file: Path) -> UInt8[np.ndarray, "h w"]:
+        mask = read_mask(file)
+        wrong = mask[(mask >= len(self.class_names)) & (mask != IGNORE)]
+        if wrong.size:
+            raise InputError(
+                f"{printable(file)} has the class {wrong[0]}, but there are "
+                f"{len(self.class_names)} classes, from 0, and 255 is ignored; correct "
+                f"the mask or classes.txt."
+            )
+        return mask
+
+    def file_names(self, indices: Int[np.ndarray, " b"]) -> list[str]:
+        return [printable(self.images[i].name) for i in indices]
+
+    @property
+    def identity(self) -> str:
+        names = [printable(file.name) for file in self._files]
+        return checksum(names, self._on_disk[:, 0])
+
+    @property
+    def fingerprint(self) -> str:
+        return checksum(self.location, self.identity, self._on_disk[:, 1])
+
+    @property
+    def _files(self) -> list[Path]:
+        return [*self.images, *self.masks.values(), *self.depths.values()]
+
+    @cached_property
+    def _on_disk(self) -> Int[np.ndarray, "n 2"]:
+        return sizes_and_times([str(file) for file in self._files])
+
+
+def _decoded(file: Path, channels: int):
+    try:
+        return decode(str(file), printable(file), channels)
+    except BadImage as error:
+        raise error.stop() from error
+
+
+def _open_voc(root: Path, split: str, channels: int) -> DenseFolder:
+    lists = root / "ImageSets" / "Segmentation"
+    file = lists / {"train": "train.txt", "test": "val.txt"}[split]
+    if not file.is_file():
+        raise InputError(
+            f"{printable(root)} has VOC's SegmentationClass but no {printable(file)}, "
+            f"which lists the pictures of the split; add it."
+        )
+    stems = file.read_text().split()
+    images = _by_stem(root / "JPEGImages")
+    chosen = {stem: images[stem] for stem in stems if stem in images}
+    if len(chosen) < len(stems):
+        missing = [stem for stem in stems if stem not in images]
+        raise InputError(
+            f"{printable(root)}/JPEGImages lacks {some(missing)}, which "
+            f"{printable(file)} lists; add the pictures."
+        )
+    masks = _by_stem(root / "SegmentationClass")
+    return DenseFolder(
+        name=printable(root.name),
+        split=split,
+        root=root,
+        images=tuple(chosen.values()),
+        masks=_of_each(chosen, masks, "SegmentationClass", root),
+        depths={},
+        named=_names(root) or VOC_NAMES,
+        channels=channels,
+    )
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    """Return the pictures of a folder by their names without ending, sorted."""
+    if not folder.is_dir():
+        return {}
+    found = (f for f in folder.iterdir() if f.suffix.lower() in PICTURES)
+    return {file.stem: file for file in sorted(found)}
+
+
+def _of_each(
+    images: dict[str, Path], files: dict[str, Path], part: str, below: Path
+) -> dict[str, Path]:
+    """Return the file of each picture. If there are any, there must be all."""
+    missing = [stem for stem in images if stem not in files]
+    if files and missing:
+        raise InputError(
+            f"{len(missing):,} of {len(images):,} pictures of {printable(below)} have "
+            f"no file in {part}/ ({some(map(printable, missing))}); add them, or move "
+            f"the pictures away."
+        )
+    return {stem: files[stem] for stem in images} if files else {}
+
+
+def _in_test(stem: str) -> bool:
+    digest = hashlib.sha256(stem.encode(errors="surrogateescape")).digest()
+    return int.from_bytes(digest[:4], "big") < TENTH * 2**32
+
+
+def _names(root: Path) -> tuple[str, ...]:
+    file = root / "classes.txt"
+    if not file.is_file():
+        return ()
+    return tuple(line.strip() for line in file.read_text().splitlines() if line.strip())

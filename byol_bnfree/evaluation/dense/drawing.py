@@ -1,0 +1,146 @@
+"""Pictures of a dense task: examples with truth and prediction, and curves."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from byol_bnfree.data.dense.example import IGNORE
+from byol_bnfree.data.dense.view import DenseView
+from byol_bnfree.data.geometry import for_display
+from byol_bnfree.evaluation.dense.evaluation import DenseResult
+from byol_bnfree.evaluation.dense.tasks import Task
+from byol_bnfree.evaluation.shown.drawing import MOST_NAMES, plain_text
+
+COLUMNS = 6  # examples side by side
+GRAY = (0.5, 0.5, 0.5, 1.0)  # of pixels that are ignored
+
+
+def save_dense(
+    task: Task, found: DenseResult, test: DenseView, place: tuple[Path, str]
+) -> list[Path]:
+    """Write TASK.png and TASK_curves.png; return their paths.
+
+    `place` is the folder, and an ending of the names.
+    """
+    folder, ending = place
+    figures = {
+        task.name: DRAWN[task.name](found, test),
+        f"{task.name}_curves": draw_curves(task, found),
+    }
+    paths = [folder / f"{name}{ending}.png" for name in figures]
+    for path, figure in zip(paths, figures.values(), strict=True):
+        figure.savefig(path)
+    return paths
+
+
+@plain_text()
+def draw_segmentation(found: DenseResult, test: DenseView) -> Figure:
+    """Draw pictures, their true classes and the predicted classes, with a legend."""
+    count = _count(found)
+    masks, predicted = found.score.examples["mask"], found.score.predicted
+    names = test.class_names
+    miou = 100 * found.outcome.figures["miou"]
+    title = f"{test.name} {test.split}: mIoU {miou:.1f} %"
+    figure, lines = _grid(title, count, ("picture", "truth", "prediction"))
+    for column in range(count):
+        picture = found.score.examples["image"][column]
+        _show(lines[0][column], for_display(picture))
+        for line, classes in ((1, masks), (2, predicted)):
+            ignored = masks[column] == IGNORE
+            colours = mask_colours(classes[column], ignored, len(names))
+            _show(lines[line][column], colours)
+    seen = np.unique([*masks[:count].flat, *predicted[:count].flat])
+    seen = seen[seen < len(names)][:MOST_NAMES]
+    palette = class_palette(len(names))
+    handles = [Patch(color=palette[k], label=names[k]) for k in seen]
+    figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)
+    return figure
+
+
+@plain_text()
+def draw_depth(found: DenseResult, test: DenseView) -> Figure:
+    """Draw pictures, their true depth and the predicted depth, on one scale."""
+    count = _count(found)
+    truth = np.where(
+        found.score.examples["depth"] > 0, found.score.examples["depth"], np.nan
+    )[:count]
+    figures = found.outcome.figures
+    title = (
+        f"{test.name} {test.split}: within 1.25 {100 * figures['pct1']:.1f} %, "
+        f"rel {figures['rel']:.3f}, rms {figures['rms']:.3f} m"
+    )
+    figure, lines = _grid(title, count, ("picture", "truth", "prediction"))
+    limits = {"vmin": 0.0, "vmax": float(np.nanmax(truth)), "cmap": "viridis_r"}
+    for column in range(count):
+        _show(lines[0][column], for_display(found.score.examples["image"][column]))
+        _show(lines[1][column], truth[column], **limits)
+        _show(lines[2][column], found.score.predicted[column], **limits)
+    image = lines[2][0].images[0]
+    figure.colorbar(image, ax=lines[1:, :], label="depth, metres (white: unknown)")
+    return figure
+
+
+def draw_curves(task: Task, found: DenseResult) -> Figure:
+    """Draw the loss and the figures of the first test pictures against the step."""
+    figure = Figure(figsize=(9, 3.6), dpi=110, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    steps, losses = zip(*found.losses, strict=True)
+    left.plot(steps, losses, lw=1)
+    left.set(xlabel="step", ylabel="loss of a batch", ylim=(0, None))
+    shares = [n for n in found.curve[0] if n.startswith(("miou", "pixel", "pct", "ap"))]
+    for name in shares:
+        points = [(point["step"], 100 * point[name]) for point in found.curve]
+        right.plot(*zip(*points, strict=True), marker="o", label=name)
+    right.set(xlabel="step", ylabel="%, first test pictures", ylim=(0, 100))
+    right.legend(frameon=False)
+    figure.suptitle(f"{task.name}, rate {found.outcome.chosen['rate']:g}")
+    return figure
+
+
+def mask_colours(
+    classes: Int[np.ndarray, "h w"], ignored: np.ndarray, count: int
+) -> Float[np.ndarray, "h w 4"]:
+    """Return the colour of each pixel's class; ignored pixels are gray."""
+    palette = class_palette(count)
+    colours = palette[np.minimum(classes, count - 1)]
+    colours[ignored] = GRAY
+    return colours
+
+
+def class_palette(count: int) -> Float[np.ndarray, "k 4"]:
+    """Return a dark colour for class 0, the background, and clear ones for the rest."""
+    others = max(count - 1, 1)
+    if others <= 10:
+        rest = colormaps["tab10"](np.arange(others))
+    else:
+        rest = colormaps["turbo"](np.linspace(0, 1, others))
+    return np.concatenate([[(0.1, 0.1, 0.1, 1.0)], rest])
+
+
+def _count(found: DenseResult) -> int:
+    return min(COLUMNS, len(found.score.predicted))
+
+
+def _grid(title: str, columns: int, names: tuple[str, ...]) -> tuple[Figure, Any]:
+    size = 1.9 * columns + 1.2, 1.9 * len(names) + 1.0
+    figure = Figure(figsize=size, dpi=110, layout="constrained")
+    figure.suptitle(title)
+    lines = figure.subplots(len(names), columns, squeeze=False)
+    for line, name in zip(lines, names, strict=True):
+        line[0].set_ylabel(name)
+    return figure, lines
+
+
+def _show(axes: Axes, image: np.ndarray, **style) -> None:
+    style = {"cmap": "gray", "interpolation": "nearest"} | style
+    axes.imshow(image, **style)
+    axes.set(xticks=[], yticks=[])
+
+
+DRAWN = {"segmentation": draw_segmentation, "depth": draw_depth}

@@ -1,0 +1,118 @@
+"""A dense task from an encoder to figures: choose the rate, fit, test."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array
+
+from byol_bnfree.data.dense.view import DenseView
+from byol_bnfree.encoder import Encoder
+from byol_bnfree.evaluation.dense.settings import DenseSettings
+from byol_bnfree.evaluation.dense.tasks import Figures, Score, Task
+from byol_bnfree.evaluation.dense.training import Fitted, Fitter
+from byol_bnfree.evaluation.images.subset import hold_out
+from byol_bnfree.evaluation.kept.unfinished import Unfinished
+from byol_bnfree.evaluation.outcome import Outcome
+from byol_bnfree.training.mesh import make_mesh
+
+NOTHING = Unfinished()
+POINTS, LOSSES = 5, 200  # of the curves of figures and of the loss
+WATCHED = 64  # test pictures of the curve that is drawn during training
+
+
+class DenseResult(NamedTuple):
+    """The outcome of a task, and what its pictures show."""
+
+    outcome: Outcome
+    score: Score
+    curve: list[dict[str, Any]]
+    """Steps and figures on the first test pictures, during the last fit."""
+    losses: list[tuple[int, float]]
+    """Steps and losses of the last fit."""
+    fitter: Fitter
+    fitted: Fitted
+
+
+def dense_evaluation(
+    task: Task,
+    encoder: Encoder,
+    train: DenseView,
+    test: DenseView,
+    settings: DenseSettings,
+    *,
+    seed: int = 0,
+    mesh: Mesh | None = None,
+    unfinished: Unfinished = NOTHING,
+    say: Callable[[str], None] = print,
+) -> DenseResult:
+    """Fit a task on all training pictures and report its figures on the test split.
+
+    If there are several rates, a held-out tenth of the training pictures chooses one
+    first.
+
+    Args:
+      task: one of `tasks.TASKS`.
+      encoder: the network; it is copied, and stays as it is.
+      train: pictures with the target of the task.
+      test: pictures to report on, seen through their central windows.
+      settings: of the task.
+      seed: draws held-out pictures, batches, windows and the head.
+      mesh: devices; None takes all.
+      unfinished: stores the state of fits, so that they can resume.
+      say: prints progress between fits.
+
+    Raises:
+      InputError: if the encoder is no network of ours, or an example cannot be used.
+    """
+    mesh = mesh or make_mesh()
+    fitter = task.fitter(
+        encoder, train, settings, seed=seed, mesh=mesh, unfinished=unfinished
+    )
+    best, sweep = _choose(task, fitter, train, say)
+    curve: list[dict[str, Any]] = []
+    losses: list[tuple[int, Array]] = []
+    some = test.subset(np.arange(min(WATCHED, len(test))))
+    total = settings.steps
+    marks = {round(total * k / POINTS) for k in range(1, POINTS + 1)}
+
+    def watch(step: int, fitted: Fitted, loss: Array) -> None:
+        if step % max(1, total // LOSSES) == 0:
+            losses.append((step, loss))
+        if step in marks:
+            figures = task.score(fitter, fitted, some).figures
+            curve.append({"step": step} | figures)
+            say(f"step {step}/{total}: {words(figures)}")
+
+    fitted = fitter.fit(train, best["rate"], watch)
+    score = task.score(fitter, fitted, test)
+    outcome = Outcome(score.figures, best, sweep)
+    numbers = [(step, float(loss)) for step, loss in losses]
+    return DenseResult(outcome, score, curve, numbers, fitter, fitted)
+
+
+def _choose(
+    task: Task, fitter: Fitter, train: DenseView, say: Callable[[str], None]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the best rate on held-out pictures with its figure, and all rates."""
+    rates, key = fitter.settings.rates, f"validation_{task.best}"
+    if len(rates) == 1:
+        return {"rate": rates[0]}, []
+    held_out = hold_out(len(train), fitter.seed)
+    source, valid = (train.subset(np.flatnonzero(r)) for r in (~held_out, held_out))
+    points = []
+    for number, rate in enumerate(rates, 1):
+        found = fitter.unfinished.find({"rate": rate})
+        if found is None:
+            fitted = fitter.fit(source, rate)
+            found = {"figure": task.score(fitter, fitted, valid).figures[task.best]}
+            fitter.unfinished.add({"rate": rate}, **found)
+        points.append({"rate": rate, key: found["figure"]})
+        say(f"{number} of {len(rates)} rates: {rate:g}, {key} {found['figure']:.4f}")
+    return max(points, key=lambda point: point[key]), points
+
+
+def words(figures: Figures) -> str:
+    """Format figures as one line."""
+    return ", ".join(f"{name} {value:.4f}" for name, value in figures.items())

@@ -1,0 +1,109 @@
+"""Opens the splits of a dense task: the data, the windows, and what must be there."""
+
+import os
+
+import numpy as np
+
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.data.dense.example import DenseSource
+from byol_bnfree.data.dense.folder import DenseFolder
+from byol_bnfree.data.dense.prepared import DensePrepared
+from byol_bnfree.data.dense.shapes import Scenes
+from byol_bnfree.data.dense.view import DenseSubset, DenseView, Windows
+from byol_bnfree.errors import InputError
+from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.evaluation.dense.settings import DenseSettings
+from byol_bnfree.evaluation.dense.tasks import Task
+from byol_bnfree.evaluation.features import evaluation_indices
+
+PAPER_SIZES = {"segmentation": (513, 513), "depth": (228, 304)}  # P1 D.4 and D.6
+SCENE = 64  # side of a generated scene
+CHECKED = 16  # pictures that are read before the training begins
+SEVERAL = "images/ with masks/ or depths/ of the same names"
+
+
+def open_dense(
+    task: Task, settings: DenseSettings, run: TrainConfig, config: EvaluateConfig
+) -> tuple[DenseView, DenseView]:
+    """Open both splits of the data set that `config` names, for one task.
+
+    The data set is that of the run if `config` names none. Some pictures are read, so
+    that unusable ones are found before the training.
+
+    Raises:
+      InputError: if the set cannot be read, or does not know the task's target.
+    """
+    name = config.dataset or run.dataset
+    train, test = (
+        _limited(_open(name, split, run, config), limit, config.seed)
+        for split, limit in (("train", config.max_train), ("test", config.max_test))
+    )
+    for source in (train, test):
+        _check(task, source)
+    if train.class_names != test.class_names:
+        raise InputError(
+            f"the classes of the masks of {train.name} differ between its splits "
+            f"({len(train.class_names)} and {len(test.class_names)}); make them the "
+            f"same."
+        )
+    size = settings.size or _usual_size(task, name)
+    windows = Windows(
+        size,
+        settings.scales,
+        settings.resize,
+        depth_by_scale=getattr(settings, "by_scale", False),
+        fill=round(255 * float(np.mean(run.augment.mean))),
+    )
+    train_view, test_view = (
+        DenseView(source, windows, config.seed) for source in (train, test)
+    )
+    return train_view, test_view
+
+
+def _usual_size(task: Task, name: str) -> tuple[int, int]:
+    return (SCENE, SCENE) if name == "shapes" else PAPER_SIZES[task.name]
+
+
+def _open(
+    name: str, split: str, run: TrainConfig, config: EvaluateConfig
+) -> DenseSource:
+    channels = run.data.channels or 3
+    if name == "shapes":
+        total = run.data.shapes_train if split == "train" else run.data.shapes_test
+        return Scenes(split, total, SCENE, channels)
+    if name.startswith("folder:"):
+        path = os.path.expanduser(name.removeprefix("folder:"))
+        return DenseFolder.open(path, split, channels)
+    names = {"train": config.train_split, "test": config.test_split}
+    data_dir = config.data_dir or run.data_dir
+    return DensePrepared.open(name, split, names[split], data_dir, channels)
+
+
+def _limited(source: DenseSource, limit: int | None, seed: int) -> DenseSource:
+    if limit is None or len(source) <= limit:
+        return source
+    return DenseSubset(source, evaluation_indices(len(source), limit, seed))
+
+
+def _check(task: Task, source: DenseSource) -> None:
+    """Raise `InputError` if a source lacks the target, or the first pictures do."""
+    if task.target not in source.targets:
+        there = ", ".join(sorted(source.targets)) or "nothing"
+        raise InputError(
+            f"{source.name} has no {task.target} for --protocol {task.name} (it has "
+            f"{there}); give --dataset=shapes, a prepared set that has it, or "
+            f"folder:PATH of {SEVERAL}."
+        )
+    if not len(source):
+        raise InputError(f"the {source.split} split of {source.name} is empty.")
+    examples = [source.example(i) for i in range(min(CHECKED, len(source)))]
+    found = {
+        "mask": any((e["mask"] < len(source.class_names)).any() for e in examples),
+        "depth": any((e["depth"] > 0).any() for e in examples),
+        "boxes": any((e["box_class"] >= 0).any() for e in examples),
+    }
+    if not found[task.target]:
+        raise InputError(
+            f"the first {len(examples)} pictures of {source.name} {source.split} have "
+            f"no known {task.target} at any pixel; check its files."
+        )

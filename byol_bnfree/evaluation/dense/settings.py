@@ -1,0 +1,68 @@
+"""The settings of dense tasks. P1 is the BYOL paper (arXiv 2006.07733)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+RATES = (1e-3, 3.2e-3, 1e-2, 3.2e-2, 1e-1)  # five, with equal ratios (P1 appendix D.4)
+
+
+@dataclass(frozen=True)
+class DenseSettings:
+    """How a dense task trains. Its defaults are those of the task's paper."""
+
+    steps: int = 30_000
+    """Optimizer steps of each fit. The rate falls tenfold at 70 % and at 90 %."""
+    batch_size: int = 16
+    """Pictures per step, over all devices."""
+    rates: tuple[float, ...] = RATES
+    """Learning rates. If there are several, held-out pictures choose one."""
+    weight_decay: float = 1e-4
+    """Weight decay of kernels."""
+    size: tuple[int, int] | None = None
+    """Height and width of the window that is cut from each picture. None: the paper's,
+    and 64 64 for the generated scenes."""
+    scales: tuple[float, float] = (1.0, 1.0)
+    """Smallest and largest random scale in training."""
+    resize: float = 1.0
+    """Scale of all pictures, in training and in tests."""
+    stride: int = 32
+    """Largest total stride of the encoder. Its last stages have dilated kernels if
+    their strides would exceed it."""
+    encoder: Literal["trained", "frozen"] = "trained"
+    """trained: the encoder is fine-tuned. frozen: only the head is trained."""
+    norms: Literal["fine-tuned", "inference", "frozen"] = "fine-tuned"
+    """Norms of the encoder. fine-tuned: scale and bias are trained, and BatchNorm uses
+    the statistics of the batch. inference: they are trained, and BatchNorm uses its
+    running statistics. frozen: neither changes. GroupNorm has no statistics of the
+    batch, so there the first two are the same."""
+    head: Literal["paper", "linear"] = "paper"
+    """paper: the paper's head. linear: one linear layer on the last map."""
+
+
+@dataclass(frozen=True)
+class SegmentationSettings(DenseSettings):
+    """Semantic segmentation by an FCN (P1 appendix D.4, arXiv 1411.4038)."""
+
+    scales: tuple[float, float] = (0.5, 2.0)
+    """Smallest and largest random scale in training."""
+    stride: int = 16
+    """Largest total stride of the encoder. Its last stages have dilated kernels if
+    their strides would exceed it."""
+
+
+@dataclass(frozen=True)
+class DepthSettings(DenseSettings):
+    """Depth by fast up-projection (P1 appendix D.6, arXiv 1606.00373)."""
+
+    steps: int = 7_500
+    """Optimizer steps of each fit. The rate falls tenfold at 70 % and at 90 %."""
+    batch_size: int = 256
+    """Pictures per step, over all devices."""
+    rates: tuple[float, ...] = (0.16,)
+    """Learning rates. If there are several, held-out pictures choose one."""
+    weight_decay: float = 5e-4
+    """Weight decay of kernels."""
+    by_scale: bool = True
+    """Divide the depth by the random scale: a larger picture looks nearer."""
+    colour: bool = True
+    """Also draw grayscale, brightness, saturation and hue, as P1 does."""

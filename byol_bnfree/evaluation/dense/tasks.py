@@ -1,0 +1,148 @@
+"""Segmentation and depth as tasks: their head, loss, metric and windows."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax.sharding import Mesh
+from jaxtyping import Array, Float
+
+from byol_bnfree.data.dense.example import Example
+from byol_bnfree.data.dense.view import DenseView
+from byol_bnfree.encoder import Encoder, dense_module
+from byol_bnfree.evaluation.dense.colours import random_colours
+from byol_bnfree.evaluation.dense.heads import (
+    DepthHead,
+    FcnHead,
+    LinearHead,
+    resized,
+)
+from byol_bnfree.evaluation.dense.losses import cross_entropy, reverse_huber
+from byol_bnfree.evaluation.dense.pixel_metrics import (
+    DepthSums,
+    class_counts,
+    segmentation_figures,
+)
+from byol_bnfree.evaluation.dense.settings import DenseSettings
+from byol_bnfree.evaluation.dense.training import Fitted, Fitter
+from byol_bnfree.evaluation.kept.unfinished import Unfinished
+
+Figures = dict[str, float]
+NOTHING = Unfinished()
+
+
+class Score(NamedTuple):
+    """The figures of a fitted network, and its first predictions."""
+
+    figures: Figures
+    examples: Example
+    predicted: Any
+
+
+@dataclass(frozen=True)
+class Task:
+    """What distinguishes one dense task from another."""
+
+    name: str
+    target: str
+    """What the data must know: mask, depth or boxes."""
+    best: str
+    """The figure that chooses the learning rate; more is better."""
+    head: Callable[[Encoder, DenseView, DenseSettings], nn.Module]
+    loss: Callable[[Any, dict[str, Array]], Float[Array, ""]]
+    score: Callable[[Fitter, Fitted, DenseView], Score]
+
+    def fitter(
+        self,
+        encoder: Encoder,
+        view: DenseView,
+        settings: DenseSettings,
+        *,
+        seed: int,
+        mesh: Mesh,
+        unfinished: Unfinished = NOTHING,
+    ) -> Fitter:
+        """Return the fitter of this task on an encoder."""
+        coloured = getattr(settings, "colour", False) and view.image_shape[-1] == 3
+        return Fitter(
+            encoder,
+            self.head(encoder, view, settings),
+            self.loss,
+            settings,
+            seed,
+            mesh,
+            unfinished,
+            random_colours if coloured else None,
+        )
+
+
+def segmentation_head(
+    encoder: Encoder, view: DenseView, settings: DenseSettings
+) -> nn.Module:
+    """Return the FCN's head, or a linear layer."""
+    if settings.head == "linear":
+        return LinearHead(view.num_classes)
+    module = dense_module(encoder.module, settings.stride)
+    return FcnHead(view.num_classes, module.layers)
+
+
+def depth_head(encoder: Encoder, view: DenseView, settings: DenseSettings) -> nn.Module:
+    """Return up-projections to stride 2, at most four, or a linear layer."""
+    if settings.head == "linear":
+        return LinearHead(1)
+    module = dense_module(encoder.module, settings.stride)
+    blocks = max(0, module.total_stride.bit_length() - 2)
+    return DepthHead(module.layers, min(4, blocks))
+
+
+def segmentation_loss(outputs: Array, batch: dict[str, Array]) -> Float[Array, ""]:
+    """Return the cross-entropy at the picture's size."""
+    mask = batch["mask"]
+    return cross_entropy(resized(outputs, mask.shape[1:]), mask)
+
+
+def depth_loss(outputs: Array, batch: dict[str, Array]) -> Float[Array, ""]:
+    """Return the reverse Huber loss at the picture's size."""
+    return reverse_huber(_depths(outputs, batch["depth"].shape[1:]), batch["depth"])
+
+
+def segmentation_score(fitter: Fitter, fitted: Fitted, view: DenseView) -> Score:
+    """Return mIoU and the share of right pixels, in [0, 1], on central windows."""
+    classes = view.num_classes
+    counts, first = np.zeros((classes, classes), np.int64), None
+    for outputs, batch, count in fitter.outputs(fitted, view):
+        scores = resized(jnp.nan_to_num(outputs), batch["mask"].shape[1:])
+        predicted = np.asarray(scores.argmax(-1))
+        counts += class_counts(predicted[:count], batch["mask"][:count], classes)
+        first = first or (batch, predicted)
+    return Score(segmentation_figures(counts), *first)
+
+
+def depth_score(fitter: Fitter, fitted: Fitted, view: DenseView) -> Score:
+    """Return rel, rms and the shares within 1.25^n, on central windows."""
+    sums, first = DepthSums(), None
+    for outputs, batch, count in fitter.outputs(fitted, view):
+        depths = _depths(jnp.nan_to_num(outputs), batch["depth"].shape[1:])
+        predicted = np.asarray(depths)
+        sums = sums.plus(predicted[:count], batch["depth"][:count])
+        first = first or (batch, predicted)
+    return Score(sums.figures(), *first)
+
+
+def _depths(outputs: Array, size: tuple[int, int]) -> Float[Array, "b h w"]:
+    return resized(outputs, size)[..., 0]
+
+
+SEGMENTATION = Task(
+    "segmentation",
+    "mask",
+    "miou",
+    segmentation_head,
+    segmentation_loss,
+    segmentation_score,
+)
+DEPTH = Task("depth", "depth", "pct1", depth_head, depth_loss, depth_score)
+TASKS = {task.name: task for task in (SEGMENTATION, DEPTH)}

@@ -1,0 +1,214 @@
+"""Training of a head on the feature maps of an encoder. All dense tasks share it.
+
+P1 (BYOL, https://arxiv.org/abs/2006.07733, appendix D) fine-tunes encoder and head
+together by SGD with momentum 0.9. The rate falls tenfold at 70 % and 90 % of the steps.
+P1 gives this schedule for segmentation only; we use it for depth too.
+
+The encoder's norms are fine-tuned, in inference mode, or frozen. The head is new, so
+its norms always train.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from jax.sharding import Mesh
+from jaxtyping import Array, Float
+
+from byol_bnfree.data.dense.example import Example
+from byol_bnfree.data.dense.view import DenseView
+from byol_bnfree.data.pipeline import Batches
+from byol_bnfree.encoder import Encoder, dense_module
+from byol_bnfree.evaluation.dense.settings import DenseSettings
+from byol_bnfree.evaluation.images.views import train_loop
+from byol_bnfree.evaluation.kept.unfinished import Unfinished
+from byol_bnfree.models.resnet import ResNet
+from byol_bnfree.represent import network_input
+from byol_bnfree.training.gradient import step_key
+from byol_bnfree.training.mesh import batch_sharding, replicated
+from byol_bnfree.training.optim import decayed_mask
+
+MOMENTUM = 0.9  # P1 appendix D.4
+DROPS = (0.7, 0.9)  # shares of the steps after which the rate falls tenfold
+
+Maps = Float[Array, "b h w c"]
+Watch = Callable[[int, "Fitted", Array], None]
+
+
+class Fitted(NamedTuple):
+    """A network in training. `stats` holds BatchNorm's running statistics."""
+
+    params: dict[str, Any]
+    """{"encoder": ..., "head": ...}"""
+    stats: dict[str, Any]
+    momentum: Any
+
+
+@dataclass(frozen=True)
+class Fitter:
+    """Trains a head, and perhaps a copy of the encoder, for one task."""
+
+    encoder: Encoder
+    head: nn.Module
+    """Called as head(last map [b h w c], train); its outputs go to `loss`."""
+    loss: Callable[[Any, dict[str, Array]], Float[Array, ""]]
+    """From the head's outputs and a batch of examples to the mean loss."""
+    settings: DenseSettings
+    seed: int
+    mesh: Mesh
+    unfinished: Unfinished = Unfinished()
+    colours: Callable[[Array, Array], Array] | None = None
+    """Random colours: from a key and pixels [h w c] in [0, 1] to pixels."""
+
+    @cached_property
+    def module(self) -> ResNet:
+        """The encoder's network with the total stride of the settings."""
+        return dense_module(self.encoder.module, self.settings.stride)
+
+    def fit(self, view: DenseView, rate: float, watch: Watch | None = None) -> Fitted:
+        """Train on random windows of `view`. They depend on (seed, step, row) only.
+
+        `watch(step, fitted, loss)` is called after every step, from 1. The network is
+        valid until it returns.
+        """
+        total, size = self.settings.steps, self.settings.batch_size
+        rates = step_rates(rate, total)
+        batches = Batches(view, size, self.seed, batch_sharding(self.mesh))
+
+        def step(state: Fitted, batch: dict, index: Array) -> tuple[Fitted, Array]:
+            state, loss = self._step(state, batch, index, rates(index))
+            if watch is not None:
+                watch(int(index) + 1, state, loss)
+            return state, loss
+
+        fit = {"rate": rate, "pictures": len(view), "watched": watch is not None}
+        start = jax.device_put(self.start(view), replicated(self.mesh))
+        return train_loop(step, start, batches, total, self.unfinished.snapshot(fit))
+
+    def start(self, view: DenseView) -> Fitted:
+        """Return the encoder with a new head, which the seed draws."""
+        # A step donates its state, so we copy: the encoder is needed again.
+        own = jax.tree.map(jnp.copy, dict(self.encoder.variables))
+        encode = partial(self.module.apply, own, train=False, method="stages")
+        maps = jax.eval_shape(encode, jnp.zeros((1, *view.image_shape)))[-1]
+        key = jax.random.key(self.seed)
+        init = jax.jit(partial(self.head.init, train=False))
+        head = init(key, jnp.zeros(maps.shape, maps.dtype))
+        params = {"encoder": own["params"], "head": head["params"]}
+        stats = {
+            "encoder": own.get("batch_stats", {}),
+            "head": head.get("batch_stats", {}),
+        }
+        return Fitted(params, stats, jax.tree.map(jnp.zeros_like, params))
+
+    def outputs(
+        self, fitted: Fitted, view: DenseView
+    ) -> Iterator[tuple[Any, Example, int]]:
+        """Yield the head's outputs for all central windows, in inference mode.
+
+        Each item holds the outputs and examples of a batch and the number of its true
+        rows. The rows after them repeat the last picture.
+        """
+        size, total = self.settings.batch_size, len(view)
+        for start in range(0, total, size):
+            rows = np.minimum(np.arange(start, start + size), total - 1)
+            batch = view.examples(rows)
+            images = jax.device_put(batch["image"], batch_sharding(self.mesh))
+            yield self._infer(fitted, images), batch, min(size, total - start)
+
+    @cached_property
+    def _infer(self) -> Callable[[Fitted, Array], Any]:
+        def infer(fitted: Fitted, images: Array) -> Any:
+            pixels = network_input(images, self.encoder.config.augment)
+            maps, _ = self._maps(fitted.params["encoder"], fitted, pixels, False)
+            return self.head.apply(_variables(fitted, "head"), maps, False)
+
+        return jax.jit(infer)
+
+    @cached_property
+    def _step(self) -> Callable[..., tuple[Fitted, Array]]:
+        return jax.jit(self._take_step, donate_argnums=0)
+
+    def _take_step(
+        self, state: Fitted, batch: dict, index: Array, rate: Array
+    ) -> tuple[Fitted, Array]:
+        """Take one step of SGD; also return the loss before it."""
+        pixels = self._pixels(batch, index)
+        live = self.settings.encoder == "trained"
+
+        def loss(params: dict) -> tuple[Array, dict]:
+            moved = live and self.settings.norms == "fine-tuned"
+            own = params["encoder"] if live else state.params["encoder"]
+            maps, own_stats = self._maps(own, state, pixels, moved)
+            variables = _variables(state, "head") | {"params": params["head"]}
+            outputs, updated = self.head.apply(
+                variables, maps, True, mutable=["batch_stats"]
+            )
+            stats = {"encoder": own_stats, "head": updated.get("batch_stats", {})}
+            return self.loss(outputs, batch), stats
+
+        trained = {n: p for n, p in state.params.items() if live or n == "head"}
+        (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(trained)
+        gradient = self._kept(gradient)
+        old = {name: state.momentum[name] for name in trained}
+        momentum = _momentum(gradient, trained, old, self.settings.weight_decay)
+        params = jax.tree.map(lambda p, m: p - rate * m, trained, momentum)
+        return Fitted(state.params | params, stats, state.momentum | momentum), value
+
+    def _maps(
+        self, params: Any, state: Fitted, pixels: Array, train: bool
+    ) -> tuple[Maps, Any]:
+        """Return the last map, and BatchNorm's statistics after it."""
+        variables = _variables(state, "encoder") | {"params": params}
+        maps, updated = self.module.apply(
+            variables, pixels, train, method="stages", mutable=["batch_stats"]
+        )
+        return maps[-1].astype(jnp.float32), updated.get("batch_stats", {})
+
+    def _pixels(self, batch: dict, index: Array) -> Float[Array, "b h w c"]:
+        augment = self.encoder.config.augment
+        if self.colours is None:
+            return network_input(batch["image"], augment)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(
+            step_key(self.seed, index), batch["position"]
+        )
+        pixels = batch["image"].astype(jnp.float32) / 255
+        return network_input(jax.vmap(self.colours)(keys, pixels), augment)
+
+    def _kept(self, gradient: dict) -> dict:
+        """Return the gradient, with zeros for frozen norms of the encoder."""
+        if "encoder" not in gradient or self.settings.norms != "frozen":
+            return gradient
+        own = gradient["encoder"]
+        kept = jax.tree.map(lambda g, k: g if k else 0 * g, own, decayed_mask(own))
+        return gradient | {"encoder": kept}
+
+
+def step_rates(rate: float, total: int) -> optax.Schedule:
+    """Return the rate of each step: a tenth from 70 % on, a hundredth from 90 % on."""
+    return optax.piecewise_constant_schedule(
+        rate, {int(share * total): 0.1 for share in DROPS}
+    )
+
+
+def _momentum(gradient: dict, params: dict, old: dict, decay: float) -> dict:
+    """Return m = 0.9 m + g + decay w, where only kernels decay."""
+    return jax.tree.map(
+        lambda g, p, m, kernel: MOMENTUM * m + (g + decay * p if kernel else g),
+        gradient,
+        params,
+        old,
+        decayed_mask(params),
+    )
+
+
+def _variables(state: Fitted, part: str) -> dict[str, Any]:
+    stats = state.stats[part]
+    found = {"params": state.params[part]}
+    return found | ({"batch_stats": stats} if stats else {})
