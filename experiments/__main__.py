@@ -15,6 +15,7 @@ import tyro
 from byol_bnfree.command_line import exit_on_error, parse_args
 from byol_bnfree.data.prepared import data_root, find_set
 from byol_bnfree.errors import InputError, RunStopped
+from byol_bnfree.own_code import full_path, load_function
 from experiments import GRIDS
 from experiments.grid import Experiment, Run, load_experiment, make_runs
 from experiments.paper_scale import compile_all
@@ -23,7 +24,7 @@ from experiments.queue import run_queue
 from experiments.report.state import write_state
 from experiments.report.write import write_all, write_report
 from experiments.runner import Options, Places
-from experiments.scales import SCALES, Scale
+from experiments.scales import SCALES, Scale, scales_of
 from experiments.slots import Each, slots
 
 ROOT = Path(__file__).parents[1]
@@ -63,9 +64,13 @@ class Arguments:
     """Folder for the work folders, NAME/SCALE/."""
     results: Path | None = None
     """Folder for NAME/results.jsonl and the report. None: experiments/, but --out at
-    smoke scale and for an installed package."""
+    smoke scale, with --model and for an installed package."""
     data_dir: str | None = None
     """Root of prepared tensorflow-datasets."""
+    model: str | None = None
+    """FILE:FUNCTION that makes the encoder of every arm, as in byol_bnfree.train.
+    Results are kept apart from ours: --results is --out, and `report` needs --model
+    again."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -77,12 +82,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         description="BYOL without batch statistics, beside vanilla BYOL.",
     )
     places = _places(arguments)
+    scales = scales_of(_model(arguments.model))
     os.chdir(ROOT)  # recipes have paths relative to it
-    scale = SCALES[arguments.scale]
+    scale = scales[arguments.scale]
     if arguments.names in (("report",), ("state",)):
         (page,) = arguments.names
         print(
-            write_all(places.results)
+            write_all(places.results, scales=scales)
             if page == "report"
             else write_state(scale, arguments.seeds, places)
         )
@@ -121,7 +127,7 @@ def _run(
     finished = sum(places.state(run) == "finished" for run in runs)
     print(f"{finished} of {len(runs)} runs are finished.")
     for experiment in experiments:
-        if write_report(experiment, places.results):
+        if write_report(experiment, places.results, {scale.name: scale}):
             print(places.results / experiment.name / "report.html")
     print(write_state(scale, arguments.seeds, places))
     if done.elsewhere:
@@ -151,10 +157,22 @@ def _places(arguments: Arguments) -> Places:
     """Return absolute paths, because the working directory changes later."""
     out = arguments.out.absolute()
     installed = not (ROOT / "pyproject.toml").exists()
-    own = arguments.scale == "smoke" or installed
+    own = arguments.scale == "smoke" or installed or arguments.model is not None
     results = arguments.results or (out if own else ROOT / "experiments")
     data_dir = arguments.data_dir and str(Path(arguments.data_dir).absolute())
     return Places(out, results.absolute(), data_dir)
+
+
+def _model(where: str | None) -> str | None:
+    """Return `FILE:FUNCTION` with an absolute path.
+
+    Raises:
+      InputError: if there is no such function. Every run would fail later.
+    """
+    if where is None:
+        return None
+    load_function(where, "model")
+    return full_path(where)
 
 
 def _chosen(experiment: Experiment, scale: Scale, arguments: Arguments) -> list[Run]:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from byol_bnfree.assembly import part_norms
+from byol_bnfree.assembly import encoder_name, part_norms
 from byol_bnfree.command_line import parse_args
 from byol_bnfree.config import HOW_NOT_WHAT, TrainConfig
 from byol_bnfree.cpu.allocator import accelerators_possible
+from byol_bnfree.own_code import code_of
 from experiments.scales import Scale
 
 if TYPE_CHECKING:
@@ -144,7 +145,8 @@ def settings_checksum(flags: Sequence[str]) -> str:
 
     A setting that a later version adds does not change the checksum of earlier runs.
     Different flags for the same norms of the parts give the same checksum. The dtype of
-    activations counts as what it is on this machine, since no comparison has two.
+    activations counts as what it is on this machine, since no comparison has two. A
+    user's encoder counts by its code.
     """
     return _checksum(tuple(flags))
 
@@ -159,6 +161,8 @@ def _checksum(flags: tuple[str, ...]) -> str:
     norms["compute_dtype"] = usual.get(dtype, dtype)
     config = dataclasses.replace(config, norm=TrainConfig.norm, **norms)
     found = _not_default(config, TrainConfig())
+    if config.encoder is not None:  # the file may move, but its code must not change
+        found |= {"encoder": encoder_name(config), "own_code": code_of(config)}
     text = json.dumps({k: v for k, v in found.items() if k not in _FREE})
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 

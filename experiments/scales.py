@@ -1,6 +1,8 @@
 """The scales at which every experiment can run."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 # Curves for the reports, and a single checkpoint, because a grid has many work folders.
 CURVES = ("--run.log-every=50", "--run.layers-every=200", "--run.keep=1")
@@ -35,6 +37,16 @@ class Scale:
     def flags(self, epochs: int) -> tuple[str, ...]:
         """Return the flags of `byol_bnfree.train`."""
         return (f"--config={self.config.format(epochs=epochs)}", *self.extra)
+
+    def with_model(self, where: str) -> "Scale":
+        """Return this scale with the encoder of `FILE:FUNCTION` in every arm."""
+        file, _, function = where.rpartition(":")
+        return replace(
+            self,
+            what=f"{self.what}; the encoder is {function} of {Path(file).name} instead",
+            seconds=None,
+            extra=(*self.extra, f"--model={where}"),
+        )
 
 
 SCALES = {
@@ -94,3 +106,10 @@ SCALES = {
         ),
     )
 }
+
+
+def scales_of(model: str | None) -> Mapping[str, Scale]:
+    """Return all scales by name, with `FILE:FUNCTION` as the encoder if it is given."""
+    if model is None:
+        return SCALES
+    return {name: scale.with_model(model) for name, scale in SCALES.items()}

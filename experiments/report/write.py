@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -21,14 +21,18 @@ from experiments.report.index import index_of
 from experiments.report.page import page
 from experiments.report.tables import accuracy_table
 from experiments.results import read_rows
-from experiments.scales import SCALES
+from experiments.scales import SCALES, Scale
 
 TITLE = "BYOL with and without batch statistics"
 MARKS = re.compile(r"(<!-- results -->\n).*(<!-- /results -->)", re.DOTALL)
 
 
-def write_all(folder: Path, say: Callable[[str], None] = print) -> Path:
-    """Reports of the experiments with results in `folder`, and their index.
+def write_all(
+    folder: Path,
+    say: Callable[[str], None] = print,
+    scales: Mapping[str, Scale] = SCALES,
+) -> Path:
+    """Write the reports of the experiments with results in `folder`, and their index.
 
     Drawing takes seconds an experiment; `say` is told of each that is done.
     """
@@ -37,7 +41,7 @@ def write_all(folder: Path, say: Callable[[str], None] = print) -> Path:
         began = time.monotonic()
         experiment = load_experiment(name)
         with Console().status(f"[{number}/{len(GRIDS)}] {name}"):
-            compared = write_report(experiment, folder)
+            compared = write_report(experiment, folder, scales)
         found.append((experiment, compared))
         runs = sum(len(r.rows) for c in compared for r in c.results.values())
         seconds = time.monotonic() - began
@@ -48,13 +52,15 @@ def write_all(folder: Path, say: Callable[[str], None] = print) -> Path:
     return index
 
 
-def write_report(experiment: Experiment, folder: Path) -> list[Comparison]:
-    """The report in `folder`/NAME; nothing is written without results."""
+def write_report(
+    experiment: Experiment, folder: Path, scales: Mapping[str, Scale] = SCALES
+) -> list[Comparison]:
+    """Write the report in `folder`/NAME; nothing is written without results."""
     own = folder / experiment.name
     rows = read_rows(own / "results.jsonl")
     run = {row["scale"] for row in rows}
     compared = [
-        compare(experiment, SCALES[name], rows) for name in SCALES if name in run
+        compare(experiment, scales[name], rows) for name in scales if name in run
     ]
     compared = [comparison for comparison in compared if comparison.results]
     if not compared:

@@ -10,7 +10,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from byol_bnfree.config import AugmentConfig, ViewConfig
-from byol_bnfree.data import augment, image_ops
+from byol_bnfree.data import augment, image_ops, one_view
 from byol_bnfree.errors import InputError
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "augment.npz")
@@ -30,8 +30,8 @@ COLOUR = list(OPERATIONS.values())[:4]
 two_views = jax.jit(augment.two_views, static_argnames=("augment", "size"))
 two_views_of_crops = jax.jit(augment.two_views_of_crops, static_argnames="augment")
 resized_crop = jax.jit(image_ops.resized_crop, static_argnames="size")
-apply_view = jax.jit(augment.apply_view, static_argnames=("view", "crop_to"))
-draw_view = jax.jit(augment.draw_view, static_argnames=("image_size", "view"))
+apply_view = jax.jit(one_view.apply_view, static_argnames=("view", "crop_to"))
+draw_view = jax.jit(one_view.draw_view, static_argnames=("image_size", "view"))
 color_jitter = jax.jit(image_ops.color_jitter, static_argnames="view")
 
 
@@ -50,9 +50,9 @@ def only(**switched_on) -> AugmentConfig:
 
 
 @cache
-def draws(**changes) -> augment.ViewDraw:
+def draws(**changes) -> one_view.ViewDraw:
     view = ViewConfig(**changes)
-    draw = jax.vmap(lambda key: augment.draw_view(key, (32, 40), view))
+    draw = jax.vmap(lambda key: one_view.draw_view(key, (32, 40), view))
     return jax.jit(draw)(jax.random.split(jax.random.key(0), 5000))
 
 
@@ -226,7 +226,7 @@ def test_operations_of_probability_0_are_not_computed():
 
 def test_operations_of_probability_1_run_in_byols_order():
     view = ViewConfig(flip=1, jitter=1, grayscale=1, blur=1, solarize=1)
-    image, draw = planes(), augment.draw_view(jax.random.key(3), (20, 20), OFF)
+    image, draw = planes(), one_view.draw_view(jax.random.key(3), (20, 20), OFF)
     expected = image_ops.flip(resized_crop(image, draw.box, 20))
     expected = color_jitter(expected, draw.amounts, draw.turns, view)
     expected = OPERATIONS["gaussian_blur"](image_ops.grayscale(expected), draw.sigma)

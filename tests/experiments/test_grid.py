@@ -4,6 +4,7 @@ import pytest
 
 from byol_bnfree import InputError
 from byol_bnfree.command_line import parse_args
+from byol_bnfree.config import NORMS
 from experiments import GRIDS, grid
 from experiments.__main__ import main
 from experiments.grid import (
@@ -13,6 +14,7 @@ from experiments.grid import (
     make_runs,
     settings_checksum,
 )
+from experiments.results import read_rows
 from experiments.scales import SCALES
 
 
@@ -29,6 +31,17 @@ def test_every_arm_is_a_configuration_of_its_own(name, scale):
 def test_the_scales_batches_are_those_of_their_recipes():
     for scale in SCALES.values():
         assert parse_args(scale.flags(300)).batch_size == scale.batch_size
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_an_arm_that_has_the_name_of_a_norm_is_the_same_everywhere(name):
+    """It is `train --norm=NAME` with the recipe, and nothing else."""
+    scale = SCALES["cpu"]
+    flags, experiment = scale.flags(300), load_experiment(name)
+    for arm in experiment.arms(scale):
+        if arm.name in NORMS:
+            plain = settings_checksum((*flags, f"--norm={arm.name}"))
+            assert settings_checksum((*flags, *arm.flags)) == plain
 
 
 def test_both_arms_of_the_search_have_as_many_trials():
@@ -89,6 +102,62 @@ def test_patterns_and_rows_choose_arms(capsys):
     assert both == ["gn_ws-l2"]
     several = chosen(capsys, name, "simclr_norms", "--rows", "1")
     assert several == ["bn-l2", "bn-bn"]
+
+
+OWN = """
+from flax import linen as nn
+
+
+class Small(nn.Module):
+    layers: tuple
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        x = self.layers.conv(16, (3, 3), 2, name="conv1")(images)
+        return nn.relu(self.layers.norm(name="norm1")(x, train)).mean((1, 2))
+
+
+def small(layers):
+    return Small(layers)
+"""
+
+
+def test_a_model_of_ones_own_is_in_every_arm(tmp_path, capsys, monkeypatch):
+    (tmp_path / "mine.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    grid_of = ["norm_comparison", "--scale=smoke", "--dry-run"]
+    main([*grid_of, "--model=mine.py:small"])
+    text = "".join(capsys.readouterr().out.split())
+    assert text.count("--model=") == text.count("--seed=") > 1
+    assert "theencoderissmallofmine.pyinstead" in text.replace("│", "")
+    with pytest.raises(InputError, match="has no function 'large'"):
+        main([*grid_of, "--model=mine.py:large"])
+
+
+def test_runs_of_a_model_go_with_its_code_and_not_its_place(tmp_path):
+    a, b, changed = (tmp_path / f"{name}.py" for name in ("a", "b", "changed"))
+    a.write_text(OWN)
+    b.write_text(OWN)
+    changed.write_text(OWN.replace("16", "32"))
+    plain, *own = (
+        settings_checksum(SCALES["smoke"].flags(300) + flags)
+        for flags in ((), *((f"--model={file}:small",) for file in (a, b, changed)))
+    )
+    assert own[0] == own[1] and len({plain, *own}) == 3
+
+
+@pytest.mark.slow
+def test_a_model_of_ones_own_is_compared_like_ours(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    some = ["norm_comparison", "--scale=smoke", "--arms", "bn", "gn_ws"]
+    main([*some, "--model=mine.py:small", "--out=out"])
+    folder = tmp_path / "out" / "norm_comparison"
+    rows = read_rows(folder / "results.jsonl")
+    assert [row["arm"] for row in rows] == ["bn", "gn_ws"]
+    assert {"encoder/conv1"} <= {*rows[0]["layers"]["trained"]}
+    text = (folder / "report.md").read_text()
+    assert "the encoder is small of mine.py instead" in text
 
 
 def test_arms_of_equal_settings_are_one():

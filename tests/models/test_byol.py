@@ -7,6 +7,7 @@ import pytest
 
 import tiny
 from byol_bnfree.assembly import create_network, part_norms
+from byol_bnfree.config import TrainConfig
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.norm import NORMS, BatchNorm, GroupNorm
 from byol_bnfree.training.data_dependent import data_dependent_init
@@ -174,3 +175,8 @@ def test_heads_can_have_an_output_bias_and_plain_layers():
                 model, predictor=dataclasses.replace(head, plain_dense=(3,))
             ),
         )
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_norm_is_that_of_every_part(norm):
+    assert set(part_norms(TrainConfig(norm=norm)).values()) == {norm}

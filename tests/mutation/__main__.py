@@ -9,6 +9,7 @@ which a second run finds in a cache.
 import os
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -38,10 +39,7 @@ def main(words: list[str]) -> int:
     chosen = [m for m in everything if not words or any(w in m.name for w in words)]
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
         copy = Path(folder)
-        for name in ("byol_bnfree", "tests", "configs", "pyproject.toml"):
-            source = ROOT / name
-            copied = shutil.copytree if source.is_dir() else shutil.copy
-            copied(source, copy / name)
+        copy_project(copy)
         for tests in sorted({mutation.tests for mutation in chosen}):
             if run_tests(copy, tests):
                 raise SystemExit(f"without any mutation this fails: pytest {tests}")
@@ -52,21 +50,43 @@ def main(words: list[str]) -> int:
     return len(survivors)
 
 
+def copy_project(copy: Path) -> None:
+    """Copy what the tests need, without the large results of experiments."""
+    for name in ("byol_bnfree", "tests", "configs", "experiments"):
+        skip = shutil.ignore_patterns("*.jsonl", "*.html", "figures", "__pycache__")
+        shutil.copytree(ROOT / name, copy / name, ignore=skip)
+    shutil.copy(ROOT / "pyproject.toml", copy)
+
+
 def is_seen(mutation: Mutation, copy: Path) -> bool:
     """Whether a test fails; the file is restored."""
-    file, began = copy / "byol_bnfree" / mutation.file, time.monotonic()
+    file, began = copy / mutation.path, time.monotonic()
     text = file.read_text()
     file.write_text(mutated(mutation, text))
     try:
         status = run_tests(copy, mutation.tests)
     finally:
         file.write_text(text)
-    # 1: a test failed. 2: none could be collected, so the mutation breaks the import.
-    seen = status in (1, 2)
-    word = {0: "SURVIVES", 1: "seen", 2: "seen at import", 5: "NO TEST"}
+    seen, word = judged(status)
     seconds = time.monotonic() - began
-    print(f"{word.get(status, status)}: {mutation.name} ({seconds:.0f} s)", flush=True)
+    print(f"{word}: {mutation.name} ({seconds:.0f} s)", flush=True)
     return seen
+
+
+def judged(status: int) -> tuple[bool, str]:
+    """Whether pytest's status shows that a test saw the mutation, and a word for it.
+
+    A negative status is the signal that ended pytest. A mutation may let one through
+    that the program should have caught, or break memory. SIGKILL, SIGTERM and SIGINT
+    come from outside, as from a system without memory, and show nothing.
+    """
+    if status < 0:
+        ended_by = signal.Signals(-status)
+        from_outside = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+        return ended_by not in from_outside, f"ended by {ended_by.name}"
+    # 1: a test failed. 2: none could be collected, so the mutation breaks the import.
+    words = {0: "SURVIVES", 1: "seen", 2: "seen at import", 5: "NO TEST"}
+    return status in (1, 2), words.get(status, str(status))
 
 
 def mutated(mutation: Mutation, text: str) -> str:

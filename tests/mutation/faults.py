@@ -14,6 +14,10 @@ PICTURES = "tests/evaluation/test_pictures.py"
 ENCODER = "tests/test_encoder.py"
 PROCESSES = "tests/training/test_distributed.py"
 EXTENSION = "tests/training/test_extension.py"
+EDGES = "tests/cpu/test_edges.py"
+NATIVE = "tests/cpu/test_native.py"
+COMPARISON = "tests/experiments/test_comparison.py"
+WHOLE = "tests/test_whole_run.py"
 JAX = "tests/test_jax_settings.py"
 EMBED = "tests/test_embed.py"
 
@@ -118,4 +122,81 @@ FAULTS = [Mutation(*fields) for fields in [
     ("comments of an own file count", "own_code.py",
      "program = ast.unparse(ast.parse(file.read_bytes()))",
      "program = file.read_text()", "tests/test_own_code.py -k that_changed"),
+    # a name of an arm is one network and one recipe
+    ("gn_ws has other heads in the library", "assembly.py",
+     '"projector": config.projector_norm or config.norm,',
+     '"projector": config.projector_norm or config.norm.replace("gn_", ""),',
+     "tests/models/test_byol.py -k every_part"),
+    ("gn_ws has other heads in the experiments", "experiments/recipes.py",
+     'GN_WS = ("--norm=gn_ws",)', 'GN_WS = ("--norm=gn_ws", "--projector-norm=ws")',
+     "tests/experiments/test_grid.py -k same_everywhere"),
+    # verdicts say no more than their intervals
+    ("behind by its mean alone", "experiments/seeds.py",
+     'return "behind" if difference.high < -margin',
+     'return "behind" if difference.mean < -margin', f"{COMPARISON} -k no_more_than"),
+    ("not behind by its mean alone", "experiments/seeds.py",
+     "if difference.low >= -margin:", "if difference.mean >= -margin:",
+     f"{COMPARISON} -k no_more_than"),
+    ("one seed more always decides", "experiments/seeds.py",
+     "if _quantile(n) * deviation / math.sqrt(n) < distance:", "if distance > 0:",
+     f"{COMPARISON} -k enough_seeds"),
+    # the CPU kernels at their edges
+    ("negative padding is a plain case", "cpu/convolution.py",
+     "== 0 or min(sum(padding, ())) < 0:", "== 0:", f"{EDGES} -k negative_padding"),
+    ("blocks need not divide the batch", "models/kernels.py",
+     "if min(images, groups, views) < 1 or shape[0] % (images * views):",
+     "if min(images, groups, views) < 1:", f"{EDGES} -k normalizations_equal"),
+    ("the fused ReLU turns NaN into 0", "cpu/native/vector.h",
+     "return v[i] <= 0 ? T{} : v[i];", "return v[i] > 0 ? v[i] : T{};",
+     f"{EDGES} -k nan_passes"),
+    ("groups of statistics need not divide the batch", "models/norm.py",
+     "if batch % (stat_groups * views):", "if batch < stat_groups * views:",
+     f"{EDGES} -k groups_or_views"),
+    ("forward mode meets JAX's own error", "cpu/normalization.py",
+     "arrays = reverse_mode_only(pixels, *parameters, *_given(shortcut))",
+     "arrays = (pixels, *parameters, *_given(shortcut))", f"{EDGES} -k forward_mode"),
+    ("freed memory is returned after a failed allocation", "cpu/native/parallel.h",
+     "data_.reset(), size_ = 0;", "data_.reset(), size_ = bytes;",
+     f"{EDGES} -k failed_allocation"),
+    # an optional speed-up never ends a run
+    ("without a home there is a traceback", "user_cache.py",
+     "except RuntimeError:  # neither", "except KeyError:  # neither",
+     f"{NATIVE} -k without_a_home"),
+    ("a kernel that cannot be loaded ends the run", "cpu/native/__init__.py",
+     "except Exception as error:  # any error",
+     "except KeyError as error:  # any error",
+     f"{NATIVE} -k without_any_folder"),
+    ("flags of the compiler do not count", "cpu/native/__init__.py",
+     "*(*self.compiler, *_FLAGS, instructions()),",
+     "*(*self.compiler, instructions()),", f"{NATIVE} -k depends_on"),
+    ("a power cut leaves half of a kernel", "cpu/native/__init__.py",
+     "os.fsync(file.fileno())", "file.fileno()", f"{NATIVE} -k before_it_has"),
+    # train() in programs
+    ("import byol_bnfree.train hides the function", "__init__.py",
+     "if name in _HOME and isinstance(value, ModuleType):", "if False:",
+     "tests/test_public.py -k stays_a_function"),
+    ("an encoder cannot be hashed", "encoder.py",
+     "@dataclass(frozen=True, eq=False)", "@dataclass(frozen=True)",
+     f"{ENCODER} -k compiled_as_it_is"),
+    ("training needs the main thread", "training/interrupts.py",
+     "if threading.current_thread() is not threading.main_thread():", "if False:",
+     f"{WHOLE} -k outside_the_main"),
+    ("the cache of the caller is another one", "user_cache.py",
+     'jax.config.update("jax_compilation_cache_dir", before)', "pass",
+     f"{WHOLE} -k stays_as_it_was"),
+    ("handlers are not given back", "signals.py",
+     "for number, previous in before.items():\n            "
+     "signal.signal(number, previous)\n        signal.set_wakeup_fd(pipe)",
+     "signal.set_wakeup_fd(pipe)", f"{WHOLE} -k stays_as_it_was"),
+    ("train() quiets its caller's libraries", "whole_run/run.py",
+     "    distributed.initialize(config)\n    try:",
+     "    distributed.initialize(config)\n"
+     "    from byol_bnfree.own_process import quiet_libraries\n\n"
+     "    quiet_libraries()\n    try:", f"{WHOLE} -k stays_as_it_was"),
+    # pre-training needs no test split
+    ("a run that is not evaluated needs a test split", "data/records.py",
+     "return not evaluation.skip or bool(evaluation.knn_every_epochs)", "return True",
+     f"{DATA} -k without_evaluation"),
+    ("a single picture is held out", "data/folder.py",
+     "int(len(paths) > 1))", "1)", f"{DATA} -k one_picture"),
 ]]

@@ -4,6 +4,7 @@
 a file with an expression for -k.
 """
 
+from pathlib import Path
 from typing import NamedTuple
 
 GOLDEN = "tests/training/test_golden_step.py -k first_step"
@@ -20,13 +21,22 @@ VIEWS = "tests/training/test_several_views.py"
 
 
 class Mutation(NamedTuple):
-    """A wrong program: `before` replaced by `after` in a file of the package."""
+    """A wrong program: `before` replaced by `after` in one file.
+
+    `file` is in the package, or a path of the repository that begins with experiments/.
+    """
 
     name: str
     file: str
     before: str
     after: str
     tests: str
+
+    @property
+    def path(self) -> Path:
+        """The file, relative to the repository."""
+        outside = self.file.startswith("experiments/")
+        return Path(self.file) if outside else Path("byol_bnfree", self.file)
 
 
 # fmt: off
@@ -103,7 +113,7 @@ MUTATIONS = [Mutation(*fields) for fields in [
      "return relu(y + x)\n\n\nclass BottleneckBlock",
      "return relu(y)\n\n\nclass BottleneckBlock", f"{RESNET} -k silent"),
     ("bottlenecks without shortcut", "models/resnet.py",
-     "return relu(y + x)\n\n\nclass ResNet", "return relu(y)\n\n\nclass ResNet",
+     "return relu(y + x)\n\n\nclass Step", "return relu(y)\n\n\nclass Step",
      f"{RESNET} -k silent"),
     ("no ReLU after the sum", "models/resnet.py",
      "return relu(y + x)\n\n\nclass BottleneckBlock",
@@ -116,7 +126,8 @@ MUTATIONS = [Mutation(*fields) for fields in [
      "class BottleneckBlock",
      "return relu(y + x)\n\n\nclass BottleneckBlock", GOLDEN),
     ("every group keeps its stride at 1", "models/resnet.py",
-     "stride = 2 if first and group > 0 else 1", "stride = 1",
+     "factor, before = 2 if group else 1, dilation",
+     "factor, before = 1, dilation",
      f"{RESNET} -k stem_decides"),
     ("max over the image at the end", "models/resnet.py",
      '"b h w c -> b c", "mean"', '"b h w c -> b c", "max"', GOLDEN),
