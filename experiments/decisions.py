@@ -88,7 +88,7 @@ def few_seeds(results: Sequence[Result]) -> str:
     ]
     text = ""
     if split:
-        text += f" Not decided yet, as seeds disagree: {', '.join(split)}."
+        text += f" Not decided yet, because seeds disagree: {', '.join(split)}."
     if single and len(single) == len(results):
         text += (
             f" Not decided yet: one seed each; {FEWEST_SEEDS} would show whether it "

@@ -53,13 +53,13 @@ def agreement(comparison: Comparison) -> str:
     known = [r for r in comparison.results.values() if r.arm.paper is not None]
     total = sum(arm.paper is not None for arm in comparison.arms)
     other = [r for r in known if r.learned != (r.arm.paper > PAPER_LEARNED)]
-    run = f"all {total} rows"
+    run = f"{total} rows"
     if len(known) < total:
-        run = f"the {len(known)} rows that were run, of {total},"
+        run = f"{len(known)} rows that were run (the paper has {total})"
     text = f"{len(known) - len(other)} of {run} learn or fail as in the paper"
     if other:
         named = [f"{r.arm.name} ({_state(r)}; paper {r.arm.paper:g} %)" for r in other]
-        text += f"; differently: {', '.join(named)}"
+        text += f"; the others: {', '.join(named)}"
     return f"{text}.{few_seeds(known)}"
 
 
@@ -70,16 +70,17 @@ def initialization(comparison: Comparison) -> str:
         return f"Not answered yet: no run of {' and '.join(absent)}."
     plain, started = (comparison.results[name] for name in names)
     if plain.learned:
-        conclusion = "a network without normalization learns as it is"
+        conclusion = (
+            "a network without normalization learns with the standard initialization"
+        )
     elif started.learned:
         conclusion = (
-            "a network without normalization learns if its initialization is "
-            "data-dependent, and not otherwise"
+            "a network without normalization learns only with a data-dependent "
+            "initialization"
         )
     else:
         conclusion = (
-            "a network without normalization does not learn, with data-dependent "
-            "initialization or without"
+            "a network without normalization does not learn with either initialization"
         )
     states = [f"{name}: {_state(r)}" for name, r in comparison.results.items()]
     few = few_seeds([plain, started])
@@ -103,8 +104,8 @@ def flatness(comparison: Comparison) -> str:
         decided = f" {falls(difference)}." if difference else ""
         parts.append(
             f"{name} goes from {first.mean:.1f} % with {first.arm.x:g} images to "
-            f"{last.mean:.1f} % with {last.arm.x:g}, its means within "
-            f"{max(means) - min(means):.1f} points of each other.{decided}"
+            f"{last.mean:.1f} % with {last.arm.x:g}. Its means differ by at most "
+            f"{max(means) - min(means):.1f} points.{decided}"
         )
     return " ".join(parts) or "Not answered yet: too few runs."
 
@@ -119,12 +120,12 @@ def best_of_families(comparison: Comparison) -> str:
             continue
         best = known[0]
         text = (
-            f"{name} is highest as {best.arm.name} ({best.mean:.1f} % linear, of "
+            f"The best arm of {name} is {best.arm.name} ({best.mean:.1f} % linear, "
             f"{len(known)} arms)"
         )
         if known[1:]:
-            text += f", before {known[1].arm.name} ({known[1].mean:.1f} %)"
-            text += f": {first_place(linear_difference(best, known[1]))}"
+            text += f", ahead of {known[1].arm.name} ({known[1].mean:.1f} %)"
+            text += f"; {first_place(linear_difference(best, known[1]))}"
         parts.append(f"{text}.")
     return " ".join(parts) or "Not answered yet: no figures."
 
@@ -139,11 +140,12 @@ def along_axis(comparison: Comparison) -> str:
             for r in sorted(known, key=lambda r: r.arm.x)
         ]
         if figures:
-            parts.append(f"{name} reaches {', '.join(figures)}")
+            parts.append(f"{name} has {', '.join(figures)}")
     if not parts:
         return "Not answered yet: no figures."
     against = _against_reference(comparison)
-    return f"By {comparison.experiment.axis}, {'; '.join(parts)}.{against}"
+    axis = comparison.experiment.axis
+    return f"Linear accuracy by {axis}: {'; '.join(parts)}.{against}"
 
 
 def _against_reference(comparison: Comparison) -> str:
@@ -164,7 +166,7 @@ def _against_reference(comparison: Comparison) -> str:
     if not decided:
         results = list(comparison.results.values())
         return few_seeds(results) or " No difference between values is decided yet."
-    return f" Against {x:g}, by {MARGIN:.1f} point: {'. '.join(parts)}."
+    return f" Compared with {x:g}, by {MARGIN:.1f} point: {'. '.join(parts)}."
 
 
 def _missing(comparison: Comparison, *names: str) -> str | None:

@@ -17,28 +17,28 @@ from experiments.results import Row
 COLLAPSE = (
     "The measures are the spread of representations, the cosine between projections of "
     "different images and the rank of representations (byol_bnfree/diagnostics). "
-    "Drifting is on the way to a collapse, from which a run may recover. The probe is "
-    "the online linear classifier; it is said to fall once it has lost half of what it "
-    "had gained, for good."
+    "A drifting run is on the way to a collapse, but may recover. The probe is the "
+    "online linear classifier. It falls when it has lost half of its gain for good."
 )
 LAYERS = (
     "Mean over the seeds, on view 1 of the first training batch, in the order of the "
-    "layers. A layer whose outputs hardly differ between images has lost them."
+    "layers. If a layer's outputs hardly differ between images, the network has lost "
+    "the images there."
 )
 EACH = (
-    "In report.html: the same curves for one arm at a time, where each seed is a line. "
-    "Below them the updates of its layers, where they were logged."
+    "report.html has the same curves for one arm at a time. Each seed is a line. The "
+    "updates of the arm's layers follow, if they were logged."
 )
 VERDICTS = (
     "A row that fails in the paper (10 % or less) should fail here, and one that "
-    "learns should learn. A row that learns should also stand on the same side of its "
-    "reference as in the paper, by more than 1 point. That takes several seeds."
+    "learns should learn. A row that learns should also be on the same side of its "
+    "reference as in the paper, by more than 1 point. Several seeds are needed for that."
 )
-COLORS = "Arms of one family have one hue. A name stands at the end of its line."
+COLORS = "Arms of one family share a hue. Each line has its name at the end."
 UPDATES = (
-    "The norm of an update divided by the norm of the weights that it changes. About "
-    "1e-3 is common for kernels. Biases that move faster than kernels let a "
-    "direction grow that all images share."
+    "The norm of an update, divided by the norm of the weights that it changes. About "
+    "1e-3 is common for kernels. If biases move faster than kernels, all images gain a "
+    "common direction."
 )
 
 
@@ -73,13 +73,13 @@ def _protocol(comparison: Comparison) -> list[str]:
     has_paper = any(arm.paper is not None for arm in comparison.arms)
     return [
         f"{what[0].upper()}{what[1:]}. Linear: logistic regression on frozen features "
-        f"of whole images, 5 L2 strengths chosen on a held-out tenth. kNN: "
+        f"of whole images; a held-out tenth chooses one of 5 L2 strengths. kNN: "
         f"{evaluation['knn_k']} neighbours, temperature "
         f"{evaluation['knn_temperature']:g}. Both are fitted on {data['train_split']} "
-        f"and measured on {data['test_split']} of {row['config']['dataset']}; ± is "
-        f"the standard deviation over the seeds. Learned: at least 2 points of linear "
-        f"accuracy above the untrained encoder.",
-        *([f"The paper's column is another task: {experiment.paper}."] * has_paper),
+        f"and measured on {data['test_split']} of {row['config']['dataset']}. ± is "
+        f"the standard deviation over the seeds. An arm has learned if its linear "
+        f"accuracy is at least 2 points above the untrained encoder's.",
+        *([f"The paper's column has another task: {experiment.paper}."] * has_paper),
         *([experiment.note] if experiment.note else []),
     ]
 
@@ -96,7 +96,7 @@ def _against_paper(comparison: Comparison) -> list[Section]:
 def _training(comparison: Comparison) -> Section:
     text = COLORS
     if len(comparison.results) > MOST_LABELS:
-        text += " Of many arms only the highest and lowest of each family are named."
+        text += " With many arms, only the highest and lowest of each family are named."
     drawn = Figures(curves.curves(comparison), "large")
     return Section("While training", [Text(text), drawn])
 
@@ -104,7 +104,9 @@ def _training(comparison: Comparison) -> Section:
 def _collapse(comparison: Comparison) -> Section:
     table = collapse_table(comparison)
     found = table or Text("No run drifted, collapsed or diverged.")
-    return Section("Collapse, and who saw it first", [Text(COLLAPSE), found])
+    return Section(
+        "Collapse, and the measure that noticed it first", [Text(COLLAPSE), found]
+    )
 
 
 def _layers(comparison: Comparison) -> list[Section]:
@@ -152,8 +154,8 @@ def _provenance(comparison: Comparison) -> list[Block]:
     return [
         Text(
             f"{len(rows)} runs on {_listed(machines)}; commit {_listed(commits)}; jax "
-            f"{_listed(versions)}. Every line of results.jsonl has its settings, "
-            f"versions, machine, curves and figures."
+            f"{_listed(versions)}. Every line of results.jsonl has the settings, "
+            f"versions, machine, curves and figures of its run."
         ),
         Code("\n".join(commands)),
     ]
