@@ -77,5 +77,5 @@ EXPERIMENT = Experiment(
     paper="arXiv 2006.07733, Table 17: BatchNorm, ImageNet, ResNet-50, 300 epochs, "
     "linear top-1",
     note="Colour is jitter and grayscale together. The paper claims that BYOL loses "
-    "less than SimCLR where operations are missing.",
+    "less than SimCLR if operations are left out.",
 )

@@ -31,7 +31,7 @@ EXPERIMENT = Experiment(
     paper="arXiv 2006.07733, Table 20: BatchNorm in the network, ImageNet, ResNet-50, "
     "300 epochs, linear top-1",
     note="The last part of a name is the normalization of the loss, not the network's. "
-    "batchnorm uses statistics of the batch, also where the network has none. Without "
-    "normalization the paper's projections grow to a length of 3e6 (its Figure 7); the "
-    "length of projections is among the curves.",
+    "batchnorm uses statistics of the batch, even if the network does not. Without "
+    "normalization the paper's projections grow to a length of 3e6 (its Figure 7). The "
+    "curves show the length of projections.",
 )

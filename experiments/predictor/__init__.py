@@ -97,8 +97,8 @@ EXPERIMENT = Experiment(
     "ResNet-50, 300 epochs, linear top-1",
     cell_axes=("rate of the projector", "rate of the predictor"),
     note="tau is 0 in all arms but byol: the target is the online network. Rates are "
-    "in units of the encoder's. linear: a predictor of one layer. identity: one that "
-    "starts as the identity. closed_form: the least-squares fit of each batch, which "
-    "uses batch statistics, whatever the norm. The paper's two tables disagree where "
-    "they overlap (5.5 and 3.2 at 1, for example); Table 21 is shown there.",
+    "multiples of the encoder's. linear: a predictor of one layer. identity: a layer "
+    "that starts as the identity. closed_form: the least-squares fit of each batch, "
+    "which uses batch statistics with every norm. The paper's two tables disagree "
+    "where they overlap, as with 5.5 and 3.2 at 1. Table 21 is shown there.",
 )

@@ -32,7 +32,7 @@ EACH = (
 VERDICTS = (
     "A row that fails in the paper (10 % or less) should fail here, and one that "
     "learns should learn. A row that learns should also be on the same side of its "
-    "reference as in the paper, by more than 1 point. Several seeds are needed for that."
+    "reference as in the paper, by more than 1 point. That needs several seeds."
 )
 COLORS = "Arms of one family share a hue. Each line has its name at the end."
 UPDATES = (

@@ -49,6 +49,6 @@ EXPERIMENT = Experiment(
     paper="arXiv 2010.10241, Table 1, right half: SimCLR, ImageNet, ResNet-50, 300 "
     "epochs, linear top-1; 0.1 is chance",
     note="An arm is named encoder-projector. If BatchNorm helped BYOL by implicit "
-    "negatives, a method with negatives would not need it. The paper finds that SimCLR "
-    "fails without normalization as BYOL does.",
+    "negatives, a method with negatives would not need it. In the paper SimCLR fails "
+    "without normalization, and so does BYOL.",
 )

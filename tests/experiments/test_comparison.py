@@ -73,7 +73,7 @@ def test_the_answer_of_initialization_follows_the_outcomes():
     learns = "learns if its initialization is data-dependent, and not otherwise"
     assert learns in said("collapsed", 0.4)
     assert "does not learn, with" in said("collapsed", 0.28)
-    assert "learns as it is" in said(0.4, 0.4)
+    assert "learns with the standard initialization" in said(0.4, 0.4)
     assert "none: diverged;" in said(None, 0.4)
     assert "In this seed" in said("collapsed", 0.4)
     assert "Not decided yet: one seed each" in said("collapsed", 0.4)
@@ -94,14 +94,14 @@ def test_the_answers_along_an_axis_name_ends_and_best():
     assert "gn_ws goes from 41.0 % with 256 images to 41.0 % with 8" in said
     taus = {"bn-tau0": ["collapsed"], "bn-tau0.9": [0.4], "gn_ws-tau1": [0.3]}
     said = comparison("target_network", taus).answer()
-    assert re.search(r"bn reaches [\d.]+ % at 0 \(collapsed\), 40.0 % at 0.9;", said)
+    assert re.search(r"bn has [\d.]+ % at 0 \(collapsed\), 40.0 % at 0.9;", said)
     assert "Not decided yet: one seed each" in said
     several = {"bn-tau0.99": [0.4, 0.41, 0.42], "bn-tau1": [0.31, 0.32, 0.32]}
     said = comparison("target_network", several).answer()
-    assert "Against 0.99, by 1.0 point: bn is behind at 1." in said
+    assert "Compared with 0.99, by 1.0 point: bn is behind at 1." in said
     trials = {"bn-muon-0.04": [0.4], "bn-sgd-0.12": [0.3], "gn_ws-muon-0.04": [0.35]}
     said = comparison("recipe_search", trials).answer()
-    assert "bn is highest as bn-muon-0.04 (40.0 % linear, of 2 arms)" in said
+    assert "The best arm of bn is bn-muon-0.04 (40.0 % linear, 2 arms)" in said
     assert "before bn-sgd-0.12 (30.0 %): the order is not decided (one seed)" in said
 
 
