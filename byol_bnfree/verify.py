@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from byol_bnfree.claims.finding import Finding
 
 CLAIMS = {
-    "independence": "derivatives and rows of the network, in numbers",
-    "program": "the traced program, for all inputs",
-    "loss": "what the loss needs of the batch",
-    "control": "BatchNorm is found by both",
-    "pieces": "micro-batches are exact",
-    "views": "views one at a time have the gradient of all",
+    "independence": "outputs do not depend on other examples, in numbers",
+    "program": "the same for all inputs, by the traced program",
+    "loss": "the loss of an example does not depend on others",
+    "control": "control: both checks detect BatchNorm",
+    "pieces": "micro-batches give the full-batch gradient",
+    "views": "views one at a time give the same gradient",
     "devices": "the number of devices does not matter",
     "resume": "a resumed run equals an uninterrupted one",
-    "communication": "collectives of a ResNet-18 step on 8 devices",
-    "communication_resnet50": "the same of ResNet-50; about three minutes more",
+    "communication": "what a ResNet-18 step sends between 8 devices",
+    "communication_resnet50": "the same for ResNet-50; three more minutes",
 }
 ON_REQUEST = "communication_resnet50"
 

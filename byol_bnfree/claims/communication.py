@@ -40,7 +40,7 @@ def communication_claim(network: str, folder: Path, say) -> Finding:
     others = {purpose: n for purpose, n in moved.items() if purpose not in ALLOWED}
     statistics = arms["bn"]["bytes"].get("batch statistics", 0)
     return Finding(
-        f"gn_ws communicates gradient and metrics only ({network})",
+        f"a step of gn_ws sends only gradients and metrics ({network})",
         f"collectives in the step compiled for {DEVICES} CPU devices, batch 16, "
         f"16x16 images (gradient and statistics do not depend on either)",
         f"other bytes: gn_ws {sum(others.values())}, bn {statistics:,}",

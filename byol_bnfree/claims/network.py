@@ -60,10 +60,10 @@ def numerical_claim(config: TrainConfig) -> Finding:
     outputs, images = _outputs(config, size)
     report = numerical_independence(outputs, images)
     return Finding(
-        "examples do not meet, in numbers",
-        f"{config.model.name}, {_shape(images)}, training mode; encoder, projector, "
-        f"predictor, target, loss of each example: Jacobian between examples, and "
-        f"rows with the others replaced, permuted, duplicated",
+        "outputs do not depend on other examples (in numbers)",
+        f"{config.model.name}, {_shape(images)}, training mode; for encoder, "
+        f"projector, predictor, target and loss: the Jacobian between examples, and "
+        f"each row after the others are replaced, permuted, duplicated",
         f"derivative {report.cross_derivative:.1e}, change "
         f"{report.changed_by_others:.1e}, alone {report.alone:.1e}",
         report.holds,
@@ -86,7 +86,7 @@ def static_claim(config: TrainConfig) -> Finding:
     others = [kind for kind in places if kind.startswith("elsewhere")]
     wrong = [f"{k}: {r}" for k, r in reports.items() if r.verdict != "independent"]
     return Finding(
-        "examples do not meet, for all inputs",
+        "outputs do not depend on other examples (for all inputs)",
         f"every operation of the traced program, {_shape(images)}: views, forward, "
         f"gradient to the images; then the whole training step",
         _short("; ".join(wrong or others[:2])) or "no mixing operation",
@@ -129,7 +129,7 @@ def loss_claim(config: TrainConfig) -> Finding:
     needs = "the other images of the batch" if couples_in_loss(config) else None
     needs = "images of earlier batches" if kept else needs
     return Finding(
-        "the loss needs one image at a time",
+        "the loss of an example does not depend on others",
         f"every operation of the loss of {config.objective} and of its gradient, from "
         f"the networks' outputs on, {config.batch_size} images",
         _short("; ".join(dict.fromkeys(places))) or "no mixing operation",
@@ -186,8 +186,8 @@ def control_claim(config: TrainConfig) -> Finding:
     found = numerical.cross_derivative > 0 and numerical.changed_by_others > 0
     where = _short(named.source) if named else "no line"
     return Finding(
-        "the checks see BatchNorm (control)",
-        "both of the above on the same network with --norm=bn, where they must fail",
+        "control: the checks detect BatchNorm",
+        "the two checks above on the same network with --norm=bn must fail",
         f"derivative {numerical.cross_derivative:.1e}; named {where}",
         found and named is not None,
     )

@@ -108,8 +108,8 @@ def pieces_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
     """
     if why := couples_in_loss(config):
         return Finding(
-            "micro-batches are exact",
-            f"they are refused: they would change {why}",
+            "micro-batches give the full-batch gradient",
+            f"they are refused, because they would change {why}",
             "refused" if _is_refused(config) else "not refused",
             _is_refused(config),
         )
@@ -124,7 +124,7 @@ def pieces_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
     worst = max(limit.apart(result, whole) for result in results.values())
     groups = " (--bn-stat-groups=8)" if note else ""
     return Finding(
-        "micro-batches are exact",
+        "micro-batches give the full-batch gradient",
         f"{', '.join(map(str, PIECES))} pieces{groups}, {STEPS} steps of a small "
         f"network: state and metrics",
         f"{worst:.1e}{limit.words}{note}",
@@ -145,8 +145,8 @@ def views_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
 
     Other objectives than BYOL have two views, which always pass together.
     """
-    claim, byol = "views one at a time are exact", config.objective == "byol"
-    if not byol or config.byol.predictor == "closed_form":
+    claim = "views one at a time give the same gradient"
+    if config.objective != "byol" or config.byol.predictor == "closed_form":
         return Finding(claim, "the objective has two views only", "not needed", True)
     say(f"2 runs of {STEPS} steps on 1 device")
     tasks = ["views:together", "views:apart"]
@@ -177,7 +177,7 @@ def devices_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
     two = run_tasks(settings, folder, both[1:], devices=2, processes=2)
     across = limit.apart(two["sharded"], sharded[4])
     return Finding(
-        "the number of devices does not matter",
+        "the number of devices and processes does not matter",
         f"1, 2, 4, 8 CPU devices, state replicated and sharded; 2 processes of 2 "
         f"against 1 of 4; {STEPS} steps of a small network: state and metrics",
         f"devices {worst:.1e}, processes {across:.1e}{limit.words}",
@@ -200,7 +200,7 @@ def resume_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
     exact = all(_equal(run, whole) for run in same.values())
     worst = max(limit.apart(_tail(whole, run), run) for run in other)
     return Finding(
-        "resume is exact",
+        "a resumed run equals an uninterrupted one",
         f"{STEPS} steps of a small network on 2 devices, resumed from the checkpoint "
         f"of each; and from step 2 on 1, on 4, and in 2 processes of 2",
         f"same devices {'none, to the last bit' if exact else 'not equal'}; "

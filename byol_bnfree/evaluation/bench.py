@@ -42,6 +42,7 @@ FITTING = (  # protocols that fit a classifier that can be saved
     *("linear", "linear_cached", "semi_supervised", "finetune", "supervised"),
     "transfer",
 )
+WORDS = {"strength": "L2 strength", "rate": "learning rate"}
 KINDS = ("share", "corruption", "method")  # settings that distinguish measurements
 
 
@@ -206,11 +207,20 @@ def sentence(row: Row) -> str:
         for name, value in row["figures"].items()
         if isinstance(value, float)
     )
-    chosen = ", ".join(f"{k} {v:.4g}" for k, v in row["chosen"].items())
+    chosen = ", ".join(map(_chosen, row["chosen"], row["chosen"].values()))
+    chosen = f"; chosen: {chosen}" if chosen else ""
     return (
         f"{identity['protocol']:<14} {subject}: "
-        f"{figures}{'; ' if chosen else ''}{chosen}  ({row['seconds']:.1f} s)"
+        f"{figures}{chosen}  ({row['seconds']:.1f} s)"
     )
+
+
+def _chosen(name: str, value: float) -> str:
+    """Put a chosen setting into words, or the score that it was chosen for."""
+    if name.startswith("validation_"):
+        metric = name.removeprefix("validation_")
+        return f"{metric} {100 * value:.2f} % on held-out images"
+    return f"{WORDS.get(name, name.replace('_', ' '))} {value:.4g}"
 
 
 def describe(source: Source, split: str) -> Row:

@@ -77,10 +77,10 @@ EXPERIMENT = Experiment(
     "optimizer batch 4096, linear top-1",
     axis="images in a group",
     paper_curve=PAPER,
-    note="The optimizer's batch is the same in all arms. bn takes statistics over groups "
-    "of that many images. gn_ws accumulates gradients over micro-batches of that many, "
-    "which is exact up to rounding. bn-simclr takes statistics over groups, with the "
-    "negatives of the whole batch. In arms with batch in their name the optimizer's "
-    "batch itself has that many images, so SimCLR has fewer negatives. The paper "
-    "averages gradients of such batches instead.",
+    note="The optimizer's batch is the same in all arms. bn takes statistics over "
+    "groups of that many images. gn_ws accumulates gradients over micro-batches of "
+    "that many, which is exact but for rounding. bn-simclr takes statistics over "
+    "groups, with the negatives of the whole batch. In arms with batch in their name "
+    "the optimizer's batch itself has that many images, so SimCLR has fewer negatives. "
+    "The paper averages gradients of such batches instead.",
 )

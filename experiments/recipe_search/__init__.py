@@ -64,7 +64,7 @@ EXPERIMENT = Experiment(
     arms=arms,
     answer=best_of_families,
     paper="none",
-    note="All figures are measured on training images that neither pre-training nor the "
-    "classifiers see. The test split is not used. A trial has 4 epochs at cpu scale, and "
-    "20 at cpu40.",
+    note="All figures are measured on training images that neither pre-training nor "
+    "the classifiers see. The test split is not used. A trial has 4 epochs at cpu "
+    "scale, and 20 at cpu40.",
 )

@@ -49,8 +49,8 @@ EXPERIMENT = Experiment(
     "epochs, linear top-1",
     axis="tau",
     paper_curve=PAPER,
-    note="tau is constant here. In the paper it rises to 1 on a cosine, except in row 0. "
-    "At 0 the target is the online network, at 1 it keeps its initial weights. "
+    note="tau is constant here. In the paper it rises to 1 on a cosine, except in row "
+    "0. At 0 the target is the online network, at 1 it keeps its initial weights. "
     "stop_gradient and gradient have no target network: the online network makes the "
     "targets in the same step, as constants or with its gradient.",
 )
