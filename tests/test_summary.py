@@ -1,11 +1,14 @@
 """A run says how good its figures are, and how often it looks at them."""
 
+import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+import runs
 from byol_bnfree.config import EvalConfig, TrainConfig
 from byol_bnfree.diagnostics.usual import usual
 from byol_bnfree.evaluation.final import Evaluator
@@ -73,3 +76,15 @@ def test_a_warning_says_what_is_usual_for_the_norm():
     assert "unusual with BatchNorm" in usual(dict.fromkeys(parts, "bn"))
     assert "often falls in the first steps" in usual(dict.fromkeys(parts, "gn_ws"))
     assert "first steps" in usual({"encoder": "bn", "projector": "none"})
+
+
+def test_every_figure_of_a_run_is_documented():
+    """With its unit, in docs/training.md."""
+    page = (Path(__file__).parents[1] / "docs" / "training.md").read_text()
+    known = set(re.findall(r"`([\w/.]+)`", page.partition("## What a run writes")[2]))
+    workdir = runs.trained()
+    rows = (workdir / "metrics.jsonl").read_text().splitlines()
+    names = {name for row in rows for name in json.loads(row)} - {"step"}
+    names = {name for name in names if not name.startswith("collapse/")}
+    names |= {*json.loads((workdir / "summary.json").read_text())}
+    assert names <= known

@@ -130,6 +130,7 @@ def test_a_model_of_ones_own_is_in_every_arm(tmp_path, capsys, monkeypatch):
     text = "".join(capsys.readouterr().out.split())
     assert text.count("--model=") == text.count("--seed=") > 1
     assert "theencoderissmallofmine.pyinstead" in text.replace("│", "")
+    monkeypatch.chdir(tmp_path)  # `main` goes to the recipes
     with pytest.raises(InputError, match="has no function 'large'"):
         main([*grid_of, "--model=mine.py:large"])
 
