@@ -37,6 +37,7 @@ REVISIONS = {
     "transfer": 3,
     "segmentation": 1,
     "depth": 1,
+    "detection": 1,
 }
 FITTING = (  # protocols that fit a classifier that can be saved
     *("linear", "linear_cached", "semi_supervised", "finetune", "supervised"),
@@ -203,9 +204,9 @@ def sentence(row: Row) -> str:
     kinds = [settings[key] for key in KINDS if key in settings]
     subject = " ".join(map(str, [*kinds, identity["dataset"], identity["network"]]))
     figures = ", ".join(
-        f"{name} {value:.4f}" if name in PLAIN else f"{name} {100 * value:.2f} %"
+        _words(name, value)
         for name, value in row["figures"].items()
-        if isinstance(value, float)
+        if isinstance(value, float | int)
     )
     chosen = ", ".join(map(_chosen, row["chosen"], row["chosen"].values()))
     chosen = f"; chosen: {chosen}" if chosen else ""
@@ -221,6 +222,12 @@ def _chosen(name: str, value: float) -> str:
         metric = name.removeprefix("validation_")
         return f"{metric} {100 * value:.2f} % on held-out images"
     return f"{WORDS.get(name, name.replace('_', ' '))} {value:.4g}"
+
+
+def _words(name: str, value: float | int) -> str:
+    if isinstance(value, int):
+        return f"{value:,} {name}"
+    return f"{name} {value:.4f}" if name in PLAIN else f"{name} {100 * value:.2f} %"
 
 
 def describe(source: Source, split: str) -> Row:

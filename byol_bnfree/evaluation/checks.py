@@ -33,6 +33,7 @@ def check_protocols(
         "supervised": ("supervised", math.lcm(devices, groups)),
         "segmentation": ("segmentation", math.lcm(devices, groups)),
         "depth": ("depth", math.lcm(devices, groups)),
+        "detection": ("detection", math.lcm(devices, groups)),
     }
     for protocol, (name, pieces) in parts.items():
         size = getattr(config, name).batch_size

@@ -12,7 +12,11 @@ import tyro
 
 from byol_bnfree.config import KNN_K, KNN_TEMPERATURE
 from byol_bnfree.errors import InputError, flag
-from byol_bnfree.evaluation.dense.settings import DepthSettings, SegmentationSettings
+from byol_bnfree.evaluation.dense.settings import (
+    DepthSettings,
+    DetectionSettings,
+    SegmentationSettings,
+)
 
 Protocol = Literal[
     "knn",
@@ -26,6 +30,7 @@ Protocol = Literal[
     "random",
     "segmentation",
     "depth",
+    "detection",
 ]
 
 MAY_BE_ZERO = frozenset(
@@ -185,6 +190,8 @@ class EvaluateConfig:
     """Semantic segmentation."""
     depth: DepthSettings = DepthSettings()
     """Depth of every pixel."""
+    detection: DetectionSettings = DetectionSettings()
+    """Detection of objects."""
 
     def __post_init__(self):
         _require_positive("", self)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from byol_bnfree.evaluation.bench import Bench
+from byol_bnfree.evaluation.dense.cleaned import Cleaned
 from byol_bnfree.evaluation.dense.drawing import save_dense
 from byol_bnfree.evaluation.dense.evaluation import dense_evaluation
 from byol_bnfree.evaluation.dense.tasks import TASKS
@@ -174,6 +175,9 @@ def dense_task(name: str) -> Callable[[Bench], list[Row]]:
             )
             for path in save_dense(TASKS[name], found, bench.test, bench.drawn()):
                 bench.say(str(path))
+            for source in (bench.train.source, bench.test.source):
+                if isinstance(source, Cleaned) and source.sentence():
+                    bench.say(source.sentence())
             return found.outcome
 
         return [bench.measure(name, described, measure)]

@@ -116,7 +116,7 @@ def test_a_class_without_objects_is_left_out():
     truth = [objects([SQUARE], [0])]
     found = [detections([SQUARE, FAR], [0.5, 0.9], [0, 1])]
     figures = detection_figures(found, truth, 2)
-    assert figures == pytest.approx({"voc_ap50": 1, "coco_ap50": 1, "coco_ap": 1})
+    assert figures == pytest.approx({"ap50_voc": 1, "ap50_coco": 1, "ap_coco": 1})
     nothing = detection_figures(found, [objects([], [])], 2)
     assert all(np.isnan(value) for value in nothing.values())
 

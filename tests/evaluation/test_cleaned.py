@@ -71,13 +71,7 @@ def test_clean_boxes_stay_as_they_are_and_say_nothing():
     assert source.box_names == scenes.box_names
 
 
-def test_a_wrong_class_names_the_picture_before_the_training():
+def test_a_wrong_class_names_the_picture():
     source = Cleaned(Pictures([[INSIDE], [INSIDE, INSIDE, INSIDE]], labels=(0, 7)))
     with pytest.raises(InputError, match=r"set, 1.jpg: a box has the class 7, but"):
-        source.check()
-
-
-def test_pictures_without_objects_are_used_unless_no_picture_has_any():
-    Cleaned(Pictures([[], [INSIDE], []])).check()
-    with pytest.raises(InputError, match="none of the first 3 pictures of set train"):
-        Cleaned(Pictures([[], [EMPTY], []])).check()
+        source.example(1)

@@ -52,9 +52,9 @@ def detection_figures(
     """
     coco = coco_precisions(found, truth, num_classes)
     return {
-        "voc_ap50": mean_of_classes(voc_precisions(found, truth, num_classes)),
-        "coco_ap50": mean_of_classes(coco[:, 0]),
-        "coco_ap": mean_of_classes(coco.mean(axis=1)),
+        "ap50_voc": mean_of_classes(voc_precisions(found, truth, num_classes)),
+        "ap50_coco": mean_of_classes(coco[:, 0]),
+        "ap_coco": mean_of_classes(coco.mean(axis=1)),
     }
 
 

@@ -1,12 +1,10 @@
 """A dense source whose boxes can be used: clipped, not empty, of known classes."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from byol_bnfree.data.dense.example import (
-    PADDING,
     DenseSource,
     Example,
     make_example,
@@ -14,7 +12,10 @@ from byol_bnfree.data.dense.example import (
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.dense.boxes import Faults, clean, objects_of
 
-CHECKED = 64  # pictures that are read before the training begins
+PROPERTIES = (
+    *("name", "split", "targets", "class_names", "box_names"),
+    *("location", "identity", "fingerprint"),
+)
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,9 @@ class Cleaned:
     source: DenseSource
     _faults: dict[int, Faults] = field(default_factory=dict)
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name == "source":  # not set yet, as in a copy
-            raise AttributeError(name)
-        return getattr(self.source, name)
+    def __post_init__(self):
+        for name in PROPERTIES:
+            object.__setattr__(self, name, getattr(self.source, name))
 
     def __len__(self) -> int:
         return len(self.source)
@@ -51,19 +51,6 @@ class Cleaned:
         return example | {
             name: padded[name] for name in ("boxes", "box_class", "difficult")
         }
-
-    def check(self) -> None:
-        """Read some pictures, so that wrong labels are found before the training.
-
-        Raises:
-          InputError: for a bad label, or if none of the pictures has an object.
-        """
-        some = [self.example(k) for k in range(min(CHECKED, len(self)))]
-        if not any((example["box_class"] != PADDING).any() for example in some):
-            raise InputError(
-                f"none of the first {len(some)} pictures of {self.source.name} "
-                f"{self.source.split} has an object; give pictures with boxes."
-            )
 
     def sentence(self) -> str:
         """Say what was changed in the pictures that were read; empty if nothing was."""

@@ -8,14 +8,34 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from byol_bnfree.data.dense.view import DenseView
 from byol_bnfree.data.geometry import for_display
-from byol_bnfree.evaluation.dense.boxes import Detections, Objects
+from byol_bnfree.evaluation.dense.boxes import Detections, Objects, objects_of
+from byol_bnfree.evaluation.dense.evaluation import DenseResult
 from byol_bnfree.evaluation.shown.drawing import class_colors, plain_text
 
 ROWS = 6
 LEAST_SCORE = 0.3  # of a box that is drawn; weaker ones would hide the picture
-MOST_BOXES = 12  # drawn in a picture, the best ones
+MOST_BOXES = 8  # drawn in a picture, the best ones
 ROOM = 0.06  # share of the height that a name needs
+
+
+def draw_detection(found: DenseResult, test: DenseView) -> Figure:
+    """Draw the first test pictures of a result."""
+    examples, predicted = found.score.examples, found.score.predicted
+    rows = [
+        {name: array[row] for name, array in examples.items()}
+        for row in range(min(ROWS, len(predicted)))
+    ]
+    figures = found.outcome.figures
+    ap50, ap = 100 * figures["ap50_voc"], 100 * figures["ap_coco"]
+    return draw_detections(
+        [row["image"] for row in rows],
+        [objects_of(row) for row in rows],
+        predicted[: len(rows)],
+        test.source.box_names,
+        f"{test.name} {test.split}: AP50 (VOC) {ap50:.1f} %, AP (COCO) {ap:.1f} %",
+    )
 
 
 @plain_text()

@@ -13,8 +13,9 @@ from matplotlib.patches import Patch
 from byol_bnfree.data.dense.example import IGNORE
 from byol_bnfree.data.dense.view import DenseView
 from byol_bnfree.data.geometry import for_display
+from byol_bnfree.evaluation.dense.draw_detection import draw_detection
 from byol_bnfree.evaluation.dense.evaluation import DenseResult
-from byol_bnfree.evaluation.dense.tasks import Task
+from byol_bnfree.evaluation.dense.task import Task
 from byol_bnfree.evaluation.shown.drawing import MOST_NAMES, plain_text
 
 COLUMNS = 6  # examples side by side
@@ -143,4 +144,8 @@ def _show(axes: Axes, image: np.ndarray, **style) -> None:
     axes.set(xticks=[], yticks=[])
 
 
-DRAWN = {"segmentation": draw_segmentation, "depth": draw_depth}
+DRAWN = {
+    "segmentation": draw_segmentation,
+    "depth": draw_depth,
+    "detection": draw_detection,
+}

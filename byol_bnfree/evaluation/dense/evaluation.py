@@ -10,7 +10,7 @@ from jaxtyping import Array
 from byol_bnfree.data.dense.view import DenseView
 from byol_bnfree.encoder import Encoder
 from byol_bnfree.evaluation.dense.settings import DenseSettings
-from byol_bnfree.evaluation.dense.tasks import Figures, Score, Task
+from byol_bnfree.evaluation.dense.task import Figures, Score, Task
 from byol_bnfree.evaluation.dense.training import Fitted, Fitter
 from byol_bnfree.evaluation.images.subset import hold_out
 from byol_bnfree.evaluation.kept.unfinished import Unfinished
@@ -115,4 +115,7 @@ def _choose(
 
 def words(figures: Figures) -> str:
     """Format figures as one line."""
-    return ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+    return ", ".join(
+        f"{name} {value:.4f}" if isinstance(value, float) else f"{value:,} {name}"
+        for name, value in figures.items()
+    )

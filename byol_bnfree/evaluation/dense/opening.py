@@ -12,14 +12,26 @@ from byol_bnfree.data.dense.shapes import Scenes
 from byol_bnfree.data.dense.view import DenseSubset, DenseView, Windows
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.evaluation.dense.cleaned import Cleaned
 from byol_bnfree.evaluation.dense.settings import DenseSettings
-from byol_bnfree.evaluation.dense.tasks import Task
+from byol_bnfree.evaluation.dense.task import Task
 from byol_bnfree.evaluation.features import evaluation_indices
 
-PAPER_SIZES = {"segmentation": (513, 513), "depth": (228, 304)}  # P1 D.4 and D.6
+PAPER_SIZES = {  # P1 D.4 and D.6; all of a VOC picture
+    **{"segmentation": (513, 513), "depth": (228, 304)},
+    **{"detection": (512, 512)},
+}
 SCENE = 64  # side of a generated scene
 CHECKED = 16  # pictures that are read before the training begins
-SEVERAL = "images/ with masks/ or depths/ of the same names"
+FOUND = {
+    **{"mask": "mask at any pixel", "depth": "depth at any pixel"},
+    **{"boxes": "object"},
+}
+PLACES = {
+    "mask": "oxford_iiit_pet, or folder:PATH with images/ and masks/",
+    "depth": "nyu_depth_v2, or folder:PATH with images/ and depths/",
+    "boxes": "voc/2007 or coco/2017",
+}
 
 
 def open_dense(
@@ -35,17 +47,20 @@ def open_dense(
     """
     name = config.dataset or run.dataset
     train, test = (
-        _limited(_open(name, split, run, config), limit, config.seed)
+        _usable(task, _limited(_open(name, split, run, config), limit, config.seed))
         for split, limit in (("train", config.max_train), ("test", config.max_test))
     )
     for source in (train, test):
         _check(task, source)
-    if train.class_names != test.class_names:
-        raise InputError(
-            f"the classes of the masks of {train.name} differ between its splits "
-            f"({len(train.class_names)} and {len(test.class_names)}); make them the "
-            f"same."
-        )
+    for of, ours, theirs in (
+        ("masks", train.class_names, test.class_names),
+        ("boxes", train.box_names, test.box_names),
+    ):
+        if ours != theirs:
+            raise InputError(
+                f"the classes of the {of} of {train.name} differ between its splits "
+                f"({len(ours)} and {len(theirs)}); make them the same."
+            )
     size = settings.size or _usual_size(task, name)
     windows = Windows(
         size,
@@ -79,6 +94,11 @@ def _open(
     return DensePrepared.open(name, split, names[split], data_dir, channels)
 
 
+def _usable(task: Task, source: DenseSource) -> DenseSource:
+    """Return a source whose boxes are clean, if the task needs boxes."""
+    return Cleaned(source) if task.target in source.targets & {"boxes"} else source
+
+
 def _limited(source: DenseSource, limit: int | None, seed: int) -> DenseSource:
     if limit is None or len(source) <= limit:
         return source
@@ -91,8 +111,7 @@ def _check(task: Task, source: DenseSource) -> None:
         there = ", ".join(sorted(source.targets)) or "nothing"
         raise InputError(
             f"{source.name} has no {task.target} for --protocol {task.name} (it has "
-            f"{there}); give --dataset=shapes, a prepared set that has it, or "
-            f"folder:PATH of {SEVERAL}."
+            f"{there}); give --dataset=shapes, {PLACES[task.target]}."
         )
     if not len(source):
         raise InputError(f"the {source.split} split of {source.name} is empty.")
@@ -105,5 +124,5 @@ def _check(task: Task, source: DenseSource) -> None:
     if not found[task.target]:
         raise InputError(
             f"the first {len(examples)} pictures of {source.name} {source.split} have "
-            f"no known {task.target} at any pixel; check its files."
+            f"no known {FOUND[task.target]}; check its files."
         )

@@ -66,3 +66,23 @@ class DepthSettings(DenseSettings):
     """Divide the depth by the random scale: a larger picture looks nearer."""
     colour: bool = True
     """Also draw grayscale, brightness, saturation and hue, as P1 does."""
+
+
+@dataclass(frozen=True)
+class DetectionSettings(DenseSettings):
+    """Detection by FCOS (arXiv 1904.01355), in the place of P1's Faster R-CNN (D.5)."""
+
+    steps: int = 90_000
+    """Optimizer steps of each fit. The rate falls tenfold at 70 % and at 90 %."""
+    rates: tuple[float, ...] = (1e-2,)
+    """Learning rates. If there are several, held-out pictures choose one."""
+    scales: tuple[float, float] = (1.0, 2.0)
+    """Smallest and largest random scale in training. P1's longest edge is 480 to 1024
+    pixels, and VOC's pictures have 500."""
+    stride: int = 16
+    """Largest total stride of the encoder. Its last stages have dilated kernels if
+    their strides would exceed it."""
+    tower_depth: int = 4
+    """3x3 convolutions of each of the head's two towers."""
+    tower_width: int = 256
+    """Channels of the towers."""

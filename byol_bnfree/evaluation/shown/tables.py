@@ -20,11 +20,16 @@ COLUMNS = {
     "transfer": "{method}",
     "segmentation": "segmentation, {head} head, {encoder} encoder, {norms} norms",
     "depth": "depth, {head} head, {encoder} encoder, {norms} norms",
+    "detection": "detection, {head} head, {encoder} encoder, {norms} norms",
 }
-DENSE = "dense tasks: mIoU, %; depth within 1.25, %, relative and rms error"
+DENSE = (
+    "dense tasks: mIoU, %; depth within 1.25, %, relative and rms error; AP50 (VOC), "
+    "AP50 and AP (COCO), %"
+)
 TITLES = {
     "segmentation": DENSE,
     "depth": DENSE,
+    "detection": DENSE,
     "robustness": "corrupted images, %: top-1 of linear, cached; mean over five levels",
     "transfer": "other data sets, %: top-1 unless stated",
 }
@@ -32,7 +37,7 @@ TITLE = "test split, %; top-1 / top-5"
 UNBROKEN = 140  # characters per line where no terminal gives a width
 UNITS = {
     **{"top1": "", "top5": "", "mean_per_class": " per class", "map11": " mAP"},
-    **{"miou": "", "pct1": ""},
+    **{"miou": "", "pct1": "", "ap50_voc": "", "ap50_coco": "", "ap_coco": ""},
 }
 
 

@@ -1,0 +1,86 @@
+"""Detection as a task: it learns on generated scenes, and its figures are counts."""
+
+import dataclasses
+import functools
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import tiny
+from byol_bnfree.data.dense.shapes import Scenes
+from byol_bnfree.data.dense.view import DenseView, Windows
+from byol_bnfree.evaluation.dense.detection import (
+    DETECTION,
+    detected,
+    detection_score,
+    stride_of,
+)
+from byol_bnfree.evaluation.dense.detection_head import Candidates
+from byol_bnfree.evaluation.dense.settings import DetectionSettings
+from byol_bnfree.training.mesh import make_mesh
+
+SETTINGS = DetectionSettings(batch_size=4, tower_depth=1, tower_width=16)
+NORMS = pytest.mark.parametrize("norm", ["bn", "gn_ws"])
+
+
+@functools.cache
+def view(split: str = "train", pictures: int = 8) -> DenseView:
+    return DenseView(Scenes(split, pictures, 32), Windows((32, 32)))
+
+
+def fitter(norm: str, **fields):
+    settings = dataclasses.replace(SETTINGS, **fields)
+    mesh = make_mesh()
+    return DETECTION.fitter(tiny.encoder(norm), view(), settings, seed=0, mesh=mesh)
+
+
+@pytest.mark.parametrize(
+    "size, stride", [(64, 4), (50, 4), (65, 32), (33, 32), (32, 1), (480, 16)]
+)
+def test_the_stride_is_known_from_the_sizes(size, stride):
+    places = -(-size // stride)
+    assert stride_of((size, size), (places, places)) == stride
+
+
+@pytest.mark.slow
+@NORMS
+def test_precision_rises_from_the_untrained_start(norm):
+    trained = fitter(norm, steps=120, batch_size=8)
+    start = trained.start(view())
+    before = detection_score(trained, start, view("test", 32)).figures
+    after = detection_score(
+        trained, trained.fit(view("train", 64), 0.02), view("test", 32)
+    )
+    assert before["ap50_voc"] < 0.05
+    assert after.figures["ap50_voc"] > before["ap50_voc"] + 0.1
+
+
+def test_weak_candidates_are_no_detections():
+    boxes = np.float32([[[0, 0, 9, 9], [20, 20, 29, 29], [0, 0, 9, 9]]])
+    scores, classes = np.float32([[0.9, 0.04, 0.06]]), np.int32([[1, 1, 0]])
+    found = detected(Candidates(*map(jnp.asarray, (boxes, scores, classes))), 0)
+    assert found.classes.tolist() == [1, 0]
+
+
+@NORMS
+def test_objects_that_count_are_counted(norm):
+    subject = fitter(norm, head="linear")
+    score = detection_score(subject, subject.start(view()), view())
+    rows = [view().source.example(k) for k in range(8)]
+    known = [(row["box_class"] >= 0) & ~row["difficult"] for row in rows]
+    assert score.figures["pictures"] == len(rows) == 8
+    assert score.figures["objects"] == np.sum(known)
+    assert len(score.predicted) == 4  # of the first batch
+    assert 0 <= score.figures["ap_coco"] <= score.figures["ap50_coco"] <= 1
+
+
+def test_without_objects_the_precision_is_0():
+    class Empty(Scenes):
+        def example(self, index):
+            return super().example(index) | {"box_class": np.full(100, -1, np.int32)}
+
+    subject = fitter("gn_ws", head="linear")
+    nothing = DenseView(Empty("test", 4, 32), Windows((32, 32)))
+    figures = detection_score(subject, subject.start(view()), nothing).figures
+    assert figures["objects"] == figures["ap50_voc"] == 0
