@@ -16,7 +16,7 @@ Pixel i covers the span from i to i + 1, so a box around all of a picture is
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Integer, UInt8
 
 from byol_bnfree.errors import InputError
 
@@ -51,7 +51,7 @@ class DenseSource(Protocol):
 
 def make_example(
     image: UInt8[np.ndarray, "h w c"],
-    mask: Int[np.ndarray, "h w"] | None = None,
+    mask: Integer[np.ndarray, "h w"] | None = None,
     depth: Float[np.ndarray, "h w"] | None = None,
     boxes: Float[np.ndarray, "k 4"] | None = None,
     box_class: Int[np.ndarray, " k"] | None = None,

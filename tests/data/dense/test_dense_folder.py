@@ -1,0 +1,121 @@
+"""Folders of pictures with masks and depths, and their faults."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from byol_bnfree.data.dense.folder import DenseFolder
+from byol_bnfree.errors import InputError
+
+
+def put(folder, name, pixels):
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(folder / name)
+
+
+def make(root, stems="abcd", masks=True, depths=False):
+    for index, stem in enumerate(stems):
+        put(root / "images", f"{stem}.png", np.full((6, 8, 3), index, np.uint8))
+        if masks:
+            mask = np.full((6, 8), 255, np.uint8)
+            mask[:3] = index % 3
+            put(root / "masks", f"{stem}.png", mask)
+        if depths:
+            put(root / "depths", f"{stem}.png", np.full((6, 8), 1500, np.uint16))
+    return str(root)
+
+
+def test_folders_of_splits_give_their_masks_and_depths(tmp_path):
+    make(tmp_path / "train", depths=True)
+    make(tmp_path / "test", "xy", depths=True)
+    train, test = (DenseFolder.open(str(tmp_path), s, 3) for s in ("train", "test"))
+    assert (len(train), len(test)) == (4, 2)
+    assert train.targets == {"mask", "depth"}
+    assert train.class_names == test.class_names == ("0", "1", "2")
+    example = train.example(1)
+    assert (example["mask"][:3] == 1).all() and (example["mask"][3:] == 255).all()
+    assert (example["depth"] == 1.5).all() and example["image"].shape == (6, 8, 3)
+    assert train.file_names(np.array([3])) == ["d.png"]
+
+
+def test_without_splits_a_tenth_is_the_test_split_and_stays_it(tmp_path):
+    names = [f"picture{i}" for i in range(60)]
+    make(tmp_path, names)
+    train, test = (DenseFolder.open(str(tmp_path), s, 3) for s in ("train", "test"))
+    assert len(train) + len(test) == 60 and 1 <= len(test) <= 14
+    before = [file.name for file in test.images]
+    make(tmp_path, ["another"])
+    after = [f.name for f in DenseFolder.open(str(tmp_path), "test", 3).images]
+    assert set(before) <= set(after)
+
+
+def test_a_palette_is_only_for_display_and_names_come_from_a_file(tmp_path):
+    root = make(tmp_path / "train")
+    image = Image.fromarray(np.ones((6, 8), np.uint8), mode="P")
+    image.putpalette([0, 0, 0, 200, 0, 0])
+    image.save(tmp_path / "train" / "masks" / "a.png")
+    make(tmp_path / "test")
+    (tmp_path / "classes.txt").write_text("wall\nred\nblue\n")
+    source = DenseFolder.open(str(tmp_path), "train", 3)
+    assert source.class_names == ("wall", "red", "blue")
+    assert (source.example(0)["mask"] == 1).all() and root
+
+
+def test_the_layout_of_voc_is_read(tmp_path):
+    for stem in "ab":
+        put(tmp_path / "JPEGImages", f"{stem}.jpg", np.zeros((6, 8, 3), np.uint8))
+    put(tmp_path / "SegmentationClass", "b.png", np.full((6, 8), 20, np.uint8))
+    lists = tmp_path / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "val.txt").write_text("b\n")
+    source = DenseFolder.open(str(tmp_path), "test", 3)
+    assert len(source) == 1 and len(source.class_names) == 21
+    assert (source.example(0)["mask"] == 20).all()
+    with pytest.raises(InputError, match="no .*train.txt"):
+        DenseFolder.open(str(tmp_path), "train", 3)
+
+
+def broken(root, fault):
+    path = make(root)
+    if fault == "missing":
+        (root / "masks" / "b.png").unlink()
+    if fault == "none":
+        return make(root.parent / "bare", masks=False)
+    if fault == "size":
+        put(root / "masks", "a.png", np.zeros((6, 9), np.uint8))
+    if fault == "label":
+        (root / "classes.txt").write_text("only\n")
+    if fault == "colours":
+        put(root / "masks", "a.png", np.zeros((6, 8, 3), np.uint8))
+    if fault == "damaged":
+        (root / "masks" / "a.png").write_bytes(b"no picture")
+    return path
+
+
+@pytest.mark.parametrize(
+    "fault, sentence",
+    [
+        ("missing", "1 of . pictures of .* have no file in masks/ .*b"),
+        ("none", "has images/ but no masks/ and no depths/"),
+        ("size", "the mask of .*a.png is 9 x 6 pixels and the picture 8 x 6"),
+        ("label", "has the class [12], but there are 1 classes"),
+        ("colours", "a.png is no mask: it has the shape"),
+        ("damaged", "a.png cannot be read"),
+    ],
+)
+def test_faults_are_one_sentence(tmp_path, fault, sentence, monkeypatch):
+    from byol_bnfree.data.dense import folder
+
+    monkeypatch.setattr(folder, "_in_test", lambda stem: False)
+    path = broken(tmp_path / "set", fault)
+    with pytest.raises(InputError, match=sentence):
+        source = DenseFolder.open(path, "train", 3)
+        [source.example(i) for i in range(len(source))]
+
+
+def test_a_folder_that_is_not_there_is_one_sentence(tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        DenseFolder.open(str(tmp_path / "no"), "train", 3)
+    (tmp_path / "images").mkdir()
+    with pytest.raises(InputError, match="has no pictures in images/"):
+        DenseFolder.open(str(tmp_path), "train", 3)

@@ -1,0 +1,139 @@
+"""A dense task trains what its settings say, and learns."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+import tiny
+from byol_bnfree.data.dense.shapes import Scenes
+from byol_bnfree.data.dense.view import DenseView, Windows
+from byol_bnfree.evaluation.dense.evaluation import dense_evaluation
+from byol_bnfree.evaluation.dense.settings import DepthSettings, SegmentationSettings
+from byol_bnfree.evaluation.dense.tasks import DEPTH, SEGMENTATION
+from byol_bnfree.evaluation.dense.training import step_rates
+from byol_bnfree.training.mesh import make_mesh
+
+SETTINGS = {SEGMENTATION: SegmentationSettings, DEPTH: DepthSettings}
+
+
+@functools.cache
+def view(split: str, n: int = 16) -> DenseView:
+    return DenseView(Scenes(split, n, size=16), Windows((16, 16)))
+
+
+def fitted(norm, steps=2, task=SEGMENTATION, rate=0.1, **fields):
+    """A fitter and its network before and after some steps of a linear head."""
+    fields = {"stride": 2, "batch_size": 4, "head": "linear"} | fields
+    settings = SETTINGS[task](steps=steps, rates=(rate,), **fields)
+    fitter = task.fitter(
+        tiny.encoder(norm), view("train"), settings, seed=0, mesh=make_mesh()
+    )
+    start = jax.tree.map(np.array, fitter.start(view("train")))
+    return fitter, start, fitter.fit(view("train"), rate)
+
+
+def changed(before, after) -> set[str]:
+    """Names of the leaves that changed, with the part they belong to."""
+    leaves = jax.tree.leaves_with_path(before)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/")
+        for (path, x), y in zip(leaves, jax.tree.leaves(after), strict=True)
+        if not np.array_equal(x, y)
+    }
+
+
+NORM_WORDS = ("scale", "bias")
+
+
+@pytest.mark.parametrize(
+    "norms, scales, statistics",
+    [
+        ("fine-tuned", True, True),
+        ("inference", True, False),
+        ("frozen", False, False),
+    ],
+)
+@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
+def test_norms_are_fine_tuned_in_inference_mode_or_frozen(
+    norm, norms, scales, statistics
+):
+    _, start, end = fitted(norm, norms=norms)
+    params = changed(start.params, end.params)
+    own = {name for name in params if name.startswith("encoder/")}
+    assert any(name.endswith("kernel") for name in own)
+    assert any(name.endswith(NORM_WORDS) for name in own) == scales
+    stats = changed(start.stats["encoder"], end.stats["encoder"])
+    assert bool(stats) == (statistics and norm == "bn")
+
+
+def test_for_group_norm_fine_tuned_and_inference_are_one():
+    tuned, inference = (
+        fitted("gn_ws", norms=norms)[2].params for norms in ("fine-tuned", "inference")
+    )
+    tiny.assert_close(tuned, inference)
+
+
+@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
+def test_a_frozen_encoder_stays_as_it_is(norm):
+    fitter, start, end = fitted(norm, encoder="frozen")
+    assert all(name.startswith("head/") for name in changed(start.params, end.params))
+    assert not changed(start.stats, end.stats)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        fitter.encoder.variables["params"],
+        end.params["encoder"],
+    )
+
+
+def test_the_rate_falls_tenfold_at_70_and_90_percent():
+    rates = step_rates(0.5, 100)
+    found = [float(rates(step)) for step in (0, 69, 71, 89, 91, 99)]
+    np.testing.assert_allclose(found, [0.5, 0.5, 0.05, 0.05, 0.005, 0.005], rtol=1e-5)
+
+
+def test_a_fit_is_fixed_by_its_seed_and_leaves_the_encoder():
+    before = jax.tree.map(np.array, tiny.encoder("gn_ws").variables)
+    first, again = (fitted("gn_ws")[2].params for _ in range(2))
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    jax.tree.map(np.testing.assert_array_equal, before, tiny.encoder("gn_ws").variables)
+
+
+@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
+def test_scenes_are_learned_well_above_chance(norm):
+    settings = SegmentationSettings(
+        steps=120, batch_size=8, rates=(0.3,), stride=1, head="linear"
+    )
+    found = dense_evaluation(
+        SEGMENTATION,
+        tiny.encoder(norm),
+        view("train", 64),
+        view("test", 32),
+        settings,
+        say=lambda text: None,
+    )
+    masks = np.stack([view("test", 32).source.example(i)["mask"] for i in range(32)])
+    chance = np.mean(masks == 0) / 9  # all wall
+    assert found.outcome.figures["miou"] > 1.6 * chance
+    assert found.losses[-1][1] < 0.5 * found.losses[0][1]
+    assert [point["step"] for point in found.curve] == [24, 48, 72, 96, 120]
+
+
+def test_several_rates_are_compared_on_held_out_pictures():
+    settings = DepthSettings(
+        steps=3, batch_size=4, rates=(1e-6, 0.05), head="linear", colour=False
+    )
+    found = dense_evaluation(
+        DEPTH, tiny.encoder("gn_ws"), view("train"), view("test"), settings
+    ).outcome
+    assert [point["rate"] for point in found.sweep] == [1e-6, 0.05]
+    best = max(found.sweep, key=lambda point: point["validation_pct1"])
+    assert found.chosen == best
+    assert set(found.figures) == {"pct1", "pct2", "pct3", "rel", "rms"}
+
+
+def test_the_last_batch_counts_its_true_rows_only():
+    fitter, _, end = fitted("gn_ws", steps=1)
+    counts = [count for _, _, count in fitter.outputs(end, view("test", 6))]
+    assert counts == [4, 2]
