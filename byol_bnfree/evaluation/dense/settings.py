@@ -48,6 +48,8 @@ class SegmentationSettings(DenseSettings):
     stride: int = 16
     """Largest total stride of the encoder. Its last stages have dilated kernels if
     their strides would exceed it."""
+    width: int = 256
+    """Channels of the head's two convolutions."""
 
 
 @dataclass(frozen=True)

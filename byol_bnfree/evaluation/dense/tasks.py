@@ -20,19 +20,19 @@ from byol_bnfree.evaluation.dense.pixel_metrics import (
     class_counts,
     segmentation_figures,
 )
-from byol_bnfree.evaluation.dense.settings import DenseSettings
+from byol_bnfree.evaluation.dense.settings import DenseSettings, SegmentationSettings
 from byol_bnfree.evaluation.dense.task import Score, Task
 from byol_bnfree.evaluation.dense.training import Fitted, Fitter
 
 
 def segmentation_head(
-    encoder: Encoder, view: DenseView, settings: DenseSettings
+    encoder: Encoder, view: DenseView, settings: SegmentationSettings
 ) -> nn.Module:
     """Return the FCN's head, or a linear layer."""
     if settings.head == "linear":
         return LinearHead(view.num_classes)
     module = dense_module(encoder.module, settings.stride)
-    return FcnHead(view.num_classes, module.layers)
+    return FcnHead(view.num_classes, module.layers, settings.width)
 
 
 def depth_head(encoder: Encoder, view: DenseView, settings: DenseSettings) -> nn.Module:

@@ -1,0 +1,156 @@
+"""Does pre-training help dense tasks, and what does a batch of 2 do under each norm?
+
+    python -m experiments.dense --seeds 0 1 2
+
+Generated scenes of 64 x 64 pixels, 256 to train on and 128 to test. For each norm the
+network is untrained, pre-trained by BYOL on the built-in shapes, or trained with their
+labels. It is fine-tuned with the paper's head (narrower), or frozen under a linear
+layer. All arms see the same number of pictures; a batch of 2 takes eight times the
+steps of a batch of 16, at an eighth of the rate. Finished arms of results.jsonl are
+not repeated.
+"""
+
+import dataclasses
+import itertools
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tyro
+
+from byol_bnfree.data.dense.shapes import Scenes
+from byol_bnfree.data.dense.view import DenseView, Windows
+from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.evaluation.dense.evaluation import dense_evaluation
+from byol_bnfree.evaluation.dense.settings import DenseSettings
+from byol_bnfree.evaluation.dense.tasks import TASKS
+from byol_bnfree.training.logs import environment
+from byol_bnfree.user_cache import compiled_programs_kept
+from experiments.dense.encoders import KINDS, encoder_of
+from experiments.dense.table import print_table
+
+RESULTS = Path(__file__).with_name("results.jsonl")
+USUAL, SMALL = 16, 2  # pictures of a batch
+STRIDE = {"segmentation": 4, "depth": 8, "detection": 4}
+WIDTH = 32  # channels of the FCN's head; the paper's 256 would outweigh this encoder
+
+
+class Arm(NamedTuple):
+    """One fit of the comparison."""
+
+    seed: int
+    task: str
+    norm: str
+    encoder: str
+    tuned: str
+    """fine-tuned, or linear on the frozen encoder."""
+    batch: int
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Compare dense tasks."""
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds of pre-training, head and batches."""
+    tasks: tuple[str, ...] = tuple(TASKS)
+    """Dense tasks."""
+    norms: tuple[str, ...] = ("bn", "gn_ws")
+    """Norms of encoder and head."""
+    epochs: int = 10
+    """Epochs of pre-training and of supervised training."""
+    pictures: int = 1600
+    """Pictures that a fit sees, with repetitions."""
+    rate: float = 0.05
+    """Learning rate of a batch of 16 for segmentation; a fifth of it for depth."""
+    folder: Path = Path("runs/dense")
+    """Work folders of pre-training."""
+    table: bool = False
+    """Only print the table of results.jsonl."""
+
+
+def main(arguments: Arguments) -> None:
+    """Run the arms that results.jsonl lacks, and print the table."""
+    for arm in () if arguments.table else arms(arguments):
+        settings = settings_of(arm, arguments)
+        asked = arm._asdict() | dataclasses.asdict(settings)
+        asked |= {"epochs": arguments.epochs}
+        asked = json.loads(json.dumps(asked))
+        if any(row["arm"] == asked for row in rows()):
+            continue
+        print(" ".join(map(str, arm)), flush=True)
+        with compiled_programs_kept("auto"):
+            measured = measure(arm, settings, arguments)
+        row = {"arm": asked} | measured
+        row |= {"commit": commit(), "environment": environment()}
+        with RESULTS.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+    print_table(rows())
+
+
+def arms(arguments: Arguments) -> Iterator[Arm]:
+    """Yield all arms, one seed after the other, so that early ones are complete."""
+    for seed, task in itertools.product(arguments.seeds, arguments.tasks):
+        for encoder, norm in itertools.product(KINDS[::-1], arguments.norms):
+            yield Arm(seed, task, norm, encoder, "fine-tuned", USUAL)
+        for norm in arguments.norms:
+            yield Arm(seed, task, norm, "pre-trained", "fine-tuned", SMALL)
+        for encoder, norm in itertools.product(KINDS[::-1], arguments.norms):
+            yield Arm(seed, task, norm, encoder, "linear", USUAL)
+
+
+def settings_of(arm: Arm, arguments: Arguments) -> DenseSettings:
+    """Return the task's settings for an arm."""
+    usual = getattr(EvaluateConfig("unused"), arm.task)
+    share = 1.0 if arm.task == "segmentation" else 0.2
+    frozen = arm.tuned == "linear"
+    fields: dict[str, Any] = {"width": WIDTH} if arm.task == "segmentation" else {}
+    return dataclasses.replace(
+        usual,
+        steps=arguments.pictures // arm.batch,
+        batch_size=arm.batch,
+        rates=(arguments.rate * share * arm.batch / USUAL,),
+        stride=STRIDE[arm.task],
+        encoder="frozen" if frozen else "trained",
+        head="linear" if frozen else "paper",
+        **fields,
+    )
+
+
+def measure(arm: Arm, settings: DenseSettings, arguments: Arguments) -> dict[str, Any]:
+    """Fit and test an arm; return figures and seconds."""
+    encoder = encoder_of(
+        arm.encoder, arm.norm, arm.seed, arguments.epochs, arguments.folder
+    )
+    windows = Windows((64, 64), settings.scales)
+    train, test = (
+        DenseView(Scenes(split, total), windows, arm.seed)
+        for split, total in (("train", 256), ("test", 128))
+    )
+    began = time.perf_counter()
+    found = dense_evaluation(
+        TASKS[arm.task], encoder, train, test, settings, seed=arm.seed
+    )
+    seconds = round(time.perf_counter() - began, 1)
+    return {"figures": found.outcome.figures, "curve": found.curve, "seconds": seconds}
+
+
+def rows() -> list[dict[str, Any]]:
+    """Return all stored results."""
+    if not RESULTS.exists():
+        return []
+    return [json.loads(line) for line in RESULTS.read_text().splitlines()]
+
+
+def commit() -> str:
+    """Return the commit that is checked out."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))
