@@ -28,7 +28,7 @@ from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.evaluation.dense.evaluation import dense_evaluation
 from byol_bnfree.evaluation.dense.settings import DenseSettings
 from byol_bnfree.evaluation.dense.tasks import TASKS
-from byol_bnfree.training.logs import environment
+from byol_bnfree.training.environment import environment
 from byol_bnfree.user_cache import compiled_programs_kept
 from experiments.dense.encoders import KINDS, encoder_of
 from experiments.dense.table import print_table
@@ -75,6 +75,7 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Run the arms that results.jsonl lacks, and print the table."""
+    now = {"commit": commit(), "environment": environment()}
     for arm in () if arguments.table else arms(arguments):
         settings = settings_of(arm, arguments)
         asked = arm._asdict() | dataclasses.asdict(settings)
@@ -85,8 +86,7 @@ def main(arguments: Arguments) -> None:
         print(" ".join(map(str, arm)), flush=True)
         with compiled_programs_kept("auto"):
             measured = measure(arm, settings, arguments)
-        row = {"arm": asked} | measured
-        row |= {"commit": commit(), "environment": environment()}
+        row = {"arm": asked} | measured | now
         with RESULTS.open("a") as file:
             file.write(json.dumps(row) + "\n")
     print_table(rows())
