@@ -35,6 +35,8 @@ from byol_bnfree.training.program import DataShape
 from byol_bnfree.training.workdir import lock_workdir, prepare_workdir
 
 IMAGES = "images"  # the data of all protocols that are no dense tasks
+LARGE_STATISTICS = 32  # windows of a dense task from which an untrained BatchNorm gets
+# its statistics: they are larger than the pictures of the run
 
 
 def evaluate(config: EvaluateConfig) -> list[Row]:
@@ -74,7 +76,8 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
 
         encoders = {config.network: encoder}
         if {"random", "supervised"} & set(config.protocol):
-            some = train.images(np.arange(min(STATISTICS, len(train))))
+            few = STATISTICS if IMAGES in opened else LARGE_STATISTICS
+            some = train.images(np.arange(min(few, len(train))))
             floor = _untrained(config, encoder, train, some, kernels)
             # One module object lets both encoders share compiled programs.
             floor = dataclasses.replace(floor, module=encoder.module)

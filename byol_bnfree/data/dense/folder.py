@@ -22,13 +22,15 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from byol_bnfree.data.decode import decode
 from byol_bnfree.data.dense.example import IGNORE, Example, make_example
-from byol_bnfree.data.dense.pixel_files import classes_of, read_depth, read_mask
+from byol_bnfree.data.dense.pixel_files import (
+    classes_of,
+    read_depth,
+    read_mask,
+    read_picture,
+)
 from byol_bnfree.data.fingerprint import checksum, sizes_and_times
-from byol_bnfree.data.geometry import to_array
 from byol_bnfree.data.names import printable, some
-from byol_bnfree.data.reading import BadImage
 from byol_bnfree.errors import InputError
 
 TENTH = 0.1  # share of the test split where there are no folders of splits
@@ -123,7 +125,7 @@ class DenseFolder:
     def example(self, index: int) -> Example:
         """Decode a picture with its targets; `InputError` if they do not fit."""
         file = self.images[index]
-        image = to_array(_decoded(file, self.channels))
+        image = read_picture(str(file), printable(file), self.channels)
         mask, depth = self.masks.get(file.stem), self.depths.get(file.stem)
         found = {
             "mask": None if mask is None else self._mask(mask),
@@ -168,13 +170,6 @@ class DenseFolder:
     @cached_property
     def _on_disk(self) -> Int[np.ndarray, "n 2"]:
         return sizes_and_times([str(file) for file in self._files])
-
-
-def _decoded(file: Path, channels: int):
-    try:
-        return decode(str(file), printable(file), channels)
-    except BadImage as error:
-        raise error.stop() from error
 
 
 def _open_voc(root: Path, split: str, channels: int) -> DenseFolder:

@@ -1,4 +1,4 @@
-"""Reads masks and depths from picture files, one value per pixel."""
+"""Reads pictures, and masks and depths from picture files, one value per pixel."""
 
 from pathlib import Path
 
@@ -6,8 +6,11 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from byol_bnfree.data.decode import decode
 from byol_bnfree.data.dense.example import IGNORE
+from byol_bnfree.data.geometry import to_array
 from byol_bnfree.data.names import printable
+from byol_bnfree.data.reading import BadImage, Fault
 from byol_bnfree.errors import InputError
 
 MILLIMETRES = 1000
@@ -52,6 +55,26 @@ def _stored(file: Path) -> np.ndarray:
             f"{printable(file)} cannot be read ({error}); repair or remove it with its "
             f"picture."
         ) from error
+
+
+def read_picture(
+    file: str | bytes, name: str, channels: int
+) -> UInt8[np.ndarray, "h w c"]:
+    """Decode a picture; `file` is a path or the encoded bytes.
+
+    Raises:
+      InputError: if it cannot be used. A dense task cannot skip a picture, because its
+        target would be left.
+    """
+    try:
+        return to_array(decode(file, name, channels))
+    except BadImage as error:
+        raise InputError(
+            f"{error.name} cannot be used as a picture: {error.reason}; repair it, or "
+            f"remove it with its targets."
+        ) from error
+    except Fault as error:
+        raise error.stop() from error
 
 
 def classes_of(file: Path) -> UInt8[np.ndarray, " n"]:

@@ -17,15 +17,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from einops import rearrange
-from jaxtyping import Int, UInt8
+from jaxtyping import Int
 
-from byol_bnfree.data.decode import AS_IT_IS, decode
 from byol_bnfree.data.dense.example import IGNORE, Example, make_example
+from byol_bnfree.data.dense.pixel_files import read_picture
 from byol_bnfree.data.fingerprint import checksum, sizes_and_times
-from byol_bnfree.data.geometry import to_array
 from byol_bnfree.data.names import printable
 from byol_bnfree.data.prepared import data_root, find_set
-from byol_bnfree.data.reading import BadImage
 from byol_bnfree.data.set_files import Span, read_spans
 from byol_bnfree.data.tf_example import decode_example
 from byol_bnfree.errors import InputError
@@ -64,7 +62,7 @@ def _coco(record: Any, size: tuple[int, int]) -> Parts:
 
 def _pet(record: Any, size: tuple[int, int]) -> Parts:
     encoded = record["segmentation_mask"].bytes_list.value[0]
-    trimap = to_array(decode(encoded, "mask", 1))[..., 0]
+    trimap = read_picture(encoded, "segmentation_mask", 1)[..., 0]
     return {"mask": TRIMAP[np.minimum(trimap, 3)]}
 
 
@@ -135,12 +133,10 @@ class DensePrepared:
         try:
             record = decode_example(self._records[index])
             encoded = record["image"].bytes_list.value[0]
-            image: UInt8[np.ndarray, "h w c"] = to_array(
-                decode(encoded, name, self.channels, AS_IT_IS)
-            )
+            image = read_picture(encoded, name, self.channels)
             parts = self.kind.read(record, image.shape[:2])
-        except BadImage as error:
-            raise error.stop() from error
+        except InputError:  # it is a ValueError too
+            raise
         except (RuntimeError, ValueError, IndexError) as error:
             raise InputError(
                 f"{name} does not have the targets of {self.name} ({error}); prepare "

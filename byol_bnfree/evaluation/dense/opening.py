@@ -84,6 +84,11 @@ def _open(
 ) -> DenseSource:
     channels = run.data.channels or 3
     if name == "shapes":
+        if channels not in (1, 3):
+            raise InputError(
+                f"the generated scenes are gray or coloured, but the encoder was made "
+                f"for {channels} channels; give --dataset=folder:PATH."
+            )
         total = run.data.shapes_train if split == "train" else run.data.shapes_test
         return Scenes(split, total, SCENE, channels)
     if name.startswith("folder:"):

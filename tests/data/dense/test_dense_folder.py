@@ -119,3 +119,13 @@ def test_a_folder_that_is_not_there_is_one_sentence(tmp_path):
     (tmp_path / "images").mkdir()
     with pytest.raises(InputError, match="has no pictures in images/"):
         DenseFolder.open(str(tmp_path), "train", 3)
+
+
+def test_a_bad_picture_is_named_without_advice_to_skip_it(tmp_path):
+    path = make(tmp_path / "train", depths=True)
+    make(tmp_path / "test")
+    (tmp_path / "train" / "images" / "a.png").write_bytes(b"no picture")
+    source = DenseFolder.open(str(tmp_path), "train", 3)
+    with pytest.raises(InputError, match="a.png .*remove it with its targets") as error:
+        source.example(0)
+    assert "skip" not in str(error.value) and path
