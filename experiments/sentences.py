@@ -121,7 +121,7 @@ def best_of_families(comparison: Comparison) -> str:
         best = known[0]
         text = (
             f"The best arm of {name} is {best.arm.name} ({best.mean:.1f} % linear, "
-            f"{len(known)} arms)"
+            f"{len(known)} arm{'s' * (len(known) != 1)})"
         )
         if known[1:]:
             text += f", ahead of {known[1].arm.name} ({known[1].mean:.1f} %)"
