@@ -35,6 +35,7 @@ VERDICTS = (
     "reference as in the paper, by more than 1 point. That needs several seeds."
 )
 COLORS = "Arms of one family share a hue. Each line has its name at the end."
+ANOTHER_TASK = "The paper's figures belong to another task"
 UPDATES = (
     "The norm of an update, divided by the norm of the weights that it changes. About "
     "1e-3 is common for kernels. If biases move faster than kernels, all images gain a "

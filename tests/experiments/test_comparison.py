@@ -61,7 +61,7 @@ def test_enough_seeds_would_decide_and_one_less_would_not():
 def test_the_answer_of_norm_placement_names_the_rows_that_differ():
     figures = {"bn-bn-bn": [0.4], "ln-ln-ln": [0.4], "none-none-none": ["collapsed"]}
     said = comparison("norm_placement", figures).answer()
-    assert said.startswith("2 of the 3 rows that were run, of 15, learn or fail as")
+    assert said.startswith("2 of 3 rows that were run (the paper has 15) learn or")
     assert "ln-ln-ln (learned, 40.0 %; paper 0.1 %)" in said and "none" not in said
 
 
@@ -70,9 +70,9 @@ def test_the_answer_of_initialization_follows_the_outcomes():
         figures = {"none": [none], "none_data_init": [started], "gn_ws": [0.4]}
         return comparison("initialization", figures).answer()
 
-    learns = "learns if its initialization is data-dependent, and not otherwise"
+    learns = "learns only with a data-dependent initialization"
     assert learns in said("collapsed", 0.4)
-    assert "does not learn, with" in said("collapsed", 0.28)
+    assert "does not learn with either initialization" in said("collapsed", 0.28)
     assert "learns with the standard initialization" in said(0.4, 0.4)
     assert "none: diverged;" in said(None, 0.4)
     assert "In this seed" in said("collapsed", 0.4)
@@ -83,7 +83,7 @@ def test_the_answer_of_initialization_follows_the_outcomes():
     assert "decided" not in repeated
     figures["none_data_init"][1] = "collapsed"
     split = comparison("initialization", figures).answer()
-    assert "Not decided yet, as seeds disagree: none_data_init." in split
+    assert "Not decided yet, because seeds disagree: none_data_init." in split
 
 
 def test_the_answers_along_an_axis_name_ends_and_best():
@@ -102,7 +102,7 @@ def test_the_answers_along_an_axis_name_ends_and_best():
     trials = {"bn-muon-0.04": [0.4], "bn-sgd-0.12": [0.3], "gn_ws-muon-0.04": [0.35]}
     said = comparison("recipe_search", trials).answer()
     assert "The best arm of bn is bn-muon-0.04 (40.0 % linear, 2 arms)" in said
-    assert "before bn-sgd-0.12 (30.0 %): the order is not decided (one seed)" in said
+    assert "ahead of bn-sgd-0.12 (30.0 %); the order is not decided (one seed)" in said
 
 
 def test_outcomes_are_of_the_measures_first_then_of_the_accuracy():
