@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -76,8 +77,8 @@ def work_folder(folder: Path, cfg: TrainConfig) -> dict:
 def torch_python(*needed: str) -> str:
     """A Python with torch: TORCH_PYTHON, or this one; skips without."""
     python = os.environ.get("TORCH_PYTHON", sys.executable)
-    if python == sys.executable:
-        for name in ("torch", *needed):
-            pytest.importorskip(name)
     assert shutil.which(python), python
+    program = f"import {', '.join(('torch', *needed))}"
+    if subprocess.run([python, "-c", program], capture_output=True).returncode:
+        pytest.skip(f"{python} cannot {program}")
     return python

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jax.extend import core
 
+from byol_bnfree.diagnostics.dataflow.jax_versions import scan_operands
 from byol_bnfree.diagnostics.dataflow.owners import (
     Owners,
     combine,
@@ -179,9 +180,8 @@ def _same(table: Owners, value: Value) -> bool:
 def _scan(site: Site, inputs: list[Value]) -> list[Owners]:
     """Follow turn by turn, until further turns would give the same result."""
     params = site.equation.params
-    start = params["num_consts"] + params["num_carry"]
-    consts, rows = inputs[: params["num_consts"]], inputs[start:]
-    carry = [Value(value.owners) for value in inputs[params["num_consts"] : start]]
+    consts, carry, rows = scan_operands(params, inputs)
+    carry = [Value(value.owners) for value in carry]
     length, stacked = params["length"], []
     alike = all(value.owners.shape[0] == 1 for value in rows)
     for turn in range(length):
