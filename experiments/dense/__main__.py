@@ -36,7 +36,12 @@ from experiments.dense.table import print_table
 RESULTS = Path(__file__).with_name("results.jsonl")
 USUAL, SMALL = 16, 2  # pictures of a batch
 STRIDE = {"segmentation": 4, "depth": 8, "detection": 4}
-WIDTH = 32  # channels of the FCN's head; the paper's 256 would outweigh this encoder
+WIDTH = 32  # channels of a head; the paper's 256 would outweigh this encoder
+NARROW: dict[str, dict[str, Any]] = {
+    "segmentation": {"width": WIDTH},
+    "depth": {},
+    "detection": {"tower_width": WIDTH, "tower_depth": 2, "scales": (1.0, 1.0)},
+}
 
 
 class Arm(NamedTuple):
@@ -66,7 +71,8 @@ class Arguments:
     pictures: int = 1600
     """Pictures that a fit sees, with repetitions."""
     rate: float = 0.05
-    """Learning rate of a batch of 16 for segmentation; a fifth of it for depth."""
+    """Learning rate of a batch of 16 for segmentation; a fifth of it for the
+    others."""
     folder: Path = Path("runs/dense")
     """Work folders of pre-training."""
     table: bool = False
@@ -108,7 +114,6 @@ def settings_of(arm: Arm, arguments: Arguments) -> DenseSettings:
     usual = getattr(EvaluateConfig("unused"), arm.task)
     share = 1.0 if arm.task == "segmentation" else 0.2
     frozen = arm.tuned == "linear"
-    fields: dict[str, Any] = {"width": WIDTH} if arm.task == "segmentation" else {}
     return dataclasses.replace(
         usual,
         steps=arguments.pictures // arm.batch,
@@ -117,7 +122,7 @@ def settings_of(arm: Arm, arguments: Arguments) -> DenseSettings:
         stride=STRIDE[arm.task],
         encoder="frozen" if frozen else "trained",
         head="linear" if frozen else "paper",
-        **fields,
+        **NARROW[arm.task],
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-BEST = {"segmentation": "miou", "depth": "pct1", "detection": "ap50"}
+BEST = {"segmentation": "miou", "depth": "pct1", "detection": "ap50_voc"}
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
@@ -19,7 +19,8 @@ def print_table(rows: list[dict[str, Any]]) -> None:
         figure = row["figures"].get(BEST[arm["task"]])
         found[line][arm["norm"]].append(100 * figure)
     norms = sorted({norm for cells in found.values() for norm in cells})
-    table = Table(title="mIoU of segmentation, pixels within 1.25 of depth; %")
+    figures = "mIoU of segmentation, pixels within 1.25 of depth, AP50 (VOC); %"
+    table = Table(title=figures)
     for head in ("task", "fit", "batch", "encoder", *norms):
         table.add_column(head)
     for line, cells in sorted(found.items(), key=lambda item: str(item[0])):
