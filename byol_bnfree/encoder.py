@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, UInt8
 
 from byol_bnfree.assembly import create_network, encoder_name, part_norms
 from byol_bnfree.config import TrainConfig, height_and_width
-from byol_bnfree.errors import InputError
+from byol_bnfree.errors import InputError, why_not_read
 from byol_bnfree.interop.description import read_description, to_config
 from byol_bnfree.interop.program import PROGRAM_SUFFIX, ProgramModule
 from byol_bnfree.interop.trees import check_fit, flat, nested
@@ -262,7 +262,8 @@ def read_run(workdir: Path) -> tuple[TrainConfig, DataShape]:
         data = json.loads((workdir / "dataset.json").read_text())
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{workdir} is not the work folder of a run ({error}); give the folder "
+            f"{workdir} is not the work folder of a run: its config.json or "
+            f"dataset.json cannot be read ({why_not_read(error)}); give the folder "
             f"that `python -m byol_bnfree.train` prints in its first line."
         ) from error
     shape = DataShape(

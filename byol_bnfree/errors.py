@@ -36,6 +36,12 @@ class Interrupted(RunStopped):
     """The user asked the run to stop, and it is saved. This is no error."""
 
 
+def why_not_read(error: Exception) -> str:
+    """Return the reason of an error without its number and path."""
+    reason = error.strerror if isinstance(error, OSError) else None
+    return reason or str(error) or type(error).__name__
+
+
 def why_not_written(error: Exception) -> str:
     """Return the cause, without a full stop, and the remedy if there is one."""
     full = getattr(error, "errno", None) in _FULL or "No space left" in str(error)

@@ -25,10 +25,11 @@ def load_function(where: str, setting: str) -> Callable[..., Any]:
       InputError: if there is no such file or function, or the file fails.
     """
     file, _, name = where.rpartition(":")
-    if not file or not name:
+    if not file or not name.isidentifier():
+        path = where.rstrip(":") if os.path.isfile(where.rstrip(":")) else "networks.py"
         raise InputError(
             f"{setting} is {where!r}; it must be FILE:FUNCTION, such as "
-            f"networks.py:{name or 'encoder'}."
+            f"{path}:{name if name.isidentifier() else 'encoder'}."
         )
     if not os.path.isfile(file):
         raise InputError(

@@ -9,6 +9,12 @@ import pytest
 
 import byol_bnfree
 from byol_bnfree.config import TrainConfig
+from byol_bnfree.data import prepared
+from byol_bnfree.encoder import load_encoder
+from byol_bnfree.errors import InputError
+from byol_bnfree.evaluation.kept.fitted import read_fitted
+from byol_bnfree.interop import deepmind
+from byol_bnfree.own_code import load_function
 
 PACKAGE = Path(byol_bnfree.__file__).parent
 SPEAKS = {"InputError", "RunStopped", "say", "_say", "print"}
@@ -55,3 +61,26 @@ def test_messages_name_flags(path):
 def test_the_check_finds_a_field_name():
     assert NAMED.search("bn_stat_groups 3 is odd")
     assert not NAMED.search("--bn-stat-groups 3 is odd")
+
+
+@pytest.mark.parametrize("read", [load_encoder, read_fitted, deepmind.load])
+def test_a_file_that_is_not_there_has_a_reason_without_a_number(read, tmp_path):
+    with pytest.raises(InputError, match=r"\(No such file or directory\); give"):
+        read(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    "where, example", [("{file}", "{file}:encoder"), ("a.py", "networks.py:encoder")]
+)
+def test_a_file_without_a_function_gets_an_example_that_works(where, example, tmp_path):
+    file = tmp_path / "mine.py"
+    file.touch()
+    with pytest.raises(InputError) as refused:
+        load_function(where.format(file=file), "model")
+    assert f"such as {example.format(file=file)}." in str(refused.value)
+
+
+def test_an_unknown_set_names_those_that_need_no_tensorflow(tmp_path, monkeypatch):
+    monkeypatch.setattr(prepared.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="cifar is none of cifar10, cifar100"):
+        prepared.prepare("cifar", str(tmp_path))

@@ -179,8 +179,9 @@ def prepare(name: str, data_dir: str | None, archive: str | None = None) -> str:
         return f"{name} is prepared: {prepare_cifar(wanted, root, file)}"
     if importlib.util.find_spec("tensorflow") is None:
         raise InputError(
-            "preparing a data set needs TensorFlow (reading it does not); install it: "
-            'pip install "byol_bnfree[tf]"'
+            f"{wanted} is none of {', '.join(ARCHIVES)} and no folder:PATH, so "
+            f"tensorflow-datasets prepares it, which needs TensorFlow (reading does "
+            f'not); check the name, or install it: pip install "byol_bnfree[tf]"'
         )
     needs_reader()
     import tensorflow_datasets as tfds

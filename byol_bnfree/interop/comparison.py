@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from byol_bnfree.config import TrainConfig, height_and_width
-from byol_bnfree.errors import InputError, RunStopped
+from byol_bnfree.errors import InputError, RunStopped, why_not_read
 
 COUNT = 64
 TOLERANCE = 1e-4
@@ -110,7 +110,7 @@ def features_in_torch(
             done = subprocess.run(command, capture_output=True, text=True)
         except OSError as error:
             raise InputError(
-                f"python is {python!r} ({error}); give --python."
+                f"python is {python!r} ({why_not_read(error)}); give --python."
             ) from None
         if "ModuleNotFoundError" in done.stderr:
             raise InputError(

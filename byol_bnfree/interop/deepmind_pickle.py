@@ -8,7 +8,7 @@ import mmap
 from pathlib import Path
 from typing import Any
 
-from byol_bnfree.errors import InputError
+from byol_bnfree.errors import InputError, why_not_read
 from byol_bnfree.interop.arrays import (
     MODULES,
     NDARRAY,
@@ -119,7 +119,9 @@ def read_pickle(path: Path) -> Any:
         with open(path, "rb") as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); give a file.") from error
+        raise InputError(
+            f"{path} cannot be read ({why_not_read(error)}); give a file."
+        ) from error
     try:
         return Machine(memoryview(data), NAMES).load()
     except Refused as error:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from byol_bnfree.errors import InputError
+from byol_bnfree.errors import InputError, why_not_read
 from byol_bnfree.files import write_atomically
 
 FOLDER = "classifiers"
@@ -56,8 +56,8 @@ def read_fitted(path: Path) -> tuple[Fitted, dict[str, Any]]:
         fitted = Fitted(arrays.pop("kernel"), arrays.pop("bias"), _tree(arrays))
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise InputError(
-            f"{path} is no classifier ({error}); give a file that `python -m "
-            f"byol_bnfree.evaluate --save` has written."
+            f"{path} is no classifier ({why_not_read(error)}); give a file that "
+            f"`python -m byol_bnfree.evaluate --save` has written."
         ) from error
     return fitted, about
 
