@@ -43,7 +43,7 @@ def why_jax_does_not_start(error: BaseException) -> str | None:
         for folder, name in inside
     ):
         return None
-    # What follows in brackets is advice, which names JAX_PLATFORMS whatever is wrong.
+    # The advice in brackets names JAX_PLATFORMS even if something else is wrong.
     text = str(error).partition("\n")[0].partition(" (")[0].rstrip(".")
     given = {
         name: value

@@ -52,8 +52,8 @@ class Arguments:
     rows: tuple[str, ...] = ()
     """Run only the arms in these rows of the plan, such as 1 4-6."""
     each: Each = "machine"
-    """What each run gets. machine: one run at a time. core, device: one run on each
-    core or device, all at the same time."""
+    """Hardware of a run. machine: runs go one after the other. core, device: each core
+    or device has a run of its own, all at the same time."""
     stop_collapsed: bool = False
     """End collapsed runs early. They count as collapsed and have no accuracy."""
     shard: str = "0/1"

@@ -53,17 +53,17 @@ class Experiment:
     answer: Callable[["Comparison"], str]
     """Returns a sentence that answers the question from the results."""
     paper: str
-    """What the figures in the paper's column mean."""
+    """The source and the conditions of the figures in the paper's column."""
     reference: str | None = None
     """The arm that the others are compared with. None takes the first."""
     paper_epochs: int = 300
     """Epochs of the ImageNet recipe at paper scale."""
     axis: str | None = None
-    """What `Arm.x` means: the title of the figure's axis."""
+    """Title of the figure's axis, along which `Arm.x` lies."""
     paper_curve: Mapping[float, float] = field(default_factory=dict)
     """The paper's figures along that axis, percent, including values without an arm."""
     cell_axes: tuple[str, str] | None = None
-    """What `Arm.cell` means: the titles of the map's rows and columns."""
+    """Titles of the map's rows and columns, which `Arm.cell` names."""
     note: str = ""
     """A remark that stands beside the table."""
 

@@ -53,7 +53,7 @@ class ViewDraw(NamedTuple):
     amounts: Float[Array, "4"]
     """Amounts of brightness, contrast, saturation and hue."""
     turns: Float[Array, "4"]
-    """Sort keys: the four operations are applied in rising order of these."""
+    """Sort keys. The four operations are applied in rising order of their keys."""
     grayscale: Bool[Array, ""]
     blur: Bool[Array, ""]
     sigma: Float[Array, ""]

@@ -1,4 +1,4 @@
-"""What every protocol works on: an encoder, two splits, and a place for results."""
+"""The input of every protocol: an encoder, two splits, and a place for results."""
 
 import importlib.metadata
 import time

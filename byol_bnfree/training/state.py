@@ -23,7 +23,7 @@ class TrainState(struct.PyTreeNode):
     target_stats: Any
     opt_state: Any
     memory: Any = struct.field(default_factory=dict)
-    """What the objective keeps of earlier batches, as MoCo's queue; {} for most."""
+    """The objective's memory of earlier batches, as MoCo's queue; {} for most."""
 
 
 def create_state(

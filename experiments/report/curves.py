@@ -41,7 +41,7 @@ PERCENT = ("probe/top1", "knn/top1")
 
 
 def curves(comparison: Comparison) -> list[Figure]:
-    """A picture a metric that any run has; every run is a line."""
+    """Draw a picture for each metric that a run has. Each run is a line."""
     return [
         _curve(comparison, metric, title)
         for metric, title in CURVES.items()
@@ -71,7 +71,7 @@ def _curve(comparison: Comparison, metric: str, title: str) -> Figure:
 
 
 def _last_point(result: Result, metric: str) -> tuple[float, float]:
-    """Last step, and the mean over the seeds of the last value; NaN without any."""
+    """Return the last step and the last value, as means over seeds; NaN without any."""
     last = []
     for row in result.rows.values():
         steps, values = _points(row["curves"].get(metric), metric)
@@ -81,7 +81,7 @@ def _last_point(result: Result, metric: str) -> tuple[float, float]:
 
 
 def curves_of_arm(result: Result) -> Figure:
-    """The same of one arm, side by side; every seed is a line."""
+    """Draw the curves of one arm side by side. Each seed is a line."""
     with styled():
         figure = canvas(12, 2.5)
         shown = {m: title for m, title in CURVES.items() if _has(result, m)}
@@ -105,14 +105,14 @@ def _draw_runs(axis: Any, result: Result, metric: str, color: Any) -> None:
 
 
 def _points(curve: Sequence | None, metric: str) -> tuple[Sequence, Sequence]:
-    """Steps and values; None becomes NaN, a gap."""
+    """Return steps and values. None becomes NaN, which leaves a gap."""
     steps, values = curve or ([], [])
     factor = 100 if metric in PERCENT else 1
     return steps, [np.nan if v is None else factor * v for v in values]
 
 
 def layers(comparison: Comparison) -> list[Figure]:
-    """A picture a measure that runs have: layers from image to prediction."""
+    """Draw a picture for each measure, over the layers from image to prediction."""
     found = [_layer_lines(comparison, m, title) for m, title in LAYERS.items()]
     return [figure for figure in found if figure is not None]
 
@@ -141,7 +141,7 @@ def _layer_lines(comparison: Comparison, measure: str, title: str) -> Figure | N
 
 
 def of_layers(result: Result, state: str, measure: str) -> dict[str, float]:
-    """Mean over the seeds, of the layers that have a kernel, or of all for shares."""
+    """Return means over the seeds, for layers with a kernel, or for all if a share."""
     found: dict[str, list[float]] = {}
     for row in result.rows.values():
         for name, numbers in ((row["layers"] or {}).get(state) or {}).items():

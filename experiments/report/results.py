@@ -60,7 +60,7 @@ def main(arguments: Arguments) -> None:
 
 
 def run_row(workdir: Path) -> Row:
-    """What is kept of a finished run.
+    """Return the part of a finished run that is kept.
 
     Raises: InputError where there is none.
     """
@@ -78,7 +78,7 @@ def run_row(workdir: Path) -> Row:
 
 
 def results_page() -> str:
-    """The whole page as Markdown."""
+    """Return the whole page as Markdown."""
     blocks: list[Block] = [
         *_runs(),
         *_experiments(),
@@ -260,7 +260,7 @@ def _contest(rounds: Sequence[dict[str, float]]) -> tuple[str, str]:
 
 
 def machine(environment: dict[str, Any]) -> str:
-    """The machine and its library, in a short sentence."""
+    """Name the machine and its library in a short sentence."""
     packages, cores = environment.get("packages") or {}, environment.get("cores")
     device = environment.get("backend") or "cpu"
     what = f"{cores} core{'s' * (cores != 1)} of {environment.get('cpu')}"

@@ -51,7 +51,7 @@ def _accuracies(result: Result, network: str) -> tuple[str, str]:
 
 
 def _against(comparison: Comparison, name: str) -> tuple[str, str]:
-    """The difference to the reference arm, and what it decides."""
+    """Return the difference to the reference arm, and its verdict."""
     difference = comparison.difference(name, comparison.reference)
     if name == comparison.reference or difference is None:
         return "", ""
@@ -59,7 +59,7 @@ def _against(comparison: Comparison, name: str) -> tuple[str, str]:
 
 
 def verdict_table(comparison: Comparison) -> Table | None:
-    """What each row of the paper does here; None without any."""
+    """Return a line for each row of the paper that was run; None without any."""
     rows = [
         (row.arm, f"{row.paper:g}", row.word, row.why)
         for row in row_verdicts(comparison)

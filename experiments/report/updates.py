@@ -28,7 +28,7 @@ Ratios = Mapping[str, tuple[list[int], list[float]]]
 
 
 def updates(comparison: Comparison) -> list[Figure]:
-    """A picture a kind of weight: the median over the layers, a line an arm."""
+    """Draw a picture for each kind of weight: medians over layers, a line per arm."""
     found = [_medians(comparison, kind) for kind in KINDS]
     return [figure for figure in found if figure is not None]
 
@@ -58,7 +58,7 @@ def _medians(comparison: Comparison, kind: str) -> Figure | None:
 
 
 def updates_of_arm(result: Result) -> Figure | None:
-    """Every layer over the steps, of the first seed: a column of boxes a kind."""
+    """Draw every layer of the first seed over the steps, a map for each kind."""
     row = next(iter(result.rows.values()))
     tables = {kind: ratios_of(row, kind) for kind in KINDS}
     tables = {kind: ratios for kind, ratios in tables.items() if ratios}
@@ -84,7 +84,7 @@ def updates_of_arm(result: Result) -> Figure | None:
 
 
 def _boxes(axis: Any, names: list[str], steps: list[int], table: Any, norm: Any) -> Any:
-    """Layers downwards from the image, steps to the right."""
+    """Draw layers downwards from the image, and steps to the right."""
     axis.grid(False)
     shown = np.where(table > 0, table, np.nan)
     picture = axis.imshow(
@@ -98,7 +98,7 @@ def _boxes(axis: Any, names: list[str], steps: list[int], table: Any, norm: Any)
 
 
 def ratios_of(row: Mapping[str, Any], kind: str) -> Ratios:
-    """Layer to its steps and ratios, in the order of the layers where that is known."""
+    """Map each layer to its steps and ratios, in the order of the layers if known."""
     known = list(((row["layers"] or {}).get("trained") or {}).keys())
     found = {
         metric.removeprefix(PREFIX).removesuffix(f"/{kind}"): curve
@@ -110,7 +110,7 @@ def ratios_of(row: Mapping[str, Any], kind: str) -> Ratios:
 
 
 def _table(ratios: Ratios) -> tuple[list[int], Float[np.ndarray, "layers steps"]]:
-    """All steps that any layer has; NaN where it has none."""
+    """Return all steps of any layer, and a table with NaN where a layer has none."""
     steps = sorted(set(itertools.chain.from_iterable(s for s, _ in ratios.values())))
     column = {step: index for index, step in enumerate(steps)}
     table = np.full((len(ratios), len(steps)), np.nan)

@@ -45,7 +45,7 @@ class Arguments:
     norm: Norm = "bn"
     """Normalization of every part."""
     platform: Literal["gpu", "cpu"] = "gpu"
-    """What JAX must run on."""
+    """The platform that JAX must run on."""
     seconds: float = 4.0
     """Length of each timing."""
     whole_run: bool = False

@@ -38,7 +38,7 @@ class Place:
 
 
 class Value(NamedTuple):
-    """What is known about one array of the program."""
+    """The facts that are known about one array of the program."""
 
     owners: Owners
     number: Callable[[], np.ndarray | None] = lambda: None
