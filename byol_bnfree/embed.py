@@ -31,7 +31,8 @@ class EmbedConfig:
     unlabelled: Annotated[bool, tyro.conf.arg(name="data.unlabelled")] = False
     """folder: ignore folders as classes and use all pictures, at any depth."""
     on_bad_image: Literal["stop", "skip"] | None = None
-    """stop at a picture that cannot be decoded, or skip it. None: as the run did."""
+    """stop: end at a picture that cannot be decoded. skip: leave it out. None: as the
+    run did."""
     network: Literal["online", "target"] = "online"
     """Network to use. BYOL's papers evaluate the online network."""
     batch_size: int = 512

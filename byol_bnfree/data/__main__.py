@@ -8,6 +8,11 @@ from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.config import InputError
 from byol_bnfree.data.prepared import data_root, list_sets, prepare
 
+PREPARING = (
+    "Prepare a data set once, so that runs read it fast. CIFAR and folders need no "
+    "other package. tensorflow-datasets prepares all other names."
+)
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Prepare a data set of tensorflow-datasets, list prepared sets, or draw views."""
@@ -17,7 +22,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     version = f"byol_bnfree {__version__}"
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", required=True)
-    preparing = commands.add_parser("prepare", help="download one set and prepare it")
+    preparing = commands.add_parser(
+        "prepare", help="download one set and prepare it", description=PREPARING
+    )
     preparing.add_argument(
         "name", help="NAME[/CONFIG][:VERSION], such as cifar10, or folder:PATH"
     )
@@ -32,9 +39,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     drawing = commands.add_parser(
         "views",
-        help="draw the two views of some images; takes all flags of byol_bnfree.train",
+        help="draw the views of some images; takes all flags of byol_bnfree.train",
+        description="Draw the views of the first images of a run, without the run. "
+        "All flags of `python -m byol_bnfree.train` are allowed too.",
     )
-    drawing.add_argument("--out", default="views.png", help="picture to write")
+    drawing.add_argument(
+        "--out", default="views.png", help="picture to write; default: views.png"
+    )
     arguments, rest = parser.parse_known_args(argv)
     if rest and arguments.command != "views":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")

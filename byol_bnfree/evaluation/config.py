@@ -153,7 +153,8 @@ class EvaluateConfig:
     unlabelled: Annotated[bool, tyro.conf.arg(name="data.unlabelled")] = False
     """folder: ignore folders as classes and use all pictures, for --plot."""
     on_bad_image: Literal["stop", "skip"] | None = None
-    """stop at a picture that cannot be decoded, or skip it. None: as the run did."""
+    """stop: end at a picture that cannot be decoded. skip: leave it out. None: as the
+    run did."""
     max_train: int | None = None
     """Largest number of training images; the seed draws a subset. None: all."""
     max_test: int | None = None

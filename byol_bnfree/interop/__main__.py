@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         {"deepmind": deepmind},
         args=sys.argv[1:] if argv is None else list(argv),
         prog="python -m byol_bnfree.interop",
-        description="Other people's files as work folders.",
+        description="Make work folders from checkpoints of other projects.",
     )
 
 
