@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -59,7 +58,7 @@ def test_precision_rises_from_the_untrained_start(norm):
 def test_weak_candidates_are_no_detections():
     boxes = np.float32([[[0, 0, 9, 9], [20, 20, 29, 29], [0, 0, 9, 9]]])
     scores, classes = np.float32([[0.9, 0.04, 0.06]]), np.int32([[1, 1, 0]])
-    found = detected(Candidates(*map(jnp.asarray, (boxes, scores, classes))), 0)
+    found = detected(Candidates(boxes, scores, classes), 0)
     assert found.classes.tolist() == [1, 0]
 
 

@@ -81,7 +81,7 @@ def detection_score(fitter: Fitter, fitted: Fitted, view: DenseView) -> Score:
     first = None
     for outputs, batch, count in fitter.outputs(fitted, view):
         size, places = batch["image"].shape[1:3], outputs.centre.shape[1:]
-        best = _candidates(outputs, stride_of(size, places))
+        best = jax.tree.map(np.asarray, _candidates(outputs, stride_of(size, places)))
         rows = [{name: batch[name][row] for name in batch} for row in range(count)]
         mine = [detected(best, row) for row in range(count)]
         found, truth = found + mine, truth + [objects_of(example) for example in rows]
@@ -95,7 +95,7 @@ def detection_score(fitter: Fitter, fitted: Fitted, view: DenseView) -> Score:
 
 def detected(best: Candidates, row: int) -> Detections:
     """Return what stays of a picture's candidates, at most a hundred."""
-    boxes, scores, classes = (np.asarray(array[row]) for array in best)
+    boxes, scores, classes = (array[row] for array in best)
     sure = scores >= LEAST_SCORE
     return keep_best(Detections(boxes[sure], scores[sure], classes[sure]))
 
