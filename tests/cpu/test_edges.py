@@ -164,7 +164,10 @@ def test_nan_passes_the_relu(kernels):
 
 
 @pytest.mark.parametrize("kernels", [pytest.param(XLA, id="xla"), *OTHERS])
-@pytest.mark.parametrize("counts", [{"stat_groups": 2}, {"views": 2}])
+@pytest.mark.parametrize(
+    "counts",
+    [{"stat_groups": 2}, {"views": 2}, {"stat_groups": 4}],  # 4: of one image each
+)
 def test_a_batch_that_groups_or_views_do_not_divide_is_refused(kernels, counts):
     module = BatchNorm(**counts, normalize=kernels.normalize)
     with pytest.raises(InputError, match="batch of 5 images"):
