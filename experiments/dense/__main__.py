@@ -35,13 +35,16 @@ from experiments.dense.table import print_table
 
 RESULTS = Path(__file__).with_name("results.jsonl")
 USUAL, SMALL = 16, 2  # pictures of a batch
-STRIDE = {"segmentation": 4, "depth": 8, "detection": 4}
+STRIDE = {"segmentation": 8, "depth": 8, "detection": 4}
 WIDTH = 32  # channels of a head; the paper's 256 would outweigh this encoder
 NARROW: dict[str, dict[str, Any]] = {
     "segmentation": {"width": WIDTH},
     "depth": {},
     "detection": {"tower_width": WIDTH, "tower_depth": 2, "scales": (1.0, 1.0)},
 }
+
+
+TUNED = ("fine-tuned", "linear")
 
 
 class Arm(NamedTuple):
@@ -68,9 +71,9 @@ class Arguments:
     """Norms of encoder and head."""
     epochs: int = 10
     """Epochs of pre-training and of supervised training."""
-    pictures: int = 1600
+    pictures: int = 6400
     """Pictures that a fit sees, with repetitions."""
-    rate: float = 0.05
+    rate: float = 0.3
     """Learning rate of a batch of 16 for segmentation; a fifth of it for the
     others."""
     folder: Path = Path("runs/dense")
@@ -84,15 +87,14 @@ def main(arguments: Arguments) -> None:
     now = {"commit": commit(), "environment": environment()}
     for arm in () if arguments.table else arms(arguments):
         settings = settings_of(arm, arguments)
-        asked = arm._asdict() | dataclasses.asdict(settings)
-        asked |= {"epochs": arguments.epochs}
-        asked = json.loads(json.dumps(asked))
-        if any(row["arm"] == asked for row in rows()):
+        chosen = dataclasses.asdict(settings) | {"epochs": arguments.epochs}
+        asked = {"arm": arm._asdict(), "settings": json.loads(json.dumps(chosen))}
+        if any(row | asked == row for row in rows()):
             continue
         print(" ".join(map(str, arm)), flush=True)
         with compiled_programs_kept("auto"):
             measured = measure(arm, settings, arguments)
-        row = {"arm": asked} | measured | now
+        row = asked | measured | now
         with RESULTS.open("a") as file:
             file.write(json.dumps(row) + "\n")
     print_table(rows())
@@ -100,13 +102,15 @@ def main(arguments: Arguments) -> None:
 
 def arms(arguments: Arguments) -> Iterator[Arm]:
     """Yield all arms, one seed after the other, so that early ones are complete."""
+    norms = arguments.norms
     for seed, task in itertools.product(arguments.seeds, arguments.tasks):
-        for encoder, norm in itertools.product(KINDS[::-1], arguments.norms):
-            yield Arm(seed, task, norm, encoder, "fine-tuned", USUAL)
-        for norm in arguments.norms:
-            yield Arm(seed, task, norm, "pre-trained", "fine-tuned", SMALL)
-        for encoder, norm in itertools.product(KINDS[::-1], arguments.norms):
-            yield Arm(seed, task, norm, encoder, "linear", USUAL)
+        plan = [
+            *((kind, tuned, USUAL) for tuned in TUNED for kind in KINDS[:2]),
+            (KINDS[0], TUNED[0], SMALL),
+            *((KINDS[2], tuned, USUAL) for tuned in TUNED),
+        ]
+        for (kind, tuned, batch), norm in itertools.product(plan, norms):
+            yield Arm(seed, task, norm, kind, tuned, batch)
 
 
 def settings_of(arm: Arm, arguments: Arguments) -> DenseSettings:

@@ -2,17 +2,21 @@
 
 import functools
 from pathlib import Path
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from byol_bnfree import parse_args, train
-from byol_bnfree.data.sources import open_source
+from byol_bnfree.data.sources import Source, open_source
 from byol_bnfree.encoder import Encoder, load_encoder, untrained_encoder
 from byol_bnfree.evaluation.config import SupervisedSettings
 from byol_bnfree.evaluation.final import STATISTICS
 from byol_bnfree.evaluation.methods.tuning import supervised_evaluation
+from byol_bnfree.interop.trees import flat, nested
 
-KINDS = ("untrained", "pre-trained", "supervised")
+KINDS = ("pre-trained", "untrained", "supervised")  # the slowest last
 
 
 @functools.cache
@@ -33,8 +37,19 @@ def encoder_of(kind: str, norm: str, seed: int, epochs: int, folder: Path) -> En
     start = untrained_encoder(workdir, pictures.images(np.arange(STATISTICS)))
     if kind == "untrained":
         return start
+    stored = workdir / "supervised.npz"
+    if not stored.exists():
+        np.savez(stored, **flat(_with_labels(start, pictures, tests, epochs, seed)))
+    with np.load(stored) as arrays:
+        variables = jax.tree.map(jnp.asarray, nested(dict(arrays)))
+    return Encoder(start.module, variables, start.config, start.step)
+
+
+def _with_labels(
+    start: Encoder, pictures: Source, tests: Source, epochs: int, seed: int
+) -> dict[str, Any]:
+    """Return the variables of an encoder after training with labels."""
     settings = SupervisedSettings(epochs=epochs, warmup_epochs=1, batch_size=64)
     found = supervised_evaluation(start, pictures, tests, settings, seed=seed)
-    print(f"supervised {norm}: top-1 {found.figures['top1']:.3f}", flush=True)
-    variables = found.fitted.variables
-    return Encoder(start.module, variables, start.config, start.step)
+    print(f"supervised: top-1 {found.figures['top1']:.3f}", flush=True)
+    return found.fitted.variables

@@ -8,6 +8,7 @@ haze, and a near object hides a far one.
 Example i depends on (seed, split, i) only.
 """
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -29,6 +30,7 @@ HAZE = 0.5  # share of the haze in the colour of the wall
 MOST_OBJECTS = 5
 LEAST_PIXELS = 12  # an object that shows fewer pixels at 64 x 64 is left out
 LEAST_VISIBLE = 0.25  # an object that shows a smaller share of itself is difficult
+REMEMBERED = 1024  # scenes in memory; one of 64 x 64 pixels has 50 KB
 TARGETS = frozenset({"mask", "depth", "boxes"})
 
 
@@ -76,11 +78,20 @@ class Scenes:
 
     def example(self, index: int) -> Example:
         """Return scene `index` of the split."""
-        stream = [self.seed, ("train", "test").index(self.split), 1, index]
-        return scene(np.random.default_rng(stream), self.size, self.channels)
+        place = ("train", "test").index(self.split), 1, index
+        return _scene_at((self.seed, *place), self.size, self.channels)
 
     def file_names(self, indices: Int[np.ndarray, " b"]) -> list[str]:
         return [f"shapes/{self.split}/{index}" for index in indices]
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _scene_at(stream: tuple[int, ...], size: int, channels: int) -> Example:
+    """Draw a scene, and remember it: drawing takes as long as a small training step."""
+    example = scene(np.random.default_rng(stream), size, channels)
+    for array in example.values():
+        array.flags.writeable = False
+    return example
 
 
 def scene(draws: np.random.Generator, size: int = 64, channels: int = 3) -> Example:

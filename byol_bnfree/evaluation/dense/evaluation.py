@@ -86,6 +86,7 @@ def dense_evaluation(
             say(f"step {step}/{total}: {words(figures)}")
 
     fitted = fitter.fit(train, best["rate"], watch)
+    say(f"testing on {len(test):,} pictures ...")
     score = task.score(fitter, fitted, test)
     outcome = Outcome(score.figures, best, sweep)
     numbers = [(step, float(loss)) for step, loss in losses]
