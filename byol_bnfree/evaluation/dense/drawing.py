@@ -50,8 +50,7 @@ def draw_segmentation(found: DenseResult, test: DenseView) -> Figure:
     title = f"{test.name} {test.split}: mIoU {miou:.1f} %"
     figure, lines = _grid(title, count, ("picture", "truth", "prediction"))
     for column in range(count):
-        picture = found.score.examples["image"][column]
-        _show(lines[0][column], for_display(picture))
+        _show_picture(lines[0][column], found.score.examples["image"][column])
         for line, classes in ((1, masks), (2, predicted)):
             ignored = masks[column] == IGNORE
             colours = mask_colours(classes[column], ignored, len(names))
@@ -77,9 +76,10 @@ def draw_depth(found: DenseResult, test: DenseView) -> Figure:
         f"rel {figures['rel']:.3f}, rms {figures['rms']:.3f} m"
     )
     figure, lines = _grid(title, count, ("picture", "truth", "prediction"))
-    limits = {"vmin": 0.0, "vmax": float(np.nanmax(truth)), "cmap": "viridis_r"}
+    farthest = float(np.nanmax(truth, initial=0.0)) or 1.0  # all may be unknown
+    limits = {"vmin": 0.0, "vmax": farthest, "cmap": "viridis_r"}
     for column in range(count):
-        _show(lines[0][column], for_display(found.score.examples["image"][column]))
+        _show_picture(lines[0][column], found.score.examples["image"][column])
         _show(lines[1][column], truth[column], **limits)
         _show(lines[2][column], found.score.predicted[column], **limits)
     image = lines[2][0].images[0]
@@ -136,6 +136,10 @@ def _grid(title: str, columns: int, names: tuple[str, ...]) -> tuple[Figure, Any
     for line, name in zip(lines, names, strict=True):
         line[0].set_ylabel(name)
     return figure, lines
+
+
+def _show_picture(axes: Axes, picture: np.ndarray) -> None:
+    _show(axes, for_display(picture), vmin=0, vmax=255)
 
 
 def _show(axes: Axes, image: np.ndarray, **style) -> None:
