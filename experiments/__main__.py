@@ -42,7 +42,7 @@ class Arguments:
     seeds: tuple[int, ...] = (0,)
     """Seeds for every arm."""
     scale: Literal[tuple(SCALES)] = "cpu"
-    """cpu, cpu40: CIFAR-10 with resnet14 for 16 or 40 epochs, 12 or 30 minutes a run on
+    """cpu, cpu30, cpu40: CIFAR-10 with resnet14, by epochs; 12 to 30 minutes a run on
     two cores. gpu30, gpu100, gpu200: CIFAR-10 with ResNet-18, by epochs. paper:
     ImageNet; steps are built and compiled, but not run. smoke: a few steps."""
     arms: tuple[str, ...] = ()

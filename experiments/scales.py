@@ -75,7 +75,11 @@ SCALES = {
                 "300 epochs of ImageNet: what fails late there cannot fail here.",
                 extra=(*CURVES, f"--evaluation.knn-every-epochs={knn_every}"),
             )
-            for name, epochs, knn_every in (("cpu", 16, 2), ("cpu40", 40, 5))
+            for name, epochs, knn_every in (
+                ("cpu", 16, 2),
+                ("cpu30", 30, 5),
+                ("cpu40", 40, 5),
+            )
         ),
         *(
             Scale(

@@ -36,25 +36,19 @@ OWN = {
     },
 }
 RATE = (*MUON, *CONSTANT, "--base-lr=0.04")
-LONG = {
-    **{
-        f"muon-0.04-decay-{decay:g}": (*RATE, f"--optim.weight-decay={decay:g}")
-        for decay in (1e-5, 0.02, 0.1)
-    },
-    "muon-0.04-decay-0.1-biases-0.1": (
-        *(*RATE, "--optim.weight-decay=0.1"),
-        "--optim.bias-lr-scale=0.1",
-    ),
+DECAYS = {
+    f"muon-0.04-decay-{decay:g}": (*RATE, f"--optim.weight-decay={decay:g}")
+    for decay in (1e-5, 0.02, 0.1)
 }
 """Long trials: kernels grow for as long as a run lasts, and decay limits them."""
 
 
 def arms(scale: Scale) -> tuple[Arm, ...]:
-    """Trials of optimizers and rates; at cpu40, of Muon's decay and slow biases."""
+    """Trials of optimizers and rates; at cpu40, of Muon's weight decay."""
     held_out = HELD_OUT.get(scale.name, CIFAR)
     length = LENGTHS.get(scale.name, ())
     short = {name: TRIALS | own | {"lars": lars(scale)} for name, own in OWN.items()}
-    trials = dict.fromkeys(OWN, LONG) if scale.name == "cpu40" else short
+    trials = dict.fromkeys(OWN, DECAYS) if scale.name == "cpu40" else short
     return tuple(
         Arm(f"{name}-{trial}", (*flags, *held_out, *length, *changed), family=name)
         for name, flags in (("bn", BN), ("gn_ws", GN_WS))
