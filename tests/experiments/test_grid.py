@@ -3,6 +3,7 @@
 import pytest
 
 from byol_bnfree import InputError
+from byol_bnfree.assembly import part_norms
 from byol_bnfree.command_line import parse_args
 from experiments import GRIDS, grid
 from experiments.__main__ import main
@@ -34,13 +35,18 @@ def test_the_scales_batches_are_those_of_their_recipes():
 
 @pytest.mark.parametrize("name", GRIDS)
 def test_an_arm_that_has_the_name_of_a_norm_is_the_same_everywhere(name):
-    """It is `train --norm=NAME` with the recipe, and nothing else."""
+    """It is the network and the optimizer of `train --norm=NAME` with the recipe."""
     scale = SCALES["cpu"]
     flags, experiment = scale.flags(300), load_experiment(name)
     for arm in experiment.arms(scale):
         if arm.name in ("bn", "gn_ws"):
-            plain = settings_checksum((*flags, f"--norm={arm.name}"))
-            assert settings_checksum((*flags, *arm.flags)) == plain
+            ours, plain = (
+                parse_args((*flags, *more))
+                for more in (arm.flags, (f"--norm={arm.name}",))
+            )
+            assert part_norms(ours) == part_norms(plain)
+            for part in ("model", "optim", "base_lr"):
+                assert getattr(ours, part) == getattr(plain, part)
 
 
 def test_both_arms_of_the_search_have_as_many_trials():
