@@ -1,0 +1,99 @@
+"""The data of a dense task: its windows, and what is refused before any work."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from byol_bnfree.config import DataConfig, TrainConfig
+from byol_bnfree.errors import InputError
+from byol_bnfree.evaluation.checks import check_protocols
+from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.evaluation.dense.opening import open_dense
+from byol_bnfree.evaluation.dense.settings import DepthSettings, SegmentationSettings
+from byol_bnfree.evaluation.dense.tasks import TASKS
+from tiny import light
+
+RUN = TrainConfig(norm="bn", data=DataConfig(shapes_train=20, shapes_test=10))
+
+
+def folder_of(path, *, masks=True, size=(12, 12), label=1):
+    (path / "images").mkdir(parents=True)
+    if masks:
+        (path / "masks").mkdir()
+    for number in range(30):
+        pixels = np.full((12, 12, 3), 8 * number, np.uint8)
+        Image.fromarray(pixels).save(path / "images" / f"{number}.png")
+        if masks:
+            mask = np.zeros(size, np.uint8)
+            mask[:4] = label
+            Image.fromarray(mask).save(path / "masks" / f"{number}.png")
+    return path
+
+
+def opened(dataset, task="segmentation", settings=None, **fields):
+    config = EvaluateConfig("w", (task,), dataset=dataset, **fields)
+    return open_dense(TASKS[task], settings or getattr(config, task), RUN, config)
+
+
+def test_the_papers_windows_are_the_defaults_and_scenes_have_their_own(tmp_path):
+    folder = folder_of(tmp_path / "set")
+    train, test = opened(f"folder:{folder}")
+    assert train.windows.size == (513, 513) and train.windows.scales == (0.5, 2.0)
+    assert len(train) + len(test) == 30 and train.class_names == ("0", "1")
+    scenes, _ = opened("shapes", "depth", max_train=5)
+    assert scenes.windows.size == (64, 64) and len(scenes) == 5
+    assert scenes.windows.depth_by_scale
+
+
+def test_the_defaults_are_the_papers():
+    segmentation, depth = SegmentationSettings(), DepthSettings()
+    found = segmentation.steps, segmentation.batch_size, segmentation.weight_decay
+    assert found == (30_000, 16, 1e-4) and len(segmentation.rates) == 5
+    assert (depth.steps, depth.batch_size, depth.rates) == (7_500, 256, (0.16,))
+    assert depth.weight_decay == 5e-4 and segmentation.stride == 16
+
+
+def test_a_mask_without_any_class_is_one_sentence(tmp_path):
+    folder = folder_of(tmp_path / "set", label=255)
+    (folder / "classes.txt").write_text("a\nb\n")
+    for file in (folder / "masks").iterdir():
+        Image.fromarray(np.full((12, 12), 255, np.uint8)).save(file)
+    with pytest.raises(InputError, match="no known mask at any pixel"):
+        opened(f"folder:{folder}")
+
+
+def test_depth_that_is_all_unknown_is_one_sentence(tmp_path):
+    folder = folder_of(tmp_path / "set", masks=False)
+    (folder / "depths").mkdir()
+    for file in (folder / "images").iterdir():
+        zeros = np.zeros((12, 12), np.uint16)
+        Image.fromarray(zeros).save(folder / "depths" / file.name)
+    with pytest.raises(InputError, match="no known depth at any pixel"):
+        opened(f"folder:{folder}", "depth")
+
+
+def test_data_without_the_target_is_one_sentence(tmp_path):
+    bare = folder_of(tmp_path / "bare", masks=False)
+    other = folder_of(tmp_path / "other", size=(10, 12))
+    masks = folder_of(tmp_path / "masks")
+    for dataset, task, sentence in (
+        (f"folder:{bare}", "segmentation", "no masks/ and no depths/"),
+        (f"folder:{other}", "segmentation", "is 12 x 10 pixels and the picture 12 x"),
+        (f"folder:{masks}", "depth", "has no depth for --protocol depth"),
+        ("cifar10", "segmentation", "targets of cifar10 are not known for dense"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            opened(dataset, task)
+
+
+def test_a_batch_that_cannot_be_cut_is_refused():
+    config = EvaluateConfig("w", ("depth",), depth=DepthSettings(batch_size=5))
+    with pytest.raises(InputError, match="depth.batch-size 5 cannot be cut"):
+        check_protocols(config, RUN, light(), devices=2)
+
+
+def test_scenes_need_gray_or_colours():
+    run = TrainConfig(norm="bn", data=DataConfig(channels=5))
+    config = EvaluateConfig("w", ("depth",), dataset="shapes")
+    with pytest.raises(InputError, match="made for 5 channels"):
+        open_dense(TASKS["depth"], config.depth, run, config)
