@@ -42,7 +42,9 @@ def test_the_papers_windows_are_the_defaults_and_scenes_have_their_own(tmp_path)
     assert len(train) + len(test) == 30 and train.class_names == ("0", "1")
     scenes, _ = opened("shapes", "depth", max_train=5)
     assert scenes.windows.size == (64, 64) and len(scenes) == 5
-    assert scenes.windows.depth_by_scale
+    assert scenes.windows.depth_by_scale and scenes.windows.test_scale == 1
+    halved, _ = opened("shapes", "depth", DepthSettings(resize=0.5))
+    assert halved.windows.test_scale == 0.5
 
 
 def test_the_defaults_are_the_papers():
@@ -90,6 +92,11 @@ def test_a_batch_that_cannot_be_cut_is_refused():
     config = EvaluateConfig("w", ("depth",), depth=DepthSettings(batch_size=5))
     with pytest.raises(InputError, match="depth.batch-size 5 cannot be cut"):
         check_protocols(config, RUN, light(), devices=2)
+
+
+def test_scales_in_the_wrong_order_are_refused():
+    with pytest.raises(InputError, match="scales of a dense task are 2 0.5"):
+        SegmentationSettings(scales=(2.0, 0.5))
 
 
 def test_scenes_need_gray_or_colours():

@@ -65,7 +65,7 @@ def open_dense(
     windows = Windows(
         size,
         settings.scales,
-        settings.resize,
+        settings.resize or _usual_scale(name),
         depth_by_scale=getattr(settings, "by_scale", False),
         fill=round(255 * float(np.mean(run.augment.mean))),
     )
@@ -73,6 +73,10 @@ def open_dense(
         DenseView(source, windows, config.seed) for source in (train, test)
     )
     return train_view, test_view
+
+
+def _usual_scale(name: str) -> float:
+    return 0.5 if name.startswith("nyu_depth_v2") else 1.0  # P1 appendix D.6
 
 
 def _usual_size(task: Task, name: str) -> tuple[int, int]:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from byol_bnfree.errors import InputError
+
 RATES = (1e-3, 3.2e-3, 1e-2, 3.2e-2, 1e-1)  # five, with equal ratios (P1 appendix D.4)
 
 
@@ -23,8 +25,9 @@ class DenseSettings:
     and 64 64 for the generated scenes."""
     scales: tuple[float, float] = (1.0, 1.0)
     """Smallest and largest random scale in training."""
-    resize: float = 1.0
-    """Scale of all pictures, in training and in tests."""
+    resize: float | None = None
+    """Scale of all pictures, in training and in tests. None: 0.5 for nyu_depth_v2, as
+    in the paper, and 1 for others."""
     stride: int = 32
     """Largest total stride of the encoder. Its last stages have dilated kernels if
     their strides would exceed it."""
@@ -37,6 +40,14 @@ class DenseSettings:
     batch, so there the first two are the same."""
     head: Literal["paper", "linear"] = "paper"
     """paper: the paper's head. linear: one linear layer on the last map."""
+
+    def __post_init__(self):
+        low, high = self.scales
+        if low > high:
+            raise InputError(
+                f"the scales of a dense task are {low:g} {high:g}; give the smallest "
+                f"first."
+            )
 
 
 @dataclass(frozen=True)
