@@ -45,14 +45,14 @@ def test_the_stride_is_known_from_the_sizes(size, stride):
 @pytest.mark.slow
 @NORMS
 def test_precision_rises_from_the_untrained_start(norm):
-    trained = fitter(norm, steps=120, batch_size=8)
+    trained = fitter(norm, steps=80, batch_size=8)
     start = trained.start(view())
     before = detection_score(trained, start, view("test", 32)).figures
     after = detection_score(
         trained, trained.fit(view("train", 64), 0.02), view("test", 32)
     )
     assert before["ap50_voc"] < 0.05
-    assert after.figures["ap50_voc"] > before["ap50_voc"] + 0.1
+    assert after.figures["ap50_voc"] > before["ap50_voc"] + 0.1  # 0.26, 0.29 here
 
 
 def test_weak_candidates_are_no_detections():
@@ -64,11 +64,12 @@ def test_weak_candidates_are_no_detections():
 
 @NORMS
 def test_objects_that_count_are_counted(norm):
-    subject = fitter(norm, head="linear")
-    score = detection_score(subject, subject.start(view()), view())
-    rows = [view().source.example(k) for k in range(8)]
+    subject, pictures = fitter(norm, head="linear"), view("train", 12)
+    score = detection_score(subject, subject.start(pictures), pictures)
+    rows = [pictures.source.example(k) for k in range(12)]
     known = [(row["box_class"] >= 0) & ~row["difficult"] for row in rows]
-    assert score.figures["pictures"] == len(rows) == 8
+    assert any(row["difficult"].any() for row in rows)
+    assert score.figures["pictures"] == len(rows)
     assert score.figures["objects"] == np.sum(known)
     assert len(score.predicted) == 4  # of the first batch
     assert 0 <= score.figures["ap_coco"] <= score.figures["ap50_coco"] <= 1
