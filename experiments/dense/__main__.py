@@ -84,7 +84,8 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Run the arms that results.jsonl lacks, and print the table."""
-    now = {"commit": commit(), "environment": environment()}
+    machine = {k: v for k, v in environment().items() if k != "argv"}  # has paths
+    now = {"commit": commit(), "environment": machine}
     for arm in () if arguments.table else arms(arguments):
         settings = settings_of(arm, arguments)
         chosen = dataclasses.asdict(settings) | {"epochs": arguments.epochs}
@@ -118,11 +119,13 @@ def settings_of(arm: Arm, arguments: Arguments) -> DenseSettings:
     usual = getattr(EvaluateConfig("unused"), arm.task)
     share = 1.0 if arm.task == "segmentation" else 0.2
     frozen = arm.tuned == "linear"
+    # No norm stands before a linear layer, and the map's values are large.
+    rate = arguments.rate * share * (0.1 if frozen else 1.0)
     return dataclasses.replace(
         usual,
         steps=arguments.pictures // arm.batch,
         batch_size=arm.batch,
-        rates=(arguments.rate * share * arm.batch / USUAL,),
+        rates=(rate * arm.batch / USUAL,),
         stride=STRIDE[arm.task],
         encoder="frozen" if frozen else "trained",
         head="linear" if frozen else "paper",
