@@ -170,3 +170,24 @@ def test_operations_that_newer_versions_of_jax_trace_are_judged(name, operands):
     primitive.def_abstract_eval(lambda x, *_: x)
     report = static_independence(lambda x: primitive.bind(*[x] * operands), IMAGES)
     assert report.verdict == "independent"
+
+
+@pytest.mark.parametrize(
+    "axis, order, independent",
+    [(1, 1, True), (1, -1, True), (0, 1, True), (0, -1, False)],
+)
+def test_the_unstack_of_jax_0_12_is_followed(axis, order, independent):
+    unstack = jax.extend.core.Primitive("unstack")
+    unstack.multiple_results = True
+
+    @unstack.def_abstract_eval
+    def _pieces(x, *, axis):
+        shape = (*x.shape[:axis], *x.shape[axis + 1 :])
+        return [x.update(shape=shape)] * x.shape[axis]
+
+    def ordered(x):
+        pieces = unstack.bind(x.reshape(4, -1), axis=axis)
+        return jnp.stack(pieces[::order], axis)
+
+    report = static_independence(ordered, IMAGES[:, :2, :2])
+    assert (report.verdict == "independent") is independent

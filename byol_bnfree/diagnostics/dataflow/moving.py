@@ -97,6 +97,15 @@ def split(site: Site, inputs: list[Value]) -> list[Owners]:
     return np.split(table, np.cumsum(sizes)[:-1], axis)
 
 
+def unstack(site: Site, inputs: list[Value]) -> list[Owners]:
+    """Cut an array into its entries along an axis, without that axis (JAX 0.12)."""
+    table, axis = inputs[0].owners, site.equation.params["axis"]
+    pieces = len(site.equation.outvars)
+    if table.shape[axis] == 1:
+        return [table.squeeze(axis)] * pieces
+    return [table.take(index, axis) for index in range(pieces)]
+
+
 def pad(site: Site, inputs: list[Value]) -> list[Owners]:
     """Pad with the owners of the padding value. Negative padding cuts."""
     table, value = (v.owners for v in inputs)

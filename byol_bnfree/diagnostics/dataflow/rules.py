@@ -99,6 +99,7 @@ RULES: dict[str, Rule] = {
     "concatenate": moving.concatenate,
     "stack": moving.stack,
     "split": moving.split,
+    "unstack": moving.unstack,
     "tile": moving.tile,
     "pad": moving.pad,
     "sort": joining.sort,
