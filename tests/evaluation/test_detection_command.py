@@ -52,6 +52,14 @@ def test_the_command_prints_figures_counts_and_pictures(tmp_path):
             assert min(picture.size) > 300
 
 
+@pytest.fixture
+def no_scene_is_remembered():
+    """Scenes of other tests are forgotten before the test, and its own after it."""
+    shapes._scene_at.cache_clear()
+    yield
+    shapes._scene_at.cache_clear()
+
+
 def pictures_with(monkeypatch, kind: str) -> None:
     """Let all generated scenes have the same boxes."""
     boxes, labels = BOXES[kind]
@@ -63,6 +71,7 @@ def pictures_with(monkeypatch, kind: str) -> None:
     monkeypatch.setattr(shapes, "scene", scene)
 
 
+@pytest.mark.usefixtures("no_scene_is_remembered")
 @pytest.mark.parametrize(
     "kind, sentence",
     [
@@ -76,6 +85,7 @@ def test_boxes_that_cannot_be_used_end_the_command(monkeypatch, kind, sentence):
         main([f"--workdir={trained()}", *QUICK])
 
 
+@pytest.mark.usefixtures("no_scene_is_remembered")
 def test_boxes_beyond_the_picture_are_counted_aloud(tmp_path, monkeypatch, capsys):
     pictures_with(monkeypatch, "beyond")
     main([f"--workdir={copy_of(trained(), tmp_path)}", *QUICK])
