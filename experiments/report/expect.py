@@ -204,7 +204,9 @@ def _draw(runs: Sequence[Run], metric: str) -> bytes:
             style = ".-" if len(epochs) < 20 else "-"
             axis.plot(epochs, heights, style, color=color, lw=1)
             if len(epochs):
-                ends[run.arm] = End(run.arm, epochs[-1], heights[-1], color, run.arm)
+                end = End(run.arm, epochs[-1], heights[-1], color, run.arm)
+                # The longest run of an arm bears its name, at the edge of the figure.
+                ends[run.arm] = max(ends.get(run.arm, end), end, key=lambda e: e.x)
         if metric == "train/loss" and ends:
             log_axis(axis)
         axis.set(xlabel="epoch", title=title)
