@@ -48,7 +48,7 @@ def test_only_config_files_are_executed():
     found = {(file, name_of(call)) for file, call in CALLS}
     executing = {(file, name) for file, name in found if name in EXECUTING_CALLS}
     assert executing == {
-        ("command_line.py", "exec_module"),  # --config
+        ("config_files.py", "exec_module"),  # --config
         ("own_code.py", "exec_module"),  # --model and --augment.function
         ("lazy.py", "import_module"),  # of tables of our own modules
         ("training/boards.py", "import_module"),  # wandb, by its name
