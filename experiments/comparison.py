@@ -54,6 +54,11 @@ class Comparison(NamedTuple):
         """The arm that the others are compared with."""
         return self.experiment.reference or self.arms[0].name
 
+    @property
+    def what(self) -> str:
+        """Data, network and length of its runs, in words."""
+        return self.experiment.what.get(self.scale.name, self.scale.what)
+
     def difference(self, a: str, b: str) -> Difference | None:
         """Return the difference in linear accuracy, in percentage points."""
         if a not in self.results or b not in self.results:

@@ -66,6 +66,8 @@ class Experiment:
     """Titles of the map's rows and columns, which `Arm.cell` names."""
     note: str = ""
     """A remark that stands beside the table."""
+    what: Mapping[str, str] = field(default_factory=dict)
+    """By scale: data, network and length in words, where they are not the scale's."""
 
 
 class Run(NamedTuple):

@@ -14,10 +14,7 @@ HELD_OUT = {
         "--data.test-split=train[1271158:]",
     ),
 }
-LENGTHS = {
-    "cpu": ("--epochs=4", "--optim.warmup-epochs=0.5"),
-    "cpu40": ("--epochs=20",),
-}
+EPOCHS = {"cpu": 4, "cpu40": 20}
 """A trial at cpu scale has a quarter of the scale's length; at cpu40, a half."""
 SGD = ("--optim.name=sgd", "--optim.momentum=0.9", "--optim.weight-decay=5e-4")
 MUON = ("--optim.name=muon", "--optim.momentum=0.95", "--optim.weight-decay=1e-5")
@@ -46,7 +43,9 @@ DECAYS = {
 def arms(scale: Scale) -> tuple[Arm, ...]:
     """Trials of optimizers and rates; at cpu40, of Muon's weight decay."""
     held_out = HELD_OUT.get(scale.name, CIFAR)
-    length = LENGTHS.get(scale.name, ())
+    length = (f"--epochs={EPOCHS[scale.name]}",) if scale.name in EPOCHS else ()
+    if scale.name == "cpu":
+        length += ("--optim.warmup-epochs=0.5",)
     short = {name: TRIALS | own | {"lars": lars(scale)} for name, own in OWN.items()}
     trials = dict.fromkeys(OWN, DECAYS) if scale.name == "cpu40" else short
     return tuple(
@@ -65,4 +64,8 @@ EXPERIMENT = Experiment(
     note="All figures are measured on training images that neither pre-training nor "
     "the classifiers see. The test split is not used. A trial has 4 epochs at cpu "
     "scale, and 20 at cpu40.",
+    what={
+        scale: f"CIFAR-10, resnet14, trials of {epochs} epochs on 45,000 images"
+        for scale, epochs in EPOCHS.items()
+    },
 )

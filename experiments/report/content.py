@@ -70,7 +70,7 @@ def _protocol(comparison: Comparison) -> list[str]:
     """Explain the columns."""
     experiment, row = comparison.experiment, _rows(comparison)[0]
     evaluation, data = row["config"]["evaluation"], row["config"]["data"]
-    what = comparison.scale.what
+    what = comparison.what
     has_paper = any(arm.paper is not None for arm in comparison.arms)
     return [
         f"{what[0].upper()}{what[1:]}. Linear: logistic regression on frozen features "

@@ -156,7 +156,7 @@ def _experiment(compared: Comparison) -> list[Block]:
     rows = _rows_of(compared)
     return [
         Text(compared.answer(), strong=True),
-        Text(f"{compared.scale.what}. {_conditions(rows)}"),
+        Text(f"{compared.what}. {_conditions(rows)}"),
         accuracy_table(compared),
         Text("Curves and layers are in [the reports](reports.md)."),
     ]

@@ -84,7 +84,7 @@ def _fill_readme(readme: Path, compared: Sequence[Comparison]) -> None:
     if not readme.exists():
         return
     parts = [
-        f"{c.scale.what}: **{c.answer()}**\n\n{table_markdown(accuracy_table(c))}"
+        f"{c.what}: **{c.answer()}**\n\n{table_markdown(accuracy_table(c))}"
         for c in compared
         if c.scale.name != "smoke"
     ]
