@@ -76,6 +76,7 @@ SCALES = {
                 extra=(*CURVES, f"--evaluation.knn-every-epochs={knn_every}"),
             )
             for name, epochs, knn_every in (
+                ("cpu8", 8, 2),
                 ("cpu", 16, 2),
                 ("cpu30", 30, 5),
                 ("cpu40", 40, 5),
