@@ -35,9 +35,10 @@ if TYPE_CHECKING:  # for editors and type checkers; keep it equal to `_HOME`
     from byol_bnfree.interop.hub import load_pretrained
     from byol_bnfree.losses import byol_loss, regression_loss
     from byol_bnfree.models.byol import BYOLNetwork
+    from byol_bnfree.models.encoders import create_encoder
     from byol_bnfree.models.heads import MLPHead
     from byol_bnfree.models.norm import Layers, StdConv, StdDense, layers_for
-    from byol_bnfree.models.resnet import ResNet, create_encoder
+    from byol_bnfree.models.resnet import ResNet
     from byol_bnfree.models.standardize import weight_standardize
     from byol_bnfree.training.ema import ema_update
     from byol_bnfree.training.optim import make_optimizer
@@ -60,7 +61,7 @@ _HOME = {
     "TrainState": "training.state",
     "batch_independence": "diagnostics",
     "byol_loss": "losses",
-    "create_encoder": "models.resnet",
+    "create_encoder": "models.encoders",
     "create_network": "assembly",
     "ema_update": "training.ema",
     "evaluate": "evaluation.run",

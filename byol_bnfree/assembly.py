@@ -8,11 +8,11 @@ from flax import linen as nn
 from byol_bnfree.config import TURNS, HeadConfig, Norm, TrainConfig
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.byol import BYOLNetwork
+from byol_bnfree.models.encoders import create_encoder
 from byol_bnfree.models.heads import MLPHead
 from byol_bnfree.models.initializers import fan_in_init
 from byol_bnfree.models.kernels import XLA, Kernels
 from byol_bnfree.models.norm import layers_for
-from byol_bnfree.models.resnet import create_encoder
 from byol_bnfree.own_encoder import load_encoder_module
 from byol_bnfree.precision import resolve_dtype
 

@@ -11,9 +11,10 @@ from byol_bnfree.assembly import create_network
 from byol_bnfree.config import HeadConfig, ModelConfig, OptimConfig, TrainConfig
 from byol_bnfree.data.sources import MemorySource
 from byol_bnfree.encoder import Encoder
+from byol_bnfree.models.architectures import Architecture
 from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.models.norm import layers_for
-from byol_bnfree.models.resnet import Architecture, ResNet
+from byol_bnfree.models.resnet import ResNet
 from byol_bnfree.training.optim import constant_predictor_rate, make_optimizer
 from byol_bnfree.training.program import first_memory
 from byol_bnfree.training.schedules import tau_schedule

@@ -21,8 +21,8 @@ from byol_bnfree.interop.arrays import LazyArray
 from byol_bnfree.interop.deepmind_pickle import not_loaded, read_pickle
 from byol_bnfree.interop.pickles import Refused
 from byol_bnfree.interop.trees import Flat, check_fit, flat, nested
+from byol_bnfree.models.architectures import ARCHITECTURES
 from byol_bnfree.models.byol import target_part
-from byol_bnfree.models.resnet import ARCHITECTURES
 
 LICENCE = (
     "These weights are DeepMind's, under CC BY-NC 4.0 "

@@ -15,7 +15,7 @@ from byol_bnfree.config import DataConfig, ModelConfig, TrainConfig
 from byol_bnfree.errors import InputError
 from byol_bnfree.interop.names import Family, imported
 from byol_bnfree.interop.trees import Flat
-from byol_bnfree.models.resnet import ARCHITECTURES
+from byol_bnfree.models.architectures import ARCHITECTURES
 from byol_bnfree.training.running_stats import SETTLED
 
 PREFIXES = {

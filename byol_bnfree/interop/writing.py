@@ -31,7 +31,7 @@ from byol_bnfree.interop.description import KEY, describe
 from byol_bnfree.interop.folding import alone, folded
 from byol_bnfree.interop.names import Family, exported
 from byol_bnfree.interop.trees import flat
-from byol_bnfree.models.resnet import ARCHITECTURES
+from byol_bnfree.models.architectures import ARCHITECTURES
 
 WEIGHTS = "encoder.safetensors"
 PROGRAM = "encoder.stablehlo"

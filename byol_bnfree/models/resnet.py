@@ -13,7 +13,6 @@ dilated kernels (arXiv 1511.07122) in the place of strides. The parameters are t
 """
 
 import math
-from functools import partial
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -24,110 +23,16 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from byol_bnfree.errors import InputError
-from byol_bnfree.models.norm import Layers, layers_for
-
-
-class Architecture(NamedTuple):
-    """The shape of a network: for each group, its blocks and its output channels.
-
-    Channels are those at width 1. `bottleneck` chooses the block type.
-    """
-
-    blocks: tuple[int, ...]
-    channels: tuple[int, ...]
-    bottleneck: bool
-    stem_channels: int
-
-
-BASIC, BOTTLENECK = (64, 128, 256, 512), (256, 512, 1024, 2048)
-CIFAR = (16, 32, 64)
-ARCHITECTURES: dict[str, Architecture] = {
-    "resnet8": Architecture((1, 1, 1), CIFAR, False, 16),
-    "resnet14": Architecture((2, 2, 2), CIFAR, False, 16),
-    "resnet20": Architecture((3, 3, 3), CIFAR, False, 16),
-    "resnet56": Architecture((9, 9, 9), CIFAR, False, 16),
-    "resnet18": Architecture((2, 2, 2, 2), BASIC, False, 64),
-    "resnet34": Architecture((3, 4, 6, 3), BASIC, False, 64),
-    "resnet50": Architecture((3, 4, 6, 3), BOTTLENECK, True, 64),
-    "resnet101": Architecture((3, 4, 23, 3), BOTTLENECK, True, 64),
-    "resnet152": Architecture((3, 8, 36, 3), BOTTLENECK, True, 64),
-    "resnet200": Architecture((3, 24, 36, 3), BOTTLENECK, True, 64),
-}
-
+from byol_bnfree.models.architectures import Architecture, scaled_channels
+from byol_bnfree.models.blocks import BasicBlock, BottleneckBlock, Padding
+from byol_bnfree.models.norm import Layers
 
 # An even size at stride 2 needs one pixel of padding, on one side. TensorFlow and Haiku
 # pad at the end. PyTorch pads both sides, but the strides never reach the last pixel,
 # so its convolution equals padding at the start.
 # solo-learn pads its 3x3 stem by two pixels, one more than keeps the size.
 PADDINGS = {"same": "SAME", "torch": "SAME_LOWER", "solo_learn": "SAME_LOWER"}
-Padding = str | tuple[tuple[int, int], ...]
 SHORTCUTS = ("every_group", "changed_shape")
-
-
-class BasicBlock(nn.Module):
-    """relu(x + F(x)), where F is two 3x3 convolutions. The first has the stride."""
-
-    channels: int
-    stride: int
-    project: bool
-    layers: Layers
-    last_scale_init: float = 1.0  # DeepMind's code zeroes bottlenecks only
-    padding: Padding = "SAME"
-    dilation: int = 1
-    first_dilation: int = 1
-    """Dilation of the convolution with the stride."""
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "b h w c"], train: bool
-    ) -> Float[Array, "b h2 w2 d"]:
-        conv, _, norm, relu, _ = self.layers
-        strided = partial(conv, strides=self.stride, padding=self.padding)
-        strided = partial(strided, kernel_dilation=self.first_dilation)
-        y = strided(self.channels, (3, 3), name="conv1")(x)
-        y = relu(norm(name="norm1")(y, train))
-        y = conv(self.channels, (3, 3), kernel_dilation=self.dilation, name="conv2")(y)
-        y = norm(name="norm2")(y, train)
-        if self.project:
-            x = conv(self.channels, (1, 1), self.stride, name="shortcut_conv")(x)
-            x = norm(name="shortcut_norm")(x, train)
-        return relu(y + x)
-
-
-class BottleneckBlock(nn.Module):
-    """relu(x + F(x)), where F is a 1x1, a 3x3 (with the stride) and a 1x1 convolution.
-
-    `last_scale_init` is the initial scale of the last norm. At 0 the block starts as
-    the identity.
-    """
-
-    channels: int
-    stride: int
-    project: bool
-    layers: Layers
-    last_scale_init: float = 1.0
-    padding: Padding = "SAME"
-    dilation: int = 1
-    first_dilation: int = 1
-    """Dilation of the convolution with the stride."""
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "b h w c"], train: bool
-    ) -> Float[Array, "b h2 w2 d"]:
-        conv, _, norm, relu, _ = self.layers
-        strided = partial(conv, strides=self.stride, padding=self.padding)
-        strided = partial(strided, kernel_dilation=self.first_dilation)
-        y = conv(self.channels // 4, (1, 1), name="conv1")(x)
-        y = relu(norm(name="norm1")(y, train))
-        y = strided(self.channels // 4, (3, 3), name="conv2")(y)
-        y = relu(norm(name="norm2")(y, train))
-        y = conv(self.channels, (1, 1), name="conv3")(y)
-        y = norm(name="norm3", scale_init=self.last_scale_init)(y, train)
-        if self.project:
-            x = conv(self.channels, (1, 1), self.stride, name="shortcut_conv")(x)
-            x = norm(name="shortcut_norm")(x, train)
-        return relu(y + x)
 
 
 class Step(NamedTuple):
@@ -285,92 +190,3 @@ class ResNet(nn.Module):
         x = conv(channels, kernel, stride, padding, name="conv1")(x)
         x = relu(norm(name="norm1")(x, train))
         return max_pool(x, padding) if imagenet else x
-
-
-def scaled_channels(channels: int, width: float) -> int:
-    """Return a layer's channels at a width; `InputError` if not a whole number."""
-    scaled = channels * width
-    if scaled < 1 or scaled != int(scaled):
-        raise InputError(
-            f"width {width:g} makes a layer of {channels} channels {scaled:g} wide; "
-            f"choose a width that gives whole numbers, such as 0.25, 0.5, 1, 2 or 4."
-        )
-    return int(scaled)
-
-
-def create_encoder(
-    name: str,
-    *,
-    norm: str = "gn_ws",
-    width: float = 1.0,
-    stem: str = "imagenet",
-    stem_stride: int = 1,
-    stem_channels: int | None = None,
-    last_scale_init: float = 1.0,
-    dtype: DTypeLike = jnp.float32,
-    padding: str = "same",
-    shortcuts: str = "every_group",
-    remat: bool = False,
-    **norm_options,
-) -> ResNet:
-    """Build an encoder by name, for use in your own code.
-
-    Args:
-      name: a key of `ARCHITECTURES`, such as "resnet50".
-      norm: normalization variant; see `byol_bnfree.models.norm`.
-      width: factor on the channels of every layer.
-      stem: "imagenet" (7x7 stride 2, max-pool) or "small" (3x3, no max-pool).
-      stem_stride: stride of the small stem.
-      stem_channels: channels of the first convolution. None takes the network's own
-        number, times `width`.
-      last_scale_init: initial scale of the last norm in a bottleneck block.
-      dtype: dtype of activations. Parameters are float32.
-      padding: "same" (TensorFlow, Haiku, DeepMind's BYOL), "torch" (symmetric) or
-        "solo_learn" (symmetric, and two pixels at a small stem).
-      shortcuts: "every_group" puts a projection in the first block of every group, as
-        DeepMind's code does. "changed_shape" puts one only where the shape changes, as
-        torchvision's resnet18 does.
-      remat: keep only the outputs of the stages, and recompute their inner activations
-        in the backward pass.
-      **norm_options: further arguments of `layers_for`, such as `groups`.
-
-    Returns:
-      A Linen module that maps images [b h w c] to representations [b d], float32.
-
-    Raises:
-      InputError: for an unknown name, norm, stem, padding or kind of shortcut, and for
-        a width that makes a layer's channels no whole number.
-    """
-    _check_choices(name, stem, padding, shortcuts)
-    architecture = ARCHITECTURES[name]
-    for channels in (architecture.stem_channels, *architecture.channels):
-        # The inner layers of a bottleneck are the narrowest.
-        scaled_channels(channels // 4 if architecture.bottleneck else channels, width)
-    layers = layers_for(norm, dtype=dtype, **norm_options)
-    return ResNet(
-        architecture,
-        layers,
-        width,
-        stem,
-        stem_stride,
-        last_scale_init,
-        dtype,
-        stem_channels,
-        padding,
-        shortcuts,
-        remat,
-    )
-
-
-def _check_choices(name: str, stem: str, padding: str, shortcuts: str) -> None:
-    if name not in ARCHITECTURES:
-        names = ", ".join(ARCHITECTURES)
-        raise InputError(f"network is {name!r}; choose one of {names}.")
-    choices = {
-        "stem": (stem, ("imagenet", "small")),
-        "padding": (padding, tuple(PADDINGS)),
-        "shortcuts": (shortcuts, SHORTCUTS),
-    }
-    for option, (value, allowed) in choices.items():
-        if value not in allowed:
-            raise InputError(f"{option} is {value!r}; choose {' or '.join(allowed)}.")

@@ -8,8 +8,8 @@ import pytest
 from byol_bnfree.cpu import native
 from byol_bnfree.cpu.choice import XLA_ON_CPU, choose_kernels
 from byol_bnfree.errors import InputError
+from byol_bnfree.models.encoders import create_encoder
 from byol_bnfree.models.kernels import XLA
-from byol_bnfree.models.resnet import create_encoder
 
 problem = native.register()
 needs_onednn = pytest.mark.skipif(problem is not None, reason=str(problem))

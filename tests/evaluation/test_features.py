@@ -8,8 +8,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.features import evaluation_indices, extract_features
+from byol_bnfree.models.encoders import create_encoder
 from byol_bnfree.models.norm import NORMS
-from byol_bnfree.models.resnet import create_encoder
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (11, 4, 4, 3), np.uint8)
 DIRECT = IMAGES.astype(np.float32).mean(axis=(1, 2))

@@ -20,7 +20,7 @@ from byol_bnfree.evaluation.methods.logistic import (
     standardizer,
 )
 from byol_bnfree.evaluation.methods.metrics import eleven_point_map
-from byol_bnfree.models.resnet import create_encoder
+from byol_bnfree.models.encoders import create_encoder
 
 CLASSES = 6
 SHARED = Path(__file__).parents[3] / "shared" / "tfds"

@@ -9,9 +9,10 @@ from jax import lax
 import tiny
 from byol_bnfree import create_encoder
 from byol_bnfree.errors import InputError
+from byol_bnfree.models.architectures import Architecture
 from byol_bnfree.models.kernels import XLA, standardized
 from byol_bnfree.models.norm import NORMS, layers_for
-from byol_bnfree.models.resnet import Architecture, ResNet
+from byol_bnfree.models.resnet import ResNet
 
 IMAGES = jax.random.normal(jax.random.key(3), (2, 16, 16, 3))
 

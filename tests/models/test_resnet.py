@@ -7,14 +7,10 @@ import pytest
 from flax import nnx
 
 from byol_bnfree.errors import InputError
+from byol_bnfree.models.architectures import ARCHITECTURES, Architecture
+from byol_bnfree.models.encoders import create_encoder
 from byol_bnfree.models.norm import NORMS, layers_for
-from byol_bnfree.models.resnet import (
-    ARCHITECTURES,
-    PADDINGS,
-    Architecture,
-    ResNet,
-    create_encoder,
-)
+from byol_bnfree.models.resnet import PADDINGS, ResNet
 from byol_bnfree.training.state import parameter_count
 
 

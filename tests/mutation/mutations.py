@@ -15,6 +15,11 @@ STEP = "tests/training/test_step.py"
 OPTIM = "tests/training/test_optim.py"
 NORM = "tests/models/test_norm.py"
 RESNET = "tests/models/test_resnet.py"
+BOTTLENECK_END = """scale_init=self.last_scale_init)(y, train)
+        if self.project:
+            x = conv(self.channels, (1, 1), self.stride, name="shortcut_conv")(x)
+            x = norm(name="shortcut_norm")(x, train)
+        return relu(y + x)"""
 LOSSES = "tests/test_losses.py"
 PIPELINE = "tests/data/test_pipeline.py"
 VIEWS = "tests/training/test_several_views.py"
@@ -109,19 +114,18 @@ MUTATIONS = [Mutation(*fields) for fields in [
      "range(1, self.depth)", "range(0, self.depth)",
      "tests/models/test_byol.py -k head_depth"),
     # blocks
-    ("basic blocks without shortcut", "models/resnet.py",
+    ("basic blocks without shortcut", "models/blocks.py",
      "return relu(y + x)\n\n\nclass BottleneckBlock",
      "return relu(y)\n\n\nclass BottleneckBlock", f"{RESNET} -k silent"),
-    ("bottlenecks without shortcut", "models/resnet.py",
-     "return relu(y + x)\n\n\nclass Step", "return relu(y)\n\n\nclass Step",
-     f"{RESNET} -k silent"),
-    ("no ReLU after the sum", "models/resnet.py",
+    ("bottlenecks without shortcut", "models/blocks.py",
+     BOTTLENECK_END, BOTTLENECK_END.replace("(y + x)", "(y)"), f"{RESNET} -k silent"),
+    ("no ReLU after the sum", "models/blocks.py",
      "return relu(y + x)\n\n\nclass BottleneckBlock",
      "return y + x\n\n\nclass BottleneckBlock", f"{RESNET} -k after_the_sum"),
-    ("no ReLU in a bottleneck", "models/resnet.py",
+    ("no ReLU in a bottleneck", "models/blocks.py",
      'y = relu(norm(name="norm2")(y, train))', 'y = norm(name="norm2")(y, train)',
      f"{RESNET} -k stands_between"),
-    ("shortcut without a norm", "models/resnet.py",
+    ("shortcut without a norm", "models/blocks.py",
      'x = norm(name="shortcut_norm")(x, train)\n        return relu(y + x)\n\n\n'
      "class BottleneckBlock",
      "return relu(y + x)\n\n\nclass BottleneckBlock", GOLDEN),

@@ -1,0 +1,87 @@
+"""Encoders by name: the choices of a user, checked, to a network."""
+
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from byol_bnfree.errors import InputError
+from byol_bnfree.models.architectures import ARCHITECTURES, scaled_channels
+from byol_bnfree.models.norm import layers_for
+from byol_bnfree.models.resnet import PADDINGS, SHORTCUTS, ResNet
+
+
+def create_encoder(
+    name: str,
+    *,
+    norm: str = "gn_ws",
+    width: float = 1.0,
+    stem: str = "imagenet",
+    stem_stride: int = 1,
+    stem_channels: int | None = None,
+    last_scale_init: float = 1.0,
+    dtype: DTypeLike = jnp.float32,
+    padding: str = "same",
+    shortcuts: str = "every_group",
+    remat: bool = False,
+    **norm_options,
+) -> ResNet:
+    """Build an encoder by name, for use in your own code.
+
+    Args:
+      name: a key of `ARCHITECTURES`, such as "resnet50".
+      norm: normalization variant; see `byol_bnfree.models.norm`.
+      width: factor on the channels of every layer.
+      stem: "imagenet" (7x7 stride 2, max-pool) or "small" (3x3, no max-pool).
+      stem_stride: stride of the small stem.
+      stem_channels: channels of the first convolution. None takes the network's own
+        number, times `width`.
+      last_scale_init: initial scale of the last norm in a bottleneck block.
+      dtype: dtype of activations. Parameters are float32.
+      padding: "same" (TensorFlow, Haiku, DeepMind's BYOL), "torch" (symmetric) or
+        "solo_learn" (symmetric, and two pixels at a small stem).
+      shortcuts: "every_group" puts a projection in the first block of every group, as
+        DeepMind's code does. "changed_shape" puts one only where the shape changes, as
+        torchvision's resnet18 does.
+      remat: keep only the outputs of the stages, and recompute their inner activations
+        in the backward pass.
+      **norm_options: further arguments of `layers_for`, such as `groups`.
+
+    Returns:
+      A Linen module that maps images [b h w c] to representations [b d], float32.
+
+    Raises:
+      InputError: for an unknown name, norm, stem, padding or kind of shortcut, and for
+        a width that makes a layer's channels no whole number.
+    """
+    _check_choices(name, stem, padding, shortcuts)
+    architecture = ARCHITECTURES[name]
+    for channels in (architecture.stem_channels, *architecture.channels):
+        # The inner layers of a bottleneck are the narrowest.
+        scaled_channels(channels // 4 if architecture.bottleneck else channels, width)
+    layers = layers_for(norm, dtype=dtype, **norm_options)
+    return ResNet(
+        architecture,
+        layers,
+        width,
+        stem,
+        stem_stride,
+        last_scale_init,
+        dtype,
+        stem_channels,
+        padding,
+        shortcuts,
+        remat,
+    )
+
+
+def _check_choices(name: str, stem: str, padding: str, shortcuts: str) -> None:
+    if name not in ARCHITECTURES:
+        names = ", ".join(ARCHITECTURES)
+        raise InputError(f"network is {name!r}; choose one of {names}.")
+    choices = {
+        "stem": (stem, ("imagenet", "small")),
+        "padding": (padding, tuple(PADDINGS)),
+        "shortcuts": (shortcuts, SHORTCUTS),
+    }
+    for option, (value, allowed) in choices.items():
+        if value not in allowed:
+            raise InputError(f"{option} is {value!r}; choose {' or '.join(allowed)}.")
