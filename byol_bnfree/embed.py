@@ -1,6 +1,5 @@
 """`python -m byol_bnfree.embed` writes representations of any pictures to a file."""
 
-import dataclasses
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -55,26 +54,16 @@ def embed(config: EmbedConfig) -> int:
     from byol_bnfree.encoder import load_encoder
     from byol_bnfree.evaluation.images.splits import check_images
     from byol_bnfree.evaluation.kept.embedding import check_file, save_embedding
-    from byol_bnfree.evaluation.pictures_of import everything, represented
+    from byol_bnfree.evaluation.pictures_of import asked_for, everything, represented
 
     out = check_file(config.out)
     encoder = load_encoder(config.workdir, config.network)
-    run = encoder.config
-    other = config.dataset not in (None, run.dataset)
-    data = dataclasses.replace(
-        run.data, unlabelled=config.unlabelled or (run.data.unlabelled and not other)
-    )
-    if other:
-        data = dataclasses.replace(data, train_split="train", test_split="test")
-    run = dataclasses.replace(
-        run,
-        dataset=config.dataset or run.dataset,
-        data_dir=config.data_dir or run.data_dir,
-        on_bad_image=config.on_bad_image or run.on_bad_image,
-        data=data,
-        # A data set without a test split can be embedded too.
-        evaluation=dataclasses.replace(run.evaluation, skip=True, knn_every_epochs=0),
-        run=dataclasses.replace(run.run, keep_best=False),
+    run = asked_for(
+        encoder.config,
+        config.dataset,
+        config.data_dir,
+        config.unlabelled,
+        config.on_bad_image,
     )
     with closing(everything(run, config.split, out.parent)) as pictures:
         check_images(encoder, pictures.sources[0])

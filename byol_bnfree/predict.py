@@ -2,12 +2,11 @@
 
 import contextlib
 import csv
-import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -29,8 +28,14 @@ class PredictConfig:
     """Folder of the run. None: the run that contains the classifier."""
     data_dir: str | None = None
     """Root of prepared tensorflow-datasets. None: the run's."""
-    split: Literal["train", "test"] = "test"
-    """Split of the data set."""
+    split: Literal["all", "train", "test"] | None = None
+    """Split of the data set. None: the test split of the run's own set, and all
+    pictures of another one."""
+    unlabelled: Annotated[bool, tyro.conf.arg(name="data.unlabelled")] = False
+    """folder: ignore folders as classes and use all pictures, at any depth."""
+    on_bad_image: Literal["stop", "skip"] | None = None
+    """stop: end at a picture that cannot be decoded. skip: leave it out. None: as the
+    run did."""
 
 
 def predict(config: PredictConfig) -> float | None:
@@ -40,25 +45,24 @@ def predict(config: PredictConfig) -> float | None:
       InputError: if there is no classifier, the data cannot be read, or the file cannot
         be written.
     """
-    from byol_bnfree.data.sources import open_source
     from byol_bnfree.evaluation.images.splits import check_images
+    from byol_bnfree.evaluation.kept.embedding import writable
+    from byol_bnfree.evaluation.pictures_of import asked_for, everything
     from byol_bnfree.evaluation.predictor import load_predictor
 
+    out = writable(config.out)
     predictor = load_predictor(config.classifier, config.workdir)
     run = predictor.encoder.config
-    other = config.dataset not in (None, run.dataset)
-    data = dataclasses.replace(run.data, train_split="train", test_split="test")
-    run = dataclasses.replace(
-        run,
-        dataset=config.dataset or run.dataset,
-        data_dir=config.data_dir or run.data_dir,
-        data=data if other else run.data,
+    own = config.dataset in (None, run.dataset)
+    split = config.split or ("test" if own else "all")
+    run = asked_for(
+        run, config.dataset, config.data_dir, config.unlabelled, config.on_bad_image
     )
-    with contextlib.closing(open_source(run, config.split)) as source:
-        check_images(predictor.encoder, source)
-        rows = list(_rows(predictor, source))
+    with contextlib.closing(everything(run, split, out.parent)) as pictures:
+        check_images(predictor.encoder, pictures.sources[0])
+        rows = [row for source in pictures.sources for row in _rows(predictor, source)]
     try:
-        with open(config.out, "w", newline="") as file:
+        with open(out, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, rows[0])
             writer.writeheader()
             writer.writerows(rows)

@@ -150,7 +150,7 @@ def test_what_is_not_used_and_what_is_odd_is_written(tmp_path, no_steps):
     whole_run.train(config(root, tmp_path / "run"))
     written = json.loads((tmp_path / "run" / "dataset.json").read_text())
     assert written["not_used"][".txt"]["files"] == 1
-    assert written["notes"][0] == "1 files not used: 1 .txt (a/notes.txt)"
+    assert written["notes"][0] == "1 file not used: 1 .txt (a/notes.txt)"
     assert "one plain colour: a/black" in written["notes"][1]
 
 

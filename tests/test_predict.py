@@ -1,16 +1,20 @@
 """Saved classifiers give the figures that they were saved with, on any pictures."""
 
 import csv
+import dataclasses
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import runs
+import tiny
 from byol_bnfree.data.sources import open_source
 from byol_bnfree.errors import InputError
+from byol_bnfree.evaluation import predictor as predictors
 from byol_bnfree.evaluation.config import FinetuneSettings
 from byol_bnfree.evaluation.kept.fitted import Fitted, read_fitted, save_fitted
-from byol_bnfree.evaluation.predictor import load_predictor
+from byol_bnfree.evaluation.predictor import Predictor, load_predictor
 from byol_bnfree.predict import PredictConfig, predict
 
 TUNED = FinetuneSettings(steps=2, batch_size=32, rates=(0.1,), weight_decays=(0.0,))
@@ -25,6 +29,35 @@ def test_a_classifier_comes_back_from_its_file(tmp_path):
     np.testing.assert_array_equal(again.kernel, fitted.kernel)
     kernel = again.variables["params"]["conv1"]["kernel"]
     np.testing.assert_array_equal(kernel, np.ones((2, 2)))
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_every_picture_of_another_set_is_predicted(tmp_path, monkeypatch, deep):
+    """A folder without classes holds a tenth out, which would be all that is seen."""
+    folder = tmp_path / "set"
+    for k in range(12):
+        (folder / str(k % 3 if deep else "")).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (k, 0, 0)).save(
+            folder / str(k % 3 if deep else "") / f"{k}.png"
+        )
+    encoder = tiny.encoder("gn_ws")
+    data = dataclasses.replace(encoder.config.data, image_size=8, channels=3)
+    config = dataclasses.replace(encoder.config, data=data)
+    encoder = dataclasses.replace(encoder, config=config)
+    fitted = Fitted(np.zeros((16, 2)), np.float32([0, 1]))
+    predictor = Predictor(encoder, fitted, ("a", "b"), False)
+    monkeypatch.setattr(predictors, "load_predictor", lambda *given: predictor)
+    out = tmp_path / "out.csv"
+    asked = PredictConfig("x.npz", f"folder:{folder}", str(out), unlabelled=deep)
+    assert predict(asked) is None
+    rows = list(csv.DictReader(out.open(encoding="utf-8")))
+    assert len({row["picture"] for row in rows}) == 12 == len(rows)
+    assert {row["class"] for row in rows} == {"b"}
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path):
+    with pytest.raises(InputError, match="--out .* cannot be written"):
+        predict(PredictConfig("x.npz", out=str(tmp_path / "none" / "out.csv")))
 
 
 @pytest.mark.parametrize("content", [None, b"", b"PK nothing"])

@@ -1,8 +1,8 @@
-"""Pictures that Pillow does not know: NumPy files, and TIFF of many bands.
+"""Pictures that Pillow does not know: NumPy files, and TIFF of other kinds.
 
 A picture is [h w], [h w c] or [c h w] with at most 16 channels. Sizes are compared with
 the limits before an array is made, and nothing in a file is executed. TIFF of many
-bands is read by tifffile (the extra `tiff`).
+bands, or of numbers that Pillow does not know, is read by tifffile (the extra `tiff`).
 """
 
 import contextlib
@@ -24,6 +24,7 @@ TIFF = (".tif", ".tiff")
 KINDS = "buif"  # True and False, whole numbers, floats
 LARGEST_ITEM = 8  # bytes
 UNASSOCIATED_ALPHA = 2
+SIGNED = 2  # sample format; Pillow takes signed bytes for unsigned ones
 CHANNEL_AXES = frozenset("SCQI")  # of tifffile; time and depth are none
 
 
@@ -44,7 +45,7 @@ def is_array(file: str | bytes, name: str, how: Any) -> bool:
     ending = ending_of(file)
     if ending in ARRAYS:
         return True
-    return ending in TIFF and _many_bands(file, name, how)
+    return ending in TIFF and _needs_tifffile(file, name, how)
 
 
 def array_layout(file: str, name: str, how: Any) -> tuple[Layout, np.dtype]:
@@ -110,12 +111,14 @@ def _tiff(source: io.BufferedIOBase, name: str, how: Any):
         import tifffile
     except ImportError:
         raise InputError(
-            f"{name} is a TIFF of several bands, which needs tifffile; "
-            f'pip install "byol_bnfree[tiff]".'
+            f"{name} is a TIFF of bands or numbers that Pillow does not read, so it "
+            f'needs tifffile; pip install "byol_bnfree[tiff]".'
         ) from None
     handle = tifffile.FileHandle(source, name=name)  # a descriptor has no name
     series = tifffile.TiffFile(handle).series[0]
     axes, shape, dtype = series.axes, series.shape, np.dtype(series.dtype)
+    if series.keyframe.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        raise ValueError("0 is white in it, and its white has no agreed value")
     if not {"Y", "X"} <= set(axes):
         raise ValueError(f"its axes are {axes}, and a picture has Y and X")
     others = [k for k, axis in enumerate(axes) if axis not in "YX"]
@@ -136,8 +139,8 @@ def _tiff(source: io.BufferedIOBase, name: str, how: Any):
     return found, dtype, read
 
 
-def _many_bands(file: str, name: str, how: Any) -> bool:
-    """Whether Pillow would lose bands or bits of a TIFF that are wanted."""
+def _needs_tifffile(file: str, name: str, how: Any) -> bool:
+    """Whether Pillow cannot read a TIFF, or would lose bands or bits of it."""
     if how.channels not in (None, 1, 3):
         return True
     with open_file(file, name, how.max_pixels) as source:
@@ -150,10 +153,23 @@ def _many_bands(file: str, name: str, how: Any) -> bool:
             bands = tags.get(tiff.SAMPLESPERPIXEL, 1)
             deep = max(tags.get(tiff.BITSPERSAMPLE, (1,))) > 8
             extra = tags.get(tiff.EXTRASAMPLES, ())
+            signed = tags.get(tiff.SAMPLEFORMAT, (1,))[0] == SIGNED
+            unknown = not _known_to_pillow(source)
         except Exception:  # a damaged one, of which Pillow says more
             return False
     two = bands == 2 and UNASSOCIATED_ALPHA not in extra
-    return bands > 4 or two or (bands > 1 and deep and how.white is not None)
+    lost = bands > 1 and deep and how.white is not None
+    return bands > 4 or two or unknown or lost or (signed and not deep)
+
+
+def _known_to_pillow(source: io.BufferedIOBase) -> bool:
+    """Whether Pillow has a mode for the bands and numbers of a TIFF."""
+    source.seek(0)
+    try:
+        tiff.TiffImageFile(source)
+    except SyntaxError:  # "unknown pixel mode", and no fault of the file
+        return False
+    return True
 
 
 def _check(shape: tuple[int, ...], dtype: np.dtype, how: Any) -> None:

@@ -13,7 +13,9 @@ from byol_bnfree.data.reading import MAX_PIXELS, BadImage, Fault, open_picture
 from byol_bnfree.errors import InputError
 
 ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap width and height
-SAMPLES_PER_PIXEL = 277  # TIFF tag
+# Tags of TIFF
+WIDTH, HEIGHT, PHOTOMETRIC, SAMPLES_PER_PIXEL = 256, 257, 262, 277
+WHITE_IS_ZERO = 0
 GRAYSCALE_MODES = ("1", "L", "LA", "La", "F")  # and all modes that start with I
 DEEPEST = 65535  # white in 16 bits
 FLOATS = "floating-point pixels have no agreed range; give --data.white"
@@ -66,8 +68,7 @@ def read_header(file: str | bytes, name: str, how: Conversion = AS_IT_IS) -> Hea
     try:
         if image.mode == "F" and how.white is None:
             raise ValueError(FLOATS)
-        swapped = _orientation(image) >= 5
-        height, width = image.size if swapped else image.size[::-1]
+        width, height = _upright_size(image)
         grayscale = image.mode in GRAYSCALE_MODES or image.mode.startswith("I")
         channels = 1 if grayscale else 3
         if how.channels not in (None, 1, 3):
@@ -169,6 +170,14 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return width and height as displayed, of an image that is not loaded."""
+    # Some versions of Pillow have turned the size of a TIFF already, others have not.
+    tags = getattr(image, "tag_v2", None)
+    stored = image.size if tags is None else (tags[WIDTH], tags[HEIGHT])
+    return stored[::-1] if _orientation(image) >= 5 else stored
+
+
 def _has_pages(image: Image.Image) -> bool:
     try:
         return getattr(image, "n_frames", 1) > 1
@@ -193,7 +202,11 @@ def _to_8bit(image: Image.Image, how: Conversion, deep: bool) -> Image.Image:
             "be used; convert the picture to 8 bits, or to TIFF"
         )
     if image.mode == "F" or image.mode.startswith("I"):
-        return Image.fromarray(_scaled(np.asarray(image), how.white))
+        scaled = _scaled(np.asarray(image), how.white)
+        # Pillow turns white-is-zero around in pictures of 8 bits only.
+        tags = getattr(image, "tag_v2", {})
+        inverted = tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
+        return Image.fromarray(255 - scaled if inverted else scaled)
     if not image.has_transparency_data:
         return image
     image = image if image.mode == "RGBA" else image.convert("RGBA")
@@ -215,6 +228,8 @@ def _scaled(pixels: np.ndarray, white: float | None) -> UInt8[np.ndarray, "..."]
         raise ValueError("it has pixels that are not finite numbers")
     if pixels.min() < 0:
         raise ValueError("it has negative pixels, which have no agreed range; shift it")
+    if pixels.dtype == np.int8:
+        return pixels.astype(np.uint8)
     if white is not None:
         scaled = np.rint(pixels * np.float32(255 / white))
         return np.clip(scaled, 0, 255).astype(np.uint8)

@@ -27,19 +27,28 @@ def checksum(*parts: Any) -> str:
 
 def sizes_and_times(paths: Sequence[str]) -> Int64[np.ndarray, "n 2"]:
     """Return bytes and modification time (ns) of each file; -1 if it is missing."""
+    return facts(paths)[:, :2]
 
-    def ask(start: int) -> list[tuple[int, int]]:
-        return [_size_and_time(path) for path in paths[start : start + STAT_CHUNK]]
+
+def facts(paths: Sequence[str]) -> Int64[np.ndarray, "n 4"]:
+    """Return bytes, modification time (ns), inode and disk of each file, or -1.
+
+    Links to one file have its inode and disk.
+    """
+
+    def ask(start: int) -> list[tuple[int, ...]]:
+        return [_facts(path) for path in paths[start : start + STAT_CHUNK]]
 
     with ThreadPoolExecutor() as threads:  # network disks are slow one by one
         found = list(threads.map(ask, range(0, len(paths), STAT_CHUNK)))
     rows = [row for part in found for row in part]
-    return np.array(rows, np.int64).reshape(len(rows), 2)
+    return np.array(rows, np.int64).reshape(len(rows), 4)
 
 
-def _size_and_time(path: str) -> tuple[int, int]:
+def _facts(path: str) -> tuple[int, ...]:
     try:
-        status = os.stat(path)
+        found = os.stat(path)
     except OSError:
-        return -1, -1
-    return status.st_size, status.st_mtime_ns
+        return -1, -1, -1, -1
+    inode = found.st_ino & (2**63 - 1)  # some network disks use all 64 bits
+    return found.st_size, found.st_mtime_ns, inode, found.st_dev

@@ -11,9 +11,8 @@ There are three layouts. A class is always the first folder; its pictures may be
   Training uses all pictures. The test split is a tenth of them, by the same hash.
 """
 
-import hashlib
 import os
-from collections.abc import Collection
+import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,22 +22,18 @@ from jaxtyping import Int, Int32, Int64
 
 from byol_bnfree.config import InputError, TrainConfig
 from byol_bnfree.data.decode import conversion
-from byol_bnfree.data.fingerprint import checksum, sizes_and_times
+from byol_bnfree.data.fingerprint import checksum, facts
+from byol_bnfree.data.folder_splits import list_splits
 from byol_bnfree.data.listing import (
     UNLABELLED,
     Classes,
     Unused,
-    list_classes,
-    list_folder,
-    pictures_below,
 )
 from byol_bnfree.data.names import printable, some
 from byol_bnfree.data.records import Found, needs_test
 from byol_bnfree.data.scan import Scan, scan
 
-SPLIT_NAMES = frozenset({"train", "test", "val", "validation"})  # never classes
-HELD_OUT = 0.1
-BESIDE = "pictures beside the splits"
+MISSING = (-1, -1)  # inode and disk of a file that is not there
 
 
 @dataclass
@@ -83,7 +78,7 @@ class FolderRecords:
         """A checksum of the files and their modification times."""
         return checksum(self.location, self.identity, self._files[:, 1])
 
-    @property
+    @cached_property
     def _names(self) -> list[str]:
         return [printable(name) for name in self._relative]
 
@@ -93,8 +88,18 @@ class FolderRecords:
         return [path[above:] for path in self.paths]
 
     @cached_property
-    def _files(self) -> Int64[np.ndarray, "n 2"]:
-        return sizes_and_times(self.paths)
+    def _files(self) -> Int64[np.ndarray, "n 4"]:
+        return facts(self.paths)
+
+    def in_both(self, other: "FolderRecords") -> list[tuple[str, str]]:
+        """Return the names of pictures here that are links to a picture of another."""
+        theirs = {tuple(file): k for k, file in enumerate(other._files[:, 2:].tolist())}
+        ours = map(tuple, self._files[:, 2:].tolist())
+        return [
+            (self._names[k], other._names[theirs[file]])
+            for k, file in enumerate(ours)
+            if file in theirs and file != MISSING
+        ]
 
 
 def open_folder(config: TrainConfig) -> Found:
@@ -113,8 +118,7 @@ def open_folder(config: TrainConfig) -> Found:
         )
     root = root.resolve()
     unused = Unused()
-    train, test = _list_splits(root, config, unused)
-    _check_classes(root, train, test)
+    train, test = list_splits(root, config, unused)
     everything = [*{p: 0 for classes in (train, test) for p in _flatten(classes)}]
     seen = scan(everything, conversion(config.data), config.on_bad_image == "skip")
     names = sorted(name for name in train if name != UNLABELLED)
@@ -124,9 +128,12 @@ def open_folder(config: TrainConfig) -> Found:
         for split, classes in (("train", train), ("test", test))
     ]
     _check_usable(records[0], names)
-    notes = list(seen.notes)
+    if names and needs_test(config):
+        _check_apart(*records)
+    notes = [*unused.notes, *seen.notes]
     if unused.counts:
         notes.append(unused.sentence(str(root)))
+    notes += _alike(names)
     if len(names) == 1:
         notes.append(
             f"there is one class, {printable(names[0])}; if this folder is no class, "
@@ -166,17 +173,6 @@ def _records(
     )
 
 
-def _check_classes(root: Path, train: Classes, test: Classes) -> None:
-    unknown = test.keys() - train.keys()
-    if unknown:
-        named = some(sorted(map(printable, unknown - {UNLABELLED})))
-        raise InputError(
-            f"the test split of {printable(root)} has "
-            f"{named or 'pictures without a class'}, which its train split lacks; sort "
-            f"both into the same classes."
-        )
-
-
 def _check_usable(train: FolderRecords, names: list[str]) -> None:
     """Raise `InputError` if a class has lost all its training pictures as bad ones."""
     if not len(train):
@@ -193,94 +189,27 @@ def _check_usable(train: FolderRecords, names: list[str]) -> None:
         )
 
 
+def _check_apart(train: FolderRecords, test: FolderRecords) -> None:
+    """Raise `InputError` if a test picture is also trained on, by a link."""
+    shared = test.in_both(train)
+    if shared:
+        raise InputError(
+            f"{len(shared):,} of {len(test):,} test pictures of {train.location} are "
+            f"training pictures too ({' and '.join(shared[0])} are one file); remove "
+            f"the links from one split, or train without evaluation by "
+            f"--evaluation.skip."
+        )
+
+
+def _alike(names: list[str]) -> list[str]:
+    """Return a note about classes whose names differ in case or encoding only."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        plain = unicodedata.normalize("NFKC", name).casefold().strip()
+        found.setdefault(plain, []).append(printable(name))
+    pairs = [" and ".join(group) for group in found.values() if len(group) > 1]
+    return [f"different classes with nearly one name: {some(pairs)}"] if pairs else []
+
+
 def _flatten(classes: Classes) -> list[str]:
     return [path for paths in classes.values() for path in paths]
-
-
-def _list_splits(
-    root: Path, config: TrainConfig, unused: Unused
-) -> tuple[Classes, Classes]:
-    """Return the training and the test pictures by class."""
-    ignored = Unused()
-    folders, pictures = list_folder(root, ignored)
-    names = {os.path.basename(path) for path in folders}
-    wanted = config.data.train_split, config.data.test_split
-    train, test = (_named(name, names, root) for name in wanted)
-    if train is not None:
-        if (test is None or test == train) and needs_test(config):
-            raise InputError(
-                f"--data.test-split {wanted[1]!r} is not a folder of {printable(root)} "
-                f"beside {wanted[0]!r} (folders: {_list_names(names)}); name one with "
-                f"--data.test-split, give folder:{printable(root / train)} to hold a "
-                f"tenth of it out, or train without one by --evaluation.skip."
-            )
-        kept = {train, test}
-        _count_others(root, names - kept, [*pictures], unused)
-        unused.add_all(ignored)
-        listed = [
-            {} if name is None else _list_one(root / name, config, unused)
-            for name in (train, None if test == train else test)
-        ]
-        return listed[0], listed[1]
-    if {n.casefold() for n in names} & SPLIT_NAMES or wanted != ("train", "test"):
-        raise InputError(
-            f"--data.train-split {wanted[0]!r} is not a folder of {printable(root)} "
-            f"(folders: {_list_names(names)}); name one with --data.train-split."
-        )
-    train_files, test_files = {}, {}
-    for name, paths in _list_one(root, config, unused).items():
-        held_out = _held_out(root, paths)
-        unlabelled = name == UNLABELLED
-        train_files[name] = paths if unlabelled else sorted({*paths} - {*held_out})
-        test_files[name] = held_out
-    return train_files, {name: paths for name, paths in test_files.items() if paths}
-
-
-def _list_one(folder: Path, config: TrainConfig, unused: Unused) -> Classes:
-    """Return the classes of a split, or of the whole folder."""
-    if not config.data.unlabelled:
-        return list_classes(folder, unused)
-    pictures = pictures_below(folder, unused)
-    if not pictures:
-        raise InputError(
-            f"{printable(folder)} holds no pictures at any depth; give a folder that "
-            f"does."
-        )
-    return {UNLABELLED: pictures}
-
-
-def _named(wanted: str, names: Collection[str], root: Path) -> str | None:
-    """Return the folder with this name, in upper or lower case."""
-    if wanted in names:
-        return wanted
-    alike = sorted(name for name in names if name.casefold() == wanted.casefold())
-    if len(alike) > 1:
-        raise InputError(
-            f"{printable(root)} has the folders {' and '.join(map(printable, alike))}; "
-            f"rename one, so that it is clear which is {wanted}."
-        )
-    return alike[0] if alike else None
-
-
-def _list_names(names: Collection[str]) -> str:
-    return some(sorted(map(printable, names)), 10) or "none"
-
-
-def _count_others(
-    root: Path, folders: Collection[str], pictures: list[str], unused: Unused
-) -> None:
-    """Count the pictures outside of the splits' folders."""
-    for folder in sorted(folders):
-        pictures = [*pictures, *pictures_below(root / folder, Unused())]
-    for path in pictures:
-        unused.add(BESIDE, path)
-
-
-def _held_out(root: Path, paths: list[str]) -> list[str]:
-    """Return a fixed tenth of the pictures, sorted; at least one of two pictures."""
-
-    def rank(path: str) -> bytes:
-        return hashlib.sha256(os.fsencode(os.path.relpath(path, root))).digest()
-
-    count = max(round(HELD_OUT * len(paths)), int(len(paths) > 1))
-    return sorted(sorted(paths, key=rank)[:count])

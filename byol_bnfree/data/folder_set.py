@@ -29,6 +29,8 @@ def prepare_folder(path: str, root: Path) -> Path:
     Raises: InputError for a folder that cannot be trained on.
     """
     found = open_folder(TrainConfig(dataset=f"folder:{path}"))
+    for note in found.notes:
+        print(f"note: {note}")
     splits = {"train": found.train, "test": found.test}
     name, train = set_name(path), found.train
     description = Description(

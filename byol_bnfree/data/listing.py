@@ -15,6 +15,7 @@ SYSTEM = frozenset(
 )
 EXAMPLES = 3  # names given for each kind
 HIDDEN = "hidden"
+NOWHERE = "link to nothing"  # perhaps to a class on a disk that is not mounted
 UNLABELLED = ""  # the class of pictures without a class
 
 Classes = dict[str, list[str]]  # sorted paths by class
@@ -26,6 +27,8 @@ class Unused:
 
     counts: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    """Sentences about whole splits."""
 
     def add(self, kind: str, path: str) -> None:
         self.counts[kind] = self.counts.get(kind, 0) + 1
@@ -56,7 +59,8 @@ class Unused:
             f"{', ...' if count > 1 else ''})"
             for kind, count in kinds
         ]
-        return f"{sum(self.counts.values()):,} files not used: {some(parts, 6)}"
+        total = sum(self.counts.values())
+        return f"{total:,} file{'s' * (total > 1)} not used: {some(parts, 6)}"
 
 
 def list_folder(path: str | Path, unused: Unused) -> tuple[list[str], list[str]]:
@@ -84,6 +88,8 @@ def list_folder(path: str | Path, unused: Unused) -> tuple[list[str], list[str]]
             folders.append(entry.path)
         elif is_picture(name):  # a broken link also counts; reading it will fail
             pictures.append(entry.path)
+        elif entry.is_symlink() and not os.path.exists(entry.path):
+            unused.add(NOWHERE, entry.path)
         else:
             unused.add(ending_of(printable(name)) or "without an ending", entry.path)
     arrays = [path for path in pictures if is_numpy(path)]

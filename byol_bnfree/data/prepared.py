@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from byol_bnfree.config import InputError
-from byol_bnfree.data.names import printable
+from byol_bnfree.data.meant import meant, refuse_path
 
 CLASS_KEYS = ("pythonClassName", "python_class_name", "type")  # in features.json
 FILE_FORMAT = "array_record"  # the only format with random access without TensorFlow
@@ -81,12 +81,7 @@ def find_set(name: str, root: Path) -> PreparedSet:
     Raises:
       InputError: if the set is missing, ambiguous, or stored in another format.
     """
-    if os.path.isdir(os.path.expanduser(name)) and os.sep in name:
-        raise InputError(
-            f"{printable(name)} is a folder; for the pictures in it give "
-            f"--dataset=folder:{printable(name)}; for a prepared data set give its "
-            f"name and --data-dir."
-        )
+    refuse_path(name)
     wanted, _, version = name.partition(":")
     command = f"python -m byol_bnfree.data prepare {name} --data-dir={root}"
     sets = [s for s in list_sets(root) if not version or s.version == version]
@@ -100,9 +95,10 @@ def find_set(name: str, root: Path) -> PreparedSet:
                 f"of {', '.join(configs)}."
             )
     if not matches:
-        there = ", ".join(sorted({s.name for s in list_sets(root)})) or "none"
+        there = sorted({s.name for s in list_sets(root)})
         raise InputError(
-            f"data set {name} is not in {root} (there: {there}); prepare it: {command}"
+            f"data set {name} is not in {root} (there: {', '.join(there) or 'none'})"
+            f"; {meant(name, there) or f'prepare it: {command}'}"
         )
     readable = [s for s in matches if s.file_format == FILE_FORMAT]
     if not readable:

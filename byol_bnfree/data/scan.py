@@ -34,12 +34,13 @@ class Scan:
         """The reason for the input size, in words."""
         height, width, channels = self.shape
         kind = {1: "grayscale", 3: "colour"}.get(channels, f"{channels} channels")
-        of = f"all {self.looked:,} pictures"
+        of = f"all {self.looked:,} pictures" if self.looked > 1 else "the picture"
         if self.looked < self.pictures:
             of = f"{self.looked:,} of {self.pictures:,} pictures, a fixed sample,"
         if height is None or width is None:
             return f"{of} were looked at: sizes differ, {kind}"
-        return f"{of} are {width} x {height}, {kind}"
+        are = "are" if self.looked > 1 else "is"
+        return f"{of} {are} {width} x {height}, {kind}"
 
 
 def scan(paths: Sequence[str], how: Conversion, skip: bool) -> Scan:

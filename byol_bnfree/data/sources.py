@@ -6,6 +6,7 @@ are decoded once into one array, and the device crops them. All other sets strea
 pictures are decoded at every access, and the host crops them.
 """
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -86,6 +87,11 @@ class DataSet(NamedTuple):
             return self.config.data.shapes_train
         return len(self.found.train)
 
+    @property
+    def notes(self) -> list[str]:
+        """Sentences that a user should read, such as files that are not used."""
+        return [] if self.found is None else list(self.found.notes)
+
     def open(self, split: Split) -> Source | None:
         """Open the training or the test split; None for a test split without pictures.
 
@@ -116,13 +122,18 @@ def find_data(config: TrainConfig) -> DataSet:
     return DataSet(config, open_both(config))
 
 
-def open_source(config: TrainConfig, split: Split) -> Source:
-    """Open one split of `config`'s data set.
+def open_source(
+    config: TrainConfig, split: Split, say: Callable[[str], None] | None = None
+) -> Source:
+    """Open one split of `config`'s data set. `say` takes notes on the set.
 
     Raises:
       InputError: as `find_data`, and if there is no such split.
     """
-    source = find_data(config).open(split)
+    data_set = find_data(config)
+    for note in data_set.notes if say is not None else ():
+        say(f"note: {note}")
+    source = data_set.open(split)
     if source is None:
         raise InputError(
             f"the {split} split of {config.dataset} has no usable picture; give every "

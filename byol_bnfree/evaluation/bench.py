@@ -1,6 +1,5 @@
 """The input of every protocol: an encoder, two splits, and a place for results."""
 
-import importlib.metadata
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,17 +11,24 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
+from byol_bnfree import __version__
 from byol_bnfree.data.fingerprint import checksum
 from byol_bnfree.data.sources import Source
 from byol_bnfree.encoder import Encoder
 from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.evaluation.features import encoder_features
 from byol_bnfree.evaluation.kept.cache import cached
-from byol_bnfree.evaluation.kept.fitted import Fitted, classifier_path, save_fitted
+from byol_bnfree.evaluation.kept.fitted import (
+    Fitted,
+    classifier_path,
+    described,
+    save_fitted,
+)
 from byol_bnfree.evaluation.kept.store import Row, Store
 from byol_bnfree.evaluation.kept.unfinished import Unfinished
 from byol_bnfree.evaluation.methods.logistic import Fit, fit_logistic
 from byol_bnfree.evaluation.outcome import PLAIN, Outcome
+from byol_bnfree.files import strict
 
 # Raise a number when a change of code changes the results of its protocol. Results of
 # the older revision are then measured again.
@@ -103,7 +109,7 @@ class Bench:
         They are float16 with `half_precision` and float32 otherwise.
         """
         dtype = "float16" if self.config.half_precision else "float32"
-        key = checksum(self.fingerprint, source.fingerprint, dtype, version())
+        key = checksum(self.fingerprint, source.fingerprint, dtype, __version__)
         name = f"{self.network}-{self.encoder.step}-{source.split}-{key}.npz"
         path = self.folder / "features" / name.replace("/", "-")
 
@@ -145,7 +151,7 @@ class Bench:
             "train": describe(self.train, train),
             "test": describe(self.test, test),
             "revision": REVISIONS[protocol],
-            "version": version(),
+            "version": __version__,
             "network": self.network,
             "step": self.encoder.step,
             "weights": self.fingerprint,
@@ -166,7 +172,9 @@ class Bench:
         """
         identity = self.identity(protocol, settings)
         path = classifier_path(self.folder, identity)
-        unsaved = self.config.save and protocol in FITTING and not path.exists()
+        unsaved = self.config.save and protocol in FITTING
+        if unsaved:  # a file of this name may be of other data or weights
+            unsaved = described(path) != self._description(identity)
         again = self.config.again or unsaved
         row = None if again else self.store.find(identity)
         if row is not None:
@@ -192,10 +200,14 @@ class Bench:
         if fitted.variables is None and self.network == "random":
             # No checkpoint holds the variables of an untrained encoder.
             fitted = fitted._replace(variables=self.encoder.variables)
+        save_fitted(path, fitted, self._description(identity))
+        self.say(f"classifier in {path}")
+
+    def _description(self, identity: Row) -> Row:
+        """Describe a saved classifier."""
         several = self.train_labels.ndim == 2
         names = list(self.train.class_names)
-        save_fitted(path, fitted, identity | {"classes": names, "several": several})
-        self.say(f"classifier in {path}")
+        return strict(identity | {"classes": names, "several": several})
 
 
 def sentence(row: Row) -> str:
@@ -233,11 +245,3 @@ def _words(name: str, value: float | int) -> str:
 def describe(source: Source, split: str) -> Row:
     """Describe a split. The fingerprint changes with any image, label or file."""
     return {"split": split, "images": len(source), "fingerprint": source.fingerprint}
-
-
-def version() -> str:
-    """Return the version of this package."""
-    try:
-        return importlib.metadata.version("byol_bnfree")
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"

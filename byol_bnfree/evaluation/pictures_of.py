@@ -1,5 +1,6 @@
 """All pictures of a data set, each once, with name, class and representation."""
 
+import dataclasses
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -26,6 +27,32 @@ class Pictures(NamedTuple):
             source.close()
 
 
+def asked_for(
+    run: TrainConfig,
+    dataset: str | None,
+    data_dir: str | None,
+    unlabelled: bool,
+    on_bad_image: Literal["stop", "skip"] | None,
+) -> TrainConfig:
+    """Return the settings that read a data set as a run would. None: the run's own."""
+    other = dataset not in (None, run.dataset)
+    # The run's own data set is read as the run read it.
+    unlabelled = unlabelled or (run.data.unlabelled and not other)
+    data = dataclasses.replace(run.data, unlabelled=unlabelled)
+    if other:
+        data = dataclasses.replace(data, train_split="train", test_split="test")
+    return dataclasses.replace(
+        run,
+        dataset=dataset or run.dataset,
+        data_dir=data_dir or run.data_dir,
+        on_bad_image=on_bad_image or run.on_bad_image,
+        data=data,
+        # A data set without a test split can be read too.
+        evaluation=dataclasses.replace(run.evaluation, skip=True, knn_every_epochs=0),
+        run=dataclasses.replace(run.run, keep_best=False),
+    )
+
+
 def everything(
     config: TrainConfig, split: Literal["all", "train", "test"], folder: Path
 ) -> Pictures:
@@ -35,6 +62,8 @@ def everything(
       InputError: if the set has no pictures, or not this split.
     """
     data_set = find_data(config)
+    for note in data_set.notes:
+        print(f"note: {note}")
     names = ("train", "test") if split == "all" else (split,)
     opened = [source for name in names if (source := data_set.open(name)) is not None]
     if not opened:

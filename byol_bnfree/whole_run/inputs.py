@@ -57,8 +57,7 @@ def open_both(data_set: DataSet) -> Data:
     config = data_set.config
     train = data_set.open("train")
     test = data_set.open("test") if needs_test(config) else None
-    notes = [] if data_set.found is None else list(data_set.found.notes)
-    notes += odd_pictures(train)
+    notes = data_set.notes + odd_pictures(train)
     moments = channel_moments(train) if config.augment.measured else None
     notes += channel_notes(config.augment, train.image_shape[-1], moments)
     if test is None and needs_test(config):

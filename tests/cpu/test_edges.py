@@ -174,6 +174,21 @@ def test_a_batch_that_groups_or_views_do_not_divide_is_refused(kernels, counts):
         module.init(jax.random.key(0), jnp.ones((5, 3, 3, 8)), True)
 
 
+@pytest.mark.parametrize("kernels", [pytest.param(XLA, id="xla"), *OTHERS])
+@pytest.mark.parametrize(
+    ("blocks", "sentence"),
+    [
+        ({"images": 2, "groups": 8}, "5 images cannot be cut into blocks of 2"),
+        ({"images": 1, "views": 2, "groups": 8}, "apart for 2 views"),
+        ({"images": 0, "groups": 8}, "blocks of 0 images"),
+        ({"images": 5, "groups": 3}, "8 channels cannot be cut into 3 equal groups"),
+    ],
+)
+def test_blocks_that_do_not_divide_are_one_sentence(kernels, blocks, sentence):
+    with pytest.raises(InputError, match=sentence):
+        kernels.normalize(jnp.ones((5, 3, 3, 8)), jnp.ones(8), jnp.ones(8), **blocks)
+
+
 @needs_onednn
 @pytest.mark.parametrize("name", ["moments", "normalize", "conv_output"])
 def test_the_calls_themselves_read_no_memory_that_is_not_theirs(name):

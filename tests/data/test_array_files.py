@@ -180,6 +180,39 @@ def test_all_bits_of_16_bit_colours_are_used_where_white_is_given(tmp_path):
     np.testing.assert_array_equal(read(file, 3, white=4095.0), expected)
 
 
+@pytest.mark.parametrize("bands", [1, 3, 4])
+@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "f2", "f4", "f8"])
+def test_a_tiff_of_any_bands_and_numbers_is_read_without_being_told(
+    tmp_path, dtype, bands
+):
+    pixels = (drawn(H, W, bands) // 3).astype(dtype)
+    file = write(tmp_path / "x.tif", pixels[..., 0] if bands == 1 else pixels)
+    how = Conversion(white=85.0)
+    header = read_header(file, "it", how)
+    assert header[:3] == (H, W, bands)
+    image = to_array(decode(file, "it", bands, how))
+    expected = pixels if dtype in ("u1", "i1") else 3 * pixels
+    np.testing.assert_array_equal(image, np.rint(expected).astype(np.uint8))
+
+
+def test_negative_bytes_of_a_tiff_are_no_bright_pixels(tmp_path):
+    file = write(tmp_path / "x.tif", np.int8([[-1, 2]]))
+    with pytest.raises(BadImage, match="negative"):
+        decode(file, "it", 1)
+
+
+def test_white_is_zero_in_a_tiff_that_says_so(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    for dtype in (np.uint8, np.uint16):
+        whites = np.zeros((H, W), dtype)
+        tifffile.imwrite(tmp_path / "x.tif", whites, photometric="miniswhite")
+        assert (to_array(decode(f"{tmp_path}/x.tif", "it", 1)) == 255).all()
+    whites = np.zeros((H, W))
+    tifffile.imwrite(tmp_path / "x.tif", whites, photometric="miniswhite")
+    with pytest.raises(BadImage, match="0 is white"):
+        decode(f"{tmp_path}/x.tif", "it", 1, Conversion(white=1.0))
+
+
 def test_a_tiff_of_many_bands_says_what_it_needs(tmp_path, monkeypatch):
     file = write(tmp_path / "x.tif", drawn(20, 25, 5))
     monkeypatch.setitem(sys.modules, "tifffile", None)

@@ -178,6 +178,30 @@ def test_a_folder_without_its_prefix_is_told_the_prefix(tmp_path):
         find_data(config)
 
 
+@pytest.mark.parametrize("name", ["folder:{}", "Folder:{}", "file://{}", "{}"])
+def test_every_way_to_write_a_folder_is_told_the_right_one(tmp_path, name):
+    path = str(tmp_path / "none")
+    with pytest.raises(InputError, match=f"folder .?{path}.? does not exist.*folder:"):
+        find_data(TrainConfig(dataset=name.format(path)))
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("CIFAR-10", "did you mean cifar10"),
+        ("pictures", "--dataset=folder:pictures"),
+        ("mnist", "byol_bnfree.data prepare mnist"),
+    ],
+)
+def test_a_set_that_is_not_there_is_perhaps_another(
+    tmp_path, monkeypatch, name, advice
+):
+    (tmp_path / "pictures").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=advice):
+        find_data(TrainConfig(dataset=name, data_dir=str(tmp_path)))
+
+
 def test_names_that_are_not_text_are_escaped(tmp_path):
     name = os.fsdecode(b"caf\xe9\n")
     assert printable(name) == "caf\\xe9\\n" and printable("é") == "é"

@@ -19,6 +19,7 @@ from byol_bnfree.evaluation.images.corrupt import Corrupted
 from byol_bnfree.evaluation.images.left_out import usable_only
 from byol_bnfree.evaluation.images.splits import open_splits
 from byol_bnfree.evaluation.images.subset import Subset
+from byol_bnfree.evaluation.kept.fitted import Fitted, classifier_path
 from byol_bnfree.evaluation.kept.store import Store
 from byol_bnfree.evaluation.outcome import Outcome
 from byol_bnfree.training.mesh import make_mesh
@@ -71,7 +72,7 @@ def test_another_revision_or_version_measures_again(tmp_path, monkeypatch, chang
     if change == "revision":
         monkeypatch.setitem(benches.REVISIONS, "knn", 99)
     else:
-        monkeypatch.setattr(benches, "version", lambda: "99.0")
+        monkeypatch.setattr(benches, "__version__", "99.0")
     assert measure() == 0.5
 
 
@@ -82,6 +83,31 @@ def test_a_stored_figure_is_printed_as_stored_with_its_date(tmp_path):
         row = made.measure("knn", {}, lambda: Outcome({"top1": 0.25}, {}))
     stored = f", stored {row['measured']}"
     assert [line.endswith(stored) for line in said][-2:] == [False, True]
+
+
+def test_a_classifier_of_other_pictures_is_fitted_again(tmp_path):
+    """Both files have one name, so that the newest is on the disk."""
+    tests, fits = [tiny.light("test"), with_pixel(tiny.light("test"), 3)], []
+
+    def measure(test):
+        made = bench(tmp_path, tiny.light("train"), test, save=True)
+        fitted = Fitted(np.full((16, 2), len(fits)), np.zeros(2))
+        outcome = Outcome({"top1": 0.25}, {}, fitted=fitted)
+        made.measure("linear", {}, lambda: fits.append(test) or outcome)
+
+    for test in (tests[0], tests[0], tests[1], tests[0]):
+        measure(test)
+    assert len(fits) == 3
+
+
+def test_files_of_classifiers_have_names_that_a_disk_takes(tmp_path):
+    def path(dataset):
+        identity = {"protocol": "linear", "dataset": dataset, "settings": {}}
+        return classifier_path(tmp_path, identity | {"network": "online", "step": 1})
+
+    names = [path(k * 250).name for k in ("a", "\u00e9")] + [path("a" * 249).name]
+    assert len({*names}) == 3 and max(len(n.encode()) for n in names) < 200
+    assert path("p").name == "linear-p-online-step1.npz"
 
 
 def test_features_of_other_pictures_are_extracted_again(tmp_path):

@@ -19,7 +19,8 @@ def usable_only(source: Source, folder: Path) -> Source:
     """
     if source.in_memory and not source.skipped:
         return source
-    name = f"skipped-{source.name}-{source.split}-{source.fingerprint}.json"
+    # The names of a set and a split may be as long as a file's name.
+    name = f"skipped-{source.name[:40]}-{source.split[:40]}-{source.fingerprint}.json"
     path = folder / name.replace("/", "-")
     known = _read(path)
     if known is None:

@@ -50,7 +50,13 @@ def open_splits(
         # A run without evaluation may have no test split, but this one needs it.
         evaluation=dataclasses.replace(run.evaluation, skip=False),
     )
-    open_split = open_many_labels if several else open_source
+
+    def open_split(run: TrainConfig, split: str) -> Source:
+        if several:
+            return open_many_labels(run, split)
+        # The run has said what is odd in its own set.
+        return open_source(run, split, print if other and split == "train" else None)
+
     folder = Path(config.workdir) / "evaluation"
     train, test = (
         usable_only(limited(open_split(run, split), limit, config.seed), folder)

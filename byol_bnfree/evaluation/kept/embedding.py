@@ -41,6 +41,12 @@ def check_file(path: str) -> Path:
         )
     if file.suffix == ".parquet":
         _parquet()
+    return writable(path)
+
+
+def writable(path: str) -> Path:
+    """Return the path of --out. Raise `InputError` if no file can be written there."""
+    file = Path(path).expanduser()
     if file.is_dir() or not os.access(file.parent, os.W_OK):
         raise InputError(
             f"--out {path} cannot be written; name a file in a folder that exists and "

@@ -10,10 +10,12 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from byol_bnfree.data.fingerprint import checksum
 from byol_bnfree.errors import InputError, why_not_read
 from byol_bnfree.files import write_atomically
 
 FOLDER = "classifiers"
+LONGEST = 150  # bytes of a name; most systems allow 255, and names in parts of it
 
 
 class Fitted(NamedTuple):
@@ -31,7 +33,10 @@ def classifier_path(folder: Path, identity: dict[str, Any]) -> Path:
     kinds = [settings[key] for key in ("share", "method") if key in settings]
     subject = [identity["protocol"], *kinds, identity["dataset"], identity["network"]]
     name = "-".join([*map(str, subject), f"step{identity['step']}"])
-    return folder / FOLDER / (re.sub(r"[^\w.=-]+", "_", name) + ".npz")
+    name = re.sub(r"[^\w.=-]+", "_", name)
+    if len(name.encode()) > LONGEST:
+        name = f"{name.encode()[:LONGEST].decode(errors='ignore')}-{checksum(name)}"
+    return folder / FOLDER / f"{name}.npz"
 
 
 def save_fitted(path: Path, fitted: Fitted, about: dict[str, Any]) -> None:
@@ -60,6 +65,14 @@ def read_fitted(path: Path) -> tuple[Fitted, dict[str, Any]]:
             f"`python -m byol_bnfree.evaluate --save` has written."
         ) from error
     return fitted, about
+
+
+def described(path: Path) -> dict[str, Any] | None:
+    """Return the description in a classifier's file; None without a whole file."""
+    try:
+        return read_fitted(path)[1]
+    except InputError:
+        return None
 
 
 def _tree(arrays: dict[str, np.ndarray]) -> dict[str, Any] | None:
