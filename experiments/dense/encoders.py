@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from byol_bnfree import parse_args, train
+from byol_bnfree.cpu.choice import choose_kernels
 from byol_bnfree.data.sources import Source, open_source
 from byol_bnfree.encoder import Encoder, load_encoder, untrained_encoder
 from byol_bnfree.evaluation.config import SupervisedSettings
@@ -16,7 +17,7 @@ from byol_bnfree.evaluation.final import STATISTICS
 from byol_bnfree.evaluation.methods.tuning import supervised_evaluation
 from byol_bnfree.interop.trees import flat, nested
 
-KINDS = ("pre-trained", "untrained", "supervised")  # the slowest last
+KINDS = ("untrained", "pre-trained", "supervised")
 
 
 @functools.cache
@@ -31,10 +32,12 @@ def encoder_of(kind: str, norm: str, seed: int, epochs: int, folder: Path) -> En
     config = parse_args([*flags, "--evaluation.skip", f"--workdir={workdir}"])
     if not (workdir / "summary.json").exists():
         train(config)
+    kernels = choose_kernels("auto", jax.device_count())
     if kind == "pre-trained":
-        return load_encoder(workdir)
+        return load_encoder(workdir, kernels=kernels)
     pictures, tests = (open_source(config, split) for split in ("train", "test"))
-    start = untrained_encoder(workdir, pictures.images(np.arange(STATISTICS)))
+    first = pictures.images(np.arange(STATISTICS))
+    start = untrained_encoder(workdir, first, kernels=kernels)
     if kind == "untrained":
         return start
     stored = workdir / "supervised.npz"

@@ -106,7 +106,7 @@ def _choose(
     for number, rate in enumerate(rates, 1):
         found = fitter.unfinished.find({"rate": rate})
         if found is None:
-            fitted = fitter.fit(source, rate)
+            fitted = fitter.fit(source, rate, steps=fitter.settings.trial_steps)
             found = {"figure": task.score(fitter, fitted, valid).figures[task.best]}
             fitter.unfinished.add({"rate": rate}, **found)
         points.append({"rate": rate, key: found["figure"]})

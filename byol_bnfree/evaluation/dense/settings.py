@@ -18,6 +18,8 @@ class DenseSettings:
     """Pictures per step, over all devices."""
     rates: tuple[float, ...] = RATES
     """Learning rates. If there are several, held-out pictures choose one."""
+    trial_steps: int | None = None
+    """Steps of the fits that choose a rate. None: as many as the last fit."""
     weight_decay: float = 1e-4
     """Weight decay of kernels."""
     size: tuple[int, int] | None = None

@@ -71,13 +71,20 @@ class Fitter:
         """The encoder's network with the total stride of the settings."""
         return dense_module(self.encoder.module, self.settings.stride)
 
-    def fit(self, view: DenseView, rate: float, watch: Watch | None = None) -> Fitted:
+    def fit(
+        self,
+        view: DenseView,
+        rate: float,
+        watch: Watch | None = None,
+        *,
+        steps: int | None = None,
+    ) -> Fitted:
         """Train on random windows of `view`. They depend on (seed, step, row) only.
 
         `watch(step, fitted, loss)` is called after every step, from 1. The network is
-        valid until it returns.
+        valid until it returns. `steps` is `settings.steps` if None.
         """
-        total, size = self.settings.steps, self.settings.batch_size
+        total, size = steps or self.settings.steps, self.settings.batch_size
         rates = step_rates(rate, total)
         batches = Batches(view, size, self.seed, batch_sharding(self.mesh))
 

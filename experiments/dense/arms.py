@@ -1,0 +1,75 @@
+"""The arms of the comparison, their order, and their settings."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.evaluation.dense.settings import DenseSettings
+from byol_bnfree.evaluation.dense.tasks import TASKS
+from experiments.dense.encoders import KINDS
+
+NORMS = ("bn", "gn_ws")
+USUAL, SMALL = 16, 2  # pictures of a batch
+RATES = (0.1, 0.3, 1.0)  # of segmentation with a batch of 16; held-out pictures choose
+LOWER = 0.2  # share of these rates for depth and detection, whose losses are steeper
+FROZEN = 0.1  # share of the rates under a frozen encoder, whose maps have no norm
+TRIAL = 0.3  # share of the steps of a fit that only chooses a rate
+STRIDE = 8  # of the last map: 8 x 8 places on a scene
+WIDTH = 32  # channels of a head; the paper's 256 would outweigh this encoder
+NARROW: dict[str, dict[str, Any]] = {
+    "segmentation": {"width": WIDTH},
+    "depth": {},
+    "detection": {"tower_width": WIDTH, "tower_depth": 2},
+}
+
+
+class Arm(NamedTuple):
+    """One fit of the comparison."""
+
+    seed: int
+    task: str
+    norm: str
+    encoder: str
+    tuned: str
+    """fine-tuned, or linear on the frozen encoder."""
+    batch: int
+
+
+def arms(seeds: Sequence[int], norms: Sequence[str] = NORMS) -> Iterator[Arm]:
+    """Yield all arms of a seed before the next one, the main question first.
+
+    First comes the gain of pre-training in each task, then the batch of 2, then the
+    linear layer on frozen encoders.
+    """
+    tuned = [(kind, "fine-tuned", USUAL) for kind in KINDS]
+    small = [("pre-trained", "fine-tuned", SMALL)]
+    linear = [(kind, "linear", USUAL) for kind in KINDS]
+    for seed, part in itertools.product(seeds, (tuned, small, linear)):
+        for task, (kind, how, batch), norm in itertools.product(TASKS, part, norms):
+            yield Arm(seed, task, norm, kind, how, batch)
+
+
+def settings_of(arm: Arm, pictures: int) -> DenseSettings:
+    """Return the task's settings for an arm that sees this many pictures.
+
+    A batch of 2 takes eight times the steps, at an eighth of the rates.
+    """
+    usual = getattr(EvaluateConfig("unused"), arm.task)
+    frozen = arm.tuned == "linear"
+    share = arm.batch / USUAL
+    share *= (FROZEN if frozen else 1) * (1 if arm.task == "segmentation" else LOWER)
+    steps = pictures // arm.batch
+    return dataclasses.replace(
+        usual,
+        steps=steps,
+        trial_steps=round(TRIAL * steps),
+        batch_size=arm.batch,
+        rates=tuple(rate * share for rate in RATES),
+        scales=(1.0, 1.0),
+        stride=STRIDE,
+        encoder="frozen" if frozen else "trained",
+        head="linear" if frozen else "paper",
+        **NARROW[arm.task],
+    )

@@ -1,0 +1,146 @@
+"""The table of README.md and the figure, both from the rows of results.jsonl."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.dense.arms import NORMS, SMALL
+from experiments.dense.encoders import KINDS
+from experiments.report.style import NORM_COLORS, STYLE
+
+Row = dict[str, Any]
+MARKS = re.compile(r"(<!-- results -->\n).*(<!-- /results -->)", re.DOTALL)
+
+
+class Shown(NamedTuple):
+    """How a task is reported."""
+
+    figure: str
+    words: str
+    constant: float
+    """Figure of the best constant answer on the test scenes; 0 for no boxes."""
+
+
+SHOWN = {
+    "segmentation": Shown("miou", "mIoU, %", 0.0946),
+    "depth": Shown("pct1", "depth within 1.25, %", 0.8617),
+    "detection": Shown("ap50_voc", "AP50 of VOC, %", 0.0),
+}
+FITS = {"fine-tuned": "-", "linear": ":"}  # style of the line
+
+
+class Line(NamedTuple):
+    """A row of the table: all seeds and norms of one fit."""
+
+    task: str
+    tuned: str
+    batch: int
+    encoder: str
+
+
+def write_report(rows: list[Row], folder: Path) -> None:
+    """Write figures/accuracy.svg, and the table between the marks of README.md."""
+    (folder / "figures").mkdir(exist_ok=True)
+    with matplotlib.rc_context(STYLE):
+        draw(rows).savefig(folder / "figures" / "accuracy.svg", metadata={"Date": None})
+    readme = folder / "README.md"
+    marked = rf"\g<1>{table(rows)}\g<2>"
+    readme.write_text(MARKS.sub(marked, readme.read_text()))
+
+
+def table(rows: list[Row]) -> str:
+    """Return the table in Markdown: means over seeds, with half their range."""
+    heads = ["task", "fit", "batch", "encoder", *NORMS]
+    heads += [f"CPU seconds, {norm}" for norm in NORMS]
+    found = [
+        f"| {' | '.join(heads)} |",
+        "|---|---|---:|---|" + "---:|" * 2 * len(NORMS),
+    ]
+    for line in lines_of(rows):
+        shown = SHOWN[line.task]
+        name = f"{line.task}, {shown.words}"
+        own = [list(of(rows, line, norm)) for norm in NORMS]
+        figures = [spread([100 * r["figures"][shown.figure] for r in o]) for o in own]
+        seconds = [spread([r["cpu_seconds"] for r in o], 0) for o in own]
+        cells = [name, line.tuned, str(line.batch), line.encoder, *figures, *seconds]
+        found.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*found, ""])
+
+
+def lines_of(rows: list[Row]) -> list[Line]:
+    """Return the rows of the table, by task, fit, batch (large first) and encoder."""
+    tasks, fits = list(SHOWN), list(FITS)
+
+    def order(line: Line) -> tuple:
+        places = (tasks.index(line.task), fits.index(line.tuned))
+        return *places, -line.batch, KINDS.index(line.encoder)
+
+    found = {Line(*(row["arm"][key] for key in Line._fields)) for row in rows}
+    return sorted(found, key=order)
+
+
+def of(rows: list[Row], line: Line, norm: str) -> Iterable[Row]:
+    """Yield the rows of a line under one norm, one for each seed."""
+    wanted = line._asdict() | {"norm": norm}
+    return (row for row in rows if row["arm"] | wanted == row["arm"])
+
+
+def spread(values: list[float], digits: int = 1) -> str:
+    """Write the mean, with half the range and the count if there are several."""
+    if not values:
+        return ""
+    mean = f"{sum(values) / len(values):.{digits}f}"
+    if len(values) == 1:
+        return mean
+    half = (max(values) - min(values)) / 2
+    return f"{mean} +/- {half:.{digits}f} ({len(values)})"
+
+
+def draw(rows: list[Row]) -> Figure:
+    """Draw a panel for each task: its figure by encoder, in the colour of the norm."""
+    figure = Figure(figsize=(9.5, 3.4), layout="constrained")
+    panels = figure.subplots(1, len(SHOWN))
+    for panel, (task, shown) in zip(panels, SHOWN.items(), strict=True):
+        for norm in NORMS:
+            for tuned, style in FITS.items():
+                _lines(panel, rows, (task, tuned, norm), style)
+        if shown.constant:
+            label = "constant answer"
+            panel.axhline(
+                100 * shown.constant, color="gray", ls="--", lw=1, label=label
+            )
+        panel.set_xticks(range(len(KINDS)), KINDS)
+        panel.set_xlim(-0.3, len(KINDS) - 0.7)
+        panel.set_title(task)
+        panel.set_ylabel(shown.words)
+    known = dict(zip(*panels[0].get_legend_handles_labels()[::-1], strict=True))
+    figure.legend(known.values(), known.keys(), loc="outside right center")
+    return figure
+
+
+def _lines(
+    panel: Axes, rows: list[Row], of_line: tuple[str, str, str], style: str
+) -> None:
+    """Draw the means of a fit with the usual batch, and crosses for the batch of 2."""
+    task, tuned, norm = of_line
+    figure = SHOWN[task].figure
+    color = NORM_COLORS[norm]
+    points: dict[str, list[tuple[int, float]]] = {"usual": [], "small": []}
+    for line in lines_of(rows):
+        values = [100 * row["figures"][figure] for row in of(rows, line, norm)]
+        if (line.task, line.tuned) == (task, tuned) and values:
+            kind = "small" if line.batch == SMALL else "usual"
+            mean = sum(values) / len(values)
+            points[kind].append((KINDS.index(line.encoder), mean))
+    name = f"{norm}, {tuned}"
+    if points["usual"]:
+        xs, ys = zip(*points["usual"], strict=True)
+        panel.plot(xs, ys, f"o{style}", color=color, label=name)
+    if points["small"]:
+        xs, ys = zip(*points["small"], strict=True)
+        panel.plot(xs, ys, "x", ms=8, color=color, label=f"{norm}, batch of {SMALL}")
