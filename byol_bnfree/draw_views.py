@@ -13,7 +13,7 @@ from byol_bnfree.data.sources import Source, open_source
 from byol_bnfree.errors import InputError
 from byol_bnfree.training.figures import Sheet, save_views
 from byol_bnfree.training.mesh import make_mesh, replicated
-from byol_bnfree.training.program import views_of_step_0
+from byol_bnfree.training.parts import views_of_step_0
 
 PICTURES = 8
 

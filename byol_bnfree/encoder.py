@@ -28,7 +28,7 @@ from byol_bnfree.own_code import changed_code
 from byol_bnfree.represent import encoder_variables, network_input
 from byol_bnfree.saved_config import config_from_dict
 from byol_bnfree.training.items import ENCODERS
-from byol_bnfree.training.program import DataShape, build_parts
+from byol_bnfree.training.parts import DataShape, build_parts
 from byol_bnfree.training.restore import load_items
 from byol_bnfree.training.workdir import check_utf8
 

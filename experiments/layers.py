@@ -22,7 +22,7 @@ from byol_bnfree.encoder import read_run
 from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.training.gradient import make_loss, make_views, step_key
 from byol_bnfree.training.mesh import batch_sharding, make_mesh, replicated
-from byol_bnfree.training.program import build_parts
+from byol_bnfree.training.parts import build_parts
 from byol_bnfree.training.restore import load_newest
 from byol_bnfree.training.state import TrainState
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from byol_bnfree.command_line import parse_args
-from byol_bnfree.training.program import DataShape, build_parts
+from byol_bnfree.training.parts import DataShape, build_parts
 from byol_bnfree.training.state import parameter_count
 from byol_bnfree.training.step import make_train_step
 from experiments.grid import Run

@@ -9,7 +9,7 @@ import pytest
 from byol_bnfree import InputError, load_config, parse_args
 from byol_bnfree.config import OptimConfig
 from byol_bnfree.saved_config import config_from_dict
-from byol_bnfree.training.program import DataShape, build_parts
+from byol_bnfree.training.parts import DataShape, build_parts
 from byol_bnfree.training.state import parameter_count
 
 CONFIGS = Path(__file__).parent.parent / "configs"

@@ -6,7 +6,8 @@ from byol_bnfree import InputError, memory
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.config import DataConfig, HeadConfig, ModelConfig, TrainConfig
 from byol_bnfree.data.sources import open_source
-from byol_bnfree.training.program import DataShape, build_program
+from byol_bnfree.training.parts import DataShape
+from byol_bnfree.training.program import build_program
 
 
 def test_what_does_not_fit_is_refused_with_both_sizes():

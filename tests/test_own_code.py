@@ -20,7 +20,7 @@ from byol_bnfree.errors import InputError
 from byol_bnfree.models.norm import NORMS
 from byol_bnfree.own_code import changed_code, code_of
 from byol_bnfree.training.gradient import make_loss
-from byol_bnfree.training.program import DataShape, build_parts
+from byol_bnfree.training.parts import DataShape, build_parts
 
 FILE = """
 from __future__ import annotations

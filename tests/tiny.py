@@ -16,7 +16,7 @@ from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.models.norm import layers_for
 from byol_bnfree.models.resnet import ResNet
 from byol_bnfree.training.optim import constant_predictor_rate, make_optimizer
-from byol_bnfree.training.program import first_memory
+from byol_bnfree.training.parts import first_memory
 from byol_bnfree.training.schedules import tau_schedule
 from byol_bnfree.training.state import TrainState, create_state
 from byol_bnfree.training.step import Schedules, make_train_step

@@ -94,7 +94,8 @@ def measure(network: str, norm: str, groups: int) -> dict[str, Any]:
     """Compile one step on the available devices; return its collectives and bytes."""
     import jax
 
-    from byol_bnfree.training.program import DataShape, build_program
+    from byol_bnfree.training.parts import DataShape
+    from byol_bnfree.training.program import build_program
 
     head = HeadConfig(hidden=4096, out=256)
     config = TrainConfig(

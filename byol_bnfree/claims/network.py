@@ -35,7 +35,7 @@ from byol_bnfree.models.byol import Outputs
 from byol_bnfree.objectives import Passed, make_objective
 from byol_bnfree.settings.objective_checks import couples_in_loss
 from byol_bnfree.training.gradient import make_views
-from byol_bnfree.training.program import build_parts
+from byol_bnfree.training.parts import build_parts
 from byol_bnfree.training.step import make_train_step
 
 LARGEST_IMAGE = 32  # pixels; the numerical check runs the network

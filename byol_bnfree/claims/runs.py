@@ -23,7 +23,8 @@ from byol_bnfree.saved_config import config_from_dict
 from byol_bnfree.training import distributed
 from byol_bnfree.training.checkpoint import Checkpoints
 from byol_bnfree.training.mesh import batch_sharding, replicated
-from byol_bnfree.training.program import DataShape, Program, build_program
+from byol_bnfree.training.parts import DataShape
+from byol_bnfree.training.program import Program, build_program
 
 Numbers = dict[str, np.ndarray]
 

@@ -13,7 +13,7 @@ from byol_bnfree.config import (
     TrainConfig,
     height_and_width,
 )
-from byol_bnfree.training.program import DataShape
+from byol_bnfree.training.parts import DataShape
 
 STEPS = 4
 CLASSES = 10

@@ -31,7 +31,7 @@ from byol_bnfree.evaluation.shown.pictures import save_pictures
 from byol_bnfree.evaluation.shown.tables import print_tables
 from byol_bnfree.models.kernels import Kernels
 from byol_bnfree.training.mesh import make_mesh
-from byol_bnfree.training.program import DataShape
+from byol_bnfree.training.parts import DataShape
 from byol_bnfree.training.workdir import lock_workdir, prepare_workdir
 
 IMAGES = "images"  # the data of all protocols that are no dense tasks

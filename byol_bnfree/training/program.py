@@ -1,31 +1,19 @@
 """From a configuration to compiled functions with shardings. All of them are pure."""
 
-import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import optax
 from flax import linen as nn
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from byol_bnfree.assembly import create_network, part_norms
+from byol_bnfree.assembly import part_norms
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.cpu.choice import choose_kernels
-from byol_bnfree.data.augment import normalize
-from byol_bnfree.data.several_views import all_views
-from byol_bnfree.errors import InputError
 from byol_bnfree.models.byol import BYOLNetwork
-from byol_bnfree.models.kernels import XLA, Kernels
-from byol_bnfree.objectives import make_objective
-from byol_bnfree.own_encoder import check_encoder
-from byol_bnfree.training.data_dependent import data_dependent_init
-from byol_bnfree.training.extension import schedules_of
 from byol_bnfree.training.footprint import Footprint, footprint
-from byol_bnfree.training.gradient import make_views, step_key
 from byol_bnfree.training.mesh import (
     batch_sharding,
     check_batch,
@@ -34,24 +22,10 @@ from byol_bnfree.training.mesh import (
     replicated,
     state_shardings,
 )
-from byol_bnfree.training.optim import constant_predictor_rate, make_optimizer
+from byol_bnfree.training.parts import DataShape, Parts, build_parts, views_of_step_0
 from byol_bnfree.training.passes import Batch
-from byol_bnfree.training.schedules import total_steps, warmup_steps
-from byol_bnfree.training.state import TrainState, create_state
-from byol_bnfree.training.step import (
-    Metrics,
-    Schedules,
-    is_logged,
-    make_train_step,
-)
-
-
-class DataShape(NamedTuple):
-    """The properties of the data that the program depends on."""
-
-    num_examples: int
-    num_classes: int | None
-    image_shape: tuple[int, int, int]
+from byol_bnfree.training.state import TrainState
+from byol_bnfree.training.step import Metrics, is_logged, make_train_step
 
 
 class Program(NamedTuple):
@@ -96,102 +70,6 @@ class Program(NamedTuple):
     def is_logged(self, step: int) -> bool:
         """Return True if a row is written after `step` steps."""
         return is_logged(step, self.config.run.log_every, self.total_steps)
-
-
-class Parts(NamedTuple):
-    """The objects of a run, before devices are chosen."""
-
-    network: BYOLNetwork
-    optimizer: optax.GradientTransformation
-    schedules: Schedules
-    warmup_steps: int
-    total_steps: int
-    init: Callable[[Batch], TrainState]
-    abstract_state: Any
-
-
-def build_parts(
-    config: TrainConfig,
-    data: DataShape,
-    kernels: Kernels = XLA,
-    views: int = 1,
-    encoder: nn.Module | None = None,
-) -> Parts:
-    """Build network, optimizer, schedules and the shapes of the state.
-
-    Args:
-      config: the settings of the run.
-      data: the properties of the data.
-      kernels: the functions that compute the layers.
-      views: views of each image that pass through the network together in training.
-      encoder: a module that replaces the configuration's encoder.
-
-    Raises:
-      InputError: if the settings do not fit each other, such as a width that the groups
-        do not divide, or if a user's encoder cannot be used.
-    """
-    classes = data.num_classes if (data.num_classes or 0) > 1 else None
-    network = create_network(
-        config,
-        classes,  # a probe of one class would always be right
-        config.bn_stat_groups // config.micro_batches or 1,
-        kernels,
-        views,
-        encoder,
-    )
-    if network.own_encoder:
-        check_encoder(network.encoder, data.image_shape, config.encoder or "encoder")
-    _check_square(config, data)
-    total = total_steps(config, data.num_examples)
-    warmup = warmup_steps(config, data.num_examples)
-    schedules = schedules_of(config, data.num_examples)
-    optimizer = make_optimizer(
-        config.optim, schedules.learning_rate, constant_predictor_rate(config)
-    )
-    views = views_of_step_0(config)
-
-    def init(batch: Batch) -> TrainState:
-        # 2**32 - 1 is no step, so these keys differ from all keys of augmentation.
-        key = jax.random.fold_in(jax.random.key(config.seed), 2**32 - 1)
-        images = normalize(views(batch)[0], config.augment)
-        fresh = create_network(config, classes, stat_groups=1, encoder=encoder)
-        variables = fresh.init(key, images[:2], config.target_init)
-        if config.init == "data_dependent":
-            variables = data_dependent_init(config, variables, images)
-        return create_state(variables, optimizer, first_memory(config, key))
-
-    abstract = jax.eval_shape(init, _abstract_batch(config, data))
-    _check_own_statistics(config, network, abstract)
-    return Parts(network, optimizer, schedules, warmup, total, init, abstract)
-
-
-def _check_square(config: TrainConfig, data: DataShape) -> None:
-    height, width, _ = data.image_shape
-    if config.objective == "rotation" and height != width:
-        raise InputError(
-            f"--objective rotation turns squares, and the images are {height}x{width}; "
-            f"set --data.image-size."
-        )
-
-
-def first_memory(config: TrainConfig, key: Array) -> dict[str, Array]:
-    """The objective's memory of step 0; {} for objectives that remember nothing."""
-    first = make_objective(config).first_memory
-    if first is None:
-        return {}
-    return first(jax.random.fold_in(key, 2**32 - 1), config.model.projector.out)
-
-
-def _check_own_statistics(config: TrainConfig, network: BYOLNetwork, state) -> None:
-    if not network.own_encoder or "encoder" not in state.online_stats:
-        # The network of `init` takes one view and one group; shapes do not depend on
-        # it.
-        return
-    if config.micro_batches > 1:
-        raise InputError(
-            f"--micro-batches {config.micro_batches} would change the batch statistics "
-            f"of model {config.encoder}; set it to 1, or use an encoder without them."
-        )
 
 
 def build_program(
@@ -283,29 +161,3 @@ def views_together(config: TrainConfig, unroll: bool) -> int:
     views = config.views
     apart = unroll and "bn" in part_norms(config).values()
     return 1 if apart or views.accumulate or views.small else views.count
-
-
-def views_of_step_0(config: TrainConfig) -> Callable[[Batch], tuple[Array, ...]]:
-    """Return a function that draws the views of step 0, with values in [0, 1].
-
-    Large views come first.
-    """
-    plain = dataclasses.replace(config.augment, mean=(0, 0, 0), std=(1, 1, 1))
-
-    def views(batch: Batch) -> tuple[Array, ...]:
-        key = step_key(config.seed, 0)
-        if config.views.plain:
-            return make_views(key, batch, plain)
-        drawn = all_views(key, batch, plain, config.views)
-        return drawn.large + drawn.small
-
-    return views
-
-
-def _abstract_batch(config: TrainConfig, data: DataShape) -> dict:
-    size = config.batch_size
-    return {
-        "image": jax.ShapeDtypeStruct((size, *data.image_shape), jnp.uint8),
-        "label": jax.ShapeDtypeStruct((size,), jnp.int32),
-        "position": jax.ShapeDtypeStruct((size,), jnp.int32),
-    }

@@ -19,7 +19,8 @@ from byol_bnfree.precision import resolve_dtype
 from byol_bnfree.training import distributed
 from byol_bnfree.training.dataset_file import describe_data
 from byol_bnfree.training.extension import resolve_extension
-from byol_bnfree.training.program import DataShape, Program
+from byol_bnfree.training.parts import DataShape
+from byol_bnfree.training.program import Program
 from byol_bnfree.training.restore import saved_steps
 
 

@@ -21,7 +21,8 @@ from rich.table import Table
 from byol_bnfree.config import HeadConfig, ModelConfig, TrainConfig
 from byol_bnfree.cpu.allocator import run_in_calling_thread
 from byol_bnfree.training.environment import environment
-from byol_bnfree.training.program import DataShape, build_program
+from byol_bnfree.training.parts import DataShape
+from byol_bnfree.training.program import build_program
 from experiments.throughput.measure import (
     PASSES,
     forward_flops,

@@ -26,7 +26,8 @@ from byol_bnfree.precision import resolve_dtype
 from byol_bnfree.training.environment import environment, peak_memory
 from byol_bnfree.training.footprint import footprint
 from byol_bnfree.training.mesh import batch_sharding
-from byol_bnfree.training.program import DataShape, Program, build_program
+from byol_bnfree.training.parts import DataShape
+from byol_bnfree.training.program import Program, build_program
 from byol_bnfree.whole_run.run import train
 from experiments.throughput.device import TINY, WORKLOADS, DeviceWorkload
 from experiments.throughput.hotspots import kinds

@@ -24,7 +24,8 @@ from rich.table import Table
 
 from byol_bnfree.config import Norm
 from byol_bnfree.training.environment import environment
-from byol_bnfree.training.program import DataShape, build_program
+from byol_bnfree.training.parts import DataShape
+from byol_bnfree.training.program import build_program
 from experiments.throughput.measure import ready_views
 from experiments.throughput.workloads import WORKLOADS, config_for
 

@@ -22,7 +22,8 @@ from byol_bnfree.cpu.allocator import keep_freed_memory, run_in_calling_thread
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.data.sources import open_source
 from byol_bnfree.training.mesh import batch_sharding
-from byol_bnfree.training.program import DataShape, Program, build_program
+from byol_bnfree.training.parts import DataShape
+from byol_bnfree.training.program import Program, build_program
 from experiments.throughput.workloads import WORKLOADS, config_for
 
 PASSES = 2 * (1 + 2 + 1)  # of two views: online forward, its gradient, target forward

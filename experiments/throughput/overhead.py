@@ -37,7 +37,8 @@ from byol_bnfree.training.journal import Journal
 from byol_bnfree.training.logs import MetricsLog
 from byol_bnfree.training.loop import run_loop
 from byol_bnfree.training.mesh import batch_sharding
-from byol_bnfree.training.program import DataShape, Program, build_program
+from byol_bnfree.training.parts import DataShape
+from byol_bnfree.training.program import Program, build_program
 from byol_bnfree.training.progress import progress
 
 HERE = Path(__file__).parent

@@ -21,7 +21,8 @@ from rich.table import Table
 
 from byol_bnfree.config import Norm, ViewsConfig
 from byol_bnfree.config_files import load_config
-from byol_bnfree.training.program import DataShape, Program, build_program
+from byol_bnfree.training.parts import DataShape
+from byol_bnfree.training.program import Program, build_program
 
 CASES = {
     "2": ViewsConfig(),

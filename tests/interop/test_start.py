@@ -11,7 +11,7 @@ from byol_bnfree import InputError
 from byol_bnfree.interop.start import FIELDS, read_start
 from byol_bnfree.interop.trees import flat
 from byol_bnfree.interop.writing import Settings, write
-from byol_bnfree.training.program import DataShape, build_parts
+from byol_bnfree.training.parts import DataShape, build_parts
 
 SHAPE = DataShape(48, files.CLASSES, (files.SIZE, files.SIZE, 3))
 

@@ -7,7 +7,7 @@ import pytest
 from byol_bnfree import InputError
 from byol_bnfree.command_line import parse_args
 from byol_bnfree.config import TrainConfig
-from byol_bnfree.training.program import DataShape, build_parts
+from byol_bnfree.training.parts import DataShape, build_parts
 
 REFUSED = {
     "--objective=infonce --micro-batches=2": "the negatives of --objective infonce",

@@ -135,7 +135,7 @@ def _newest(workdir: Path) -> list[np.ndarray]:
 
     from byol_bnfree.encoder import read_run
     from byol_bnfree.training.mesh import make_mesh, replicated
-    from byol_bnfree.training.program import build_parts
+    from byol_bnfree.training.parts import build_parts
     from byol_bnfree.training.restore import load_newest
 
     everywhere = replicated(make_mesh())

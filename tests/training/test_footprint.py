@@ -13,7 +13,8 @@ from byol_bnfree.training import mesh as meshes
 from byol_bnfree.training.footprint import Footprint
 from byol_bnfree.training.gradient import make_gradient
 from byol_bnfree.training.mesh import left_whole, make_mesh, state_shardings
-from byol_bnfree.training.program import DataShape, build_parts, build_program
+from byol_bnfree.training.parts import DataShape, build_parts
+from byol_bnfree.training.program import build_program
 
 FOOTPRINT = Footprint(10e9, 80e9, 100e9, batch_size=256, devices=1, micro_batches=1)
 
