@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from byol_bnfree.config import DataConfig, TrainConfig
+from byol_bnfree.data.dense.folder import DenseFolder
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.checks import check_protocols
 from byol_bnfree.evaluation.config import EvaluateConfig
@@ -28,6 +29,10 @@ def folder_of(path, *, masks=True, size=(12, 12), label=1):
             mask[:4] = label
             Image.fromarray(mask).save(path / "masks" / f"{number}.png")
     return path
+
+
+def open_dense_folder(path):
+    return DenseFolder.open(str(path), "train", 3)
 
 
 def opened(dataset, task="segmentation", settings=None, **fields):
@@ -62,6 +67,17 @@ def test_a_mask_without_any_class_is_one_sentence(tmp_path):
         Image.fromarray(np.full((12, 12), 255, np.uint8)).save(file)
     with pytest.raises(InputError, match="no known mask at any pixel"):
         opened(f"folder:{folder}")
+
+
+def test_a_fault_in_the_last_file_is_found_before_the_training(tmp_path):
+    folder = folder_of(tmp_path / "set")
+    (folder / "classes.txt").write_text("a\nb\n")
+    last = open_dense_folder(folder).images[-1]
+    Image.fromarray(np.full((12, 12), 7, np.uint8)).save(folder / "masks" / last.name)
+    with pytest.raises(InputError, match="has the class 7, but there are 2 classes"):
+        opened(f"folder:{folder}")
+    kept = opened(f"folder:{folder}", max_train=2, seed=1)[0]
+    assert len(kept) == 2
 
 
 def test_depth_that_is_all_unknown_is_one_sentence(tmp_path):

@@ -23,8 +23,16 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from byol_bnfree.data.dense.example import IGNORE, Example, make_example
+from byol_bnfree.data.dense.folder_files import (
+    file_of_each,
+    files_by_stem,
+    named_classes,
+)
 from byol_bnfree.data.dense.pixel_files import (
+    check_depth,
+    check_same_size,
     classes_of,
+    picture_size,
     read_depth,
     read_mask,
     read_picture,
@@ -34,7 +42,6 @@ from byol_bnfree.data.names import printable, some
 from byol_bnfree.errors import InputError
 
 TENTH = 0.1  # share of the test split where there are no folders of splits
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 VOC_NAMES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car"),
     *("cat", "chair", "cow", "diningtable", "dog", "horse", "motorbike", "person"),
@@ -73,7 +80,7 @@ class DenseFolder:
         if (root / "SegmentationClass").is_dir():
             return _open_voc(root, split, channels)
         below = root / split if (root / "train").is_dir() else root
-        images = _by_stem(below / "images")
+        images = files_by_stem(below / "images")
         if not images:
             raise InputError(
                 f"{printable(below)} has no pictures in images/; a dense task reads "
@@ -82,20 +89,20 @@ class DenseFolder:
         if below == root:
             wanted = split == "test"
             images = {s: f for s, f in images.items() if _in_test(s) == wanted}
-        masks, depths = (_by_stem(below / part) for part in ("masks", "depths"))
+        masks, depths = (files_by_stem(below / part) for part in ("masks", "depths"))
         if not masks and not depths:
             raise InputError(
-                f"{printable(below)} has images/ but no masks/ and no depths/; add "
-                f"one of them, with a PNG for each picture."
+                f"{printable(below)} has images/ but no masks/ and no depths/, or "
+                f"they are empty; add one of them, with a PNG for each picture."
             )
         return DenseFolder(
             name=printable(root.name),
             split=split,
             root=root,
             images=tuple(images.values()),
-            masks=_of_each(images, masks, "masks", below),
-            depths=_of_each(images, depths, "depths", below),
-            named=_names(root),
+            masks=file_of_each(images, masks, "masks", below),
+            depths=file_of_each(images, depths, "depths", below),
+            named=named_classes(root),
             channels=channels,
         )
 
@@ -114,7 +121,7 @@ class DenseFolder:
         if self.named or not self.masks:
             return self.named
         below = (self.root, self.root / "train", self.root / "test")
-        files = [f for part in below for f in _by_stem(part / "masks").values()]
+        files = [f for part in below for f in files_by_stem(part / "masks").values()]
         values = [classes_of(file) for file in files]
         most = max((v.max() for v in values if v.size), default=0)
         return tuple(map(str, range(int(most) + 1)))
@@ -132,13 +139,33 @@ class DenseFolder:
             "depth": None if depth is None else read_depth(depth),
         }
         for target, array in found.items():
-            if array is not None and array.shape != image.shape[:2]:
-                sizes = [f"{a.shape[1]} x {a.shape[0]}" for a in (array, image)]
-                raise InputError(
-                    f"the {target} of {printable(file)} is {sizes[0]} pixels and the "
-                    f"picture {sizes[1]}; give them the same size."
-                )
+            if array is not None:
+                check_same_size(file, target, array.shape, image.shape[:2])
         return make_example(image, **found)
+
+    def check(self, target: str, indices: Int[np.ndarray, " m"]) -> None:
+        """Read headers of pictures, and their masks or the headers of their depths.
+
+        A fault in the last file would otherwise end a fit after hours.
+
+        Raises:
+          InputError: for the first file that cannot be used, or if all masks of the
+            training split show one class only.
+        """
+        seen: set[int] = set()
+        for file in (self.images[i] for i in indices):
+            if target == "mask":
+                mask = self._mask(self.masks[file.stem])
+                seen, size = seen | set(np.unique(mask).tolist()), mask.shape
+            else:
+                size = check_depth(self.depths[file.stem])
+            check_same_size(file, target, size, picture_size(file))
+        if self.split == "train" and len(seen - {IGNORE}) == 1:
+            raise InputError(
+                f"all masks of {printable(self.root)} show only the class "
+                f"{min(seen)}, so nothing can be learned; give masks with at least "
+                f"two classes."
+            )
 
     def _mask(self, file: Path) -> UInt8[np.ndarray, "h w"]:
         mask = read_mask(file)
@@ -180,57 +207,28 @@ def _open_voc(root: Path, split: str, channels: int) -> DenseFolder:
             f"{printable(root)} has VOC's SegmentationClass but no {printable(file)}, "
             f"which lists the pictures of the split; add it."
         )
-    stems = file.read_text().split()
-    images = _by_stem(root / "JPEGImages")
+    stems = file.read_text(errors="surrogateescape").split()
+    images = files_by_stem(root / "JPEGImages")
     chosen = {stem: images[stem] for stem in stems if stem in images}
     if len(chosen) < len(stems):
-        missing = [stem for stem in stems if stem not in images]
+        missing = [printable(stem) for stem in stems if stem not in images]
         raise InputError(
             f"{printable(root)}/JPEGImages lacks {some(missing)}, which "
             f"{printable(file)} lists; add the pictures."
         )
-    masks = _by_stem(root / "SegmentationClass")
+    masks = files_by_stem(root / "SegmentationClass")
     return DenseFolder(
         name=printable(root.name),
         split=split,
         root=root,
         images=tuple(chosen.values()),
-        masks=_of_each(chosen, masks, "SegmentationClass", root),
+        masks=file_of_each(chosen, masks, "SegmentationClass", root),
         depths={},
-        named=_names(root) or VOC_NAMES,
+        named=named_classes(root) or VOC_NAMES,
         channels=channels,
     )
-
-
-def _by_stem(folder: Path) -> dict[str, Path]:
-    """Return the pictures of a folder by their names without ending, sorted."""
-    if not folder.is_dir():
-        return {}
-    found = (f for f in folder.iterdir() if f.suffix.lower() in PICTURES)
-    return {file.stem: file for file in sorted(found)}
-
-
-def _of_each(
-    images: dict[str, Path], files: dict[str, Path], part: str, below: Path
-) -> dict[str, Path]:
-    """Return the file of each picture. If there are any, there must be all."""
-    missing = [stem for stem in images if stem not in files]
-    if files and missing:
-        raise InputError(
-            f"{len(missing):,} of {len(images):,} pictures of {printable(below)} have "
-            f"no file in {part}/ ({some(map(printable, missing))}); add them, or move "
-            f"the pictures away."
-        )
-    return {stem: files[stem] for stem in images} if files else {}
 
 
 def _in_test(stem: str) -> bool:
     digest = hashlib.sha256(stem.encode(errors="surrogateescape")).digest()
     return int.from_bytes(digest[:4], "big") < TENTH * 2**32
-
-
-def _names(root: Path) -> tuple[str, ...]:
-    file = root / "classes.txt"
-    if not file.is_file():
-        return ()
-    return tuple(line.strip() for line in file.read_text().splitlines() if line.strip())

@@ -1,12 +1,14 @@
 """Reads pictures, and masks and depths from picture files, one value per pixel."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from byol_bnfree.data.decode import decode
+from byol_bnfree.data.decode import decode, read_header
 from byol_bnfree.data.dense.example import IGNORE
 from byol_bnfree.data.geometry import to_array
 from byol_bnfree.data.names import printable
@@ -14,6 +16,8 @@ from byol_bnfree.data.reading import BadImage, Fault
 from byol_bnfree.errors import InputError
 
 MILLIMETRES = 1000
+LOSSY = ("JPEG", "MPO", "JPEG2000")  # formats that change values
+BYTE = ("1", "L", "P")  # modes of one byte or less per pixel
 
 
 def read_mask(file: Path) -> UInt8[np.ndarray, "h w"]:
@@ -34,22 +38,78 @@ def read_mask(file: Path) -> UInt8[np.ndarray, "h w"]:
 def read_depth(file: Path) -> Float[np.ndarray, "h w"]:
     """Read a depth [h w] in metres from a picture in millimetres; 0 is unknown.
 
+    Values that are negative or no numbers become 0.
+
     Raises:
-      InputError: if it has colours.
+      InputError: if it has colours or too few bits.
     """
+    check_depth(file)
     pixels = _stored(file)
-    if pixels.ndim != 2:
+    known = np.isfinite(pixels) & (pixels > 0)
+    return (np.where(known, pixels, 0) / MILLIMETRES).astype(np.float32)
+
+
+def check_depth(file: Path) -> tuple[int, int]:
+    """Return the height and width of a depth from its header alone.
+
+    Raises:
+      InputError: if it has colours or too few bits.
+    """
+    with _opened(file) as image:
+        mode, (width, height) = image.mode, image.size
+    if mode in BYTE:
         raise InputError(
-            f"{printable(file)} is no depth: it has the shape {pixels.shape}; save a "
-            f"gray PNG of 16 bits in millimetres."
+            f"{printable(file)} is no depth: it has 8 bits, which end at 255 "
+            f"millimetres; save a gray PNG of 16 bits in millimetres."
         )
-    return (pixels / MILLIMETRES).astype(np.float32)
+    if mode != "F" and not mode.startswith("I"):
+        raise InputError(
+            f"{printable(file)} is no depth: its pixels are {mode}; save a gray PNG of "
+            f"16 bits in millimetres."
+        )
+    return height, width
+
+
+def picture_size(file: Path) -> tuple[int, int]:
+    """Return the height and width of a picture from its header, upright.
+
+    Raises:
+      InputError: if it cannot be used.
+    """
+    with _usable(printable(file)):
+        header = read_header(str(file), printable(file))
+    return header.height, header.width
+
+
+def check_same_size(
+    file: Path, target: str, own: tuple[int, ...], picture: tuple[int, ...]
+) -> None:
+    """Raise `InputError` if a picture and its mask or depth differ in size."""
+    if own != picture:
+        ours, theirs = (f"{width} x {height}" for height, width in (own, picture))
+        raise InputError(
+            f"the {target} of {printable(file)} is {ours} pixels and the picture "
+            f"{theirs}; give them the same size."
+        )
 
 
 def _stored(file: Path) -> np.ndarray:
+    with _opened(file) as image:
+        if image.format in LOSSY:
+            raise InputError(
+                f"{printable(file)} is a {image.format}, which changes values; save "
+                f"masks and depths as PNG from their source."
+            )
+        return np.asarray(image)
+
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(file) as image:
-            return np.asarray(image)
+            yield image
+    except InputError:
+        raise
     except Exception as error:  # Pillow's readers raise almost anything
         raise InputError(
             f"{printable(file)} cannot be read ({error}); repair or remove it with its "
@@ -66,11 +126,18 @@ def read_picture(
       InputError: if it cannot be used. A dense task cannot skip a picture, because its
         target would be left.
     """
-    try:
+    with _usable(name):
         return to_array(decode(file, name, channels))
+
+
+@contextlib.contextmanager
+def _usable(name: str) -> Iterator[None]:
+    """Turn the faults of the picture `name` into sentences of a dense task."""
+    try:
+        yield
     except BadImage as error:
         raise InputError(
-            f"{error.name} cannot be used as a picture: {error.reason}; repair it, or "
+            f"{name} cannot be used as a picture: {error.reason}; repair it, or "
             f"remove it with its targets."
         ) from error
     except Fault as error:

@@ -123,7 +123,14 @@ def _check(task: Task, source: DenseSource) -> None:
             f"{there}); give --dataset=shapes, {PLACES[task.target]}."
         )
     if not len(source):
-        raise InputError(f"the {source.split} split of {source.name} is empty.")
+        raise InputError(
+            f"the {source.split} split of {source.name} is empty; add pictures, "
+            f"or sort them into train/ and test/."
+        )
+    whole = source.source if isinstance(source, DenseSubset) else source
+    if isinstance(whole, DenseFolder):
+        rows = source.indices if whole is not source else np.arange(len(source))
+        whole.check(task.target, rows)
     examples = [source.example(i) for i in range(min(CHECKED, len(source)))]
     found = {
         "mask": any((e["mask"] < len(source.class_names)).any() for e in examples),

@@ -89,7 +89,31 @@ def broken(root, fault):
         put(root / "masks", "a.png", np.zeros((6, 8, 3), np.uint8))
     if fault == "damaged":
         (root / "masks" / "a.png").write_bytes(b"no picture")
+    if fault == "16 bits":
+        put(root / "masks", "a.png", np.zeros((6, 8), np.uint16))
+    if fault in ("jpeg", "jpeg named png"):
+        (root / "masks" / "a.png").unlink()
+        ending = "jpg" if fault == "jpeg" else "png"
+        gray = Image.fromarray(np.zeros((6, 8), np.uint8))
+        gray.save(root / "masks" / f"a.{ending}", "JPEG")
+    if fault == "two of a name":
+        put(root / "images", "a.jpg", np.zeros((6, 8, 3), np.uint8))
+    if fault == "one class":
+        for stem in "abcd":
+            put(root / "masks", f"{stem}.png", np.ones((6, 8), np.uint8))
+    if fault == "empty":
+        for file in (root / "masks").iterdir():
+            file.unlink()
+    if fault == "names":
+        (root / "classes.txt").write_text("\n".join(map(str, range(256))))
     return path
+
+
+def use(path, target="mask"):
+    """Open and check, as a task does before it trains."""
+    source = DenseFolder.open(path, "train", 3)
+    source.check(target, np.arange(len(source)))
+    return source
 
 
 @pytest.mark.parametrize(
@@ -101,6 +125,13 @@ def broken(root, fault):
         ("label", "has the class [12], but there are 1 classes"),
         ("colours", "a.png is no mask: it has the shape"),
         ("damaged", "a.png cannot be read"),
+        ("16 bits", "a.png is no mask: .* uint16; save one byte per pixel"),
+        ("jpeg", "a.jpg is a JPEG, which changes values; save .* PNG"),
+        ("jpeg named png", "a.png is a JPEG, which changes values"),
+        ("two of a name", "images has two files of one name, a.jpg, a.png"),
+        ("one class", "all masks of .* show only the class 1"),
+        ("empty", "no masks/ and no depths/, or they are empty"),
+        ("names", "classes.txt names 256 classes; .* at most 255"),
     ],
 )
 def test_faults_are_one_sentence(tmp_path, fault, sentence, monkeypatch):
@@ -109,8 +140,41 @@ def test_faults_are_one_sentence(tmp_path, fault, sentence, monkeypatch):
     monkeypatch.setattr(folder, "_in_test", lambda stem: False)
     path = broken(tmp_path / "set", fault)
     with pytest.raises(InputError, match=sentence):
-        source = DenseFolder.open(path, "train", 3)
-        [source.example(i) for i in range(len(source))]
+        use(path)
+
+
+@pytest.mark.parametrize(
+    "depth, sentence",
+    [
+        (np.zeros((6, 8), np.uint8), "a.png is no depth: it has 8 bits"),
+        (np.zeros((6, 8, 3), np.uint8), "a.png is no depth: its pixels are RGB"),
+        (np.zeros((6, 9), np.uint16), "the depth of .*a.png is 9 x 6 pixels"),
+    ],
+)
+def test_faults_of_depth_are_one_sentence(tmp_path, depth, sentence):
+    root = tmp_path / "train"
+    make(root, masks=False, depths=True)
+    put(root / "depths", "a.png", depth)
+    with pytest.raises(InputError, match=sentence):
+        use(str(tmp_path), "depth")
+
+
+def test_depth_that_is_no_number_or_negative_is_unknown(tmp_path):
+    make(tmp_path / "train", "a", masks=False)
+    values = np.float32([[np.nan, np.inf, -5, 1500]]).repeat(6, 0).repeat(2, 1)
+    put(tmp_path / "train" / "depths", "a.tif", values)
+    depth = use(str(tmp_path), "depth").example(0)["depth"]
+    assert (depth == np.float32([0, 0, 0, 0, 0, 0, 1.5, 1.5])).all()
+
+
+def test_upper_case_endings_and_names_that_are_no_text_are_read(tmp_path):
+    make(tmp_path / "train", "ab")
+    for part in ("images", "masks"):
+        folder = tmp_path / "train" / part
+        (folder / "a.png").rename(folder / "A.PNG")
+    (tmp_path / "classes.txt").write_bytes(b"wall\nm\xfcll\nred\n")
+    source = use(str(tmp_path))
+    assert len(source) == 2 and source.class_names[1] == "m\\xfcll"
 
 
 def test_a_folder_that_is_not_there_is_one_sentence(tmp_path):

@@ -1,0 +1,54 @@
+"""Finds the files of a dense folder, and which belong together."""
+
+from pathlib import Path
+
+from byol_bnfree.data.dense.example import IGNORE
+from byol_bnfree.data.names import printable, some
+from byol_bnfree.errors import InputError
+
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+
+
+def files_by_stem(folder: Path) -> dict[str, Path]:
+    """Return the pictures of a folder by their names without ending, sorted."""
+    if not folder.is_dir():
+        return {}
+    found = sorted(f for f in folder.iterdir() if f.suffix.lower() in PICTURES)
+    by_stem = {file.stem: file for file in found}
+    if len(by_stem) < len(found):
+        double = next(f for f in found if by_stem[f.stem] != f)
+        names = some(printable(f.name) for f in (double, by_stem[double.stem]))
+        raise InputError(
+            f"{printable(folder)} has two files of one name, {names}; a picture and "
+            f"its mask or depth belong together by their names, so rename one of them."
+        )
+    return by_stem
+
+
+def file_of_each(
+    images: dict[str, Path], files: dict[str, Path], part: str, below: Path
+) -> dict[str, Path]:
+    """Return the file of each picture. If there are any, there must be all."""
+    missing = [stem for stem in images if stem not in files]
+    if files and missing:
+        raise InputError(
+            f"{len(missing):,} of {len(images):,} pictures of {printable(below)} have "
+            f"no file in {part}/ ({some(map(printable, missing))}); add them, or move "
+            f"the pictures away."
+        )
+    return {stem: files[stem] for stem in images} if files else {}
+
+
+def named_classes(root: Path) -> tuple[str, ...]:
+    """Return the names in classes.txt, or nothing if there is no such file."""
+    file = root / "classes.txt"
+    if not file.is_file():
+        return ()
+    lines = file.read_text(errors="surrogateescape").splitlines()
+    names = tuple(printable(line.strip()) for line in lines if line.strip())
+    if len(names) > IGNORE:
+        raise InputError(
+            f"{printable(file)} names {len(names)} classes; a mask of one byte has at "
+            f"most {IGNORE}, because {IGNORE} is ignored."
+        )
+    return names
