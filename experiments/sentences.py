@@ -20,10 +20,14 @@ PAPER_LEARNED = 10.0
 
 
 def both(first: Sentence, second: Sentence) -> Sentence:
-    """Join two sentences."""
+    """Join two sentences. A warning about single seeds stands at the end, once."""
 
     def sentence(comparison: Comparison) -> str:
-        return f"{first(comparison)} {second(comparison)}"
+        before, after = first(comparison), second(comparison)
+        warning = few_seeds(list(comparison.results.values()))
+        if warning and warning in after:
+            before = before.removesuffix(warning)
+        return f"{before} {after}"
 
     return sentence
 

@@ -126,10 +126,13 @@ def against_paper(comparison: Comparison) -> str:
         word: [row.arm for row in rows if row.word == word]
         for word in ("as in the paper", "otherwise", "not decided yet")
     }
-    counts = ", ".join(f"{word} {len(arms)}" for word, arms in said.items())
-    text = f"Run so far: {len(rows)} of the paper's {total} rows; {counts}."
-    if said["otherwise"]:
-        text += f" Otherwise: {', '.join(said['otherwise'])}."
+    parts = [
+        f"{len(arms)} {word}"
+        + (f" ({', '.join(arms)})" if arms and word == "otherwise" else "")
+        for word, arms in said.items()
+    ]
+    ran = "was" if len(rows) == 1 else "were"
+    text = f"{len(rows)} of the paper's {total} rows {ran} run: {', '.join(parts)}."
     same = orders(comparison)
     if same.pairs:
         text += (

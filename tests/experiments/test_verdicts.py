@@ -67,6 +67,13 @@ def test_the_reference_of_simclrs_rows_is_simclrs_own():
     assert rows["bn-simclr-symmetric"].why == "+0.2 points there, +0.1 here"
 
 
+def test_an_answer_of_two_sentences_warns_once():
+    figures = {"bn-tau0.99": [0.56], "bn-tau1": [0.40], "gn_ws-tau0.99": [0.55]}
+    said = comparison("target_network", figures).answer()
+    assert said.count("Not decided yet: one seed each") == 1
+    assert "2 of the paper's 7 rows were run: 1 as in the paper, 0 otherwise" in said
+
+
 def test_pairs_and_winners_are_counted():
     figures = {
         "bn-l2": [0.5],
