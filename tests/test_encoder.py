@@ -11,6 +11,7 @@ import pytest
 import tiny
 from byol_bnfree.config import AugmentConfig, DataConfig
 from byol_bnfree.data.augment import normalize, two_views
+from byol_bnfree.data.pixels import unit_pixels
 from byol_bnfree.errors import InputError
 
 
@@ -24,8 +25,14 @@ IMAGES = tiny.batch()["image"]
 
 @pytest.mark.parametrize(
     "images",
-    [IMAGES, IMAGES / 255, (IMAGES / 255).astype(np.float16), jnp.asarray(IMAGES)],
-    ids=["uint8", "float64", "float16", "jax"],
+    [
+        IMAGES,
+        IMAGES / 255,
+        (IMAGES / 255).astype(np.float16),
+        jnp.asarray(IMAGES),
+        (IMAGES / 255).astype(">f4"),
+    ],
+    ids=["uint8", "float64", "float16", "jax", "bytes swapped"],
 )
 def test_uint8_and_floats_in_0_to_1_are_the_same_images(images):
     encoder = tiny.encoder("gn_ws")
@@ -44,7 +51,9 @@ def test_uint8_and_floats_in_0_to_1_are_the_same_images(images):
         (np.where(IMAGES > 250, np.nan, 0.5), "NaN"),
         (IMAGES[0], r"images\[None\]"),
         (IMAGES[:0], "at least one image"),
-        (IMAGES[..., :1], "1 channel in .* trained on 3"),
+        (IMAGES[..., :1], "1 channel in .* trained on 3; convert"),
+        (np.moveaxis(IMAGES, -1, 1), "8 channels .*move their second axis"),
+        (np.ma.masked_array(IMAGES), "mask"),
     ],
 )
 def test_images_of_another_kind_are_refused_in_a_sentence(images, words):
@@ -60,6 +69,13 @@ def test_whole_numbers_are_neither_normalized_nor_augmented():
         unwrap(normalize)(pixels, AugmentConfig())
     with pytest.raises(InputError, match="int32.*uint8"):
         unwrap(two_views)(jax.random.key(0), pixels.astype(jnp.int32), AugmentConfig())
+
+
+def test_a_list_of_images_is_a_batch_if_they_have_one_shape():
+    found = unwrap(unit_pixels)([*IMAGES])
+    np.testing.assert_array_equal(found, unwrap(unit_pixels)(IMAGES))
+    with pytest.raises(InputError, match="differ in shape"):
+        unwrap(unit_pixels)([IMAGES[0], IMAGES[0, :4]])
 
 
 def test_an_encoder_prints_as_one_line():

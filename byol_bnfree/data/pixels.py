@@ -24,7 +24,13 @@ def unit_pixels(
       InputError: for another dtype, shape, range or number of channels, and for NaN.
     """
     if not hasattr(images, "dtype"):
-        images = np.asarray(images)
+        try:
+            images = np.asarray(images)
+        except ValueError:
+            raise InputError(
+                "images differ in shape; give one array [b h w c], or one image at a "
+                "time."
+            ) from None
     check_type(images)  # before JAX converts the array: it would make int64 to int32
     shape = tuple(images.shape)
     if len(shape) != 4 or 0 in shape:
@@ -34,19 +40,25 @@ def unit_pixels(
             f"image{example}."
         )
     if channels is not None and shape[-1] != channels:
+        first = shape[1] == channels
         raise InputError(
             f"images have {shape[-1]} channel{'s' * (shape[-1] > 1)} in their last "
-            f"axis, but the encoder was trained on {channels}; convert them first."
+            f"axis, but the encoder was trained on {channels}; "
+            + ("move their second axis to the end." if first else "convert them first.")
         )
     if images.dtype == np.uint8:
         return jnp.asarray(images).astype(jnp.float32) / 255
     if not isinstance(images, jax.core.Tracer):
         _check_range(images)
+    if isinstance(images, np.ndarray):
+        images = images.astype(np.float32)  # JAX takes no other order of bytes
     return jnp.asarray(images).astype(jnp.float32)
 
 
 def check_type(images: Array | np.ndarray) -> None:
-    """Raise `InputError` unless images are uint8 or floats."""
+    """Raise `InputError` unless images are uint8 or floats, without a mask."""
+    if isinstance(images, np.ma.MaskedArray):
+        raise InputError("images have a mask; fill it first: images.filled(0).")
     if not (images.dtype == np.uint8 or jnp.issubdtype(images.dtype, jnp.floating)):
         raise InputError(
             f"images are {images.dtype}; give uint8 pixels from 0 to 255, or floats "

@@ -94,6 +94,22 @@ def _join(joining: Joining, limit: float) -> None:
             status=2,
             at_once=True,
         ) from failed[0]
+    _check_count(joining)
+
+
+def _check_count(joining: Joining) -> None:
+    """Raise `RunStopped` if fewer processes joined than a launcher started.
+
+    An mpi4py of another MPI than the launcher's knows of one process. Each process
+    would then train by itself.
+    """
+    if joining.count not in (None, found := jax.process_count()):
+        raise RunStopped(
+            f"{joining.why} processes, but JAX found {found}; perhaps mpi4py is for "
+            f"another MPI: install it for this one, or give --coordinator=HOST:PORT.",
+            status=2,
+            at_once=True,
+        )
 
 
 def _missing(joining: Joining) -> str:

@@ -23,6 +23,8 @@ class Joining(NamedTuple):
     """How we know that there are others; part of messages."""
     arguments: dict[str, Any]
     """Arguments of `jax.distributed.initialize`. It detects the missing ones."""
+    count: int | None = None
+    """Number of processes, where JAX detects it by itself but we know it too."""
 
 
 class Launcher(NamedTuple):
@@ -118,7 +120,7 @@ def _by_launcher(
     if address is None and "OMPI_MCA_orte_hnp_uri" in env:  # Open MPI 4: JAX reads it
         return Joining(why, {})
     if address is None and importlib.util.find_spec("mpi4py"):
-        return Joining(why, {"cluster_detection_method": "mpi4py"})
+        return Joining(why, {"cluster_detection_method": "mpi4py"}, size)
     if address is None:
         raise InputError(
             f"{why} processes on several machines, but no address to meet at is known; "

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from byol_bnfree.config import TrainConfig
-from byol_bnfree.errors import InputError
-from byol_bnfree.training import launchers
+from byol_bnfree.errors import InputError, RunStopped
+from byol_bnfree.training import distributed, launchers
 from byol_bnfree.training.launchers import find_others
 
 STEP = {"SLURM_STEP_NODELIST": "n1", "SLURM_NTASKS": "4"}
@@ -96,6 +96,15 @@ def test_on_several_machines_an_address_is_asked_for(env, monkeypatch):
         find_others(None, None, None, env)
     found = find_others("n1:1234", None, None, env).arguments
     assert found["coordinator_address"] == "n1:1234" and "process_id" in found
+
+
+def test_mpi4py_of_another_mpi_is_noticed(monkeypatch):
+    monkeypatch.setattr(launchers.importlib.util, "find_spec", lambda name: name)
+    joining = find_others(None, None, None, SEVERAL_MACHINES["MPICH"])
+    assert joining.arguments == {"cluster_detection_method": "mpi4py"}
+    with pytest.raises(RunStopped, match="MPICH started 2 .* JAX found 1; .*mpi4py"):
+        distributed._check_count(joining)
+    distributed._check_count(joining._replace(count=1))
 
 
 def test_a_coordinator_alone_needs_a_launcher():
