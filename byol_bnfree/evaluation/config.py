@@ -34,7 +34,10 @@ Protocol = Literal[
 ]
 
 MAY_BE_ZERO = frozenset(
-    ["seed", "weight_decay", "weight_decays", "warmup_epochs", "label_smoothing"]
+    [
+        *("seed", "weight_decay", "weight_decays"),
+        *("warmup_epochs", "warmup_steps", "label_smoothing"),
+    ]
 )
 
 

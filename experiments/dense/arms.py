@@ -65,6 +65,7 @@ def settings_of(arm: Arm, pictures: int) -> DenseSettings:
         usual,
         steps=steps,
         trial_steps=round(TRIAL * steps),
+        warmup_steps=0,
         batch_size=arm.batch,
         rates=tuple(rate * share for rate in RATES),
         scales=(1.0, 1.0),

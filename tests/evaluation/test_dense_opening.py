@@ -104,6 +104,16 @@ def test_data_without_the_target_is_one_sentence(tmp_path):
             opened(dataset, task)
 
 
+def test_a_set_that_is_too_small_for_two_splits_is_one_sentence(tmp_path):
+    folder = folder_of(tmp_path / "set")
+    for part in ("images", "masks"):
+        for file in (folder / part).iterdir():
+            if file.stem not in "01":
+                file.unlink()
+    with pytest.raises(InputError, match="split of set is empty; add pictures, or"):
+        opened(f"folder:{folder}")
+
+
 def test_a_batch_that_cannot_be_cut_is_refused():
     config = EvaluateConfig("w", ("depth",), depth=DepthSettings(batch_size=5))
     with pytest.raises(InputError, match="depth.batch-size 5 cannot be cut"):

@@ -9,6 +9,7 @@ import pytest
 import tiny
 from byol_bnfree.data.dense.shapes import Scenes
 from byol_bnfree.data.dense.view import DenseView, Windows
+from byol_bnfree.evaluation.dense import training
 from byol_bnfree.evaluation.dense.evaluation import dense_evaluation
 from byol_bnfree.evaluation.dense.settings import DepthSettings, SegmentationSettings
 from byol_bnfree.evaluation.dense.tasks import DEPTH, SEGMENTATION
@@ -93,6 +94,15 @@ def test_the_rate_falls_tenfold_at_70_and_90_percent():
     np.testing.assert_allclose(found, [0.5, 0.5, 0.05, 0.05, 0.005, 0.005], rtol=1e-5)
 
 
+def test_a_warm_up_rises_from_a_third_in_at_most_a_tenth_of_the_steps():
+    rates = step_rates(0.6, 10_000, warmup=500)
+    found = [float(rates(step)) for step in (0, 250, 500, 6_999)]
+    np.testing.assert_allclose(found, [0.2, 0.4, 0.6, 0.6], rtol=1e-5)
+    short, none = step_rates(0.6, 100, warmup=500), step_rates(0.6, 9, warmup=500)
+    np.testing.assert_allclose([float(short(5)), float(short(10))], [0.4, 0.6])
+    assert float(none(0)) == pytest.approx(0.6)
+
+
 def test_a_fit_is_fixed_by_its_seed_and_leaves_the_encoder():
     before = jax.tree.map(np.array, tiny.encoder("gn_ws").variables)
     first, again = (fitted("gn_ws")[2].params for _ in range(2))
@@ -118,6 +128,23 @@ def test_scenes_are_learned_well_above_chance(norm):
     assert found.outcome.figures["miou"] > 1.6 * chance
     assert found.losses[-1][1] < 0.5 * found.losses[0][1]
     assert [point["step"] for point in found.curve] == [24, 48, 72, 96, 120]
+
+
+def test_fits_that_choose_a_rate_may_be_shorter(monkeypatch):
+    lengths = []
+
+    def untrained(step, state, batches, total, snapshot):
+        lengths.append(total)
+        return state
+
+    monkeypatch.setattr(training, "train_loop", untrained)
+    settings = DepthSettings(
+        steps=4, trial_steps=1, batch_size=4, rates=(1e-6, 0.05), head="linear"
+    )
+    dense_evaluation(
+        DEPTH, tiny.encoder("gn_ws"), view("train"), view("test"), settings
+    )
+    assert lengths == [1, 1, 4]
 
 
 def test_several_rates_are_compared_on_held_out_pictures():

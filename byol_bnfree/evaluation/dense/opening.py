@@ -116,16 +116,16 @@ def _limited(source: DenseSource, limit: int | None, seed: int) -> DenseSource:
 
 def _check(task: Task, source: DenseSource) -> None:
     """Raise `InputError` if a source lacks the target, or the first pictures do."""
+    if not len(source):
+        raise InputError(
+            f"the {source.split} split of {source.name} is empty; add pictures, "
+            f"or sort them into train/ and test/."
+        )
     if task.target not in source.targets:
         there = ", ".join(sorted(source.targets)) or "nothing"
         raise InputError(
             f"{source.name} has no {task.target} for --protocol {task.name} (it has "
             f"{there}); give --dataset=shapes, {PLACES[task.target]}."
-        )
-    if not len(source):
-        raise InputError(
-            f"the {source.split} split of {source.name} is empty; add pictures, "
-            f"or sort them into train/ and test/."
         )
     whole = source.source if isinstance(source, DenseSubset) else source
     if isinstance(whole, DenseFolder):

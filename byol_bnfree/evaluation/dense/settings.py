@@ -20,6 +20,8 @@ class DenseSettings:
     """Learning rates. If there are several, held-out pictures choose one."""
     trial_steps: int | None = None
     """Steps of the fits that choose a rate. None: as many as the last fit."""
+    warmup_steps: int = 0
+    """Steps in which the rate rises from a third, at most a tenth of all steps."""
     weight_decay: float = 1e-4
     """Weight decay of kernels."""
     size: tuple[int, int] | None = None
@@ -91,6 +93,8 @@ class DetectionSettings(DenseSettings):
     """Optimizer steps of each fit. The rate falls tenfold at 70 % and at 90 %."""
     rates: tuple[float, ...] = (1e-2,)
     """Learning rates. If there are several, held-out pictures choose one."""
+    warmup_steps: int = 500
+    """Steps in which the rate rises from a third, at most a tenth of all steps."""
     scales: tuple[float, float] = (1.0, 2.0)
     """Smallest and largest random scale in training. P1's longest edge is 480 to 1024
     pixels, and VOC's pictures have 500."""

@@ -36,6 +36,7 @@ from byol_bnfree.training.optim import decayed_mask
 
 MOMENTUM = 0.9  # P1 appendix D.4
 DROPS = (0.7, 0.9)  # shares of the steps after which the rate falls tenfold
+WARM_START = 1 / 3  # share of the rate at the start of a warm-up, as in FCOS's code
 
 Maps = Float[Array, "b h w c"]
 Watch = Callable[[int, "Fitted", Array], None]
@@ -85,7 +86,7 @@ class Fitter:
         valid until it returns. `steps` is `settings.steps` if None.
         """
         total, size = steps or self.settings.steps, self.settings.batch_size
-        rates = step_rates(rate, total)
+        rates = step_rates(rate, total, self.settings.warmup_steps)
         batches = Batches(view, size, self.seed, batch_sharding(self.mesh))
 
         def step(state: Fitted, batch: dict, index: Array) -> tuple[Fitted, Array]:
@@ -197,11 +198,18 @@ class Fitter:
         return gradient | {"encoder": kept}
 
 
-def step_rates(rate: float, total: int) -> optax.Schedule:
-    """Return the rate of each step: a tenth from 70 % on, a hundredth from 90 % on."""
-    return optax.piecewise_constant_schedule(
+def step_rates(rate: float, total: int, warmup: int = 0) -> optax.Schedule:
+    """Return the rate of each step: a tenth from 70 % on, a hundredth from 90 % on.
+
+    It rises from a third in the first `warmup` steps, but in at most a tenth of all.
+    """
+    falling = optax.piecewise_constant_schedule(
         rate, {int(share * total): 0.1 for share in DROPS}
     )
+    if not (warmup := min(warmup, total // 10)):
+        return falling
+    rising = optax.linear_schedule(WARM_START, 1.0, warmup)
+    return lambda step: rising(step) * falling(step)
 
 
 def _momentum(gradient: dict, params: dict, old: dict, decay: float) -> dict:

@@ -1,0 +1,68 @@
+"""The arms of the dense comparison, its table and its figure."""
+
+import numpy as np
+
+from byol_bnfree.data.dense.shapes import Scenes
+from experiments.dense import __main__ as dense
+from experiments.dense.arms import NORMS, Arm, arms, settings_of
+from experiments.dense.report import MARKS, SHOWN, draw, spread, table
+
+ROWS = dense.rows(dense.FOLDER / "results.jsonl")
+
+
+def row(norm, encoder, figure, seed=0, batch=16):
+    arm = Arm(seed, "segmentation", norm, encoder, "fine-tuned", batch)
+    return {"arm": arm._asdict(), "figures": {"miou": figure}, "cpu_seconds": 40.4}
+
+
+def test_both_norms_have_equally_many_trials_and_pictures():
+    for pair in zip(*(arms((0,), (norm,)) for norm in NORMS), strict=True):
+        first, second = (settings_of(arm, 6400) for arm in pair)
+        assert first == second and len(first.rates) == 3
+        assert first.steps * first.batch_size == 6400
+
+
+def test_a_batch_of_2_takes_eight_times_the_steps_at_an_eighth_of_the_rates():
+    usual, small = (
+        settings_of(Arm(0, "depth", "bn", "untrained", "fine-tuned", size), 6400)
+        for size in (16, 2)
+    )
+    assert (small.steps, small.trial_steps) == (8 * usual.steps, 8 * usual.trial_steps)
+    np.testing.assert_allclose(8 * np.array(small.rates), usual.rates)
+
+
+def test_the_table_has_means_and_half_ranges_by_norm():
+    rows = [row("bn", "untrained", 0.2), row("bn", "untrained", 0.3, seed=1)]
+    lines = table([*rows, row("gn_ws", "untrained", 0.25)]).splitlines()
+    cells = [cell.strip() for cell in lines[2].split("|")]
+    assert len(lines) == 3 and cells[4:7] == ["untrained", "25.0 +/- 5.0 (2)", "25.0"]
+    assert spread([]) == ""
+
+
+def test_constant_answers_are_those_of_the_test_scenes():
+    scenes = Scenes("test", dense.SCENES["test"], dense.SIDE)
+    examples = [scenes.example(index) for index in range(len(scenes))]
+    wall = np.mean([example["mask"] == 0 for example in examples])
+    known = SHOWN["segmentation"].constant
+    np.testing.assert_allclose(known, wall / len(scenes.class_names), atol=1e-4)
+    depth = np.stack([example["depth"] for example in examples])
+    answers = np.linspace(1, 4, 61)
+    shares = [np.mean(np.maximum(depth / a, a / depth) < 1.25) for a in answers]
+    np.testing.assert_allclose(SHOWN["depth"].constant, max(shares), atol=1e-4)
+
+
+def test_the_readme_has_the_table_of_the_results():
+    text = (dense.FOLDER / "README.md").read_text()
+    found = MARKS.search(text)
+    assert found and found.group(0) == f"{found.group(1)}{table(ROWS)}{found.group(2)}"
+
+
+def test_every_row_chose_its_rate_on_held_out_pictures():
+    for found in ROWS:
+        assert len(found["trials"]) == 3 and found["chosen"] in found["trials"]
+
+
+def test_the_figure_has_a_panel_for_each_task():
+    rows = [row(norm, "untrained", 0.2) for norm in NORMS]
+    figure = draw([*rows, row("bn", "pre-trained", 0.2, batch=2)])
+    assert [axes.get_title() for axes in figure.axes] == list(SHOWN)
