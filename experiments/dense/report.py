@@ -128,14 +128,13 @@ def _lines(
 ) -> None:
     """Draw the means of a fit with the usual batch, and crosses for the batch of 2."""
     task, tuned, norm = of_line
-    figure = SHOWN[task].figure
-    color = NORM_COLORS[norm]
+    figure, color = SHOWN[task].figure, NORM_COLORS[norm]
     points: dict[str, list[tuple[int, float]]] = {"usual": [], "small": []}
     for line in lines_of(rows):
-        values = [100 * row["figures"][figure] for row in of(rows, line, norm)]
-        if (line.task, line.tuned) == (task, tuned) and values:
+        own = list(of(rows, line, norm))
+        if (line.task, line.tuned) == (task, tuned) and own:
+            mean = sum(100 * row["figures"][figure] for row in own) / len(own)
             kind = "small" if line.batch == SMALL else "usual"
-            mean = sum(values) / len(values)
             points[kind].append((KINDS.index(line.encoder), mean))
     name = f"{norm}, {tuned}"
     if points["usual"]:
