@@ -10,6 +10,7 @@ import pytest
 import byol_bnfree
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data import prepared
+from byol_bnfree.data.cifar import prepare_cifar
 from byol_bnfree.encoder import load_encoder
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.kept.fitted import read_fitted
@@ -63,7 +64,11 @@ def test_the_check_finds_a_field_name():
     assert not NAMED.search("--bn-stat-groups 3 is odd")
 
 
-@pytest.mark.parametrize("read", [load_encoder, read_fitted, deepmind.load])
+def archive(path):
+    prepare_cifar("cifar10", path.parent, path)
+
+
+@pytest.mark.parametrize("read", [load_encoder, read_fitted, deepmind.load, archive])
 def test_a_file_that_is_not_there_has_a_reason_without_a_number(read, tmp_path):
     with pytest.raises(InputError, match=r"\(No such file or directory\); give"):
         read(tmp_path / "missing")

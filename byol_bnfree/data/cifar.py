@@ -17,7 +17,9 @@ import numpy as np
 from PIL import Image
 
 from byol_bnfree.config import InputError
+from byol_bnfree.data.names import printable
 from byol_bnfree.data.set_writer import Description, Picture, Split, write_set
+from byol_bnfree.errors import why_not_read
 
 SIDE = 32
 PIXELS = SIDE * SIDE * 3
@@ -83,8 +85,8 @@ def prepare_cifar(name: str, root: Path, archive: Path | None) -> Path:
             }
     except (OSError, tarfile.TarError, EOFError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{archive} cannot be read as an archive ({error}); give the .tar.gz of "
-            f"{source.url} with --archive."
+            f"{printable(archive)} cannot be read as an archive "
+            f"({why_not_read(error)}); give the .tar.gz of {source.url} with --archive."
         ) from error
     text = f"{name}, from {source.url}; the pictures are stored as PNG."
     shape = (SIDE, SIDE, 3)

@@ -1,17 +1,18 @@
 """State dicts of torchvision, timm, lightly and solo-learn as encoders of this package.
 
-The shapes determine the network. Two facts are in no state dict and are arguments: the
-padding (PyTorch's is symmetric, and a wrong one costs points of accuracy) and the
-number of groups of a GroupNorm.
+The shapes determine the network. Three facts are in no state dict and are arguments:
+the padding (PyTorch's is symmetric, and a wrong one costs points of accuracy), the
+number of groups of a GroupNorm, and if kernels are standardized.
 """
 
 import dataclasses
+import math
 import re
 from typing import Literal
 
 import numpy as np
 
-from byol_bnfree.config import DataConfig, ModelConfig, TrainConfig
+from byol_bnfree.config import DataConfig, ModelConfig, Norm, TrainConfig
 from byol_bnfree.errors import InputError
 from byol_bnfree.interop.names import Family, imported
 from byol_bnfree.interop.trees import Flat
@@ -39,6 +40,7 @@ def from_state_dict(
     *,
     padding: Literal["torch", "same", "solo_learn"] | None = None,
     groups: int = 32,
+    standardized: bool | None = None,
     image_size: int | None = None,
 ) -> tuple[dict[str, Flat], TrainConfig]:
     """Return the encoder's variables in a state dict, flat, and a configuration for
@@ -50,6 +52,8 @@ def from_state_dict(
       padding: of strided convolutions and the max-pool. None takes PyTorch's, or
         solo-learn's own for a small stem in its checkpoints.
       groups: of GroupNorm, if there is no BatchNorm (32 in PyTorch and timm).
+      standardized: the network has Weight Standardization, as timm's `StdConv2d`. None:
+        where timm's ResNetV2 has GroupNorm, as all of its released ones do.
       image_size: pixels. None takes 224, or 32 for a small stem.
 
     Raises:
@@ -70,6 +74,10 @@ def from_state_dict(
         norms = {name.rpartition("/")[0] for name in stats}
         stats |= {f"{norm}/count": np.int32(SETTLED) for norm in norms}
     norm = "bn" if "batch_stats" in found else "gn"
+    if standardized is None:
+        standardized = family == "timm" and norm == "gn"
+    if standardized:
+        norm, found["params"] = _standardized(norm), _as_ours(found["params"])
     model = architecture_of(found["params"], padding or "torch", groups)
     if padding is None and model.stem == "small" and from_solo_learn(theirs):
         model = dataclasses.replace(model, padding="solo_learn")
@@ -77,6 +85,29 @@ def from_state_dict(
     channels = found["params"]["conv1/kernel"].shape[2]
     data = DataConfig(image_size=size, channels=channels)
     return found, TrainConfig(norm=norm, model=model, data=data)
+
+
+def _standardized(norm: str) -> Norm:
+    if norm == "bn":
+        raise InputError(
+            "the state dict has BatchNorm, and no norm here is BatchNorm with "
+            "standardized kernels; give standardized=False, or another network."
+        )
+    return "gn_ws"
+
+
+def _as_ours(params: Flat) -> Flat:
+    """Scale the kernels of timm's `StdConv2d`, so that `weight_standardize` gives its
+    kernels over sqrt(fan_in). The norm after it cancels this factor.
+
+    Both add 1e-6 to a variance: timm to that of the kernel, we to fan_in times that.
+    """
+    return {
+        name: (value / math.sqrt(math.prod(value.shape[:-1]))).astype(value.dtype)
+        if name.endswith("/kernel")
+        else value
+        for name, value in params.items()
+    }
 
 
 def from_solo_learn(theirs: Flat) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from byol_bnfree.errors import InputError
+from byol_bnfree.errors import InputError, why_not_read
 from byol_bnfree.interop.pickles import (
     LISTS,
     PLAIN,
@@ -60,8 +60,8 @@ def read_state_dict(path: Path) -> Flat:
             return _state_dict(_root(archive), path)
     except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
         raise InputError(
-            f"{path} cannot be read as a file of torch.save ({error}); save the "
-            f"state dict again with PyTorch 1.6 or newer."
+            f"{path} cannot be read as a file of torch.save ({why_not_read(error)}); "
+            f"save the state dict again with PyTorch 1.6 or newer."
         ) from error
     except Refused as error:
         raise InputError(

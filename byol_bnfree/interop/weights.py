@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 from safetensors import SafetensorError, safe_open
 
 from byol_bnfree.config import TrainConfig
-from byol_bnfree.errors import InputError
+from byol_bnfree.errors import InputError, why_not_read
 from byol_bnfree.interop import deepmind
 from byol_bnfree.interop.description import from_metadata, to_config
 from byol_bnfree.interop.foreign import from_state_dict
@@ -92,7 +92,7 @@ def read_safetensors(path: Path) -> tuple[Flat, dict[str, str]]:
             return arrays, file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise InputError(
-            f"{path} cannot be read as safetensors ({error}); restore the file."
+            f"{path} cannot be read as safetensors ({why_not_read(error)}); restore it."
         ) from error
 
 

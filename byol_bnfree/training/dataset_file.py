@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from byol_bnfree.data.memory_source import MemorySource
 from byol_bnfree.data.names import some
 from byol_bnfree.data.sources import DataSet, Source
 from byol_bnfree.files import strict
@@ -29,11 +30,14 @@ def describe_data(
 
 
 def _describe_split(source: Source) -> dict[str, Any]:
-    return {
+    found = {
         "split": source.split,
         "images": len(source),
         "identity": source.identity,
     }
+    if isinstance(source, MemorySource):
+        found["pixels"] = source.fingerprint
+    return found
 
 
 def compare_data(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -52,6 +56,25 @@ def compare_data(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
         if saved.get(split) and now[split]:
             differing += _compare_split(split, saved[split], now[split])
     return differing
+
+
+def other_pixels(saved: dict[str, Any], now: dict[str, Any]) -> str | None:
+    """Return a sentence if names and sizes of files are the same, but pixels are not.
+
+    Only sets in memory have this checksum. It is no error: another version of a decoder
+    gives other pixels too.
+    """
+    differing = []
+    for split in ("train", "test"):
+        pixels = [(data.get(split) or {}).get("pixels") for data in (saved, now)]
+        if None not in pixels and pixels[0] != pixels[1]:
+            differing.append(split)
+    if not differing:
+        return None
+    return (
+        f"note       other pixels in {' and '.join(differing)} than when the run "
+        f"began: files were changed, or are decoded by another version"
+    )
 
 
 def _classes(before: list[str], after: list[str]) -> str:

@@ -16,7 +16,7 @@ from byol_bnfree.own_code import changed_code
 from byol_bnfree.training import distributed
 from byol_bnfree.training.changes import compare_config, with_later_settings
 from byol_bnfree.training.checkpoint import Checkpoints
-from byol_bnfree.training.dataset_file import compare_data
+from byol_bnfree.training.dataset_file import compare_data, other_pixels
 from byol_bnfree.training.environment import environment
 from byol_bnfree.training.extension import SETTINGS, begins_extension
 from byol_bnfree.training.mesh import left_whole
@@ -71,6 +71,9 @@ def check_resumable(workdir: Path, config: TrainConfig, data: Data) -> bool:
             f"{workdir} holds a run on other data ({'; '.join(differing)}); bring the "
             f"data back to resume it, or give another --workdir."
         )
+    note = other_pixels(before, data.description) if before else None
+    if note is not None:
+        distributed.say(note)
     return extended
 
 
