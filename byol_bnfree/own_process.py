@@ -13,15 +13,16 @@ from functools import partial
 def quiet_libraries() -> None:
     """Silence other packages' messages about faults that we report ourselves.
 
-    Orbax logs a failed background save and raises it again in its threads. PIL warns of
-    unimportant metadata without naming the picture. Names from the disk that cannot be
-    encoded are printed with escapes.
+    Orbax logs a failed background save and raises it again in its threads. PIL and
+    tifffile warn of unimportant metadata, or of files that we name. Names from the disk
+    that cannot be encoded are printed with escapes.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # file names may not be UTF-8
             stream.reconfigure(errors="backslashreplace")
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     logging.getLogger("absl").addFilter(_is_not_raised_later)
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # its errors are raised
     sys.excepthook = partial(_say_what_is_news, sys.excepthook)
 
 

@@ -115,10 +115,11 @@ def _tiff(source: io.BufferedIOBase, name: str, how: Any):
             f'needs tifffile; pip install "byol_bnfree[tiff]".'
         ) from None
     handle = tifffile.FileHandle(source, name=name)  # a descriptor has no name
-    series = tifffile.TiffFile(handle).series[0]
+    everything = tifffile.TiffFile(handle).series
+    if not everything:
+        raise ValueError("it holds no picture")
+    series = everything[0]
     axes, shape, dtype = series.axes, series.shape, np.dtype(series.dtype)
-    if series.keyframe.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-        raise ValueError("0 is white in it, and its white has no agreed value")
     if not {"Y", "X"} <= set(axes):
         raise ValueError(f"its axes are {axes}, and a picture has Y and X")
     others = [k for k, axis in enumerate(axes) if axis not in "YX"]
@@ -131,6 +132,8 @@ def _tiff(source: io.BufferedIOBase, name: str, how: Any):
     rows, columns = axes.index("Y"), axes.index("X")
     found = (shape[rows], shape[columns], channels)
     _check(found, dtype, how)
+    if series.keyframe.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        raise ValueError("0 is white in it, and its white has no agreed value")
 
     def read() -> np.ndarray:
         moved = np.moveaxis(series.asarray(), (rows, columns), (0, 1))
@@ -167,8 +170,9 @@ def _known_to_pillow(source: io.BufferedIOBase) -> bool:
     source.seek(0)
     try:
         tiff.TiffImageFile(source)
-    except SyntaxError:  # "unknown pixel mode", and no fault of the file
-        return False
+    except SyntaxError as error:
+        # "unknown pixel mode" and "unknown data organization" are no fault of the file.
+        return not str(error).startswith("unknown")
     return True
 
 

@@ -73,8 +73,8 @@ def _check_classes(root: Path, train: Classes, test: Classes) -> None:
         raise InputError(
             f"the test split of {printable(root)} has "
             f"{named or 'pictures without a class'}, which its train split lacks; sort "
-            f"both into the same classes, name another --data.test-split, or give "
-            f"folder:PATH of the train split to hold a tenth of it out."
+            f"both into the same classes, give folder:PATH of the train split to hold "
+            f"a tenth of it out, or use all without classes: --data.unlabelled."
         )
 
 

@@ -187,6 +187,7 @@ def _detail(reader: str, source: io.BufferedIOBase) -> str | None:
         return None
     from PIL.TiffImagePlugin import (
         BITSPERSAMPLE,
+        IMAGEWIDTH,
         SAMPLEFORMAT,
         SAMPLESPERPIXEL,
         ImageFileDirectory_v2,
@@ -200,6 +201,8 @@ def _detail(reader: str, source: io.BufferedIOBase) -> str | None:
         tags = ImageFileDirectory_v2(header)
         source.seek(tags.next)
         tags.load(source)
+        if IMAGEWIDTH not in tags:
+            return "it holds no picture"
         bands = tags.get(SAMPLESPERPIXEL, 1)
         bits, kind = tags.get(BITSPERSAMPLE, (1,))[0], tags.get(SAMPLEFORMAT, (1,))[0]
     except Exception:

@@ -195,6 +195,14 @@ def test_a_tiff_of_any_bands_and_numbers_is_read_without_being_told(
     np.testing.assert_array_equal(image, np.rint(expected).astype(np.uint8))
 
 
+@pytest.mark.parametrize("content", [b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\0"])
+@pytest.mark.parametrize("channels", [None, 5])
+def test_a_tiff_without_a_picture_is_said_to_be_one(tmp_path, content, channels):
+    (tmp_path / "x.tif").write_bytes(content + bytes(40))
+    with pytest.raises(BadImage, match="it holds no picture|its axes are|has shape"):
+        read_header(f"{tmp_path}/x.tif", "it", Conversion(channels=channels))
+
+
 def test_negative_bytes_of_a_tiff_are_no_bright_pixels(tmp_path):
     file = write(tmp_path / "x.tif", np.int8([[-1, 2]]))
     with pytest.raises(BadImage, match="negative"):
