@@ -191,8 +191,8 @@ def _cross_derivative(function, images: Array, directions: int) -> float:
 
     try:
         return float(derivatives(images).max())
-    except (TypeError, ValueError):  # JAX raises these if there is no derivative
-        return float("nan")
+    except (TypeError, ValueError, NotImplementedError):
+        return float("nan")  # JAX raises these if there is no derivative
 
 
 def _row_of_noise(key: Array, like: Array, index: Array) -> Array:

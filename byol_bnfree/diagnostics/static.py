@@ -44,6 +44,8 @@ def static_independence(function: Callable[..., Any], images: Any) -> StaticRepo
     """
     size = _batch_size(images)
     jaxpr = jax.make_jaxpr(function)(images)
+    if not jaxpr.out_avals:
+        raise InputError("the function returns no array; return arrays [b ...].")
     for output in jaxpr.out_avals:
         check_rows(output.shape, size)
     tables, trace = trace_owners(jaxpr, [along_batch(size, np.ndim(images))])

@@ -52,6 +52,12 @@ def test_a_function_without_a_derivative_is_not_proven():
     assert not batch_independence(on_host, IMAGES).holds
 
 
+def test_an_operation_whose_derivative_jax_lacks_is_no_error():
+    full = lambda x: jnp.linalg.svd(x[:, :4, :, 0])[2]  # noqa: E731
+    report = numerical_independence(full, IMAGES)
+    assert np.isnan(report.cross_derivative) and report.changed_by_others == 0
+
+
 LEAKS = {
     "cross_derivative": lambda x: x + 1e-6 * x.mean(0)[None],
     "changed_by_others": lambda x: x + jnp.sign(x.sum(0))[None],
@@ -71,6 +77,7 @@ def test_each_measure_sees_its_leak(measure):
         (jnp.sin, IMAGES[:1], "two or more"),
         (lambda x: x.mean(0), IMAGES, "no row for each"),
         (lambda x: {"loss": x.sum()}, IMAGES, "no row for each"),
+        (lambda x: None, IMAGES, "returns no array"),
     ],
 )
 def test_what_is_no_function_of_a_batch_is_refused(function, images, sentence):

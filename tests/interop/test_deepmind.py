@@ -32,6 +32,9 @@ def variables() -> Variables:
     def draw(leaf):
         if leaf.dtype == jnp.int32:
             return np.int32(10)
+        if len(leaf.shape) > 1:  # kernels; the features of 50 layers stay finite
+            scale = np.sqrt(3 / np.prod(leaf.shape[:-1]))
+            return draws.uniform(-scale, scale, leaf.shape).astype(np.float32)
         return draws.uniform(0.5, 1, leaf.shape).astype(np.float32)
 
     return jax.tree.map(draw, shapes)
