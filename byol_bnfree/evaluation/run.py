@@ -37,6 +37,8 @@ from byol_bnfree.training.workdir import lock_workdir, prepare_workdir
 IMAGES = "images"  # the data of all protocols that are no dense tasks
 LARGE_STATISTICS = 32  # windows of a dense task from which an untrained BatchNorm gets
 # its statistics: they are larger than the pictures of the run
+Opened = dict[str, tuple[Source, Source]]
+"""Training and test split of each kind of data."""
 
 
 def evaluate(config: EvaluateConfig) -> list[Row]:
@@ -59,7 +61,7 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
     check_trainable(config, encoder)
     mesh = make_mesh()
     opened = _open_all(config, encoder, plan)
-    train, test = opened.get(IMAGES, next(iter(opened.values())))
+    train, _ = _of_all(opened)
     if train.num_classes is None:
         _say(f"{train.name} has no classes, so only pictures are drawn.")
         plan, config = [], dataclasses.replace(config, protocol=("knn",))
@@ -69,23 +71,12 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
         for source in itertools.chain(*opened.values()):
             closing_all.callback(source.close)
         store = Store(workdir / "evaluations.jsonl")
-
-        def bench(encoder: Encoder, network: str, data: str) -> Bench:
-            splits = opened[data]
-            return Bench(config, encoder, network, *splits, mesh, store, folder, _say)
-
-        encoders = {config.network: encoder}
-        if {"random", "supervised"} & set(config.protocol):
-            few = STATISTICS if IMAGES in opened else LARGE_STATISTICS
-            some = train.images(np.arange(min(few, len(train))))
-            floor = _untrained(config, encoder, train, some, kernels)
-            # One module object lets both encoders share compiled programs.
-            floor = dataclasses.replace(floor, module=encoder.module)
-            encoders["random"] = floor
         benches = {  # protocols on the same data share a bench, which keeps features
-            (network, data): bench(encoder, network, data)
-            for network, encoder in encoders.items()
-            for data in opened
+            (network, data): Bench(
+                config, each, network, *splits, mesh, store, folder, _say
+            )
+            for network, each in _encoders(config, encoder, opened, kernels).items()
+            for data, splits in opened.items()
         }
         rows = [
             row
@@ -104,6 +95,26 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
     return rows
 
 
+def _encoders(
+    config: EvaluateConfig, encoder: Encoder, opened: Opened, kernels: Kernels
+) -> dict[str, Encoder]:
+    """Return the encoder, and the untrained one if a protocol needs it, by name."""
+    if not {"random", "supervised"} & set(config.protocol):
+        return {config.network: encoder}
+    train, _ = _of_all(opened)
+    few = STATISTICS if IMAGES in opened else LARGE_STATISTICS
+    images = train.images(np.arange(min(few, len(train))))
+    floor = _untrained(config, encoder, train, images, kernels)
+    # One module object lets both encoders share compiled programs.
+    floor = dataclasses.replace(floor, module=encoder.module)
+    return {config.network: encoder, "random": floor}
+
+
+def _of_all(opened: Opened) -> tuple[Source, Source]:
+    """Return the splits that most protocols use, or those of the first dense task."""
+    return opened.get(IMAGES, next(iter(opened.values())))
+
+
 def _data_of(protocol: str) -> str:
     """Name the data of a protocol: a dense task has its own, all others share one."""
     return protocol if protocol in TASKS else IMAGES
@@ -111,9 +122,9 @@ def _data_of(protocol: str) -> str:
 
 def _open_all(
     config: EvaluateConfig, encoder: Encoder, plan: list[tuple[str, str]]
-) -> dict[str, tuple[Source, Source]]:
+) -> Opened:
     """Open the splits of all protocols of a plan, before the first one begins."""
-    opened: dict[str, tuple[Source, Source]] = {}
+    opened: Opened = {}
     for name in dict.fromkeys(_data_of(protocol) for _, protocol in plan):
         if name == IMAGES:
             opened[name] = open_splits(encoder.config, config)
