@@ -19,7 +19,7 @@ from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.diagnostics.verdict import COLLAPSED
 from byol_bnfree.errors import InputError
 from experiments.report.blocks import Table, to_markdown
-from experiments.report.results import machine
+from experiments.report.conditions import machine
 from experiments.report.style import (
     NORM_COLORS,
     End,

@@ -8,11 +8,9 @@ It is made from results files alone: those of the experiments, of `throughput` a
 """
 
 import json
-import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import tyro
 
@@ -23,12 +21,13 @@ from experiments.comparison import Comparison, compare
 from experiments.grid import load_experiment
 from experiments.report.blocks import (
     Block,
-    Code,
     Section,
     Table,
     Text,
     to_markdown,
 )
+from experiments.report.conditions import commit_of, machine
+from experiments.report.speed import evaluation_speed, step_speed
 from experiments.report.tables import accuracy_table
 from experiments.results import Row, append_row, read_rows
 from experiments.scales import SCALES
@@ -82,8 +81,8 @@ def results_page() -> str:
     blocks: list[Block] = [
         *_runs(),
         *_experiments(),
-        *_throughput(),
-        *_evaluation_speed(),
+        *step_speed(),
+        *evaluation_speed(),
     ]
     body = "\n".join(to_markdown(block) for block in blocks)
     return f"# Results\n\n{INTRODUCTION}\n\n{body}"
@@ -129,7 +128,7 @@ def _run_line(row: Row) -> tuple[str, ...]:
         "" if chance is None else f"{100 * chance:.1f}",
         summary["collapse"]["verdict"],
         f"{summary['seconds']:.0f}",
-        _commit(row),
+        commit_of(row),
     )
 
 
@@ -169,108 +168,8 @@ def _rows_of(compared: Comparison) -> list[Row]:
 
 def _conditions(rows: Sequence[Row]) -> str:
     where = sorted({machine(row["environment"] or {}) for row in rows})
-    commits = sorted({_commit(row) for row in rows})
+    commits = sorted({commit_of(row) for row in rows})
     return f"{' '.join(where)} Commits: {', '.join(commits)}."
-
-
-def _throughput() -> Iterator[Block]:
-    """Return the newest row of each workload."""
-    newest = {
-        row["workload"]: row
-        for row in read_rows(ROOT / "experiments" / "throughput" / "results.jsonl")
-        if "medians" in row
-    }
-    if not newest:
-        return
-    lines = [
-        (
-            name,
-            norm,
-            _rate(found["images_per_s"]),
-            f"{found['of_peer']:.2f}" if found.get("of_peer") else "",
-            f"{100 * found['part_of_limit']:.0f}",
-            str(len(row["rounds"])),
-            _commit(row),
-        )
-        for name, row in newest.items()
-        for norm, found in row["medians"].items()
-        if "part_of_limit" in found
-    ]
-    head = (
-        "workload",
-        "norm",
-        "images/s",
-        "x PyTorch",
-        "% of limit",
-        "rounds",
-        "commit",
-    )
-    yield Section(
-        "Speed of a training step",
-        [
-            Text(
-                "One step on ready-made views, median of the rounds, in turn with a "
-                "PyTorch program of the same network. The limit is the rate of a large "
-                "float32 matrix product; fast convolutions can pass it. "
-                + " ".join(sorted({machine(r["environment"]) for r in newest.values()}))
-            ),
-            Code("python -m experiments.throughput"),
-            Table(head, lines, words=(0, 1, 6)),
-        ],
-    )
-
-
-def _rate(images: float) -> str:
-    return f"{images:,.0f}" if images >= 100 else f"{images:.3g}"
-
-
-def _evaluation_speed() -> Iterator[Block]:
-    """Return the newest row of each contest."""
-    newest = {
-        row["title"]: row
-        for row in read_rows(
-            ROOT / "experiments" / "evaluation_speed" / "results.jsonl"
-        )
-    }
-    if not newest:
-        return
-    lines = [
-        (title, *_contest(row["seconds"]), str(len(row["seconds"])), _commit(row))
-        for title, row in newest.items()
-    ]
-    head = ("what", "seconds", "beside", "rounds", "commit")
-    yield Section(
-        "Speed of evaluation",
-        [
-            Text(
-                "Medians of the rounds, in turn with the obvious program. "
-                + " ".join(sorted({machine(r["environment"]) for r in newest.values()}))
-            ),
-            Code("python -m experiments.evaluation_speed"),
-            Table(head, lines, words=(0, 2, 4)),
-        ],
-    )
-
-
-def _contest(rounds: Sequence[dict[str, float]]) -> tuple[str, str]:
-    """Return the seconds of this package and of the others."""
-    medians = {k: statistics.median(r[k] for r in rounds) for k in rounds[0]}
-    others = [f"{k} {v:.1f}" for k, v in medians.items() if k != "ours"]
-    return f"{medians['ours']:.1f}", ", ".join(others)
-
-
-def machine(environment: dict[str, Any]) -> str:
-    """Name the machine and its library in a short sentence."""
-    packages, cores = environment.get("packages") or {}, environment.get("cores")
-    device = environment.get("backend") or "cpu"
-    what = f"{cores} core{'s' * (cores != 1)} of {environment.get('cpu')}"
-    if device != "cpu":
-        what = f"{len(environment['devices'])} {environment['devices'][0]}"
-    return f"{what}, jax {packages.get('jax')}."
-
-
-def _commit(row: Row) -> str:
-    return str((row["environment"] or {}).get("commit"))[:7]
 
 
 if __name__ == "__main__":
