@@ -37,7 +37,16 @@ def test_parameter_counts_are_the_published_ones(name, width, millions):
     assert round(count, 2 if millions == 23.51 else 1) == millions
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+DEEP = ("resnet56", "resnet101", "resnet152", "resnet200")  # more of the same blocks
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in DEEP else name
+        for name in ARCHITECTURES
+    ],
+)
 def test_every_norm_gives_the_same_parameter_tree(name):
     trees = [abstract_params(create_encoder(name, norm=norm)) for norm in NORMS]
     assert all(tree == trees[0] for tree in trees)

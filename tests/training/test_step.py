@@ -49,7 +49,14 @@ def run_on_two_devices(cfg, shard_state: bool):
     return state, losses
 
 
-@pytest.mark.parametrize("norm", NORMS)
+QUICK = ("bn", "gn_ws")
+SOME_SLOW = [
+    norm if norm in QUICK else pytest.param(norm, marks=pytest.mark.slow)
+    for norm in NORMS
+]
+
+
+@pytest.mark.parametrize("norm", SOME_SLOW)
 def test_two_devices_equal_one_device(norm):
     """For bn this is: statistics are global under sharding."""
     cfg = tiny.config(norm=norm)
