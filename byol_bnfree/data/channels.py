@@ -3,11 +3,11 @@
 import numpy as np
 
 from byol_bnfree.config import AugmentConfig
+from byol_bnfree.data.check import in_chunks
 from byol_bnfree.data.sources import Source
 from byol_bnfree.errors import InputError
 
 SAMPLE = 2048  # training pictures that are measured
-CHUNK = 256
 DIGITS = 5  # so that a resumed run finds the same numbers on another machine
 Moments = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -23,8 +23,8 @@ def channel_moments(source: Source) -> Moments:
     rows = np.unique(np.linspace(0, len(source) - 1, SAMPLE).astype(int))
     rows = source.usable(rows)
     total, squares, count = 0.0, 0.0, 0
-    for start in range(0, len(rows), CHUNK):
-        pixels = source.images(rows[start : start + CHUNK]).astype(np.float64) / 255
+    for some in in_chunks(source, rows):
+        pixels = source.images(some).astype(np.float64) / 255
         total = total + pixels.sum((0, 1, 2))
         squares = squares + np.square(pixels).sum((0, 1, 2))
         count += pixels[..., 0].size
@@ -59,7 +59,8 @@ def channel_notes(
     plain = channels != 3 or not augment.colours
     if plain and coloured and augment.function is None:
         notes.append(
-            f"{channels} channel{'s' * (channels > 1)} that are no colours: "
+            f"{channels} channel{'s that are no colours' * (channels > 1)}"
+            f"{' that is no colour' * (channels == 1)}: "
             f"saturation, hue and grayscale are left out; brightness, contrast, blur "
             f"and solarize act on every channel"
         )

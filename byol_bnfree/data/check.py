@@ -1,5 +1,7 @@
 """Finds unusual pictures of a data set, as the network will see them."""
 
+import math
+
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
@@ -8,7 +10,7 @@ from byol_bnfree.data.names import some
 from byol_bnfree.data.sources import Source
 
 SAMPLE = 256  # pictures whose values are counted; a streamed set looks at these only
-CHUNK = 1024  # pictures compared at a time
+CHUNK_BYTES = 2**26  # of pictures compared at a time
 HANDFUL = 16  # values; photographs have more, but 12-bit values read as 16 bits do not
 
 
@@ -21,7 +23,8 @@ def odd_pictures(source: Source) -> list[str]:
     sample = np.unique(np.linspace(0, len(source) - 1, SAMPLE).astype(int))
     sample = source.usable(sample)
     looked = np.arange(len(source)) if source.in_memory else sample
-    few = _few_values(source.images(sample)) if len(sample) else np.array([], bool)
+    few = [_few_values(source.images(rows)) for rows in in_chunks(source, sample)]
+    few = np.concatenate([*few, np.array([], bool)])
     plain, all_equal = _plain(source, looked)
     notes = []
     if all_equal and len(looked) > 1:
@@ -51,13 +54,20 @@ def odd_pictures(source: Source) -> list[str]:
     return notes
 
 
+def in_chunks(
+    source: Source, rows: Int[np.ndarray, " n"], size: int = CHUNK_BYTES
+) -> list[Int[np.ndarray, " m"]]:
+    """Cut indices into parts whose pictures have at most `size` bytes, or are one."""
+    count = max(1, size // math.prod(source.image_shape))
+    return [rows[start : start + count] for start in range(0, len(rows), count)]
+
+
 def _plain(
     source: Source, rows: Int[np.ndarray, " n"]
 ) -> tuple[Int[np.ndarray, " m"], bool]:
     """Return the pictures of one colour, and True if all pictures are equal."""
     plain, equal, first = [], True, None
-    for start in range(0, len(rows), CHUNK):
-        chosen = rows[start : start + CHUNK]
+    for chosen in in_chunks(source, rows):
         images = source.images(chosen)
         first = images[:1] if first is None else first
         equal = equal and bool((images == first).all())

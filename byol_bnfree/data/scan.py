@@ -1,5 +1,6 @@
 """Reads the headers of many pictures to learn their sizes and kinds."""
 
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ class Scan:
     """Number of pictures whose header was read."""
     shape: tuple[int | None, int | None, int]
     """Height, width and channels. Height or width is None if the pictures differ."""
+    usual: str = ""
+    """The size of most pictures, in words, if sizes differ."""
     bad: dict[str, BadImage] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -38,7 +41,7 @@ class Scan:
         if self.looked < self.pictures:
             of = f"{self.looked:,} of {self.pictures:,} pictures, a fixed sample,"
         if height is None or width is None:
-            return f"{of} were looked at: sizes differ, {kind}"
+            return f"{of} were looked at: sizes differ{self.usual}, {kind}"
         are = "are" if self.looked > 1 else "is"
         return f"{of} {are} {width} x {height}, {kind}"
 
@@ -81,7 +84,19 @@ def scan(paths: Sequence[str], how: Conversion, skip: bool) -> Scan:
             if header.bands:
                 bands.append(printable(path))
     shape = _shape(headers, how.channels)
-    return Scan(len(paths), len(chosen), shape, bad, _notes(pages, bands))
+    notes, usual = _notes(pages, bands), _usual(headers)
+    return Scan(len(paths), len(chosen), shape, usual, bad, notes)
+
+
+def _usual(headers: list[Header]) -> str:
+    """A few pictures of another size decide the input, so say how many they are."""
+    if not headers:
+        return ""
+    sizes = Counter((header.width, header.height) for header in headers)
+    ((width, height), count) = sizes.most_common(1)[0]
+    if not len(headers) / 2 < count < len(headers):
+        return ""
+    return f" ({count:,} are {width} x {height}; see --data.image-size)"
 
 
 def _shape(

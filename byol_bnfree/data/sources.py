@@ -6,6 +6,7 @@ are decoded once into one array, and the device crops them. All other sets strea
 pictures are decoded at every access, and the host crops them.
 """
 
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -145,6 +146,15 @@ def open_source(
 def _open(records: Records, config: TrainConfig) -> Source:
     layout = layout_of(records, config.data)
     if len(records) and not layout.in_memory:
+        crops = config.views.count
+        check_memory(
+            {
+                f"{crops} crops of {layout.words} pixels": crops
+                * math.prod(layout.size)
+                * layout.channels
+            },
+            "lower --data.image-size",
+        )
         return StreamSource(records, layout, config)
     skip = config.on_bad_image == "skip"
     source = load(records, layout, conversion(config.data), skip)

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from byol_bnfree.config import DataConfig, EvalConfig, InputError, TrainConfig
-from byol_bnfree.data.check import odd_pictures
+from byol_bnfree.data.channels import channel_moments
+from byol_bnfree.data.check import in_chunks, odd_pictures
 from byol_bnfree.data.decode import Conversion, decode, read_header
 from byol_bnfree.data.geometry import to_array
 from byol_bnfree.data.reading import BadImage
@@ -297,6 +298,36 @@ def test_stream_of_bad_pictures_only_ends(tmp_path):
         arguments = (some, some, 0) if use == "crops" else (some,)
         with pytest.raises(InputError, match="no picture of"):
             getattr(source, use)(*arguments)
+
+
+def test_few_pictures_of_another_size_are_counted(tmp_path):
+    for k in range(5):
+        write(tmp_path / f"{k}.png", (32, 32))
+    write(tmp_path / "other.png", (33, 32))
+    why = find_data(folder(tmp_path)).found.why
+    assert "sizes differ (5 are 32 x 32; see --data.image-size)" in why
+
+
+def test_crops_larger_than_the_memory_are_refused_before_any_is_made(tmp_path):
+    write(tmp_path / "a.png", (32, 32))
+    write(tmp_path / "b.png", (33, 32))  # so that the set streams
+    data = {"image_size": 2_000_000, "channels": 3}
+    with pytest.raises(InputError, match="2 crops of 2000000 .*--data.image-size"):
+        open_source(folder(tmp_path, data=data), "train")
+
+
+def test_large_pictures_are_looked_at_in_small_parts(tmp_path, monkeypatch):
+    """All 256 at once would need gigabytes."""
+    for k in range(5):
+        Image.fromarray(PIXELS + k).save(tmp_path / f"{k}.png")
+    source = open_source(folder(tmp_path), "train")
+    whole = odd_pictures(source), channel_moments(source)
+    parts = in_chunks(source, np.arange(5), 2 * PIXELS.size)
+    assert [len(part) for part in parts] == [2, 2, 1]
+    assert [len(part) for part in in_chunks(source, np.arange(2), 1)] == [1, 1]
+    monkeypatch.setattr(in_chunks, "__defaults__", (2 * PIXELS.size,))
+    again = odd_pictures(source), channel_moments(source)
+    assert again == whole and not whole[0]
 
 
 def test_of_a_large_folder_a_fixed_sample_decides(tmp_path, monkeypatch):
