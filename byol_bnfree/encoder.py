@@ -4,7 +4,6 @@ import dataclasses
 import json
 import warnings
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,14 +20,13 @@ from byol_bnfree.interop.description import read_description, to_config
 from byol_bnfree.interop.program import PROGRAM_SUFFIX, ProgramModule
 from byol_bnfree.interop.trees import check_fit, flat, nested
 from byol_bnfree.interop.weights import find, holds_weights, read_weights
-from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.models.kernels import XLA, Kernels
 from byol_bnfree.models.resnet import ResNet
 from byol_bnfree.own_code import changed_code
-from byol_bnfree.represent import encoder_variables, network_input
+from byol_bnfree.represent import network_input
 from byol_bnfree.saved_config import config_from_dict
 from byol_bnfree.training.items import ENCODERS
-from byol_bnfree.training.parts import DataShape, build_parts
+from byol_bnfree.training.parts import DataShape
 from byol_bnfree.training.restore import load_items
 from byol_bnfree.training.workdir import check_utf8
 
@@ -135,9 +133,9 @@ def load_encoder(
 
     Args:
       workdir: a run's folder, with config.json, dataset.json and checkpoints. Or a
-        file:
-        an export of `byol_bnfree.export`, a checkpoint that DeepMind released, or a
-        state dict of torchvision, timm, lightly or solo-learn (`interop.weights`).
+        file of weights: an export of `byol_bnfree.export`, a checkpoint that DeepMind
+        released, or a state dict of torchvision, timm, lightly or solo-learn
+        (`interop.weights`).
       network: "online" or "target". BYOL's papers evaluate the online network.
       kernels: a result of `cpu.choice.choose_kernels`. XLA works on any device.
       encoder: the module that was passed to `train`, if there was one.
@@ -196,62 +194,6 @@ def abstract_variables(module: nn.Module, data: DataShape) -> dict[str, Any]:
     images = jax.ShapeDtypeStruct((1, *data.image_shape), jnp.float32)
     shapes = jax.eval_shape(module.init, jax.random.key(0), images)
     return jax.tree.map(lambda leaf: leaf.update(sharding=device), shapes)
-
-
-def untrained_encoder(
-    workdir: str | Path,
-    images: UInt8[Array, "b h w c"],
-    *,
-    kernels: Kernels = XLA,
-) -> Encoder:
-    """Return the encoder that a run started from, as a baseline for its results.
-
-    BatchNorm's running statistics come from one pass over `images` (see
-    `first_statistics`). With `--init=data_dependent` pass the first batch; other images
-    give another initialization than the run's.
-
-    Raises:
-      InputError: if the folder is no run.
-    """
-    return untrained_like(*read_run(Path(workdir)), images, kernels=kernels)
-
-
-def untrained_like(
-    config: TrainConfig,
-    data: DataShape,
-    images: UInt8[Array, "b h w c"],
-    *,
-    kernels: Kernels = XLA,
-) -> Encoder:
-    """Return `untrained_encoder` of a configuration, without a run's folder."""
-    parts = build_parts(config, data, kernels)
-    rows = jnp.arange(len(images))
-    batch = {"image": jnp.asarray(images), "label": 0 * rows, "position": rows}
-    state, module = jax.jit(parts.init)(batch), parts.network.encoder
-    variables = encoder_variables(state.online_params, state.online_stats)
-    if "batch_stats" in variables:
-        variables["batch_stats"] = first_statistics(
-            parts.network, config, variables, images
-        )
-    return Encoder(module, variables, config, 0)
-
-
-def first_statistics(
-    network: BYOLNetwork,
-    config: TrainConfig,
-    variables: dict[str, Any],
-    images: UInt8[Array, "b h w c"],
-) -> dict[str, Any]:
-    """Compute BatchNorm's running statistics for an untrained encoder.
-
-    All images form one batch and are used whole. Without this pass an untrained encoder
-    would not normalize, unlike the network that training starts from.
-    """
-    own = network.encoder if network.own_encoder else None
-    module = create_network(config, None, stat_groups=1, encoder=own).encoder
-    train = partial(module.apply, train=True, mutable=["batch_stats"])
-    pixels = network_input(images, config.augment)
-    return jax.jit(train)(variables, pixels)[1]["batch_stats"]
 
 
 def read_run(workdir: Path) -> tuple[TrainConfig, DataShape]:

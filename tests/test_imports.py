@@ -18,7 +18,9 @@ FORBIDDEN = {
     "cpu": ("data", "training", "evaluation", "diagnostics", "claims"),
     "data": ("models", "training", "evaluation", "diagnostics", "claims"),
     "diagnostics": ("data", "training", "evaluation", "claims"),
-    "training": ("evaluation", "whole_run", "encoder", "train", "claims"),
+    "training": (
+        *("evaluation", "whole_run", "encoder", "untrained", "train", "claims"),
+    ),
     "evaluation": ("whole_run", "train", "claims"),
     "claims": ("whole_run", "train", "verify"),
     "whole_run": ("claims", "verify"),

@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from byol_bnfree.data.sources import Source
-from byol_bnfree.encoder import first_statistics
 from byol_bnfree.evaluation.features import evaluation_indices, extract_features
 from byol_bnfree.evaluation.methods.knn import knn_accuracy
 from byol_bnfree.evaluation.methods.logistic import QUICK_PENALTIES, logistic_evaluation
@@ -16,6 +15,7 @@ from byol_bnfree.represent import encoder_variables, represent
 from byol_bnfree.training.mesh import batch_sharding
 from byol_bnfree.training.program import Program
 from byol_bnfree.training.state import TrainState
+from byol_bnfree.untrained import first_statistics
 
 STATISTICS = 256  # images from which an untrained BatchNorm gets its statistics
 QUICK_TRAIN, QUICK_TEST = 2048, 1024  # images of the kNN that is logged in training

@@ -14,8 +14,6 @@ from byol_bnfree.encoder import (
     Encoder,
     dense_module,
     load_encoder,
-    untrained_encoder,
-    untrained_like,
 )
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.bench import Bench
@@ -33,6 +31,7 @@ from byol_bnfree.models.kernels import Kernels
 from byol_bnfree.training.mesh import make_mesh
 from byol_bnfree.training.parts import DataShape
 from byol_bnfree.training.workdir import lock_workdir, prepare_workdir
+from byol_bnfree.untrained import untrained_encoder, untrained_like
 
 IMAGES = "images"  # the data of all protocols that are no dense tasks
 LARGE_STATISTICS = 32  # windows of a dense task from which an untrained BatchNorm gets
