@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from experiments.dense.arms import NORMS, SMALL
 from experiments.dense.encoders import KINDS
-from experiments.report.style import NORM_COLORS, STYLE
+from experiments.report.style import LABEL_SIZE, NORM_COLORS, STYLE
 
 Row = dict[str, Any]
 MARKS = re.compile(r"(<!-- results -->\n).*(<!-- /results -->)", re.DOTALL)
@@ -28,7 +28,7 @@ class Shown(NamedTuple):
 
 SHOWN = {
     "segmentation": Shown("miou", "mIoU, %", 0.0946),
-    "depth": Shown("pct1", "depth within 1.25, %", 0.8617),
+    "depth": Shown("pct1", "pixels within 1.25, %", 0.8617),
     "detection": Shown("ap50_voc", "AP50 of VOC, %", 0.0),
 }
 FITS = {"fine-tuned": "-", "linear": ":"}  # style of the line
@@ -103,7 +103,7 @@ def spread(values: list[float], digits: int = 1) -> str:
 
 def draw(rows: list[Row]) -> Figure:
     """Draw a panel for each task: its figure by encoder, in the colour of the norm."""
-    figure = Figure(figsize=(9.5, 3.4), layout="constrained")
+    figure = Figure(figsize=(10.5, 3.4), layout="constrained")
     panels = figure.subplots(1, len(SHOWN))
     for panel, (task, shown) in zip(panels, SHOWN.items(), strict=True):
         for norm in NORMS:
@@ -114,7 +114,7 @@ def draw(rows: list[Row]) -> Figure:
             panel.axhline(
                 100 * shown.constant, color="gray", ls="--", lw=1, label=label
             )
-        panel.set_xticks(range(len(KINDS)), KINDS)
+        panel.set_xticks(range(len(KINDS)), KINDS, fontsize=LABEL_SIZE)
         panel.set_xlim(-0.3, len(KINDS) - 0.7)
         panel.set_title(task)
         panel.set_ylabel(shown.words)
