@@ -8,6 +8,7 @@ from mutation.mutations import Mutation
 DATA = "tests/test_data_in_runs.py"
 CONVERSION = "tests/data/test_conversion.py"
 FOLDER = "tests/data/test_folder.py"
+SPLITS = "tests/data/test_folder_splits.py"
 SOURCES = "tests/data/test_sources.py"
 STORED = "tests/evaluation/test_stored.py"
 PICTURES = "tests/evaluation/test_pictures.py"
@@ -122,6 +123,26 @@ FAULTS = [Mutation(*fields) for fields in [
     ("comments of an own file count", "own_code.py",
      "program = ast.unparse(ast.parse(file.read_bytes()))",
      "program = file.read_text()", "tests/test_own_code.py -k that_changed"),
+    ("a test picture is trained on by a link", "data/folder.py",
+     "    if shared:", "    if False:", f"{SPLITS} -k 'trained_on or two_names'"),
+    ("training and testing are classes", "data/folder_splits.py",
+     "found and found <= MORE_SPLIT_NAMES", "False", f"{SPLITS} -k no_classes"),
+    ("the size of a turned TIFF is turned twice", "data/decode.py",
+     "(tags[WIDTH], tags[HEIGHT])", "image.size", f"{FOLDER} -k exif"),
+    ("other pixels are not noticed", "training/dataset_file.py",
+     "if None not in pixels and pixels[0] != pixels[1]:", "if False:",
+     f"{DATA} -k other_pixels"),
+    ("a tenth of another set is predicted", "predict.py",
+     '("test" if own else "all")', '"test"', "tests/test_predict.py -k every_picture"),
+    ("a classifier of other data is taken for this one", "evaluation/bench.py",
+     "unsaved = described(path) != self._description(identity)",
+     "unsaved = described(path) is None", f"{STORED} -k fitted_again"),
+    ("an mpi4py of another MPI is believed", "training/distributed.py",
+     "if joining.count not in (None, found := jax.process_count()):",
+     "if (found := jax.process_count()) is None:", f"{PROCESSES} -k mpi4py"),
+    ("kernels that timm standardizes are plain", "interop/foreign.py",
+     'standardized = family == "timm" and norm == "gn"', "standardized = False",
+     "tests/interop/test_foreign.py -k timm_standardizes"),
     # a name of an arm is one network and one recipe
     ("gn_ws has other heads in the library", "assembly.py",
      '"projector": config.projector_norm or config.norm,',
