@@ -138,7 +138,7 @@ def normalization(draws):
 
 
 @pytest.mark.parametrize("kernels", OTHERS)
-@cases(fast=6)
+@cases(fast=3)
 def test_normalizations_equal_xlas(kernels, seed):
     draws = np.random.default_rng(seed)
     arrays, counts = normalization(draws)

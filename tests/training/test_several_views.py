@@ -120,7 +120,9 @@ def with_views(norm="gn_ws", **fields):
     return tiny.config(norm=norm, views=ViewsConfig(**fields))
 
 
-@pytest.mark.parametrize("norm", ["bn", "gn_ws", *OTHER_NORMS])
+@pytest.mark.parametrize(
+    "norm", [pytest.param("bn", marks=pytest.mark.slow), "gn_ws", *OTHER_NORMS]
+)
 def test_one_view_at_a_time_has_the_gradient_of_all(norm):
     fields = {"count": 3, "small": 1}
     joint = tiny.run(with_views(norm, **fields))
@@ -128,7 +130,7 @@ def test_one_view_at_a_time_has_the_gradient_of_all(norm):
     tiny.assert_close(alone, joint)
 
 
-@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
+@pytest.mark.parametrize("norm", ["bn", pytest.param("gn_ws", marks=pytest.mark.slow)])
 def test_views_side_by_side_are_views_apart(norm):
     """3 views in one pass; `accumulate` passes each by itself."""
     joint = tiny.run(with_views(norm, count=3))

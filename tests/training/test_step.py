@@ -76,7 +76,14 @@ def test_sharded_state_equals_replicated_state(norm, monkeypatch):
 
 @pytest.mark.parametrize(
     "norm, pieces",
-    [*((norm, 2) for norm in NORMS if norm != "bn"), ("gn_ws", 4)],
+    [
+        *(("gn_ws", pieces) for pieces in (2, 4)),
+        *(
+            pytest.param(norm, 2, marks=pytest.mark.slow)
+            for norm in NORMS
+            if norm not in QUICK
+        ),
+    ],
 )
 def test_micro_batches_equal_the_full_batch(norm, pieces):
     cfg = tiny.config(norm=norm)
