@@ -1,5 +1,6 @@
 """Files that survive a crash whole or not at all, and strict JSON."""
 
+import hashlib
 import json
 import math
 import os
@@ -7,6 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from byol_bnfree.errors import InputError
+
+LONGEST = 150  # bytes of a name; most systems allow 255, and names in parts of it
+
+
+def file_name(text: str) -> str:
+    """Return a name for a file. A long one is cut, and ends in a checksum of `text`."""
+    name = text.replace("/", "-")
+    written = os.fsencode(name)  # names of folders may not be UTF-8
+    if len(written) <= LONGEST:
+        return name
+    digest = hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
+    return f"{written[:LONGEST].decode(errors='ignore')}-{digest}"
 
 
 def strict(value: Any) -> Any:

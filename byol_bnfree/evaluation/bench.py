@@ -28,7 +28,7 @@ from byol_bnfree.evaluation.kept.store import Row, Store
 from byol_bnfree.evaluation.kept.unfinished import Unfinished
 from byol_bnfree.evaluation.methods.logistic import Fit, fit_logistic
 from byol_bnfree.evaluation.outcome import PLAIN, Outcome
-from byol_bnfree.files import strict
+from byol_bnfree.files import file_name, strict
 
 # Raise a number when a change of code changes the results of its protocol. Results of
 # the older revision are then measured again.
@@ -110,8 +110,8 @@ class Bench:
         """
         dtype = "float16" if self.config.half_precision else "float32"
         key = checksum(self.fingerprint, source.fingerprint, dtype, __version__)
-        name = f"{self.network}-{self.encoder.step}-{source.split}-{key}.npz"
-        path = self.folder / "features" / name.replace("/", "-")
+        name = f"{self.network}-{self.encoder.step}-{source.split}-{key}"
+        path = self.folder / "features" / f"{file_name(name)}.npz"
 
         def extract() -> np.ndarray:
             """Compute the features [n d] and print a line about it."""

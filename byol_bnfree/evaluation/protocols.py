@@ -26,7 +26,7 @@ from byol_bnfree.evaluation.methods.tuning import (
     supervised_evaluation,
 )
 from byol_bnfree.evaluation.outcome import Outcome, top_figures
-from byol_bnfree.files import write_json
+from byol_bnfree.files import file_name, write_json
 
 
 def knn(bench: Bench) -> list[Row]:
@@ -113,10 +113,10 @@ def _list_labels(bench: Bench, share: float) -> None:
     """Write the list of images that keep their labels, so others can compare."""
     seed, train = bench.config.seed, bench.train
     kept = labelled_subset(train, share, seed)
-    name = f"labels-{train.name}-{100 * share:g}pct-seed{seed}.json"
+    name = file_name(f"labels-{train.name}-{100 * share:g}pct-seed{seed}")
     of = {"dataset": train.name, "split": train.split, "images": len(train)}
     write_json(
-        bench.folder / name.replace("/", "-"),
+        bench.folder / f"{name}.json",
         of | {"indices": kept, "labels": train.labels(kept)},
     )
 

@@ -22,6 +22,7 @@ from byol_bnfree.evaluation.images.subset import Subset
 from byol_bnfree.evaluation.kept.fitted import Fitted, classifier_path
 from byol_bnfree.evaluation.kept.store import Store
 from byol_bnfree.evaluation.outcome import Outcome
+from byol_bnfree.files import file_name
 from byol_bnfree.training.mesh import make_mesh
 
 
@@ -108,6 +109,16 @@ def test_files_of_classifiers_have_names_that_a_disk_takes(tmp_path):
     names = [path(k * 250).name for k in ("a", "\u00e9")] + [path("a" * 249).name]
     assert len({*names}) == 3 and max(len(n.encode()) for n in names) < 200
     assert path("p").name == "linear-p-online-step1.npz"
+
+
+@pytest.mark.parametrize("letter", ["a", "\u00e9", "\u4e2d", "\udcff"])
+def test_every_text_names_a_file_of_its_own(tmp_path, letter):
+    texts = [letter * n for n in (1, 40, 200, 255)]
+    names = [file_name(f"skipped-{text}-{text}") for text in texts]
+    assert len({*names}) == 4 and names[0] == f"skipped-{letter}-{letter}"
+    for name in names:
+        (tmp_path / f"{name}.json").write_text("{}")
+    assert file_name("a/b") == "a-b"
 
 
 def test_features_of_other_pictures_are_extracted_again(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 
 from byol_bnfree.data.sources import Source
 from byol_bnfree.evaluation.images.subset import Subset
-from byol_bnfree.files import write_json
+from byol_bnfree.files import file_name, write_json
 
 
 def usable_only(source: Source, folder: Path) -> Source:
@@ -19,9 +19,8 @@ def usable_only(source: Source, folder: Path) -> Source:
     """
     if source.in_memory and not source.skipped:
         return source
-    # The names of a set and a split may be as long as a file's name.
-    name = f"skipped-{source.name[:40]}-{source.split[:40]}-{source.fingerprint}.json"
-    path = folder / name.replace("/", "-")
+    name = file_name(f"skipped-{source.name}-{source.split}-{source.fingerprint}")
+    path = folder / f"{name}.json"
     known = _read(path)
     if known is None:
         before = dict(source.skipped)

@@ -10,12 +10,10 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from byol_bnfree.data.fingerprint import checksum
 from byol_bnfree.errors import InputError, why_not_read
-from byol_bnfree.files import write_atomically
+from byol_bnfree.files import file_name, write_atomically
 
 FOLDER = "classifiers"
-LONGEST = 150  # bytes of a name; most systems allow 255, and names in parts of it
 
 
 class Fitted(NamedTuple):
@@ -33,9 +31,7 @@ def classifier_path(folder: Path, identity: dict[str, Any]) -> Path:
     kinds = [settings[key] for key in ("share", "method") if key in settings]
     subject = [identity["protocol"], *kinds, identity["dataset"], identity["network"]]
     name = "-".join([*map(str, subject), f"step{identity['step']}"])
-    name = re.sub(r"[^\w.=-]+", "_", name)
-    if len(name.encode()) > LONGEST:
-        name = f"{name.encode()[:LONGEST].decode(errors='ignore')}-{checksum(name)}"
+    name = file_name(re.sub(r"[^\w.=-]+", "_", name))
     return folder / FOLDER / f"{name}.npz"
 
 
