@@ -106,6 +106,7 @@ def make_gradient(
         key = step_key(config.seed, state.step)
 
         def of_piece(piece: Batch):
+            """Return (gradient, statistics) and the values that metrics need."""
             if not config.views.plain:
                 return of_several_views(key, state, piece)
             views, labels = make_views(key, piece, config.augment), piece["label"]

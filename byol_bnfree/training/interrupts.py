@@ -34,6 +34,7 @@ def interrupts(say: Callable[[str], None]) -> Iterator[Asked]:
     shown = terminals()
 
     def heard(number: int) -> None:
+        """Note the first signal. JAX tells the other processes of a SIGTERM."""
         if number == signal.SIGHUP:
             write_nowhere(shown)
         if not received:

@@ -166,6 +166,7 @@ def _checkpoint_timer(program: Program) -> Callable[[int], bool]:
     last = time.monotonic()
 
     def due(step: int) -> bool:
+        """Say if the state is saved after `step` steps."""
         nonlocal last
         by_count = run.checkpoint_steps > 0 and step % run.checkpoint_steps == 0
         if program.processes == 1 or program.is_logged(step):

@@ -116,6 +116,7 @@ def state_shardings(abstract_state: Any, mesh: Mesh, over_data: bool) -> Any:
     """
 
     def sharding(leaf: jax.ShapeDtypeStruct) -> NamedSharding:
+        """Choose the axes of one leaf."""
         spec: list[str | None] = [None] * leaf.ndim
         if leaf.ndim > 0 and leaf.size >= SMALLEST_SHARDED:
             if mesh.shape["model"] > 1 and leaf.shape[-1] % mesh.shape["model"] == 0:

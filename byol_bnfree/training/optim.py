@@ -178,6 +178,7 @@ def _rates_by_part(
     """The learning rate of a step, and a constant one for the predictor (SimSiam)."""
 
     def update(updates, state, params=None):
+        """Multiply the updates of each part by its rate, and count the step."""
         rate = schedule(state.count)
         scaled = {
             part: jax.tree.map(

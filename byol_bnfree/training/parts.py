@@ -90,6 +90,7 @@ def build_parts(
     views = views_of_step_0(config)
 
     def init(batch: Batch) -> TrainState:
+        """Return the state of step 0."""
         # 2**32 - 1 is no step, so these keys differ from all keys of augmentation.
         key = jax.random.fold_in(jax.random.key(config.seed), 2**32 - 1)
         images = normalize(views(batch)[0], config.augment)

@@ -47,6 +47,7 @@ def detection_targets(
     """Assign an object or the background to every place of a map [h w]."""
 
     def of_one(boxes, classes, difficult) -> Targets:
+        """Assign the objects of one picture: boxes [n 4], classes and difficult [n]."""
         middle = places(height, width, stride)[:, :, None, :]
         low, high = boxes[None, None, :, :2], boxes[None, None, :, 2:]
         distances = jnp.concatenate([middle - low, high - middle], axis=-1)

@@ -151,6 +151,7 @@ class Fitter:
         live = self.settings.encoder == "trained"
 
         def loss(params: dict) -> tuple[Array, dict]:
+            """Return the loss of the batch and the new statistics."""
             moved = live and self.settings.norms == "fine-tuned"
             own = params["encoder"] if live else state.params["encoder"]
             maps, own_stats = self._maps(own, state, pixels, moved)
