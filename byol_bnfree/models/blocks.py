@@ -1,6 +1,7 @@
 """The two blocks of residual networks (He et al. 2016): relu(x + F(x))."""
 
 from functools import partial
+from typing import Any
 
 from flax import linen as nn
 from jaxtyping import Array, Float
@@ -29,10 +30,11 @@ class Block(nn.Module):
         conv = partial(self.layers.conv, kernel_dilation=self.first_dilation)
         return conv(channels, (3, 3), self.stride, self.padding, name=name)
 
-    def shortcut(
-        self, x: Float[Array, "b h w c"], train: bool
-    ) -> Float[Array, "b h2 w2 d"]:
-        """Return the block's input, projected if the block changes its shape."""
+    def shortcut(self, x: Float[Array, "b h w c"], train: bool) -> Any:
+        """Return the block's input [b h2 w2 d], projected if its shape must change.
+
+        As the output of a norm it may be an array that is computed in the sum.
+        """
         conv, _, norm, _, _ = self.layers
         if self.project:
             x = conv(self.channels, (1, 1), self.stride, name="shortcut_conv")(x)
