@@ -11,9 +11,9 @@ from jaxtyping import Array, Float
 
 from byol_bnfree.assembly import create_network, part_norms
 from byol_bnfree.config import TrainConfig
+from byol_bnfree.models.batch_norm import BN_DECAY
 from byol_bnfree.models.byol import Tree, Variables
 from byol_bnfree.models.kernels import EPSILON
-from byol_bnfree.models.norm import BN_DECAY
 
 
 def data_dependent_init(

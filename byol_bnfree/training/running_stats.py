@@ -1,6 +1,6 @@
 """Changing the decay of BatchNorm's running statistics.
 
-`norm.BatchNorm` always updates with the decay 0.9. These functions turn its statistics
+`BatchNorm` always updates with the decay 0.9. These functions turn its statistics
 into those of another decay. They change only trees with a `count`; statistics of other
 modules pass unchanged.
 """
@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from byol_bnfree.models.norm import BN_DECAY
+from byol_bnfree.models.batch_norm import BN_DECAY
 
 SETTLED = 10_000  # after so many updates the correction 1 - 0.9^n is 1 in float32
 

@@ -16,8 +16,9 @@ import pytest
 from byol_bnfree.cpu import native
 from byol_bnfree.cpu.choice import ONEDNN, XLA_ON_CPU, choose_kernels
 from byol_bnfree.errors import InputError
+from byol_bnfree.models.batch_norm import BatchNorm
 from byol_bnfree.models.kernels import XLA
-from byol_bnfree.models.norm import BatchNorm, layers_for
+from byol_bnfree.models.norm import layers_for
 
 problem = native.register()
 needs_onednn = pytest.mark.skipif(problem is not None, reason=str(problem))

@@ -8,10 +8,10 @@ from einops import rearrange
 
 import tiny
 from byol_bnfree.errors import InputError
+from byol_bnfree.models.batch_norm import BatchNorm
 from byol_bnfree.models.initializers import fan_in_init
 from byol_bnfree.models.norm import (
     NORMS,
-    BatchNorm,
     GroupNorm,
     group_count,
     layers_for,

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from byol_bnfree.models.norm import BatchNorm
+from byol_bnfree.models.batch_norm import BatchNorm
 from byol_bnfree.training.running_stats import settled, with_decay
 
 LAYER, KEY = BatchNorm(), jax.random.key(0)

@@ -142,7 +142,7 @@ MUTATIONS = [Mutation(*fields) for fields in [
      f"{NORM} -k normalizes_each_group"),
     ("the bias stands before the scale", "models/kernels.py",
      "* inverse * scale + bias)", "* inverse + bias) * scale", HEADS),
-    ("running values decay by 0.99", "models/norm.py",
+    ("running values decay by 0.99", "models/batch_norm.py",
      "BN_DECAY = 0.9\n", "BN_DECAY = 0.99\n", f"{NORM} -k decay_by"),
     ("WS without its mean", "models/standardize.py",
      "centred = kernel - kernel.mean(inputs, keepdims=True)", "centred = kernel",

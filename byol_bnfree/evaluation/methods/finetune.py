@@ -30,8 +30,8 @@ from byol_bnfree.evaluation.images.views import (
 )
 from byol_bnfree.evaluation.kept.fitted import Fitted
 from byol_bnfree.evaluation.kept.unfinished import Unfinished
+from byol_bnfree.models.batch_norm import BN_DECAY
 from byol_bnfree.models.initializers import fan_in_init
-from byol_bnfree.models.norm import BN_DECAY
 from byol_bnfree.represent import represent
 from byol_bnfree.training.mesh import batch_sharding, replicated
 from byol_bnfree.training.optim import decayed_mask

@@ -23,7 +23,7 @@ from byol_bnfree.evaluation.methods.finetune import Trial, Tuner
 from byol_bnfree.evaluation.methods.metrics import Metric
 from byol_bnfree.evaluation.methods.sweep import sweep
 from byol_bnfree.evaluation.outcome import Outcome, top_figures
-from byol_bnfree.models.norm import BN_DECAY
+from byol_bnfree.models.batch_norm import BN_DECAY
 from byol_bnfree.training.mesh import make_mesh
 
 SEMI, FINETUNE, SUPERVISED = SemiSettings(), FinetuneSettings(), SupervisedSettings()

@@ -1,0 +1,32 @@
+"""The trainable scale and bias per channel. Every norm has them.
+
+`Affine` has nothing else, so a network without norms has the same parameter tree.
+"""
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+
+class Affine(nn.Module):
+    """y = scale * x + bias per channel, for networks without activation norm."""
+
+    scale_init: float = 1.0
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b ... c"], train: bool = False
+    ) -> Float[Array, "b ... c"]:
+        scale, bias = (
+            z.reshape((1,) * (x.ndim - 1) + z.shape) for z in scale_and_bias(self, x)
+        )
+        return (scale * x.astype(jnp.float32) + bias).astype(x.dtype)
+
+
+def scale_and_bias(
+    module: nn.Module, x: Array
+) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
+    """Return the trainable scale and bias of a module, float32 [c]."""
+    channels, scale_init = x.shape[-1:], nn.initializers.constant(module.scale_init)
+    scale = module.param("scale", scale_init, channels)
+    return scale, module.param("bias", nn.initializers.zeros, channels)
