@@ -90,7 +90,7 @@ def main() -> None:
 
 def check(name: str, config: TrainConfig, folder: Path) -> "Finding":
     """Check one claim. The claims' processes share files in `folder`."""
-    from byol_bnfree.claims import communication, network, training
+    from byol_bnfree.claims import communication, loss, network, training
 
     def say(text: str) -> None:
         print(f"      {text}", flush=True)
@@ -98,7 +98,7 @@ def check(name: str, config: TrainConfig, folder: Path) -> "Finding":
     checks: dict[str, Callable[[], Finding]] = {
         "independence": lambda: network.numerical_claim(config),
         "program": lambda: network.static_claim(config),
-        "loss": lambda: network.loss_claim(config),
+        "loss": lambda: loss.loss_claim(config),
         "control": lambda: network.control_claim(config),
         "pieces": lambda: training.pieces_claim(config, folder, say),
         "views": lambda: training.views_claim(config, folder, say),

@@ -8,7 +8,7 @@ import pytest
 
 import tiny
 from byol_bnfree import verify
-from byol_bnfree.claims import communication, network, training
+from byol_bnfree.claims import communication, places, training
 from byol_bnfree.claims.hlo import collectives
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.config import TrainConfig
@@ -150,9 +150,9 @@ def test_a_ring_moves_nearly_twice_the_bytes():
 
 def test_a_mixing_place_without_a_known_purpose_is_named():
     place = Place("mixes", "sort", "/a/byol_bnfree/models/heads.py:3:4 (f)", False)
-    assert network.purpose(place) == f"elsewhere: {place}"
+    assert places.purpose(place) == f"elsewhere: {place}"
     unjudged = Place("unknown", "gather", "/a/byol_bnfree/losses.py:1:2 (top_k)", True)
-    assert network.purpose(unjudged).startswith("elsewhere")
+    assert places.purpose(unjudged).startswith("elsewhere")
 
 
 def test_the_claims_run_on_the_norms_that_were_asked_for():

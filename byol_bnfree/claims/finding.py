@@ -1,5 +1,6 @@
 """The result of a check."""
 
+import re
 from dataclasses import dataclass
 
 
@@ -26,3 +27,8 @@ class Finding:
         return (
             f"fails, as expected of {self.expected_of}" if self.expected_of else "FAILS"
         )
+
+
+def short(text: str) -> str:
+    """Shorten paths to the part from the package on."""
+    return re.sub(r"\S*/(byol_bnfree/)", r"\1", text)

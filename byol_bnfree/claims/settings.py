@@ -17,6 +17,8 @@ from byol_bnfree.training.parts import DataShape
 
 STEPS = 4
 CLASSES = 10
+LARGEST_IMAGE = 32
+"""Largest side, in pixels, of inputs that are run; also the side of unknown inputs."""
 
 
 def uses_batch_statistics(config: TrainConfig) -> bool:

@@ -1,0 +1,92 @@
+"""Claim 3: does the loss of an example need other images?"""
+
+import itertools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from byol_bnfree.assembly import prediction_width
+from byol_bnfree.claims.finding import Finding, short
+from byol_bnfree.claims.settings import (
+    LARGEST_IMAGE,
+    for_analysis,
+)
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.diagnostics import (
+    carried_over,
+    gradient_independence,
+    static_independence,
+)
+from byol_bnfree.objectives import Passed, make_objective
+from byol_bnfree.settings.objective_checks import couples_in_loss
+from byol_bnfree.training.parts import build_parts
+
+
+def loss_claim(config: TrainConfig) -> Finding:
+    """Check whether the objective needs other images: of this batch, or of earlier
+    ones.
+
+    The check begins at the networks' outputs, so the norms do not matter.
+    """
+    config, data = for_analysis(config, config.data.image_size or LARGEST_IMAGE)
+    objective = make_objective(config)
+    state = build_parts(config, data).abstract_state
+    memory = {k: jnp.zeros(x.shape, x.dtype) for k, x in state.memory.items()}
+    passed = passed_of(config, memory)
+    examples = jax.ShapeDtypeStruct((config.batch_size, passed.width), jnp.float32)
+
+    def loss(rows):
+        return objective.loss(passed.of(rows))
+
+    reports = [static_independence(loss, examples)]
+    reports += [gradient_independence(loss, examples)]
+    places = [str(place) for report in reports for place in report.places[:2]]
+    kept = None
+    if objective.remember:
+        drawn = jnp.zeros(examples.shape)
+        kept = carried_over(
+            objective.remember, memory, objective.keep(passed.of(drawn))
+        )
+    if kept:
+        places.append(f"kept for later batches: {kept}")
+    needs = "the other images of the batch" if couples_in_loss(config) else None
+    needs = "images of earlier batches" if kept else needs
+    return Finding(
+        "the loss of an example does not depend on others",
+        f"every operation of the loss of {config.objective} and of its gradient, from "
+        f"the networks' outputs on, {config.batch_size} images",
+        short("; ".join(dict.fromkeys(places))) or "no mixing operation",
+        not places,
+        note=f"The loss of {config.objective} needs {needs}." if needs else "",
+        expected_of=config.objective if needs else None,
+    )
+
+
+class PassedRows(NamedTuple):
+    """The layout of all inputs of a loss: one row for each image."""
+
+    widths: tuple[int, ...]
+    memory: dict[str, Array]
+
+    @property
+    def width(self) -> int:
+        """Length of a row: projections, predictions and targets of both views."""
+        return 2 * sum(self.widths)
+
+    def of(self, rows: Float[Array, "b w"]) -> Passed:
+        """Split rows into the inputs of a loss. All views are turned by 0 quarters."""
+        ends = list(itertools.accumulate(w for w in self.widths for _ in range(2)))
+        pieces = jnp.split(rows, ends[:-1], axis=1)
+        answers = jnp.zeros((len(rows), 2), jnp.int32)
+        return Passed(
+            *(tuple(pieces[i : i + 2]) for i in (0, 2, 4)), self.memory, answers
+        )
+
+
+def passed_of(config: TrainConfig, memory: dict[str, Array]) -> PassedRows:
+    """Return the row layout for a configuration's heads."""
+    projection = config.model.projector.out
+    widths = (projection, prediction_width(config), projection)
+    return PassedRows(widths, memory)

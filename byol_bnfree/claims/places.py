@@ -1,0 +1,52 @@
+"""Where a training step combines examples, and for which purpose."""
+
+import re
+from collections import Counter
+
+import jax
+import jax.numpy as jnp
+
+from byol_bnfree.claims.settings import LARGEST_IMAGE, for_analysis
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.diagnostics import (
+    step_places,
+)
+from byol_bnfree.diagnostics.dataflow import Place
+from byol_bnfree.training.parts import build_parts
+from byol_bnfree.training.step import make_train_step
+
+SOURCES = {
+    r"byol_bnfree/losses\.py.*\(top_k\)": "probe accuracy",
+    r"byol_bnfree/training/gradient\.py.*loss_fn\)": "mean loss",
+    r"byol_bnfree/training/step\.py.*\(_metrics\)": "mean loss",
+    r"byol_bnfree/objectives/": "loss of the objective",
+    r"byol_bnfree/diagnostics/collapse\.py": "collapse measures",
+}
+"""Source lines where a step may combine examples outside the gradient, and why."""
+
+
+def combined_in_step(config: TrainConfig) -> Counter:
+    """Count the operations of a training step that combine examples, by purpose."""
+    config, data = for_analysis(config, config.data.image_size or LARGEST_IMAGE)
+    parts = build_parts(config, data, views=2)
+    step = make_train_step(
+        parts.network, parts.optimizer, parts.schedules, config, total_steps=1
+    )
+    batch = {
+        "image": jax.ShapeDtypeStruct(
+            (config.batch_size, *data.image_shape), jnp.uint8
+        ),
+        "label": jax.ShapeDtypeStruct((config.batch_size,), jnp.int32),
+        "position": jax.ShapeDtypeStruct((config.batch_size,), jnp.int32),
+    }
+    return Counter(map(purpose, step_places(step, parts.abstract_state, batch)))
+
+
+def purpose(place: Place) -> str:
+    """Return why a step combines examples at a place."""
+    if place.kind == "mixes" and place.backward:
+        return "parameter gradient"
+    for pattern, name in SOURCES.items():
+        if place.kind == "mixes" and re.search(pattern, place.source):
+            return name
+    return f"elsewhere: {place}"
