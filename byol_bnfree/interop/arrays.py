@@ -8,7 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from byol_bnfree.interop.pickles import Buildable, Inert, Names, Refused, Span, shown
+from byol_bnfree.interop.pickle_machine import (
+    Buildable,
+    Inert,
+    Names,
+    Refused,
+    Span,
+    shown,
+)
 
 DTYPES = ("f4", "f8", "i4", "i8", "u4")
 MOST_AXES = 8

@@ -5,21 +5,19 @@ their code are supported (18 to 200, any width), with BatchNorm's running averag
 the heads. The weights are licensed under CC BY-NC 4.0, and their code under Apache-2.0.
 """
 
-import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from byol_bnfree.assembly import create_network
 from byol_bnfree.config import DataConfig, HeadConfig, ModelConfig, TrainConfig
 from byol_bnfree.interop import work_folder
 from byol_bnfree.interop.arrays import LazyArray
+from byol_bnfree.interop.deepmind_names import ENCODER, params_of, stats_of
 from byol_bnfree.interop.deepmind_pickle import not_loaded, read_pickle
-from byol_bnfree.interop.pickles import Refused
+from byol_bnfree.interop.pickle_machine import Refused
 from byol_bnfree.interop.trees import Flat, check_fit, flat, nested
 from byol_bnfree.models.architectures import ARCHITECTURES
 from byol_bnfree.models.byol import target_part
@@ -31,15 +29,6 @@ LICENCE = (
 PARTS = ("online_params", "online_state", "target_params", "target_state")
 IMAGENET = 1_281_167
 MOST_MODULES = 4096  # in one tree; the state of a ResNet-200 has 410
-
-ENCODER = re.compile(r"(res_net\d+|tiny_res_net)/~/(.+)")
-STEM = re.compile(r"initial_(conv|batchnorm)(?:_1)?")
-BLOCK = re.compile(
-    r"block_group_(\d)/~/block_(\d+)/~/(?:(conv|batchnorm)_(\d)|shortcut_(conv|batchnorm))"
-)
-HEADS = {"linear": "fc1", "batch_norm": "norm1", "linear_1": "fc2"}
-LEAVES = {"w": "kernel", "b": "bias", "scale": "scale", "offset": "bias"}
-AVERAGES = {"mean_ema": "mean", "var_ema": "var"}
 
 
 class Checkpoint(NamedTuple):
@@ -152,8 +141,8 @@ def _check_total(trees: dict[str, Any], size: int) -> None:
 
 
 def _checkpoint(trees: dict[str, Any], step: int) -> Checkpoint:
-    params = {part: dict(_params(trees.get(part, {}))) for part in PARTS[::2]}
-    stats = {part: dict(_stats(trees.get(part, {}))) for part in PARTS[1::2]}
+    params = {part: dict(params_of(trees.get(part, {}))) for part in PARTS[::2]}
+    stats = {part: dict(stats_of(trees.get(part, {}))) for part in PARTS[1::2]}
     online = params["online_params"]
     name = next(m for m in map(ENCODER.fullmatch, trees["online_params"]) if m)[1]
     classes = online["probe/kernel"].shape[1] if "probe/kernel" in online else None
@@ -166,59 +155,6 @@ def _checkpoint(trees: dict[str, Any], step: int) -> Checkpoint:
         target_part(nested(params["target_params"])),
         target_part(nested(stats["target_state"])),
     )
-
-
-def _params(modules: dict[str, dict[str, LazyArray]]) -> Iterator[tuple[str, Any]]:
-    for module, arrays in modules.items():
-        for name, array in arrays.items():
-            if name not in LEAVES:
-                raise Refused(f"has the parameter {module}/{name}")
-            value = array.read()
-            value = value if name == "w" else value.reshape(-1)
-            yield (
-                f"{_ours(module)}/{LEAVES[name]}",
-                value.astype(np.float32, copy=False),
-            )
-
-
-def _stats(modules: dict[str, dict[str, LazyArray]]) -> Iterator[tuple[str, Any]]:
-    """Yield BatchNorm's running statistics without correction, and the update count.
-
-    Their `hidden` is our mean or variance. Their `average` is
-    `hidden / (1 - 0.9^counter)`, which our module computes when it needs it.
-    """
-    for module, arrays in modules.items():
-        norm, _, average = module.rpartition("/~/")
-        if average not in AVERAGES or not {"hidden", "counter"} <= arrays.keys():
-            raise Refused(f"has the state {module}")
-        hidden = arrays["hidden"].read().reshape(-1).astype(np.float32, copy=False)
-        yield f"{_ours(norm)}/{AVERAGES[average]}", hidden
-        count = arrays["counter"].read().reshape(())
-        yield f"{_ours(norm)}/count", count.astype(np.int32)
-
-
-def _ours(module: str) -> str:
-    """Return our path for one of their modules."""
-    encoder = ENCODER.fullmatch(module)
-    if encoder:
-        stem, block = STEM.fullmatch(encoder[2]), BLOCK.fullmatch(encoder[2])
-        if stem:
-            return f"encoder/{_role(stem[1])}1"
-        if block:
-            group, index, kind, place, shortcut = block.groups()
-            layer = f"shortcut_{_role(shortcut)}" if shortcut else ""
-            layer = layer or f"{_role(kind)}{int(place) + 1}"
-            return f"encoder/group{group}_block{index}/{layer}"
-    head, _, layer = module.partition("/")
-    if head in ("projector", "predictor") and layer in HEADS:
-        return f"{head}/{HEADS[layer]}"
-    if module == "classifier":
-        return "probe"
-    raise Refused(f"has the module {module[:80]!r}")
-
-
-def _role(kind: str) -> str:
-    return {"conv": "conv", "batchnorm": "norm"}[kind]
 
 
 def _config(network: str, online: Flat, step: int) -> TrainConfig:

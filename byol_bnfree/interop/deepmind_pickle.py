@@ -16,14 +16,14 @@ from byol_bnfree.interop.arrays import (
     RECONSTRUCT,
     LazyArray,
 )
-from byol_bnfree.interop.pickles import (
+from byol_bnfree.interop.pickle_machine import (
     Buildable,
     Inert,
-    Machine,
     Names,
     Refused,
     shown,
 )
+from byol_bnfree.interop.pickles import load
 
 MOST_FIELDS = 16
 IMPORTED = (*MODULES, "_codecs")
@@ -123,7 +123,7 @@ def read_pickle(path: Path) -> Any:
             f"{path} cannot be read ({why_not_read(error)}); give a file."
         ) from error
     try:
-        return Machine(memoryview(data), NAMES).load()
+        return load(memoryview(data), NAMES)
     except Refused as error:
         raise not_loaded(path, error) from None
 

@@ -14,15 +14,8 @@ import ml_dtypes
 import numpy as np
 
 from byol_bnfree.errors import InputError, why_not_read
-from byol_bnfree.interop.pickles import (
-    LISTS,
-    PLAIN,
-    Buildable,
-    Inert,
-    Machine,
-    Names,
-    Refused,
-)
+from byol_bnfree.interop.pickle_machine import Buildable, Inert, Names, Refused
+from byol_bnfree.interop.pickles import LISTS, PLAIN, load
 from byol_bnfree.interop.trees import Flat
 
 DTYPES = {
@@ -91,7 +84,7 @@ def _root(archive: zipfile.ZipFile) -> Any:
         return np.frombuffer(archive.read(info), dtype)
 
     data = memoryview(archive.read(members[pickles[0]]))
-    return Machine(data, NAMES, PLAIN | LISTS, storage, strangers=True).load()
+    return load(data, NAMES, PLAIN | LISTS, storage, strangers=True)
 
 
 def _tensor(
