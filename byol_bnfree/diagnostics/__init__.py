@@ -7,15 +7,17 @@ from byol_bnfree.diagnostics.collapse import (
 )
 from byol_bnfree.diagnostics.independence import (
     IndependenceReport,
-    NumericalReport,
     batch_independence,
-    numerical_independence,
 )
 from byol_bnfree.diagnostics.layers import (
     kernel_norms,
     output_measures,
     update_ratios,
     variety,
+)
+from byol_bnfree.diagnostics.numerical import (
+    NumericalReport,
+    numerical_independence,
 )
 from byol_bnfree.diagnostics.static import (
     StaticReport,
