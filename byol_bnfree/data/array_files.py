@@ -9,12 +9,13 @@ import contextlib
 import io
 import math
 import zipfile
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Shaped
 from PIL import TiffImagePlugin as tiff
 
+from byol_bnfree.data.eight_bits import Conversion
 from byol_bnfree.data.formats import ARRAYS, ending_of
 from byol_bnfree.data.reading import open_file
 from byol_bnfree.errors import InputError
@@ -38,7 +39,7 @@ class Layout(NamedTuple):
     """Of the channels; None where there is one."""
 
 
-def is_array(file: str | bytes, name: str, how: Any) -> bool:
+def is_array(file: str | bytes, name: str, how: Conversion) -> bool:
     """Whether a picture is read here rather than by Pillow."""
     if isinstance(file, bytes):
         return False
@@ -48,7 +49,7 @@ def is_array(file: str | bytes, name: str, how: Any) -> bool:
     return ending in TIFF and _needs_tifffile(file, name, how)
 
 
-def array_layout(file: str, name: str, how: Any) -> tuple[Layout, np.dtype]:
+def array_layout(file: str, name: str, how: Conversion) -> tuple[Layout, np.dtype]:
     """Sizes and number type, without reading the pixels.
 
     Raises:
@@ -59,7 +60,7 @@ def array_layout(file: str, name: str, how: Any) -> tuple[Layout, np.dtype]:
     return _layout(shape, how), dtype
 
 
-def read_array(file: str, name: str, how: Any) -> Shaped[np.ndarray, "h w c"]:
+def read_array(file: str, name: str, how: Conversion) -> Shaped[np.ndarray, "h w c"]:
     """The pixels, as they are stored; errors of `array_layout`."""
     with open_file(file, name, how.max_pixels, whole=True) as source:
         shape, _, read = _header(source, file, name, how)
@@ -69,7 +70,7 @@ def read_array(file: str, name: str, how: Any) -> Shaped[np.ndarray, "h w c"]:
     return np.moveaxis(pixels, layout.axis, -1)
 
 
-def _header(source: io.BufferedIOBase, file: str, name: str, how: Any):
+def _header(source: io.BufferedIOBase, file: str, name: str, how: Conversion):
     """Shape, number type, and what reads the array."""
     ending = ending_of(file)
     if ending in TIFF:
@@ -106,7 +107,7 @@ def _member(archive: zipfile.ZipFile) -> str:
     return names[0]
 
 
-def _tiff(source: io.BufferedIOBase, name: str, how: Any):
+def _tiff(source: io.BufferedIOBase, name: str, how: Conversion):
     try:
         import tifffile
     except ImportError:
@@ -142,7 +143,7 @@ def _tiff(source: io.BufferedIOBase, name: str, how: Any):
     return found, dtype, read
 
 
-def _needs_tifffile(file: str, name: str, how: Any) -> bool:
+def _needs_tifffile(file: str, name: str, how: Conversion) -> bool:
     """Whether Pillow cannot read a TIFF, or would lose bands or bits of it."""
     if how.channels not in (None, 1, 3):
         return True
@@ -176,7 +177,7 @@ def _known_to_pillow(source: io.BufferedIOBase) -> bool:
     return True
 
 
-def _check(shape: tuple[int, ...], dtype: np.dtype, how: Any) -> None:
+def _check(shape: tuple[int, ...], dtype: np.dtype, how: Conversion) -> None:
     if dtype.kind not in KINDS or dtype.itemsize > LARGEST_ITEM:
         raise ValueError(f"it holds {dtype}, and pixels are numbers of up to 64 bits")
     layout = _layout(shape, how)
@@ -187,7 +188,7 @@ def _check(shape: tuple[int, ...], dtype: np.dtype, how: Any) -> None:
         )
 
 
-def _layout(shape: tuple[int, ...], how: Any) -> Layout:
+def _layout(shape: tuple[int, ...], how: Conversion) -> Layout:
     """The channels are the last axis or the first: one of the wanted size, or small."""
     found = None
     if len(shape) == 2:

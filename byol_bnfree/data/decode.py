@@ -1,37 +1,25 @@
 """Decodes one picture to upright 8-bit pixels, and reports its faults."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
-from byol_bnfree.config import DataConfig
 from byol_bnfree.data.array_files import array_layout, is_array, read_array
+from byol_bnfree.data.eight_bits import (
+    AS_IT_IS,
+    FLOATS,
+    Conversion,
+    is_deep_colour,
+    scaled,
+    to_8bit,
+)
 from byol_bnfree.data.geometry import Picture, Planes, from_array
-from byol_bnfree.data.reading import MAX_PIXELS, BadImage, Fault, open_picture
+from byol_bnfree.data.reading import BadImage, Fault, open_picture
 from byol_bnfree.errors import InputError
 
 ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap width and height
-# Tags of TIFF
-WIDTH, HEIGHT, PHOTOMETRIC, SAMPLES_PER_PIXEL = 256, 257, 262, 277
-WHITE_IS_ZERO = 0
+WIDTH, HEIGHT, SAMPLES_PER_PIXEL = 256, 257, 277  # tags of TIFF
 GRAYSCALE_MODES = ("1", "L", "LA", "La", "F")  # and all modes that start with I
-DEEPEST = 65535  # white in 16 bits
-FLOATS = "floating-point pixels have no agreed range; give --data.white"
-
-
-class Conversion(NamedTuple):
-    """How stored values become 8-bit pixels; see the same fields of `DataConfig`."""
-
-    white: float | None = None
-    alpha: Literal["white", "black", "ignore"] = "white"
-    max_pixels: int = MAX_PIXELS
-    channels: int | None = None
-    """Of every picture; None: as they are."""
-
-
-AS_IT_IS = Conversion()
 
 
 class Header(NamedTuple):
@@ -45,11 +33,6 @@ class Header(NamedTuple):
     """True if the file has more pictures than the first, which we use."""
     bands: bool
     """True if the file has more bands than we use."""
-
-
-def conversion(data: DataConfig) -> Conversion:
-    """Return the conversion that the settings ask for."""
-    return Conversion(data.white, data.alpha, data.max_pixels, data.channels)
 
 
 def read_header(file: str | bytes, name: str, how: Conversion = AS_IT_IS) -> Header:
@@ -102,14 +85,14 @@ def decode(
     opened = open_picture(file, name, how.max_pixels, whole=True)
     image = opened.image
     try:
-        deep = _is_deep_colour(image)
+        deep = is_deep_colour(image)
         image.load()
         if _orientation(image) != 1:
             image = ImageOps.exif_transpose(image)
         if channels not in (1, 3):
             _check_channels(len(image.getbands()), channels)
             return Planes(image.split())
-        image = _to_8bit(image, how, deep)
+        image = to_8bit(image, how, deep)
         if image.mode not in ("1", "L", "LA", "RGB"):
             image = image.convert("RGB")
         mode = "L" if channels == 1 else "RGB"
@@ -144,7 +127,7 @@ def _array_picture(file: str, name: str, channels: int, how: Conversion) -> Pict
     try:
         pixels = read_array(file, name, how)
         _check_channels(pixels.shape[-1], channels)
-        image = from_array(_scaled(pixels, how.white))
+        image = from_array(scaled(pixels, how.white))
         if isinstance(image, Planes) or pixels.shape[-1] == channels:
             return image
         return image.convert("L" if channels == 1 else "RGB")
@@ -188,56 +171,6 @@ def _has_pages(image: Image.Image) -> bool:
 def _drops_bands(image: Image.Image) -> bool:
     stored = getattr(image, "tag_v2", {}).get(SAMPLES_PER_PIXEL, 1)
     return image.mode == "RGBX" or stored > len(image.getbands())
-
-
-def _is_deep_colour(image: Image.Image) -> bool:
-    """Return True if colours have 16 bits. Pillow keeps only their upper 8."""
-    return len(image.getbands()) > 1 and any(";16" in str(t[-1]) for t in image.tile)
-
-
-def _to_8bit(image: Image.Image, how: Conversion, deep: bool) -> Image.Image:
-    if deep and how.white not in (None, DEEPEST):
-        raise ValueError(
-            "Pillow keeps the upper 8 bits of 16-bit colours, so --data.white cannot "
-            "be used; convert the picture to 8 bits, or to TIFF"
-        )
-    if image.mode == "F" or image.mode.startswith("I"):
-        scaled = _scaled(np.asarray(image), how.white)
-        # Pillow turns white-is-zero around in pictures of 8 bits only.
-        tags = getattr(image, "tag_v2", {})
-        inverted = tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
-        return Image.fromarray(255 - scaled if inverted else scaled)
-    if not image.has_transparency_data:
-        return image
-    image = image if image.mode == "RGBA" else image.convert("RGBA")
-    if how.alpha == "ignore":
-        return image.convert("RGB")
-    # alpha_composite would need a third copy of every pixel, perhaps a gigabyte.
-    ground = Image.new("RGB", image.size, how.alpha)
-    ground.paste(image, mask=image.getchannel("A"))
-    return ground
-
-
-def _scaled(pixels: np.ndarray, white: float | None) -> UInt8[np.ndarray, "..."]:
-    """Map values from 0 to `white` to 8 bits. Larger values become white."""
-    if pixels.dtype == np.uint8:
-        return pixels
-    if pixels.dtype == bool:
-        return pixels.astype(np.uint8) * np.uint8(255)
-    if not np.isfinite(pixels).all():
-        raise ValueError("it has pixels that are not finite numbers")
-    if pixels.min() < 0:
-        raise ValueError("it has negative pixels, which have no agreed range; shift it")
-    if pixels.dtype == np.int8:
-        return pixels.astype(np.uint8)
-    if white is not None:
-        scaled = np.rint(pixels * np.float32(255 / white))
-        return np.clip(scaled, 0, 255).astype(np.uint8)
-    if pixels.dtype.kind == "f":
-        raise ValueError(FLOATS)
-    if pixels.max() > DEEPEST:
-        raise ValueError("pixels above 65,535 have no agreed range; give --data.white")
-    return (pixels // 257).astype(np.uint8)
 
 
 def _whose(error: Exception, name: str) -> Exception:

@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Int, Int32, Int64
 
 from byol_bnfree.config import InputError, TrainConfig
-from byol_bnfree.data.decode import conversion
+from byol_bnfree.data.eight_bits import conversion
 from byol_bnfree.data.fingerprint import checksum, facts
 from byol_bnfree.data.folder_splits import list_splits
 from byol_bnfree.data.listing import (

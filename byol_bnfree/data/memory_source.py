@@ -9,7 +9,8 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Int, Int32, UInt8
 
-from byol_bnfree.data.decode import Conversion, decode
+from byol_bnfree.data.decode import decode
+from byol_bnfree.data.eight_bits import Conversion
 from byol_bnfree.data.fingerprint import checksum
 from byol_bnfree.data.geometry import centre_crop, to_array
 from byol_bnfree.data.patience import shown

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from byol_bnfree.data.decode import Conversion, Header, read_header
+from byol_bnfree.data.decode import Header, read_header
+from byol_bnfree.data.eight_bits import Conversion
 from byol_bnfree.data.names import printable, some
 from byol_bnfree.data.patience import shown
 from byol_bnfree.data.reading import BadImage, Fault

@@ -20,7 +20,7 @@ from byol_bnfree.config import (
     image_size_of,
 )
 from byol_bnfree.data import shapes
-from byol_bnfree.data.decode import conversion
+from byol_bnfree.data.eight_bits import conversion
 from byol_bnfree.data.fingerprint import checksum
 from byol_bnfree.data.folder import open_folder
 from byol_bnfree.data.memory_source import MemorySource as MemorySource

@@ -16,7 +16,8 @@ from jaxtyping import Int, Int32, UInt8
 
 from byol_bnfree.config import InputError, TrainConfig, image_size_of
 from byol_bnfree.data.crops import large_and_small_crops, random_crops
-from byol_bnfree.data.decode import Conversion, conversion, decode
+from byol_bnfree.data.decode import decode
+from byol_bnfree.data.eight_bits import Conversion, conversion
 from byol_bnfree.data.fingerprint import checksum
 from byol_bnfree.data.geometry import Picture, centre_crop, to_array
 from byol_bnfree.data.patience import shown

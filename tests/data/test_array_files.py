@@ -14,7 +14,8 @@ from byol_bnfree.config import AugmentConfig, DataConfig, ViewConfig
 from byol_bnfree.data.augment import of_channels
 from byol_bnfree.data.channels import channel_moments, channel_notes
 from byol_bnfree.data.crops import crop_box, random_crops
-from byol_bnfree.data.decode import Conversion, decode, read_header
+from byol_bnfree.data.decode import decode, read_header
+from byol_bnfree.data.eight_bits import Conversion
 from byol_bnfree.data.geometry import Planes, centre_crop, from_array, to_array
 from byol_bnfree.data.one_view import draw_view
 from byol_bnfree.data.reading import BadImage

@@ -10,7 +10,8 @@ from PIL import Image
 
 from byol_bnfree.config import DataConfig, InputError, TrainConfig
 from byol_bnfree.data.check import odd_pictures
-from byol_bnfree.data.decode import Conversion, decode, read_header
+from byol_bnfree.data.decode import decode, read_header
+from byol_bnfree.data.eight_bits import Conversion
 from byol_bnfree.data.geometry import to_array
 from byol_bnfree.data.listing import Unused, pictures_below
 from byol_bnfree.data.names import printable

@@ -10,7 +10,8 @@ from PIL import Image
 from byol_bnfree.config import DataConfig, EvalConfig, InputError, TrainConfig
 from byol_bnfree.data.channels import channel_moments
 from byol_bnfree.data.check import in_chunks, odd_pictures
-from byol_bnfree.data.decode import Conversion, decode, read_header
+from byol_bnfree.data.decode import decode, read_header
+from byol_bnfree.data.eight_bits import Conversion
 from byol_bnfree.data.geometry import to_array
 from byol_bnfree.data.reading import BadImage
 from byol_bnfree.data.sources import find_data, open_source

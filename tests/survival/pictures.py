@@ -28,8 +28,8 @@ from jax.sharding import Mesh
 from PIL import Image
 
 from byol_bnfree.config import DataConfig, TrainConfig
-from byol_bnfree.data.decode import MAX_PIXELS
 from byol_bnfree.data.pipeline import Batches
+from byol_bnfree.data.reading import MAX_PIXELS
 from byol_bnfree.data.sources import open_source
 from byol_bnfree.errors import InputError
 from byol_bnfree.training.mesh import batch_sharding, make_mesh
