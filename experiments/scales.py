@@ -72,7 +72,7 @@ SCALES = {
                 seconds=44 * epochs,
                 machine="2 CPU cores with the cpu extra",
                 caveat=f"{epochs} epochs of CIFAR-10 in a small network are far from "
-                "300 epochs of ImageNet: what fails late there cannot fail here.",
+                "300 epochs of ImageNet: late failures do not show here.",
                 extra=(*CURVES, f"--evaluation.knn-every-epochs={knn_every}"),
             )
             for name, epochs, knn_every in (

@@ -1,4 +1,4 @@
-"""Imports point one way; the map is in the README."""
+"""Imports point one way; the map is in docs/structure.md."""
 
 import ast
 from pathlib import Path

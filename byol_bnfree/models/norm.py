@@ -9,9 +9,9 @@ place has. Masks, checkpoints and parameter counts therefore agree between varia
 | `bn`    | BatchNorm over the global batch     | plain        |
 | `gn_ws` | GroupNorm                           | standardized |
 | `gn`    | GroupNorm                           | plain        |
-| `ws`    | trainable scale and offset only     | standardized |
+| `ws`    | trainable scale and bias only       | standardized |
 | `ln`    | GroupNorm with one group            | plain        |
-| `none`  | trainable scale and offset only     | plain        |
+| `none`  | trainable scale and bias only       | plain        |
 
 arXiv 2010.10241 (P2, "BYOL works even without batch statistics") leaves some details
 open. We chose:
@@ -21,7 +21,7 @@ open. We chose:
 - standardized dense kernels in the heads, besides the convolutions;
 - the values of epsilon;
 - LayerNorm over (h, w, c) of one image;
-- a trainable scale and offset where there is no normalization.
+- a trainable scale and bias where there is no normalization.
 
 The linear probe is never standardized.
 """
