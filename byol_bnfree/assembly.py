@@ -87,8 +87,8 @@ def prediction_width(config: TrainConfig) -> int:
 def _check_remat(config: TrainConfig, own: bool) -> None:
     if own and config.remat:
         raise InputError(
-            "--remat knows the stages of the networks of --model.name, and this "
-            "encoder is your own; leave --remat away, or use flax.linen.remat in its "
+            "--remat works with the networks of --model.name, but this encoder is "
+            "your own; remove --remat, or use flax.linen.remat in its "
             "code."
         )
 

@@ -55,8 +55,8 @@ def check_encoder(
     other = set(variables) - {"params", "batch_stats", "intermediates"}
     if other or "params" not in variables:
         raise InputError(
-            f"model {where} keeps {', '.join(sorted(other)) or 'no parameters'}; an "
-            f"encoder has params and, if it must, batch_stats."
+            f"model {where} has {', '.join(sorted(other)) or 'no parameters'}; an "
+            f"encoder may have params and batch_stats only."
         )
     shape = getattr(y, "shape", None)
     if shape is None or len(shape) != 2 or shape[0] != 2 or again.shape != shape:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from byol_bnfree.command_line import default_config, exit_on_error
-from byol_bnfree.config import TrainConfig
+from byol_bnfree.config import PAPERS, TrainConfig
 from byol_bnfree.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def parse(argv: list[str]) -> tuple[TrainConfig, list[str]]:
         args=argv,
         default=Options(default_config(argv)),
         prog="python -m byol_bnfree.verify",
+        description=f"Check the claims of this package for a configuration. {PAPERS}",
     )
     names = options.claims.split(",")
     for name in names:

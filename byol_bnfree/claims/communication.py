@@ -97,6 +97,8 @@ def measure(network: str, norm: str, groups: int) -> dict[str, Any]:
     from byol_bnfree.training.parts import DataShape
     from byol_bnfree.training.program import build_program
 
+    # The bytes depend on parameters and statistics. So the heads are the paper's, and
+    # the images may be few and small.
     head = HeadConfig(hidden=4096, out=256)
     config = TrainConfig(
         norm=norm,

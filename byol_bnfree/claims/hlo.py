@@ -43,6 +43,7 @@ def collectives(text: str) -> list[Moved]:
         shapes, kind, operands = match.groups()
         arrays = _ARRAY.findall(shapes)
         makers = _OPERAND.findall(operands)
+        # A collective may move several arrays. Each has an operand that made it.
         for (_, bits, sizes), maker in zip(arrays, makers, strict=True):
             elements = math.prod(int(size) for size in sizes.split(",") if size)
             origin = _with_metadata(lines, maker) or line

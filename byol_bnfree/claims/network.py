@@ -77,6 +77,7 @@ def static_claim(config: TrainConfig) -> Finding:
 
 def control_claim(config: TrainConfig) -> Finding:
     """Check that both checks fail with BatchNorm; otherwise they prove nothing."""
+    # bn refuses micro-batches, and only norm none is initialized by data.
     config = dataclasses.replace(
         config,
         norm="bn",

@@ -92,6 +92,7 @@ def run_tasks(
         for process in started:
             finish(process)
     finally:
+        # If one process failed, the others would wait for it.
         for process in started:
             process.kill()
             process.wait()

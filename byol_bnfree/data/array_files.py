@@ -127,14 +127,14 @@ def _tiff(source: io.BufferedIOBase, name: str, how: Conversion):
     channels = math.prod(shape[k] for k in others)
     if not {axes[k] for k in others} <= CHANNEL_AXES and channels != how.channels:
         raise ValueError(
-            f"its axes are {axes} with {channels} planes; if those are the channels, "
+            f"its axes are {axes} with {channels} planes; if the planes are channels, "
             f"give --data.channels={channels}"
         )
     rows, columns = axes.index("Y"), axes.index("X")
     found = (shape[rows], shape[columns], channels)
     _check(found, dtype, how)
     if series.keyframe.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-        raise ValueError("0 is white in it, and its white has no agreed value")
+        raise ValueError("0 is white in it, and no value of black is agreed")
 
     def read() -> np.ndarray:
         moved = np.moveaxis(series.asarray(), (rows, columns), (0, 1))

@@ -119,6 +119,7 @@ def open_folder(config: TrainConfig) -> Found:
     root = root.resolve()
     unused = Unused()
     train, test = list_splits(root, config, unused)
+    # Both splits may have a file by links. Its header is read once.
     everything = [*{p: 0 for classes in (train, test) for p in _flatten(classes)}]
     seen = scan(everything, conversion(config.data), config.on_bad_image == "skip")
     names = sorted(name for name in train if name != UNLABELLED)

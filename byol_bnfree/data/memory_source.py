@@ -118,6 +118,7 @@ def load(records: Records, layout: Layout, how: Conversion, skip: bool) -> Memor
 
     starts = range(0, n, CHUNK)
     doing = f"decoding {records.name} {records.split}, parts of {CHUNK}"
+    # Threads suffice, because Pillow releases the interpreter's lock as it decodes.
     with ThreadPoolExecutor() as threads:
         for _ in shown(threads.map(load_some, starts), len(starts), doing):
             pass
@@ -127,7 +128,7 @@ def load(records: Records, layout: Layout, how: Conversion, skip: bool) -> Memor
         records.name,
         records.split,
         records.class_names,
-        pixels[kept] if bad else pixels,
+        pixels[kept] if bad else pixels,  # without bad ones no copy is made
         records.labels(kept),
         records.skipped | left_out,
         records.location,

@@ -87,6 +87,7 @@ def find_set(name: str, root: Path) -> PreparedSet:
     sets = [s for s in list_sets(root) if not version or s.version == version]
     matches = [s for s in sets if s.name == wanted]
     if not matches:
+        # A set with a single configuration is found without it.
         matches = [s for s in sets if s.name.startswith(f"{wanted}/")]
         configs = sorted({s.name for s in matches})
         if len(configs) > 1:
@@ -162,8 +163,8 @@ def prepare(name: str, data_dir: str | None, archive: str | None = None) -> str:
     wanted = set_name(path) if of_folder else name.partition(":")[0]
     if archive is not None and wanted not in ARCHIVES:
         raise InputError(
-            f"--archive belongs to {' and '.join(ARCHIVES)}, and not to {name}; leave "
-            f"it away."
+            f"--archive belongs to {' and '.join(ARCHIVES)}, and not to {name}; remove "
+            f"it."
         )
     for there in list_sets(root):
         if there.name == wanted and there.file_format == FILE_FORMAT:
@@ -175,9 +176,9 @@ def prepare(name: str, data_dir: str | None, archive: str | None = None) -> str:
         return f"{name} is prepared: {prepare_cifar(wanted, root, file)}"
     if importlib.util.find_spec("tensorflow") is None:
         raise InputError(
-            f"{wanted} is none of {', '.join(ARCHIVES)} and no folder:PATH, so "
-            f"tensorflow-datasets prepares it, which needs TensorFlow (reading does "
-            f'not); check the name, or install it: pip install "byol_bnfree[tf]"'
+            f"{wanted} is none of {', '.join(ARCHIVES)} and folder:PATH, so only "
+            f"tensorflow-datasets can prepare it, with TensorFlow; check the name, or "
+            f'install both: pip install "byol_bnfree[tf]"'
         )
     needs_reader()
     import tensorflow_datasets as tfds

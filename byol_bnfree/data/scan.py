@@ -74,6 +74,7 @@ def scan(paths: Sequence[str], how: Conversion, skip: bool) -> Scan:
         found = shown(threads.map(look, chosen), len(chosen), "looking at pictures")
         for path, header in zip(chosen, found, strict=True):
             if isinstance(header, Fault) or (isinstance(header, BadImage) and not skip):
+                # Do not read the rest of a million headers before the message.
                 threads.shutdown(cancel_futures=True)
                 raise header.stop() from header
             if isinstance(header, BadImage):

@@ -111,6 +111,7 @@ def open_prepared(
     """
     found = find_set(config.dataset, data_root(config.data_dir))
     names = {"train": config.data.train_split, "test": config.data.test_split}
+    # A run without evaluation needs no test split.
     forgiven = (InputError,) if split == "train" and not needs_test(config) else ()
     spans: dict[str, list[Span]] = {"train": read_spans(found, names["train"])}
     with contextlib.suppress(*forgiven):
@@ -119,6 +120,7 @@ def open_prepared(
         name: [(s.filename, s.skip, s.skip + s.take) for s in spans.get(name, [])]
         for name in names
     }
+    # Slices such as train[:90%] and train[50%:] would overlap.
     _check_disjoint(names, ranges)
     image, (height, width, channels), label, classes = read_features(found)
     examples = ArrayRecordDataSource(spans[split])

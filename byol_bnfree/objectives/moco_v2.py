@@ -33,6 +33,7 @@ def moco_v2(config: MoCoConfig) -> Objective:
         for first, second in view_pairs(len(passed.targets)):
             query = l2_normalize(passed.projections[first])
             key = l2_normalize(passed.targets[second])
+            # Class 0 is the image's own key. Images of earlier batches are negatives.
             own = jnp.sum(query * key, axis=1, keepdims=True)
             logits = jnp.concatenate([own, cosines(query, queue)], axis=1)
             logits = logits / config.temperature

@@ -109,7 +109,7 @@ def _check_normalization_of_pixels(config: Any) -> None:
     if len(config.augment.mean) != len(config.augment.std):
         raise InputError(
             f"--augment.mean has {len(config.augment.mean)} numbers and --augment.std "
-            f"{len(config.augment.std)}; give both one for each channel."
+            f"{len(config.augment.std)}; give both one number for each channel."
         )
 
 

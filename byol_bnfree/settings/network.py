@@ -49,10 +49,7 @@ class ModelConfig:
     predictor_start: Literal["drawn", "identity"] = "drawn"
     """identity: a predictor of one plain dense layer starts as the identity."""
     groups: int = 16
-    """Largest number of groups in GroupNorm (gn, gn_ws).
-
-    P2 does not state its number.
-    """
+    """Largest number of groups in GroupNorm (gn, gn_ws). P2 does not state a number."""
     min_group_channels: int = 16
     """Smallest number of channels in a GroupNorm group. Groups of few channels remove
     contrast and colour in the first layers."""

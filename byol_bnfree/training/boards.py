@@ -119,7 +119,7 @@ class Wandb:
         except ImportError as error:
             raise InputError(
                 "--run.wandb needs the package wandb; install it with pip install "
-                "'byol_bnfree[wandb]', or leave --run.wandb away."
+                "'byol_bnfree[wandb]', or remove --run.wandb."
             ) from error
         self._wandb = wandb
         self._run = wandb.init(

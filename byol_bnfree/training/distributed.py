@@ -71,6 +71,7 @@ def _join(joining: Joining, limit: float) -> None:
 
     thread = threading.Thread(target=join, daemon=True)
     thread.start()
+    # Processes that start together find each other soon, and nothing is printed.
     thread.join(min(_PATIENCE, limit))
     if thread.is_alive():
         print(
@@ -81,16 +82,17 @@ def _join(joining: Joining, limit: float) -> None:
         thread.join(max(0, limit - _PATIENCE))
     if thread.is_alive():
         raise RunStopped(
-            f"waited {limit:g} s for {_missing(joining)} ({joining.why}); see that all "
-            f"are started and reach the address, or raise --run.join-seconds.",
+            f"waited {limit:g} s for {_missing(joining)} ({joining.why}); check "
+            f"that all are started and can reach the address, or raise "
+            f"--run.join-seconds.",
             status=2,
             at_once=True,
         )
     if failed:
         reason = str(failed[0]).splitlines()[0]
         raise RunStopped(
-            f"cannot join the other processes ({joining.why}): {reason}; see that all "
-            f"are started and reach the address.",
+            f"cannot join the other processes ({joining.why}): {reason}; check that "
+            f"all are started and can reach the address.",
             status=2,
             at_once=True,
         ) from failed[0]

@@ -62,7 +62,7 @@ class Footprint(NamedTuple):
         ways.append("--remat or a smaller network")
         raise InputError(
             f"a step needs {_size(self.needed)} ({self._parts()}), but only "
-            f"{_size(self.limit)} are there; choose {' or '.join(ways)}."
+            f"{_size(self.limit)} are available; choose {' or '.join(ways)}."
         )
 
     def __str__(self) -> str:

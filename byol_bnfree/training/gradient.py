@@ -55,6 +55,7 @@ def make_loss(network: BYOLNetwork, objective: Objective = BYOL) -> Callable[...
         )
         projections = (out1.projection, out2.projection)
         predictions = (out1.prediction, out2.prediction)
+        # Without a moving average the target is the online network: no second pass.
         targets, target_stats = projections, state.target_stats
         if objective.target == "moving_average":
             targets, target_stats = of_views(
@@ -80,6 +81,7 @@ def make_loss(network: BYOLNetwork, objective: Objective = BYOL) -> Callable[...
             out1.logits,
             objective.keep(passed) if objective.keep else None,
         )
+        # One gradient trains both. The probe's does not reach the encoder.
         return jnp.mean(loss + probe), ((stats, target_stats), forward)
 
     return loss_fn

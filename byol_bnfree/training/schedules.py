@@ -40,7 +40,7 @@ def first_steps(config: TrainConfig, num_examples: int) -> int:
     steps = whole_steps(config.epochs, num_examples, config.batch_size)
     if steps < 1:
         raise InputError(
-            f"epochs {config.epochs:g} of {num_examples} images make no whole batch "
+            f"epochs {config.epochs:g} of {num_examples} images do not fill one batch "
             f"of {config.batch_size}; give more epochs, --steps or a smaller batch."
         )
     if steps > LONGEST:

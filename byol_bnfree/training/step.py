@@ -77,6 +77,7 @@ def make_train_step(
         if config.run.layers_every:
             ratios = update_ratios(state.online_params, updates)
             metrics[UPDATE_RATIOS] = jnp.stack([ratios[k] for k in sorted(ratios)])
+        # The target follows the online network as it is after its update.
         online_params = optax.apply_updates(state.online_params, updates)
         state = TrainState(
             step=done,

@@ -33,7 +33,6 @@
 //
 // Sums over a run of pixels are float. Sums of these sums are double, because
 // E[x^2] - E[x]^2 loses digits if the mean is large compared to the deviation.
-// where the mean is large beside the deviation.
 
 #pragma once
 

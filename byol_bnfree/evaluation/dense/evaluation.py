@@ -79,7 +79,7 @@ def dense_evaluation(
 
     def watch(step: int, fitted: Fitted, loss: Array) -> None:
         if step % max(1, total // LOSSES) == 0:
-            losses.append((step, loss))
+            losses.append((step, loss))  # an array: a number would wait for it
         if step in marks:
             figures = task.score(fitter, fitted, some).figures
             curve.append({"step": step} | figures)

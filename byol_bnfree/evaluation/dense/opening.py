@@ -67,6 +67,7 @@ def open_dense(
         settings.scales,
         settings.resize or _usual_scale(name),
         depth_by_scale=getattr(settings, "by_scale", False),
+        # Outside its picture a window is about 0 after normalization.
         fill=round(255 * float(np.mean(run.augment.mean))),
     )
     train_view, test_view = (

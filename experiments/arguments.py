@@ -1,0 +1,55 @@
+"""The arguments of `python -m experiments`. They need no JAX, so `--help` is quick."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from experiments import GRIDS
+from experiments.scales import SCALES
+from experiments.slots import Each
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Run grids of training runs, or write the pages about them."""
+
+    names: Annotated[
+        tuple[Literal[(*GRIDS, "all", "report", "state")], ...], tyro.conf.Positional
+    ]
+    """Experiments in the order to run them; or all; or report (pages of results); or
+    state (which runs are finished, interrupted or failed, and the time left)."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds for every arm."""
+    scale: Literal[tuple(SCALES)] = "cpu"
+    """cpu is CIFAR-10 with resnet14, 16 epochs; cpu8, cpu30 and cpu40 have another
+    number of epochs. A run takes 6 to 30 minutes on two cores. gpu30, gpu100, gpu200:
+    CIFAR-10 with ResNet-18, by epochs. paper: ImageNet; steps are built and compiled,
+    but not run. smoke: a few steps."""
+    arms: tuple[str, ...] = ()
+    """Run these arms only."""
+    only: tuple[str, ...] = ()
+    """Run only arms whose names match a pattern, such as 'bn-*' or '*beta0'."""
+    rows: tuple[str, ...] = ()
+    """Run only the arms in these rows of the plan, such as 1 4-6."""
+    each: Each = "machine"
+    """Hardware of a run. machine: runs go one after the other. core, device: each core
+    or device has a run of its own, all at the same time."""
+    stop_collapsed: bool = False
+    """End collapsed runs early. They count as collapsed and have no accuracy."""
+    shard: str = "0/1"
+    """I/N: every N-th run from the I-th. This splits a grid over machines."""
+    dry_run: bool = False
+    """Print the grid with the expected time, and stop."""
+    out: Path = Path("runs")
+    """Folder for the work folders, NAME/SCALE/."""
+    results: Path | None = None
+    """Folder for NAME/results.jsonl and the report. None: experiments/, but --out at
+    smoke scale, with --model and for an installed package."""
+    data_dir: str | None = None
+    """Root of prepared tensorflow-datasets."""
+    model: str | None = None
+    """FILE:FUNCTION that makes the encoder of every arm, as in byol_bnfree.train.
+    Results are kept apart from ours: --results is --out, and `report` needs --model
+    again."""

@@ -1,0 +1,112 @@
+"""Carries out `python -m experiments`: plans, runs, reports."""
+
+import os
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+
+from byol_bnfree.command_line import parse_args
+from byol_bnfree.data.prepared import data_root, find_set
+from byol_bnfree.errors import RunStopped
+from byol_bnfree.own_code import full_path, load_function
+from experiments.arguments import Arguments
+from experiments.choice import chosen_names, chosen_runs, shared
+from experiments.grid import Experiment, Run, load_experiment
+from experiments.paper_scale import compile_all
+from experiments.plan import expectation, print_plan
+from experiments.queue import run_queue
+from experiments.report.state import write_state
+from experiments.report.write import write_all, write_report
+from experiments.runner import Options, Places
+from experiments.scales import Scale, scales_of
+from experiments.slots import slots
+
+ROOT = Path(__file__).parents[1]
+
+
+def carry_out(arguments: Arguments) -> None:
+    """Plan, run and report. Raise `InputError` before any run for wrong arguments."""
+    places = _places(arguments)
+    scales = scales_of(_model(arguments.model))
+    os.chdir(ROOT)  # recipes have paths relative to it
+    scale = scales[arguments.scale]
+    if arguments.names in (("report",), ("state",)):
+        (page,) = arguments.names
+        print(
+            write_all(places.results, scales=scales)
+            if page == "report"
+            else write_state(scale, arguments.seeds, places)
+        )
+        return
+    experiments = [load_experiment(name) for name in chosen_names(arguments.names)]
+    grids = {e.name: chosen_runs(e, scale, arguments) for e in experiments}
+    runs = shared(list(chain.from_iterable(grids.values())), arguments.shard)
+    if scale.name != "paper":
+        _check_data(runs, arguments.data_dir)
+    for experiment in experiments:
+        own = [run for run in runs if run.experiment == experiment.name]
+        print_plan(experiment, scale, own, places)
+    if arguments.dry_run:
+        return
+    if scale.name == "paper":
+        compile_all(runs)
+        return
+    _run(experiments, scale, runs, places, arguments)
+
+
+def _run(
+    experiments: Sequence[Experiment],
+    scale: Scale,
+    runs: list[Run],
+    places: Places,
+    arguments: Arguments,
+) -> None:
+    """Run the queue, then write each report. Raise `RunStopped` if runs failed."""
+    done = run_queue(
+        runs,
+        places,
+        slots(arguments.each),
+        Options(arguments.stop_collapsed),
+        expectation(scale, places),
+    )
+    finished = sum(places.state(run) == "finished" for run in runs)
+    print(f"{finished} of {len(runs)} runs are finished.")
+    for experiment in experiments:
+        if write_report(experiment, places.results, {scale.name: scale}):
+            print(places.results / experiment.name / "report.html")
+    print(write_state(scale, arguments.seeds, places))
+    if done.elsewhere:
+        print(f"{len(done.elsewhere)} runs are another queue's.")
+    if done.failures:
+        names = ", ".join(
+            f"{f.run.experiment} {f.run.arm} seed {f.run.seed}" for f in done.failures
+        )
+        raise RunStopped(f"{len(done.failures)} failed: {names}; see above.")
+
+
+def _places(arguments: Arguments) -> Places:
+    """Return absolute paths, because the working directory changes later."""
+    out = arguments.out.absolute()
+    installed = not (ROOT / "pyproject.toml").exists()
+    own = arguments.scale == "smoke" or installed or arguments.model is not None
+    results = arguments.results or (out if own else ROOT / "experiments")
+    data_dir = arguments.data_dir and str(Path(arguments.data_dir).absolute())
+    return Places(out, results.absolute(), data_dir)
+
+
+def _model(where: str | None) -> str | None:
+    """Return `FILE:FUNCTION` with an absolute path.
+
+    Raises:
+      InputError: if there is no such function. Every run would fail later.
+    """
+    if where is None:
+        return None
+    load_function(where, "model")
+    return full_path(where)
+
+
+def _check_data(runs: list[Run], data_dir: str | None) -> None:
+    """Report a missing data set once, instead of in every run."""
+    for dataset in {parse_args(run.flags).dataset for run in runs} - {"shapes"}:
+        find_set(dataset, data_root(data_dir))
