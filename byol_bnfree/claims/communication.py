@@ -1,4 +1,4 @@
-"""Claim 7: the data that devices exchange in a training step.
+"""Claim: the data that devices exchange in a training step.
 
 `python -m byol_bnfree.claims.communication NETWORK NORM GROUPS` compiles a step for the
 devices of its process. It reads the compiled program and prints the bytes by purpose,

@@ -1,4 +1,4 @@
-"""Claim 3: does the loss of an example need other images?"""
+"""Claim: the loss of an example needs no other image."""
 
 import itertools
 from typing import NamedTuple

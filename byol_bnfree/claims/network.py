@@ -1,4 +1,4 @@
-"""Claims 1, 2 and 4: examples do not interact in the network. The checks can tell."""
+"""Claims: the examples of a batch do not interact, and the checks would notice it."""
 
 import dataclasses
 

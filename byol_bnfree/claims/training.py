@@ -1,8 +1,8 @@
-"""Claims 4 to 6: micro-batches, devices and resuming do not change the results.
+"""Claims: micro-batches, views, devices and resuming do not change the results.
 
-Sums are ordered otherwise, so results agree to rounding; on the same devices a resumed
-run takes the same steps, so there they agree to the last bit. The rounding of bfloat16
-is large, so it is measured: see `Rounding`.
+Sums in another order agree up to rounding. A resumed run on the same devices takes the
+same steps, so it agrees to the last bit. The rounding of bfloat16 is large, so it is
+measured: see `Rounding`.
 """
 
 import dataclasses

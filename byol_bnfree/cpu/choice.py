@@ -1,9 +1,8 @@
 """Chooses the kernels of a program.
 
 The `cpu` extra installs oneDNN, which PyTorch also uses. Our C++ is compiled on first
-use. Both are optional: without them everything runs on XLA. So it does on other
-devices, and on more than one device, because XLA cannot split a custom call over
-devices.
+use. Both are optional: without them everything runs on XLA. Other devices use XLA too.
+So do several CPU devices, because XLA cannot split a custom call over devices.
 """
 
 from typing import Literal

@@ -1,6 +1,6 @@
 """Writes a data set as array_record, in the format of tensorflow-datasets.
 
-Neither that nor TensorFlow is needed, and both can read the result.
+Neither tensorflow-datasets nor TensorFlow is needed. Both can read the result.
 """
 
 import json

@@ -6,7 +6,7 @@
 | `torch.save` of a state dict                | a zip archive       |
 | DeepMind's released checkpoints             | a pickle            |
 | a program of `jax.export`                   | `.stablehlo`        |
-| a folder that `byol_bnfree.export` wrote    | one of those inside |
+| a folder that `byol_bnfree.export` wrote    | one of them inside  |
 """
 
 import zipfile

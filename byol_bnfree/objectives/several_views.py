@@ -3,8 +3,7 @@
 Every view predicts the targets of all other large views. Let q and z' have length 1.
 The loss of view v is the mean of |q_v - a|^2 over its aims a. The loss of an image is
 the mean over its views, times 2. For two views this is equation 2 of the BYOL paper
-(P1, arXiv
-2006.07733).
+(P1, arXiv 2006.07733).
 """
 
 from collections.abc import Callable, Sequence

@@ -2,7 +2,7 @@
 
     python -m experiments.evaluation_speed
 
-Three measurements, each in turn with what it is compared with, `rounds` times: features
+Three measurements, each in turn with simple programs, `rounds` times: features
 of CIFAR-sized images (beside the bare forward pass, and a plain loop), kNN of 10,000
 features against 50,000 x 512 (beside NumPy, and its matrix product alone), and the 45
 strengths of `linear_cached` on 50,000 x 512 (beside one fit by scikit-learn). Prints

@@ -2,8 +2,8 @@
 
     python -m experiments.report.expect RUN [RUN ...]
 
-RUN is the work folder of a finished run, or a results.jsonl, of which the runs of the
-arms `bn` and `gn_ws` are taken. The page is made from their metrics alone.
+RUN is the work folder of a finished run, or a results.jsonl with runs of the arms `bn`
+and `gn_ws`. The page is made from their metrics alone.
 """
 
 import json

@@ -2,9 +2,9 @@
 
     python -m experiments.scaling [--tflops=100 --link-gb=50 ...]
 
-prints the tables of docs/scaling.md for a machine of your own description, from
-measured.json beside this file: what compiled programs need. `--measure` compiles them
-anew, in some minutes on 2 CPU cores.
+This prints the tables of docs/scaling.md for a machine that you describe. The file
+measured.json holds the needs of compiled programs. `--measure` compiles them anew, in
+some minutes on 2 CPU cores.
 """
 
 import json

@@ -3,7 +3,7 @@
     python -m experiments.scaling.measure --norm=gn_ws
 
 The step of configs/imagenet_resnet50.py at 224 pixels is compiled for one CPU device
-with 2 and with 4 images: both operations and memory are a constant and so much an
+with 2 and with 4 images. Operations and memory are a constant and an amount for each
 image. Nothing is run.
 """
 

@@ -2,9 +2,10 @@
 
     python -m experiments.throughput --device gpu --peer "python3 PEER.py"
 
-Every measurement is a process of its own and a line of device.jsonl, written at once:
-what is cut off loses nothing. PEER.py takes NETWORK,SIDE,BATCH,SMALL_STEM,COMPILE (0 or
-1 each) and prints a line of JSON with images_per_s. `--tiny` tries all of it in small.
+Every measurement is a process of its own. Its line of device.jsonl is written at once,
+so a run that is cut off loses nothing. PEER.py takes NETWORK,SIDE,BATCH,SMALL_STEM,
+COMPILE (the last two are 0 or 1) and prints a line of JSON with images_per_s. `--tiny`
+tries everything at a small size.
 """
 
 import json

@@ -4,9 +4,9 @@
 
 In one process, in turn: a stretch of the training loop (probe, measures of collapse,
 rows, progress), as many bare steps (the program without probe and metrics) fed by the
-same data, and as many on one ready batch. Then what a checkpoint keeps the loop from,
-spread over the time between two. Prints medians, appends to overhead.jsonl. Leave the
-machine otherwise idle.
+same data, and as many on one ready batch. Then the delay that a checkpoint causes,
+spread over the time between two checkpoints. Prints medians, appends to overhead.jsonl.
+Leave the machine otherwise idle.
 """
 
 import contextlib

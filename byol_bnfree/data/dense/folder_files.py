@@ -1,4 +1,4 @@
-"""Finds the files of a dense folder, and which belong together."""
+"""Finds the files of a dense folder, and pairs each picture with its targets."""
 
 from pathlib import Path
 

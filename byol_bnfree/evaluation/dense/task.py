@@ -1,4 +1,4 @@
-"""What a dense task is. `tasks` lists them."""
+"""The parts of a dense task. `tasks` lists all tasks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
