@@ -35,7 +35,8 @@ from byol_bnfree.training.workdir import check_utf8
 class Encoder:
     """A trained encoder. Call it on images, or use its module and variables.
 
-    `jax.jit(encoder)` works. The weights then become constants of the program.
+    `jax.jit(encoder)` works. The weights then become constants of the program. An
+    encoder can be pickled, for example to be sent to worker processes.
     """
 
     module: nn.Module

@@ -1,6 +1,7 @@
 """A trained encoder as a value in other people's code."""
 
 import dataclasses
+import pickle
 from inspect import unwrap
 
 import jax
@@ -13,6 +14,7 @@ from byol_bnfree.config import AugmentConfig, DataConfig
 from byol_bnfree.data.augment import normalize, two_views
 from byol_bnfree.data.pixels import unit_pixels
 from byol_bnfree.errors import InputError
+from byol_bnfree.models.norm import NORMS
 
 
 def test_an_encoder_can_be_compiled_as_it_is():
@@ -21,6 +23,13 @@ def test_an_encoder_can_be_compiled_as_it_is():
 
 
 IMAGES = tiny.batch()["image"]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_an_encoder_can_be_pickled(norm):
+    encoder = tiny.encoder(norm)
+    copy = pickle.loads(pickle.dumps(encoder))
+    np.testing.assert_array_equal(copy(IMAGES), encoder(IMAGES))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ use. Both are optional: without them everything runs on XLA. Other devices use X
 So do several CPU devices, because XLA cannot split a custom call over devices.
 """
 
+from functools import partial
 from typing import Literal
 
 import jax
@@ -14,11 +15,11 @@ from byol_bnfree.cpu.convolution import conv, dense, std_conv, std_dense
 from byol_bnfree.cpu.pooling import max_pool
 from byol_bnfree.cpu.products import product_conv_general_dilated
 from byol_bnfree.errors import InputError
-from byol_bnfree.models.kernels import XLA, Kernels, standardized
+from byol_bnfree.models.kernels import XLA, Kernels, by_standardized
 
 XLA_ON_CPU = XLA._replace(
     conv=product_conv_general_dilated,
-    std_conv=standardized(product_conv_general_dilated),
+    std_conv=partial(by_standardized, product_conv_general_dilated),
     normalize=moments.normalize,
     max_pool=max_pool,
     slow_loops=True,

@@ -28,5 +28,9 @@ class Outcome(NamedTuple):
 def top_figures(
     scores: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]
 ) -> dict[str, float]:
-    """Return top-1 and top-5 accuracy, in [0, 1]."""
-    return {f"top{k}": top_k_accuracy(scores, labels, k) for k in (1, 5)}
+    """Return top-1 accuracy in [0, 1], and with more than five classes top-5 too.
+
+    With five classes or fewer, top-5 would always be 1.
+    """
+    shown = (1, 5) if scores.shape[1] > 5 else (1,)
+    return {f"top{k}": top_k_accuracy(scores, labels, k) for k in shown}

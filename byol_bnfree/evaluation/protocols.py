@@ -52,7 +52,7 @@ def linear_cached(bench: Bench) -> list[Row]:
     """Measure logistic regression on stored features (P1 appendix D.2)."""
 
     def measure() -> Outcome:
-        """Score the test images; top-1 and top-5 in [0, 1]."""
+        """Score the test images."""
         fit = bench.linear_fit
         scores = fit.classifier.scores(bench.test_features)
         chosen = {"strength": fit.strength, "validation_top1": fit.validation}

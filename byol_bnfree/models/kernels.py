@@ -5,6 +5,7 @@ CPUs. Tests compare them with the equations.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -45,14 +46,12 @@ class Kernels(NamedTuple):
     """True if gradients are slow inside a loop. Callers then unroll the loop."""
 
 
-def standardized(product: Callable[..., Array]) -> Callable[..., Array]:
+def by_standardized(
+    product: Callable[..., Array], x: Array, kernel: Array, *arguments, **options
+) -> Array:
     """Return `product(x, kernel, ...)` with weight standardization of the kernel."""
-
-    def by_standardized(x: Array, kernel: Array, *arguments, **options) -> Array:
-        kernel = weight_standardize(kernel).astype(x.dtype)
-        return product(x, kernel, *arguments, **options)
-
-    return by_standardized
+    kernel = weight_standardize(kernel).astype(x.dtype)
+    return product(x, kernel, *arguments, **options)
 
 
 def normalize(
@@ -145,13 +144,18 @@ def max_pool(
     return nn.max_pool(x, (3, 3), (2, 2), padding)
 
 
+def relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return max(x, 0). Unlike `nn.relu` itself, this function can be pickled."""
+    return nn.relu(x)
+
+
 XLA = Kernels(
     conv=lax.conv_general_dilated,
     dense=lax.dot_general,
-    std_conv=standardized(lax.conv_general_dilated),
-    std_dense=standardized(lax.dot_general),
+    std_conv=partial(by_standardized, lax.conv_general_dilated),
+    std_dense=partial(by_standardized, lax.dot_general),
     normalize=normalize,
-    relu=nn.relu,
+    relu=relu,
     max_pool=max_pool,
     words="XLA",
 )

@@ -29,9 +29,10 @@ _FROM_XLA = re.compile("[A-Z_]+: ")  # "UNKNOWN: Gloo all-reduce failed"
 def initialize(config: TrainConfig) -> None:
     """Join the other processes of this run. A run of one process does nothing.
 
-    SLURM, Open MPI, MPICH, torchrun, indexed Kubernetes jobs and Cloud TPU are detected
-    (`training.launchers`). Elsewhere give --coordinator, --num-processes and
-    --process-id. Call this before JAX's devices are used. A second call does nothing.
+    SLURM, Open MPI, MPICH, torchrun, TF_CONFIG, indexed Kubernetes jobs and Cloud TPU
+    are detected (`training.launchers`). Elsewhere give --coordinator, --num-processes
+    and --process-id. Call this before JAX's devices are used. A second call does
+    nothing.
 
     From then on, if one process fails, all end: see `fate_shared`.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from byol_bnfree.errors import InputError
+from byol_bnfree.training.tf_config import Task, read_tf_config
 
 Environment = Mapping[str, str]
 FIRST_PORT, PORTS = 61440, 4096  # the range that JAX chooses ports from, too
@@ -93,6 +94,8 @@ def find_others(
     if tasks > 1:
         why = f"SLURM started {tasks} tasks in this step"
         return Joining(why, address | {"num_processes": tasks})
+    if (task := read_tf_config(env)) is not None:
+        return _by_tf_config(task, coordinator)
     if _in_other_cluster(env):
         return Joining("the cluster manager started several", address)
     if coordinator is not None:
@@ -136,6 +139,16 @@ def _by_launcher(
     if local > 1:  # each process takes one accelerator; a single process takes all
         arguments["local_device_ids"] = [_number(env, launcher.local_rank)]
     return Joining(why, arguments)
+
+
+def _by_tf_config(task: Task, coordinator: str | None) -> Joining:
+    arguments = {
+        "coordinator_address": coordinator or task.addresses[0],
+        "num_processes": len(task.addresses),
+        "process_id": task.index,
+        "cluster_detection_method": "deactivate",
+    }
+    return Joining(f"TF_CONFIG names {len(task.addresses)} processes", arguments)
 
 
 def _meeting_place(

@@ -1,5 +1,7 @@
 """Dilation in the last groups: larger maps of the same network."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ import tiny
 from byol_bnfree import create_encoder
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.architectures import Architecture
-from byol_bnfree.models.kernels import XLA, standardized
+from byol_bnfree.models.kernels import XLA, by_standardized
 from byol_bnfree.models.norm import NORMS, layers_for
 from byol_bnfree.models.resnet import ResNet
 
@@ -43,7 +45,7 @@ def with_zeros_between(lhs, rhs, strides, padding, lhs_dilation, rhs_dilation, *
 
 
 SPREAD = XLA._replace(
-    conv=with_zeros_between, std_conv=standardized(with_zeros_between)
+    conv=with_zeros_between, std_conv=partial(by_standardized, with_zeros_between)
 )
 
 

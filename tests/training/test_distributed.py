@@ -1,5 +1,6 @@
 """A launcher is recognized by what it leaves in the environment, and nobody is lost."""
 
+import json
 import re
 import socket
 import subprocess
@@ -33,6 +34,15 @@ MPICH = {
     "MPI_LOCALNRANKS": "2",
     "MPI_LOCALRANKID": "0",
 }
+CLUSTER = {"chief": ["n1:2222"], "worker": ["n2:2222", "n3:2222"], "ps": ["n4:2222"]}
+
+
+def tf_config(kind: str, index: int = 0, cluster: dict = CLUSTER) -> dict[str, str]:
+    """The environment of a task of Kubeflow or Vertex AI."""
+    task = {"type": kind, "index": index}
+    return {"TF_CONFIG": json.dumps({"cluster": cluster, "task": task})}
+
+
 ALONE = {
     "a laptop": {},
     "a SLURM job of one task": {"SLURM_STEP_NODELIST": "n1", "SLURM_NTASKS": "1"},
@@ -40,6 +50,8 @@ ALONE = {
     "a step of one task in a job of four": STEP | {"SLURM_STEP_NUM_TASKS": "1"},
     "mpirun of one process": OPEN_MPI | {"OMPI_COMM_WORLD_SIZE": "1"},
     "torchrun of one process": TORCHRUN | {"WORLD_SIZE": "1", "RANK": "0"},
+    "TF_CONFIG of one process": tf_config("chief", cluster={"chief": ["n1:2222"]}),
+    "TF_CONFIG without a cluster": {"TF_CONFIG": "{}"},
     "a pod that is not of an indexed job": {"KUBERNETES_SERVICE_HOST": "10.0.0.1"},
 }
 TOGETHER = {
@@ -52,6 +64,15 @@ TOGETHER = {
         {},
     ),
     "Kubernetes": ({"KUBERNETES_SERVICE_HOST": "n", "JOB_COMPLETION_INDEX": "0"}, {}),
+    "TF_CONFIG": (
+        tf_config("worker", 1),
+        {
+            "coordinator_address": "n1:2222",
+            "num_processes": 3,
+            "process_id": 2,
+            "cluster_detection_method": "deactivate",
+        },
+    ),
     "torchrun": (
         TORCHRUN,
         {
@@ -105,6 +126,20 @@ def test_mpi4py_of_another_mpi_is_noticed(monkeypatch):
     with pytest.raises(RunStopped, match="MPICH started 2 .* JAX found 1; .*mpi4py"):
         distributed._check_count(joining)
     distributed._check_count(joining._replace(count=1))
+
+
+@pytest.mark.parametrize(
+    ("env", "words"),
+    [
+        (tf_config("ps"), "a ps, which does not train"),
+        (tf_config("worker", 2), "cannot be read"),
+        ({"TF_CONFIG": "{"}, "cannot be read"),
+        ({"TF_CONFIG": "[1]"}, "cannot be read"),
+    ],
+)
+def test_a_tf_config_that_cannot_be_followed_is_refused(env, words):
+    with pytest.raises(InputError, match=words):
+        find_others(None, None, None, env)
 
 
 def test_a_coordinator_alone_needs_a_launcher():

@@ -82,7 +82,7 @@ def linear_evaluation(
       unfinished: stores the state of fits, so that they can resume.
 
     Returns:
-      Figures `top1` and `top5` in [0, 1], and the chosen `rate` with its
+      The `top_figures` of the test images, and the chosen `rate` with its
       `validation_top1`.
 
     Raises:

@@ -18,6 +18,7 @@ from byol_bnfree.evaluation.images.subset import hold_out
 from byol_bnfree.evaluation.kept.fitted import Fitted
 from byol_bnfree.evaluation.methods.logistic_solver import logits, minimum, rotate
 from byol_bnfree.evaluation.methods.metrics import top_k_accuracy
+from byol_bnfree.evaluation.outcome import top_figures
 
 # Penalties of the sum of cross-entropies, as scikit-learn's 1 / C (P1 does not say if
 # it means the sum or the mean).
@@ -67,8 +68,7 @@ def logistic_evaluation(
     """Fit on the training features and report on the test features.
 
     Returns:
-      `top1` and `top5` in [0, 1], and the chosen `strength`. With fewer than five
-      classes `top5` is 1.
+      The `top_figures` of the test features, and the chosen `strength`.
 
     Raises:
       InputError: with fewer than 2 training features.
@@ -77,8 +77,7 @@ def logistic_evaluation(
         train_features, train_labels, num_classes, seed=seed, strengths=strengths
     )
     scores = fit.classifier.scores(test_features)
-    top1, top5 = (top_k_accuracy(scores, test_labels, k) for k in (1, 5))
-    return {"top1": top1, "top5": top5, "strength": fit.strength}
+    return {**top_figures(scores, test_labels), "strength": fit.strength}
 
 
 def fit_logistic(

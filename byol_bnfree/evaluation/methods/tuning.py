@@ -117,7 +117,7 @@ def finetune_evaluation(
     mesh: Mesh | None = None,
     unfinished: Unfinished = NOTHING,
 ) -> Outcome:
-    """Return top-1 and top-5 of `finetuned_scores`."""
+    """Return the `top_figures` of `finetuned_scores`."""
     found = finetuned_scores(
         encoder, train, test, settings, seed=seed, mesh=mesh, unfinished=unfinished
     )
