@@ -12,6 +12,8 @@ from experiments.results import Row, read_rows
 from experiments.runner import Places
 from experiments.scales import Scale
 
+EPOCHS = "--epochs="
+
 
 def print_plan(
     experiment: Experiment, scale: Scale, runs: Sequence[Run], places: Places
@@ -45,13 +47,22 @@ def print_plan(
 
 
 def expected_seconds(run: Run, scale: Scale, rows: Sequence[Row]) -> float | None:
-    """Return the median time of the arm's runs at this scale, or the scale's value."""
+    """Return the median time of the arm's runs at this scale, or an estimate.
+
+    The estimate is the scale's time, times the epochs of the arm over the scale's.
+    """
     times = [
         row["wall_seconds"]
         for row in rows
         if (row["scale"], row["arm"]) == (run.scale, run.arm) and not row["resumed"]
     ]
-    return statistics.median(times) if times else scale.seconds
+    if times or scale.seconds is None:
+        return statistics.median(times) if times else None
+    epochs = [float(f.removeprefix(EPOCHS)) for f in run.flags if f.startswith(EPOCHS)]
+    usual = scale.config.rpartition(":")[2]
+    if not epochs or not usual.isdecimal():
+        return scale.seconds
+    return scale.seconds * epochs[-1] / int(usual)
 
 
 def expectation(scale: Scale, places: Places) -> Callable[[Run], float | None]:

@@ -309,11 +309,22 @@ def test_prepared_tfds_sets_train(name, channels, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_with_a_sharded_state_equal_one_device(tmp_path):
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        ["--norm=bn"],
+        # Its negatives come from the images of both processes.
+        ["--norm=gn_ws", "--objective=infonce", "--infonce.beta=1"],
+        ["--norm=gn_ws", "--objective=moco_v2"],  # so do the images of its queue
+        ["--norm=gn_ws", "--objective=barlow_twins"],  # and those of its correlations
+    ],
+    ids=lambda chosen: chosen[-1].lstrip("-"),
+)
+def test_two_processes_with_a_sharded_state_equal_one_device(tmp_path, chosen):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    arguments = [*TINY, "--norm=bn", "--evaluation.max-train=16"]
+    arguments = [*TINY, *chosen, "--evaluation.max-train=16"]
     together, alone = tmp_path / "together", tmp_path / "alone"
     processes = [
         subprocess.Popen(

@@ -14,6 +14,7 @@ from experiments.grid import (
     make_runs,
     settings_checksum,
 )
+from experiments.plan import expected_seconds
 from experiments.results import read_rows
 from experiments.scales import SCALES
 
@@ -201,3 +202,12 @@ def test_runs_in_another_type_of_activations_are_runs_of_other_settings(monkeypa
 def test_another_process_tells_the_type_of_this_machine(monkeypatch):
     monkeypatch.setattr(grid, "accelerators_possible", lambda: True)
     assert grid.dtype_here.__wrapped__() == "float32"
+
+
+def test_a_trial_of_fewer_epochs_is_expected_to_take_less_time():
+    scale = SCALES["cpu"]
+    trial, *_ = make_runs(load_experiment("recipe_search"), scale, [0])
+    full, *_ = make_runs(load_experiment("norm_comparison"), scale, [0])
+    assert "--epochs=4" in trial.flags
+    assert expected_seconds(full, scale, []) == scale.seconds
+    assert expected_seconds(trial, scale, []) == scale.seconds * 4 / 16
