@@ -12,7 +12,8 @@ import runs
 from byol_bnfree.config import EvalConfig, TrainConfig
 from byol_bnfree.diagnostics.usual import usual
 from byol_bnfree.evaluation.final import Evaluator
-from byol_bnfree.summary import conclude, objective_words
+from byol_bnfree.summary import conclude
+from byol_bnfree.whole_run.introduction import objective_words
 from byol_bnfree.whole_run.steps import _periodic
 
 

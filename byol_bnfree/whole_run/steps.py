@@ -17,7 +17,7 @@ from byol_bnfree.draw_views import sheet_of
 from byol_bnfree.epochs import whole_steps
 from byol_bnfree.evaluation.final import Evaluator
 from byol_bnfree.files import write_json
-from byol_bnfree.summary import conclude, introduce, summarize
+from byol_bnfree.summary import conclude, summarize
 from byol_bnfree.training import distributed
 from byol_bnfree.training.best import Best
 from byol_bnfree.training.checkpoint import Checkpoints
@@ -36,6 +36,7 @@ from byol_bnfree.whole_run.folder import (
 from byol_bnfree.whole_run.inputs import (
     Data,
 )
+from byol_bnfree.whole_run.introduction import introduce
 
 
 def run_steps(

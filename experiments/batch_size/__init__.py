@@ -70,7 +70,7 @@ def arms(scale: Scale) -> tuple[Arm, ...]:
 
 EXPERIMENT = Experiment(
     name="batch_size",
-    question="Whose accuracy falls with the group of images that it sees?",
+    question="Which arms lose accuracy if fewer images are normalized together?",
     arms=arms,
     answer=both(flatness, against_paper),
     paper="arXiv 2006.07733, Table 16: BatchNorm, ImageNet, ResNet-50, 300 epochs, "
