@@ -15,7 +15,7 @@ from byol_bnfree.training.figures import Sheet, save_views
 from byol_bnfree.training.mesh import make_mesh, replicated
 from byol_bnfree.training.parts import views_of_step_0
 
-PICTURES = 8
+PICTURES = 8  # rows of the sheet
 
 
 def draw_views(out: str, argv: Sequence[str]) -> None:

@@ -16,8 +16,8 @@ from byol_bnfree.claims.hlo import Moved, collectives
 from byol_bnfree.claims.processes import finish, start
 from byol_bnfree.config import HeadConfig, ModelConfig, OptimConfig, TrainConfig
 
-DEVICES = 8
-ARMS = (("bn", 1), ("bn", DEVICES), ("gn_ws", 1))
+DEVICES = 8  # of the compiled program; a ring of more moves nearly the same bytes
+ARMS = (("bn", 1), ("bn", DEVICES), ("gn_ws", 1))  # norm, groups of statistics
 ALLOWED = {"gradient", "metrics", "metrics of logged steps"}
 METRICS = {"_metrics", "collapse_measures", "effective_rank", "centered_rank", "top_k"}
 MEGABYTE = 1e6

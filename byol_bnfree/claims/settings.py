@@ -15,7 +15,7 @@ from byol_bnfree.config import (
 )
 from byol_bnfree.training.parts import DataShape
 
-STEPS = 4
+STEPS = 4  # enough for a resume at every step, and rounding has not grown yet
 CLASSES = 10
 LARGEST_IMAGE = 32
 """Largest side, in pixels, of inputs that are run; also the side of unknown inputs."""

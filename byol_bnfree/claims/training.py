@@ -24,7 +24,7 @@ Say = Callable[[str], None]
 LEFT_OUT = ("metrics/collapse", "metrics/probe/top")
 TOLERANCE = 1e-4
 """Largest allowed `deviation` between runs that add in another order."""
-PIECES = (1, 2, 4, 8)
+PIECES = (1, 2, 4, 8)  # numbers of micro-batches, and of devices
 
 
 class Rounding(NamedTuple):

@@ -17,8 +17,8 @@ from byol_bnfree.memory import machine_bytes
 
 # Parameters of mallopt(3), and of madvise(2).
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
-_NEVER = -1
-_MADV_HUGEPAGE, _HUGE = 14, 2**21
+_NEVER = -1  # as a threshold: give no memory back
+_MADV_HUGEPAGE, _HUGE = 14, 2**21  # the advice, and the bytes of a huge page
 
 
 def run_in_calling_thread() -> None:

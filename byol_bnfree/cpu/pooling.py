@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from byol_bnfree.models.kernels import XLA
 
-WINDOW, STRIDE = 3, 2
+WINDOW, STRIDE = 3, 2  # of the ImageNet stem
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 

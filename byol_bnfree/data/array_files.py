@@ -24,7 +24,7 @@ from byol_bnfree.settings.types import MOST_CHANNELS
 TIFF = (".tif", ".tiff")
 KINDS = "buif"  # True and False, whole numbers, floats
 LARGEST_ITEM = 8  # bytes
-UNASSOCIATED_ALPHA = 2
+UNASSOCIATED_ALPHA = 2  # extra sample of TIFF: the band is transparency
 SIGNED = 2  # sample format; Pillow takes signed bytes for unsigned ones
 CHANNEL_AXES = frozenset("SCQI")  # of tifffile; time and depth are none
 

@@ -21,8 +21,8 @@ from byol_bnfree.data.names import printable
 from byol_bnfree.data.set_writer import Description, Picture, Split, write_set
 from byol_bnfree.errors import why_not_read
 
-SIDE = 32
-PIXELS = SIDE * SIDE * 3
+SIDE = 32  # of a picture, pixels
+PIXELS = SIDE * SIDE * 3  # bytes of a picture
 
 
 class Archive(NamedTuple):

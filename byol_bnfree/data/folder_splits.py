@@ -20,7 +20,7 @@ from byol_bnfree.data.records import needs_test
 SPLIT_NAMES = frozenset({"train", "test", "val", "validation"})  # never classes
 # No classes either where a folder has no other names.
 MORE_SPLIT_NAMES = SPLIT_NAMES | {"training", "testing", "valid", "dev", "eval"}
-HELD_OUT = 0.1
+HELD_OUT = 0.1  # share of each class in the test split
 BESIDE = "pictures beside the splits"
 
 

@@ -18,7 +18,7 @@ from byol_bnfree.interop.pickle_machine import (
 )
 
 DTYPES = ("f4", "f8", "i4", "i8", "u4")
-MOST_AXES = 8
+MOST_AXES = 8  # a kernel has four
 MODULES = (
     *("numpy.core.multiarray", "numpy.core._multiarray_umath"),
     *("numpy._core.multiarray", "numpy._core._multiarray_umath"),

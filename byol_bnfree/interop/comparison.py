@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from byol_bnfree.config import TrainConfig, height_and_width
 from byol_bnfree.errors import InputError, RunStopped, why_not_read
 
-COUNT = 64
+COUNT = 64  # pictures that pass through both sides
 TOLERANCE = 1e-4
 """Relative to the largest feature. Rounding of two frameworks stays near 1e-6."""
 SCRIPTS = Path(__file__).parent / "for_torch"

@@ -27,7 +27,7 @@ LICENCE = (
     "(https://creativecommons.org/licenses/by-nc/4.0/): not for commercial use."
 )
 PARTS = ("online_params", "online_state", "target_params", "target_state")
-IMAGENET = 1_281_167
+IMAGENET = 1_281_167  # training images of the released networks
 MOST_MODULES = 4096  # in one tree; the state of a ResNet-200 has 410
 
 

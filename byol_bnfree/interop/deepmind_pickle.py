@@ -25,7 +25,7 @@ from byol_bnfree.interop.pickle_machine import (
 )
 from byol_bnfree.interop.pickles import load
 
-MOST_FIELDS = 16
+MOST_FIELDS = 16  # of a named tuple; states of optimizers have fewer
 IMPORTED = (*MODULES, "_codecs")
 MAPPINGS = ("FlatMapping", "FlatMap", "FrozenDict", "frozendict")
 

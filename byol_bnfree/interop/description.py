@@ -18,7 +18,7 @@ from byol_bnfree.errors import InputError
 
 KEY = "byol_bnfree"
 """Key of the description in the metadata of a safetensors file."""
-VERSION = 1
+VERSION = 1  # raise it if older versions could not read the description
 NETWORK = (
     *("name", "width", "stem", "stem_stride", "stem_channels", "padding", "shortcuts"),
     *("groups", "min_group_channels", "standardize_conv"),

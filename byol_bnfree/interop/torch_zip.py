@@ -32,7 +32,7 @@ DTYPES = {
 }
 NESTED = ("state_dict", "model_state_dict", "model")
 """Keys under which training libraries store the state dict."""
-MOST_PICKLE = 64 << 20
+MOST_PICKLE = 64 << 20  # bytes; the numbers lie outside the pickle
 
 
 class OrderedDict(dict, Buildable):

@@ -12,7 +12,7 @@ from byol_bnfree.errors import InputError
 from byol_bnfree.models.affine import scale_and_bias
 from byol_bnfree.models.kernels import XLA, with_moments
 
-BN_DECAY = 0.9
+BN_DECAY = 0.9  # of the running statistics (DeepMind's configs/byol.py)
 
 
 class BatchNorm(nn.Module):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-EPSILON = 1e-6
+EPSILON = 1e-6  # our choice; P2 (arXiv 2010.10241) does not state it
 
 
 def weight_standardize(

@@ -8,11 +8,11 @@ from byol_bnfree.errors import InputError, flag
 from byol_bnfree.settings.joint_checks import check_together
 from byol_bnfree.settings.types import MOST_CHANNELS, check_types, height_and_width
 
-MOST_EPOCHS = 1e9
+MOST_EPOCHS = 1e9  # catches infinity and slips
 MOST_WORKERS = 512  # processes, which all start at once
 LEAST_STD, LEAST_SIGMA = 1e-6, 1e-3  # smaller ones, or their squares, are 0 in float32
-LEAST_AREA, ASPECT_LIMIT = 1e-6, 1e3
-LEAST_WHITE = 1e-6
+LEAST_AREA, ASPECT_LIMIT = 1e-6, 1e3  # of crops: sides stay finite and above 0
+LEAST_WHITE = 1e-6  # pixels are divided by it
 
 
 class Rule(NamedTuple):

@@ -14,7 +14,7 @@ from byol_bnfree.errors import InputError, flag
 
 ImageSize = int | tuple[int, int]
 """Side of a square, or height and width."""
-MOST_CHANNELS = 16
+MOST_CHANNELS = 16  # of a picture; a longer axis of a file is a height or width
 LARGEST = 2**31 - 1  # of whole numbers, because devices count in int32
 WORDS = {
     int: f"a whole number of at most {LARGEST:,}",

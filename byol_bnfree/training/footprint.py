@@ -8,7 +8,7 @@ import jax
 from byol_bnfree.errors import InputError
 from byol_bnfree.memory import machine_bytes
 
-GB = 1e9
+GB = 1e9  # bytes
 
 
 class Footprint(NamedTuple):

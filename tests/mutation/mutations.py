@@ -143,7 +143,7 @@ MUTATIONS = [Mutation(*fields) for fields in [
     ("the bias stands before the scale", "models/kernels.py",
      "* inverse * scale + bias)", "* inverse + bias) * scale", HEADS),
     ("running values decay by 0.99", "models/batch_norm.py",
-     "BN_DECAY = 0.9\n", "BN_DECAY = 0.99\n", f"{NORM} -k decay_by"),
+     "BN_DECAY = 0.9 ", "BN_DECAY = 0.99 ", f"{NORM} -k decay_by"),
     ("WS without its mean", "models/standardize.py",
      "centred = kernel - kernel.mean(inputs, keepdims=True)", "centred = kernel",
      f"{NORM} -k standardized_kernel"),

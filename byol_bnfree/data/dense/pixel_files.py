@@ -15,7 +15,7 @@ from byol_bnfree.data.names import printable
 from byol_bnfree.data.reading import BadImage, Fault
 from byol_bnfree.errors import InputError
 
-MILLIMETRES = 1000
+MILLIMETRES = 1000  # in a metre; files have millimetres, examples metres
 LOSSY = ("JPEG", "MPO", "JPEG2000")  # formats that change values
 BYTE = ("1", "L", "P")  # modes of one byte or less per pixel
 

@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float
 
 from byol_bnfree.evaluation.dense.boxes import Detections, Objects, overlaps
 
-COCO_OVERLAPS = np.linspace(0.5, 0.95, 10)
+COCO_OVERLAPS = np.linspace(0.5, 0.95, 10)  # AP is the mean over these
 COCO_MOST = 100  # detections of a class that count in a picture
 ROUNDING = 1e-9  # 3 of 10 objects must reach recall 0.3
 

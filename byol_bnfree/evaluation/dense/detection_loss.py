@@ -21,7 +21,7 @@ from byol_bnfree.evaluation.dense.detection_head import Raw, places
 
 RADIUS = 1.5  # of the positive places around a centre, in strides
 ALPHA, GAMMA = 0.25, 2.0  # of the focal loss (arXiv 1708.02002)
-BACKGROUND = -1
+BACKGROUND = -1  # class of a place that lies in no object
 
 
 class Targets(NamedTuple):

@@ -14,7 +14,7 @@ from byol_bnfree.evaluation.dense.boxes import Detections, Objects, objects_of
 from byol_bnfree.evaluation.dense.evaluation import DenseResult
 from byol_bnfree.evaluation.shown.drawing import class_colors, plain_text
 
-ROWS = 6
+ROWS = 6  # pictures that are drawn
 LEAST_SCORE = 0.3  # of a box that is drawn; weaker ones would hide the picture
 MOST_BOXES = 8  # drawn in a picture, the best ones
 ROOM = 0.06  # share of the height that a name needs

@@ -21,7 +21,7 @@ from byol_bnfree.data.sources import Source
 from byol_bnfree.evaluation.images.subset import Subset
 
 Picture = UInt8[np.ndarray, "h w c"]
-LEVELS = 5
+LEVELS = 5  # of each corruption, from weak to strong
 SMALL = 64  # pixels; up to this size the first list of strengths holds
 STRENGTHS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "noise": ((0.04, 0.06, 0.08, 0.09, 0.10), (0.08, 0.12, 0.18, 0.26, 0.38)),

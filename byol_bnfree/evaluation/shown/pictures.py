@@ -17,7 +17,7 @@ from byol_bnfree.evaluation.shown.drawing import (
     draw_neighbours,
 )
 
-QUERIES = NEIGHBOURS = 8
+QUERIES = NEIGHBOURS = 8  # rows and columns of neighbours.png
 
 
 def save_pictures(bench: Bench, folder: Path) -> list[Path]:
