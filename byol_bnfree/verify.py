@@ -28,7 +28,7 @@ CLAIMS = {
     "independence": "outputs do not depend on other examples, in numbers",
     "program": "the same for all inputs, by the traced program",
     "loss": "the loss of an example does not depend on others",
-    "control": "control: both checks detect BatchNorm",
+    "control": "both checks detect BatchNorm",
     "pieces": "micro-batches give the full-batch gradient",
     "views": "views one at a time give the same gradient",
     "devices": "the number of devices does not matter",

@@ -96,7 +96,7 @@ def control_claim(config: TrainConfig) -> Finding:
     where = short(named.source) if named else "no line"
     return Finding(
         "control: the checks detect BatchNorm",
-        "the two checks above on the same network with --norm=bn must fail",
+        "the checks in numbers and by program must fail with --norm=bn",
         f"derivative {numerical.cross_derivative:.1e}; named {where}",
         found and named is not None,
     )

@@ -65,7 +65,7 @@ def needs(measured: dict[str, Any]) -> Table:
     ]
     for title, key in (
         ("collectives", "collectives"),
-        ("of these for batch statistics", "statistics_collectives"),
+        ("collectives for batch statistics", "statistics_collectives"),
     ):
         rows.append((title, *(str(m[key]) for m in moved)))
     for name in sorted({name for m in moved for name in m["bytes"]}):
