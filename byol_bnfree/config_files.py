@@ -39,6 +39,7 @@ def load_config(path: str, norm: str | None = None) -> TrainConfig:
       InputError: if there is no such file, it fails, or it returns something else.
     """
     file, _, argument = path.partition(":")
+    # A user's own file goes before a recipe of this package with the same name.
     if not os.path.isfile(file):
         known = recipes()
         if Path(file).stem not in known or os.path.isabs(file):

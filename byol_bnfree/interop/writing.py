@@ -133,6 +133,7 @@ def _stablehlo(encoder: Encoder, folder: Path, settings: Settings):
     def encode(pixels):
         return module.apply(variables, normalize(pixels, plain.augment), False)
 
+    # With a symbol for the batch, one program serves all sizes.
     (batch,) = export.symbolic_shape("b")
     shape = (batch, height, width, config.data.channels)
     pixels = jax.ShapeDtypeStruct(shape, jnp.float32)

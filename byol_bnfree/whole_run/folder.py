@@ -51,6 +51,7 @@ def check_resumable(workdir: Path, config: TrainConfig, data: Data) -> bool:
         return False
     extended = begins_extension(config, saved)
     free = FREE_ON_RESUME | (SETTINGS if extended else {"extensions"})
+    # Settings that a later version added count as their defaults.
     known = with_later_settings(saved, dataclasses.asdict(TrainConfig()))
     differing = compare_config(known, dataclasses.asdict(config), free)
     if differing:
@@ -71,6 +72,7 @@ def check_resumable(workdir: Path, config: TrainConfig, data: Data) -> bool:
             f"{workdir} holds a run on other data ({'; '.join(differing)}); bring the "
             f"data back to resume it, or give another --workdir."
         )
+    # Other pixels under the same names and sizes are not refused, but they are named.
     note = other_pixels(before, data.description) if before else None
     if note is not None:
         distributed.say(note)

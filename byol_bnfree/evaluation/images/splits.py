@@ -90,6 +90,7 @@ def check_labels(train: Source, test: Source) -> None:
             f"{train.split} ({', '.join(missing_names) or 'another order'}); make them "
             f"the same."
         )
+    # A classifier never names a class that it has not seen.
     if len(missing):
         raise InputError(
             f"class {test.class_names[missing[0]]!r} in the {test.split} split of "
