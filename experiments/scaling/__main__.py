@@ -16,10 +16,8 @@ from typing import Annotated, Any
 import tyro
 
 from byol_bnfree.claims.processes import finish, start
-from byol_bnfree.training.environment import environment
 from experiments.report.blocks import table_markdown
-from experiments.scaling.estimate import Machine, estimate
-from experiments.scaling.measure import DEVICES
+from experiments.scaling.estimate import DEVICES, Machine, estimate
 from experiments.scaling.tables import tables
 
 MEASURED = Path(__file__).with_name("measured.json")
@@ -55,6 +53,8 @@ def markdown(measured: dict[str, Any], machine: Machine) -> str:
 
 def measure() -> dict[str, Any]:
     """The needs of each norm's programs, compiled in processes of their own."""
+    from byol_bnfree.training.environment import environment  # the tables need no JAX
+
     norms = {}
     with tempfile.TemporaryDirectory() as folder:
 

@@ -4,7 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-GB = 1e9
+GB = 1e9  # bytes
+DEVICES = 8, 64, 512
+"""Numbers of devices in the tables."""
 
 
 @dataclass(frozen=True)

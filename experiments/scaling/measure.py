@@ -22,10 +22,10 @@ from byol_bnfree.config import Norm
 from byol_bnfree.training.mesh import state_shardings
 from byol_bnfree.training.program import build_program
 from experiments.paper_scale import IMAGENET
+from experiments.scaling.estimate import DEVICES
 
 CONFIG = "configs/imagenet_resnet50.py:1000"
-SIZES = 2, 4
-DEVICES = 8, 64, 512
+SIZES = 2, 4  # images; the difference is the cost of two
 
 
 @dataclass(frozen=True)
