@@ -102,6 +102,7 @@ def _layer_options(
         "groups": model.groups,
         "min_group_channels": model.min_group_channels,
         "standardize_conv": model.standardize_conv,
+        "unit_kernels": model.unit_kernels,
         "standardize_dense": model.standardize_dense,
         "stat_groups": stat_groups or config.bn_stat_groups,
         "views": views,

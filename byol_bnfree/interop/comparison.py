@@ -18,7 +18,6 @@ COUNT = 64  # pictures that pass through both sides
 TOLERANCE = 1e-4
 """Relative to the largest feature. Rounding of two frameworks stays near 1e-6."""
 SCRIPTS = Path(__file__).parent / "for_torch"
-NEEDED = {"torch": "torch", "torchvision": "torchvision", "timm": "timm"}
 
 
 class Comparison(NamedTuple):
@@ -85,6 +84,35 @@ def features_in_parts(
     return np.concatenate(parts)
 
 
+def check_python(kind: str, python: str | None) -> None:
+    """Raise `InputError` if an interpreter does not exist or lacks a package.
+
+    Args:
+      kind: torch, torchvision or timm.
+      python: the interpreter; None if nothing is compared.
+    """
+    if python is None:
+        return
+    needed = {"torch", "numpy", kind}
+    program = (
+        "from importlib.util import find_spec as find; "
+        f"print(*(n for n in {sorted(needed)} if not find(n)))"
+    )
+    try:
+        done = subprocess.run([python, "-c", program], capture_output=True, text=True)
+    except OSError as error:
+        raise InputError(
+            f"python is {python!r} ({why_not_read(error)}); give --python."
+        ) from None
+    missing = done.stdout.split()
+    if done.returncode or missing:
+        what = " and ".join(missing) or "a Python that runs"
+        raise InputError(
+            f"the export is compared in {kind}, but {python} does not have {what}; "
+            f"give --python=PATH of a Python that has it, or --no-compare."
+        )
+
+
 def features_in_torch(
     kind: str, weights: Path, images: UInt8[np.ndarray, "b h w c"], python: str
 ) -> tuple[Float[np.ndarray, "b d"], str]:
@@ -100,23 +128,13 @@ def features_in_torch(
       The features, and the names and versions of the packages.
 
     Raises:
-      InputError: if the interpreter does not exist or lacks a package.
+      RunStopped: if the network does not run there.
     """
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder) / "pictures.npy", images)
         shutil.copy(weights, Path(folder) / "encoder.safetensors")
         command = [python, str(SCRIPTS / "features.py"), kind, folder]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True)
-        except OSError as error:
-            raise InputError(
-                f"python is {python!r} ({why_not_read(error)}); give --python."
-            ) from None
-        if "ModuleNotFoundError" in done.stderr:
-            raise InputError(
-                f"the export is compared in {NEEDED[kind]}, but {python} does not have "
-                f"it; give --python=PATH of a Python that has it, or --no-compare."
-            )
+        done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise RunStopped(f"the exported weights do not run in {kind}: {last[:300]}")

@@ -23,6 +23,8 @@ NETWORK = (
     *("name", "width", "stem", "stem_stride", "stem_channels", "padding", "shortcuts"),
     *("groups", "min_group_channels", "standardize_conv"),
 )
+LATER = ("unit_kernels",)
+"""Settings of the network that older descriptions do not have."""
 CROP_SHARE = 224 / 256  # of the shorter side; DeepMind's evaluation crop
 LARGE = 128  # pixels; smaller pictures are evaluated whole
 
@@ -54,7 +56,7 @@ def describe(
         "version": VERSION,
         "family": family,
         "network": {"norm": config.norm}
-        | {name: getattr(config.model, name) for name in NETWORK},
+        | {name: getattr(config.model, name) for name in NETWORK + LATER},
         "preprocessing": {
             "image_size": data.image_size,  # a side, or height and width
             "channels": data.channels,
@@ -101,6 +103,7 @@ def to_config(description: dict[str, Any]) -> TrainConfig:
         network, images = description["network"], description["preprocessing"]
         size = images["image_size"]
         settings = {name: network[name] for name in NETWORK}
+        settings |= {name: network[name] for name in LATER if name in network}
         return TrainConfig(
             norm=network["norm"],
             dataset=description["dataset"] or "shapes",

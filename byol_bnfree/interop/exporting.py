@@ -1,5 +1,6 @@
 """One export, from its settings to its files: `export(config)`."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,11 +25,11 @@ def export(config: Any) -> Iterator[str]:
     settings = Settings(
         config.format, config.names, config.python if config.compare else None, origin
     )
-    folder = _folder(config, source)
-    if config.format == "hub-folder":
-        results = write_hub_folder(encoder, source, folder, settings, config.name)
-    else:
-        results = write(encoder, folder, settings)
+    with _folder(config, source) as folder:
+        if config.format == "hub-folder":
+            results = write_hub_folder(encoder, source, folder, settings, config.name)
+        else:
+            results = write(encoder, folder, settings)
     for result in results:
         yield str(result)
         result.check(config.tolerance)
@@ -37,18 +38,27 @@ def export(config: Any) -> Iterator[str]:
     yield str(folder)
 
 
-def _folder(config: Any, source: Path) -> Path:
+@contextlib.contextmanager
+def _folder(config: Any, source: Path) -> Iterator[Path]:
+    """Make the folder to write to. An export that is refused leaves no empty folder."""
     if config.out is None and not source.is_dir():
         raise InputError("workdir is a file; give --out=FOLDER to write to.")
     kind = config.format if config.format != "safetensors" else config.names
     folder = Path(config.out) if config.out else source / "export" / kind
+    new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
             f"{folder} cannot be made ({error.strerror}); give another --out."
         ) from error
-    return folder
+    try:
+        yield folder
+    except InputError:
+        with contextlib.suppress(OSError):  # it may hold something
+            if new:
+                folder.rmdir()
+        raise
 
 
 def origin_of(source: Path, licence: str | None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Standardized kernels become plain kernels. BatchNorm's running statistics are co
 for their start at zero. The features stay the same.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,9 @@ def folded(variables: dict[str, Any], config: TrainConfig) -> dict[str, Any]:
     """
     params = flat(variables["params"])
     if part_norms(config)["encoder"] in PLAIN and config.model.standardize_conv:
+        unit = config.model.unit_kernels
         params = {
-            name: weight_standardize(value) if name.endswith("/kernel") else value
+            name: standardized(value, unit) if name.endswith("/kernel") else value
             for name, value in params.items()
         }
     plain = {"params": nested({n: np.asarray(v) for n, v in params.items()})}
@@ -51,3 +53,9 @@ def folded(variables: dict[str, Any], config: TrainConfig) -> dict[str, Any]:
         stats = flat(settled(variables["batch_stats"]))
         plain["batch_stats"] = nested({n: np.asarray(v) for n, v in stats.items()})
     return plain
+
+
+def standardized(kernel: Any, unit: bool) -> np.ndarray:
+    """Return the kernel that a convolution uses, as its settings standardize it."""
+    fan_in = math.prod(kernel.shape[:-1])
+    return np.asarray(weight_standardize(kernel)) * (math.sqrt(fan_in) if unit else 1.0)

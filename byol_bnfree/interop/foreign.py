@@ -17,6 +17,7 @@ from byol_bnfree.errors import InputError
 from byol_bnfree.interop.names import Family, imported
 from byol_bnfree.interop.trees import Flat
 from byol_bnfree.models.architectures import ARCHITECTURES
+from byol_bnfree.models.standardize import EPSILON
 from byol_bnfree.training.running_stats import SETTLED
 
 PREFIXES = {
@@ -32,13 +33,18 @@ PREFIXES = {
 """Prefixes of the encoder's names in checkpoints of training libraries."""
 STEMS = ("conv1.weight", "0.weight", "stem.conv.weight")
 SIZES = {"imagenet": 224, "small": 32}
+DEEP_STEM = re.compile(r"(?:.+\.)?(?:stem\.conv1|conv1\.0)\.weight")
+OURS = re.compile(r"(?:conv1|bn1|stem|norm|layer\d+|stages)\.")
+"""Names of layers that an encoder has; others belong to a head."""
+TIMM_EPSILON = {False: 1e-6, True: 1e-8}
+"""Epsilon of timm's `StdConv2d`: its default, and in pre-activation networks (BiT)."""
 
 
 def from_state_dict(
     theirs: Flat,
     network: Literal["online", "target"] = "online",
     *,
-    padding: Literal["torch", "same", "solo_learn"] | None = None,
+    padding: Literal["torch", "same", "solo_learn", "bit"] | None = None,
     groups: int = 32,
     standardized: bool | None = None,
     image_size: int | None = None,
@@ -49,8 +55,9 @@ def from_state_dict(
     Args:
       theirs: arrays by their names.
       network: lightly and solo-learn save the target ("momentum") network too.
-      padding: of strided convolutions and the max-pool. None takes PyTorch's, or
-        solo-learn's own for a small stem in its checkpoints.
+      padding: of strided convolutions and the max-pool. None takes PyTorch's,
+        solo-learn's own for a small stem in its checkpoints, or BiT's for a
+        pre-activation network with GroupNorm.
       groups: of GroupNorm, if there is no BatchNorm (32 in PyTorch and timm).
       standardized: the network has Weight Standardization, as timm's `StdConv2d`. None:
         where timm's ResNetV2 has GroupNorm, as all of its released ones do.
@@ -61,14 +68,9 @@ def from_state_dict(
     """
     alone = without_prefix(theirs, network)
     family: Family = "timm" if "stem.conv.weight" in alone else "torchvision"
-    if family == "timm" and "stem.norm.weight" not in alone:
-        raise InputError(
-            "the state dict is of a pre-activation network (ResNet v2, such as timm's "
-            "resnetv2_50x1_bit), which norms before each convolution, and encoders "
-            "here norm after it (ResNet v1, as in BYOL); give one of those, such as "
-            "timm's resnet50_gn."
-        )
-    found, _ = imported(alone, family)
+    found, unused = imported(alone, family)
+    _check_unused(unused)
+    preactivation = "final_norm/scale" in found["params"]
     if "batch_stats" in found:  # PyTorch's running statistics need no correction
         stats = found["batch_stats"]
         norms = {name.rpartition("/")[0] for name in stats}
@@ -77,8 +79,11 @@ def from_state_dict(
     if standardized is None:
         standardized = family == "timm" and norm == "gn"
     if standardized:
-        norm, found["params"] = _standardized(norm), _as_ours(found["params"])
-    model = architecture_of(found["params"], padding or "torch", groups)
+        norm = _standardized(norm)
+        found["params"] = _as_ours(found["params"], TIMM_EPSILON[preactivation])
+    usual = "bit" if preactivation and norm != "bn" else "torch"
+    model = architecture_of(found["params"], padding or usual, groups)
+    model = dataclasses.replace(model, unit_kernels=standardized)
     if padding is None and model.stem == "small" and from_solo_learn(theirs):
         model = dataclasses.replace(model, padding="solo_learn")
     size = image_size or SIZES[model.stem]
@@ -96,16 +101,29 @@ def _standardized(norm: str) -> Norm:
     return "gn_ws"
 
 
-def _as_ours(params: Flat) -> Flat:
-    """Scale the kernels of timm's `StdConv2d`, so that `weight_standardize` gives its
-    kernels over sqrt(fan_in). The norm after it cancels this factor.
+def _check_unused(names: list[str]) -> None:
+    """Raise `InputError` for a layer of the network that no encoder here has."""
+    layers = [name for name in names if OURS.match(name)]
+    if layers:
+        raise InputError(
+            f"the state dict has {layers[0]}, a layer that no encoder here has; give a "
+            f"plain ResNet, without attention, biases of convolutions or other norms."
+        )
 
-    Both add 1e-6 to a variance: timm to that of the kernel, we to fan_in times that.
+
+def _as_ours(params: Flat, epsilon: float) -> Flat:
+    """Scale the kernels of timm's `StdConv2d`, so that the epsilons agree.
+
+    timm adds its epsilon to the variance of a kernel. `weight_standardize` adds its own
+    to fan_in times the variance. Standardization cancels every other effect of a scale.
     """
+
+    def scaled(kernel: np.ndarray) -> np.ndarray:
+        fan_in = math.prod(kernel.shape[:-1])
+        return (kernel * math.sqrt(EPSILON / epsilon / fan_in)).astype(kernel.dtype)
+
     return {
-        name: (value / math.sqrt(math.prod(value.shape[:-1]))).astype(value.dtype)
-        if name.endswith("/kernel")
-        else value
+        name: scaled(value) if name.endswith("/kernel") else value
         for name, value in params.items()
     }
 
@@ -131,6 +149,13 @@ def without_prefix(theirs: Flat, network: str) -> Flat:
         None,
     )
     if prefix is None:
+        deep = next(filter(DEEP_STEM.fullmatch, theirs), None)
+        if deep:
+            raise InputError(
+                f"the state dict has {deep}, the first of several convolutions in its "
+                f"stem (as in timm's resnetv2_50d), and encoders here have one; give a "
+                f"network with one, such as timm's resnetv2_50."
+            )
         some = ", ".join(list(theirs)[:3])
         raise InputError(
             f"no {network} ResNet is found in the state dict (its first names are "
@@ -171,11 +196,13 @@ def architecture_of(params: Flat, padding: str, groups: int) -> ModelConfig:
             blocks[group] = max(blocks.get(group, 0), int(match[2]) + 1)
     counts = tuple(blocks[group] for group in sorted(blocks))
     bottleneck = "group0_block0/conv3/kernel" in params
+    preactivation = "final_norm/scale" in params
+    wanted = (counts, bottleneck, preactivation)
     name = next(
         (
             name
             for name, known in ARCHITECTURES.items()
-            if (known.blocks, known.bottleneck) == (counts, bottleneck)
+            if (known.blocks, known.bottleneck, known.preactivation) == wanted
         ),
         None,
     )

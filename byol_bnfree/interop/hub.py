@@ -9,7 +9,7 @@ from byol_bnfree.encoder import Encoder, load_encoder
 from byol_bnfree.errors import InputError
 from byol_bnfree.files import write_json
 from byol_bnfree.interop.card import model_card
-from byol_bnfree.interop.comparison import Comparison
+from byol_bnfree.interop.comparison import Comparison, check_python
 from byol_bnfree.interop.description import without_place
 from byol_bnfree.interop.writing import Settings, save_weights, with_program
 
@@ -46,6 +46,7 @@ def write_hub_folder(
     origin = settings.origin | {
         "licence": settings.origin["licence"] or DEFAULT_LICENCE
     }
+    check_python("torch", settings.python)
     model = folder / MODEL
     description = save_weights(encoder, model, "torchvision", origin, plain=False)
     results = with_program(encoder, model, settings.python)

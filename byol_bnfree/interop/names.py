@@ -6,6 +6,7 @@
 | `norm1/scale`                 | `bn1.weight`                 | `stem.norm.weight`    |
 | `group0_block2/conv1`         | `layer1.2.conv1`             | `stages.0.blocks.2..` |
 | `group0_block0/shortcut_conv` | `layer1.0.downsample.0`      | `..0.downsample.conv` |
+| `final_norm/scale` (v2)       | `norm.weight` (no such net)  | `norm.weight`         |
 
 Our kernels are HWIO; theirs are OIHW.
 """
@@ -36,6 +37,7 @@ THEIRS = {
         r"(?P<shortcut>downsample\.)?(?P<kind>conv|norm)(?P<number>\d)?" + LEAF
     ),
 }
+FINAL = re.compile(r"norm" + LEAF)
 LAYER = re.compile(r"(shortcut_)?(conv|norm)(\d?)")
 
 
@@ -43,6 +45,8 @@ def to_torch(ours: str, family: Family) -> str:
     """Return their name for one of our leaves, such as `group0_block2/conv1/kernel`."""
     module, _, leaf = ours.rpartition("/")
     leaf = PARAMS.get(leaf) or STATS[leaf]
+    if module == "final_norm":
+        return f"norm.{leaf}"
     block = BLOCK.fullmatch(module)
     shortcut, kind, number = LAYER.fullmatch(block[3] if block else module).groups()
     if family == "timm":
@@ -87,6 +91,8 @@ def from_torch(their: str, family: Family) -> str:
     """Return our path, such as `params/conv1/kernel`; "" if no encoder has the name."""
     if family == "byol_bnfree":
         return their
+    if match := FINAL.fullmatch(their):
+        return _ours("final_norm", "norm", match["leaf"])
     match = THEIRS[family].fullmatch(their)
     if match is None:
         return ""
@@ -99,11 +105,15 @@ def from_torch(their: str, family: Family) -> str:
         group = int(found["group"]) - (family == "torchvision")
         place = f"group{group}_block{found['block']}/"
         layer = f"shortcut_{kind}" if found["shortcut"] else layer
-    leaf = found["leaf"]
+    return _ours(place + layer, kind, found["leaf"])
+
+
+def _ours(module: str, kind: str, leaf: str) -> str:
+    """Return our path of one of their leaves in one of our modules."""
     if leaf in THEIR_STATS:
-        return f"batch_stats/{place}{layer}/{THEIR_STATS[leaf]}"
+        return f"batch_stats/{module}/{THEIR_STATS[leaf]}"
     ours = {("conv", "weight"): "kernel", ("norm", "weight"): "scale"}
-    return f"params/{place}{layer}/{ours.get((kind, leaf), leaf)}"
+    return f"params/{module}/{ours.get((kind, leaf), leaf)}"
 
 
 def _to_torch_layout(name: str, value: np.ndarray) -> np.ndarray:

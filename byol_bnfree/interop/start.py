@@ -21,6 +21,10 @@ from byol_bnfree.training.items import fields_of, items_of
 from byol_bnfree.training.restore import load_items
 from byol_bnfree.training.state import TrainState
 
+GROUPS, KERNELS = ("groups", "min_group_channels"), ("standardize_conv", "unit_kernels")
+MEANING: dict[str, tuple[str, ...]] = {"gn": GROUPS, "ws": KERNELS}
+MEANING["gn_ws"] = GROUPS + KERNELS
+"""By norm, settings of the encoder that change no shape of an array."""
 FIELDS = ("online_params", "online_stats", "target_params", "target_stats")
 
 
@@ -63,7 +67,8 @@ def read_start(config: TrainConfig, abstract_state: TrainState) -> Start:
         --init-from-other-norm was not given.
     """
     path = Path(config.init_from or "")
-    norms, step, found = _read(path)
+    saved, step, found = _read(path)
+    norms = _norms_in(saved, found)
     if config.init_from_part == "encoder":
         found = {name: _encoder_only(tree) for name, tree in found.items()}
     _check_norms(config, norms, path)
@@ -87,12 +92,13 @@ def read_start(config: TrainConfig, abstract_state: TrainState) -> Start:
     lines = (
         f"starting from {path} (step {step:,}), with a new optimizer",
         *_report(found["online_params"], wanted["online_params"]),
+        *_other_settings(saved, config),
     )
     return Start(leaves, lines)
 
 
-def _read(path: Path) -> tuple[dict[str, str], int, dict[str, Flat]]:
-    """Return the norm of every part in the file, the step, and flat state fields."""
+def _read(path: Path) -> tuple[TrainConfig, int, dict[str, Flat]]:
+    """Return the settings of the network, the step, and flat state fields."""
     if holds_weights(path):
         weights = read_weights(path)
         heads = weights.heads or {}
@@ -111,10 +117,23 @@ def _read(path: Path) -> tuple[dict[str, str], int, dict[str, Flat]]:
         placed = jax.tree.map(lambda leaf: leaf.update(sharding=device), shapes)
         items, step = load_items(path, items_of(placed._asdict()))
         fields = fields_of(items)
-    found = {name: flat(fields.get(name, {})) for name in FIELDS}
+    return config, step, {name: flat(fields.get(name, {})) for name in FIELDS}
+
+
+def _norms_in(saved: TrainConfig, found: dict[str, Flat]) -> dict[str, str]:
+    """Return the norm of every part that has arrays."""
     parts = {key.partition("/")[0] for key in found["online_params"]}
-    norms = {part: n for part, n in part_norms(config).items() if part in parts}
-    return norms, step, found
+    return {part: n for part, n in part_norms(saved).items() if part in parts}
+
+
+def _other_settings(saved: TrainConfig, config: TrainConfig) -> Iterator[str]:
+    """One line per setting that gives the encoder's arrays another meaning here."""
+    of_norm = MEANING.get(part_norms(config)["encoder"], ())
+    for name in ("padding", "stem_stride", *of_norm):
+        there, here = getattr(saved.model, name), getattr(config.model, name)
+        if there != here:
+            flag = f"--model.{name.replace('_', '-')}"
+            yield f"{flag} is {there} in the file and {here} in this run"
 
 
 def _encoder_only(leaves: Flat) -> Flat:

@@ -22,6 +22,7 @@ from byol_bnfree.files import write_json
 from byol_bnfree.interop.comparison import (
     SCRIPTS,
     Comparison,
+    check_python,
     compared,
     features_in_parts,
     features_in_torch,
@@ -95,6 +96,7 @@ def _safetensors(encoder: Encoder, folder: Path, settings: Settings):
     family = settings.names
     if family != "byol_bnfree":
         check_family(encoder.config, family)
+        check_python(family, settings.python)
     path = folder / WEIGHTS
     plain = family != "byol_bnfree"
     save_weights(encoder, path, family, settings.origin, plain=plain)
@@ -108,6 +110,7 @@ def _safetensors(encoder: Encoder, folder: Path, settings: Settings):
 
 
 def _torch(encoder: Encoder, folder: Path, settings: Settings) -> list[Comparison]:
+    check_python("torch", settings.python)
     path = folder / WEIGHTS
     save_weights(encoder, path, "torchvision", settings.origin, plain=True)
     return with_program(encoder, path, settings.python)
@@ -170,13 +173,18 @@ def check_family(config: TrainConfig, family: Family) -> None:
         problems.append(f"norm {norm}")
     if model.stem_channels is not None or len(known.blocks) != 4:
         problems.append(f"the stages of {model.name}")
+    basic = not known.bottleneck
     if family == "torchvision":
+        if known.preactivation:
+            problems.append("pre-activation blocks")
         if model.width != 1:
             problems.append(f"width {model.width:g}")
-        if not known.bottleneck and model.shortcuts == "every_group":
+        if basic and model.shortcuts == "every_group":
             problems.append("a projection in the first block")
-    elif not known.bottleneck or model.stem != "imagenet":
+    elif model.stem != "imagenet" or (basic and not known.preactivation):
         problems.append("basic blocks or a small stem")
+    elif basic and model.shortcuts == "every_group":
+        problems.append("a projection in the first block")
     if problems:
         raise InputError(
             f"{family} has no ResNet with {problems[0]}; use --format=torch, which "

@@ -8,13 +8,15 @@ from byol_bnfree.errors import InputError
 class Architecture(NamedTuple):
     """The shape of a network: for each group, its blocks and its output channels.
 
-    Channels are those at width 1. `bottleneck` chooses the block type.
+    Channels are those at width 1. `bottleneck` and `preactivation` choose the block
+    type. Networks with v2 at the end of their names have pre-activation blocks.
     """
 
     blocks: tuple[int, ...]
     channels: tuple[int, ...]
     bottleneck: bool
     stem_channels: int
+    preactivation: bool = False
 
 
 BASIC, BOTTLENECK = (64, 128, 256, 512), (256, 512, 1024, 2048)
@@ -30,6 +32,10 @@ ARCHITECTURES: dict[str, Architecture] = {
     "resnet101": Architecture((3, 4, 23, 3), BOTTLENECK, True, 64),
     "resnet152": Architecture((3, 8, 36, 3), BOTTLENECK, True, 64),
     "resnet200": Architecture((3, 24, 36, 3), BOTTLENECK, True, 64),
+}
+ARCHITECTURES |= {
+    f"{name}v2": shape._replace(preactivation=True)
+    for name, shape in ARCHITECTURES.items()
 }
 
 

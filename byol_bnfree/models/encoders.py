@@ -27,17 +27,18 @@ def create_encoder(
     """Build an encoder by name, for use in your own code.
 
     Args:
-      name: a key of `ARCHITECTURES`, such as "resnet50".
+      name: a key of `ARCHITECTURES`, such as "resnet50" or "resnet50v2".
       norm: normalization variant; see `byol_bnfree.models.norm`.
       width: factor on the channels of every layer.
       stem: "imagenet" (7x7 stride 2, max-pool) or "small" (3x3, no max-pool).
       stem_stride: stride of the small stem.
       stem_channels: channels of the first convolution. None takes the network's own
         number, times `width`.
-      last_scale_init: initial scale of the last norm in a bottleneck block.
+      last_scale_init: initial scale of the last norm in a bottleneck block (v1).
       dtype: dtype of activations. Parameters are float32.
-      padding: "same" (TensorFlow, Haiku, DeepMind's BYOL), "torch" (symmetric) or
-        "solo_learn" (symmetric, and two pixels at a small stem).
+      padding: "same" (TensorFlow, Haiku, DeepMind's BYOL), "torch" (symmetric),
+        "solo_learn" (symmetric, and two pixels at a small stem) or "bit" (symmetric,
+        and zeros around the max-pool).
       shortcuts: "every_group" puts a projection in the first block of every group, as
         DeepMind's code does. "changed_shape" puts one only where the shape changes, as
         torchvision's resnet18 does.
@@ -49,11 +50,17 @@ def create_encoder(
       A Linen module that maps images [b h w c] to representations [b d], float32.
 
     Raises:
-      InputError: for an unknown name, norm, stem, padding or kind of shortcut, and for
-        a width that makes a layer's channels no whole number.
+      InputError: for an unknown name, norm, stem, padding or kind of shortcut, for a
+        width that makes a layer's channels no whole number, and for a
+        `last_scale_init` of a v2 network.
     """
     _check_choices(name, stem, padding, shortcuts)
     architecture = ARCHITECTURES[name]
+    if architecture.preactivation and last_scale_init != 1:
+        raise InputError(
+            f"last_scale_init is {last_scale_init:g}, but a block of {name} ends with "
+            f"a convolution and not with a norm; leave it at 1."
+        )
     for channels in (architecture.stem_channels, *architecture.channels):
         # The inner layers of a bottleneck are the narrowest.
         scaled_channels(channels // 4 if architecture.bottleneck else channels, width)

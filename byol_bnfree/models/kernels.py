@@ -4,6 +4,7 @@
 CPUs. Tests compare them with the equations.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -52,6 +53,18 @@ def by_standardized(
     """Return `product(x, kernel, ...)` with weight standardization of the kernel."""
     kernel = weight_standardize(kernel).astype(x.dtype)
     return product(x, kernel, *arguments, **options)
+
+
+def by_unit_kernels(
+    std_product: Callable[..., Array], x: Array, kernel: Array, *arguments, **options
+) -> Array:
+    """Return `std_product(x, kernel, ...)` for a kernel of variance 1 (1903.10520).
+
+    `weight_standardize` gives it variance 1 / fan_in. The output is scaled by
+    sqrt(fan_in) in the place of the kernel, so any `std_product` serves.
+    """
+    fan_in = math.prod(kernel.shape[:-1])
+    return std_product(x, kernel, *arguments, **options) * math.sqrt(fan_in)
 
 
 def normalize(

@@ -41,7 +41,7 @@ from byol_bnfree.errors import InputError
 from byol_bnfree.models.affine import Affine, scale_and_bias
 from byol_bnfree.models.batch_norm import BatchNorm
 from byol_bnfree.models.initializers import fan_in_init
-from byol_bnfree.models.kernels import XLA, Kernels
+from byol_bnfree.models.kernels import XLA, Kernels, by_unit_kernels
 
 
 class Layers(NamedTuple):
@@ -62,6 +62,7 @@ def layers_for(
     groups: int = 16,
     min_group_channels: int = 16,
     standardize_conv: bool = True,
+    unit_kernels: bool = False,
     standardize_dense: bool = True,
     stat_groups: int = 1,
     views: int = 1,
@@ -75,6 +76,7 @@ def layers_for(
       groups: largest number of groups in a GroupNorm (`gn`, `gn_ws`).
       min_group_channels: smallest number of channels in a group (`gn`, `gn_ws`).
       standardize_conv: standardize the kernels of convolutions (`gn_ws`, `ws`).
+      unit_kernels: give standardized kernels of convolutions variance 1 (`gn_ws`).
       standardize_dense: standardize the kernels of dense layers (`gn_ws`, `ws`).
       stat_groups: number of equal groups of the batch that `bn` normalizes separately.
       views: views of each image in a training batch, side by side; see `BatchNorm`.
@@ -82,7 +84,7 @@ def layers_for(
       kernels: the functions that compute the layers.
 
     Raises:
-      InputError: for an unknown norm.
+      InputError: for an unknown norm, and for `unit_kernels` without a norm after them.
     """
     normalize = kernels.normalize
     group_norm = partial(GroupNorm, normalize=normalize)
@@ -99,10 +101,18 @@ def layers_for(
     }
     if norm not in norms:
         raise InputError(f"norm is {norm!r}; choose one of {', '.join(NORMS)}.")
+    if unit_kernels and norm == "ws":
+        raise InputError(
+            "norm ws has no norm that cancels the size of unit kernels, so activations "
+            "would overflow; use gn_ws, or leave unit_kernels out."
+        )
     conv = partial(nn.Conv, conv_general_dilated=kernels.conv)
     dense = partial(nn.Dense, dot_general=kernels.dense)
     if norm in ("gn_ws", "ws") and standardize_conv:
-        conv = partial(StdConv, conv_general_dilated=kernels.std_conv)
+        product = kernels.std_conv
+        if unit_kernels:
+            product = partial(by_unit_kernels, product)
+        conv = partial(StdConv, conv_general_dilated=product)
     if norm in ("gn_ws", "ws") and standardize_dense:
         dense = partial(StdDense, dot_general=kernels.std_dense)
     return Layers(

@@ -1,6 +1,7 @@
-"""Residual networks (v1): images [b h w c] to representations [b d].
+"""Residual networks: images [b h w c] to representations [b d].
 
-The defaults follow DeepMind's BYOL, which uses Haiku's ResNet v1. Padding is `SAME`.
+The defaults follow DeepMind's BYOL, which uses Haiku's ResNet v1. Networks with v2 in
+their names have pre-activation blocks; see `models.preactivation`. Padding is `SAME`.
 The first 3x3 convolution of a block carries the stride. The first block of every group
 has a projection shortcut. The representation is the mean over the last feature map.
 
@@ -26,12 +27,28 @@ from byol_bnfree.errors import InputError
 from byol_bnfree.models.architectures import Architecture, scaled_channels
 from byol_bnfree.models.blocks import BasicBlock, BottleneckBlock, Padding
 from byol_bnfree.models.norm import Layers
+from byol_bnfree.models.preactivation import (
+    PreactivationBasicBlock,
+    PreactivationBottleneckBlock,
+)
 
 # An even size at stride 2 needs one pixel of padding, on one side. TensorFlow and Haiku
 # pad at the end. PyTorch pads both sides, but the strides never reach the last pixel,
 # so its convolution equals padding at the start.
 # solo-learn pads its 3x3 stem by two pixels, one more than keeps the size.
-PADDINGS = {"same": "SAME", "torch": "SAME_LOWER", "solo_learn": "SAME_LOWER"}
+# BiT pads its max-pool with zeros, which matter where no ReLU stands before it.
+PADDINGS = {
+    "same": "SAME",
+    "torch": "SAME_LOWER",
+    "solo_learn": "SAME_LOWER",
+    "bit": "SAME_LOWER",
+}
+BLOCKS = {  # by (bottleneck, preactivation)
+    (False, False): BasicBlock,
+    (True, False): BottleneckBlock,
+    (False, True): PreactivationBasicBlock,
+    (True, True): PreactivationBottleneckBlock,
+}
 SHORTCUTS = ("every_group", "changed_shape")
 
 
@@ -87,7 +104,8 @@ class ResNet(nn.Module):
         """Return the feature maps after each group of blocks, largest first.
 
         Call it as `net.apply(variables, images, method="stages")`. The mean of the last
-        map over the image is the representation.
+        map over the image is the representation. The maps of a v2 network before the
+        last one are sums that no norm and no ReLU has followed.
         """
         again = self.remat and train and not self.is_initializing()
         lifted = nn.remat if again else lambda stage: stage
@@ -156,11 +174,12 @@ class ResNet(nn.Module):
         return self.clone(output_stride=stride)
 
     def _stage(self, x: Array, group: int, train: bool) -> Array:
-        """The blocks of a group, one after the other."""
-        block = BottleneckBlock if self.architecture.bottleneck else BasicBlock
-        channels = scaled_channels(self.architecture.channels[group], self.width)
+        """Apply the blocks of a group, one after the other."""
+        blocks, channels, bottleneck, _, preactivation = self.architecture
+        block = BLOCKS[bottleneck, preactivation]
+        channels = scaled_channels(channels[group], self.width)
         steps = self.group_steps()
-        for index in range(self.architecture.blocks[group]):
+        for index in range(blocks[group]):
             first = index == 0
             step = steps[group] if first else steps[group].inner()
             changed = (first and group > 0) or x.shape[-1] != channels
@@ -175,6 +194,8 @@ class ResNet(nn.Module):
                 padding=self._block_padding(x.shape[1:3], step),
                 name=f"group{group}_block{index}",
             )(x, train)
+        if preactivation and group == len(blocks) - 1:
+            x = self.layers.relu(self.layers.norm(name="final_norm")(x, train))
         return x
 
     def _stem(self, x: Array, train: bool) -> Array:
@@ -186,7 +207,17 @@ class ResNet(nn.Module):
         kernel, stride = ((7, 7), 2) if imagenet else ((3, 3), self.stem_stride)
         padding = PADDINGS[self.padding]
         if self.padding == "solo_learn" and not imagenet:
-            x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+            x = _framed(x)
         x = conv(channels, kernel, stride, padding, name="conv1")(x)
-        x = relu(norm(name="norm1")(x, train))
-        return max_pool(x, padding) if imagenet else x
+        if not self.architecture.preactivation:
+            x = relu(norm(name="norm1")(x, train))
+        if not imagenet:
+            return x
+        if self.padding == "bit":
+            x, padding = _framed(x), "VALID"
+        return max_pool(x, padding)
+
+
+def _framed(x: Float[Array, "b h w c"]) -> Float[Array, "b _ _ c"]:
+    """Return the images with a frame of zeros, one pixel wide."""
+    return jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))

@@ -27,7 +27,8 @@ class ModelConfig:
     """Encoder, heads, and details of the normalizations."""
 
     name: Network = "resnet14"
-    """Encoder. resnet8, 14, 20 and 56 are the three-stage CIFAR networks."""
+    """Encoder. resnet8, 14, 20 and 56 are the three-stage CIFAR networks. v2: norm and
+    ReLU before each convolution (arXiv 1603.05027, BiT); P1 and P2 use v1."""
     width: float = 1.0
     """Factor on the channels of every layer; may be a fraction."""
     stem: Literal["imagenet", "small"] = "imagenet"
@@ -36,9 +37,10 @@ class ModelConfig:
     """Stride of the small stem; 2 quarters the cost of the network."""
     stem_channels: int | None = None
     """Channels of the first convolution. None: from the network and width."""
-    padding: Literal["same", "torch", "solo_learn"] = "same"
+    padding: Literal["same", "torch", "solo_learn", "bit"] = "same"
     """same: as in DeepMind's code. torch: symmetric, for weights from or to PyTorch.
-    solo_learn: like torch, with one more pixel around the images in a small stem."""
+    solo_learn: like torch, with one more pixel around the images in a small stem.
+    bit: like torch, with zeros around the max-pool (BiT)."""
     shortcuts: Literal["every_group", "changed_shape"] = "every_group"
     """Blocks with a projection shortcut: the first of every group (DeepMind), or only
     blocks that change the shape."""
@@ -55,6 +57,9 @@ class ModelConfig:
     contrast and colour in the first layers."""
     standardize_conv: bool = True
     """gn_ws and ws: standardize the kernels of convolutions."""
+    unit_kernels: bool = False
+    """gn_ws: standardized kernels of convolutions have variance 1 (arXiv 1903.10520,
+    BiT) in the place of 1 / fan_in. In v1 networks, norms cancel the difference."""
     standardize_dense: bool = True
     """gn_ws and ws: standardize the kernels of the heads' dense layers (our choice)."""
     last_scale_init: float = 1.0

@@ -1,6 +1,9 @@
 """An exported encoder computes the same, and says how far it is from that."""
 
+import dataclasses
+import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import files
@@ -9,14 +12,23 @@ import numpy as np
 import pytest
 
 from byol_bnfree import InputError, RunStopped, load_encoder
+from byol_bnfree.config import HeadConfig
 from byol_bnfree.export import ExportConfig
+from byol_bnfree.interop import exporting
 from byol_bnfree.interop.comparison import Comparison, compared, pictures
+from byol_bnfree.interop.description import describe, to_config
 from byol_bnfree.interop.exporting import export
 from byol_bnfree.interop.folding import alone, folded
 from byol_bnfree.interop.hub import load_pretrained
 from byol_bnfree.interop.names import from_torch, to_torch
 from byol_bnfree.interop.trees import flat
-from byol_bnfree.interop.writing import Settings, check_family, write
+from byol_bnfree.interop.writing import (
+    Settings,
+    check_family,
+    save_weights,
+    with_program,
+    write,
+)
 
 NORMS = ("gn_ws", "bn", "ws", "ln")
 RESNET50 = {"name": "resnet50", "width": 0.25, "stem": "imagenet"}
@@ -35,9 +47,14 @@ def test_our_file_holds_the_same_arrays(tmp_path, norm):
         np.testing.assert_array_equal(value, expected[name], err_msg=name)
 
 
-@pytest.mark.parametrize("norm", NORMS)
-def test_folded_weights_give_the_same_features(norm):
-    encoder = files.encoder(files.config(norm))
+V2 = {"name": "resnet8v2"}
+UNIT = V2 | {"unit_kernels": True}
+FOLDED = [(norm, {}) for norm in NORMS] + [("gn_ws", V2), ("gn_ws", UNIT), ("bn", V2)]
+
+
+@pytest.mark.parametrize("norm, model", FOLDED)
+def test_folded_weights_give_the_same_features(norm, model):
+    encoder = files.encoder(files.config(norm, **model))
     images = pictures(encoder.config)[:4]
     plain = alone(encoder.config, plain=True)
     assert plain.norm == {"gn_ws": "gn", "ws": "none"}.get(norm, norm)
@@ -48,9 +65,10 @@ def test_folded_weights_give_the_same_features(norm):
     assert compared(encoder(images), theirs, "").relative < 1e-5
 
 
+@pytest.mark.parametrize("name", ["resnet50", "resnet50v2"])
 @pytest.mark.parametrize("family", ["torchvision", "timm"])
-def test_every_name_goes_there_and_back(family):
-    encoder = files.encoder(files.config("bn", **RESNET50))
+def test_every_name_goes_there_and_back(family, name):
+    encoder = files.encoder(files.config("bn", **(RESNET50 | {"name": name})))
     leaves = {kind: flat(tree) for kind, tree in encoder.variables.items()}
     ours = [f"{kind}/{name}" for kind, tree in leaves.items() for name in tree]
     theirs = [to_torch(name.partition("/")[2], family) for name in ours]
@@ -90,6 +108,10 @@ def test_a_wrong_export_fails(what):
         ("torchvision", "bn", {"name": "resnet50", "width": 2.0}, "width 2"),
         ("torchvision", "bn", {"name": "resnet18"}, "projection in the first block"),
         ("torchvision", "bn", {}, "stages of resnet8"),
+        ("torchvision", "bn", {"name": "resnet50v2"}, "pre-activation blocks"),
+        ("timm", "bn", {"name": "resnet8v2"}, "stages of resnet8v2"),
+        ("timm", "bn", {"name": "resnet18v2"}, "projection in the first block"),
+        ("timm", "gn_ws", {"name": "resnet50v2", "stem": "small"}, "a small stem"),
         ("timm", "bn", {"name": "resnet18"}, "basic blocks"),
         ("timm", "gn", {"name": "resnet50", "stem": "small"}, "a small stem"),
     ],
@@ -100,11 +122,38 @@ def test_what_others_do_not_have_is_refused(family, norm, model, problem):
     check_family(files.config("gn_ws", name="resnet50"), family)
 
 
-@pytest.mark.parametrize("norm", ["gn_ws", "bn", "none", "ln"])
-def test_the_torch_program_computes_the_same(tmp_path, norm):
+IN_TORCH = [(norm, {}) for norm in ("gn_ws", "bn", "none", "ln")]
+IN_TORCH += [("bn", V2), ("gn_ws", V2), ("gn_ws", UNIT | {"padding": "bit"})]
+
+
+@pytest.mark.parametrize("norm, model", IN_TORCH)
+def test_the_torch_program_computes_the_same(tmp_path, norm, model):
     settings = Settings("torch", python=files.torch_python())
-    (found,) = write(files.encoder(files.config(norm)), tmp_path, settings)
+    (found,) = write(files.encoder(files.config(norm, **model)), tmp_path, settings)
     assert found.relative < 1e-5 and "torch" in found.other
+
+
+@pytest.mark.parametrize("model", [{}, UNIT])
+def test_the_torch_program_standardizes_as_the_encoder(tmp_path, model):
+    """In a hub folder, kernels stay as they are trained."""
+    encoder = files.encoder(files.config("gn_ws", **model))
+    path = tmp_path / "model.safetensors"
+    save_weights(encoder, path, "torchvision", {}, plain=False)
+    (found,) = with_program(encoder, path, files.torch_python())
+    assert found.relative < 1e-5
+    read = load_encoder(path)
+    images = pictures(encoder.config)[:4]
+    np.testing.assert_array_equal(read(images), encoder(images))
+    assert read.config.model.unit_kernels == bool(model)
+
+
+def test_a_description_of_an_older_version_is_read():
+    cfg = files.config("gn_ws")
+    old = describe(cfg, family="byol_bnfree", step=1)
+    del old["network"]["unit_kernels"]
+    assert to_config(old).model == dataclasses.replace(
+        cfg.model, projector=HeadConfig(512, 128), predictor=HeadConfig(512, 128)
+    )
 
 
 @pytest.mark.parametrize("padding", ["torch", "solo_learn"])
@@ -115,13 +164,24 @@ def test_the_torch_program_pads_as_the_encoder(tmp_path, padding):
     assert found.relative < 1e-5
 
 
+THEIRS = [
+    ("resnet50", names, norm, padding)
+    for names in ("torchvision", "timm")
+    for norm in ("gn_ws", "bn")
+    for padding in ("same", "torch")
+]
+THEIRS += [("resnet50v2", "timm", "bn", p) for p in ("same", "torch", "bit")]
+THEIRS += [("resnet50v2", "timm", "gn_ws", "bit"), ("resnet18v2", "timm", "bn", "bit")]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("padding", ["same", "torch"])
-@pytest.mark.parametrize("norm", ["gn_ws", "bn"])
-@pytest.mark.parametrize("names", ["torchvision", "timm"])
-def test_exported_weights_run_in_torchvision_and_timm(tmp_path, names, norm, padding):
+@pytest.mark.parametrize("name, names, norm, padding", THEIRS)
+def test_exported_weights_run_in_torchvision_and_timm(
+    tmp_path, name, names, norm, padding
+):
     python = files.torch_python(names)
-    cfg = files.config(norm, name="resnet50", padding=padding)
+    shortcuts = "changed_shape" if name == "resnet18v2" else "every_group"
+    cfg = files.config(norm, name=name, padding=padding, shortcuts=shortcuts)
     settings = Settings("safetensors", names, python)
     both = write(files.encoder(cfg), tmp_path, settings)
     print(*both, sep="\n")
@@ -146,6 +206,30 @@ def test_the_command_writes_into_the_work_folder(tmp_path):
     np.testing.assert_array_equal(
         load_encoder(tmp_path / "target")(images), target(images)
     )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"format": kind, "python": "/no"} for kind in ("torch", "hub-folder")),
+        {"format": "torch", "python": sys.executable},
+        {"names": "timm", "python": sys.executable},
+    ],
+)
+def test_a_refused_export_writes_nothing(tmp_path, options, monkeypatch):
+    if importlib.util.find_spec("torch"):
+        pytest.skip("this Python has torch")
+    encoder = files.encoder(files.config())
+    monkeypatch.setattr(exporting, "load_encoder", lambda *_: encoder)
+    config = ExportConfig(str(tmp_path), out=str(tmp_path / "out"), **options)
+    with pytest.raises(InputError, match="give --python|use --format=torch"):
+        list(export(config))
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("kept")
+    with pytest.raises(InputError):
+        list(export(config))
+    assert (tmp_path / "out" / "mine").read_text() == "kept"
 
 
 def test_a_hub_folder_is_complete_and_shipped_weights_are_read(tmp_path, monkeypatch):

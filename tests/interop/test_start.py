@@ -68,6 +68,21 @@ def test_another_norm_is_refused_unless_asked_for(tmp_path):
     assert len(taken.leaves["online_params"]) == 42
 
 
+def test_settings_that_give_arrays_another_meaning_are_named(tmp_path):
+    cfg = files.config("gn_ws", padding="bit", groups=8, unit_kernels=True)
+    write(files.encoder(cfg), tmp_path, Settings("safetensors"))
+    assert not [x for x in start_of(tmp_path, cfg).lines if "in this run" in x]
+    lines = start_of(tmp_path, files.config("gn_ws")).lines
+    assert lines[-3:] == (
+        "--model.padding is bit in the file and same in this run",
+        "--model.groups is 8 in the file and 16 in this run",
+        "--model.unit-kernels is True in the file and False in this run",
+    )
+    bn = dataclasses.replace(files.config("bn"), init_from_other_norm=True)
+    lines = start_of(tmp_path, bn).lines  # it has no groups, and standardizes nothing
+    assert [line for line in lines if "--model" in line] == [lines[-1]]
+
+
 def test_what_does_not_fit_is_fresh_and_named(tmp_path):
     files.work_folder(tmp_path / "run", files.config())
     start = start_of(tmp_path / "run", files.config(stem="small"))

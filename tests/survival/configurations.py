@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import io
 import os
+import re
 import resource
 import sys
 import tempfile
@@ -194,7 +195,7 @@ def try_one(drawn: dict[str, Any], by_flags: bool, depth: str) -> str:
         config = configuration(drawn, by_flags)
         if "workdir" not in drawn:
             config = dataclasses.replace(config, workdir=tempfile.mkdtemp(dir="."))
-        deep = int(config.model.name.removeprefix("resnet")) > DEEP
+        deep = int(re.findall(r"\d+", config.model.name)[0]) > DEEP
         if deep and depth != "built":
             depth = "lowered"
         train(config) if depth == "ran whole" else first_step(config, depth)

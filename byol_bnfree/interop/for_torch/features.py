@@ -105,12 +105,14 @@ def pad_as_same(model: nn.Module, pad) -> None:
 
 
 def timm_model(net: dict, state: dict, pad) -> tuple[nn.Module, str]:
-    """timm's ResNetV2 in its post-activation form, with layers from timm."""
+    """timm's ResNetV2 in either form, with layers from timm."""
     import timm
     from timm.layers import BatchNormAct2d, GroupNormAct, create_conv2d
     from timm.models.resnetv2 import ResNetV2
 
     same = net["padding"] == "same"
+    stem = {"same": "same", "bit": "fixed"}.get(net["padding"], "")
+    basic = "stages.0.blocks.0.conv3.weight" not in state
 
     def group_norm(channels: int, **options) -> nn.Module:
         return GroupNormAct(channels, num_groups=groups_of(net, channels), **options)
@@ -120,15 +122,18 @@ def timm_model(net: dict, state: dict, pad) -> tuple[nn.Module, str]:
         len({n.split(".")[3] for n in state if n.startswith(f"stages.{g}.")})
         for g in range(4)
     ]
-    last = [state[f"stages.{g}.blocks.0.conv3.weight"].shape[0] for g in range(4)]
+    conv = f"conv{2 if basic else 3}.weight"
+    last = [state[f"stages.{g}.blocks.0.{conv}"].shape[0] for g in range(4)]
     model = ResNetV2(
         blocks,
         channels=last,
         stem_chs=state["stem.conv.weight"].shape[0],
         num_classes=0,
         in_chans=state["stem.conv.weight"].shape[1],
-        preact=False,
-        stem_type="same" if same else "",
+        preact="norm.weight" in state,
+        basic=basic,
+        bottle_ratio=1.0 if basic else 0.25,
+        stem_type=stem,
         conv_layer=partial(create_conv2d, padding="same" if same else ""),
         norm_layer=norm,
     )
