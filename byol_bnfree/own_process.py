@@ -14,15 +14,17 @@ def quiet_libraries() -> None:
     """Silence other packages' messages about faults that we report ourselves.
 
     Orbax logs a failed background save and raises it again in its threads. PIL and
-    tifffile warn of unimportant metadata, or of files that we name. Names from the disk
-    that cannot be encoded are printed with escapes.
+    tifffile warn of unimportant metadata, of files that we name, or of files that the
+    other one reads. Names from the disk that cannot be encoded are printed with
+    escapes.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # file names may not be UTF-8
             stream.reconfigure(errors="backslashreplace")
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     logging.getLogger("absl").addFilter(_is_not_raised_later)
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # its errors are raised
+    for package in ("tifffile", "PIL"):  # their errors are raised too
+        logging.getLogger(package).setLevel(logging.CRITICAL)
     sys.excepthook = partial(_say_what_is_news, sys.excepthook)
 
 

@@ -100,16 +100,20 @@ def figures_of(source: Path) -> dict[str, float]:
 def load_pretrained(name: str) -> Encoder:
     """Load an encoder that ships with this package, by name. Nothing is downloaded.
 
+    A name without its seed, such as cifar10-resnet14-gn_ws, is that of seed 0.
+
     Raises:
       InputError: if the name is unknown. The message lists all names.
     """
-    folder = weights_folder() / name
-    if name not in pretrained_names():
-        known = ", ".join(pretrained_names()) or "none"
+    names = pretrained_names()
+    if f"{name}-seed0" in names:
+        name = f"{name}-seed0"
+    if name not in names:
+        known = ", ".join(names) or "none"
         raise InputError(
             f"no weights named {name!r} ship with this version; choose one of: {known}."
         )
-    return load_encoder(folder)
+    return load_encoder(weights_folder() / name)
 
 
 def pretrained_names() -> list[str]:

@@ -1,5 +1,6 @@
 """NumPy files and TIFF of many bands are pictures of 1 to 16 channels."""
 
+import subprocess
 import sys
 import zipfile
 
@@ -162,6 +163,23 @@ def test_a_tiff_of_many_bands_is_read_whole(tmp_path, dtype, planar):
     np.testing.assert_array_equal(read(str(path), 5), expected)
     header = read_header(str(path), "it")  # without being told
     assert header[:3] == (20, 25, 5) and not header.bands
+
+
+def test_pillow_says_nothing_of_bands_that_tifffile_reads(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    options = {"photometric": "minisblack", "planarconfig": "contig"}
+    tifffile.imwrite(tmp_path / "x.tif", drawn(20, 25, 7, dtype=np.uint16), **options)
+    program = (
+        "import logging, sys\n"
+        "from byol_bnfree.data.decode import read_header\n"
+        "from byol_bnfree.own_process import quiet_libraries\n"
+        "logging.basicConfig()\n"
+        "quiet_libraries()\n"
+        "print(read_header(sys.argv[1], 'it')[:3])"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "x.tif")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("(20, 25, 7)\n", "")
 
 
 def test_pages_are_channels_where_that_many_are_wanted(tmp_path):

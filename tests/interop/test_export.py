@@ -248,6 +248,10 @@ def test_a_hub_folder_is_complete_and_shipped_weights_are_read(tmp_path, monkeyp
     kernel = encoder.variables["params"]["conv1"]["kernel"]
     expected = fields["online_params"]["encoder"]["conv1"]["kernel"]
     np.testing.assert_array_equal(kernel, expected)
+    folder.rename(folder.with_name("mine-seed0"))
+    kernel = load_pretrained("mine").variables["params"]["conv1"]["kernel"]
+    np.testing.assert_array_equal(kernel, expected)
+    folder.with_name("mine-seed0").rename(folder)
     with pytest.raises(InputError, match="'other' ship .* choose one of: mine"):
         load_pretrained("other")
 
