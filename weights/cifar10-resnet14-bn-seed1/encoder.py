@@ -6,7 +6,8 @@
     features = encoder(images)     # [b c h w], uint8 or floats in [0, 1] -> [b d]
     maps = encoder.stages(images)  # of every stage, largest first
 
-Mean and deviation of the pixels are inside. The weights have torchvision's names.
+Mean and deviation of the pixels are inside. The weights have torchvision's names, and
+`norm` is the last norm of a network with pre-activation blocks (ResNet v2).
 """
 
 import json
@@ -47,6 +48,8 @@ def plain(state: dict, net: dict) -> dict:
             variance = centred.square().mean((1, 2, 3), keepdim=True)
             fan_in = value[0].numel()
             found[name] = centred * torch.rsqrt(variance * fan_in + 1e-6)
+            if net.get("unit_kernels"):  # as in arXiv 1903.10520 itself
+                found[name] *= math.sqrt(fan_in)
         if leaf in ("running_mean", "running_var"):
             count = int(state[f"{module}.num_batches_tracked"])
             if count == 0:
@@ -73,7 +76,7 @@ def read_safetensors(path: str | Path) -> tuple[dict, dict]:
 
 
 class Encoder(nn.Module):
-    """ResNet v1 without classifier; `description` is the file's own."""
+    """A ResNet without classifier; `description` is the file's own."""
 
     def __init__(self, description: dict, state: dict):
         super().__init__()
@@ -86,16 +89,21 @@ class Encoder(nn.Module):
         self.padding, self.pooled = net["padding"], net["stem"] == "imagenet"
         stride = 2 if self.pooled else net["stem_stride"]
         self.conv1 = self.conv(state, "conv1", stride)
-        self.bn1 = norm(net, state, "bn1")
+        self.preactivation = "norm.weight" in state  # ResNet v2
+        block = PreactivationBlock if self.preactivation else Block
+        if not self.preactivation:
+            self.bn1 = norm(net, state, "bn1")
         self.layers = []
         while f"layer{len(self.layers) + 1}.0.conv1.weight" in state:
             name = f"layer{len(self.layers) + 1}"
             blocks, stride = [], 2 if self.layers else 1
             while f"{name}.{len(blocks)}.conv1.weight" in state:
                 place = f"{name}.{len(blocks)}"
-                blocks.append(Block(self, net, state, place, 1 if blocks else stride))
+                blocks.append(block(self, net, state, place, 1 if blocks else stride))
             self.add_module(name, nn.Sequential(*blocks))
             self.layers.append(name)
+        if self.preactivation:
+            self.norm = norm(net, state, "norm")
 
     def conv(self, state: dict, name: str, stride: int) -> "Conv":
         """The convolution with the weights of this name."""
@@ -112,14 +120,18 @@ class Encoder(nn.Module):
         x = (x - self.mean) / self.std
         if self.padding == "solo_learn" and not self.pooled:
             x = F.pad(x, (1, 1, 1, 1))
-        x = torch.relu(self.bn1(self.conv1(x)))
+        x = self.conv1(x)
+        if not self.preactivation:
+            x = torch.relu(self.bn1(x))
         if self.pooled:
-            low = -math.inf
+            low = 0.0 if self.padding == "bit" else -math.inf
             x = F.max_pool2d(pad(x, 3, 2, self.padding == "same", low), 3, 2)
         maps = []
         for name in self.layers:
             x = getattr(self, name)(x)
             maps.append(x)
+        if self.preactivation:
+            maps[-1] = torch.relu(self.norm(x))
         return maps
 
 
@@ -138,8 +150,12 @@ class Block(nn.Module):
         if f"{at}.downsample.0.weight" in state:
             self.downsample = nn.Sequential(
                 encoder.conv(state, f"{at}.downsample.0", stride),
-                norm(net, state, f"{at}.downsample.1"),
+                *self.shortcut_norm(net, state, f"{at}.downsample.1"),
             )
+
+    def shortcut_norm(self, net: dict, state: dict, name: str) -> list[nn.Module]:
+        """The norm of a projected shortcut."""
+        return [norm(net, state, name)]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps to maps."""
@@ -148,6 +164,23 @@ class Block(nn.Module):
             y = getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(y))
             y = torch.relu(y) if i < self.count else y
         return torch.relu(y + self.downsample(x))
+
+
+class PreactivationBlock(Block):
+    """Two or three convolutions, each after a norm and a ReLU."""
+
+    def shortcut_norm(self, net: dict, state: dict, name: str) -> list[nn.Module]:
+        """A projected shortcut has no norm of its own."""
+        return []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps to maps."""
+        y = torch.relu(self.bn1(x))
+        shortcut = x if isinstance(self.downsample, nn.Identity) else self.downsample(y)
+        for i in range(1, self.count + 1):
+            y = torch.relu(getattr(self, f"bn{i}")(y)) if i > 1 else y
+            y = getattr(self, f"conv{i}")(y)
+        return shortcut + y
 
 
 class Conv(nn.Conv2d):
