@@ -134,6 +134,7 @@ def _head(config: TrainConfig, part: str, options: dict[str, Any]) -> MLPHead:
     """Build the projector or the predictor, by its name in `ModelConfig`."""
     head: HeadConfig = getattr(config.model, part)
     norm = part_norms(config)[part]
+    options = options | {"unit_kernels": False}  # heads have no convolutions
     plain = options | {"standardize_dense": False}
     return MLPHead(
         head.hidden,

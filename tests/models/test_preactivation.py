@@ -1,6 +1,7 @@
 """ResNet v2: norms and ReLUs before the convolutions, and nothing after the sum."""
 
 import functools
+import pickle
 
 import jax
 import jax.numpy as jnp
@@ -112,6 +113,7 @@ def test_unit_kernels_are_those_of_weight_standardization_itself():
     assert np.abs(usual - expected).max() > 1e-2
     with pytest.raises(InputError, match="use gn_ws, or leave unit_kernels out"):
         layers_for("ws", unit_kernels=True)
+    pickle.loads(pickle.dumps(layers_for("gn_ws", unit_kernels=True).conv))
 
 
 def test_every_norm_has_the_same_parameters_and_no_shortcut_has_a_norm():
