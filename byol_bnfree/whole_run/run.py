@@ -20,19 +20,19 @@ from byol_bnfree.training.program import build_program
 from byol_bnfree.training.schedules import warmup_steps
 from byol_bnfree.training.workdir import prepare_workdir
 from byol_bnfree.user_cache import compiled_programs_kept
-from byol_bnfree.whole_run.boards import OnRow, open_boards
-from byol_bnfree.whole_run.folder import (
-    began_as,
-    check_resumable,
-    write_inputs,
-    writing,
-)
 from byol_bnfree.whole_run.inputs import (
     Data,
     from_weights,
     open_both,
     resolved,
     run_name,
+)
+from byol_bnfree.whole_run.outputs import OnRow, open_outputs
+from byol_bnfree.whole_run.resume import (
+    began_as,
+    check_resumable,
+    write_inputs,
+    writing,
 )
 from byol_bnfree.whole_run.steps import run_steps
 
@@ -145,7 +145,7 @@ def _train_on(
                 keep_what_was(workdir, config)
             write_inputs(workdir, program, data)
             (workdir / "summary.json").unlink(missing_ok=True)  # of a shorter run
-        with open_boards(config, workdir, on_row) as (log, finish):
+        with open_outputs(config, workdir, on_row) as (log, finish):
             summary = run_steps(program, data, workdir, log, before_steps)
             finish(summary)
         return Trained(summary, workdir, encoder)

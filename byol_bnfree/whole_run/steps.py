@@ -30,13 +30,11 @@ from byol_bnfree.training.program import Program
 from byol_bnfree.training.progress import progress
 from byol_bnfree.training.skipped import SkippedFile
 from byol_bnfree.training.state import TrainState
-from byol_bnfree.whole_run.folder import (
+from byol_bnfree.whole_run.inputs import Data
+from byol_bnfree.whole_run.introduction import introduce
+from byol_bnfree.whole_run.resume import (
     open_checkpoints,
 )
-from byol_bnfree.whole_run.inputs import (
-    Data,
-)
-from byol_bnfree.whole_run.introduction import introduce
 
 
 def run_steps(

@@ -1,4 +1,4 @@
-"""Sends the rows of a run to files, dashboards and the caller."""
+"""The outputs of a run while it trains: rows for files, dashboards and the caller."""
 
 import contextlib
 import dataclasses
@@ -15,7 +15,7 @@ OnRow = Callable[[Row], None]
 
 
 @contextlib.contextmanager
-def open_boards(
+def open_outputs(
     config: TrainConfig, workdir: Path, on_row: OnRow | None
 ) -> Iterator[tuple[MetricsLog, Callable[[dict[str, Any]], None]]]:
     """Yield the log of rows, and a function that takes the summary. Close both."""

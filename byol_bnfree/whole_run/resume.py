@@ -1,4 +1,4 @@
-"""The work folder of a run: lock it, compare its settings, write its inputs."""
+"""A run in its work folder: can it go on, with which settings, data and checkpoints?"""
 
 import contextlib
 import dataclasses
@@ -22,9 +22,7 @@ from byol_bnfree.training.extension import SETTINGS, begins_extension
 from byol_bnfree.training.mesh import left_whole
 from byol_bnfree.training.program import Program
 from byol_bnfree.training.workdir import lock_workdir
-from byol_bnfree.whole_run.inputs import (
-    Data,
-)
+from byol_bnfree.whole_run.inputs import Data
 
 
 @contextlib.contextmanager
