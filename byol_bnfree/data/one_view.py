@@ -79,6 +79,7 @@ def draw_view(
     operation off therefore does not change the draws of the others.
     """
     numbers = jax.random.uniform(key, (20,))  # a longer draw would keep the first 20
+    # Brightness and hue are shifts. Contrast and saturation are factors around 1.
     strengths = (view.brightness, view.contrast, view.saturation, view.hue)
     amounts = (2 * numbers[4:8] - 1) * jnp.array(strengths)
     return ViewDraw(
@@ -119,6 +120,7 @@ def _crop_box(
     height, width = image_size
     area = height * width * _between(view.crop_area, numbers[0])
     low, high = view.crop_aspect
+    # In logarithms a ratio and its inverse are equally likely.
     aspect = jnp.exp(_between((math.log(low), math.log(high)), numbers[1]))
     aspect = aspect if shape == 1 else aspect * shape
     crop_h = jnp.clip(jnp.round(jnp.sqrt(area / aspect)), 1, height)

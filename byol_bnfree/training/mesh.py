@@ -67,6 +67,7 @@ def check_state_fits(abstract_state: Any, image_bytes: int, mesh: Mesh) -> None:
         math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
         for leaf in jax.tree.leaves(abstract_state)
     )
+    # Two views in float32, made from one image in uint8.
     views = image_bytes * 2 * 4 / mesh.shape["data"]
     device = mesh.local_devices[0]
     limit = (device.memory_stats() or {}).get("bytes_limit")
