@@ -15,6 +15,7 @@ STEP = "tests/training/test_step.py"
 OPTIM = "tests/training/test_optim.py"
 NORM = "tests/models/test_norm.py"
 RESNET = "tests/models/test_resnet.py"
+PREACTIVATION = "tests/models/test_preactivation.py"
 SUM = "return relu(y + self.shortcut(x, train))"
 BASIC_END = f'y = norm(name="norm2")(y, train)\n        {SUM}'
 BOTTLENECK_END = f"scale_init=self.last_scale_init)(y, train)\n        {SUM}"
@@ -130,6 +131,17 @@ MUTATIONS = [Mutation(*fields) for fields in [
      "factor, before = 2 if group else 1, dilation",
      "factor, before = 1, dilation",
      f"{RESNET} -k stem_decides"),
+    ("v2: the shortcut starts before the norm", "models/preactivation.py",
+     'name="shortcut_conv")(y)', 'name="shortcut_conv")(x)',
+     f"{PREACTIVATION} -k 'of_the_paper and ln-False'"),
+    ("v2: nothing follows the last block", "models/resnet.py",
+     'x = self.layers.relu(self.layers.norm(name="final_norm")(x, train))', "pass",
+     f"{PREACTIVATION} -k 'of_the_paper and ln-False'"),
+    ("v2: BiT's max-pool without zeros", "models/resnet.py",
+     'x, padding = _framed(x), "VALID"', "pass", f"{PREACTIVATION} -k zeros"),
+    ("v2: unit kernels of variance 1 / fan_in", "models/kernels.py",
+     "**options) * math.sqrt(fan_in)", "**options)",
+     f"{PREACTIVATION} -k unit_kernels"),
     ("max over the image at the end", "models/resnet.py",
      '"b h w c -> b c", "mean"', '"b h w c -> b c", "max"', GOLDEN),
     # norms
