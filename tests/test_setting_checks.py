@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from byol_bnfree import InputError, TrainConfig, parse_args
-from byol_bnfree.config import AugmentConfig, DataConfig, OptimConfig, ViewConfig
+from byol_bnfree.config import (
+    AugmentConfig,
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    ViewConfig,
+)
 from byol_bnfree.epochs import whole_steps
 from byol_bnfree.training.schedules import total_steps
 
@@ -29,6 +35,14 @@ from byol_bnfree.training.schedules import total_steps
         (
             {"data": DataConfig(channels=17)},
             "--data.channels is 17; it must be from 1 to 16",
+        ),
+        (
+            {"model": ModelConfig(name="resnet8v2", last_scale_init=0.0)},
+            "--model.last-scale-init is 0, but a block of resnet8v2 ends with a conv",
+        ),
+        (
+            {"norm": "ws", "model": ModelConfig(unit_kernels=True)},
+            "--model.unit-kernels needs a norm",
         ),
         ({"data": DataConfig(workers=10**6)}, "--data.workers is 1000000"),
         ({"optim": OptimConfig(momentum=1.0)}, "--optim.momentum is 1.0"),

@@ -35,6 +35,17 @@ def _check_network(config: Any) -> None:
             f"--model.predictor.out {config.model.predictor.out} must be equal: the "
             f"loss compares them."
         )
+    scale = config.model.last_scale_init
+    if config.model.name.endswith("v2") and scale != 1 and config.encoder is None:
+        raise InputError(
+            f"--model.last-scale-init is {scale:g}, but a block of {config.model.name} "
+            f"ends with a convolution and not with a norm; set it to 1."
+        )
+    if config.model.unit_kernels and (config.encoder_norm or config.norm) == "ws":
+        raise InputError(
+            "--model.unit-kernels needs a norm that cancels their size, but norm ws "
+            "has none; use --norm=gn_ws or remove it."
+        )
     if config.init == "data_dependent" and "none" not in _norms(config):
         raise InputError(
             "--init data_dependent sets the layers of norm none, but no part of this "
