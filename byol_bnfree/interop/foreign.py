@@ -14,28 +14,14 @@ import numpy as np
 
 from byol_bnfree.config import DataConfig, ModelConfig, Norm, TrainConfig
 from byol_bnfree.errors import InputError
+from byol_bnfree.interop.layouts import check_unused, from_solo_learn, without_prefix
 from byol_bnfree.interop.names import Family, imported
 from byol_bnfree.interop.trees import Flat
 from byol_bnfree.models.architectures import ARCHITECTURES
 from byol_bnfree.models.standardize import EPSILON
 from byol_bnfree.training.running_stats import SETTLED
 
-PREFIXES = {
-    "online": (
-        *("", "module.", "backbone.", "encoder.", "model.", "model.backbone."),
-        *("module.backbone.", "module.encoder.", "net.", "resnet."),
-    ),
-    "target": (
-        *("backbone_momentum.", "momentum_backbone.", "target_encoder."),
-        *("momentum_encoder.", "module.momentum_encoder.", "teacher_backbone."),
-    ),
-}
-"""Prefixes of the encoder's names in checkpoints of training libraries."""
-STEMS = ("conv1.weight", "0.weight", "stem.conv.weight")
 SIZES = {"imagenet": 224, "small": 32}
-DEEP_STEM = re.compile(r"(?:.+\.)?(?:stem\.conv1|conv1\.0)\.weight")
-OURS = re.compile(r"(?:conv1|bn1|stem|norm|layer\d+|stages)\.")
-"""Names of layers that an encoder has; others belong to a head."""
 TIMM_EPSILON = {False: 1e-6, True: 1e-8}
 """Epsilon of timm's `StdConv2d`: its default, and in pre-activation networks (BiT)."""
 
@@ -69,7 +55,7 @@ def from_state_dict(
     alone = without_prefix(theirs, network)
     family: Family = "timm" if "stem.conv.weight" in alone else "torchvision"
     found, unused = imported(alone, family)
-    _check_unused(unused)
+    check_unused(unused)
     preactivation = "final_norm/scale" in found["params"]
     if "batch_stats" in found:  # PyTorch's running statistics need no correction
         stats = found["batch_stats"]
@@ -101,16 +87,6 @@ def _standardized(norm: str) -> Norm:
     return "gn_ws"
 
 
-def _check_unused(names: list[str]) -> None:
-    """Raise `InputError` for a layer of the network that no encoder here has."""
-    layers = [name for name in names if OURS.match(name)]
-    if layers:
-        raise InputError(
-            f"the state dict has {layers[0]}, a layer that no encoder here has; give a "
-            f"plain ResNet, without attention, biases of convolutions or other norms."
-        )
-
-
 def _as_ours(params: Flat, epsilon: float) -> Flat:
     """Scale the kernels of timm's `StdConv2d`, so that the epsilons agree.
 
@@ -126,65 +102,6 @@ def _as_ours(params: Flat, epsilon: float) -> Flat:
         name: scaled(value) if name.endswith("/kernel") else value
         for name, value in params.items()
     }
-
-
-def from_solo_learn(theirs: Flat) -> bool:
-    """Return True if the names come from a training checkpoint of solo-learn.
-
-    Its encoder has torchvision's names below `backbone.` (`encoder.` before 2022),
-    beside an online `classifier`. It pads a 3x3 stem by two pixels.
-    """
-    places = ("backbone.conv1.weight", "encoder.conv1.weight")
-    return "classifier.weight" in theirs and any(place in theirs for place in places)
-
-
-def without_prefix(theirs: Flat, network: str) -> Flat:
-    """Return the encoder's arrays under the names of torchvision or timm."""
-    prefix = next(
-        (
-            prefix
-            for prefix in PREFIXES[network]
-            if any(prefix + stem in theirs for stem in STEMS)
-        ),
-        None,
-    )
-    if prefix is None:
-        deep = next(filter(DEEP_STEM.fullmatch, theirs), None)
-        if deep:
-            raise InputError(
-                f"the state dict has {deep}, the first of several convolutions in its "
-                f"stem (as in timm's resnetv2_50d), and encoders here have one; give a "
-                f"network with one, such as timm's resnetv2_50."
-            )
-        some = ", ".join(list(theirs)[:3])
-        raise InputError(
-            f"no {network} ResNet is found in the state dict (its first names are "
-            f"{some}); give one with names as torchvision's, timm's, lightly's or "
-            f"solo-learn's."
-        )
-    alone = {
-        name.removeprefix(prefix): value
-        for name, value in theirs.items()
-        if name.startswith(prefix)
-    }
-    if "0.weight" in alone:
-        alone = {_named(name, _layers(alone)): value for name, value in alone.items()}
-    return {n.replace(".shortcut.", ".downsample."): v for n, v in alone.items()}
-
-
-def _layers(alone: Flat) -> dict[str, str]:
-    """Map the index of each child of an nn.Sequential to its name in a ResNet.
-
-    lightly has either all children of torchvision's network, or only those with arrays.
-    """
-    blocks = {m[1] for name in alone if (m := re.match(r"(\d+)\.\d+\.conv1", name))}
-    layers = {index: f"layer{i}" for i, index in enumerate(sorted(blocks, key=int), 1)}
-    return {"0": "conv1", "1": "bn1"} | layers
-
-
-def _named(name: str, layers: dict[str, str]) -> str:
-    index, _, rest = name.partition(".")
-    return f"{layers.get(index, index)}.{rest}"
 
 
 def architecture_of(params: Flat, padding: str, groups: int) -> ModelConfig:
