@@ -337,5 +337,7 @@ def test_their_own_networks_compute_the_same_here(tmp_path, library, name):
     ours = jax.jit(encoder.module.apply)(encoder.variables, jnp.asarray(pixels))
     found = compared(np.load(tmp_path / "features.npy"), ours, library)
     print(library, name, found)
-    # Groups of few pixels with hardly any variance enlarge rounding.
-    assert found.relative < (5e-5 if name in ("gn_ws", "resnetv2_50x1_bit") else 1e-5)
+    # Standardized kernels enlarge rounding: timm's own features in float32 and float64
+    # differ by 4e-5 at the end of such a network, and ours differ by as much from both.
+    standardized = name == "gn_ws" or name.endswith("_bit")
+    assert found.relative < (1e-4 if standardized else 1e-5)
