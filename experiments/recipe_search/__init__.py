@@ -19,8 +19,12 @@ EPOCHS = {"cpu": 4, "cpu40": 20}
 SGD = ("--optim.name=sgd", "--optim.momentum=0.9", "--optim.weight-decay=5e-4")
 MUON = ("--optim.name=muon", "--optim.momentum=0.95", "--optim.weight-decay=1e-5")
 CONSTANT = ("--optim.tau-schedule=constant",)
+RATE = (*MUON, *CONSTANT, "--base-lr=0.04")
 TRIALS = {
     **{f"muon-{r:g}": (*MUON, *CONSTANT, f"--base-lr={r:g}") for r in (0.02, 0.04)},
+    # The target of a short run may lag too far behind, or the predictor may.
+    "muon-0.04-tau-0.9": (*RATE, "--optim.tau-base=0.9"),
+    "muon-0.04-predictor-4": (*RATE, "--optim.predictor-lr-scale=4"),
 }
 OWN = {
     "bn": {f"sgd-{r:g}": (*SGD, *CONSTANT, f"--base-lr={r:g}") for r in (0.12, 0.24)},
@@ -32,7 +36,6 @@ OWN = {
         ),
     },
 }
-RATE = (*MUON, *CONSTANT, "--base-lr=0.04")
 DECAYS = {
     f"muon-0.04-decay-{decay:g}": (*RATE, f"--optim.weight-decay={decay:g}")
     for decay in (1e-5, 0.02, 0.1)
