@@ -24,7 +24,10 @@ TRIALS = {
     **{f"muon-{r:g}": (*MUON, *CONSTANT, f"--base-lr={r:g}") for r in (0.02, 0.04)},
     # The target of a short run may lag too far behind, or the predictor may.
     "muon-0.04-tau-0.9": (*RATE, "--optim.tau-base=0.9"),
-    "muon-0.04-predictor-4": (*RATE, "--optim.predictor-lr-scale=4"),
+    **{
+        f"muon-0.04-predictor-{scale}": (*RATE, f"--optim.predictor-lr-scale={scale}")
+        for scale in (4, 10)
+    },
 }
 OWN = {
     "bn": {f"sgd-{r:g}": (*SGD, *CONSTANT, f"--base-lr={r:g}") for r in (0.12, 0.24)},
