@@ -44,6 +44,18 @@ DECAYS = {
     for decay in (1e-5, 0.02, 0.1)
 }
 """Long trials: kernels grow for as long as a run lasts, and decay limits them."""
+PREDICTOR = ("--optim.predictor-lr-scale=4",)
+LONG = {
+    norm: DECAYS
+    | {
+        f"muon-0.04-decay-{decay:g}-predictor-4": (
+            *DECAYS[f"muon-0.04-decay-{decay:g}"],
+            *PREDICTOR,
+        )
+    }
+    for norm, decay in (("bn", 0.1), ("gn_ws", 0.02))
+}
+"""The best decay of each norm is tried with a faster predictor, too."""
 
 
 def arms(scale: Scale) -> tuple[Arm, ...]:
@@ -53,7 +65,7 @@ def arms(scale: Scale) -> tuple[Arm, ...]:
     if scale.name == "cpu":
         length += ("--optim.warmup-epochs=0.5",)
     short = {name: TRIALS | own | {"lars": lars(scale)} for name, own in OWN.items()}
-    trials = dict.fromkeys(OWN, DECAYS) if scale.name == "cpu40" else short
+    trials = LONG if scale.name == "cpu40" else short
     return tuple(
         Arm(f"{name}-{trial}", (*flags, *held_out, *length, *changed), family=name)
         for name, flags in (("bn", BN), ("gn_ws", GN_WS))
