@@ -44,18 +44,13 @@ DECAYS = {
     for decay in (1e-5, 0.02, 0.1)
 }
 """Long trials: kernels grow for as long as a run lasts, and decay limits them."""
-PREDICTOR = ("--optim.predictor-lr-scale=4",)
-LONG = {
-    norm: DECAYS
-    | {
-        f"muon-0.04-decay-{decay:g}-predictor-4": (
-            *DECAYS[f"muon-0.04-decay-{decay:g}"],
-            *PREDICTOR,
-        )
-    }
-    for norm, decay in (("bn", 0.1), ("gn_ws", 0.02))
+LONG = DECAYS | {
+    "muon-0.04-decay-1e-05-predictor-10": (
+        *DECAYS["muon-0.04-decay-1e-05"],
+        "--optim.predictor-lr-scale=10",
+    )
 }
-"""The best decay of each norm is tried with a faster predictor, too."""
+"""A faster predictor has little decay: decay is multiplied by the rate, too."""
 
 
 def arms(scale: Scale) -> tuple[Arm, ...]:
@@ -65,7 +60,7 @@ def arms(scale: Scale) -> tuple[Arm, ...]:
     if scale.name == "cpu":
         length += ("--optim.warmup-epochs=0.5",)
     short = {name: TRIALS | own | {"lars": lars(scale)} for name, own in OWN.items()}
-    trials = LONG if scale.name == "cpu40" else short
+    trials = dict.fromkeys(OWN, LONG) if scale.name == "cpu40" else short
     return tuple(
         Arm(f"{name}-{trial}", (*flags, *held_out, *length, *changed), family=name)
         for name, flags in (("bn", BN), ("gn_ws", GN_WS))
