@@ -6,11 +6,11 @@
         --norm=gn_ws
 
 In experiments/recipe_search Muon at 0.04 was the best trial of bn with one rate for all
-parts, and within 0.1 points of the best of gn_ws. (A predictor at a higher rate was better
-for bn; one seed, not used here.) Runs of 20 epochs or more decay the kernels by 0.1 (bn) or
-0.02 (other norms), the best trials there. The target's tau is 0.99 throughout. We leave
-out the blur, which would be a 3-pixel kernel at 32 px. The stem's stride of 2 quarters
-the cost.
+parts, and within 0.1 points of the best of gn_ws. A predictor at a higher rate was
+better for bn there, but that is one seed and not used here. Runs of 20 epochs or more
+decay the kernels by 0.1 (bn) or 0.02 (other norms), the best trials there. The target's
+tau is 0.99 throughout. We leave out the blur, which would be a 3-pixel kernel at 32 px.
+The stem's stride of 2 quarters the cost.
 
 `python -m experiments` trains 16 epochs at its cpu scale. docs/results.md has the
 results.
