@@ -42,7 +42,18 @@ from byol_bnfree.training.schedules import total_steps
         ),
         (
             {"norm": "ws", "model": ModelConfig(unit_kernels=True)},
-            "--model.unit-kernels needs a norm",
+            "the encoder has norm ws; use --norm=gn_ws",
+        ),
+        (
+            {"norm": "bn", "model": ModelConfig(unit_kernels=True)},
+            "the encoder has norm bn; use --norm=gn_ws",
+        ),
+        (
+            {
+                "norm": "gn_ws",
+                "model": ModelConfig(unit_kernels=True, standardize_conv=False),
+            },
+            "norm gn_ws with plain kernels",
         ),
         ({"data": DataConfig(workers=10**6)}, "--data.workers is 1000000"),
         ({"optim": OptimConfig(momentum=1.0)}, "--optim.momentum is 1.0"),

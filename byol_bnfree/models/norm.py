@@ -84,7 +84,7 @@ def layers_for(
       kernels: the functions that compute the layers.
 
     Raises:
-      InputError: for an unknown norm, and for `unit_kernels` without a norm after them.
+      InputError: for an unknown norm, and for `unit_kernels` without gn_ws's kernels.
     """
     normalize = kernels.normalize
     group_norm = partial(GroupNorm, normalize=normalize)
@@ -101,10 +101,11 @@ def layers_for(
     }
     if norm not in norms:
         raise InputError(f"norm is {norm!r}; choose one of {', '.join(NORMS)}.")
-    if unit_kernels and norm == "ws":
+    if unit_kernels and not (norm == "gn_ws" and standardize_conv):
         raise InputError(
-            "norm ws has no norm that cancels the size of unit kernels, so activations "
-            "would overflow; use gn_ws, or leave unit_kernels out."
+            f"unit_kernels scales the standardized kernels of gn_ws, but norm is "
+            f"{norm} and standardize_conv {standardize_conv}; use gn_ws with "
+            f"standardized kernels, or leave unit_kernels out."
         )
     conv = partial(nn.Conv, conv_general_dilated=kernels.conv)
     dense = partial(nn.Dense, dot_general=kernels.dense)

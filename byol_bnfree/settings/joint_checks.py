@@ -35,16 +35,18 @@ def _check_network(config: Any) -> None:
             f"--model.predictor.out {config.model.predictor.out} must be equal: the "
             f"loss compares them."
         )
-    scale = config.model.last_scale_init
-    if config.model.name.endswith("v2") and scale != 1 and config.encoder is None:
+    model, scale = config.model, config.model.last_scale_init
+    if model.name.endswith("v2") and scale != 1 and config.encoder is None:
         raise InputError(
-            f"--model.last-scale-init is {scale:g}, but a block of {config.model.name} "
+            f"--model.last-scale-init is {scale:g}, but a block of {model.name} "
             f"ends with a convolution and not with a norm; set it to 1."
         )
-    if config.model.unit_kernels and (config.encoder_norm or config.norm) == "ws":
+    norm, standardized = config.encoder_norm or config.norm, model.standardize_conv
+    if model.unit_kernels and not (norm == "gn_ws" and standardized):
         raise InputError(
-            "--model.unit-kernels needs a norm that cancels their size, but norm ws "
-            "has none; use --norm=gn_ws or remove it."
+            f"--model.unit-kernels scales the standardized kernels of gn_ws, but the "
+            f"encoder has norm {norm}{'' if standardized else ' with plain kernels'}; "
+            f"use --norm=gn_ws with standardized kernels, or remove it."
         )
     if config.init == "data_dependent" and "none" not in _norms(config):
         raise InputError(

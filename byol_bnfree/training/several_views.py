@@ -66,6 +66,7 @@ class Passes:
         """Return ((gradient, statistics), `Forward`) of all views in one program."""
 
         def mean_loss(params):
+            """Return the mean loss of all views, and the statistics after them."""
             large, after = of_views(
                 self.network.online, self.network.views, params, stats, drawn.large
             )
@@ -105,10 +106,12 @@ class Passes:
         """Loop over views of one size. Add their gradients to those in `total`."""
 
         def add(total, piece):
+            """Add the gradient of one view."""
             grads, stats = total
             view, aim, is_first = piece
 
             def mean_loss(params):
+                """Return the mean loss of the view, and the statistics after it."""
                 outputs, after = self.network.online(
                     params, stats, view, True, predictor
                 )

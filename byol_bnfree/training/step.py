@@ -61,6 +61,7 @@ def make_train_step(
     remember = make_objective(config).remember
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        """Return the state after one update of all parts, and the step's metrics."""
         (grads, (stats, target_stats)), (forward, labels) = gradient(state, batch)
         updates, opt_state = optimizer.update(
             grads, state.opt_state, state.online_params

@@ -38,6 +38,7 @@ def open_outputs(
         stack.callback(log.close)
 
         def finish(summary: dict[str, Any]) -> None:
+            """Write the final figures to TensorBoard and the other logger."""
             step, figures = summary["steps"], figures_of(summary)
             try:
                 log.finish(step, settings, figures, pictures)

@@ -111,8 +111,6 @@ def test_unit_kernels_are_those_of_weight_standardization_itself():
     assert_near(stages(tiny_v2("gn_ws", unit_kernels=True), variables)[-1], expected)
     usual = stages(tiny_v2("gn_ws"), variables)[-1]
     assert np.abs(usual - expected).max() > 1e-2
-    with pytest.raises(InputError, match="use gn_ws, or leave unit_kernels out"):
-        layers_for("ws", unit_kernels=True)
     pickle.loads(pickle.dumps(layers_for("gn_ws", unit_kernels=True).conv))
 
 
@@ -195,3 +193,10 @@ def test_the_larger_map_of_a_dilated_network_holds_the_smaller_one(stem, stride)
 def test_a_scale_that_no_block_ends_with_is_refused():
     with pytest.raises(InputError, match="ends with a convolution"):
         create_encoder("resnet50v2", last_scale_init=0.0)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_unit_kernels_are_refused_where_they_would_do_nothing_or_overflow(norm):
+    plain = {"standardize_conv": False} if norm == "gn_ws" else {}
+    with pytest.raises(InputError, match="use gn_ws with standardized kernels"):
+        layers_for(norm, unit_kernels=True, **plain)
