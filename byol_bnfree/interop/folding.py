@@ -4,6 +4,7 @@ Standardized kernels become plain kernels. BatchNorm's running statistics are co
 for their start at zero. The features stay the same.
 """
 
+import dataclasses
 import math
 from typing import Any
 
@@ -24,11 +25,14 @@ def alone(config: TrainConfig, *, plain: bool = False) -> TrainConfig:
 
     `plain` describes it without standardized kernels.
     """
-    norm = part_norms(config)["encoder"]
+    norm, model = part_norms(config)["encoder"], config.model
+    if plain:  # folded kernels hold the scale of unit kernels
+        norm = PLAIN.get(norm, norm)
+        model = dataclasses.replace(model, unit_kernels=False)
     return TrainConfig(
-        norm=PLAIN.get(norm, norm) if plain else norm,
+        norm=norm,
         dataset=config.dataset,
-        model=config.model,
+        model=model,
         augment=config.augment,
         data=config.data,
     )
