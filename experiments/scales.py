@@ -65,7 +65,7 @@ SCALES = {
         *(
             Scale(
                 name=name,
-                config=f"configs/cifar10_cpu.py:{epochs}",
+                config=config,
                 what=f"CIFAR-10, resnet14, {epochs} epochs",
                 batch_size=256,
                 smallest_group=8,
@@ -75,11 +75,12 @@ SCALES = {
                 "300 epochs of ImageNet: late failures do not show here.",
                 extra=(*CURVES, f"--evaluation.knn-every-epochs={knn_every}"),
             )
-            for name, epochs, knn_every in (
-                ("cpu8", 8, 2),
-                ("cpu", 16, 2),
-                ("cpu30", 30, 5),
-                ("cpu40", 40, 5),
+            for name, config, epochs, knn_every in (
+                ("cpu8", "configs/cifar10_cpu.py:8", 8, 2),
+                ("cpu", "configs/cifar10_cpu.py:16", 16, 2),
+                ("cpu30", "configs/cifar10_cpu.py:30", 30, 5),
+                ("cpu40", "configs/cifar10_cpu.py:40", 40, 5),
+                ("cpu_hour", "configs/cifar10_cpu_hour.py", 64, 8),
             )
         ),
         *(

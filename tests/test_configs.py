@@ -17,6 +17,7 @@ RECIPES = {
     "smoke.py": (16, 128),
     "cifar10_cpu.py": (32, 50_000),
     "cifar10_cpu.py:100": (32, 50_000),
+    "cifar10_cpu_hour.py": (32, 50_000),
     "cifar10_resnet18.py:30": (32, 50_000),
     "cifar10_resnet18.py:200": (32, 50_000),
     "cifar10_resnet18.py:800": (32, 50_000),

@@ -53,7 +53,7 @@ def test_a_row_holds_everything_that_a_report_needs(grid):
     assert row["step_seconds"] > 0 and row["curves"]["train/loss"][0] == [1, 4]
     layers = row["layers"]
     assert list(layers["trained"])[0] == "encoder/conv1"
-    numbers = {"rms", "between_images", "kernel", "gradient"}
+    numbers = {"rms", "between_images", "unit_between_images", "kernel", "gradient"}
     assert numbers == set(layers["trained"]["projector/fc1"])
     assert layers["trained"] != layers["untrained"]
 
