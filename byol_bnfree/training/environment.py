@@ -19,7 +19,7 @@ from byol_bnfree.memory import machine_bytes
 # fmt: off
 _PACKAGES = (
     "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",
-    "einops", "grain", "tensorflow-datasets", "array-record", "pillow",
+    "einops", "tensorflow-datasets", "array-record", "pillow",
     "onednn-cpu-gomp",
 )
 # fmt: on
