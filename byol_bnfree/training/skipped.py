@@ -32,12 +32,12 @@ class SkippedFile:
         """Skip the pictures that were skipped before, and record new ones."""
         indices = {}
         if isinstance(source, StreamSource):
-            indices = {bad.name: index for index, bad in source.bad.items()}
+            indices = {bad.name: index for index, bad in source.pictures.bad.items()}
         for file, reason in source.skipped.items():
             self._add(source.split, indices.get(file), file, reason)
         if not isinstance(source, StreamSource):
             return
-        source.leave_out(
+        source.pictures.leave_out(
             {
                 row["index"]: BadImage(row["file"], row["reason"])
                 for row in self._rows
@@ -48,7 +48,7 @@ class SkippedFile:
         def add(index: int, bad: BadImage) -> None:
             self._add(source.split, index, bad.name, bad.reason)
 
-        source.on_skip = add
+        source.pictures.on_skip = add
 
     def _add(self, split: str, index: int | None, file: str, reason: str) -> None:
         if (split, file) in self._known:

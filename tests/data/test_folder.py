@@ -272,7 +272,9 @@ def test_in_training_the_next_good_picture_stands_in_for_a_bad_one(tmp_path):
     )
     source = open_source(config, "train")
     met = []
-    source.on_skip = lambda index, bad: met.append((index, Path(bad.name).name))
+    source.pictures.on_skip = lambda index, bad: met.append(
+        (index, Path(bad.name).name)
+    )
     everything = np.arange(6)
 
     def values(source):
@@ -283,7 +285,7 @@ def test_in_training_the_next_good_picture_stands_in_for_a_bad_one(tmp_path):
     with pytest.raises(InputError, match=r"2\.png"):  # evaluation counts none twice
         source.images(everything)
     again = open_source(config, "train")  # a resumed run does not try it again
-    again.leave_out(source.bad)
+    again.pictures.leave_out(source.pictures.bad)
     cut.unlink()
     assert (values(again) == values(source)).all()
 
