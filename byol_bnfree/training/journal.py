@@ -1,7 +1,6 @@
 """The journal of a running training: metrics, progress, collapse, divergence."""
 
 import math
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from byol_bnfree.cpu.allocator import runs_in_calling_thread
 from byol_bnfree.errors import RunStopped
 from byol_bnfree.training.judge import Judge
 from byol_bnfree.training.logs import MetricsLog
+from byol_bnfree.training.pace import FIRST_STEP, Pace
 from byol_bnfree.training.program import Program
 from byol_bnfree.training.progress import Progress
 from byol_bnfree.training.recorder import Recorder, Rows
@@ -57,23 +57,16 @@ class Journal:
     log: MetricsLog
     progress: Progress
     judge: Judge = field(init=False)
+    pace: Pace = field(init=False)
     _recorder: Recorder = field(init=False)
     _rows: list[dict[str, float]] = field(default_factory=list)
     _flights: deque[Flight] = field(default_factory=deque)
     _ahead: int = field(default_factory=_steps_ahead)
-    _waited: float = 0.0
     _said_waiting: bool = False
-    _paused: float = 0.0
-    """Seconds of this process's saves and evaluations so far."""
-    _steps: int = 0
-    """Steps of this process so far."""
-    _began: float = field(default_factory=time.perf_counter)
-    _cold: bool = True
-    _first: float | None = None
-    """Seconds until this process had finished its first step; for its first row."""
 
     def __post_init__(self):
         """Let the judge see the rows of an earlier part of the run."""
+        self.pace = Pace(self.program.config.batch_size)
         self._recorder = Recorder(self.program.config.run.log_every)
         self.judge = Judge(self.program, self.progress.say)
         for row in self.log.rows():
@@ -81,10 +74,7 @@ class Journal:
 
     def next_batch(self, stream: Iterator[Any]) -> Any:
         """Return the next batch. The time counts as waiting for data."""
-        began = time.perf_counter()
-        batch = next(stream)
-        self._waited += time.perf_counter() - began
-        return batch
+        return self.pace.next_batch(stream)
 
     def take(self, step: int, metrics: dict[str, jax.Array]) -> None:
         """Keep the metrics of the step just dispatched, and act on an earlier step.
@@ -121,8 +111,7 @@ class Journal:
     def _land(self, flight: Flight) -> None:
         """Wait for a step; read the rows that end with it, if any do."""
         jax.block_until_ready(flight.done)  # it moves nothing to the host
-        if self._cold:  # the first step compiles, so its time is no rate
-            self._cold, self._first = False, time.perf_counter() - self._began
+        self.pace.step_done()
         if flight.rows is None:
             return
         self._keep(flight.rows.read())
@@ -143,12 +132,7 @@ class Journal:
 
     def without(self, work: Callable[[], Any]) -> Any:
         """Run `work` without counting its time in the training rate."""
-        began = time.perf_counter()
-        result = work()
-        took = time.perf_counter() - began
-        self._began += took
-        self._paused += took
-        return result
+        return self.pace.without(work)
 
     def _has_ratios(self, step: int) -> bool:
         """Return True if the row of a step has the update ratios of all layers."""
@@ -169,10 +153,8 @@ class Journal:
     def _write_row(self, step: int, ratios: dict[str, float]) -> None:
         """Write a row. Losses and norms are means since the last row.
 
-        Other metrics are the latest values. images/s leaves out the first step of this
-        process, which compiles. It is NaN if the row has no other step.
+        Other metrics are the latest values. `Pace` gives the times.
         """
-        config, seconds = self.program.config, time.perf_counter() - self._began
         last = self._rows[-1]
         row = {
             name: float(np.mean([values[name] for values in self._rows]))
@@ -180,22 +162,23 @@ class Journal:
             else last[name]
             for name in last
         }
-        row["epoch"] = step * config.batch_size / self.program.data.num_examples
-        images, steady = config.batch_size * len(self._rows), seconds
-        if self._first is not None:
-            row["perf/first_step_seconds"] = self._first
-            images, steady = images - config.batch_size, seconds - self._first
-        row["perf/images_per_s"] = images / steady if images else math.nan
-        row["perf/data_wait"] = self._waited / seconds
-        if self._first is None:  # the first row has the compilation too
+        seen = step * self.program.config.batch_size
+        row["epoch"] = seen / self.program.data.num_examples
+        row |= self.pace.close_row(len(self._rows))
+        if FIRST_STEP not in row:  # that row has the compilation too
             self._say_waiting(step, row["perf/data_wait"])
-        row["perf/seconds"] = seconds
         row |= ratios
-        self._steps += len(self._rows)
-        self._rows, self._waited, self._first = [], 0.0, None
-        self._began = time.perf_counter()
+        self._rows = []
+        # The row is written before the judge may end the run because of it.
         self.log.write(step, row)
         self.judge.judge(step, row)
+        self._show(step, row)
+
+    def _show(self, step: int, row: dict[str, float]) -> None:
+        """Show a row's figures to the user; None where there is no rate yet."""
+        rate = row["perf/images_per_s"]
+        left = self.pace.seconds_left(self.program.total_steps - step, rate)
+        known = not math.isnan(rate)
         self.progress.update(
             step,
             {
@@ -203,21 +186,10 @@ class Journal:
                 "loss": row["train/loss"],
                 "probe": row.get("probe/top1"),
                 "collapse": self.judge.watch.verdict.state,
-                "images_per_s": row["perf/images_per_s"] if images else None,
-                "seconds_left": self._left(step, row["perf/images_per_s"])
-                if images
-                else None,
+                "images_per_s": rate if known else None,
+                "seconds_left": left if known else None,
             },
         )
-
-    def _left(self, step: int, images_per_s: float) -> float:
-        """Return the seconds to the last step at this rate, and with the usual pauses.
-
-        The rate leaves saves and evaluations out, so their time is added.
-        """
-        steps = self.program.total_steps - step
-        training = steps * self.program.config.batch_size / images_per_s
-        return training + steps * self._paused / self._steps
 
     def _say_waiting(self, step: int, share: float) -> None:
         """Once: that data are too slow, and what to do."""

@@ -122,7 +122,7 @@ def test_a_run_that_waits_for_pictures_says_so_once(monkeypatch, tmp_path, capsy
     next_batch = Journal.next_batch
 
     def slowly(self, stream):
-        self._waited += 10.0  # seconds, of a row that took less
+        self.pace.waited += 10.0  # seconds, of a row that took less
         return next_batch(self, stream)
 
     monkeypatch.setattr(Journal, "next_batch", slowly)
