@@ -12,9 +12,9 @@ import tiny
 from byol_bnfree.data.sources import open_source
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation import predictor as predictors
-from byol_bnfree.evaluation.config import FinetuneSettings
 from byol_bnfree.evaluation.kept.fitted import Fitted, read_fitted, save_fitted
 from byol_bnfree.evaluation.predictor import Predictor, load_predictor
+from byol_bnfree.evaluation.settings import FinetuneSettings
 from byol_bnfree.predict import PredictConfig, predict
 
 TUNED = FinetuneSettings(steps=2, batch_size=32, rates=(0.1,), weight_decays=(0.0,))

@@ -12,9 +12,9 @@ from byol_bnfree import parse_args, train
 from byol_bnfree.cpu.choice import choose_kernels
 from byol_bnfree.data.sources import Source, open_source
 from byol_bnfree.encoder import Encoder, load_encoder
-from byol_bnfree.evaluation.config import SupervisedSettings
 from byol_bnfree.evaluation.final import STATISTICS
 from byol_bnfree.evaluation.methods.tuning import supervised_evaluation
+from byol_bnfree.evaluation.settings import SupervisedSettings
 from byol_bnfree.interop.trees import flat, nested
 from byol_bnfree.untrained import untrained_encoder
 

@@ -13,11 +13,6 @@ from byol_bnfree.evaluation import (
     semi_supervised_evaluation,
     supervised_evaluation,
 )
-from byol_bnfree.evaluation.config import (
-    FinetuneSettings,
-    SemiSettings,
-    SupervisedSettings,
-)
 from byol_bnfree.evaluation.images.subset import class_balanced, hold_out
 from byol_bnfree.evaluation.kept.unfinished import Unfinished
 from byol_bnfree.evaluation.methods.finetune import (
@@ -31,6 +26,11 @@ from byol_bnfree.evaluation.methods.tuning import (
     finetune_trials,
     labelled_subset,
     semi_trials,
+)
+from byol_bnfree.evaluation.settings import (
+    FinetuneSettings,
+    SemiSettings,
+    SupervisedSettings,
 )
 from byol_bnfree.training.mesh import make_mesh
 from tiny import light

@@ -14,10 +14,10 @@ from byol_bnfree.data.memory_source import MemorySource
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.encoder import Encoder
 from byol_bnfree.errors import InputError
-from byol_bnfree.evaluation.config import LinearSettings
 from byol_bnfree.evaluation.images import views
 from byol_bnfree.evaluation.kept.unfinished import Snapshot
 from byol_bnfree.evaluation.methods import linear
+from byol_bnfree.evaluation.settings import LinearSettings
 from byol_bnfree.evaluation.shown.tables import _place
 from byol_bnfree.training.mesh import batch_sharding, make_mesh
 from tiny import light

@@ -8,8 +8,8 @@ import pytest
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.checks import check_protocols
-from byol_bnfree.evaluation.config import (
-    EvaluateConfig,
+from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.evaluation.settings import (
     FinetuneSettings,
     LinearSettings,
     SemiSettings,

@@ -14,16 +14,13 @@ from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.tfds_records import object_classes
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.bench import Bench
-from byol_bnfree.evaluation.config import (
-    EvaluateConfig,
-    FinetuneSettings,
-    TransferSettings,
-)
+from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.evaluation.images.multilabel import ManyLabels
 from byol_bnfree.evaluation.kept.store import Store
 from byol_bnfree.evaluation.methods.finetune import _losses
 from byol_bnfree.evaluation.methods.metrics import METRICS
 from byol_bnfree.evaluation.methods.transfer import TASKS, chosen_tasks, measured_by
+from byol_bnfree.evaluation.settings import FinetuneSettings, TransferSettings
 from byol_bnfree.training.mesh import make_mesh
 from runs import copy_of, run, trained
 from tiny import light

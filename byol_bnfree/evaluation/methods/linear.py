@@ -27,7 +27,6 @@ from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.data.sources import Source
 from byol_bnfree.encoder import Encoder
 from byol_bnfree.epochs import whole_steps
-from byol_bnfree.evaluation.config import LinearSettings
 from byol_bnfree.evaluation.features import encoder_features, feature_width
 from byol_bnfree.evaluation.images.subset import Subset, hold_out
 from byol_bnfree.evaluation.images.views import (
@@ -39,6 +38,7 @@ from byol_bnfree.evaluation.kept.fitted import Fitted
 from byol_bnfree.evaluation.kept.unfinished import Snapshot, Unfinished
 from byol_bnfree.evaluation.methods.metrics import top_k_accuracy
 from byol_bnfree.evaluation.outcome import Outcome, top_figures
+from byol_bnfree.evaluation.settings import LinearSettings
 from byol_bnfree.models.initializers import fan_in_init
 from byol_bnfree.training.mesh import batch_sharding, make_mesh, replicated
 

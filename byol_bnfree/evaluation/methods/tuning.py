@@ -11,11 +11,6 @@ from jaxtyping import Float, Int
 
 from byol_bnfree.data.sources import Source
 from byol_bnfree.encoder import Encoder
-from byol_bnfree.evaluation.config import (
-    FinetuneSettings,
-    SemiSettings,
-    SupervisedSettings,
-)
 from byol_bnfree.evaluation.images.subset import Subset, class_balanced, hold_out
 from byol_bnfree.evaluation.kept.fitted import Fitted
 from byol_bnfree.evaluation.kept.unfinished import Unfinished
@@ -23,6 +18,11 @@ from byol_bnfree.evaluation.methods.finetune import Trial, Tuner
 from byol_bnfree.evaluation.methods.metrics import Metric
 from byol_bnfree.evaluation.methods.sweep import sweep
 from byol_bnfree.evaluation.outcome import Outcome, top_figures
+from byol_bnfree.evaluation.settings import (
+    FinetuneSettings,
+    SemiSettings,
+    SupervisedSettings,
+)
 from byol_bnfree.models.batch_norm import BN_DECAY
 from byol_bnfree.training.mesh import make_mesh
 
