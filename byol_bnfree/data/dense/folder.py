@@ -1,12 +1,6 @@
 """Folders of pictures with masks, depths, or both: `folder:PATH`.
 
-A picture of `images/` has the mask of the same name in `masks/`, and its depth in
-`depths/`. The ending may differ. There are three layouts:
-
-- `PATH/{train,test}/images/` and so on;
-- `PATH/images/` and so on: a tenth is the test split, by a hash of the name;
-- VOC's: `PATH/JPEGImages/`, `PATH/SegmentationClass/`, and the lists
-  `PATH/ImageSets/Segmentation/{train,val}.txt`.
+`folder_layouts` finds the files of a split.
 
 A mask is a PNG of one byte per pixel, gray or with a palette. Its value is the class,
 and 255 is ignored. `PATH/classes.txt` may name the classes, one per line. Without it
@@ -14,7 +8,6 @@ there are as many as the masks show. A depth is a PNG of 16 bits in millimetres;
 unknown.
 """
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,11 +16,8 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from byol_bnfree.data.dense.example import IGNORE, Example, make_example
-from byol_bnfree.data.dense.folder_files import (
-    file_of_each,
-    files_by_stem,
-    named_classes,
-)
+from byol_bnfree.data.dense.folder_files import files_by_stem
+from byol_bnfree.data.dense.folder_layouts import split_files
 from byol_bnfree.data.dense.pixel_files import (
     check_depth,
     check_same_size,
@@ -38,15 +28,8 @@ from byol_bnfree.data.dense.pixel_files import (
     read_picture,
 )
 from byol_bnfree.data.fingerprint import checksum, sizes_and_times
-from byol_bnfree.data.names import printable, some
+from byol_bnfree.data.names import printable
 from byol_bnfree.errors import InputError
-
-TENTH = 0.1  # share of the test split where there are no folders of splits
-VOC_NAMES = (
-    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car"),
-    *("cat", "chair", "cow", "diningtable", "dog", "horse", "motorbike", "person"),
-    *("pottedplant", "sheep", "sofa", "train", "tvmonitor"),
-)
 
 
 @dataclass(frozen=True)
@@ -77,32 +60,15 @@ class DenseFolder:
                 f"folder {printable(path)!r} does not exist; give "
                 f"--dataset=folder:PATH."
             )
-        if (root / "SegmentationClass").is_dir():
-            return _open_voc(root, split, channels)
-        below = root / split if (root / "train").is_dir() else root
-        images = files_by_stem(below / "images")
-        if not images:
-            raise InputError(
-                f"{printable(below)} has no pictures in images/; a dense task reads "
-                f"images/ and masks/ or depths/ of the same names."
-            )
-        if below == root:
-            wanted = split == "test"
-            images = {s: f for s, f in images.items() if _in_test(s) == wanted}
-        masks, depths = (files_by_stem(below / part) for part in ("masks", "depths"))
-        if not masks and not depths:
-            raise InputError(
-                f"{printable(below)} has images/ but no masks/ and no depths/, or "
-                f"they are empty; add one of them, with a PNG for each picture."
-            )
+        found = split_files(root, split)
         return DenseFolder(
             name=printable(root.name),
             split=split,
             root=root,
-            images=tuple(images.values()),
-            masks=file_of_each(images, masks, "masks", below),
-            depths=file_of_each(images, depths, "depths", below),
-            named=named_classes(root),
+            images=found.images,
+            masks=found.masks,
+            depths=found.depths,
+            named=found.named,
             channels=channels,
         )
 
@@ -197,38 +163,3 @@ class DenseFolder:
     @cached_property
     def _on_disk(self) -> Int[np.ndarray, "n 2"]:
         return sizes_and_times([str(file) for file in self._files])
-
-
-def _open_voc(root: Path, split: str, channels: int) -> DenseFolder:
-    lists = root / "ImageSets" / "Segmentation"
-    file = lists / {"train": "train.txt", "test": "val.txt"}[split]
-    if not file.is_file():
-        raise InputError(
-            f"{printable(root)} has VOC's SegmentationClass but no {printable(file)}, "
-            f"which lists the pictures of the split; add it."
-        )
-    stems = file.read_text(errors="surrogateescape").split()
-    images = files_by_stem(root / "JPEGImages")
-    chosen = {stem: images[stem] for stem in stems if stem in images}
-    if len(chosen) < len(stems):
-        missing = [printable(stem) for stem in stems if stem not in images]
-        raise InputError(
-            f"{printable(root)}/JPEGImages lacks {some(missing)}, which "
-            f"{printable(file)} lists; add the pictures."
-        )
-    masks = files_by_stem(root / "SegmentationClass")
-    return DenseFolder(
-        name=printable(root.name),
-        split=split,
-        root=root,
-        images=tuple(chosen.values()),
-        masks=file_of_each(chosen, masks, "SegmentationClass", root),
-        depths={},
-        named=named_classes(root) or VOC_NAMES,
-        channels=channels,
-    )
-
-
-def _in_test(stem: str) -> bool:
-    digest = hashlib.sha256(stem.encode(errors="surrogateescape")).digest()
-    return int.from_bytes(digest[:4], "big") < TENTH * 2**32

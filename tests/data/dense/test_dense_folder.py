@@ -135,9 +135,9 @@ def use(path, target="mask"):
     ],
 )
 def test_faults_are_one_sentence(tmp_path, fault, sentence, monkeypatch):
-    from byol_bnfree.data.dense import folder
+    from byol_bnfree.data.dense import folder_layouts
 
-    monkeypatch.setattr(folder, "_in_test", lambda stem: False)
+    monkeypatch.setattr(folder_layouts, "_in_test", lambda stem: False)
     path = broken(tmp_path / "set", fault)
     with pytest.raises(InputError, match=sentence):
         use(path)

@@ -1,0 +1,104 @@
+"""The layouts of dense folders: which files are the pictures and targets of a split.
+
+A picture of `images/` has the mask of the same name in `masks/`, and its depth in
+`depths/`. The ending may differ. There are three layouts:
+
+- `PATH/{train,test}/images/` and so on;
+- `PATH/images/` and so on: a tenth is the test split, by a hash of the name;
+- VOC's: `PATH/JPEGImages/`, `PATH/SegmentationClass/`, and the lists
+  `PATH/ImageSets/Segmentation/{train,val}.txt`.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+from byol_bnfree.data.dense.folder_files import (
+    file_of_each,
+    files_by_stem,
+    named_classes,
+)
+from byol_bnfree.data.names import printable, some
+from byol_bnfree.errors import InputError
+
+TENTH = 0.1  # share of the test split where there are no folders of splits
+VOC_NAMES = (
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car"),
+    *("cat", "chair", "cow", "diningtable", "dog", "horse", "motorbike", "person"),
+    *("pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+
+
+class SplitFiles(NamedTuple):
+    """The files of one split. Targets are by the name of the picture without ending."""
+
+    images: tuple[Path, ...]
+    masks: dict[str, Path]
+    depths: dict[str, Path]
+    named: tuple[str, ...]
+    """Names of the classes, if classes.txt or VOC gives them."""
+
+
+def split_files(root: Path, split: str) -> SplitFiles:
+    """Find the files of the train or the test split, in whatever layout.
+
+    Raises:
+      InputError: if a part of the folder is missing, or pictures and targets do not
+        belong together.
+    """
+    if (root / "SegmentationClass").is_dir():
+        return _voc_files(root, split)
+    below = root / split if (root / "train").is_dir() else root
+    images = files_by_stem(below / "images")
+    if not images:
+        raise InputError(
+            f"{printable(below)} has no pictures in images/; a dense task reads "
+            f"images/ and masks/ or depths/ of the same names."
+        )
+    if below == root:
+        wanted = split == "test"
+        images = {s: f for s, f in images.items() if _in_test(s) == wanted}
+    masks, depths = (files_by_stem(below / part) for part in ("masks", "depths"))
+    if not masks and not depths:
+        raise InputError(
+            f"{printable(below)} has images/ but no masks/ and no depths/, or "
+            f"they are empty; add one of them, with a PNG for each picture."
+        )
+    return SplitFiles(
+        images=tuple(images.values()),
+        masks=file_of_each(images, masks, "masks", below),
+        depths=file_of_each(images, depths, "depths", below),
+        named=named_classes(root),
+    )
+
+
+def _voc_files(root: Path, split: str) -> SplitFiles:
+    lists = root / "ImageSets" / "Segmentation"
+    file = lists / {"train": "train.txt", "test": "val.txt"}[split]
+    if not file.is_file():
+        raise InputError(
+            f"{printable(root)} has VOC's SegmentationClass but no {printable(file)}, "
+            f"which lists the pictures of the split; add it."
+        )
+    stems = file.read_text(errors="surrogateescape").split()
+    images = files_by_stem(root / "JPEGImages")
+    chosen = {stem: images[stem] for stem in stems if stem in images}
+    if len(chosen) < len(stems):
+        missing = [printable(stem) for stem in stems if stem not in images]
+        raise InputError(
+            f"{printable(root)}/JPEGImages lacks {some(missing)}, which "
+            f"{printable(file)} lists; add the pictures."
+        )
+    masks = files_by_stem(root / "SegmentationClass")
+    return SplitFiles(
+        images=tuple(chosen.values()),
+        masks=file_of_each(chosen, masks, "SegmentationClass", root),
+        depths={},
+        named=named_classes(root) or VOC_NAMES,
+    )
+
+
+def _in_test(stem: str) -> bool:
+    # A hash, so that a picture stays in its split when others are added.
+    digest = hashlib.sha256(stem.encode(errors="surrogateescape")).digest()
+    return int.from_bytes(digest[:4], "big") < TENTH * 2**32
