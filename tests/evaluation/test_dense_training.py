@@ -12,8 +12,8 @@ from byol_bnfree.data.dense.view import DenseView, Windows
 from byol_bnfree.evaluation.dense import training
 from byol_bnfree.evaluation.dense.evaluation import dense_evaluation
 from byol_bnfree.evaluation.dense.settings import DepthSettings, SegmentationSettings
+from byol_bnfree.evaluation.dense.sgd import step_rates
 from byol_bnfree.evaluation.dense.tasks import DEPTH, SEGMENTATION
-from byol_bnfree.evaluation.dense.training import step_rates
 from byol_bnfree.training.mesh import make_mesh
 
 SETTINGS = {SEGMENTATION: SegmentationSettings, DEPTH: DepthSettings}

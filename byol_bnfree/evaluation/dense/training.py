@@ -1,8 +1,7 @@
 """Training of a head on the feature maps of an encoder. All dense tasks share it.
 
 P1 (BYOL, https://arxiv.org/abs/2006.07733, appendix D) fine-tunes encoder and head
-together by SGD with momentum 0.9. The rate falls tenfold at 70 % and 90 % of the steps.
-P1 gives this schedule for segmentation only; we use it for depth too.
+together by SGD with momentum (`sgd`).
 
 The encoder's norms are fine-tuned, in inference mode, or frozen. The head is new, so
 its norms always train.
@@ -16,7 +15,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import linen as nn
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
@@ -26,6 +24,7 @@ from byol_bnfree.data.dense.view import DenseView
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.encoder import Encoder, dense_module
 from byol_bnfree.evaluation.dense.settings import DenseSettings
+from byol_bnfree.evaluation.dense.sgd import next_momentum, step_rates
 from byol_bnfree.evaluation.images.views import train_loop
 from byol_bnfree.evaluation.kept.unfinished import Unfinished
 from byol_bnfree.models.resnet import ResNet
@@ -33,10 +32,6 @@ from byol_bnfree.represent import network_input
 from byol_bnfree.training.gradient import step_key
 from byol_bnfree.training.mesh import batch_sharding, replicated
 from byol_bnfree.training.optim import decayed_mask
-
-MOMENTUM = 0.9  # P1 appendix D.4
-DROPS = (0.7, 0.9)  # shares of the steps after which the rate falls tenfold
-WARM_START = 1 / 3  # share of the rate at the start of a warm-up, as in FCOS's code
 
 Maps = Float[Array, "b h w c"]
 Watch = Callable[[int, "Fitted", Array], None]
@@ -166,7 +161,7 @@ class Fitter:
         (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(trained)
         gradient = self._kept(gradient)
         old = {name: state.momentum[name] for name in trained}
-        momentum = _momentum(gradient, trained, old, self.settings.weight_decay)
+        momentum = next_momentum(gradient, trained, old, self.settings.weight_decay)
         params = jax.tree.map(lambda p, m: p - rate * m, trained, momentum)
         return Fitted(state.params | params, stats, state.momentum | momentum), value
 
@@ -197,31 +192,6 @@ class Fitter:
         own = gradient["encoder"]
         kept = jax.tree.map(lambda g, k: g if k else 0 * g, own, decayed_mask(own))
         return gradient | {"encoder": kept}
-
-
-def step_rates(rate: float, total: int, warmup: int = 0) -> optax.Schedule:
-    """Return the rate of each step: a tenth from 70 % on, a hundredth from 90 % on.
-
-    It rises from a third in the first `warmup` steps, but in at most a tenth of all.
-    """
-    falling = optax.piecewise_constant_schedule(
-        rate, {int(share * total): 0.1 for share in DROPS}
-    )
-    if not (warmup := min(warmup, total // 10)):
-        return falling
-    rising = optax.linear_schedule(WARM_START, 1.0, warmup)
-    return lambda step: rising(step) * falling(step)
-
-
-def _momentum(gradient: dict, params: dict, old: dict, decay: float) -> dict:
-    """Return m = 0.9 m + g + decay w, where only kernels decay."""
-    return jax.tree.map(
-        lambda g, p, m, kernel: MOMENTUM * m + (g + decay * p if kernel else g),
-        gradient,
-        params,
-        old,
-        decayed_mask(params),
-    )
 
 
 def _variables(state: Fitted, part: str) -> dict[str, Any]:

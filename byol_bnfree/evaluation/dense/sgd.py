@@ -1,0 +1,39 @@
+"""The optimizer of dense tasks: SGD with momentum, and a rate that falls twice.
+
+P1 (BYOL, https://arxiv.org/abs/2006.07733, appendix D) gives this schedule for
+segmentation only; we use it for depth too. Only kernels decay.
+"""
+
+import jax
+import optax
+
+from byol_bnfree.training.optim import decayed_mask
+
+MOMENTUM = 0.9  # P1 appendix D.4
+DROPS = (0.7, 0.9)  # shares of the steps after which the rate falls tenfold
+WARM_START = 1 / 3  # share of the rate at the start of a warm-up, as in FCOS's code
+
+
+def step_rates(rate: float, total: int, warmup: int = 0) -> optax.Schedule:
+    """Return the rate of each step: a tenth from 70 % on, a hundredth from 90 % on.
+
+    It rises from a third in the first `warmup` steps, but in at most a tenth of all.
+    """
+    falling = optax.piecewise_constant_schedule(
+        rate, {int(share * total): 0.1 for share in DROPS}
+    )
+    if not (warmup := min(warmup, total // 10)):
+        return falling
+    rising = optax.linear_schedule(WARM_START, 1.0, warmup)
+    return lambda step: rising(step) * falling(step)
+
+
+def next_momentum(gradient: dict, params: dict, old: dict, decay: float) -> dict:
+    """Return m = 0.9 m + g + decay w, where only kernels decay."""
+    return jax.tree.map(
+        lambda g, p, m, kernel: MOMENTUM * m + (g + decay * p if kernel else g),
+        gradient,
+        params,
+        old,
+        decayed_mask(params),
+    )
