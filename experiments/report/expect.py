@@ -6,20 +6,19 @@ RUN is the work folder of a finished run, or a results.jsonl with runs of the ar
 and `gn_ws`. The page is made from their metrics alone.
 """
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated
 
 import numpy as np
 import tyro
 
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.diagnostics.verdict import COLLAPSED
-from byol_bnfree.errors import InputError
 from experiments.report.blocks import Table, to_markdown
 from experiments.report.conditions import machine
+from experiments.report.finished_runs import ARMS, Run, read_runs, value_at
 from experiments.report.style import (
     NORM_COLORS,
     End,
@@ -29,7 +28,6 @@ from experiments.report.style import (
     styled,
     svg,
 )
-from experiments.results import curves, read_rows
 
 DOCS = Path(__file__).parents[2] / "docs"
 EPOCHS = (1, 5, 10, 30)
@@ -39,21 +37,8 @@ MEASURES = {
     "collapse/centered_rank": ("effective rank, centred", 1),
     "knn/top1": ("kNN, %", 100),
 }
-ARMS = ("bn", "gn_ws")
 PROSE = Path(__file__).with_suffix(".md")
 """The text of the page; the ranges are filled in."""
-
-
-class Run(NamedTuple):
-    """A finished run."""
-
-    arm: str
-    curves: Mapping[str, Sequence[Sequence[float | None]]]
-    """Maps a metric to its steps and values."""
-    per_epoch: float
-    """Number of steps in an epoch."""
-    command: str
-    environment: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -66,52 +51,8 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Write the page and its pictures."""
-    write_page([run for path in arguments.runs for run in read(path)], DOCS)
+    write_page([run for path in arguments.runs for run in read_runs(path)], DOCS)
     print(DOCS / "what_to_expect.md")
-
-
-def read(path: Path) -> list[Run]:
-    """The runs of a work folder or a results.jsonl.
-
-    Raises: InputError where there is no metric.
-    """
-    if path.suffix == ".jsonl":
-        rows = [row for row in read_rows(path) if row["arm"] in ARMS]
-        newest = {(r["scale"], r["arm"], r["seed"]): r for r in rows}
-        return [_run(r["arm"], r, _whole(r)) for r in newest.values()]
-    rows = read_rows(path / "metrics.jsonl")
-    if not rows:
-        raise InputError(f"{path / 'metrics.jsonl'} has no row; give a finished run.")
-    names = ("summary", "environment", "config")
-    row = {n: json.loads((path / f"{n}.json").read_text()) for n in names}
-    argv = row["environment"]["argv"][1:]
-    flags = [x for x in argv if not x.startswith(("--workdir", "--data-dir"))]
-    row["command"] = " ".join(["python -m byol_bnfree.train", *flags])
-    found = curves(rows)
-    if row["config"]["evaluation"]["knn_every_epochs"]:  # else of fewer images
-        found["knn/top1"] = _with_ends(found.get("knn/top1"), row["summary"])
-    return [_run(row["summary"]["norm"], row, found)]
-
-
-def _whole(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The curves of a row of results.jsonl, kNN from before training to the end."""
-    found = row["curves"]
-    return found | {"knn/top1": _with_ends(found.get("knn/top1"), row["summary"])}
-
-
-def _with_ends(curve: Sequence | None, summary: Mapping[str, Any]) -> list[list]:
-    """kNN over time between that of the untrained network and that of the end."""
-    steps, values = curve or ([], [])
-    knn, last = summary["knn"], summary["steps"]
-    inside = [(s, v) for s, v in zip(steps, values, strict=True) if s < last]
-    all_points = [(0, knn["untrained"]), *inside, (last, knn["trained"])]
-    return [list(column) for column in zip(*all_points, strict=True)]
-
-
-def _run(arm: str, row: Mapping[str, Any], found: Mapping[str, Any]) -> Run:
-    steps, epochs = found["epoch"]
-    per_epoch = steps[-1] / epochs[-1]
-    return Run(arm, found, per_epoch, row["command"], row["environment"])
 
 
 def write_page(runs: Sequence[Run], docs: Path) -> None:
@@ -165,30 +106,12 @@ def _values(runs: Sequence[Run]) -> Iterator[str]:
 
 def _span(runs: Sequence[Run], arm: str, metric: str, epoch: float | None) -> str:
     """Return an arm's lowest and highest value at an epoch, or at the end (None)."""
-    found = [at(run, metric, epoch) for run in runs if run.arm == arm]
+    found = [value_at(run, metric, epoch) for run in runs if run.arm == arm]
     known = [value * MEASURES[metric][1] for value in found if value is not None]
     if not known:
         return ""
     low, high = f"{min(known):.3g}", f"{max(known):.3g}"
     return low if low == high else f"{low} to {high}"
-
-
-def at(run: Run, metric: str, epoch: float | None) -> float | None:
-    """The value nearest to the end of an epoch, the later of two; None further than an
-    epoch off.
-    """
-    steps, values = run.curves.get(metric) or ([], [])
-    known = [(s, v) for s, v in zip(steps, values, strict=True) if v is not None]
-    if not known:
-        return None
-    if epoch is None:
-        return known[-1][1]
-    wanted = epoch * run.per_epoch
-    trained = [pair for pair in known if pair[0] > 0]
-    if not trained:
-        return None
-    step, value = min(trained, key=lambda pair: (abs(pair[0] - wanted), -pair[0]))
-    return value if abs(step - wanted) <= run.per_epoch + 1 else None
 
 
 def _draw(runs: Sequence[Run], metric: str) -> bytes:

@@ -6,6 +6,7 @@ import pytest
 
 from byol_bnfree.errors import InputError
 from experiments.report import expect, results
+from experiments.report.finished_runs import read_runs
 
 ENVIRONMENT = {
     "argv": ["train.py", "--norm=bn", "--workdir=/secret/w", "--data-dir=/secret/d"],
@@ -43,7 +44,7 @@ def run_folder(folder, knn_every: float | None = 1.0):
 
 
 def test_what_to_expect_has_the_values_at_the_end_of_each_epoch(tmp_path):
-    runs = expect.read(run_folder(tmp_path / "run"))
+    runs = read_runs(run_folder(tmp_path / "run"))
     expect.write_page(runs, tmp_path)
     page = (tmp_path / "what_to_expect.md").read_text()
     assert "| spread of representations | bn | 0.1 | 0.5 | 1 | - | 1.2 |" in page
@@ -56,7 +57,7 @@ def test_what_to_expect_has_the_values_at_the_end_of_each_epoch(tmp_path):
 
 
 def test_knn_of_few_images_is_not_joined_to_that_of_all(tmp_path):
-    (run,) = expect.read(run_folder(tmp_path / "run", knn_every=None))
+    (run,) = read_runs(run_folder(tmp_path / "run", knn_every=None))
     assert run.curves["knn/top1"] == [[10], [0.3]]
 
 

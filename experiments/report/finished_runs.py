@@ -1,0 +1,85 @@
+"""Reads finished runs: their curves, and how they were made."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from byol_bnfree.errors import InputError
+from experiments.results import curves, read_rows
+
+ARMS = ("bn", "gn_ws")
+
+
+class Run(NamedTuple):
+    """A finished run."""
+
+    arm: str
+    curves: Mapping[str, Sequence[Sequence[float | None]]]
+    """Maps a metric to its steps and values."""
+    per_epoch: float
+    """Number of steps in an epoch."""
+    command: str
+    environment: Mapping[str, Any]
+
+
+def read_runs(path: Path) -> list[Run]:
+    """The runs of a work folder or a results.jsonl.
+
+    Raises: InputError where there is no metric.
+    """
+    if path.suffix == ".jsonl":
+        rows = [row for row in read_rows(path) if row["arm"] in ARMS]
+        newest = {(r["scale"], r["arm"], r["seed"]): r for r in rows}
+        return [_run(r["arm"], r, _whole(r)) for r in newest.values()]
+    rows = read_rows(path / "metrics.jsonl")
+    if not rows:
+        raise InputError(f"{path / 'metrics.jsonl'} has no row; give a finished run.")
+    names = ("summary", "environment", "config")
+    row = {n: json.loads((path / f"{n}.json").read_text()) for n in names}
+    argv = row["environment"]["argv"][1:]
+    flags = [x for x in argv if not x.startswith(("--workdir", "--data-dir"))]
+    row["command"] = " ".join(["python -m byol_bnfree.train", *flags])
+    found = curves(rows)
+    if row["config"]["evaluation"]["knn_every_epochs"]:  # else of fewer images
+        found["knn/top1"] = _with_ends(found.get("knn/top1"), row["summary"])
+    return [_run(row["summary"]["norm"], row, found)]
+
+
+def _whole(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The curves of a row of results.jsonl, kNN from before training to the end."""
+    found = row["curves"]
+    return found | {"knn/top1": _with_ends(found.get("knn/top1"), row["summary"])}
+
+
+def _with_ends(curve: Sequence | None, summary: Mapping[str, Any]) -> list[list]:
+    """kNN over time between that of the untrained network and that of the end."""
+    steps, values = curve or ([], [])
+    knn, last = summary["knn"], summary["steps"]
+    inside = [(s, v) for s, v in zip(steps, values, strict=True) if s < last]
+    all_points = [(0, knn["untrained"]), *inside, (last, knn["trained"])]
+    return [list(column) for column in zip(*all_points, strict=True)]
+
+
+def _run(arm: str, row: Mapping[str, Any], found: Mapping[str, Any]) -> Run:
+    steps, epochs = found["epoch"]
+    per_epoch = steps[-1] / epochs[-1]
+    return Run(arm, found, per_epoch, row["command"], row["environment"])
+
+
+def value_at(run: Run, metric: str, epoch: float | None) -> float | None:
+    """The value nearest to the end of an epoch, the later of two; None further than an
+    epoch off.
+    """
+    steps, values = run.curves.get(metric) or ([], [])
+    known = [(s, v) for s, v in zip(steps, values, strict=True) if v is not None]
+    if not known:
+        return None
+    if epoch is None:
+        return known[-1][1]
+    wanted = epoch * run.per_epoch
+    trained = [pair for pair in known if pair[0] > 0]
+    if not trained:
+        return None
+    step, value = min(trained, key=lambda pair: (abs(pair[0] - wanted), -pair[0]))
+    return value if abs(step - wanted) <= run.per_epoch + 1 else None
