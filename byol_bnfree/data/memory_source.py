@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Int, Int32, UInt8
+from jaxtyping import Bool, Int, Int32, UInt8
 
 from byol_bnfree.data.decode import decode
 from byol_bnfree.data.eight_bits import Conversion
@@ -97,7 +97,37 @@ def load(records: Records, layout: Layout, how: Conversion, skip: bool) -> Memor
         "lower --data.in-memory-gib, so that they stream, or --data.image-size",
     )
     pixels = np.empty(shape, np.uint8)
-    bad: dict[int, BadImage] = {}
+    bad, others = _decode_all(records, layout, how, skip, pixels=pixels)
+    kept = np.array([row for row in range(n) if row not in bad], int)
+    left_out = {bad[row].name: bad[row].reason for row in sorted(bad)}
+    return MemorySource(
+        records.name,
+        records.split,
+        records.class_names,
+        pixels[kept] if bad else pixels,  # without bad ones no copy is made
+        records.labels(kept),
+        records.skipped | left_out,
+        records.location,
+        records.identity,
+        records.file_names(kept),
+        int(others[kept].sum()),
+    )
+
+
+def _decode_all(
+    records: Records,
+    layout: Layout,
+    how: Conversion,
+    skip: bool,
+    *,
+    pixels: UInt8[np.ndarray, "n h w c"],
+) -> tuple[dict[int, BadImage], Bool[np.ndarray, " n"]]:
+    """Decode all pictures into `pixels`.
+
+    Return the bad pictures by row, and True for each row whose picture has another size
+    than `records.stored_shape`.
+    """
+    n, bad = len(records), dict[int, BadImage]()
     height, width, _ = records.stored_shape
     others = np.zeros(n, bool)
 
@@ -122,17 +152,4 @@ def load(records: Records, layout: Layout, how: Conversion, skip: bool) -> Memor
     with ThreadPoolExecutor() as threads:
         for _ in shown(threads.map(load_some, starts), len(starts), doing):
             pass
-    kept = np.array([row for row in range(n) if row not in bad], int)
-    left_out = {bad[row].name: bad[row].reason for row in sorted(bad)}
-    return MemorySource(
-        records.name,
-        records.split,
-        records.class_names,
-        pixels[kept] if bad else pixels,  # without bad ones no copy is made
-        records.labels(kept),
-        records.skipped | left_out,
-        records.location,
-        records.identity,
-        records.file_names(kept),
-        int(others[kept].sum()),
-    )
+    return bad, others

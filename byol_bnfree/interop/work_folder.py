@@ -47,17 +47,7 @@ def write_work_folder(
         raise InputError(f"{folder} is not empty; give a new --workdir.")
     write_json(
         folder / "dataset.json",
-        {
-            "name": config.dataset,
-            "num_classes": num_classes,
-            "class_names": None,
-            "image_shape": (
-                *height_and_width(config.data.image_size),
-                config.data.channels,
-            ),
-            "train": {"split": config.data.train_split, "images": examples},
-            "test": {"split": config.data.test_split, "images": None},
-        },
+        _dataset_record(config, num_classes, examples),
     )
     write_json(folder / "source.json", {"source": source, "step": step})
     checkpoint = folder.absolute() / "checkpoints" / str(step)
@@ -69,3 +59,18 @@ def write_work_folder(
     write_manifest(checkpoint)
     write_json(folder / "config.json", dataclasses.asdict(config))
     return folder
+
+
+def _dataset_record(
+    config: TrainConfig, num_classes: int | None, examples: int
+) -> dict[str, Any]:
+    """Return the content of dataset.json, as far as it is known of foreign networks."""
+    height, width = height_and_width(config.data.image_size)
+    return {
+        "name": config.dataset,
+        "num_classes": num_classes,
+        "class_names": None,
+        "image_shape": (height, width, config.data.channels),
+        "train": {"split": config.data.train_split, "images": examples},
+        "test": {"split": config.data.test_split, "images": None},
+    }

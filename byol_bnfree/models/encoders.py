@@ -55,19 +55,10 @@ def create_encoder(
         `last_scale_init` of a v2 network.
     """
     _check_choices(name, stem, padding, shortcuts)
-    architecture = ARCHITECTURES[name]
-    if architecture.preactivation and last_scale_init != 1:
-        raise InputError(
-            f"last_scale_init is {last_scale_init:g}, but a block of {name} ends with "
-            f"a convolution and not with a norm; leave it at 1."
-        )
-    for channels in (architecture.stem_channels, *architecture.channels):
-        # The inner layers of a bottleneck are the narrowest.
-        scaled_channels(channels // 4 if architecture.bottleneck else channels, width)
-    layers = layers_for(norm, dtype=dtype, **norm_options)
+    _check_architecture(name, width, last_scale_init)
     return ResNet(
-        architecture,
-        layers,
+        ARCHITECTURES[name],
+        layers_for(norm, dtype=dtype, **norm_options),
         width,
         stem,
         stem_stride,
@@ -92,3 +83,15 @@ def _check_choices(name: str, stem: str, padding: str, shortcuts: str) -> None:
     for option, (value, allowed) in choices.items():
         if value not in allowed:
             raise InputError(f"{option} is {value!r}; choose {' or '.join(allowed)}.")
+
+
+def _check_architecture(name: str, width: float, last_scale_init: float) -> None:
+    architecture = ARCHITECTURES[name]
+    if architecture.preactivation and last_scale_init != 1:
+        raise InputError(
+            f"last_scale_init is {last_scale_init:g}, but a block of {name} ends with "
+            f"a convolution and not with a norm; leave it at 1."
+        )
+    for channels in (architecture.stem_channels, *architecture.channels):
+        # The inner layers of a bottleneck are the narrowest.
+        scaled_channels(channels // 4 if architecture.bottleneck else channels, width)

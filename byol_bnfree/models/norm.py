@@ -107,15 +107,9 @@ def layers_for(
             f"{norm} and standardize_conv {standardize_conv}; use gn_ws with "
             f"standardized kernels, or leave unit_kernels out."
         )
-    conv = partial(nn.Conv, conv_general_dilated=kernels.conv)
-    dense = partial(nn.Dense, dot_general=kernels.dense)
-    if norm in ("gn_ws", "ws") and standardize_conv:
-        product = kernels.std_conv
-        if unit_kernels:
-            product = partial(by_unit_kernels, product)
-        conv = partial(StdConv, conv_general_dilated=product)
-    if norm in ("gn_ws", "ws") and standardize_dense:
-        dense = partial(StdDense, dot_general=kernels.std_dense)
+    standardized = norm in ("gn_ws", "ws")
+    conv = _conv(kernels, standardized and standardize_conv, unit_kernels)
+    dense = _dense(kernels, standardized and standardize_dense)
     return Layers(
         conv=partial(conv, use_bias=False, kernel_init=fan_in_init, dtype=dtype),
         dense=partial(dense, kernel_init=fan_in_init, dtype=dtype),
@@ -123,6 +117,21 @@ def layers_for(
         relu=kernels.relu,
         max_pool=kernels.max_pool,
     )
+
+
+def _conv(kernels: Kernels, standardized: bool, unit: bool) -> Callable[..., nn.Module]:
+    if not standardized:
+        return partial(nn.Conv, conv_general_dilated=kernels.conv)
+    product = kernels.std_conv
+    if unit:
+        product = partial(by_unit_kernels, product)
+    return partial(StdConv, conv_general_dilated=product)
+
+
+def _dense(kernels: Kernels, standardized: bool) -> Callable[..., nn.Module]:
+    if not standardized:
+        return partial(nn.Dense, dot_general=kernels.dense)
+    return partial(StdDense, dot_general=kernels.std_dense)
 
 
 def _all_but_kernel(inputs: Array, kernel: Array, bias: Array | None, *, dtype):

@@ -87,6 +87,19 @@ def build_parts(
     optimizer = make_optimizer(
         config.optim, schedules.learning_rate, constant_predictor_rate(config)
     )
+    init = _make_init(config, classes, optimizer, encoder)
+    abstract = jax.eval_shape(init, _abstract_batch(config, data))
+    _check_own_statistics(config, network, abstract)
+    return Parts(network, optimizer, schedules, warmup, total, init, abstract)
+
+
+def _make_init(
+    config: TrainConfig,
+    classes: int | None,
+    optimizer: optax.GradientTransformation,
+    encoder: nn.Module | None,
+) -> Callable[[Batch], TrainState]:
+    """Return the function from the first batch to the state of step 0."""
     views = views_of_step_0(config)
 
     def init(batch: Batch) -> TrainState:
@@ -100,9 +113,7 @@ def build_parts(
             variables = data_dependent_init(config, variables, images)
         return create_state(variables, optimizer, first_memory(config, key))
 
-    abstract = jax.eval_shape(init, _abstract_batch(config, data))
-    _check_own_statistics(config, network, abstract)
-    return Parts(network, optimizer, schedules, warmup, total, init, abstract)
+    return init
 
 
 def _check_square(config: TrainConfig, data: DataShape) -> None:

@@ -71,26 +71,35 @@ def dense_evaluation(
         encoder, train, settings, seed=seed, mesh=mesh, unfinished=unfinished
     )
     best, sweep = _choose(task, fitter, train, say)
-    curve: list[dict[str, Any]] = []
-    losses: list[tuple[int, Array]] = []
-    some = test.subset(np.arange(min(WATCHED, len(test))))
-    total = settings.steps
-    marks = {round(total * k / POINTS) for k in range(1, POINTS + 1)}
-
-    def watch(step: int, fitted: Fitted, loss: Array) -> None:
-        if step % max(1, total // LOSSES) == 0:
-            losses.append((step, loss))  # an array: a number would wait for it
-        if step in marks:
-            figures = task.score(fitter, fitted, some).figures
-            curve.append({"step": step} | figures)
-            say(f"step {step}/{total}: {words(figures)}")
-
-    fitted = fitter.fit(train, best["rate"], watch)
+    course = _Course(task, fitter, test.subset(np.arange(min(WATCHED, len(test)))), say)
+    fitted = fitter.fit(train, best["rate"], course.watch)
     say(f"testing on {len(test):,} pictures ...")
     score = task.score(fitter, fitted, test)
     outcome = Outcome(score.figures, best, sweep)
-    numbers = [(step, float(loss)) for step, loss in losses]
-    return DenseResult(outcome, score, curve, numbers, fitter, fitted)
+    losses = [(step, float(loss)) for step, loss in course.losses]
+    return DenseResult(outcome, score, course.curve, losses, fitter, fitted)
+
+
+class _Course:
+    """Follows a fit: its losses, and figures on some test pictures."""
+
+    def __init__(
+        self, task: Task, fitter: Fitter, some: DenseView, say: Callable[[str], None]
+    ):
+        self.curve: list[dict[str, Any]] = []
+        self.losses: list[tuple[int, Array]] = []
+        self._task, self._fitter, self._some, self._say = task, fitter, some, say
+        self._total = fitter.settings.steps
+        self._marks = {round(self._total * k / POINTS) for k in range(1, POINTS + 1)}
+
+    def watch(self, step: int, fitted: Fitted, loss: Array) -> None:
+        """Note what is due after a step."""
+        if step % max(1, self._total // LOSSES) == 0:
+            self.losses.append((step, loss))  # an array: a number would wait for it
+        if step in self._marks:
+            figures = self._task.score(self._fitter, fitted, self._some).figures
+            self.curve.append({"step": step} | figures)
+            self._say(f"step {step}/{self._total}: {words(figures)}")
 
 
 def _choose(
