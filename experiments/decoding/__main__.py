@@ -12,22 +12,13 @@ import os
 import statistics
 import subprocess
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import tyro
-from PIL import Image
-
-from byol_bnfree.config import AugmentConfig
-from byol_bnfree.data.crops import random_crops
-from byol_bnfree.data.decode import decode
-from byol_bnfree.training.environment import environment
 
 RESULTS = Path(__file__).with_name("results.jsonl")
 PEER = Path(__file__).with_name("peer_torchvision.py")
-SIZE = 500, 375  # of the median picture of ImageNet
 ACCELERATOR = 3000  # images/s that one accelerator takes
 
 
@@ -45,6 +36,10 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Measure in turn, append to results.jsonl, print the medians."""
+    # After parsing: --help needs no JAX.
+    from byol_bnfree.training.environment import environment
+    from experiments.decoding.pictures import our_rate, write_pictures
+
     if len(cores := os.sched_getaffinity(0)) > 1:
         print(f"this process may use {len(cores)} cores; see taskset in --help")
     with tempfile.TemporaryDirectory() as folder:
@@ -65,32 +60,6 @@ def main(arguments: Arguments) -> None:
             f"{name}: {rate:.0f} images/s; {ACCELERATOR} a second take "
             f"{ACCELERATOR / rate:.0f} such cores"
         )
-
-
-def write_pictures(folder: Path, count: int) -> float:
-    """JPEGs of noise whose amplitude falls as 1 / frequency; their mean size, bytes."""
-    draws = np.random.default_rng(0)
-    width, height = SIZE
-    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(width), np.fft.fftfreq(height)))
-    falling = 1 / np.maximum(frequency, 1 / width)[..., None]
-    for index in range(count):
-        noise = np.fft.fft2(draws.standard_normal((height, width, 3)), axes=(0, 1))
-        pixels = np.fft.ifft2(noise * falling, axes=(0, 1)).real
-        pixels = 128 + 50 * (pixels - pixels.mean()) / pixels.std()
-        image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-        image.save(folder / f"{index:04}.jpg", quality=92)
-    return statistics.fmean(path.stat().st_size for path in folder.glob("*.jpg"))
-
-
-def our_rate(folder: Path) -> float:
-    """Return images per second, read as by a source that streams."""
-    views = AugmentConfig().view1, AugmentConfig().view2
-    paths = sorted(folder.glob("*.jpg"))
-    began = time.perf_counter()
-    for index, path in enumerate(paths):
-        image = decode(path.read_bytes(), path.name, channels=3)
-        random_crops(image, (224, 224), views, (0, index))
-    return len(paths) / (time.perf_counter() - began)
 
 
 if __name__ == "__main__":

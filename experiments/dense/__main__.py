@@ -6,105 +6,18 @@ README.md has the conditions and the results. Finished arms of results.jsonl are
 repeated. Then the table of README.md and the figure are made from results.jsonl.
 """
 
-import dataclasses
-import json
-import subprocess
-import time
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 import tyro
 
-from byol_bnfree.data.dense.shapes import Scenes
-from byol_bnfree.data.dense.view import DenseView, Windows
-from byol_bnfree.evaluation.dense.evaluation import dense_evaluation
-from byol_bnfree.evaluation.dense.settings import DenseSettings
-from byol_bnfree.evaluation.dense.tasks import TASKS
-from byol_bnfree.training.environment import environment
-from byol_bnfree.user_cache import compiled_programs_kept
-from experiments.dense.arms import NORMS, Arm, arms, settings_of
-from experiments.dense.encoders import encoder_of
-from experiments.dense.report import write_report
-
-FOLDER = Path(__file__).parent
-SCENES = {"train": 768, "test": 128}
-SIDE = 64  # of a scene, pixels
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """Compare dense tasks."""
-
-    seeds: tuple[int, ...] = (0, 1, 2)
-    """Seeds of pre-training, head and batches."""
-    norms: tuple[str, ...] = NORMS
-    """Norms of encoder and head."""
-    epochs: int = 10
-    """Epochs of pre-training and of supervised training."""
-    pictures: int = 6400
-    """Pictures that a fit sees, with repetitions."""
-    folder: Path = Path("runs/dense")
-    """Work folders of pre-training."""
-    results: Path = FOLDER / "results.jsonl"
-    """File of the results, a line per arm."""
-    report: bool = False
-    """Only make the table and the figure from results.jsonl."""
+from experiments.dense.arguments import Arguments
 
 
 def main(arguments: Arguments) -> None:
-    """Run the arms that the results lack, and report all of them."""
-    machine = {k: v for k, v in environment().items() if k != "argv"}  # has paths
-    now = {"commit": commit(), "environment": machine}
-    for arm in () if arguments.report else arms(arguments.seeds, arguments.norms):
-        settings = settings_of(arm, arguments.pictures)
-        chosen = dataclasses.asdict(settings) | {"epochs": arguments.epochs}
-        asked = {"arm": arm._asdict(), "settings": json.loads(json.dumps(chosen))}
-        if any(row | asked == row for row in rows(arguments.results)):
-            continue
-        print(" ".join(map(str, arm)), flush=True)
-        with compiled_programs_kept("auto"):
-            row = asked | measure(arm, settings, arguments) | now
-        with arguments.results.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-    write_report(rows(arguments.results), FOLDER)
-
-
-def measure(arm: Arm, settings: DenseSettings, arguments: Arguments) -> dict[str, Any]:
-    """Choose a rate, fit and test an arm; return figures and seconds of all three."""
-    encoder = encoder_of(
-        arm.encoder, arm.norm, arm.seed, arguments.epochs, arguments.folder
+    """Carry the arguments out."""
+    from experiments.dense.comparison import (
+        carry_out,  # after parsing: --help needs no JAX
     )
-    windows = Windows((SIDE, SIDE), settings.scales)
-    train, test = (
-        DenseView(Scenes(split, total, SIDE), windows, arm.seed)
-        for split, total in SCENES.items()
-    )
-    wall, cpu = time.perf_counter(), time.process_time()
-    found = dense_evaluation(
-        TASKS[arm.task], encoder, train, test, settings, seed=arm.seed
-    )
-    return {
-        "figures": found.outcome.figures,
-        "chosen": found.outcome.chosen,
-        "trials": found.outcome.sweep,
-        "curve": found.curve,
-        "seconds": round(time.perf_counter() - wall, 1),
-        "cpu_seconds": round(time.process_time() - cpu, 1),
-    }
 
-
-def rows(file: Path) -> list[dict[str, Any]]:
-    """Return all stored results."""
-    if not file.exists():
-        return []
-    return [json.loads(line) for line in file.read_text().splitlines()]
-
-
-def commit() -> str:
-    """Return the commit that is checked out."""
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    carry_out(arguments)
 
 
 if __name__ == "__main__":

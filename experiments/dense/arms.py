@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.evaluation.dense.settings import DenseSettings
 from byol_bnfree.evaluation.dense.tasks import TASKS
+from experiments.dense.arguments import NORMS
 from experiments.dense.encoders import KINDS
 
-NORMS = ("bn", "gn_ws")
 USUAL, SMALL = 16, 2  # pictures of a batch
 RATES = (0.1, 0.3, 1.0)  # of segmentation with a batch of 16; held-out pictures choose
 LOWER = 0.2  # share of these rates for depth and detection, whose losses are steeper

@@ -17,15 +17,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from byol_bnfree.training.environment import environment
-from experiments.evaluation_speed.contests import CONTESTS
-
+Contest = Literal["features", "knn", "linear_cached"]
 RESULTS = Path(__file__).with_name("results.jsonl")
 
 
@@ -33,7 +31,7 @@ RESULTS = Path(__file__).with_name("results.jsonl")
 class Arguments:
     """Time evaluation and other programs."""
 
-    contest: tuple[Literal["features", "knn", "linear_cached"], ...] = tuple(CONTESTS)
+    contest: tuple[Contest, ...] = get_args(Contest)
     """The programs to time."""
     rounds: int = 3
     """Number of rounds; medians are reported."""
@@ -41,6 +39,10 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Measure in turn, append each contest to results.jsonl, print a table."""
+    # After parsing: --help needs no JAX.
+    from byol_bnfree.training.environment import environment
+    from experiments.evaluation_speed.contests import CONTESTS
+
     rows = []
     for name in arguments.contest:
         for title, runners in CONTESTS[name]():

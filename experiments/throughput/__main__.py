@@ -26,9 +26,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from byol_bnfree.training.environment import environment
 from experiments.throughput.device import Plan, measure_device
-from experiments.throughput.figure import save_figure
 from experiments.throughput.workloads import NORMS, WORKLOADS
 
 HERE = Path(__file__).parent
@@ -87,6 +85,8 @@ def main(arguments: Arguments) -> None:
         rows.append(_row(name, rounds))
         with (HERE / "results.jsonl").open("a") as file:
             file.write(json.dumps(rows[-1]) + "\n")
+    from experiments.throughput.figure import save_figure  # Matplotlib takes a second
+
     console = Console()
     console.width = max(console.width, 100)
     console.print(_table(rows))
@@ -111,6 +111,8 @@ def _last_json(command: list[str]) -> dict[str, Any]:
 
 def _row(name: str, rounds: dict[str, list[dict]]) -> dict[str, Any]:
     """Medians over the rounds, and everything that they are of."""
+    from byol_bnfree.training.environment import environment  # --help needs no JAX
+
     medians = {
         arm: {
             key: statistics.median(result[key] for result in results)

@@ -19,16 +19,6 @@ from rich.console import Console
 from rich.table import Table
 
 from byol_bnfree.config import HeadConfig, ModelConfig, TrainConfig
-from byol_bnfree.cpu.allocator import run_in_calling_thread
-from byol_bnfree.training.environment import environment
-from byol_bnfree.training.parts import DataShape
-from byol_bnfree.training.program import build_program
-from experiments.throughput.measure import (
-    PASSES,
-    forward_flops,
-    ready_views,
-    time_step,
-)
 from experiments.throughput.workloads import NORMS, Workload, config_for
 
 HERE = Path(__file__).parent
@@ -78,6 +68,10 @@ class Point(NamedTuple):
 
 def main(arguments: Arguments) -> None:
     """Measure, print a table with the lowest first, append to cliffs.jsonl."""
+    # After parsing: --help needs no JAX.
+    from byol_bnfree.cpu.allocator import run_in_calling_thread
+    from byol_bnfree.training.environment import environment
+
     run_in_calling_thread()
     points = []
     for axis in arguments.axes:
@@ -111,6 +105,15 @@ def _rate(
     norm: str, change: dict[str, Any], of_model: bool, arguments: Arguments
 ) -> tuple[float, str]:
     """GFLOP/s of a step, and what computed its layers."""
+    from byol_bnfree.training.parts import DataShape
+    from byol_bnfree.training.program import build_program
+    from experiments.throughput.measure import (
+        PASSES,
+        forward_flops,
+        ready_views,
+        time_step,
+    )
+
     model = dataclasses.replace(MODEL, **change) if of_model else MODEL
     rest = {} if of_model else dict(change)
     pixels = rest.pop("image_size", PIXELS)

@@ -22,9 +22,6 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from byol_bnfree.training.environment import environment
-from byol_bnfree.training.logs import MetricsLog
-
 HERE = Path(__file__).parent
 
 
@@ -40,6 +37,8 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Measure in turn, print a table, append to first_step.jsonl."""
+    from byol_bnfree.training.environment import environment  # --help needs no JAX
+
     rounds, kernels = [], ""
     for index in range(arguments.rounds):
         print(f"round {index + 1} of {arguments.rounds}", flush=True)
@@ -72,6 +71,8 @@ def _round(settings: list[str]) -> tuple[dict[str, float], str]:
 
 def seconds_to_first_step(settings: list[str], workdir: Path) -> float:
     """From start to the first step's row; the run is not wanted any longer."""
+    from byol_bnfree.training.logs import MetricsLog
+
     command = [sys.executable, "-m", "byol_bnfree.train", *settings]
     command.append(f"--workdir={workdir}")
     log = MetricsLog(workdir, primary=False)

@@ -17,16 +17,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax
 import tyro
 from rich.console import Console
 from rich.table import Table
 
 from byol_bnfree.config import Norm
-from byol_bnfree.training.environment import environment
-from byol_bnfree.training.parts import DataShape
-from byol_bnfree.training.program import build_program
-from experiments.throughput.measure import ready_views
 from experiments.throughput.workloads import WORKLOADS, config_for
 
 HERE = Path(__file__).parent
@@ -47,6 +42,14 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Trace, print a table with the longest first, append to hotspots.jsonl."""
+    # After parsing: --help needs no JAX.
+    import jax
+
+    from byol_bnfree.training.environment import environment
+    from byol_bnfree.training.parts import DataShape
+    from byol_bnfree.training.program import build_program
+    from experiments.throughput.measure import ready_views
+
     workload = WORKLOADS[arguments.workload]
     config = config_for(workload, arguments.norm, "auto", False)
     shape = DataShape(50_000, 10, (workload.image_size,) * 2 + (3,))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from byol_bnfree.data.dense.shapes import Scenes
-from experiments.dense import __main__ as dense
+from experiments.dense import comparison as dense
 from experiments.dense.arms import NORMS, Arm, arms, settings_of
 from experiments.dense.report import MARKS, SHOWN, draw, spread, table
 

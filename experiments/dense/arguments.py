@@ -1,0 +1,27 @@
+"""The arguments of `python -m experiments.dense`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+NORMS = ("bn", "gn_ws")
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Compare dense tasks."""
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds of pre-training, head and batches."""
+    norms: tuple[str, ...] = NORMS
+    """Norms of encoder and head."""
+    epochs: int = 10
+    """Epochs of pre-training and of supervised training."""
+    pictures: int = 6400
+    """Pictures that a fit sees, with repetitions."""
+    folder: Path = Path("runs/dense")
+    """Work folders of pre-training."""
+    results: Path = FOLDER / "results.jsonl"
+    """File of the results, a line per arm."""
+    report: bool = False
+    """Only make the table and the figure from results.jsonl."""
