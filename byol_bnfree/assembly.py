@@ -60,6 +60,7 @@ def create_network(
     _check_remat(config, own)
     views = 1 if own else views
     options = _layer_options(config, stat_groups, kernels, views)
+    # The probe is a plain linear layer under every norm, as in the papers.
     return BYOLNetwork(
         encoder=_encoder(config, options) if encoder is None else encoder,
         own_encoder=own,

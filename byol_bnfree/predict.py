@@ -50,6 +50,7 @@ def predict(config: PredictConfig) -> float | None:
     from byol_bnfree.evaluation.pictures_of import asked_for, everything
     from byol_bnfree.evaluation.predictor import load_predictor
 
+    # Checked first, because the predictions may take long.
     out = writable(config.out)
     predictor = load_predictor(config.classifier, config.workdir)
     run = predictor.encoder.config

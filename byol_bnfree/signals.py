@@ -45,6 +45,7 @@ def listening(numbers: Collection[int], heard: Heard) -> Iterator[None]:
 
     handler = _Handler(heard, repeated)
     reader, writer = socket.socketpair()
+    # `set_wakeup_fd` asks for this, because a signal must not wait for a reader.
     writer.setblocking(False)
     pipe = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     pass_on = pipe if pipe != -1 and not isinstance(outer, _Handler) else None

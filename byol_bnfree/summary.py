@@ -23,6 +23,7 @@ def summarize(
 ) -> dict[str, Any]:
     """Return the content of summary.json. This evaluates, unless it is skipped."""
     config, watch = program.config, journal.judge.watch
+    # Rows of evaluations have no times.
     rows = [row for row in journal.log.rows() if "perf/seconds" in row]
     seconds = sum(row["perf/seconds"] for row in rows)
     nothing = {"untrained": None, "trained": None}

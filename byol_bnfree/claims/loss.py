@@ -40,6 +40,7 @@ def loss_claim(config: TrainConfig) -> Finding:
     def loss(rows):
         return objective.loss(passed.of(rows))
 
+    # Both directions: a custom derivative may mix rows although the loss does not.
     reports = [static_independence(loss, examples)]
     reports += [gradient_independence(loss, examples)]
     places = [str(place) for report in reports for place in report.places[:2]]

@@ -132,6 +132,7 @@ def _outputs(config: TrainConfig, image_size: ImageSize, drawn: bool = True):
             "predictor": online.prediction,
             "target": target,
             "loss": _loss(online, target),
+            # Any labels serve: each row has its own loss.
             "probe": probe_loss(online.logits, jnp.zeros(len(images), int)),
         }
 

@@ -63,6 +63,7 @@ def choose_kernels(
         )
     if wanted == "xla" or not applies:
         return by_xla
+    # Not earlier: the first call on a machine compiles for seconds.
     problem = native.register()
     if problem is None:
         return ONEDNN

@@ -94,6 +94,8 @@ def plain_case(
         return None
     layout = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
     images = lax.conv_dimension_numbers(lhs.shape, rhs.shape, LAYOUT)
+    # The options are groups of features or images, a precision and the like. None or 1
+    # is the plain value of each.
     unusual = [lhs_dilation, rhs_dilation, *options.values()]
     if layout != images or any(value not in (None, 1, (1, 1)) for value in unusual):
         return None
@@ -105,6 +107,7 @@ def plain_case(
         size + low + high
         for size, (low, high) in zip(lhs.shape[1:3], padding, strict=True)
     ]
+    # A kernel larger than the padded images has an empty output. XLA gives that.
     fits = all(whole >= size for whole, size in zip(padded, rhs.shape[:2], strict=True))
     if not fits or min(*lhs.shape, *rhs.shape) == 0 or min(sum(padding, ())) < 0:
         return None

@@ -35,6 +35,7 @@ def normalize(
 
     pixels = blocks.astype(jnp.float32)
     average = mean(pixels)
+    # Rounding can make the difference slightly negative.
     variance = jnp.maximum(mean(jnp.square(pixels)) - jnp.square(average), 0.0)
     scale, bias = (rearrange(z, "(g k) -> 1 1 g k", g=groups) for z in (scale, bias))
     factor = lax.rsqrt(variance + EPSILON)[..., None] * scale

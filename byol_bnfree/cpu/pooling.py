@@ -53,6 +53,7 @@ def _backward(
     """
     x, y = kept
     edges = ((0, 0), *padding, (0, 0))
+    # -inf, as the forward pass pads: an edge is no maximum.
     padded = jnp.pad(x, edges, constant_values=-jnp.inf)
     rows, columns = y.shape[1:3]
     taken, selected = jnp.zeros(y.shape, bool), {}

@@ -50,6 +50,7 @@ def product_conv_general_dilated(
         kh, kw, *channels = rhs.shape
         if h * w <= TINY or (kh == kw == 1 and channels[0] >= WIDE):
             return by_patches(lhs, rhs, *case)
+        # Joined pixels need whole joined columns, before and after the convolution.
         same = case == ((1, 1), ((1, 1), (1, 1)))
         if same and kh == kw == 3 and max(channels) <= FEW and w % FEW == 0:
             return by_pixels_together(lhs, rhs)

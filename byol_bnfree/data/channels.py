@@ -24,6 +24,7 @@ def channel_moments(source: Source) -> Moments:
     rows = source.usable(rows)
     total, squares, count = 0.0, 0.0, 0
     for some in in_chunks(source, rows):
+        # float64, because E[x^2] - E[x]^2 loses digits.
         pixels = source.images(some).astype(np.float64) / 255
         total = total + pixels.sum((0, 1, 2))
         squares = squares + np.square(pixels).sum((0, 1, 2))

@@ -24,6 +24,7 @@ def odd_pictures(source: Source) -> list[str]:
     sample = source.usable(sample)
     looked = np.arange(len(source)) if source.in_memory else sample
     few = [_few_values(source.images(rows)) for rows in in_chunks(source, sample)]
+    # The empty array is for samples without a usable picture.
     few = np.concatenate([*few, np.array([], bool)])
     plain, all_equal = _plain(source, looked)
     notes = []

@@ -85,8 +85,10 @@ def decode(
     opened = open_picture(file, name, how.max_pixels, whole=True)
     image = opened.image
     try:
+        # Asked before `load`, which empties the list of tiles that tells it.
         deep = is_deep_colour(image)
         image.load()
+        # `exif_transpose` copies every picture, so it is called for turned ones only.
         if _orientation(image) != 1:
             image = ImageOps.exif_transpose(image)
         if channels not in (1, 3):

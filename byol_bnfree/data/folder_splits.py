@@ -32,6 +32,7 @@ def list_splits(
     Raises:
       InputError: if the folder has no such splits, and as `list_classes`.
     """
+    # Counted only if `root` holds splits. Otherwise `_list_one` lists it again.
     ignored = Unused()
     folders, pictures = list_folder(root, ignored)
     names = {os.path.basename(path) for path in folders}
@@ -52,6 +53,7 @@ def list_splits(
         if test is None or test == train:
             return found, {}
         return found, _list_test(root / test, found, config, unused)
+    # Whoever names a split wants that split, and not a tenth that we hold out.
     if _are_splits(names) or wanted != ("train", "test"):
         raise InputError(
             f"--data.train-split {wanted[0]!r} is not a folder of {printable(root)} "

@@ -150,6 +150,7 @@ def list_classes(root: str | Path, unused: Unused) -> Classes:
         return {UNLABELLED: pictures}
     classes = {}
     for folder in folders:
+        # A count of its own, for the message about this class.
         lost = Unused()
         classes[os.path.basename(folder)] = pictures_below(folder, lost)
         if not classes[os.path.basename(folder)]:

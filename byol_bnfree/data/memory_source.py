@@ -98,6 +98,7 @@ def load(records: Records, layout: Layout, how: Conversion, skip: bool) -> Memor
     )
     pixels = np.empty(shape, np.uint8)
     bad, others = _decode_all(records, layout, how, skip, pixels=pixels)
+    # Bad pictures are dropped from every array, so indices agree with the labels.
     kept = np.array([row for row in range(n) if row not in bad], int)
     left_out = {bad[row].name: bad[row].reason for row in sorted(bad)}
     return MemorySource(
@@ -142,7 +143,7 @@ def _decode_all(
             except Fault as fault:
                 raise fault.stop() from fault
             except BadImage as error:
-                bad[row] = error
+                bad[int(row)] = error
                 if not skip:
                     raise error.stop() from error
 

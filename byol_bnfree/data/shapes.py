@@ -180,6 +180,8 @@ def _render(
     for label, look in enumerate(CLASSES):
         rows = labels == label
         distance[rows] = SHAPES[look.shape](u[rows], v[rows])
+    # Half a cell is pitch * size / 4 pixels. A pixel whose middle lies on the edge is
+    # covered by half.
     pixels_outside = distance * radius * pitch * np.float32(size / 4)
     coverage = np.clip(0.5 - pixels_outside, 0, 1)[..., None]
     background = rearrange(drawn["background"], "b c -> b 1 1 c")

@@ -172,6 +172,7 @@ def object_classes(
         stop = min(start + LABEL_CHUNK, len(records))
         examples = records.parse(list(range(start, stop)))
         for row, example in zip(rows[start:stop], examples, strict=True):
+            # `labels` has difficult objects too. A class with no others stays 0.
             row[list(example["labels"].int64_list.value)] = 0
             row[list(example["labels_no_difficult"].int64_list.value)] = 1
     return names, rows

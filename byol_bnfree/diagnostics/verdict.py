@@ -74,6 +74,7 @@ def judge(measures: Measures, untrained: Measures | None = None) -> CollapseVerd
         for name, share in DRIFTING_SHARES.items()
         if name in start
     }
+    # The worse state comes first, because collapsed rows are drifting too.
     limits: tuple[tuple[State, dict[str, float]], ...] = (
         ("collapsed", COLLAPSED),
         ("drifting", drifting),

@@ -190,6 +190,7 @@ class Bench:
             if self.config.save and fitted is not None:
                 self._save(path, fitted, identity)
             row = self.store.add(identity, **measured, seconds=seconds)
+            # Not before the result is stored: until then, a fit can be resumed.
             self.unfinished(protocol, settings).remove()
             self.say(sentence(row))
         return row

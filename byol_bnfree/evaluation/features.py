@@ -114,6 +114,7 @@ def extract_features(
     encoded = map(encode, _read_ahead(source, indices, batch_size, sharding))
     for start, done in zip(starts, _one_late(encoded), strict=True):
         rows = _to_host(done, sharding)
+        # Only the first batch tells how many features there are.
         if features is None:
             features = np.empty((len(indices), rows.shape[1]), dtype)
         features[start : start + batch_size] = rows[: len(indices) - start]

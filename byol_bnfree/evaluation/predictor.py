@@ -76,6 +76,7 @@ def load_predictor(path: str | Path, workdir: str | Path | None = None) -> Predi
     if workdir is None:
         workdir = _run_of(path)
     config, _ = read_run(Path(workdir))
+    # A fine-tuned network is in the file. A probe needs the encoder it was fitted on.
     if fitted.variables is not None:
         module = encoder_module(config)
         encoder = Encoder(module, fitted.variables, config, about["step"])

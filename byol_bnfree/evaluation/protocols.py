@@ -156,6 +156,7 @@ def dense_task(name: str) -> Callable[[Bench], list[Row]]:
     def protocol(bench: Bench) -> list[Row]:
         """Fit the task on the encoder, test it, and draw its pictures."""
         settings = getattr(bench.config, name)
+        # The size of the window may come from the data, so the settings do not tell it.
         described = dataclasses.asdict(settings) | {
             "window": list(bench.train.windows.size)
         }

@@ -131,6 +131,7 @@ def architecture_of(params: Flat, padding: str, groups: int) -> ModelConfig:
         )
     known, stem = ARCHITECTURES[name], params["conv1/kernel"]
     last = f"group0_block0/conv{3 if bottleneck else 2}/kernel"
+    # The last kernel of a block shows the width: a bottleneck is narrower inside.
     width = params[last].shape[-1] / known.channels[0]
     plain = stem.shape[-1] == known.stem_channels * width
     projects = "group0_block0/shortcut_conv/kernel" in params
@@ -142,5 +143,6 @@ def architecture_of(params: Flat, padding: str, groups: int) -> ModelConfig:
         padding=padding,
         shortcuts="every_group" if projects else "changed_shape",
         groups=groups,
+        # Elsewhere the number of groups is fixed, whatever the size of a group.
         min_group_channels=1,
     )

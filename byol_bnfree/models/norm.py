@@ -88,6 +88,7 @@ def layers_for(
     """
     normalize = kernels.normalize
     group_norm = partial(GroupNorm, normalize=normalize)
+    # gn and gn_ws differ in their kernels only.
     by_groups = partial(group_norm, max_groups=groups, min_channels=min_group_channels)
     norms: dict[str, Callable[..., nn.Module]] = {
         "bn": partial(
@@ -107,6 +108,7 @@ def layers_for(
             f"{norm} and standardize_conv {standardize_conv}; use gn_ws with "
             f"standardized kernels, or leave unit_kernels out."
         )
+    # The kernels decide how to standardize: the C++ does so within the convolution.
     standardized = norm in ("gn_ws", "ws")
     conv = _conv(kernels, standardized and standardize_conv, unit_kernels)
     dense = _dense(kernels, standardized and standardize_dense)

@@ -39,6 +39,7 @@ def infonce(config: InfoNCEConfig) -> Objective:
         terms = []
         for first, second in view_pairs(len(targets)):
             term = regression_loss(online[first], targets[second])
+            # Without this term the loss has exactly the bits of BYOL's.
             if config.beta > 0:
                 others = (targets[first], targets[second])
                 crowd = _crowd(online[first], *others, config.alpha)

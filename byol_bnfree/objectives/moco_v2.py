@@ -41,6 +41,7 @@ def moco_v2(config: MoCoConfig) -> Objective:
         return total
 
     def keys(passed: Passed) -> Float[Array, "b v k"]:
+        # The batch is the first axis, along which micro-batches are joined.
         return jnp.stack([l2_normalize(z) for z in passed.targets], axis=1)
 
     def enqueue(memory: dict[str, Array], kept: Float[Array, "b v k"]):

@@ -37,6 +37,7 @@ def data_dependent_init(
         num_classes=None,
         stat_groups=1,
     )
+    # Only the fresh statistics are used, which are zeros for every key.
     fresh = reference.init(jax.random.key(0), images)
     _, online = reference.online(
         variables.online_params, fresh.online_stats, images, True
@@ -46,6 +47,7 @@ def data_dependent_init(
     )
 
     def absorb(params: Tree, stats: Tree) -> Tree:
+        # The target has no predictor.
         parts = {k: stats[k] for k in replaced if k in params}
         return params | {k: _absorb(params[k], parts[k]) for k in parts}
 

@@ -70,6 +70,7 @@ def _join(joining: Joining, limit: float) -> None:
         except Exception as error:
             failed.append(error)
 
+    # A daemon: it may wait for ever and must not keep this process alive.
     thread = threading.Thread(target=join, daemon=True)
     thread.start()
     # Processes that start together find each other soon, and nothing is printed.

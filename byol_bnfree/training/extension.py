@@ -77,6 +77,7 @@ def resolve_extension(config: TrainConfig, num_examples: int) -> TrainConfig:
     if past and saved["extend"] == config.extend:  # that extension, perhaps resumed
         rate = config.extend_base_lr or past[-1].base_lr
         return dataclasses.replace(config, extend_base_lr=rate, extensions=past)
+    # The summary is written at the end, so a run without one is not finished.
     done = (read_json(folder / "summary.json") or {"steps": 0})["steps"]
     if done < (past[-1].end if past else 1):
         raise InputError(

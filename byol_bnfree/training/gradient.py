@@ -113,6 +113,7 @@ def make_gradient(
                 return of_several_views(key, state, piece)
             views, labels = make_views(key, piece, config.augment), piece["label"]
             answers = None
+            # Rotation turns the views, and its answers are the turns.
             if objective.change_views:
                 views, answers = objective.change_views(key, views, piece["position"])
             (_, (stats, forward)), grads = loss_and_grad(
@@ -153,6 +154,7 @@ def _accumulate(gradient, stacked: Any, unroll: bool, devices: int):
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     total, outputs = jax.lax.scan(add, zeros, stacked, unroll=unroll)
     return (
+        # BatchNorm counts its updates in an integer, which a division makes a float.
         jax.tree.map(lambda x: (x / pieces).astype(x.dtype), total),
         jax.tree.map(
             lambda x: rearrange(x, "k (d b) ... -> (d k b) ...", d=devices), outputs

@@ -88,6 +88,8 @@ def find_others(
         why = f"--num-processes={num_processes}"
         return Joining(why, arguments | {"coordinator_address": coordinator})
     launcher, tasks = _launcher(env), _slurm_tasks(env)
+    # Within a SLURM job, mpiexec starts processes of its own. Their number then differs
+    # from that of the step's tasks.
     if launcher is not None and tasks != _number(env, launcher.size):
         return _by_launcher(launcher, coordinator, env)
     address = {} if coordinator is None else {"coordinator_address": coordinator}

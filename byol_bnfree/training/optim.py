@@ -73,6 +73,8 @@ def make_optimizer(
     if predictor_rate is None:
         optimizer = makers[optim.name](optim, schedule)
     else:
+        # Every optimizer here multiplies by the rate last, weight decay included. So we
+        # can build it with rate 1 and multiply each part by its own.
         unscaled = makers[optim.name](optim, optax.constant_schedule(1.0))
         optimizer = optax.chain(unscaled, _rates_by_part(schedule, predictor_rate))
     scales = (optim.bias_lr_scale, optim.predictor_lr_scale, optim.projector_lr_scale)
@@ -101,6 +103,7 @@ def _momentum(optim: OptimConfig, schedule, adapt: optax.GradientTransformation)
 
 
 def _adamw(optim: OptimConfig, schedule: optax.Schedule):
+    # The decay comes after Adam's scaling: it is decoupled, as in AdamW.
     return optax.chain(
         optax.scale_by_adam(b1=optim.momentum), *_decay(optim), _descend(schedule)
     )

@@ -70,6 +70,8 @@ def build_parts(
         do not divide, or if a user's encoder cannot be used.
     """
     classes = data.num_classes if (data.num_classes or 0) > 1 else None
+    # A micro-batch has its share of the groups of statistics. Norms without groups
+    # have the number 1, of which the share would be 0.
     network = create_network(
         config,
         classes,  # a probe of one class would always be right
@@ -107,6 +109,8 @@ def _make_init(
         # 2**32 - 1 is no step, so these keys differ from all keys of augmentation.
         key = jax.random.fold_in(jax.random.key(config.seed), 2**32 - 1)
         images = normalize(views(batch)[0], config.augment)
+        # Only shapes matter, so few images are enough. One group, because few images
+        # cannot be cut into many.
         fresh = create_network(config, classes, stat_groups=1, encoder=encoder)
         variables = fresh.init(key, images[:2], config.target_init)
         if config.init == "data_dependent":

@@ -122,6 +122,7 @@ def _on_devices(
         parts.abstract_state,
         shardings,
     )
+    # A state that cannot fit is refused here, before anything is compiled.
     image_bytes = config.batch_size * math.prod(data.image_shape)
     check_state_fits(abstract_state, image_bytes, mesh)
     on_data, everywhere = batch_sharding(mesh), replicated(mesh)

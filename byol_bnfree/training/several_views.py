@@ -99,6 +99,7 @@ class Passes:
             small = self.small_predictor
             total, (_, parts) = self._add(params, labels, total, pieces, small)
             loss = loss + parts[0].sum(0)
+        # The metrics of a step compare the first two views.
         first_two = [jax.tree.map(lambda x, i=i: x[i], large) for i in (0, 1)]
         return total, _forward(first_two, loss, probe)
 

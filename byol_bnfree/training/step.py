@@ -67,6 +67,7 @@ def make_train_step(
             grads, state.opt_state, state.online_params
         )
         tau = schedules.tau(state.step)
+        # Schedules count the finished steps. Rows are numbered by the step just taken.
         done = state.step + 1
         logged = is_logged(done, config.run.log_every, total_steps)
         metrics = _metrics(forward, labels, logged) | {
@@ -76,6 +77,7 @@ def make_train_step(
             "ema/tau": tau,
         }
         if config.run.layers_every:
+            # One vector in the order of `update_ratio_names` needs a single transfer.
             ratios = update_ratios(state.online_params, updates)
             metrics[UPDATE_RATIOS] = jnp.stack([ratios[k] for k in sorted(ratios)])
         # The target follows the online network as it is after its update.

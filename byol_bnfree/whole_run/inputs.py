@@ -97,6 +97,7 @@ def resolved(
     images = dataclasses.replace(config.data, image_size=size, channels=channels)
     dtype = config.compute_dtype
     if dtype == "auto":
+        # A resumed run keeps its dtype, on other devices too.
         dtype = begun.get("compute_dtype") or resolve_dtype(dtype)
     config = dataclasses.replace(
         config, data=images, compute_dtype=dtype, own_code=code_of(config)

@@ -53,6 +53,7 @@ def run_steps(
     evaluator = Evaluator(program, data.train, data.test)
     with open_checkpoints(workdir, config) as checkpoints, _beside() as beside:
         state = _restored(program, checkpoints, log)  # errors come before the compiling
+        # The step compiles in a thread, while the state and first pictures are made.
         compiling = beside.submit(program.compile_step, batches(0))
         start = 0 if state is None else int(state.step)
         with progress(program.total_steps, start, primary=primary) as shown:

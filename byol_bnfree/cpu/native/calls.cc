@@ -56,6 +56,7 @@ void Require(bool holds, const char* otherwise) {
 
 void Convolve(ffi::ThreadPool& pool, Pass pass, const Convolution& c, float* x,
               float* kernel, float* y) {
+  // `direct` takes every shape. The other two take those that they compute faster.
   if (winograd::Applies(c)) {
     if (pass == Pass::kOutput) return winograd::Output(pool, c, x, kernel, y);
     if (pass == Pass::kInputGradient)

@@ -428,6 +428,7 @@ void Backward(xla::ffi::ThreadPool& pool, const Shape& s, float epsilon,
           double *cotangent = sums.first + first, *product = sums.second + first;
           for (int64_t i = 0; i < s.Width(); ++i) {
             product[i] = (product[i] - average * cotangent[i]) * inverse;  // sum g n
+            // Added, because the images of a piece share these rows.
             to_bias[first + i] += cotangent[i], to_scale[first + i] += product[i];
           }
           const auto scaled = [&](const double* of_channels) {

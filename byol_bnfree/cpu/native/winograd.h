@@ -285,6 +285,8 @@ inline void InputGradient(xla::ffi::ThreadPool& pool, const Convolution& c, floa
     const int64_t begin = piece * kLanes, count = std::min(kLanes, c.out - begin);
     for (int64_t k = 0; k < 9; ++k)
       for (int64_t i = 0; i < c.in; ++i) {
+        // Tap k of the turned kernel is tap 8 - k. The output channels of a tap lie side
+        // by side, so a whole vector of them is read at a time.
         const float* from = kernel + ((8 - k) * c.in + i) * c.out + begin;
         for (int64_t o = 0; o < count; ++o) row[(9 * o + k) * c.in + i] = from[o];
       }
@@ -321,10 +323,12 @@ inline void KernelGradient(xla::ffi::ThreadPool& pool, const Convolution& c,
         tiles.Output(begin + t, dy, tiles.Zeros(), out);
         TransformCotangent(out, c.out, count * c.out, w + t * c.out);
       }
+      // The first product of a thread overwrites what an earlier call left in `mine`.
       Multiply(AtPlaces(count, c.in).Transposed(), v, AtPlaces(count, c.out), w,
                AtPlaces(c.in, c.out), mine, block > part.begin);
     }
   });
+  // The sums of the threads are added in a fixed order, so results are reproducible.
   InParallel(pool, threads, [&](int64_t piece) {
     const auto [begin, end] = Part(c.in, piece, threads);
     for (int64_t i = begin; i < end; ++i) {

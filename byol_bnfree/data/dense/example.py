@@ -70,6 +70,7 @@ def make_example(
             f"a picture has {count} boxes, and an example holds {max_boxes}; raise "
             f"max_boxes."
         )
+    # Every example has arrays of one length, so that examples can be stacked.
     unmarked = np.zeros(count, bool)
     return {
         "image": image,

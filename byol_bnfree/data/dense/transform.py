@@ -84,6 +84,7 @@ def transform(
       fill: value of the pixels around the picture.
     """
     size = example["image"].shape[:2]
+    # Both sides are rounded to pixels, so their scales differ a little.
     scale = np.sqrt(draw.height * draw.width / (size[0] * size[1]))
     depth = example["depth"] / np.float32(scale if depth_by_scale else 1)
 
@@ -91,6 +92,8 @@ def transform(
         cut = _window(array, draw, window, empty)
         return np.ascontiguousarray(cut[:, ::-1]) if draw.flip else cut
 
+    # Masks and depths are not interpolated: the mean of two classes is another class,
+    # and 0 means that a depth is unknown.
     moved = {
         "image": place(_resized_picture(example["image"], draw), fill),
         "mask": place(_nearest(example["mask"], draw), IGNORE),

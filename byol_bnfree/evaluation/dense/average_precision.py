@@ -156,6 +156,7 @@ def _matches_of_class(
 ) -> Matches:
     """Match the detections of one class in every picture."""
     match, most = (_coco, COCO_MOST) if rule == "coco" else (_voc, None)
+    # Empty parts come first, so that a class without detections can be joined too.
     empty = np.zeros((len(thresholds), 0), bool)
     scores, right, counts, objects = [np.zeros(0)], [empty], [empty], 0
     for seen, true in zip(found, truth, strict=True):

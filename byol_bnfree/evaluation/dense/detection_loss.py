@@ -56,6 +56,7 @@ def detection_targets(
         hidden = inside & difficult[None, None]
         near = inside & (offset < RADIUS * stride) & ~difficult[None, None]
         area = jnp.prod(boxes[:, 2:] - boxes[:, :2], axis=-1)[None, None]
+        # Where objects overlap, the smallest one is assigned, as in FCOS.
         nearest = jnp.where(near, area, jnp.inf).argmin(axis=-1)
         positive = near.any(axis=-1)
         picked = jnp.take_along_axis(distances, nearest[..., None, None], axis=2)

@@ -157,6 +157,7 @@ class Fitter:
             stats = {"encoder": own_stats, "head": updated.get("batch_stats", {})}
             return self.loss(outputs, batch), stats
 
+        # A frozen encoder is no argument of the gradient, so it has no backward pass.
         trained = {n: p for n, p in state.params.items() if live or n == "head"}
         (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(trained)
         gradient = self._kept(gradient)

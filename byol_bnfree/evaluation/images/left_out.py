@@ -23,6 +23,7 @@ def usable_only(source: Source, folder: Path) -> Source:
     path = folder / f"{name}.json"
     known = _read(path)
     if known is None:
+        # A copy, because `usable` adds to it.
         before = dict(source.skipped)
         good = source.usable(np.arange(len(source)))
         if not source.skipped:

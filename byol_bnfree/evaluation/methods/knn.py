@@ -73,6 +73,7 @@ def knn_predict(
         mesh=mesh,
     )
     votes = [np.asarray(_vote(*block, temperature, num_classes)) for block in found]
+    # Without test features there is no block. The last block is padded.
     return np.concatenate([*votes, np.zeros(0, np.int32)])[: len(test_features)]
 
 

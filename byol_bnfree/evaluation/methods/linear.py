@@ -96,6 +96,7 @@ def linear_evaluation(
     )
     fit = partial(fit_probes, encoder, seed=seed, mesh=mesh)
     probes = fit(source, settings, snapshot=unfinished.snapshot({}))
+    # Only the fit sees random crops. Accuracy is that of whole images.
     top1s = probe_accuracies(probes, features(valid), valid.labels())
     sweep = [
         {"rate": rate, "validation_top1": top1}
@@ -126,6 +127,7 @@ def fit_probes(
     augment = encoder.config.augment
     if settings.augmentation == "crops":
         augment = crops_and_flips(augment)
+    # A probe sees one crop of an image at a time. A second would be made for nothing.
     batches = Batches(source, settings.batch_size, seed, batch_sharding(mesh), views=1)
     variables = jax.device_put(encoder.variables, replicated(mesh))
     width = feature_width(encoder, source)
