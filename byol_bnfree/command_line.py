@@ -8,8 +8,6 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import tyro
-
 from byol_bnfree import __version__
 from byol_bnfree.config import NORMS, PAPERS, TrainConfig
 from byol_bnfree.config_files import load_config
@@ -22,6 +20,7 @@ from byol_bnfree.errors import (
     why_not_written,
 )
 from byol_bnfree.files import read_json
+from byol_bnfree.flags import cli
 from byol_bnfree.jax_settings import check_xla_flags, why_jax_does_not_start
 from byol_bnfree.own_process import quiet_libraries
 from byol_bnfree.recipes import shapes
@@ -46,7 +45,7 @@ def parse_args(argv: Sequence[str] | None = None) -> TrainConfig:
       InputError: for impossible values.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    return tyro.cli(
+    return cli(
         TrainConfig,
         args=argv,
         default=default_config(argv),

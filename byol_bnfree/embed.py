@@ -11,6 +11,7 @@ import tyro
 
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.errors import InputError
+from byol_bnfree.flags import cli
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def embed(config: EmbedConfig) -> int:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the flags, encode, write, and print. See `--help`."""
-    config = tyro.cli(
+    config = cli(
         EmbedConfig,
         args=sys.argv[1:] if argv is None else list(argv),
         prog="python -m byol_bnfree.embed",

@@ -3,18 +3,17 @@
 import sys
 from collections.abc import Sequence
 
-import tyro
-
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.config import PAPERS
 from byol_bnfree.cpu.allocator import keep_freed_memory, run_in_calling_thread
 from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.flags import cli
 from byol_bnfree.signals import interrupt_ends_at_once
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the flags, evaluate, and print. See `--help`."""
-    config = tyro.cli(
+    config = cli(
         EvaluateConfig,
         args=sys.argv[1:] if argv is None else list(argv),
         prog="python -m byol_bnfree.evaluate",

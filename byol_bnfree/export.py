@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import tyro
-
 from byol_bnfree.command_line import exit_on_error
+from byol_bnfree.flags import cli
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class ExportConfig:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the flags, write the files, compare, and print. See `--help`."""
-    config = tyro.cli(
+    config = cli(
         ExportConfig,
         args=sys.argv[1:] if argv is None else list(argv),
         prog="python -m byol_bnfree.export",

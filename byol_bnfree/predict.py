@@ -12,6 +12,7 @@ import tyro
 
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.errors import InputError, why_not_written
+from byol_bnfree.flags import cli
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def _rows(predictor: Any, source: Any) -> Iterator[dict[str, Any]]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the flags, predict, and print. See `--help`."""
-    config = tyro.cli(
+    config = cli(
         PredictConfig,
         args=sys.argv[1:] if argv is None else list(argv),
         prog="python -m byol_bnfree.predict",

@@ -20,6 +20,7 @@ import tyro
 from byol_bnfree.command_line import default_config, exit_on_error
 from byol_bnfree.config import PAPERS, TrainConfig
 from byol_bnfree.errors import InputError
+from byol_bnfree.flags import cli
 
 if TYPE_CHECKING:
     from byol_bnfree.claims.finding import Finding
@@ -55,7 +56,7 @@ def parse(argv: list[str]) -> tuple[TrainConfig, list[str]]:
     Raises:
       SystemExit, InputError: as `command_line.parse_args`.
     """
-    options = tyro.cli(
+    options = cli(
         Options,
         args=argv,
         default=Options(default_config(argv)),

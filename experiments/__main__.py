@@ -3,15 +3,14 @@
 import sys
 from collections.abc import Sequence
 
-import tyro
-
 from byol_bnfree.command_line import exit_on_error
+from byol_bnfree.flags import cli
 from experiments.arguments import Arguments
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the arguments and carry them out. See `--help`."""
-    arguments = tyro.cli(
+    arguments = cli(
         Arguments,
         args=sys.argv[1:] if argv is None else list(argv),
         prog="python -m experiments",

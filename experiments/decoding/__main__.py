@@ -15,7 +15,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
+from byol_bnfree.flags import cli
 
 RESULTS = Path(__file__).with_name("results.jsonl")
 PEER = Path(__file__).with_name("peer_torchvision.py")
@@ -63,4 +63,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    main(cli(Arguments))

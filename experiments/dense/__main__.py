@@ -6,8 +6,7 @@ README.md has the conditions and the results. Finished arms of results.jsonl are
 repeated. Then the table of README.md and the figure are made from results.jsonl.
 """
 
-import tyro
-
+from byol_bnfree.flags import cli
 from experiments.dense.arguments import Arguments
 
 
@@ -21,4 +20,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    main(cli(Arguments))

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-import tyro
 from rich.console import Console
 from rich.table import Table
+
+from byol_bnfree.flags import cli
 
 Contest = Literal["features", "knn", "linear_cached"]
 RESULTS = Path(__file__).with_name("results.jsonl")
@@ -80,4 +81,4 @@ def _table(rows: list[dict]) -> Table:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    main(cli(Arguments))

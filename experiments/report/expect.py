@@ -16,6 +16,7 @@ import tyro
 
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.diagnostics.verdict import COLLAPSED
+from byol_bnfree.flags import cli
 from experiments.report.blocks import Table, to_markdown
 from experiments.report.conditions import machine
 from experiments.report.finished_runs import ARMS, Run, read_runs, value_at
@@ -151,4 +152,4 @@ def _from(runs: Sequence[Run]) -> str:
 
 
 if __name__ == "__main__":
-    exit_on_error(lambda: main(tyro.cli(Arguments, description=__doc__)))
+    exit_on_error(lambda: main(cli(Arguments, description=__doc__)))

@@ -12,10 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.errors import InputError
+from byol_bnfree.flags import cli
 from experiments import GRIDS
 from experiments.comparison import Comparison, compare
 from experiments.grid import load_experiment
@@ -173,4 +172,4 @@ def _conditions(rows: Sequence[Row]) -> str:
 
 
 if __name__ == "__main__":
-    exit_on_error(lambda: main(tyro.cli(Arguments, description=__doc__)))
+    exit_on_error(lambda: main(cli(Arguments, description=__doc__)))

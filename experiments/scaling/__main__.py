@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import tyro
 
 from byol_bnfree.claims.processes import finish, start
+from byol_bnfree.flags import cli
 from experiments.report.blocks import table_markdown
 from experiments.scaling.estimate import DEVICES, Machine, estimate
 from experiments.scaling.tables import tables
@@ -72,4 +73,4 @@ def measure() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    main(cli(Arguments))

@@ -14,11 +14,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import tyro
 from jax.sharding import AbstractMesh
 
 from byol_bnfree import TrainConfig, load_config
 from byol_bnfree.config import Norm
+from byol_bnfree.flags import cli
 from byol_bnfree.training.mesh import state_shardings
 from byol_bnfree.training.program import build_program
 from experiments.paper_scale import IMAGENET
@@ -87,4 +87,4 @@ def state_bytes(config: TrainConfig) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(tyro.cli(Arguments))))
+    print(json.dumps(main(cli(Arguments))))

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
+from byol_bnfree.flags import cli
 from experiments.throughput.device import Plan, measure_device
 from experiments.throughput.workloads import NORMS, WORKLOADS
 
@@ -168,4 +168,4 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    main(cli(Arguments))

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
 from byol_bnfree.config import HeadConfig, ModelConfig, TrainConfig
+from byol_bnfree.flags import cli
 from experiments.throughput.workloads import NORMS, Workload, config_for
 
 HERE = Path(__file__).parent
@@ -138,4 +138,4 @@ def beside_neighbours(line: Sequence[Point]) -> list[Point]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    main(cli(Arguments))

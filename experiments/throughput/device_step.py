@@ -18,10 +18,10 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
 from byol_bnfree import parse_args
 from byol_bnfree.config import Norm
+from byol_bnfree.flags import cli
 from byol_bnfree.precision import resolve_dtype
 from byol_bnfree.training.environment import environment, peak_memory
 from byol_bnfree.training.footprint import footprint
@@ -188,4 +188,4 @@ def _add_up(paths: list[Path], kind_of: dict[str, str]) -> collections.Counter[s
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(tyro.cli(Arguments))))
+    print(json.dumps(main(cli(Arguments))))

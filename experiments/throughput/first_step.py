@@ -18,9 +18,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
 from rich.console import Console
 from rich.table import Table
+
+from byol_bnfree.flags import cli
 
 HERE = Path(__file__).parent
 
@@ -88,4 +89,4 @@ def seconds_to_first_step(settings: list[str], workdir: Path) -> float:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    main(cli(Arguments))

@@ -17,11 +17,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
 from byol_bnfree.config import Norm
+from byol_bnfree.flags import cli
 from experiments.throughput.workloads import WORKLOADS, config_for
 
 HERE = Path(__file__).parent
@@ -103,4 +103,4 @@ def add_up(folder: Path, kind_of: dict[str, str]) -> collections.Counter[str]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    main(cli(Arguments))

@@ -14,13 +14,13 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
 from byol_bnfree import create_network
 from byol_bnfree.config import Norm
 from byol_bnfree.cpu.allocator import keep_freed_memory, run_in_calling_thread
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.data.sources import open_source
+from byol_bnfree.flags import cli
 from byol_bnfree.training.mesh import batch_sharding
 from byol_bnfree.training.parts import DataShape
 from byol_bnfree.training.program import Program, build_program
@@ -168,4 +168,4 @@ def _products(jaxpr):
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(tyro.cli(Arguments))))
+    print(json.dumps(main(cli(Arguments))))

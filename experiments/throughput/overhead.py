@@ -15,11 +15,11 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
 from byol_bnfree.command_line import parse_args
+from byol_bnfree.flags import cli
 
 HERE = Path(__file__).parent
 
@@ -63,4 +63,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    main(cli(Arguments))

@@ -10,11 +10,11 @@ import dataclasses
 import json
 from pathlib import Path
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
 from byol_bnfree.config import Norm
+from byol_bnfree.flags import cli
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,4 +57,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    main(cli(Arguments))

@@ -1,0 +1,66 @@
+"""Reads command lines with tyro. Its help texts fill their lines.
+
+The string under a field of a dataclass is its help text. tyro keeps the line breaks of
+these strings, because their lines are indented. On a terminal they would be ragged.
+"""
+
+import dataclasses
+import re
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import tyro
+from tyro.constructors import (
+    ConstructorRegistry,
+    StructConstructorSpec,
+    StructTypeInfo,
+)
+
+Settings = TypeVar("Settings")
+HelpText = str | Callable[[], str | None] | None
+
+
+def cli(kind: type[Settings], **options: Any) -> Settings:
+    """Act as `tyro.cli`: parse a command line into a dataclass."""
+    return tyro.cli(kind, registry=_rules(), **{"prog": _command()} | options)
+
+
+def _command() -> str | None:
+    """Return `python -m MODULE` as it was typed; None for a file."""
+    spec = sys.modules["__main__"].__spec__
+    return spec and f"python -m {spec.name.removesuffix('.__main__')}"
+
+
+def _rules() -> ConstructorRegistry:
+    """Return tyro's rules, with joined lines in the help texts of dataclasses."""
+    rules = ConstructorRegistry()
+    asking = False
+
+    @rules.struct_rule
+    def with_joined_lines(info: StructTypeInfo) -> StructConstructorSpec | None:
+        nonlocal asking
+        if asking or not dataclasses.is_dataclass(info.type):
+            return None
+        # tyro's own rule makes the fields. It asks this rule again, which then passes.
+        asking = True
+        try:
+            spec = ConstructorRegistry.get_struct_spec(info)
+        finally:
+            asking = False
+        if not isinstance(spec, StructConstructorSpec):
+            return None
+        fields = tuple(
+            dataclasses.replace(field, helptext=partial(_joined, field.helptext))
+            for field in spec.fields
+        )
+        return dataclasses.replace(spec, fields=fields)
+
+    return rules
+
+
+def _joined(text: HelpText) -> str | None:
+    """Join the lines of each paragraph. The text may be a function: tyro reads late."""
+    text = text() if callable(text) else text
+    return text and re.sub(r"(?<!\n)\n[ \t]*(?=\S)", " ", text)

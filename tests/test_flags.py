@@ -1,0 +1,50 @@
+"""Command lines: the help texts of dataclasses."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from byol_bnfree.flags import cli
+
+
+@dataclass(frozen=True)
+class Part:
+    """A nested group."""
+
+    size: int = 3
+    """The size of the part,
+    in pixels."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Some settings."""
+
+    rate: float = 0.5
+    """First paragraph, whose line
+    goes on.
+
+    Second paragraph."""
+    plain: bool = False
+    part: Part = Part()
+
+
+@pytest.fixture
+def help_text(capsys):
+    with pytest.raises(SystemExit):
+        cli(Settings, args=["--help"], prog="x")
+    return [line.strip(" │") for line in capsys.readouterr().out.splitlines()]
+
+
+def test_lines_of_a_help_text_are_joined_and_paragraphs_stay(help_text):
+    text = " ".join(" ".join(help_text).split())
+    assert "First paragraph, whose line goes on. Second paragraph." in text
+    assert any("whose line goes on." in line for line in help_text)
+    assert not any("goes on. Second" in line for line in help_text)
+    assert any("The size of the part, in pixels." in line for line in help_text)
+
+
+def test_values_and_defaults_are_those_of_tyro():
+    default = Settings(rate=0.1)
+    found = cli(Settings, args=["--part.size=7", "--plain"], default=default)
+    assert found == Settings(rate=0.1, plain=True, part=Part(7))
