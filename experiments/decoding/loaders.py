@@ -19,7 +19,6 @@ from pathlib import Path
 
 import grain
 import numpy as np
-import tyro
 from absl import flags
 
 from byol_bnfree.config import AugmentConfig, DataConfig, EvalConfig, TrainConfig
@@ -28,9 +27,10 @@ from byol_bnfree.data.decode import decode
 from byol_bnfree.data.pipeline import PREFETCH, Batches
 from byol_bnfree.data.sources import open_source
 from byol_bnfree.data.workers import usable_cores
+from byol_bnfree.flags import cli
 from byol_bnfree.training.environment import environment
 from byol_bnfree.training.mesh import batch_sharding, make_mesh
-from experiments.decoding.__main__ import write_pictures
+from experiments.decoding.pictures import write_pictures
 
 RESULTS = Path(__file__).with_name("loaders.jsonl")
 BATCH, SIZE, SEED = 32, 224, 0
@@ -125,4 +125,4 @@ def main(arguments: Arguments) -> None:
 
 if __name__ == "__main__":
     flags.FLAGS([__file__])  # grain's processes read settings of absl
-    main(tyro.cli(Arguments))
+    main(cli(Arguments))
