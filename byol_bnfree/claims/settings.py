@@ -81,6 +81,7 @@ def tiny(config: TrainConfig, **fields) -> TrainConfig:
             stem="small",
             stem_stride=2,
             groups=16,
+            # With the usual 16, narrow layers would have one group, as in LayerNorm.
             min_group_channels=4,
             projector=_small_head(config, config.model.projector),
             predictor=_small_head(config, config.model.predictor),

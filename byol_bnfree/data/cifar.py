@@ -140,6 +140,7 @@ def _downloaded(source: Archive, root: Path) -> Path:
     path = root / "downloads" / source.url.rpartition("/")[2]
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Renamed when it is whole, so an aborted download is not taken for the archive.
         part = path.with_suffix(".part")
         try:
             with (

@@ -79,6 +79,7 @@ def _check_batch(config: Any) -> None:
             f"--batch-size {config.batch_size} is not divisible by --micro-batches "
             f"{config.micro_batches}; choose a divisor of the batch."
         )
+    # A micro-batch of whole groups leaves the statistics of every group as they are.
     regrouped = config.bn_stat_groups % config.micro_batches != 0
     if "bn" in norms and regrouped:
         raise InputError(

@@ -112,6 +112,7 @@ def timm_model(net: dict, state: dict, pad) -> tuple[nn.Module, str]:
 
     same = net["padding"] == "same"
     stem = {"same": "same", "bit": "fixed"}.get(net["padding"], "")
+    # Only bottleneck blocks have a third convolution.
     basic = "stages.0.blocks.0.conv3.weight" not in state
 
     def group_norm(channels: int, **options) -> nn.Module:
