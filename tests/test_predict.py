@@ -65,7 +65,7 @@ def test_what_is_no_classifier_is_refused_in_a_sentence(tmp_path, content):
     path = tmp_path / "a.npz"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(InputError, match="is no classifier.*evaluate --save"):
+    with pytest.raises(InputError, match="is not a classifier.*evaluate --save"):
         load_predictor(path)
 
 

@@ -203,7 +203,7 @@ def resume_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
         "a resumed run equals an uninterrupted one",
         f"{STEPS} steps of a small network on 2 devices, resumed from the checkpoint "
         f"of each; and from step 2 on 1, on 4, and in 2 processes of 2",
-        f"same devices {'none, to the last bit' if exact else 'not equal'}; "
+        f"same devices {'bit-identical' if exact else 'not equal'}; "
         f"others {worst:.1e}{limit.words}",
         exact and worst <= limit.tolerance,
     )

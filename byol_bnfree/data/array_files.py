@@ -102,7 +102,7 @@ def _member(archive: zipfile.ZipFile) -> str:
         return "image.npy"
     if len(names) != 1:
         raise ValueError(
-            f"it holds {len(names)} arrays; a picture is one, or the one named image"
+            f"it holds {len(names)} arrays; keep one, or name the picture's array image"
         )
     return names[0]
 
@@ -122,7 +122,7 @@ def _tiff(source: io.BufferedIOBase, name: str, how: Conversion):
     series = everything[0]
     axes, shape, dtype = series.axes, series.shape, np.dtype(series.dtype)
     if not {"Y", "X"} <= set(axes):
-        raise ValueError(f"its axes are {axes}, and a picture has Y and X")
+        raise ValueError(f"its axes are {axes}, but a picture needs Y and X")
     others = [k for k, axis in enumerate(axes) if axis not in "YX"]
     channels = math.prod(shape[k] for k in others)
     if not {axes[k] for k in others} <= CHANNEL_AXES and channels != how.channels:
@@ -134,7 +134,7 @@ def _tiff(source: io.BufferedIOBase, name: str, how: Conversion):
     found = (shape[rows], shape[columns], channels)
     _check(found, dtype, how)
     if series.keyframe.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-        raise ValueError("0 is white in it, and no value of black is agreed")
+        raise ValueError("0 is white in it, and its value of black is unknown")
 
     def read() -> np.ndarray:
         moved = np.moveaxis(series.asarray(), (rows, columns), (0, 1))
@@ -179,7 +179,9 @@ def _known_to_pillow(source: io.BufferedIOBase) -> bool:
 
 def _check(shape: tuple[int, ...], dtype: np.dtype, how: Conversion) -> None:
     if dtype.kind not in KINDS or dtype.itemsize > LARGEST_ITEM:
-        raise ValueError(f"it holds {dtype}, and pixels are numbers of up to 64 bits")
+        raise ValueError(
+            f"it holds {dtype}, but pixels must be numbers of at most 64 bits"
+        )
     layout = _layout(shape, how)
     if layout.height * layout.width > how.max_pixels:
         raise ValueError(
@@ -202,7 +204,7 @@ def _layout(shape: tuple[int, ...], how: Conversion) -> Layout:
             found = Layout(height, width, shape[axis], axis)
     if found is None or min(shape) < 1:
         raise ValueError(
-            f"its array has shape {tuple(shape)}, and a picture is [h w], [h w c] or "
-            f"[c h w] with at most {MOST_CHANNELS} channels"
+            f"its array has shape {tuple(shape)}, but a picture must be [h w], [h w c] "
+            f"or [c h w] with at most {MOST_CHANNELS} channels"
         )
     return found

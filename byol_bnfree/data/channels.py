@@ -34,8 +34,8 @@ def channel_moments(source: Source) -> Moments:
     constant = np.flatnonzero(deviation < 10.0**-DIGITS)
     if len(constant):
         raise InputError(
-            f"channel {constant[0]} has one value in all pictures, so there is no "
-            f"deviation to divide by; leave it out of the files, or give "
+            f"channel {constant[0]} has one value in all pictures, so its "
+            f"deviation is 0; leave it out of the files, or give "
             f"--augment.mean and --augment.std."
         )
     rounded = [tuple(round(float(x), DIGITS) for x in xs) for xs in (mean, deviation)]
@@ -60,8 +60,8 @@ def channel_notes(
     plain = channels != 3 or not augment.colours
     if plain and coloured and augment.function is None:
         notes.append(
-            f"{channels} channel{'s that are no colours' * (channels > 1)}"
-            f"{' that is no colour' * (channels == 1)}: "
+            f"{channels} channel{'s that are not colours' * (channels > 1)}"
+            f"{' that is not a colour' * (channels == 1)}: "
             f"saturation, hue and grayscale are left out; brightness, contrast, blur "
             f"and solarize act on every channel"
         )

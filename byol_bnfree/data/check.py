@@ -29,16 +29,16 @@ def odd_pictures(source: Source) -> list[str]:
     plain, all_equal = _plain(source, looked)
     notes = []
     if all_equal and len(looked) > 1:
-        notes.append(f"all {len(looked):,} pictures looked at are equal")
+        notes.append(f"all {len(looked):,} pictures checked are equal")
     elif len(plain):
         notes.append(
-            f"{len(plain):,} of {len(looked):,} pictures looked at are one plain "
+            f"{len(plain):,} of {len(looked):,} pictures checked have one plain "
             f"colour: {_names(source, plain)}"
         )
     few = np.setdiff1d(sample[few], plain)
     if len(few):
         notes.append(
-            f"{len(few):,} of {len(sample):,} pictures looked at use at most {HANDFUL} "
+            f"{len(few):,} of {len(sample):,} pictures checked have at most {HANDFUL} "
             f"values: {_names(source, few)}"
         )
     if notes:

@@ -11,7 +11,7 @@ from byol_bnfree.data.reading import MAX_PIXELS
 
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a tag of TIFF, and one of its values
 DEEPEST = 65535  # white in 16 bits
-FLOATS = "floating-point pixels have no agreed range; give --data.white"
+FLOATS = "the value of white in floating-point pixels is unknown; give --data.white"
 
 
 class Conversion(NamedTuple):
@@ -70,7 +70,7 @@ def scaled(pixels: np.ndarray, white: float | None) -> UInt8[np.ndarray, "..."]:
     if not np.isfinite(pixels).all():
         raise ValueError("it has pixels that are not finite numbers")
     if pixels.min() < 0:
-        raise ValueError("it has negative pixels, which have no agreed range; shift it")
+        raise ValueError("it has negative pixels; shift its values to 0 or more")
     if pixels.dtype == np.int8:
         return pixels.astype(np.uint8)
     if white is not None:
@@ -79,6 +79,6 @@ def scaled(pixels: np.ndarray, white: float | None) -> UInt8[np.ndarray, "..."]:
     if pixels.dtype.kind == "f":
         raise ValueError(FLOATS)
     if pixels.max() > DEEPEST:
-        raise ValueError("pixels above 65,535 have no agreed range; give --data.white")
+        raise ValueError("it has pixels above 65,535; give white with --data.white")
     # 65,535 is 257 x 255.
     return (pixels // 257).astype(np.uint8)

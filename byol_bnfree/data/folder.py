@@ -137,8 +137,8 @@ def open_folder(config: TrainConfig) -> Found:
     notes += _alike(names)
     if len(names) == 1:
         notes.append(
-            f"there is one class, {printable(names[0])}; if this folder is no class, "
-            f"give --data.unlabelled"
+            f"there is one class, {printable(names[0])}; if this folder is not a "
+            f"class, give --data.unlabelled"
         )
     return Found(
         records[0],
@@ -179,14 +179,14 @@ def _check_usable(train: FolderRecords, names: list[str]) -> None:
     if not len(train):
         raise InputError(
             f"the train split of {train.location} has no usable picture "
-            f"({some(train.skipped)}: bad); give it some."
+            f"({some(train.skipped)}: bad); add some."
         )
     counts = np.bincount(train.targets[train.targets >= 0], minlength=len(names))
     empty = [printable(name) for name, n in zip(names, counts, strict=True) if not n]
     if empty:
         raise InputError(
             f"class {empty[0]} of {train.location} has no usable picture for training; "
-            f"give it some, or move its folder away."
+            f"add some, or move its folder away."
         )
 
 
@@ -197,8 +197,8 @@ def _check_apart(train: FolderRecords, test: FolderRecords) -> None:
         raise InputError(
             f"{len(shared):,} of {len(test):,} test pictures of {train.location} are "
             f"training pictures too ({' and '.join(shared[0])} are one file); remove "
-            f"the links from one split, or train without evaluation by "
-            f"--evaluation.skip."
+            f"the links from one split, or train without evaluation "
+            f"(--evaluation.skip)."
         )
 
 

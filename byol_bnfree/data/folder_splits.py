@@ -42,9 +42,10 @@ def list_splits(
         if (test is None or test == train) and needs_test(config):
             raise InputError(
                 f"--data.test-split {wanted[1]!r} is not a folder of {printable(root)} "
-                f"beside {wanted[0]!r} (folders: {_list_names(names)}); name one with "
-                f"--data.test-split, give folder:{printable(root / train)} to hold a "
-                f"tenth of it out, or train without one by --evaluation.skip."
+                f"beside {wanted[0]!r} (folders: {_list_names(names)}); name the "
+                f"test split with --data.test-split, give "
+                f"folder:{printable(root / train)} to hold out a tenth of it, or train "
+                f"without a test split (--evaluation.skip)."
             )
         kept = {train, test}
         _count_others(root, names - kept, [*pictures], unused)
@@ -76,7 +77,8 @@ def _check_classes(root: Path, train: Classes, test: Classes) -> None:
             f"the test split of {printable(root)} has "
             f"{named or 'pictures without a class'}, which its train split lacks; sort "
             f"both into the same classes, give folder:PATH of the train split to hold "
-            f"a tenth of it out, or use all without classes: --data.unlabelled."
+            f"out a tenth of it, or use all pictures without classes "
+            f"(--data.unlabelled)."
         )
 
 

@@ -144,7 +144,7 @@ def list_classes(root: str | Path, unused: Unused) -> Classes:
         raise InputError(
             f"{printable(root)} holds both pictures and folders; move "
             f"{printable(pictures[0])} and the others into the folders of their "
-            f"classes, or use all without classes: --data.unlabelled."
+            f"classes, or use all pictures without classes (--data.unlabelled)."
         )
     if pictures:
         return {UNLABELLED: pictures}
@@ -157,12 +157,12 @@ def list_classes(root: str | Path, unused: Unused) -> Classes:
             there = f" ({lost.sentence(folder)})" if lost.counts else ""
             raise InputError(
                 f"class {printable(os.path.basename(folder))} of {printable(root)} has "
-                f"no pictures{there}; give it some, or move its folder away."
+                f"no pictures{there}; add some, or move its folder away."
             )
         unused.add_all(lost)
     if not classes:
         raise InputError(
-            f"{printable(root)} holds no pictures; it should have PATH/<class>/* or "
-            f"PATH/*, with the ending of a picture, such as .jpg or .png."
+            f"{printable(root)} holds no pictures; put pictures into PATH/<class>/ or "
+            f"PATH/, with endings such as .jpg or .png."
         )
     return classes

@@ -42,7 +42,7 @@ class Scan:
         if self.looked < self.pictures:
             of = f"{self.looked:,} of {self.pictures:,} pictures, a fixed sample,"
         if height is None or width is None:
-            return f"{of} were looked at: sizes differ{self.usual}, {kind}"
+            return f"{of} were checked: sizes differ{self.usual}, {kind}"
         are = "are" if self.looked > 1 else "is"
         return f"{of} {are} {width} x {height}, {kind}"
 
@@ -119,8 +119,8 @@ def _channels(found: set[int], wanted: int | None) -> int:
     if len(found) > 1:
         numbers = " and ".join(map(str, sorted(found)))
         raise InputError(
-            f"some pictures have {numbers} channels; give --data.channels and leave "
-            f"others out with --on-bad-image=skip, or give them a folder of their own."
+            f"some pictures have {numbers} channels; give --data.channels and skip "
+            f"the others with --on-bad-image=skip, or move them to another folder."
         )
     return found.pop()
 
@@ -129,8 +129,8 @@ def _notes(pages: list[str], bands: list[str]) -> list[str]:
     notes = []
     if pages:
         notes.append(
-            f"the first picture is used of {len(pages):,} files with several pages or "
-            f"frames: {some(pages)}"
+            f"only the first page or frame is used of {len(pages):,} files that have "
+            f"several: {some(pages)}"
         )
     if bands:
         notes.append(f"some bands are not used in {len(bands):,} files: {some(bands)}")

@@ -138,7 +138,7 @@ def open_source(
     if source is None:
         raise InputError(
             f"the {split} split of {config.dataset} has no usable picture; give every "
-            f"class at least two, or train without a test split: --evaluation.skip."
+            f"class at least two, or train without a test split (--evaluation.skip)."
         )
     return source
 
@@ -161,7 +161,7 @@ def _open(records: Records, config: TrainConfig) -> Source:
     if not len(source):
         raise InputError(
             f"the {records.split} split of {config.dataset} has no usable picture "
-            f"({len(source.skipped)} were left out as bad); give it some."
+            f"({len(source.skipped)} were left out as bad); add some."
         )
     return source
 

@@ -86,11 +86,11 @@ def as_table(report: IndependenceReport) -> str:
     numbers, absent = report.numerical, "no derivative"
     derivative, alone = numbers.cross_derivative, numbers.alone
     rows = [
-        ("", "derivative of a row by other images")
+        ("", "derivatives by other images")
         + (("not measured", absent) if math.isnan(derivative) else _zero(derivative)),
-        ("on these", "change of a row by other images")
+        ("on these", "change if others are exchanged")
         + _zero(numbers.changed_by_others),
-        ("images", "change of a row that is alone")
+        ("images", "change if an image is alone")
         + (
             ("not measured", "no batch of one, or random draws")
             if alone is None

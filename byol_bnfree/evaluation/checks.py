@@ -39,8 +39,8 @@ def check_protocols(
         size = getattr(config, name).batch_size
         if protocol in asked and size % pieces:
             raise InputError(
-                f"--{name}.batch-size {size} cannot be cut over {devices} devices and "
-                f"{groups} groups of BatchNorm; choose a multiple of {pieces}."
+                f"--{name}.batch-size {size} cannot be split over {devices} devices "
+                f"and {groups} groups of BatchNorm; choose a multiple of {pieces}."
             )
     if "semi_supervised" in asked:
         for share in config.semi.shares:

@@ -102,7 +102,8 @@ def check_python(kind: str, python: str | None) -> None:
         done = subprocess.run([python, "-c", program], capture_output=True, text=True)
     except OSError as error:
         raise InputError(
-            f"python is {python!r} ({why_not_read(error)}); give --python."
+            f"--python is {python!r}, which cannot be run ({why_not_read(error)}); "
+            f"give --python=PATH of a Python with {kind}, or --no-compare."
         ) from None
     missing = done.stdout.split()
     if done.returncode or missing:

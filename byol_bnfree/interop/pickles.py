@@ -46,7 +46,7 @@ def load(
       names: the names that the file may use, and our functions for them.
       allowed: the instructions that the file may use.
       persistent: finds an object outside the pickle. None refuses such objects.
-      strangers: put stand-ins in the place of objects of unknown classes.
+      strangers: replace objects of unknown classes by stand-ins.
 
     Raises:
       Refused: for anything unexpected.

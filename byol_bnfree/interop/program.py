@@ -28,7 +28,7 @@ class ProgramModule:
             self._program = export.deserialize(bytearray(data))
         except Exception as error:  # of flatbuffers, any kind
             raise InputError(
-                f"{path} is no program of jax.export ({str(error)[:100]}); write it "
+                f"{path} is not a program of jax.export ({str(error)[:100]}); write it "
                 f"again with `python -m byol_bnfree.export --format=stablehlo`."
             ) from error
 

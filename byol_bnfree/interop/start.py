@@ -36,7 +36,7 @@ class Start(NamedTuple):
     """Lines that list the arrays taken, left as initialized, and not fitting."""
 
     def put_into(self, state: TrainState) -> TrainState:
-        """Return the state with these arrays in the place of its own."""
+        """Return the state with these arrays instead of its own."""
 
         def field(name: str) -> Any:
             """Return a field of the state with the arrays taken for it."""

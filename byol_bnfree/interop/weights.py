@@ -81,7 +81,7 @@ def read_weights(path: str | Path, network: Network = "online") -> Weights:
         return _foreign(read_state_dict(path), network)
     if start[:2] == b"\x80\x02":
         return _from_deepmind(path, network)
-    raise InputError(f"{path} is no file of weights; give {ACCEPTED}.")
+    raise InputError(f"{path} is not a file of weights; give {ACCEPTED}.")
 
 
 def read_safetensors(path: Path) -> tuple[Flat, dict[str, str]]:

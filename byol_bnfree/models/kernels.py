@@ -61,7 +61,7 @@ def by_unit_kernels(
     """Return `std_product(x, kernel, ...)` for a kernel of variance 1 (1903.10520).
 
     `weight_standardize` gives it variance 1 / fan_in. The output is scaled by
-    sqrt(fan_in) in the place of the kernel, so any `std_product` serves.
+    sqrt(fan_in) instead of the kernel, so any `std_product` serves.
     """
     fan_in = math.prod(kernel.shape[:-1])
     return std_product(x, kernel, *arguments, **options) * math.sqrt(fan_in)
@@ -138,7 +138,8 @@ def check_blocks(shape: tuple[int, ...], images: int, groups: int, views: int) -
     if min(images, groups, views) < 1 or shape[0] % (images * views):
         raise InputError(
             f"a batch of {shape[0]} images cannot be cut into blocks of {images} "
-            f"images, apart for {views} views; choose a batch size that they divide."
+            f"images of one view ({views} views); choose a batch size that "
+            f"{images * views} divides."
         )
     if shape[-1] % groups:
         raise InputError(

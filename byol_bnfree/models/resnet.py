@@ -10,7 +10,7 @@ shortcut of a block that keeps the shape. resnet8, 14, 20 and 56 are the three-s
 CIFAR networks of He et al. 2016, section 4.2.
 
 Dense tasks need larger maps. `output_stride` limits the total stride: later groups use
-dilated kernels (arXiv 1511.07122) in the place of strides. The parameters are the same.
+dilated kernels (arXiv 1511.07122) instead of strides. The parameters are the same.
 """
 
 import math

@@ -21,14 +21,15 @@ class DataConfig:
     test_split: str = "test"
     """Split to report on. It is never trained on."""
     unlabelled: bool = False
-    """folder: ignore folders as classes and use all pictures, at any depth."""
+    """folder: use all pictures at any depth, without classes."""
     white: float | None = None
     """Value of white in pictures of more than 8 bits (4095: 12 bits stored in 16; 1:
-    floats up to 1). None: 65535. Colours of 16 bits always have 65535."""
+    floats up to 1). None: 65535. 16-bit colours always have 65535,
+    unless they are in a TIFF file."""
     alpha: Literal["white", "black", "ignore"] = "white"
     """Colour behind transparent pixels. ignore: use the stored colours."""
     max_pixels: int = 89_478_485
-    """Pictures with more pixels are rejected: a small file may contain very many."""
+    """Pictures with more pixels are refused, because a small file may hold very many."""
     in_memory_gib: float = 4.0
     """Sets of equal-sized images up to this decoded size are held in memory (GiB)."""
     workers: int | None = None

@@ -59,7 +59,7 @@ class ModelConfig:
     """gn_ws and ws: standardize the kernels of convolutions."""
     unit_kernels: bool = False
     """gn_ws: standardized kernels of convolutions have variance 1 (arXiv 1903.10520,
-    BiT) in the place of 1 / fan_in. In v1 networks, norms cancel the difference."""
+    BiT) instead of 1 / fan_in. In v1 networks, norms cancel the difference."""
     standardize_dense: bool = True
     """gn_ws and ws: standardize the kernels of the heads' dense layers (our choice)."""
     last_scale_init: float = 1.0

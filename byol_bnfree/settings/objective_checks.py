@@ -142,6 +142,7 @@ def _refuse_other_turns(config: Any) -> None:
             value = getattr(getattr(config.augment, view), field)
             if value > 0:
                 raise InputError(
-                    f"--augment.{view}.{field.replace('_', '-')} {value} would turn "
-                    f"pictures whose turn --objective rotation predicts; set it to 0."
+                    f"--augment.{view}.{field.replace('_', '-')} {value} turns "
+                    f"pictures, but --objective rotation predicts their turns; set it "
+                    f"to 0."
                 )

@@ -59,7 +59,7 @@ class RunConfig:
     """Seconds to wait at the start for the other processes of the run."""
     compilation_cache: str | None = "auto"
     """Folder in which compiled programs are kept for the next run. auto: JAX's own
-    setting, or the user's cache folder. none: keep none."""
+    setting, or the user's cache folder. None: keep nothing."""
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ class ViewConfig:
     crop_area: tuple[float, float] = (0.08, 1.0)
     """Range of the crop's area, as a share of the image's area."""
     crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)
-    """Range of the crop's width over height, drawn log-uniformly; times that of an
-    input that is not square."""
+    """Range of the crop's width / height, drawn log-uniformly. It is multiplied by the
+    width / height of the input."""
     flip: float = 0.5
     """Probability of a horizontal flip."""
     vertical_flip: float = 0.0

@@ -21,10 +21,10 @@ def data_dependent_init(
 ) -> Variables:
     """Set scale and offset of every `none` layer from one batch of images [b h w c].
 
-    The images are normalized. We run the network once with BatchNorm in the place of
-    each missing norm. The mean m and deviation s of the batch there give the new values
-    scale / s and bias - scale * m / s. On this batch the network without norm then
-    gives the same outputs as the network with BatchNorm.
+    The images are normalized. The network runs once with BatchNorm instead of each
+    missing norm. The mean m and deviation s of the batch at each norm give its new
+    values scale / s and bias - scale * m / s. On this batch the network without norm
+    then gives the same outputs as the network with BatchNorm.
 
     P2 does not say which batch and which epsilon it uses, nor whether the target is
     initialized too. We chose these.

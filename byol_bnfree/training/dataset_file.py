@@ -72,8 +72,8 @@ def other_pixels(saved: dict[str, Any], now: dict[str, Any]) -> str | None:
     if not differing:
         return None
     return (
-        f"note       other pixels in {' and '.join(differing)} than when the run "
-        f"began: files were changed, or are decoded by another version"
+        f"note       the pixels of {' and '.join(differing)} have changed since the "
+        f"run began: files were changed, or another version decodes them"
     )
 
 

@@ -65,13 +65,13 @@ def resolve_extension(config: TrainConfig, num_examples: int) -> TrainConfig:
     if config.extend is None:
         return config
     if config.workdir is None:
-        raise InputError("--extend goes on with a finished run; name its --workdir.")
+        raise InputError("--extend continues a finished run; name its --workdir.")
     folder = Path(config.workdir).expanduser()
     saved = read_json(folder / "config.json")
     if saved is None or not saved_steps(folder / "checkpoints"):
         raise InputError(
-            f"{folder} holds no run with a checkpoint, and --extend goes on with a "
-            f"finished one; give its --workdir, or train without --extend."
+            f"{folder} holds no run with a checkpoint, but --extend continues a "
+            f"finished run; give its --workdir, or train without --extend."
         )
     past = tuple(Extension(**part) for part in saved.get("extensions", ()))
     if past and saved["extend"] == config.extend:  # that extension, perhaps resumed
@@ -81,8 +81,8 @@ def resolve_extension(config: TrainConfig, num_examples: int) -> TrainConfig:
     done = (read_json(folder / "summary.json") or {"steps": 0})["steps"]
     if done < (past[-1].end if past else 1):
         raise InputError(
-            f"{folder} holds a run that is not finished, and --extend goes on with a "
-            f"finished one; let it end with the command that it was begun with."
+            f"{folder} holds a run that is not finished, but --extend continues a "
+            f"finished run; finish it first, with the command that began it."
         )
     end = extended_steps(config.extend, num_examples, config.batch_size)
     if end <= done:

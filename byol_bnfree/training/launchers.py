@@ -128,9 +128,9 @@ def _by_launcher(
         return Joining(why, {"cluster_detection_method": "mpi4py"}, size)
     if address is None:
         raise InputError(
-            f"{why} processes on several machines, but no address to meet at is known; "
-            f"give --coordinator=HOST:PORT (the first machine and a free port there), "
-            f"or install mpi4py."
+            f"{why} processes on several machines, but the address of process 0 is "
+            f"unknown; give --coordinator=HOST:PORT (the first machine and a free port "
+            f"there), or install mpi4py."
         )
     arguments = {
         "coordinator_address": address,

@@ -44,7 +44,7 @@ def check_batch(config: TrainConfig, mesh: Mesh) -> None:
     if size % (devices * pieces):
         cut = f" in {pieces} micro-batches" if pieces > 1 else ""
         raise InputError(
-            f"--batch-size {size} cannot be shared by {devices} data devices{cut}; "
+            f"--batch-size {size} cannot be split over {devices} data devices{cut}; "
             f"choose a multiple of {devices * pieces}."
         )
     groups = config.bn_stat_groups

@@ -136,7 +136,7 @@ def _as_sentence(folder: Path) -> Iterator[None]:
     except (OSError, ValueError, KeyError) as error:
         cause = str(error.__context__ or error).splitlines()[0][:200]
         raise InputError(
-            f"{folder} is as it was saved but cannot be loaded ({cause}); delete it, "
+            f"{folder} is undamaged but cannot be loaded ({cause}); delete it, "
             "and the same command resumes from the checkpoint before it."
         ) from error
 

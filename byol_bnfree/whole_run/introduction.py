@@ -93,8 +93,9 @@ def _views(config: TrainConfig, image_shape: tuple[int, ...]) -> str:
         sides = "x".join(str(small_side(side, views)) for side in (height, width))
         text += f", {views.small} small ones of {sides} ({views.small_predictor} "
         text += "predictor)"
-    aim = "the mean of the others" if views.targets == "mean" else "each of the others"
-    passed = ", passed one at a time" if views.accumulate else ""
+    mean = views.targets == "mean"
+    aim = "the mean of the other targets" if mean else "each of the other targets"
+    passed = ", processed one at a time" if views.accumulate else ""
     return f"{text}; each predicts {aim}{passed}"
 
 
@@ -108,7 +109,7 @@ def _say_what_stays_whole(program: Program, say: Callable[[str], None]) -> None:
     more = f" and {len(whole) - NAMED} more" if len(whole) > NAMED else ""
     say(
         f"state      {len(whole)} of {len(leaves)} arrays "
-        f"({sum(whole.values()) / 1e6:,.1f} of {total / 1e6:,.1f} MB) stay whole on "
-        f"every device, because {program.mesh.shape['data']} divides no axis of them: "
+        f"({sum(whole.values()) / 1e6:,.1f} of {total / 1e6:,.1f} MB) are not "
+        f"split, because {program.mesh.shape['data']} divides none of their axes: "
         f"{', '.join(largest)}{more}"
     )

@@ -60,15 +60,15 @@ def check_resumable(workdir: Path, config: TrainConfig, data: Data) -> bool:
     changed = changed_code(saved.get("own_code", ()), config)
     if changed:
         raise InputError(
-            f"{changed}, and {workdir} holds a run that used it as it was; bring it "
-            f"back to resume the run, or give another --workdir."
+            f"{changed} in {workdir}; restore the file to resume the run, or give "
+            f"another --workdir."
         )
     before = read_json(workdir / "dataset.json")
     differing = compare_data(before, data.description) if before else []
     if differing:
         raise InputError(
-            f"{workdir} holds a run on other data ({'; '.join(differing)}); bring the "
-            f"data back to resume it, or give another --workdir."
+            f"{workdir} holds a run on other data ({'; '.join(differing)}); restore "
+            f"the data to resume it, or give another --workdir."
         )
     # Other pixels under the same names and sizes are not refused, but they are named.
     note = other_pixels(before, data.description) if before else None

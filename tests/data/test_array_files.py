@@ -91,7 +91,7 @@ def test_the_array_named_image_is_the_picture(tmp_path):
     np.savez(tmp_path / "a.npz", image=drawn(H, W), mask=drawn(H, W) > 3)
     np.testing.assert_array_equal(read(f"{tmp_path}/a.npz", 1)[..., 0], drawn(H, W))
     np.savez(tmp_path / "b.npz", x=drawn(H, W), y=drawn(H, W))
-    with pytest.raises(BadImage, match="2 arrays; a picture is one"):
+    with pytest.raises(BadImage, match="2 arrays; keep one"):
         read(f"{tmp_path}/b.npz", 1)
 
 
@@ -100,9 +100,9 @@ def test_the_array_named_image_is_the_picture(tmp_path):
     [
         (np.array([[object()]]), "it holds object"),
         (np.zeros((2, 2), complex), "it holds complex128"),
-        (np.zeros((20, 20, 17), np.uint8), r"shape \(20, 20, 17\), and a picture is"),
-        (np.zeros((2, 3, 4, 5), np.uint8), "a picture is"),
-        (np.zeros((0, 3), np.uint8), "a picture is"),
+        (np.zeros((20, 20, 17), np.uint8), r"shape \(20, 20, 17\), but a picture must"),
+        (np.zeros((2, 3, 4, 5), np.uint8), "a picture must be"),
+        (np.zeros((0, 3), np.uint8), "a picture must be"),
         (np.full((2, 2), np.nan), "not finite"),
         (np.full((2, 2), -1), "negative pixels"),
         (np.zeros((2, 2, 5), np.uint8), "5 channels, and pictures of this run have 4"),

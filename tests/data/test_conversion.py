@@ -71,7 +71,7 @@ def test_drawings_that_became_white_squares_are_noticed(tmp_path):
         image.save(tmp_path / f"{k}.png")
     notes = odd_pictures(open_source(folder(tmp_path), "train"))
     assert (
-        "all 4 pictures looked at are equal" in notes[0] and "--data.alpha" in notes[-1]
+        "all 4 pictures checked are equal" in notes[0] and "--data.alpha" in notes[-1]
     )
     assert not any(
         "equal" in note
@@ -84,7 +84,7 @@ def test_pages_that_are_not_used_are_said(tmp_path):
     frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])
     frames[0].save(tmp_path / "b.tif")
     (note,) = find_data(folder(tmp_path)).found.notes
-    assert "used of 1 files with several pages" in note and "a.tif" in note
+    assert "used of 1 files that have several" in note and "a.tif" in note
 
 
 @pytest.mark.parametrize("ending", "jfif ppm pgm tga jp2 dds PNG".split())

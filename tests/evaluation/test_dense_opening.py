@@ -116,7 +116,7 @@ def test_a_set_that_is_too_small_for_two_splits_is_one_sentence(tmp_path):
 
 def test_a_batch_that_cannot_be_cut_is_refused():
     config = EvaluateConfig("w", ("depth",), depth=DepthSettings(batch_size=5))
-    with pytest.raises(InputError, match="depth.batch-size 5 cannot be cut"):
+    with pytest.raises(InputError, match="depth.batch-size 5 cannot be split"):
         check_protocols(config, RUN, light(), devices=2)
 
 

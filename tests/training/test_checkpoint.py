@@ -251,7 +251,7 @@ def test_checkpoint_committed_without_all_its_files_is_named(tmp_path):
     folder = tmp_path / "checkpoints" / "1"
     shutil.rmtree(folder / "state" / "d")  # as by an rm -r while it was written
     write_manifest(folder)
-    with pytest.raises(InputError, match=f"{folder} is as it was saved but .*delete"):
+    with pytest.raises(InputError, match=f"{folder} is undamaged but .*delete"):
         restore(tmp_path)
 
 

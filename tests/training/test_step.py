@@ -269,7 +269,7 @@ def test_micro_batches_keep_examples_on_their_device():
 
 
 def test_a_batch_that_devices_do_not_divide_is_refused():
-    with pytest.raises(InputError, match="batch-size 9 cannot be shared by 2"):
+    with pytest.raises(InputError, match="batch-size 9 cannot be split over 2"):
         check_batch(tiny.config(batch_size=9), make_mesh())
 
 

@@ -29,7 +29,7 @@ def read_mask(file: Path) -> UInt8[np.ndarray, "h w"]:
     pixels = _stored(file)
     if pixels.ndim != 2 or pixels.dtype not in (np.uint8, np.bool_):
         raise InputError(
-            f"{printable(file)} is no mask: it has the shape {pixels.shape} of "
+            f"{printable(file)} is not a mask: it has the shape {pixels.shape} of "
             f"{pixels.dtype}; save one byte per pixel, gray or with a palette."
         )
     return pixels.astype(np.uint8)
@@ -59,13 +59,13 @@ def check_depth(file: Path) -> tuple[int, int]:
         mode, (width, height) = image.mode, image.size
     if mode in BYTE:
         raise InputError(
-            f"{printable(file)} is no depth: it has 8 bits, which end at 255 "
-            f"millimetres; save a gray PNG of 16 bits in millimetres."
+            f"{printable(file)} is not a depth map: it has 8 bits, which end at "
+            f"255 millimetres; save a gray PNG of 16 bits in millimetres."
         )
     if mode != "F" and not mode.startswith("I"):
         raise InputError(
-            f"{printable(file)} is no depth: its pixels are {mode}; save a gray PNG of "
-            f"16 bits in millimetres."
+            f"{printable(file)} is not a depth map: its pixels are {mode}; save a "
+            f"gray PNG of 16 bits in millimetres."
         )
     return height, width
 

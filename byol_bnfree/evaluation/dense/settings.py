@@ -87,7 +87,7 @@ class DepthSettings(DenseSettings):
 
 @dataclass(frozen=True)
 class DetectionSettings(DenseSettings):
-    """Detection by FCOS (arXiv 1904.01355), in the place of P1's Faster R-CNN (D.5)."""
+    """Detection by FCOS (arXiv 1904.01355), instead of P1's Faster R-CNN (D.5)."""
 
     steps: int = 90_000
     """Optimizer steps of each fit. The rate falls tenfold at 70 % and at 90 %."""

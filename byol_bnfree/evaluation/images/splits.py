@@ -78,8 +78,8 @@ def check_labels(train: Source, test: Source) -> None:
             )
     if train.num_classes == 1:
         raise InputError(
-            f"{train.name} has one class, {train.class_names[0]}; every classifier is "
-            f"right then. Give a set with two classes or more."
+            f"{train.name} has one class, {train.class_names[0]}, so every classifier "
+            f"is right; give a data set with at least two classes."
         )
     known, asked = np.unique(train.labels()), np.unique(test.labels())
     missing = np.setdiff1d(asked, known)

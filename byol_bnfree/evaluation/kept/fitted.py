@@ -57,7 +57,7 @@ def read_fitted(path: Path) -> tuple[Fitted, dict[str, Any]]:
         fitted = Fitted(arrays.pop("kernel"), arrays.pop("bias"), _tree(arrays))
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise InputError(
-            f"{path} is no classifier ({why_not_read(error)}); give a file that "
+            f"{path} is not a classifier ({why_not_read(error)}); give a file that "
             f"`python -m byol_bnfree.evaluate --save` has written."
         ) from error
     return fitted, about

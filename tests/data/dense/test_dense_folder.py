@@ -123,9 +123,9 @@ def use(path, target="mask"):
         ("none", "has images/ but no masks/ and no depths/"),
         ("size", "the mask of .*a.png is 9 x 6 pixels and the picture 8 x 6"),
         ("label", "has the class [12], but there are 1 classes"),
-        ("colours", "a.png is no mask: it has the shape"),
+        ("colours", "a.png is not a mask: it has the shape"),
         ("damaged", "a.png cannot be read"),
-        ("16 bits", "a.png is no mask: .* uint16; save one byte per pixel"),
+        ("16 bits", "a.png is not a mask: .* uint16; save one byte per pixel"),
         ("jpeg", "a.jpg is a JPEG, which changes values; save .* PNG"),
         ("jpeg named png", "a.png is a JPEG, which changes values"),
         ("two of a name", "images has two files of one name, a.jpg, a.png"),
@@ -146,8 +146,8 @@ def test_faults_are_one_sentence(tmp_path, fault, sentence, monkeypatch):
 @pytest.mark.parametrize(
     "depth, sentence",
     [
-        (np.zeros((6, 8), np.uint8), "a.png is no depth: it has 8 bits"),
-        (np.zeros((6, 8, 3), np.uint8), "a.png is no depth: its pixels are RGB"),
+        (np.zeros((6, 8), np.uint8), "a.png is not a depth map: it has 8 bits"),
+        (np.zeros((6, 8, 3), np.uint8), "a.png is not a depth map: its pixels are RGB"),
         (np.zeros((6, 9), np.uint16), "the depth of .*a.png is 9 x 6 pixels"),
     ],
 )
