@@ -131,7 +131,7 @@ class TrainConfig:
     dataset: str = "shapes"
     """shapes (generated), a tensorflow-datasets name, or folder:PATH."""
     data_dir: str | None = None
-    """Root of prepared tensorflow-datasets."""
+    """Root of the prepared data sets."""
     batch_size: int = 64
     """Global batch size over all devices and processes."""
     epochs: float = 10.0

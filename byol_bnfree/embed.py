@@ -27,9 +27,9 @@ class EmbedConfig:
     split: Literal["all", "train", "test"] = "all"
     """all: every picture of both splits, once."""
     data_dir: str | None = None
-    """Root of prepared tensorflow-datasets. None: the run's."""
+    """Root of the prepared data sets. None: the run's."""
     unlabelled: Annotated[bool, tyro.conf.arg(name="data.unlabelled")] = False
-    """folder: ignore folders as classes and use all pictures, at any depth."""
+    """folder: use all pictures at any depth, without classes."""
     on_bad_image: Literal["stop", "skip"] | None = None
     """stop: end at a picture that cannot be decoded. skip: leave it out. None: as the
     run did."""

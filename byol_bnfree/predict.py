@@ -28,12 +28,12 @@ class PredictConfig:
     workdir: str | None = None
     """Folder of the run. None: the run that contains the classifier."""
     data_dir: str | None = None
-    """Root of prepared tensorflow-datasets. None: the run's."""
+    """Root of the prepared data sets. None: the run's."""
     split: Literal["all", "train", "test"] | None = None
-    """Split of the data set. None: the test split of the run's own set, and all
-    pictures of another one."""
+    """Split of the data set. None: the test split for the run's own set, and all
+    pictures for another set."""
     unlabelled: Annotated[bool, tyro.conf.arg(name="data.unlabelled")] = False
-    """folder: ignore folders as classes and use all pictures, at any depth."""
+    """folder: use all pictures at any depth, without classes."""
     on_bad_image: Literal["stop", "skip"] | None = None
     """stop: end at a picture that cannot be decoded. skip: leave it out. None: as the
     run did."""

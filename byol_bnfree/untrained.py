@@ -1,4 +1,4 @@
-"""Untrained encoders, the floor of every evaluation."""
+"""Untrained encoders, the baseline of every evaluation."""
 
 from functools import partial
 from pathlib import Path

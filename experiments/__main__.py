@@ -14,7 +14,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         Arguments,
         args=sys.argv[1:] if argv is None else list(argv),
         prog="python -m experiments",
-        description="BYOL without batch statistics, beside vanilla BYOL.",
+        description="Compare BYOL without batch statistics with vanilla BYOL.",
     )
     from experiments.command import carry_out  # after parsing: --help needs no JAX
 

@@ -48,7 +48,7 @@ class Arguments:
     """Folder for NAME/results.jsonl and the report. None: experiments/, but --out at
     smoke scale, with --model and for an installed package."""
     data_dir: str | None = None
-    """Root of prepared tensorflow-datasets."""
+    """Root of the prepared data sets."""
     model: str | None = None
     """FILE:FUNCTION that makes the encoder of every arm, as in byol_bnfree.train.
     Results are kept apart from ours: --results is --out, and `report` needs --model

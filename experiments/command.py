@@ -76,7 +76,7 @@ def _run(
             print(places.results / experiment.name / "report.html")
     print(write_state(scale, arguments.seeds, places))
     if done.elsewhere:
-        print(f"{len(done.elsewhere)} runs are another queue's.")
+        print(f"{len(done.elsewhere)} runs are left to another command.")
     if done.failures:
         names = ", ".join(
             f"{f.run.experiment} {f.run.arm} seed {f.run.seed}" for f in done.failures

@@ -33,24 +33,24 @@ def decision(name: str, difference: Difference) -> str:
         case "ahead":
             return f"{name} is ahead."
         case "not behind":
-            return f"{name} is not behind: at most {MARGIN:.1f} point, if at all."
+            return f"{name} is not behind by more than {MARGIN:.1f} point."
         case "behind":
             return f"{name} is behind by more than {MARGIN:.1f} point."
         case undecided:
             return (
-                f"Whether {name} is more than {MARGIN:.1f} point behind is "
-                f"{undecided}: {_would_decide(difference)}."
+                f"It is {undecided} if {name} is more than {MARGIN:.1f} point behind: "
+                f"{_would_decide(difference)}."
             )
 
 
 def _would_decide(difference: Difference) -> str:
     """Say how many seeds would decide."""
     if difference.low is None:
-        return f"one seed decides nothing, {FEWEST_SEEDS} give an interval"
+        return f"one seed gives no interval, {FEWEST_SEEDS} seeds do"
     needed = seeds_needed(difference, MARGIN)
     if needed is None:
         return f"more than {MOST_SEEDS} seeds would be needed"
-    return f"about {needed} seeds would decide, if they differ as these do"
+    return f"about {needed} seeds would decide it, if they vary as much as these"
 
 
 def falls(difference: Difference) -> str:
@@ -63,16 +63,16 @@ def falls(difference: Difference) -> str:
         case "not behind":
             what = f"It does not fall by more than {MARGIN:.1f} point"
         case undecided:
-            what = f"Whether it falls is {undecided}: {_would_decide(difference)}"
+            what = f"It is {undecided} if it falls: {_would_decide(difference)}"
     return what if difference.low is None else f"{what} ({interval(difference)})"
 
 
 def first_place(lead: Difference | None) -> str:
     """Say if the best arm is ahead of the second best."""
     if lead is not None and verdict(lead, 0.0) == "ahead":
-        return "the order is decided"
+        return "This order is decided"
     seeds = "no common seed" if lead is None else _seeds(lead.n)
-    return f"the order is not decided ({seeds})"
+    return f"This order is not decided ({seeds})"
 
 
 def linear_difference(a: Result, b: Result) -> Difference | None:

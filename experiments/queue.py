@@ -27,7 +27,7 @@ class Done(NamedTuple):
 
     failures: list[Failure]
     elsewhere: list[Run]
-    """Runs that another queue was doing when this one ended."""
+    """Runs that another command was doing when this one ended."""
 
 
 def run_queue(
@@ -102,7 +102,7 @@ class _Queue:
                 say(f"{title}: finished before: {describe(row)}")
                 return
             if not mine:
-                say(f"{title}: another queue is doing it")
+                say(f"{title}: another command is doing it")
                 self.elsewhere.append(run)
                 return
             word = "resumes" if state == "interrupted" else "starts"

@@ -128,8 +128,8 @@ def best_of_families(comparison: Comparison) -> str:
             f"{len(known)} arm{'s' * (len(known) != 1)})"
         )
         if known[1:]:
-            text += f", ahead of {known[1].arm.name} ({known[1].mean:.1f} %)"
-            text += f"; {first_place(linear_difference(best, known[1]))}"
+            text += f"; the second is {known[1].arm.name} ({known[1].mean:.1f} %). "
+            text += first_place(linear_difference(best, known[1]))
         parts.append(f"{text}.")
     return " ".join(parts) or "Not answered yet: no figures."
 

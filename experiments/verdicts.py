@@ -18,7 +18,7 @@ class RowVerdict(NamedTuple):
     arm: str
     paper: float
     word: str
-    """as in the paper, otherwise, or not decided yet."""
+    """as in the paper, unlike the paper, or not decided yet."""
     why: str
 
 
@@ -45,11 +45,11 @@ def _row(comparison: Comparison, result: Result) -> RowVerdict:
         "/".join(dict.fromkeys(result.outcomes)),
     )
     if failed_there:
-        word = "otherwise" if result.learned else "as in the paper"
+        word = "unlike the paper" if result.learned else "as in the paper"
         what = "learns" if result.learned else "fails"
         why = f"{what} here ({outcomes}), fails there"
     elif not result.learned:
-        word, why = "otherwise", f"fails here ({outcomes}), learns there"
+        word, why = "unlike the paper", f"fails here ({outcomes}), learns there"
     else:
         word, why = _against_reference(comparison, result)
     return RowVerdict(result.arm.name, paper, word, why)
@@ -77,7 +77,7 @@ def _against_reference(comparison: Comparison, result: Result) -> tuple[str, str
         "level": here in ("ahead", "not behind"),
         "ahead": here == "ahead",
     }
-    return "as in the paper" if same[side] else "otherwise", text
+    return "as in the paper" if same[side] else "unlike the paper", text
 
 
 def _reference_of(comparison: Comparison, result: Result) -> str:
@@ -124,11 +124,11 @@ def against_paper(comparison: Comparison) -> str:
         return "Not answered yet: no row of the paper's table was run."
     said = {
         word: [row.arm for row in rows if row.word == word]
-        for word in ("as in the paper", "otherwise", "not decided yet")
+        for word in ("as in the paper", "unlike the paper", "not decided yet")
     }
     parts = [
         f"{len(arms)} {word}"
-        + (f" ({', '.join(arms)})" if arms and word == "otherwise" else "")
+        + (f" ({', '.join(arms)})" if arms and word == "unlike the paper" else "")
         for word, arms in said.items()
     ]
     ran = "was" if len(rows) == 1 else "were"
@@ -136,8 +136,8 @@ def against_paper(comparison: Comparison) -> str:
     same = orders(comparison)
     if same.pairs:
         text += (
-            f" {same.same} of the {same.pairs} pairs that the paper orders have the "
-            f"same order here."
+            f" {same.same} of {same.pairs} pair{'s' * (same.pairs > 1)} of rows "
+            f"{'have' if same.pairs > 1 else 'has'} the paper's order."
         )
     if found := winners(comparison):
         theirs, ours = found

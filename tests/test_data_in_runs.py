@@ -137,13 +137,13 @@ def test_other_pixels_in_files_of_one_size_are_said(tmp_path, no_steps, capsys):
     begun = config(pictures(tmp_path / "p", names), tmp_path / "run")
     for _ in range(2):
         whole_run.train(begun)
-    assert "other pixels" not in capsys.readouterr().out
+    assert "the pixels of" not in capsys.readouterr().out
     file = next(path for path in (tmp_path / "p/a").iterdir())
     data = bytearray(file.read_bytes())
     data[-1] ^= 255
     file.write_bytes(data)
     whole_run.train(begun)
-    assert "other pixels in t" in capsys.readouterr().out
+    assert "the pixels of t" in capsys.readouterr().out
 
 
 def test_a_file_of_an_older_version_compares_what_it_has(begun):

@@ -66,7 +66,7 @@ def test_a_set_goes_from_files_to_exported_weights(tmp_path, name, capsys):
     config = parse_args([*runs.ARGUMENTS, *given, f"--norm={norm}", *sizes, *more])
     train(config)
     said = capsys.readouterr().out
-    assert f"16x24x{channels}" in said and "that are no colours" in said
+    assert f"16x24x{channels}" in said and "that are not colours" in said
     assert "measured mean" in said
     run, data = read_run(Path(workdir))
     assert data.image_shape == (*TILE, channels) and len(run.augment.mean) == channels

@@ -1,7 +1,7 @@
 """Claims: micro-batches, views, devices and resuming do not change the results.
 
 Sums in another order agree up to rounding. A resumed run on the same devices takes the
-same steps, so it agrees to the last bit. The rounding of bfloat16 is large, so it is
+same steps, so it is bit-identical. The rounding of bfloat16 is large, so it is
 measured: see `Rounding`.
 """
 

@@ -13,7 +13,7 @@ BICUBIC = Image.Resampling.BICUBIC
 
 
 class Planes(NamedTuple):
-    """A picture of channels that are no colours: one of PIL's mode L for each."""
+    """A picture whose channels are not colours: one of PIL's mode L for each."""
 
     bands: tuple[Image.Image, ...]
 

@@ -66,8 +66,8 @@ class Unused:
 def list_folder(path: str | Path, unused: Unused) -> tuple[list[str], list[str]]:
     """Return the folders, and the files with a picture's ending; both sorted.
 
-    NumPy files are pictures where a folder has nothing else. Beside other pictures or
-    folders they are data about those.
+    NumPy files count as pictures only in a folder without other pictures or subfolders.
+    Elsewhere they are taken for data about the pictures.
 
     Raises:
       InputError: if the folder cannot be listed.

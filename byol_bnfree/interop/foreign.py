@@ -1,8 +1,8 @@
 """State dicts of torchvision, timm, lightly and solo-learn as encoders of this package.
 
-The shapes determine the network. Three facts are in no state dict and are arguments:
-the padding (PyTorch's is symmetric, and a wrong one costs points of accuracy), the
-number of groups of a GroupNorm, and if kernels are standardized.
+The shapes determine the network. A state dict lacks three facts, which are
+arguments: the padding (PyTorch's is symmetric, and a wrong one lowers the accuracy by
+points), the number of groups of a GroupNorm, and whether kernels are standardized.
 """
 
 import dataclasses

@@ -7,9 +7,10 @@ from byol_bnfree.objectives.objective import Objective, Passed
 
 
 def simsiam() -> Objective:
-    """1 minus the mean cosine of prediction and projection, which is a constant there.
+    """1 minus the mean cosine of predictions and projections.
 
-    The paper omits the 1. With it, a log axis can show the loss. The target is the
+    No gradient flows into the projections. The paper omits the 1. With it, a log axis
+    can show the loss. The target is the
     online network itself: tau is 0. The predictor has its own learning rate, which
     stays constant (`optim.predictor_schedule`).
 

@@ -29,7 +29,7 @@ class DataConfig:
     alpha: Literal["white", "black", "ignore"] = "white"
     """Colour behind transparent pixels. ignore: use the stored colours."""
     max_pixels: int = 89_478_485
-    """Pictures with more pixels are refused, because a small file may hold very many."""
+    """Pictures with more pixels are refused: a small file may hold very many."""
     in_memory_gib: float = 4.0
     """Sets of equal-sized images up to this decoded size are held in memory (GiB)."""
     workers: int | None = None

@@ -93,10 +93,10 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def left_whole(abstract_state: Any, mesh: Mesh) -> dict[str, int]:
-    """Arrays that `--shard-state` leaves whole on every device, and their bytes.
+    """Return the arrays that `--shard-state` cannot split, with their bytes.
 
-    No axis of theirs is a multiple of the devices. Small ones are not counted: they
-    stay whole by intention.
+    None of their axes is a multiple of the number of devices. Small arrays are not
+    counted, because they are never split.
     """
     if mesh.size == 1:
         return {}

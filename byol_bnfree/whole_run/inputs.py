@@ -41,7 +41,7 @@ class Data(NamedTuple):
         return [source for source in self[:2] if source is not None]
 
     def close(self) -> None:
-        """End what reads pictures."""
+        """Close both sources."""
         for source in self.sources:
             source.close()
 

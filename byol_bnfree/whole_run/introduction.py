@@ -22,7 +22,7 @@ NAMED = 4
 
 
 def objective_words(config: TrainConfig) -> str:
-    """The objective with its settings, and the parts of the network without use."""
+    """Describe the objective, its settings, and the unused parts of the network."""
     own = getattr(config, config.objective, None)
     details = [f"{k} {v}" for k, v in vars(own).items()] if own else []
     used = {

@@ -1,4 +1,4 @@
-"""A run in its work folder: can it go on, with which settings, data and checkpoints?"""
+"""Checks that the run in a work folder can resume: settings, data, checkpoints."""
 
 import contextlib
 import dataclasses

@@ -1,4 +1,4 @@
-"""Which method loses accuracy when each normalization sees fewer images?"""
+"""Which arms lose accuracy if fewer images are normalized together?"""
 
 from experiments.grid import Arm, Experiment
 from experiments.recipes import BN, GN_WS, SIMCLR
@@ -77,10 +77,11 @@ EXPERIMENT = Experiment(
     "optimizer batch 4096, linear top-1",
     axis="images in a group",
     paper_curve=PAPER,
-    note="The optimizer's batch is the same in all arms. bn takes statistics over "
-    "groups of that many images. gn_ws accumulates gradients over micro-batches of "
-    "that many, which is exact but for rounding. bn-simclr takes statistics over "
-    "groups, with the negatives of the whole batch. In arms with batch in their name "
-    "the optimizer's batch itself has that many images, so SimCLR has fewer negatives. "
-    "The paper averages gradients of such batches instead.",
+    note="An arm is named by a number of images. The optimizer's batch is the same in "
+    "all arms without batch in their name. bn takes statistics over groups of that "
+    "many images. gn_ws accumulates gradients over micro-batches of that many, which "
+    "is exact but for rounding. bn-simclr takes statistics over groups, with the "
+    "negatives of the whole batch. In arms with batch in their name the optimizer's "
+    "batch itself has that many images, so SimCLR has fewer negatives. The paper "
+    "averages the gradients of such batches instead.",
 )

@@ -1,4 +1,4 @@
-"""Is it initialization, rather than batch statistics, that BatchNorm provides?"""
+"""Does BatchNorm only provide a good initialization?"""
 
 from experiments.grid import Arm, Experiment
 from experiments.recipes import GN_WS, lars
@@ -22,11 +22,10 @@ def arms(scale: Scale) -> tuple[Arm, ...]:
 
 EXPERIMENT = Experiment(
     name="initialization",
-    question="Is it initialization, rather than batch statistics, that BatchNorm "
-    "provides?",
+    question="Does BatchNorm only provide a good initialization?",
     arms=arms,
     answer=initialization,
-    paper="arXiv 2010.10241: ImageNet, ResNet-50, linear top-1; of 300 epochs (none) "
-    "and, as far as is known, 1000 (the others)",
+    paper="arXiv 2010.10241: ImageNet, ResNet-50, linear top-1; 300 epochs for none, "
+    "probably 1000 for the others",
     paper_epochs=1000,
 )

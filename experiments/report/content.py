@@ -18,21 +18,22 @@ COLLAPSE = (
     "The measures are the spread of representations, the cosine between projections of "
     "different images and the rank of representations (byol_bnfree/diagnostics). "
     "A drifting run is on the way to a collapse, but may recover. The probe is the "
-    "online linear classifier. It falls when it has lost half of its gain for good."
+    "online linear classifier. It falls at the step from which its accuracy stays "
+    "below half of its largest gain."
 )
 LAYERS = (
     "Mean over the seeds, on view 1 of the first training batch, in the order of the "
     "layers. If a layer's outputs hardly differ between images, the network has lost "
-    "the images there."
+    "the information about them there."
 )
 EACH = (
-    "report.html has the same curves for one arm at a time. Each seed is a line. The "
-    "updates of the arm's layers follow, if they were logged."
+    "report.html has the same curves for one arm at a time, with a line for each seed. "
+    "It also shows the updates of the arm's layers, if they were logged."
 )
 VERDICTS = (
     "A row that fails in the paper (10 % or less) should fail here, and one that "
-    "learns should learn. A row that learns should also be on the same side of its "
-    "reference as in the paper, by more than 1 point. That needs several seeds."
+    "learns should learn. A row that learns should also be ahead of or behind its "
+    "reference as in the paper. One point decides, so this needs several seeds."
 )
 COLORS = "Arms of one family share a hue. Each line has its name at the end."
 ANOTHER_TASK = "The paper's figures belong to another task"

@@ -47,9 +47,9 @@ def step_speed() -> Iterator[Block]:
         "Speed of a training step",
         [
             Text(
-                "One step on ready-made views, median of the rounds, in turn with a "
-                "PyTorch program of the same network. The limit is the rate of a large "
-                "float32 matrix product; fast convolutions can pass it. "
+                "One step on ready-made views, median of the rounds, which alternate "
+                "with a PyTorch program of the same network. The limit is the rate of "
+                "a large float32 matrix product; fast convolutions can exceed it. "
                 + " ".join(sorted({machine(r["environment"]) for r in newest.values()}))
             ),
             Code("python -m experiments.throughput"),
@@ -75,7 +75,8 @@ def evaluation_speed() -> Iterator[Block]:
         "Speed of evaluation",
         [
             Text(
-                "Medians of the rounds, in turn with the obvious program. "
+                "Medians of the rounds, which alternate with a simple program for the "
+                "same task. "
                 + " ".join(sorted({machine(r["environment"]) for r in newest.values()}))
             ),
             Code("python -m experiments.evaluation_speed"),

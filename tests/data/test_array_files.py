@@ -339,7 +339,7 @@ def test_operations_on_colours_are_left_out_where_there_are_none():
         assert view.jitter and view.brightness
     assert channel_notes(colours, 3, None) == []
     for notes in (channel_notes(plain, 3, None), channel_notes(colours, 5, None)):
-        assert "no colours: saturation, hue and grayscale are left out" in notes[0]
+        assert "not colours: saturation, hue and grayscale are left out" in notes[0]
     with pytest.raises(InputError, match="mean has 2 numbers .* 5 channels"):
         channel_notes(AugmentConfig(mean=(0.1, 0.2), std=(1.0, 1.0)), 5, None)
 

@@ -38,9 +38,9 @@ def test_the_answer_of_norm_comparison_says_how_far_behind():
         ([0.43, 0.44, 0.45], "gn_ws is ahead."),
         ([0.395, 0.405, 0.415], "gn_ws is not behind"),
         ([0.36, 0.37, 0.38], "gn_ws is behind by more than 1.0 point."),
-        ([0.36, 0.405, 0.42], "is not decided yet: about 76 seeds would decide"),
-        ([0.38, 0.405, 0.44], "is not decided yet: about"),  # level by its mean
-        ([0.30], "is not decided yet: one seed decides nothing, 3 give an interval"),
+        ([0.36, 0.405, 0.42], "point behind: about 76 seeds would decide it"),
+        ([0.38, 0.405, 0.44], "point behind: about"),  # level by its mean
+        ([0.30], "point behind: one seed gives no interval, 3 seeds do"),
     ],
 )
 def test_a_verdict_says_no_more_than_its_interval(gn_ws, said):
@@ -91,7 +91,7 @@ def test_the_answers_along_an_axis_name_ends_and_best():
     figures = {"bn-256": [0.40], "bn-8": [0.30], "gn_ws-256": [0.4, 0.42]}
     said = comparison("batch_size", figures | {"gn_ws-8": [0.41, 0.41]}).answer()
     assert "bn goes from 40.0 % with 256 images to 30.0 % with 8" in said
-    assert "Whether it falls is not decided yet: one seed decides nothing" in said
+    assert "It is not decided yet if it falls: one seed gives no interval" in said
     assert "gn_ws goes from 41.0 % with 256 images to 41.0 % with 8" in said
     taus = {"bn-tau0": ["collapsed"], "bn-tau0.9": [0.4], "gn_ws-tau1": [0.3]}
     said = comparison("target_network", taus).answer()
@@ -103,7 +103,9 @@ def test_the_answers_along_an_axis_name_ends_and_best():
     trials = {"bn-muon-0.04": [0.4], "bn-sgd-0.12": [0.3], "gn_ws-muon-0.04": [0.35]}
     said = comparison("recipe_search", trials).answer()
     assert "The best arm of bn is bn-muon-0.04 (40.0 % linear, 2 arms)" in said
-    assert "ahead of bn-sgd-0.12 (30.0 %); the order is not decided (one seed)" in said
+    assert (
+        "second is bn-sgd-0.12 (30.0 %). This order is not decided (one seed)" in said
+    )
 
 
 def test_outcomes_are_of_the_measures_first_then_of_the_accuracy():

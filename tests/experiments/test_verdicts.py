@@ -27,9 +27,9 @@ def around(figure: float) -> list[float]:
     "figures, word",
     [
         (around(0.40), "as in the paper"),  # paper: 67.4 against 72.5
-        (around(0.46), "otherwise"),
-        (around(0.48), "otherwise"),
-        (["collapsed"], "otherwise"),
+        (around(0.46), "unlike the paper"),
+        (around(0.48), "unlike the paper"),
+        (["collapsed"], "unlike the paper"),
         ([0.40], "not decided yet"),
     ],
 )
@@ -47,7 +47,7 @@ def test_a_row_that_learns_stands_on_a_side_of_its_reference(figures, word):
     [
         (["collapsed"], "as in the paper"),
         ([None], "as in the paper"),
-        ([0.4], "otherwise"),
+        ([0.4], "unlike the paper"),
     ],
 )
 def test_a_row_that_fails_in_the_paper_should_fail(figures, word):
@@ -71,7 +71,10 @@ def test_an_answer_of_two_sentences_warns_once():
     figures = {"bn-tau0.99": [0.56], "bn-tau1": [0.40], "gn_ws-tau0.99": [0.55]}
     said = comparison("target_network", figures).answer()
     assert said.count("Not decided yet: one seed each") == 1
-    assert "2 of the paper's 7 rows were run: 1 as in the paper, 0 otherwise" in said
+    assert (
+        "2 of the paper's 7 rows were run: 1 as in the paper, 0 unlike the paper"
+        in said
+    )
 
 
 def test_pairs_and_winners_are_counted():
@@ -114,7 +117,7 @@ def test_a_report_has_the_verdicts_and_a_page_the_state_of_all(tmp_path, monkeyp
     write_report(experiment, tmp_path)
     text = (tmp_path / "target_network" / "report.md").read_text()
     assert "| bn-gradient | 0.3 | as in the paper | fails here (collapsed)" in text
-    assert "| bn-tau0 | 0.3 | otherwise | learns here (learned)" in text
+    assert "| bn-tau0 | 0.3 | unlike the paper | learns here (learned)" in text
     page = write_state(
         SCALES["cpu"], (0,), Places(tmp_path, tmp_path, None)
     ).read_text()
