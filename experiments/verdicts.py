@@ -136,8 +136,8 @@ def against_paper(comparison: Comparison) -> str:
     same = orders(comparison)
     if same.pairs:
         text += (
-            f" {same.same} of {same.pairs} pair{'s' * (same.pairs > 1)} of rows "
-            f"{'have' if same.pairs > 1 else 'has'} the paper's order."
+            f" {same.same} of the {same.pairs} pairs of rows that differ in the paper "
+            f"have the same order here."
         )
     if found := winners(comparison):
         theirs, ours = found
