@@ -32,8 +32,9 @@ EACH = (
 )
 VERDICTS = (
     "A row that fails in the paper (10 % or less) should fail here, and one that "
-    "learns should learn. A row that learns should also be ahead of or behind its "
-    "reference as in the paper. One point decides, so this needs several seeds."
+    "learns should learn. A row that learns should also be ahead of, level with or "
+    "behind its reference as in the paper. The margin is 1 point, so this needs "
+    "several seeds."
 )
 COLORS = "Arms of one family share a hue. Each line has its name at the end."
 ANOTHER_TASK = "The paper's figures belong to another task"
