@@ -1,4 +1,4 @@
-"""One step of ResNet-50 at batch 4096 on 8, 64 and 512 accelerators, on paper.
+"""Estimates a step of ResNet-50 at batch 4096 on 8, 64 and 512 accelerators.
 
     python -m experiments.scaling [--tflops=100 --link-gb=50 ...]
 
@@ -28,7 +28,7 @@ BATCH = 4096
 
 @dataclass(frozen=True)
 class Arguments:
-    """A step of ResNet-50 on many devices, on paper."""
+    """Estimate a step of ResNet-50 on many devices."""
 
     machine: Annotated[Machine, tyro.conf.arg(name="")] = Machine()
     measure: bool = False

@@ -1,4 +1,4 @@
-"""Images per second of the training step, beside a peer and the machine's limit.
+"""Images per second of the training step, of a peer, and the machine's limit.
 
     python -m experiments.throughput --peer "PYTHON peer.py"
 
@@ -34,7 +34,7 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Arguments:
-    """Time the training step of each norm, and a peer beside it."""
+    """Time the training step of each norm, and of a peer program."""
 
     workload: tuple[str, ...] = tuple(WORKLOADS)
     """Keys of WORKLOADS."""
@@ -47,12 +47,12 @@ class Arguments:
     seconds: float = 15.0
     """Length of each timing of ours."""
     device: Literal["gpu", "cpu"] | None = None
-    """Measure the workloads of accelerators, which JAX must run on; the peer then takes
+    """Measure the workloads of accelerators on this device. The peer then takes
     NETWORK,SIDE,BATCH,SMALL_STEM,COMPILE. None: the workloads of CPUs."""
     tiny: bool = False
-    """With --device: a small network, to try that all of it works."""
+    """With --device: a small network, to test that everything runs."""
     budget: float = 600.0
-    """With --device: seconds for everything."""
+    """With --device: seconds for all measurements together."""
 
 
 def main(arguments: Arguments) -> None:

@@ -1,10 +1,11 @@
-"""Is there a setting at which the step falls off a cliff?
+"""Finds settings at which the step suddenly becomes slow.
 
     python -m experiments.throughput.cliffs
 
-One setting at a time is moved from a small network's, and the step's operations per
-second are compared with those of the settings beside it: none should be below half.
-Appends to cliffs.jsonl; about ten minutes on 2 CPU cores, which must be idle otherwise.
+It changes one setting at a time of a small network, and compares the step's operations
+per second with those of the neighbouring settings. None should be below half. Results
+are added to cliffs.jsonl. This takes about ten minutes on 2 CPU cores, which must be
+idle otherwise.
 """
 
 import dataclasses
@@ -43,10 +44,10 @@ OTHERS = {
 
 @dataclass(frozen=True)
 class Arguments:
-    """Time the step along every axis of settings."""
+    """Time the step while one setting at a time is changed."""
 
     axes: tuple[str, ...] = (*MODELS, *OTHERS)
-    """The settings to move."""
+    """Settings to change, one at a time."""
     convolution: Literal["auto", "xla", "onednn"] = "auto"
     """As --run.convolution."""
     seconds: float = 3.0

@@ -1,4 +1,4 @@
-"""How long from the command to its first step?
+"""Measures the time from the command to its first step.
 
     python -m experiments.throughput.first_step
 

@@ -26,14 +26,14 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Arguments:
-    """Time the training loop beside the bare step."""
+    """Time the training loop, and the bare step for comparison."""
 
     settings: str = "--norm=gn_ws"
     """Flags of byol_bnfree.train; the default: the main command."""
     steps: int = 200
-    """Steps of a stretch."""
+    """Steps of one measurement."""
     rounds: int = 7
-    """Stretches of each."""
+    """Measurements of the loop and of the bare step."""
 
 
 def main(arguments: Arguments) -> None:
