@@ -138,8 +138,8 @@ def check_blocks(shape: tuple[int, ...], images: int, groups: int, views: int) -
     if min(images, groups, views) < 1 or shape[0] % (images * views):
         raise InputError(
             f"a batch of {shape[0]} images cannot be cut into blocks of {images} "
-            f"images of one view ({views} views); choose a batch size that "
-            f"{images * views} divides."
+            f"images for {views} views; make the batch a multiple of the block size "
+            f"times the views."
         )
     if shape[-1] % groups:
         raise InputError(

@@ -180,7 +180,7 @@ def test_a_batch_that_groups_or_views_do_not_divide_is_refused(kernels, counts):
     ("blocks", "sentence"),
     [
         ({"images": 2, "groups": 8}, "5 images cannot be cut into blocks of 2"),
-        ({"images": 1, "views": 2, "groups": 8}, "apart for 2 views"),
+        ({"images": 1, "views": 2, "groups": 8}, "for 2 views"),
         ({"images": 0, "groups": 8}, "blocks of 0 images"),
         ({"images": 5, "groups": 3}, "8 channels cannot be cut into 3 equal groups"),
     ],

@@ -26,7 +26,7 @@ REFUSED = {
     "--model.predictor-start=identity": "set --model.predictor.depth=1",
     "--model.predictor-start=identity --model.predictor.depth=1": "plain-dense=1",
     "--byol.predictor=closed_form": "fits 128 features to 64 images",
-    "--objective=rotation --augment.view1.quarter-turn=0.75": "whose turn --objective",
+    "--objective=rotation --augment.view1.quarter-turn=0.75": "predicts their turns",
     "--objective=rotation --augment.view2.vertical-flip=0.5": "--augment.view2.ver",
 }
 ALLOWED = (
