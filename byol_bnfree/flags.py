@@ -40,6 +40,7 @@ def _rules() -> ConstructorRegistry:
 
     @rules.struct_rule
     def with_joined_lines(info: StructTypeInfo) -> StructConstructorSpec | None:
+        """Return the fields of a dataclass; None leaves other types to tyro."""
         nonlocal asking
         if asking or not dataclasses.is_dataclass(info.type):
             return None

@@ -180,6 +180,11 @@ def prepare(name: str, data_dir: str | None, archive: str | None = None) -> str:
             f"tensorflow-datasets can prepare it, with TensorFlow; check the name, or "
             f'install both: pip install "byol_bnfree[tf]"'
         )
+    return f"{name} is prepared: {_prepare_by_tfds(name, root)}"
+
+
+def _prepare_by_tfds(name: str, root: Path) -> str:
+    """Prepare a set by tensorflow-datasets. Return its folder."""
     needs_reader()
     import tensorflow_datasets as tfds
 
@@ -196,7 +201,7 @@ def prepare(name: str, data_dir: str | None, archive: str | None = None) -> str:
         raise InputError(
             f"preparing {name} failed with {type(error).__name__}: {error}"
         ) from error
-    return f"{name} is prepared: {builder.data_dir}"
+    return str(builder.data_dir)
 
 
 def _version_key(version: str) -> tuple[int, ...]:

@@ -34,6 +34,16 @@ def test_the_answer_of_norm_comparison_says_how_far_behind():
     assert missing == "Not answered yet: no figure of gn_ws."
 
 
+def test_the_answer_of_norm_comparison_adds_the_pair_with_more_decay():
+    figures = {"bn": [0.5, 0.5, 0.5], "gn_ws": [0.5, 0.5, 0.5], "bn_decay": [0.6, 0.6]}
+    said = comparison("norm_comparison", figures).answer()
+    assert "decay" not in said  # half a pair is no comparison
+    figures["gn_ws_decay"] = [0.57, 0.58]
+    both = comparison("norm_comparison", figures).answer()
+    assert both.startswith(said)
+    assert "longer runs, gn_ws_decay reaches 57.5 % and bn_decay 60.0 %" in both
+
+
 @pytest.mark.parametrize(
     "gn_ws, said",
     [

@@ -7,6 +7,7 @@ import pytest
 
 PROGRAMS = (
     *("decoding", "dense", "evaluation_speed", "scaling", "throughput"),
+    "decoding.loaders",
     *("throughput.cliffs", "throughput.first_step", "throughput.hotspots"),
     "throughput.overhead",
 )
