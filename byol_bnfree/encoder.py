@@ -166,6 +166,7 @@ def _from_weights(
     if file.suffix == PROGRAM_SUFFIX:
         description = read_description(file.with_name("encoder.json"))
         config = to_config(description)
+        # The program normalizes its input itself.
         inside = dataclasses.replace(config.augment, mean=(0, 0, 0), std=(1, 1, 1))
         config = dataclasses.replace(config, augment=inside)
         module = ProgramModule(file)

@@ -58,6 +58,7 @@ def check_encoder(
             f"model {where} has {', '.join(sorted(other)) or 'no parameters'}; an "
             f"encoder may have params and batch_stats only."
         )
+    # Two images tell the axis of the batch from an axis of size 1.
     shape = getattr(y, "shape", None)
     if shape is None or len(shape) != 2 or shape[0] != 2 or again.shape != shape:
         raise InputError(

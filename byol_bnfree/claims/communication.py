@@ -44,6 +44,7 @@ def communication_claim(network: str, folder: Path, say) -> Finding:
         f"collectives in the step compiled for {DEVICES} CPU devices, batch 16, "
         f"16x16 images (gradient and statistics do not depend on either)",
         f"other bytes: gn_ws {sum(others.values())}, bn {statistics:,}",
+        # If bn sends no statistics either, the count is wrong.
         not others and statistics > 0,
         note=table(network, arms),
     )
@@ -57,6 +58,7 @@ def table(network: str, arms: dict[str, Any]) -> str:
     ]
     for name, arm in arms.items():
         sizes = arm["bytes"]
+        # Logged steps are rare, and their metrics are not part of a usual step.
         every = sum(n for k, n in sizes.items() if k != "metrics of logged steps")
         rings = ", ".join(
             f"{2 * (n - 1) / n * every / MEGABYTE:.2f} on {n}" for n in (8, 64, 512)

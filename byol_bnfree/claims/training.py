@@ -174,6 +174,7 @@ def devices_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
         worst = max(worst, *(limit.apart(run, one) for run in results.values()))
         sharded[devices] = results["sharded"]
     say(f"{STEPS} steps in 2 processes of 2 devices")
+    # The comparison is with 4 devices in one process: the program is the same.
     two = run_tasks(settings, folder, both[1:], devices=2, processes=2)
     across = limit.apart(two["sharded"], sharded[4])
     return Finding(
@@ -197,6 +198,7 @@ def resume_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
     for devices, processes in ((1, 1), (4, 1), (2, 2)):
         say(f"resumed: processes {processes}, devices of each {devices}")
         other += run_tasks(settings, folder, again[1:2], devices, processes).values()
+    # Other devices add in another order, so only the same ones can be exact.
     exact = all(_equal(run, whole) for run in same.values())
     worst = max(limit.apart(_tail(whole, run), run) for run in other)
     return Finding(

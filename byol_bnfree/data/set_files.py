@@ -41,6 +41,7 @@ def read_features(found: PreparedSet) -> Features:
     Raises: InputError for a set without an image.
     """
     features = _features(found)
+    # A set may have several images. Its supervised pair names the main one.
     pair = [key for key in _supervised(found) if key in features]
     order = list(dict.fromkeys([*pair, *features]))
     images = [key for key in order if _kind(features[key]) == IMAGE]

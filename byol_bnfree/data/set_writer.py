@@ -66,9 +66,11 @@ def write_set(
             names = "\n".join(description.class_names)
             (scratch / "label.labels.txt").write_text(names + "\n")
         _write_json(scratch / "dataset_info.json", _info(description, written))
+        # mkdtemp makes folders that only their owner can read.
         scratch.chmod(0o755)
         scratch.rename(folder)
     except BaseException:
+        # Ctrl-C must not leave a part of a set either.
         shutil.rmtree(scratch, ignore_errors=True)
         raise
     return folder

@@ -190,6 +190,7 @@ def _open_shapes(config: TrainConfig, split: Split) -> MemorySource:
         {f"{n:,} shapes of {size} pixels": n * (size**2 * channels + SHAPE_BYTES)},
         f"lower --data.shapes-{split} or --data.image-size",
     )
+    # Shapes are square. A rectangle is cut from their centre.
     images, labels = shapes.generate(split, n, size, channels)
     top, left = (size - height) // 2, (size - width) // 2
     images = images[:, top : top + height, left : left + width]

@@ -155,6 +155,7 @@ def update_watch(
     if is_collapsed:
         state = "collapsed"
     reason = now.reason
+    # A single bad row is no verdict yet, but it is worth saying.
     if state != now.state:
         reason += f" ({drifting.rows} rows so far)"
     return watch._replace(

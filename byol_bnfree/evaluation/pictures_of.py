@@ -88,6 +88,7 @@ def files_of(source: Source) -> list[str]:
 def represented(encoder: Encoder, pictures: Pictures, batch_size: int) -> Embedding:
     """Compute the representations of all pictures, in the order of their splits."""
     sources = pictures.sources
+    # A batch larger than every split would be padding.
     size = min(batch_size, max(map(len, sources)))
     labels = [
         source.labels() if source.num_classes else np.full(len(source), -1)

@@ -53,6 +53,7 @@ class LazyArray(Buildable):
             raise Refused("has an array of an impossible shape")
         if not isinstance(dtype, DType) or not isinstance(data, Latin1):
             raise Refused("has an array without type or data")
+        # Checked first, because a false shape could ask for any amount of memory.
         needed = math.prod(shape) * np.dtype(dtype.name).itemsize
         if not data.least <= needed <= data.most:
             raise Refused(

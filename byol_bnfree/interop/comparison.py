@@ -94,6 +94,7 @@ def check_python(kind: str, python: str | None) -> None:
     if python is None:
         return
     needed = {"torch", "numpy", kind}
+    # `find_spec` imports nothing: PyTorch takes seconds to import.
     program = (
         "from importlib.util import find_spec as find; "
         f"print(*(n for n in {sorted(needed)} if not find(n)))"

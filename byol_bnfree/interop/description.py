@@ -103,6 +103,7 @@ def to_config(description: dict[str, Any]) -> TrainConfig:
         network, images = description["network"], description["preprocessing"]
         size = images["image_size"]
         settings = {name: network[name] for name in NETWORK}
+        # Without a later setting, its default is the behaviour of the older version.
         settings |= {name: network[name] for name in LATER if name in network}
         return TrainConfig(
             norm=network["norm"],

@@ -50,6 +50,7 @@ def write_hub_folder(
     model = folder / MODEL
     description = save_weights(encoder, model, "torchvision", origin, plain=False)
     results = with_program(encoder, model, settings.python)
+    # config.json has the same content, under the name that hubs expect.
     (folder / "encoder.json").unlink()
     write_json(folder / "config.json", description | {"model_type": "byol_bnfree"})
     figures = figures_of(source)

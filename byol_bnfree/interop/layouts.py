@@ -61,8 +61,10 @@ def without_prefix(theirs: Flat, network: str) -> Flat:
         for name, value in theirs.items()
         if name.startswith(prefix)
     }
+    # An nn.Sequential names its layers by numbers.
     if "0.weight" in alone:
         alone = {_named(name, _layers(alone)): value for name, value in alone.items()}
+    # Some networks for small images call the projection of a block `shortcut`.
     return {n.replace(".shortcut.", ".downsample."): v for n, v in alone.items()}
 
 

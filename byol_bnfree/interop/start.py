@@ -113,6 +113,7 @@ def _read(path: Path) -> tuple[TrainConfig, int, dict[str, Flat]]:
         network = create_network(config, data.num_classes)
         images = jax.ShapeDtypeStruct((2, *data.image_shape), jnp.float32)
         shapes = jax.eval_shape(network.init, jax.random.key(0), images)
+        # A checkpoint may come from many devices. One is enough to read it.
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         placed = jax.tree.map(lambda leaf: leaf.update(sharding=device), shapes)
         items, step = load_items(path, items_of(placed._asdict()))
@@ -162,6 +163,7 @@ def _report(found: Flat, wanted: Flat) -> Iterator[str]:
     fresh = wanted.keys() - found.keys()
     if fresh:
         yield f"fresh, not in the file: {_counts(fresh)}"
+    # A network of another width misfits everywhere, and five lines show it.
     for key in misfits[:5]:
         yield (
             f"fresh, did not fit: {key} is {tuple(found[key].shape)} in the file and "

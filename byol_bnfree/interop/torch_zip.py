@@ -78,6 +78,8 @@ def _root(archive: zipfile.ZipFile) -> Any:
         dtype = DTYPES[token.name.rpartition(".")[2]]
         info = members[f"{folder}data/{key}"]
         stored = info.compress_type == zipfile.ZIP_STORED
+        # `torch.save` compresses nothing. Equal sizes rule out a file that unpacks to
+        # far more.
         whole = info.file_size == info.compress_size == count * dtype.itemsize
         if kind != "storage" or not stored or not whole:
             raise Refused("has numbers of another size than it says")

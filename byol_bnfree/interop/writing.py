@@ -169,6 +169,7 @@ def check_family(config: TrainConfig, family: Family) -> None:
     problems = []
     if model.padding == "solo_learn" and model.stem == "small":
         problems.append("the padding of solo-learn's small stem")
+    # Folding turns `gn_ws` into `gn`, which timm has.
     if norm not in ("bn", "gn"):
         problems.append(f"norm {norm}")
     if model.stem_channels is not None or len(known.blocks) != 4:

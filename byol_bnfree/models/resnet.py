@@ -182,6 +182,7 @@ class ResNet(nn.Module):
         for index in range(blocks[group]):
             first = index == 0
             step = steps[group] if first else steps[group].inner()
+            # The first block of a group has a stride. Either change needs a projection.
             changed = (first and group > 0) or x.shape[-1] != channels
             x = block(
                 channels=channels,
@@ -194,6 +195,7 @@ class ResNet(nn.Module):
                 padding=self._block_padding(x.shape[1:3], step),
                 name=f"group{group}_block{index}",
             )(x, train)
+        # A pre-activation block ends with a sum, so the encoder ends with a norm.
         if preactivation and group == len(blocks) - 1:
             x = self.layers.relu(self.layers.norm(name="final_norm")(x, train))
         return x
@@ -209,6 +211,7 @@ class ResNet(nn.Module):
         if self.padding == "solo_learn" and not imagenet:
             x = _framed(x)
         x = conv(channels, kernel, stride, padding, name="conv1")(x)
+        # A pre-activation block starts with its own norm.
         if not self.architecture.preactivation:
             x = relu(norm(name="norm1")(x, train))
         if not imagenet:

@@ -34,6 +34,7 @@ def byol(config: BYOLConfig) -> Objective:
         for first, second in view_pairs(len(targets)):
             prediction = passed.predictions[first]
             if config.predictor == "closed_form":
+                # The predictor of this batch replaces the network's.
                 prediction = fitted(passed.projections[first], targets[second])
             difference = normalize(prediction) - normalize(targets[second])
             terms.append(jnp.sum(jnp.square(difference), axis=-1))

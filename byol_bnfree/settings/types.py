@@ -57,6 +57,7 @@ def check_types(config: Any, prefix: str = "") -> None:
 def _fits(value: Any, kind: Any) -> bool:
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Literal:
+        # True == 1, so the types are compared too.
         return any(type(value) is type(choice) and value == choice for choice in inner)
     if origin in (Union, UnionType):
         return any(_fits(value, choice) for choice in inner)
@@ -70,6 +71,7 @@ def _fits(value: Any, kind: Any) -> bool:
         )
     if kind is float:
         limit = sys.float_info.max
+        # NaN and infinity fail this comparison.
         return _is_number(value, Real) and -limit <= value <= limit
     if kind is int:
         return _is_number(value, Integral) and abs(value) <= LARGEST

@@ -169,6 +169,7 @@ def _checkpoint_timer(program: Program) -> Callable[[int], bool]:
         """Say if the state is saved after `step` steps."""
         nonlocal last
         by_count = run.checkpoint_steps > 0 and step % run.checkpoint_steps == 0
+        # `agreed` waits for all processes, and logged steps wait for the device anyway.
         if program.processes == 1 or program.is_logged(step):
             by_clock = agreed(time.monotonic() - last >= run.checkpoint_seconds)
         else:

@@ -35,6 +35,7 @@ class SkippedFile:
             indices = {bad.name: index for index, bad in source.pictures.bad.items()}
         for file, reason in source.skipped.items():
             self._add(source.split, indices.get(file), file, reason)
+        # A set in memory is read whole, so it skips nothing later.
         if not isinstance(source, StreamSource):
             return
         source.pictures.leave_out(

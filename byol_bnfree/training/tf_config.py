@@ -35,10 +35,12 @@ def read_tf_config(env: Mapping[str, str]) -> Task | None:
         cluster = found.get("cluster") or {}
         groups = {kind: list(cluster.get(kind, ())) for kind in TRAINING}
         addresses = [address for group in groups.values() for address in group]
+        # A process alone needs no coordinator.
         if len(addresses) < 2:
             return None
         kind, index = found["task"]["type"], int(found["task"]["index"])
         if kind in TRAINING:
+            # JAX numbers all processes in one row. The chief comes first.
             return Task(addresses, addresses.index(groups[kind][index]))
     except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
         raise InputError(

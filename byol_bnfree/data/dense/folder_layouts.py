@@ -55,6 +55,7 @@ def split_files(root: Path, split: str) -> SplitFiles:
             f"{printable(below)} has no pictures in images/; a dense task reads "
             f"images/ and masks/ or depths/ of the same names."
         )
+    # No train/ and test/: the names decide the split.
     if below == root:
         wanted = split == "test"
         images = {s: f for s, f in images.items() if _in_test(s) == wanted}

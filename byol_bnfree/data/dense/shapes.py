@@ -108,6 +108,7 @@ def scene(draws: np.random.Generator, size: int = 64, channels: int = 3) -> Exam
         surface += coverage * ((1 - share) * colour + share * haze - surface)
         inside = distance < 0
         mask[inside], depth[inside] = thing.kind + 1, thing.depth
+        # A nearer object hides parts of those behind it, and boxes hold visible parts.
         seen = [other._replace(visible=other.visible & ~inside) for other in seen]
         seen.append(_Seen(thing.kind, int(inside.sum()), inside))
     surface += shapes.NOISE * draws.standard_normal(surface.shape, np.float32)

@@ -183,6 +183,7 @@ def _scan(site: Site, inputs: list[Value]) -> list[Owners]:
     consts, carry, rows = scan_operands(params, inputs)
     carry = [Value(value.owners) for value in carry]
     length, stacked = params["length"], []
+    # With equal rows, a turn that changes nothing will not change anything later.
     alike = all(value.owners.shape[0] == 1 for value in rows)
     for turn in range(length):
         index = length - 1 - turn if params["reverse"] else turn
@@ -197,6 +198,7 @@ def _scan(site: Site, inputs: list[Value]) -> list[Owners]:
             break
     if params["reverse"]:
         stacked.reverse()
+    # No turn is taken. The carry is the start, and the rows depend on nothing.
     if not stacked:
         ranks = [v.aval.ndim for v in site.equation.outvars[len(carry) :]]
         return [value.owners for value in carry] + [free(rank) for rank in ranks]

@@ -48,6 +48,7 @@ def windows(site: Site, inputs: list[Value]) -> list[Owners]:
         none,
         strict=True,
     )
+    # A window of one element leaves an axis as it is.
     axes = tuple(
         axis
         for axis, (window, stride, pad, base, dilation, zero) in enumerate(trivial)

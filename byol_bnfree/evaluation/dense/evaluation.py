@@ -109,6 +109,7 @@ def _choose(
     rates, key = fitter.settings.rates, f"validation_{task.best}"
     if len(rates) == 1:
         return {"rate": rates[0]}, []
+    # The test pictures choose nothing.
     held_out = hold_out(len(train), fitter.seed)
     source, valid = (train.subset(np.flatnonzero(r)) for r in (~held_out, held_out))
     points = []

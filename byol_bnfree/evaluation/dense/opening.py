@@ -132,6 +132,7 @@ def _check(task: Task, source: DenseSource) -> None:
     if isinstance(whole, DenseFolder):
         rows = source.indices if whole is not source else np.arange(len(source))
         whole.check(task.target, rows)
+    # Decoding all pictures would take long. The first ones show a wrong kind of file.
     examples = [source.example(i) for i in range(min(CHECKED, len(source)))]
     found = {
         "mask": any((e["mask"] < len(source.class_names)).any() for e in examples),

@@ -34,6 +34,7 @@ def main(kind: str, folder: Path) -> None:
         versions[kind] = version
         net.load_state_dict(state)
         model = nn.Sequential(Normalize(description["preprocessing"]), net.eval())
+    # Small parts keep the memory of a large network low.
     with torch.inference_mode():
         parts = [model(part).flatten(1) for part in pictures.split(16)]
     np.save(folder / "features.npy", torch.cat(parts).numpy())
