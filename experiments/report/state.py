@@ -1,4 +1,7 @@
-"""One page with the state of all experiments at a scale: done, open, and how long."""
+"""One page with the state of all experiments at a scale: done, open, and how long.
+
+A run is finished if results.jsonl has its row, or if its work folder holds one.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,13 +9,13 @@ from pathlib import Path
 
 from experiments import GRIDS
 from experiments.collapse import outcome
-from experiments.comparison import compare
-from experiments.grid import Experiment, Run, load_experiment, make_runs
+from experiments.comparison import Comparison, compare
+from experiments.grid import Run, load_experiment, make_runs
 from experiments.plan import expected_seconds
 from experiments.report.blocks import Block, Section, Table, Text
 from experiments.report.page import page
-from experiments.results import read_rows
-from experiments.runner import Places
+from experiments.results import Row, read_rows
+from experiments.runner import Places, State
 from experiments.scales import Scale
 
 HEAD = (
@@ -32,9 +35,11 @@ def write_state(scale: Scale, seeds: Sequence[int], places: Places) -> Path:
     rows, sections = [], []
     for name in GRIDS:
         experiment = load_experiment(name)
-        runs = make_runs(experiment, scale, seeds)
-        rows.append(_line(experiment, scale, runs, places))
-        sections.append(Section(name, [_arms(experiment, scale, runs, places)], True))
+        found = read_rows(places.rows(name))
+        compared = compare(experiment, scale, found)
+        states = _states(make_runs(experiment, scale, seeds), compared, places)
+        rows.append((name, *_counts(states, scale, found), compared.answer()))
+        sections.append(Section(name, [_arms(states, compared)], True))
     text = (
         f"{scale.what}; seeds {', '.join(map(str, seeds))}. Hours left are those of "
         f"one run at a time on {scale.machine}."
@@ -46,47 +51,52 @@ def write_state(scale: Scale, seeds: Sequence[int], places: Places) -> Path:
     return path
 
 
-def _line(
-    experiment: Experiment, scale: Scale, runs: Sequence[Run], places: Places
+def _states(
+    runs: Sequence[Run], compared: Comparison, places: Places
+) -> dict[Run, tuple[State, Row | None]]:
+    """Return the state of every run, with its row of results.jsonl if there is one."""
+    found = {}
+    for run in runs:
+        result = compared.results.get(run.arm)
+        row = result.rows.get(run.seed) if result else None
+        found[run] = (places.state(run) if row is None else "finished", row)
+    return found
+
+
+def _counts(
+    states: dict[Run, tuple[State, Row | None]], scale: Scale, rows: Sequence[Row]
 ) -> tuple[str, ...]:
-    """An experiment in numbers, and what its results say so far."""
-    rows = read_rows(places.rows(experiment.name))
-    states = {run: places.state(run) for run in runs}
-    compared = compare(experiment, scale, rows)
-    ends = Counter(
-        outcome(row) for r in compared.results.values() for row in r.rows.values()
-    )
-    left = [expected_seconds(r, scale, rows) for r in runs if states[r] != "finished"]
-    hours = None if None in left else sum(left) / 3600
-    counts = Counter(states.values())
+    """Return the numbers of an experiment, for the columns of `HEAD`."""
+    counts = Counter(state for state, _ in states.values())
+    ends = Counter(outcome(row) for _, row in states.values() if row is not None)
+    left = [
+        expected_seconds(run, scale, rows)
+        for run, (state, _) in states.items()
+        if state != "finished"
+    ]
+    hours = "?" if None in left else f"{sum(left) / 3600:.1f}"
     return (
-        experiment.name,
         str(counts["finished"]),
-        str(len(runs)),
+        str(len(states)),
         str(counts["interrupted"]),
         str(ends["collapsed"]),
         str(ends["diverged"]),
-        "?" if hours is None else f"{hours:.1f}",
-        compared.answer(),
+        hours,
     )
 
 
-def _arms(
-    experiment: Experiment, scale: Scale, runs: Sequence[Run], places: Places
-) -> Table:
-    """Every run of an experiment: its state, and what came of it."""
-    rows = read_rows(places.rows(experiment.name))
-    results = compare(experiment, scale, rows).results
+def _arms(states: dict[Run, tuple[State, Row | None]], compared: Comparison) -> Table:
+    """Return every run of an experiment: its state, and its result."""
     lines = []
-    for run in runs:
-        result = results.get(run.arm)
-        row = result.rows.get(run.seed) if result else None
-        linear = result.percent("linear").get(run.seed) if result else None
+    for run, (state, row) in states.items():
+        linear = None
+        if row is not None:
+            linear = compared.results[run.arm].percent("linear").get(run.seed)
         lines.append(
             (
                 run.arm,
                 str(run.seed),
-                places.state(run) if row is None else "finished",
+                state,
                 "" if row is None else outcome(row),
                 "" if linear is None else f"{linear:.1f}",
             )
