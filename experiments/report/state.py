@@ -40,8 +40,9 @@ def write_state(scale: Scale, seeds: Sequence[int], places: Places) -> Path:
         states = _states(make_runs(experiment, scale, seeds), compared, places)
         rows.append((name, *_counts(states, scale, found), compared.answer()))
         sections.append(Section(name, [_arms(states, compared)], True))
+    words = "seed" if len(seeds) == 1 else "seeds"
     text = (
-        f"{scale.what}; seeds {', '.join(map(str, seeds))}. Hours left are those of "
+        f"{scale.what}; {words} {', '.join(map(str, seeds))}. Hours left are those of "
         f"one run at a time on {scale.machine}."
     )
     blocks: list[Block] = [Text(text), Table(HEAD, rows, words=(0, 7)), *sections]

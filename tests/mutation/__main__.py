@@ -37,12 +37,16 @@ def main(words: list[str]) -> int:
     """Number of survivors."""
     everything = [*MUTATIONS, *FAULTS]
     chosen = [m for m in everything if not words or any(w in m.name for w in words)]
+    for mutation in chosen:  # an outdated one is found before anything runs
+        mutated(mutation, (ROOT / mutation.path).read_text())
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
         copy = Path(folder)
         copy_project(copy)
-        for tests in sorted({mutation.tests for mutation in chosen}):
+        suites = sorted({mutation.tests for mutation in chosen})
+        for number, tests in enumerate(suites, 1):
             if run_tests(copy, tests):
                 raise SystemExit(f"without any mutation this fails: pytest {tests}")
+            print(f"without mutations: {number} of {len(suites)} pass", flush=True)
         survivors = [m.name for m in chosen if not is_seen(m, copy)]
     print(f"{len(chosen)} mutations, {len(survivors)} survive")
     for name in survivors:
