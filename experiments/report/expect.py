@@ -6,6 +6,7 @@ RUN is the work folder of a finished run, or a results.jsonl with runs of the ar
 and `gn_ws`. The page is made from their metrics alone.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ MEASURES = {
     "collapse/centered_rank": ("effective rank, centred", 1),
     "knn/top1": ("kNN, %", 100),
 }
+SEED = re.compile(r"--seed=(\d+)")
 PROSE = Path(__file__).with_suffix(".md")
 """The text of the page; the ranges are filled in."""
 
@@ -141,7 +143,14 @@ def _draw(runs: Sequence[Run], metric: str) -> bytes:
 
 def _from(runs: Sequence[Run]) -> str:
     """Commands and machines."""
-    commands = "\n".join(f"    {c}" for c in dict.fromkeys(r.command for r in runs))
+    seeds: dict[str, list[str]] = {}  # of each command
+    for run in runs:
+        found = seeds.setdefault(SEED.sub("--seed=SEED", run.command), [])
+        found += SEED.findall(run.command)
+    commands = "\n".join(
+        f"    {command}" + (f"  # SEED: {' '.join(found)}" if found else "")
+        for command, found in seeds.items()
+    )
     where = sorted({machine(dict(run.environment)) for run in runs})
     commits = sorted({str(r.environment.get("commit"))[:7] for r in runs})
     return (

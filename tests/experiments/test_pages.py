@@ -56,6 +56,15 @@ def test_what_to_expect_has_the_values_at_the_end_of_each_epoch(tmp_path):
         assert file.stat().st_size > 500 and file.name in page
 
 
+def test_what_to_expect_has_one_command_for_several_seeds(tmp_path):
+    (run,) = read_runs(run_folder(tmp_path / "run"))
+    runs = [run._replace(command=f"train --seed={seed} --x") for seed in (0, 3)]
+    expect.write_page(runs, tmp_path)
+    page = (tmp_path / "what_to_expect.md").read_text()
+    assert page.count("train --seed=SEED --x  # SEED: 0 3\n") == 1
+    assert page.count("--x") == 1
+
+
 def test_knn_of_few_images_is_not_joined_to_that_of_all(tmp_path):
     (run,) = read_runs(run_folder(tmp_path / "run", knn_every=None))
     assert run.curves["knn/top1"] == [[10], [0.3]]
