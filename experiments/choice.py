@@ -41,17 +41,19 @@ def chosen_runs(
         if name not in known:
             raise InputError(f"arm {name} is unknown; choose from {', '.join(known)}.")
     wanted = _by_pattern(_by_row(known, arguments.rows), arguments.only)
+    if arguments.arms:
+        wanted = [name for name in wanted if name in arguments.arms]
     if not wanted:
+        given = [
+            f"--{name} {' '.join(getattr(arguments, name))}"
+            for name in ("arms", "only", "rows")
+            if getattr(arguments, name)
+        ]
         raise InputError(
-            f"no arm of {experiment.name} fits --only {' '.join(arguments.only)} and "
-            f"--rows {' '.join(arguments.rows)}; see --dry-run for names and rows."
+            f"no arm of {experiment.name} fits {' and '.join(given)}; see --dry-run "
+            f"for names and rows."
         )
-    runs = make_runs(experiment, scale, seeds)
-    return [
-        run
-        for run in runs
-        if run.arm in wanted and (not arguments.arms or run.arm in arguments.arms)
-    ]
+    return [run for run in make_runs(experiment, scale, seeds) if run.arm in wanted]
 
 
 def _by_pattern(names: list[str], patterns: Sequence[str]) -> list[str]:

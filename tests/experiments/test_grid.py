@@ -74,7 +74,14 @@ def test_the_checksum_of_settings_ignores_seed_and_folders():
         (["norm_comparison", "--data-dir=/nonexistent"], "cifar10 is not in"),
         (["rates", "--rows", "3-85"], "give N or N-M from 1 to 84"),
         (["rates", "--rows", "x"], "rows has 'x'"),
-        (["rates", "--only", "nothing*"], "no arm of rates fits --only nothing"),
+        (
+            ["rates", "--only", "nothing*"],
+            r"no arm of rates fits --only nothing\*; see",
+        ),
+        (
+            ["norm_comparison", "--arms", "bn", "--only", "gn*", "--rows", "1-2"],
+            r"fits --arms bn and --only gn\* and --rows 1-2;",
+        ),
         (["rates", "rates"], "each once"),
         (["rates", "report"], "report must be the only name"),
         ([], "give one experiment or more"),
