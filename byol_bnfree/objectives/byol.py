@@ -40,7 +40,8 @@ def byol(config: BYOLConfig) -> Objective:
             terms.append(jnp.sum(jnp.square(difference), axis=-1))
         return functools.reduce(operator.add, terms)
 
-    return Objective(loss)
+    moving = {"network": "moving_average", "projector": "moving_projector"}
+    return Objective(loss, target=moving[config.moving_average])
 
 
 BYOL = byol(BYOLConfig())
