@@ -54,8 +54,7 @@ class Batches:
     - "position": int32 [B], the place of each example in the batch. Its random numbers
       derive from it.
 
-    `views` is the number of crops; None makes those of training. `repeats` is the
-    number of times that each image is in a batch; it divides `batch_size`.
+    `views` is the number of crops; None makes those of training.
     `sharding` splits axis 0 over the mesh axis `data`. Every process reads only the
     rows of its own devices, each row once.
     """
@@ -67,24 +66,20 @@ class Batches:
         seed: int,
         sharding: NamedSharding,
         views: int | None = None,
-        repeats: int = 1,
     ):
         if len(source) == 0:
             raise InputError(f"the {source.split} split of {source.name} is empty.")
         self._source, self._sharding = source, sharding
         self._batch_size, self._seed, self._views = batch_size, seed, views
-        self._repeats = repeats
         slices = sharding.addressable_devices_indices_map((batch_size,)).values()
         rows = [np.arange(batch_size)[index] for index in slices]
         # Several devices may hold the same rows.
         self._rows = np.unique(np.concatenate(rows))
 
     def __call__(self, step: int) -> dict[str, jax.Array]:
-        # A repeated image takes neighbouring positions, each with its own views.
-        different = self._batch_size // self._repeats
-        start = step * different
-        order = stream_order(self._seed, start, start + different, len(self._source))
-        indices = order[self._rows // self._repeats]
+        size, start = self._batch_size, step * self._batch_size
+        order = stream_order(self._seed, start, start + size, len(self._source))
+        indices = order[self._rows]
         if self._source.in_memory:
             local = {"image": self._source.images(indices)}
         else:

@@ -151,18 +151,6 @@ class BYOLNetwork:
         z = self._apply("projector", params, stats, y, train)
         return _float32(z), stats
 
-    def target_of_representation(
-        self,
-        params: Tree,
-        stats: Tree,
-        representation: Float[Array, "b d"],
-        train: bool,
-    ) -> tuple[Float[Array, "b k"], Tree]:
-        """Return target projections of representations, and the target's statistics."""
-        stats = dict(stats)
-        z = self._apply("projector", params, stats, representation, train)
-        return _float32(z), stats
-
     def representation(
         self, params: Tree, stats: Tree, images: Float[Array, "b h w c"]
     ) -> Float[Array, "b d"]:

@@ -40,8 +40,7 @@ def byol(config: BYOLConfig) -> Objective:
             terms.append(jnp.sum(jnp.square(difference), axis=-1))
         return functools.reduce(operator.add, terms)
 
-    moving = {"network": "moving_average", "projector": "moving_projector"}
-    return Objective(loss, target=moving[config.moving_average])
+    return Objective(loss)
 
 
 BYOL = byol(BYOLConfig())

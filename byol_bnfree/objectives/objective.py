@@ -5,9 +5,9 @@ from typing import Literal, NamedTuple
 
 from jaxtyping import Array, Float, Int
 
-Target = Literal["moving_average", "moving_projector", "stop_gradient", "none"]
-"""The network that makes the targets: the target network, the target projector on the
-online encoder, the online network as a constant, or with its gradient."""
+Target = Literal["moving_average", "stop_gradient", "none"]
+"""The network that makes the targets: the target network, the online network as a
+constant, or the online network with its gradient."""
 
 
 class Passed(NamedTuple):

@@ -35,9 +35,6 @@ class DataConfig:
     workers: int | None = None
     """Decoding processes per process of the run, for sets that stream; 0 means threads.
     None: one for each core but one, or threads with fewer than 4 cores."""
-    repeats: int = 1
-    """Number of times that each image is in a batch, with other views each time. An
-    epoch stays as many steps long, and holds as many times fewer images."""
     shapes_train: int = 4096
     """Number of generated training images of --dataset=shapes."""
     shapes_test: int = 1024

@@ -46,7 +46,6 @@ def validate_objective(config: Any, defaults: dict[str, Any]) -> None:
     _refuse_settings_of_others(config, defaults)
     _refuse_cut_batches(config)
     _validate_queue(config)
-    _validate_repeats(config)
     _validate_predictor(config)
     if config.objective == "rotation":
         _refuse_other_turns(config)
@@ -63,14 +62,6 @@ def _refuse_settings_of_others(config: Any, defaults: dict[str, Any]) -> None:
         raise InputError(
             f"{flag(f'{name}.{field}')} {value} belongs to --objective {name}, but "
             f"this run has {config.objective}; remove one of them."
-        )
-
-
-def _validate_repeats(config: Any) -> None:
-    repeats, size = config.data.repeats, config.batch_size
-    if repeats < 1 or size % repeats:
-        raise InputError(
-            f"--data.repeats {repeats} must divide the batch of {size}; choose another."
         )
 
 

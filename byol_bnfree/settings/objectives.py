@@ -14,10 +14,6 @@ class BYOLConfig:
     predictor: Literal["network", "closed_form"] = "network"
     """closed_form: the linear map that best fits the targets of the batch (P1 F.7). It
     uses statistics of the batch."""
-    moving_average: Literal["network", "projector"] = "network"
-    """network: the target's encoder and projector follow the online network. projector:
-    only its projector does, and the target reads the online encoder's representation
-    (arXiv 2208.05744). This saves the target's encoder passes."""
 
 
 @dataclass(frozen=True)

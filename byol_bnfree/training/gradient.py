@@ -65,15 +65,6 @@ def make_loss(network: BYOLNetwork, objective: Objective = BYOL) -> Callable[...
                 state.target_stats,
                 views,
             )
-        if objective.target == "moving_projector":
-            # The online encoder serves both networks, so the target costs a projector.
-            targets, target_stats = of_views(
-                network.target_of_representation,
-                network.views,
-                state.target_params,
-                state.target_stats,
-                (out1.representation, out2.representation),
-            )
         if objective.target != "none":
             targets = jax.lax.stop_gradient(targets)
         passed = Passed(projections, predictions, targets, state.memory, answers)

@@ -47,11 +47,7 @@ def run_steps(
     """Train from the newest checkpoint or the initial state. Return the summary."""
     config, primary = program.config, distributed.is_primary()
     batches = Batches(
-        data.train,
-        config.batch_size,
-        config.seed,
-        batch_sharding(program.mesh),
-        repeats=config.data.repeats,
+        data.train, config.batch_size, config.seed, batch_sharding(program.mesh)
     )
     skipped = _followed(data, workdir)
     evaluator = Evaluator(program, data.train, data.test)
