@@ -43,6 +43,8 @@ class DeviceWorkload(NamedTuple):
             f"--data.image-size={self.image_size}",
             f"--batch-size={self.batch_size}",
             f"--steps={steps}",
+            # Both norms with one optimizer: gn_ws would have Muon, and bn LARS.
+            "--optim.name=lars",
             "--optim.warmup-epochs=0",
             f"--data.shapes-train={4 * self.batch_size}",
             "--data.shapes-test=64",

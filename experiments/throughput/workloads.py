@@ -9,6 +9,7 @@ from byol_bnfree.config import (
     DataConfig,
     HeadConfig,
     ModelConfig,
+    OptimConfig,
     TrainConfig,
     ViewConfig,
 )
@@ -30,7 +31,8 @@ class Workload:
 def _network(name: str, stem: str, batch_size: int) -> TrainConfig:
     head = HeadConfig(hidden=4096, out=256)
     model = ModelConfig(name=name, stem=stem, projector=head, predictor=head)
-    return TrainConfig(model=model, batch_size=batch_size)
+    # LARS for both norms, so that their times differ by the norms alone.
+    return TrainConfig(model=model, batch_size=batch_size, optim=OptimConfig())
 
 
 WORKLOADS = {
