@@ -204,12 +204,21 @@ def test_crops_depend_on_seed_step_and_position_only(stream_config):
     ):
         assert (crops != other).any((1, 2, 3, 4)).all()
     assert (crops[:, 0] != crops[:, 1]).any((1, 2, 3)).all()
-    small = dataclasses.replace(  # unlike view 2
-        stream_config, augment=AugmentConfig(ViewConfig(crop_area=(0.05, 0.1)))
+
+
+def test_a_crop_has_the_settings_of_its_view(stream_config):
+    """One crop is the first of two, and the first has the settings of view 1."""
+    indices = positions = np.arange(3)
+    tiny = ViewConfig(crop_area=(0.05, 0.1))
+    unlike, alike = (
+        open_source(dataclasses.replace(stream_config, augment=augment), "train")
+        for augment in (AugmentConfig(view1=tiny), AugmentConfig(tiny, tiny))
     )
-    source = open_source(small, "train")
-    one, two = (source.crops(indices, positions, 5, views)["crops"] for views in (1, 2))
+    one, two = (unlike.crops(indices, positions, 5, n)["crops"] for n in (1, 2))
     np.testing.assert_array_equal(one, two[:, :1])
+    both = alike.crops(indices, positions, 5)["crops"]
+    np.testing.assert_array_equal(both[:, 0], two[:, 0])
+    assert (both[:, 1] != two[:, 1]).any((1, 2, 3)).all()
 
 
 def test_a_closed_source_has_no_threads_and_reads_on_with_new_ones(stream_config):

@@ -91,7 +91,7 @@ FAULTS = [Mutation(*fields) for fields in [
      "tests/evaluation/test_run.py -k no_markup"),
     ("one crop is another than the first of two", "data/stream.py",
      "settings) for i in range(count)]",
-     "settings) for i in range(1, 1 + count)]", f"{SOURCES} -k seed_step"),
+     "settings) for i in range(1, 1 + count)]", f"{SOURCES} -k settings_of_its_view"),
     ("linear evaluation makes a crop that it does not use",
      "evaluation/methods/linear.py", "batch_sharding(mesh), views=1)",
      "batch_sharding(mesh))", "tests/evaluation/test_linear.py -k cropped_once"),
