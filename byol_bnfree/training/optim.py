@@ -59,7 +59,7 @@ def make_optimizer(
     - adamw is `optax.adamw`.
     - muon is `optax.contrib.muon`. It orthogonalizes the momentum of every kernel, seen
       as a matrix [fan_in, out], so all directions learn at the same rate. Updates are
-      as large as Adam's (`MUON_RMS`). Adam updates biases and scales.
+      as large as Adam's (`MUON_RMS`). Adam updates biases, scales and other vectors.
 
     All of them multiply the weight decay by the learning rate. `bias_lr_scale`,
     `predictor_lr_scale` and `projector_lr_scale` multiply the finished update.
@@ -122,11 +122,15 @@ def _muon(optim: OptimConfig, schedule: optax.Schedule):
 
 
 def _as_matrices(params):
-    """Describe every kernel as a matrix [fan_in, out]; None leaves a leaf to Adam."""
+    """Describe every kernel as a matrix [fan_in, out]; None leaves a leaf to Adam.
+
+    A user's encoder may have other names. A vector or a scalar is never a kernel.
+    """
 
     def matrix(is_kernel: bool, leaf: Any):
-        inputs = tuple(range(leaf.ndim - 1))
-        return MuonDimensionNumbers(inputs, leaf.ndim - 1) if is_kernel else None
+        if not is_kernel or leaf.ndim < 2:
+            return None
+        return MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1)
 
     return jax.tree.map(matrix, decayed_mask(params), params)
 

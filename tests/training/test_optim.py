@@ -152,6 +152,16 @@ def test_muon_moves_all_directions_of_a_kernel_equally_and_adam_the_rest():
     np.testing.assert_allclose(moved, moved[0], rtol=1e-3)
 
 
+def test_muon_leaves_vectors_and_scalars_of_any_name_to_adam():
+    own = {"gamma": jnp.ones(4), "temperature": jnp.ones(()), "bias": jnp.ones(4)}
+    grads = jax.tree.map(lambda x: 3 * x, own)
+    optim = OptimConfig(name="muon", weight_decay=0.5)
+    moved = three_steps(optim, {"encoder": grads}, {"encoder": own})["encoder"]
+    assert moved["bias"][0] < 1
+    np.testing.assert_allclose(moved["gamma"], moved["bias"], rtol=1e-6)
+    np.testing.assert_allclose(moved["temperature"], moved["bias"][0], rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["lars", "sgd", "adamw", "muon"])
 def test_rates_of_biases_and_of_the_predictor_multiply_the_update(name):
     plain = three_steps(OptimConfig(name=name, weight_decay=0.0), GRADS, PARAMS)
