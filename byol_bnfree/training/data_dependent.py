@@ -7,6 +7,7 @@ The method is from section 3 of P2, "BYOL works even without batch statistics"
 import dataclasses
 
 import jax
+from flax import linen as nn
 from jaxtyping import Array, Float
 
 from byol_bnfree.assembly import create_network, part_norms
@@ -14,20 +15,27 @@ from byol_bnfree.config import TrainConfig
 from byol_bnfree.models.batch_norm import BN_DECAY
 from byol_bnfree.models.byol import Tree, Variables
 from byol_bnfree.models.kernels import EPSILON
+from byol_bnfree.training.optim import PREDICTORS
 
 
 def data_dependent_init(
-    config: TrainConfig, variables: Variables, images: Float[Array, "b h w c"]
+    config: TrainConfig,
+    variables: Variables,
+    images: Float[Array, "b h w c"],
+    encoder: nn.Module | None = None,
 ) -> Variables:
     """Set scale and offset of every `none` layer from one batch of images [b h w c].
 
     The images are normalized. The network runs once with BatchNorm instead of each
     missing norm. The mean m and deviation s of the batch at each norm give its new
     values scale / s and bias - scale * m / s. On this batch the network without norm
-    then gives the same outputs as the network with BatchNorm.
+    then gives the same outputs as the network with BatchNorm. A part without such
+    layers stays as it is: a head of depth 1, or an own encoder that ignores `layers`.
+    `encoder` is a module that replaces the configuration's encoder.
 
     P2 does not say which batch and which epsilon it uses, nor whether the target is
-    initialized too. We chose these.
+    initialized too. We chose these. The predictor of small views takes the statistics
+    of these large views.
     """
     replaced = [part for part, norm in part_norms(config).items() if norm == "none"]
     reference = create_network(
@@ -36,20 +44,31 @@ def data_dependent_init(
         ),
         num_classes=None,
         stat_groups=1,
+        encoder=encoder,
     )
     # Only the fresh statistics are used, which are zeros for every key.
     fresh = reference.init(jax.random.key(0), images)
-    _, online = reference.online(
-        variables.online_params, fresh.online_stats, images, True
-    )
+    online = {}
+    for predictor in PREDICTORS:
+        if predictor in variables.online_params:
+            _, seen = reference.online(
+                variables.online_params, fresh.online_stats, images, True, predictor
+            )
+            online |= {
+                part: stats
+                for part, stats in seen.items()
+                if part == predictor or part not in PREDICTORS
+            }
     _, target = reference.target(
         variables.target_params, fresh.target_stats, images, True
     )
+    if "predictor" in replaced:
+        replaced.append("small_predictor")
 
     def absorb(params: Tree, stats: Tree) -> Tree:
         # The target has no predictor.
-        parts = {k: stats[k] for k in replaced if k in params}
-        return params | {k: _absorb(params[k], parts[k]) for k in parts}
+        parts = [k for k in replaced if k in params and k in stats]
+        return params | {k: _absorb(params[k], stats[k]) for k in parts}
 
     return variables._replace(
         online_params=absorb(variables.online_params, online),
@@ -60,7 +79,9 @@ def data_dependent_init(
 def _absorb(params: Tree, stats: Tree) -> Tree:
     """Fold the statistics of one pass into the scale and bias of the same layer."""
     if "count" not in stats:
-        return params | {k: _absorb(params[k], stats[k]) for k in stats}
+        # Statistics of a BatchNorm of another library are arrays, and stay.
+        inner = [k for k, v in stats.items() if isinstance(v, dict)]
+        return params | {k: _absorb(params[k], stats[k]) for k in inner}
     # Running statistics start at zero, so one update leaves (1 - decay) times the
     # statistics of the batch.
     mean, variance = (stats[k] / (1 - BN_DECAY) for k in ("mean", "var"))

@@ -114,7 +114,7 @@ def _make_init(
         fresh = create_network(config, classes, stat_groups=1, encoder=encoder)
         variables = fresh.init(key, images[:2], config.target_init)
         if config.init == "data_dependent":
-            variables = data_dependent_init(config, variables, images)
+            variables = data_dependent_init(config, variables, images, encoder)
         return create_state(variables, optimizer, first_memory(config, key))
 
     return init

@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 import tiny
 from byol_bnfree.assembly import create_network, part_norms
-from byol_bnfree.config import TrainConfig
+from byol_bnfree.config import TrainConfig, ViewsConfig
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.batch_norm import BatchNorm
 from byol_bnfree.models.norm import NORMS, GroupNorm
@@ -132,6 +133,52 @@ def test_data_dependent_init_reproduces_the_normalized_network_on_its_batch():
         out.prediction, reference.prediction, rtol=1e-2, atol=1e-3
     )
     assert not np.allclose(plain.prediction, reference.prediction, rtol=0.1)
+
+
+class Ignoring(nn.Module):
+    """An encoder that uses none of our layers, but a BatchNorm of Flax."""
+
+    @nn.compact
+    def __call__(self, images, train):
+        x = nn.Dense(8)(images.mean((1, 2)))
+        return nn.BatchNorm(use_running_average=not train)(x)
+
+
+def test_data_dependent_init_leaves_parts_without_layers_of_ours():
+    linear = dataclasses.replace(tiny.HEAD, depth=1)
+    model = tiny.ModelConfig(projector=tiny.HEAD, predictor=linear)
+    cfg = tiny.config(norm="none", init="data_dependent", model=model)
+    variables = create_network(cfg, None, encoder=Ignoring()).init(
+        jax.random.key(1), IMAGES
+    )
+    fitted = data_dependent_init(cfg, variables, IMAGES, Ignoring())
+    for part in ("encoder", "predictor"):
+        tiny.assert_close(fitted.online_params[part], variables.online_params[part])
+    before, after = (
+        v.online_params["projector"]["norm1"]["scale"] for v in (variables, fitted)
+    )
+    assert not np.allclose(before, after)
+
+
+def test_data_dependent_init_fits_the_predictor_of_small_views_too():
+    model = tiny.ModelConfig(projector=tiny.HEAD, predictor=tiny.HEAD)
+    views = ViewsConfig(small=2, small_size=4, small_predictor="own")
+    cfg = tiny.config(norm="none", init="data_dependent", model=model, views=views)
+    network = create_network(cfg, None, encoder=Ignoring())
+    variables = network.init(jax.random.key(1), IMAGES)
+    fitted = data_dependent_init(cfg, variables, IMAGES, Ignoring())
+    hidden = []
+    for part in ("predictor", "small_predictor"):
+        out, _ = network.online(
+            fitted.online_params, fitted.online_stats, IMAGES, True, part
+        )
+        layers = jax.tree.map(np.asarray, fitted.online_params[part])
+        x = np.asarray(out.projection) @ layers["fc1"]["kernel"] + layers["fc1"]["bias"]
+        x = x * layers["norm1"]["scale"] + layers["norm1"]["bias"]
+        np.testing.assert_allclose(x.mean(0), 0, atol=1e-3)
+        np.testing.assert_allclose(x.std(0), 1, atol=1e-2)
+        hidden.append(x)
+    assert not np.allclose(*hidden)
 
 
 def test_options_that_have_no_effect_are_refused():
