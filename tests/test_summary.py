@@ -9,10 +9,15 @@ import numpy as np
 import pytest
 
 import runs
+import tiny
 from byol_bnfree.config import EvalConfig, TrainConfig
+from byol_bnfree.data.sources import MemorySource
 from byol_bnfree.diagnostics.usual import usual
-from byol_bnfree.evaluation.final import Evaluator
+from byol_bnfree.evaluation import final
+from byol_bnfree.evaluation.final import Evaluator, Features
 from byol_bnfree.summary import conclude
+from byol_bnfree.training.parts import DataShape
+from byol_bnfree.training.program import Program
 from byol_bnfree.whole_run.introduction import objective_words
 from byol_bnfree.whole_run.steps import _periodic
 
@@ -46,11 +51,49 @@ def test_the_end_table_has_the_chance_level(capsys):
     )
 
 
+def evaluator_of(train, test) -> Evaluator:
+    """An evaluator of images with these labels."""
+    sources = [
+        MemorySource(
+            "set", split, ("a", "b"), np.zeros((len(of), 8, 8, 3), np.uint8), of
+        )
+        for split, of in (
+            ("train", np.array(train, np.int32)),
+            ("test", np.array(test, np.int32)),
+        )
+    ]
+    cfg = tiny.config()
+    parts = {"config": cfg, "network": tiny.network(cfg)}
+    data = DataShape(len(train), 2, (8, 8, 3))
+    program = Program(**dict.fromkeys(Program._fields, "") | parts | {"data": data})
+    return Evaluator(program, *sources)
+
+
 def test_chance_is_the_best_constant_answer():
-    labels = np.array([0, 0, 0, 1, -1])
-    test = SimpleNamespace(labels=lambda _: labels)
-    found = SimpleNamespace(possible=True, _test=test, _test_indices=np.arange(5))
-    assert Evaluator.chance.fget(found) == 0.75
+    assert evaluator_of([0, 1], [0, 0, 0, 1, -1]).chance == 0.75
+
+
+def test_accuracies_leave_out_images_without_a_label():
+    evaluator = evaluator_of([-1, 0, 1, -1], [0, 1, -1, -1])
+    features = Features(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32))
+    assert evaluator._train_indices.tolist() == evaluator.quick.train.tolist() == [1, 2]
+    assert evaluator.quick.test.tolist() == [0, 1]
+    assert evaluator._knn(features, evaluator.quick) == 1.0
+
+
+@pytest.mark.parametrize(
+    "train, test", [([-1, -1], [0, 1]), ([0, 1], [-1, -1]), ([0, 0, -1], [0, 1])]
+)
+def test_without_labels_of_two_classes_there_are_no_accuracies(train, test):
+    evaluator = evaluator_of(train, test)
+    assert not evaluator.possible and evaluator.chance is None
+    assert "set has too few labels, so there are no acc" in evaluator.obstacle
+
+
+def test_a_quick_subset_without_labels_is_all_images(monkeypatch):
+    monkeypatch.setattr(final, "QUICK_TRAIN", 2)
+    evaluator = evaluator_of([-1] * 50 + [0, 1], [0, 1])
+    assert evaluator.possible and evaluator.quick.train.tolist() == [50, 51]
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ class Evaluator:
 
     Images are whole and not augmented, and BatchNorm reads its running statistics. At
     most `evaluation.max_train` and `max_test` images are used, always the same ones.
+    Images without a label (-1) are left out.
     """
 
     def __init__(self, program: Program, train: Source, test: Source | None):
@@ -51,20 +52,42 @@ class Evaluator:
 
     @property
     def possible(self) -> bool:
-        """True if there are test images, and labels of at least two classes."""
-        return self._test is not None and (self._train.num_classes or 0) > 1
+        """True if nothing stands in the way; see `obstacle`."""
+        return self.obstacle is None
+
+    @cached_property
+    def obstacle(self) -> str | None:
+        """The reason why there are no accuracies, in a sentence; None if there are.
+
+        Training images of two classes are needed, and a test image with a label.
+        """
+        if self._test is None:
+            return "there is no test split, so there are no accuracies"
+        if (self._train.num_classes or 0) < 2:
+            name = self._train.name
+            return f"{name} has fewer than two classes, so there are no accuracies"
+        if self._enough(self.quick):
+            return None
+        return (
+            f"{self._train.name} has too few labels, so there are no accuracies: the "
+            f"{self._train.split} split needs images of two classes, and the "
+            f"{self._test.split} split needs an image with a label"
+        )
+
+    def _enough(self, indices: Indices) -> bool:
+        classes = np.unique(self._train.labels(indices.train))
+        return len(classes) > 1 and len(indices.test) > 0
 
     @property
     def chance(self) -> float | None:
-        """Accuracy of the best constant prediction; None without labels.
+        """Accuracy of the best constant prediction; None if there are no accuracies.
 
         It is the share of the largest class among the test images.
         """
         if not self.possible:
             return None
-        labels = self._test.labels(self._test_indices)
-        counts = np.bincount(labels[labels >= 0])
-        return float(counts.max() / counts.sum()) if counts.size else None
+        counts = np.bincount(self._test.labels(self._test_indices))
+        return float(counts.max() / counts.sum())
 
     def features(self, state: TrainState) -> Features:
         """Return the representations of the images in use, for both splits."""
@@ -81,13 +104,17 @@ class Evaluator:
 
     @cached_property
     def quick(self) -> Indices:
-        """A fixed subset of both splits. Small pictures take a second on two cores."""
-        train = min(QUICK_TRAIN, self._config.max_train)
-        test = min(QUICK_TEST, self._config.max_test)
-        return Indices(
-            self._train.usable(evaluation_indices(len(self._train), train, 0)),
-            self._test.usable(evaluation_indices(len(self._test), test, 0)),
+        """A fixed subset of both splits. Small pictures take a second on two cores.
+
+        All images in use are taken if the subset has too few labels.
+        """
+        few = Indices(
+            _labelled(self._train, min(QUICK_TRAIN, self._config.max_train)),
+            _labelled(self._test, min(QUICK_TEST, self._config.max_test)),
         )
+        if self._enough(few):
+            return few
+        return Indices(self._train_indices, self._test_indices)
 
     def _features(self, state: TrainState, indices: Indices) -> Features:
         return Features(
@@ -153,10 +180,15 @@ class Evaluator:
 
     @cached_property
     def _train_indices(self) -> Int[np.ndarray, " n"]:
-        limit = self._config.max_train
-        return self._train.usable(evaluation_indices(len(self._train), limit, 0))
+        return _labelled(self._train, self._config.max_train)
 
     @cached_property
     def _test_indices(self) -> Int[np.ndarray, " m"]:
-        limit = self._config.max_test
-        return self._test.usable(evaluation_indices(len(self._test), limit, 0))
+        return _labelled(self._test, self._config.max_test)
+
+
+def _labelled(source: Source, limit: int) -> Int[np.ndarray, " n"]:
+    """Return at most `limit` images, always the same, that are good and labelled."""
+    rows = source.usable(evaluation_indices(len(source), limit, 0))
+    # Only these labels are read: all labels of a large set need a pass over its files.
+    return rows[source.labels(rows) >= 0]

@@ -58,6 +58,8 @@ def run_steps(
         start = 0 if state is None else int(state.step)
         with progress(program.total_steps, start, primary=primary) as shown:
             _introduce(program, data, workdir, shown.say)
+            if not config.evaluation.skip and evaluator.obstacle:
+                shown.say(f"note       {evaluator.obstacle}")
             with shown.working("compiling the first step"):
                 if state is None:
                     state = program.init(batches(0))
