@@ -71,8 +71,9 @@ def _run(
     )
     finished = sum(places.state(run) == "finished" for run in runs)
     print(f"{finished} of {len(runs)} runs are finished.")
+    scales = scales_of(_model(arguments.model))  # the results may have other scales
     for experiment in experiments:
-        if write_report(experiment, places.results, {scale.name: scale}):
+        if write_report(experiment, places.results, scales):
             print(places.results / experiment.name / "report.html")
     print(write_state(scale, arguments.seeds, places))
     if done.elsewhere:
@@ -91,7 +92,7 @@ def _places(arguments: Arguments) -> Places:
     own = arguments.scale == "smoke" or installed or arguments.model is not None
     results = arguments.results or (out if own else ROOT / "experiments")
     data_dir = arguments.data_dir and str(Path(arguments.data_dir).absolute())
-    return Places(out, results.absolute(), data_dir)
+    return Places(out, results.absolute(), data_dir, arguments.stop_collapsed)
 
 
 def _model(where: str | None) -> str | None:

@@ -25,6 +25,11 @@ class Result(NamedTuple):
         return {k: 100 * value for k, value in found.items() if value is not None}
 
     @property
+    def lost(self) -> int:
+        """Number of runs without a linear accuracy: they diverged or were stopped."""
+        return len(self.rows) - len(self.percent("linear"))
+
+    @property
     def mean(self) -> float | None:
         """Mean linear accuracy, percent."""
         known = spread(self.percent("linear"))
@@ -63,9 +68,7 @@ class Comparison(NamedTuple):
         """Return the difference in linear accuracy, in percentage points."""
         if a not in self.results or b not in self.results:
             return None
-        return paired_difference(
-            self.results[a].percent("linear"), self.results[b].percent("linear")
-        )
+        return linear_difference(self.results[a], self.results[b])
 
     def answer(self) -> str:
         """Return the experiment's conclusion, or say what is missing for it."""
@@ -79,6 +82,12 @@ class Comparison(NamedTuple):
         for result in self.results.values():
             found.setdefault(result.arm.family, []).append(result)
         return found
+
+
+def linear_difference(a: Result, b: Result) -> Difference | None:
+    """Return the difference in linear accuracy, in points, over common seeds."""
+    found = paired_difference(a.percent("linear"), b.percent("linear"))
+    return found and found._replace(lost=a.lost + b.lost)
 
 
 def compare(experiment: Experiment, scale: Scale, rows: Sequence[Row]) -> Comparison:

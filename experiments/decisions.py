@@ -6,7 +6,6 @@ from experiments.comparison import Result
 from experiments.seeds import (
     MOST_SEEDS,
     Difference,
-    paired_difference,
     seeds_needed,
     verdict,
 )
@@ -45,6 +44,9 @@ def decision(name: str, difference: Difference) -> str:
 
 def _would_decide(difference: Difference) -> str:
     """Say how many seeds would decide."""
+    if difference.lost:
+        runs = "run" if difference.lost == 1 else "runs"
+        return f"{difference.lost} {runs} ended without an accuracy"
     if difference.low is None:
         return f"one seed gives no interval, {FEWEST_SEEDS} seeds do"
     needed = seeds_needed(difference, MARGIN)
@@ -73,11 +75,6 @@ def first_place(lead: Difference | None) -> str:
         return "This order is decided"
     seeds = "no common seed" if lead is None else _seeds(lead.n)
     return f"This order is not decided ({seeds})"
-
-
-def linear_difference(a: Result, b: Result) -> Difference | None:
-    """Return the difference in linear accuracy, in points, over common seeds."""
-    return paired_difference(a.percent("linear"), b.percent("linear"))
 
 
 def few_seeds(results: Sequence[Result]) -> str:

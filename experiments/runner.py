@@ -35,6 +35,8 @@ class Places(NamedTuple):
     results: Path
     """Folder of EXPERIMENT/results.jsonl and the report."""
     data_dir: str | None
+    stop_collapsed: bool = False
+    """Count a run that was stopped at its collapse as finished. Else it goes on."""
 
     def workdir(self, run: Run) -> Path:
         return self.runs / run.experiment / run.scale / run.name
@@ -46,7 +48,11 @@ class Places(NamedTuple):
         """Return the row of the run, or of the same run in another experiment."""
         own = self.workdir(run) / ROW
         same = f"*/{run.scale}/*-seed{run.seed}-{run.settings}/{ROW}"
-        return own if own.exists() else next(self.runs.glob(same), None)
+        found = [own] if own.exists() else self.runs.glob(same)
+        return next(filter(self._counts, found), None)
+
+    def _counts(self, file: Path) -> bool:
+        return self.stop_collapsed or not json.loads(file.read_text()).get("collapsed")
 
     def state(self, run: Run) -> State:
         """Return the state of the run."""

@@ -29,6 +29,9 @@ class Difference(NamedTuple):
     """Lower end of the 95 % interval of the paired t test; None for one seed."""
     high: float | None
     n: int
+    lost: int = 0
+    """Runs of both arms that ended without an accuracy. The mean leaves them out, so it
+    decides nothing."""
 
 
 def spread(values: Mapping[int, float]) -> Spread | None:
@@ -59,7 +62,7 @@ def verdict(difference: Difference, margin: float) -> str:
     `behind` means more than `margin` points less, and `not behind` excludes that.
     `ahead` excludes 0. An interval that allows both answers decides nothing.
     """
-    if difference.low is None:
+    if difference.low is None or difference.lost:
         return "not decided yet"
     if difference.low > 0:
         return "ahead"
@@ -73,7 +76,7 @@ def seeds_needed(difference: Difference, margin: float) -> int | None:
 
     None means that one seed gives no deviation, or that `MOST_SEEDS` would not suffice.
     """
-    if difference.low is None:
+    if difference.low is None or difference.lost:
         return None
     half = (difference.high - difference.low) / 2
     deviation = half * math.sqrt(difference.n) / _quantile(difference.n)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from experiments.comparison import Comparison, Result
+from experiments.comparison import Comparison, Result, linear_difference
 from experiments.decisions import (
     MARGIN,
     decision,
@@ -10,7 +10,6 @@ from experiments.decisions import (
     few_seeds,
     first_place,
     interval,
-    linear_difference,
 )
 from experiments.seeds import verdict
 

@@ -1,11 +1,12 @@
 """Compares each row with the paper: who learns, who is ahead, who wins."""
 
 import itertools
+import math
 from typing import NamedTuple
 
-from experiments.comparison import Comparison, Result
-from experiments.decisions import few_seeds, linear_difference
-from experiments.seeds import verdict
+from experiments.comparison import Comparison, Result, linear_difference
+from experiments.decisions import few_seeds
+from experiments.seeds import Difference
 from experiments.sentences import PAPER_LEARNED
 
 TIE = 1.0
@@ -67,17 +68,32 @@ def _against_reference(comparison: Comparison, result: Result) -> tuple[str, str
     difference = linear_difference(result, reference)
     if difference is None:
         return "not decided yet", "no seed in common with the reference"
-    side = _side(there)
-    here = verdict(difference, TIE)
     text = f"{there:+.1f} points there, {difference.mean:+.1f} here"
-    if here == "not decided yet":
-        return here, text
-    same = {
-        "behind": here == "behind",
-        "level": here in ("ahead", "not behind"),
-        "ahead": here == "ahead",
-    }
-    return "as in the paper" if same[side] else "unlike the paper", text
+    match is_on_side(difference, _side(there)):
+        case None:
+            return "not decided yet", text
+        case True:
+            return "as in the paper", text
+        case False:
+            return "unlike the paper", text
+
+
+def is_on_side(difference: Difference, side: str) -> bool | None:
+    """Say if the whole interval is `ahead`, `level` or `behind`; None: not decided.
+
+    `ahead` is above 0. `level` is within `TIE` points of 0, and `behind` is below that.
+    """
+    low, high = difference.low, difference.high
+    if low is None or difference.lost:
+        return None
+    least, most = {
+        "ahead": (0.0, math.inf),
+        "level": (-TIE, TIE),
+        "behind": (-math.inf, -TIE),
+    }[side]
+    if least <= low and high <= most:
+        return True
+    return False if high < least or low > most else None
 
 
 def _reference_of(comparison: Comparison, result: Result) -> str:

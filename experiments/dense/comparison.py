@@ -14,7 +14,7 @@ from byol_bnfree.evaluation.dense.settings import DenseSettings
 from byol_bnfree.evaluation.dense.tasks import TASKS
 from byol_bnfree.training.environment import environment
 from byol_bnfree.user_cache import compiled_programs_kept
-from experiments.dense.arguments import FOLDER, Arguments
+from experiments.dense.arguments import Arguments
 from experiments.dense.arms import Arm, arms, settings_of
 from experiments.dense.encoders import encoder_of
 from experiments.dense.report import write_report
@@ -29,8 +29,7 @@ def carry_out(arguments: Arguments) -> None:
     now = {"commit": commit(), "environment": machine}
     for arm in () if arguments.report else arms(arguments.seeds, arguments.norms):
         settings = settings_of(arm, arguments.pictures)
-        chosen = dataclasses.asdict(settings) | {"epochs": arguments.epochs}
-        asked = {"arm": arm._asdict(), "settings": json.loads(json.dumps(chosen))}
+        asked = {"arm": arm._asdict(), "settings": asked_settings(arm, arguments)}
         if any(row | asked == row for row in rows(arguments.results)):
             continue
         print(" ".join(map(str, arm)), flush=True)
@@ -38,7 +37,23 @@ def carry_out(arguments: Arguments) -> None:
             row = asked | measure(arm, settings, arguments) | now
         with arguments.results.open("a") as file:
             file.write(json.dumps(row) + "\n")
-    write_report(rows(arguments.results), FOLDER)
+    write_report(of_settings(arguments), arguments.results.parent)
+
+
+def asked_settings(arm: Arm, arguments: Arguments) -> dict[str, Any]:
+    """Return the settings of an arm as its row stores them."""
+    settings = dataclasses.asdict(settings_of(arm, arguments.pictures))
+    return json.loads(json.dumps(settings | {"epochs": arguments.epochs}))
+
+
+def of_settings(arguments: Arguments) -> list[dict[str, Any]]:
+    """Return the newest row of each arm with the settings that were asked for."""
+    newest = {}
+    for row in rows(arguments.results):
+        arm = Arm(**row["arm"])
+        if row["settings"] == asked_settings(arm, arguments):
+            newest[arm] = row
+    return list(newest.values())
 
 
 def measure(arm: Arm, settings: DenseSettings, arguments: Arguments) -> dict[str, Any]:

@@ -45,10 +45,13 @@ class Line(NamedTuple):
 
 def write_report(rows: list[Row], folder: Path) -> None:
     """Write figures/accuracy.svg, and the table between the marks of README.md."""
-    (folder / "figures").mkdir(exist_ok=True)
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(STYLE):
         draw(rows).savefig(folder / "figures" / "accuracy.svg", metadata={"Date": None})
     readme = folder / "README.md"
+    if not readme.exists():  # results elsewhere than in the source
+        print(table(rows))
+        return
     marked = rf"\g<1>{table(rows)}\g<2>"
     readme.write_text(MARKS.sub(marked, readme.read_text()))
 

@@ -29,7 +29,7 @@ def read_runs(path: Path) -> list[Run]:
     Raises: InputError where there is no metric.
     """
     if path.suffix == ".jsonl":
-        rows = [row for row in read_rows(path) if row["arm"] in ARMS]
+        rows = [row for row in read_rows(path) if row["arm"] in ARMS and row["summary"]]
         newest = {(r["scale"], r["arm"], r["seed"]): r for r in rows}
         return [_run(r["arm"], r, _whole(r)) for r in newest.values()]
     rows = read_rows(path / "metrics.jsonl")

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -11,6 +12,8 @@ from experiments import GRIDS
 from experiments.comparison import Comparison, compare
 from experiments.grid import Experiment, load_experiment
 from experiments.report.blocks import (
+    Block,
+    Figures,
     Section,
     save_figures,
     table_markdown,
@@ -67,7 +70,10 @@ def write_report(
         return []
     blocks = blocks_of(compared[0])
     if len(compared) > 1:
-        blocks = [Section(f"{c.scale.name} scale", blocks_of(c)) for c in compared]
+        blocks = [
+            Section(f"{c.scale.name} scale", _of_scale(blocks_of(c), c.scale.name))
+            for c in compared
+        ]
     link = '<p><a href="../index.html">All experiments</a></p>'
     (own / "report.html").write_text(page(experiment.question, blocks, above=link))
     for old in (own / "figures").glob("*.svg"):
@@ -77,6 +83,19 @@ def write_report(
     (own / "report.md").write_text(f"# {experiment.question}\n\n{text}")
     _fill_readme(own / "README.md", compared)
     return compared
+
+
+def _of_scale(blocks: Sequence[Block], scale: str) -> list[Block]:
+    """Put the scale into the names of figures: each scale has its own files."""
+    named = []
+    for block in blocks:
+        if isinstance(block, Figures):
+            own = [replace(f, name=f"{scale}_{f.name}") for f in block.figures]
+            block = replace(block, figures=own)
+        elif isinstance(block, Section):
+            block = replace(block, blocks=_of_scale(block.blocks, scale))
+        named.append(block)
+    return named
 
 
 def _fill_readme(readme: Path, compared: Sequence[Comparison]) -> None:

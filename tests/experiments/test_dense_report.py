@@ -1,13 +1,16 @@
 """The arms of the dense comparison, its table and its figure."""
 
+import json
+
 import numpy as np
 
 from byol_bnfree.data.dense.shapes import Scenes
 from experiments.dense import comparison as dense
+from experiments.dense.arguments import FOLDER, Arguments
 from experiments.dense.arms import NORMS, Arm, arms, settings_of
 from experiments.dense.report import MARKS, SHOWN, draw, spread, table
 
-ROWS = dense.rows(dense.FOLDER / "results.jsonl")
+ROWS = dense.rows(FOLDER / "results.jsonl")
 
 
 def row(norm, encoder, figure, seed=0, batch=16):
@@ -52,7 +55,7 @@ def test_constant_answers_are_those_of_the_test_scenes():
 
 
 def test_the_readme_has_the_table_of_the_results():
-    text = (dense.FOLDER / "README.md").read_text()
+    text = (FOLDER / "README.md").read_text()
     found = MARKS.search(text)
     assert found and found.group(0) == f"{found.group(1)}{table(ROWS)}{found.group(2)}"
 
@@ -66,3 +69,15 @@ def test_the_figure_has_a_panel_for_each_task():
     rows = [row(norm, "untrained", 0.2) for norm in NORMS]
     figure = draw([*rows, row("bn", "pre-trained", 0.2, batch=2)])
     assert [axes.get_title() for axes in figure.axes] == list(SHOWN)
+
+
+def test_other_settings_and_older_rows_are_not_reported(tmp_path):
+    arm = Arm(0, "segmentation", "bn", "untrained", "fine-tuned", 16)
+    rows = [
+        row("bn", "untrained", figure)
+        | {"settings": dense.asked_settings(arm, Arguments(pictures=pictures))}
+        for pictures, figure in ((3200, 0.1), (6400, 0.2), (6400, 0.3))
+    ]
+    file = tmp_path / "results.jsonl"
+    file.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    assert dense.of_settings(Arguments(results=file)) == [rows[-1]]

@@ -136,6 +136,8 @@ def test_a_run_that_collapsed_is_ended_early_and_is_a_result(pretended):
     (row,) = read_rows(pretended.rows("tiny"))
     assert row["collapsed"] == "collapsed at step 3" and row["diverged"] is None
     assert outcome(row) == "collapsed" and "collapsed" in describe(row)
+    assert pretended._replace(stop_collapsed=True).state(run) == "finished"
+    assert pretended.state(run) != "finished"  # a grid without the flag goes on
 
 
 def test_a_machine_without_devices_says_so(monkeypatch):

@@ -3,9 +3,9 @@
 import re
 
 import pytest
-from rows import comparison, rows_of
+from rows import comparison, row, rows_of
 
-from experiments.grid import load_experiment
+from experiments.grid import load_experiment, make_runs
 from experiments.report import state
 from experiments.report.heatmap import maps
 from experiments.report.state import write_state
@@ -14,7 +14,8 @@ from experiments.report.write import write_report
 from experiments.results import append_row
 from experiments.runner import Places
 from experiments.scales import SCALES
-from experiments.verdicts import orders, row_verdicts, winners
+from experiments.seeds import Difference
+from experiments.verdicts import is_on_side, orders, row_verdicts, winners
 
 SEEDS = 0.001, 0.0, -0.001
 
@@ -40,6 +41,33 @@ def test_a_row_that_learns_stands_on_a_side_of_its_reference(figures, word):
     rows = {row.arm: row for row in row_verdicts(found)}
     assert rows["bn-none"].word == word
     assert rows["bn-l2"].word == "as in the paper"
+
+
+@pytest.mark.parametrize(
+    "low, high, sides",  # of an interval; whether it is ahead, level, behind
+    [
+        (-0.3, 6.0, (None, None, False)),
+        (17.0, 22.0, (True, False, False)),
+        (0.1, 0.9, (True, True, False)),
+        (-0.9, -0.1, (False, True, False)),
+        (-3.0, -1.5, (False, False, True)),
+        (-3.0, -0.5, (False, None, None)),
+        (None, None, (None, None, None)),
+    ],
+)
+def test_an_interval_stands_on_a_side_or_decides_nothing(low, high, sides):
+    difference = Difference(0.0, low, high, 3)
+    found = (is_on_side(difference, side) for side in ("ahead", "level", "behind"))
+    assert tuple(found) == sides
+
+
+def test_runs_without_an_accuracy_leave_the_answer_undecided():
+    figures = {"bn": around(0.50), "gn_ws": [*around(0.60)[:2], None]}
+    found = comparison("norm_comparison", figures)
+    assert "It is not decided yet if gn_ws" in found.answer()
+    assert "1 run ended without an accuracy" in found.answer()
+    whole = comparison("norm_comparison", figures | {"gn_ws": around(0.60)})
+    assert "gn_ws is ahead." in whole.answer()
 
 
 @pytest.mark.parametrize(
@@ -112,8 +140,8 @@ def test_a_report_has_the_verdicts_and_a_page_the_state_of_all(tmp_path, monkeyp
     monkeypatch.setattr(state, "GRIDS", ("target_network", "loss_normalization"))
     experiment = load_experiment("target_network")
     figures = {"bn-tau0.99": [0.5], "bn-gradient": ["collapsed"], "bn-tau0": [0.4]}
-    for row in rows_of(experiment, figures):
-        append_row(tmp_path / "target_network" / "results.jsonl", row)
+    for found in rows_of(experiment, figures):
+        append_row(tmp_path / "target_network" / "results.jsonl", found)
     write_report(experiment, tmp_path)
     text = (tmp_path / "target_network" / "report.md").read_text()
     assert "| bn-gradient | 0.3 | as in the paper | fails here (collapsed)" in text
@@ -126,3 +154,17 @@ def test_a_report_has_the_verdicts_and_a_page_the_state_of_all(tmp_path, monkeyp
     # The rows count, although no work folder is there: 3 of 14, one of them collapsed.
     assert re.match(r"target_network 3 14 0 1 0 2\.\d ", line)
     assert "loss_normalization 0 8 0 0 0" in line and "Not run yet." in line
+
+
+def test_each_scale_of_a_report_has_its_own_figures(tmp_path):
+    experiment = load_experiment("target_network")
+    file = tmp_path / experiment.name / "results.jsonl"
+    for name, arm in (("cpu", "bn-tau0.9"), ("cpu30", "bn-tau0.99")):
+        (run,) = (r for r in make_runs(experiment, SCALES[name], (0,)) if r.arm == arm)
+        append_row(file, row(run, 0.5))
+    write_report(experiment, tmp_path)
+    text = (file.parent / "report.md").read_text()
+    for name, arm in (("cpu", "bn-tau0.9"), ("cpu30", "bn-tau0.99")):
+        assert f"(figures/{name}_accuracy.svg)" in text
+        drawn = (file.parent / "figures" / f"{name}_accuracy.svg").read_text()
+        assert f"{arm}<" in drawn
