@@ -8,11 +8,12 @@ import pytest
 
 import tiny
 from byol_bnfree import verify
-from byol_bnfree.claims import communication, places, training
+from byol_bnfree.claims import communication, network, places, training
 from byol_bnfree.claims.hlo import collectives
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.diagnostics.dataflow import Place
+from byol_bnfree.diagnostics.numerical import NumericalReport
 
 one = np.ones(1)
 SMALL = (
@@ -110,7 +111,16 @@ def test_a_deviation_is_relative_to_its_array():
     assert training.deviation(other, whole) == pytest.approx(0.01)
     assert training.deviation(whole, whole) == 0
     broken = whole | {"params/w": np.array([np.nan, 0.0])}
-    assert training.deviation(broken, whole) == np.inf
+    for a, b in ((broken, whole), (whole, broken), (broken, broken)):
+        assert training.deviation(a, b) == np.inf  # runs that diverge show nothing
+
+
+def test_a_batch_of_one_that_is_refused_is_not_measured(monkeypatch):
+    report = NumericalReport(0.0, 0.0, None)  # as with --bn-stat-groups=2
+    monkeypatch.setattr(network, "numerical_independence", lambda *_: report)
+    monkeypatch.setattr(network, "_outputs", lambda *_: (None, np.zeros((4, 8, 8, 3))))
+    finding = network.numerical_claim(TrainConfig())
+    assert finding.holds and "alone not measured" in finding.deviation
 
 
 HLO = """

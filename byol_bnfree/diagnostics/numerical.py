@@ -85,7 +85,8 @@ def _cross_derivative(function, images: Array, directions: int) -> float:
         return jax.vmap(row)(rows, jax.random.split(jax.random.key(0), len(rows)))
 
     try:
-        return float(derivatives(images).max())
+        largest = float(derivatives(images).max())
+        return math.inf if math.isnan(largest) else largest
     except (TypeError, ValueError, NotImplementedError):
         return float("nan")  # JAX raises these if there is no derivative
 
@@ -100,7 +101,9 @@ def _row_of_noise(key: Array, like: Array, index: Array) -> Array:
 def _changed_by_others(function, images: Array, outputs: Any) -> float:
     """Replace the others by noise, by each other, and by copies of row i."""
     size, largest = len(images), 0.0
-    noise = images.std() * jax.random.normal(jax.random.key(1), images.shape)
+    drawn = jax.random.normal(jax.random.key(1), images.shape)
+    # In the images' dtype: in another one the function would round differently.
+    noise = (images.std() * drawn).astype(images.dtype)
     for row in range(size):
         others = np.delete(np.arange(size), row)
         moved = np.arange(size)
@@ -139,6 +142,9 @@ def _alone(function, images: Array, outputs: Any) -> float | None:
         for one, all_rows in zip(
             jax.tree.leaves(alone), jax.tree.leaves(outputs), strict=True
         ):
+            if np.array_equal(one[0], all_rows[row], equal_nan=True):
+                continue
             scale = np.abs(all_rows).max() or 1.0
-            largest = max(largest, float(np.abs(one[0] - all_rows[row]).max() / scale))
+            apart = np.abs(one[0] - all_rows[row]).max() / scale
+            largest = max(largest, float(np.nan_to_num(apart, nan=np.inf)))
     return largest

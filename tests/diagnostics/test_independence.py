@@ -58,6 +58,16 @@ def test_an_operation_whose_derivative_jax_lacks_is_no_error():
     assert np.isnan(report.cross_derivative) and report.changed_by_others == 0
 
 
+def test_a_derivative_that_is_nan_proves_nothing():
+    report = numerical_independence(lambda x: jnp.sqrt(nn.relu(x)), IMAGES)
+    assert report.cross_derivative == np.inf and not report.holds
+
+
+def test_images_in_bfloat16_are_changed_in_bfloat16():
+    report = numerical_independence(lambda x: x * 1.7, IMAGES.astype(jnp.bfloat16))
+    assert report.changed_by_others == 0 and report.holds
+
+
 LEAKS = {
     "cross_derivative": lambda x: x + 1e-6 * x.mean(0)[None],
     "changed_by_others": lambda x: x + jnp.sign(x.sum(0))[None],

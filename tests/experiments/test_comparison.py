@@ -21,7 +21,7 @@ def test_spread_and_paired_difference_are_students():
     found = paired_difference(a, b)  # differences 2, 1, 0: mean 1, deviation 1
     half = 4.302653 / 3**0.5  # t of 2 degrees of freedom at 97.5 %
     assert found == pytest.approx((1.0, 1 - half, 1 + half, 3, 0))
-    assert paired_difference({0: 1.0}, {0: 2.0}) == (-1.0, None, None, 1)
+    assert paired_difference({0: 1.0}, {0: 2.0}) == (-1.0, None, None, 1, 0)
     assert paired_difference({0: 1.0}, {1: 2.0}) is None
 
 
