@@ -29,27 +29,31 @@ class Judge:
         """Take a new row into account. If the verdict changes, say so.
 
         Raises:
-          Collapsed: if the representation collapsed under --on-collapse=stop.
+          Collapsed: if the representation is collapsed under --on-collapse=stop. It may
+            have collapsed in an earlier part of the run.
         """
         before = self.watch.verdict.state
         self.see(step, row)
-        verdict = self.watch.verdict
-        if verdict.state == before:
-            return
-        if verdict.state == "healthy":
-            self._say(f"step {step}: no longer {before}.")
-            return
-        config, since = self._program.config, self.watch.drifting.since
-        self._say(
-            f"step {step}: {verdict.state} since step {since}: {verdict.reason}. "
-            f"{usual(part_norms(config))}"
-        )
+        verdict, config = self.watch.verdict, self._program.config
+        if verdict.state != before:
+            self._say_change(step, before)
+        # A resumed run starts with the verdict of its log, so this is no change there.
         if verdict.state == "collapsed" and config.on_collapse == "stop":
             raise Collapsed(
-                f"the representation collapsed at step {self.watch.first_collapsed} "
+                f"the representation collapsed at step {self.watch.collapsed.since} "
                 f"({verdict.reason}); stopped because of --on-collapse=stop.",
                 status=COLLAPSED,
             )
+
+    def _say_change(self, step: int, before: str) -> None:
+        verdict, since = self.watch.verdict, self.watch.drifting.since
+        if verdict.state == "healthy":
+            self._say(f"step {step}: no longer {before}.")
+            return
+        self._say(
+            f"step {step}: {verdict.state} since step {since}: {verdict.reason}. "
+            f"{usual(part_norms(self._program.config))}"
+        )
 
     def see(self, step: int, row: dict[str, Any]) -> None:
         """Take a row into account silently, as one of an earlier part of the run."""

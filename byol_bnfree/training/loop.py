@@ -146,11 +146,13 @@ def _stopped_by_error(
     if not alone:
         with contextlib.suppress(OSError):
             save()
-    kept = checkpoints.steps()
+    kept, again = checkpoints.steps(), "the same command resumes"
+    if isinstance(error, Collapsed):  # which would stop at the next row
+        again = "the same command with --on-collapse=warn goes on"
     if step in kept:
-        outcome = f"Step {step} is saved; the same command resumes."
+        outcome = f"Step {step} is saved; {again}."
     elif kept:
-        outcome = f"Step {step} is not saved; the same command resumes at {kept[-1]}."
+        outcome = f"Step {step} is not saved; {again} at {kept[-1]}."
     else:
         outcome = f"Step {step} is not saved, and no checkpoint was before it."
     at_once = alone or isinstance(error, SaveFailed) or step not in kept

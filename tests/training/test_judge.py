@@ -1,0 +1,56 @@
+"""A collapse is said once; --on-collapse=stop also ends a resumed run because of it."""
+
+import pytest
+
+import tiny
+from byol_bnfree.training.checkpoint import Checkpoints
+from byol_bnfree.training.judge import MEASURES, Collapsed, Judge
+from byol_bnfree.training.loop import _stopped_by_error
+from byol_bnfree.training.program import Program
+
+LOST = {f"collapse/{name}": 1e-6 for name in MEASURES}
+PATIENCE = 5  # rows
+
+
+def judge_of(on_collapse: str) -> tuple[Judge, list[str]]:
+    config = tiny.config(on_collapse=on_collapse)
+    said: list[str] = []
+    fields = dict.fromkeys(Program._fields) | {"config": config, "warmup_steps": 0}
+    program = tuple.__new__(Program, fields.values())  # the judge needs no functions
+    return Judge(program, said.append), said
+
+
+def test_a_collapse_stops_the_run_at_its_last_row_of_patience():
+    judge, said = judge_of("stop")
+    for step in range(2, 1 + PATIENCE):
+        judge.judge(step, LOST)
+    with pytest.raises(Collapsed, match="collapsed at step 2 "):
+        judge.judge(1 + PATIENCE, LOST)
+    assert len(said) == 1 and "collapsed since step 2" in said[0]
+
+
+@pytest.mark.parametrize("rows", [PATIENCE, 2 * PATIENCE])
+def test_a_resumed_run_that_is_still_collapsed_stops_again(rows):
+    judge, said = judge_of("stop")
+    for step in range(2, 2 + rows):
+        judge.see(step, LOST)
+    with pytest.raises(Collapsed, match="collapsed at step 2 "):
+        judge.judge(2 + rows, LOST)
+    assert not said  # it is no news
+
+
+def test_a_resumed_run_with_warn_goes_on():
+    judge, said = judge_of("warn")
+    for step in range(2, 2 + PATIENCE):
+        judge.see(step, LOST)
+    judge.judge(2 + PATIENCE, LOST)
+    assert not said
+
+
+def test_the_message_of_a_collapse_names_the_way_to_go_on(monkeypatch):
+    monkeypatch.setattr(Checkpoints, "steps", lambda self: [7])
+    checkpoints = object.__new__(Checkpoints)
+    stopped = _stopped_by_error(Collapsed("x.", 3), 7, lambda: None, checkpoints)
+    assert "the same command with --on-collapse=warn goes on" in str(stopped)
+    stopped = _stopped_by_error(OSError("x."), 7, lambda: None, checkpoints)
+    assert "the same command resumes" in str(stopped)
