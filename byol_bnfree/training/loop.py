@@ -55,6 +55,8 @@ def run_loop(
     keeper = _Keeper(journal, checkpoints, best)
     try:
         with interrupts(journal.progress.say) as asked, fate_shared():
+            if evaluation is not None and _unmeasured(step, evaluation, journal):
+                keeper.evaluate(step, state, evaluation.measure)
             while step < program.total_steps:
                 batch = journal.next_batch(stream)
                 state, metrics = program.step(state, batch)
@@ -79,6 +81,17 @@ def run_loop(
     finally:
         stream.close()
     return state
+
+
+def _unmeasured(step: int, evaluation: Evaluation, journal: Journal) -> bool:
+    """Return True if a resumed run ended before the evaluation of its last step.
+
+    A step is saved before it is evaluated, so that a signal need not wait.
+    """
+    if not step or step % evaluation.every:
+        return False
+    last = [row for row in journal.log.rows() if row["step"] == step]
+    return not any("knn/top1" in row for row in last)
 
 
 class _Keeper(NamedTuple):
