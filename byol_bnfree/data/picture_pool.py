@@ -7,7 +7,7 @@ workers, not lists of a million files.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import BrokenExecutor, Executor
 from functools import cached_property, partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from byol_bnfree.data.decode import decode
 from byol_bnfree.data.eight_bits import Conversion, conversion
 from byol_bnfree.data.geometry import Picture
 from byol_bnfree.data.patience import shown
-from byol_bnfree.data.reading import BadImage, Fault
+from byol_bnfree.data.reading import BadImage, Fault, ReadingFailed
 from byol_bnfree.data.records import Records
 from byol_bnfree.data.workers import reading_pool
 
@@ -69,11 +69,20 @@ class PicturePool:
         """Apply `view` to each picture. Return a `BadImage` for a bad one.
 
         Raises:
-          ReadingFailed: if the machine failed.
+          ReadingFailed: if the machine failed, or ended a process of the pool.
         """
         task = partial(_view_of, view, self._shape, self._how)
         pictures = self._records.read(indices)
-        found = list(self._pool.map(task, pictures, keys, chunksize=TASKS_PER_MESSAGE))
+        try:
+            found = list(
+                self._pool.map(task, pictures, keys, chunksize=TASKS_PER_MESSAGE)
+            )
+        except BrokenExecutor as error:
+            self.close()  # such a pool stays broken
+            raise ReadingFailed(
+                "a process that decodes pictures was ended, perhaps for lack of "
+                "memory; lower --data.workers."
+            ) from error
         for result in found:
             if isinstance(result, Fault):
                 raise result.stop() from result
