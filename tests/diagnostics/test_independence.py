@@ -59,7 +59,7 @@ def test_an_operation_whose_derivative_jax_lacks_is_no_error():
 
 
 def test_a_derivative_that_is_nan_proves_nothing():
-    report = numerical_independence(lambda x: jnp.sqrt(nn.relu(x)), IMAGES)
+    report = numerical_independence(jnp.sqrt, jnp.zeros((3, 2)))
     assert report.cross_derivative == np.inf and not report.holds
 
 
