@@ -26,6 +26,14 @@ def test_the_newest_of_equal_rows_counts(tmp_path):
     assert [row["figures"]["top1"] for row in store.figures()] == [0.2]
 
 
+def test_a_result_that_was_measured_again_comes_last(tmp_path):
+    store = Store(tmp_path / "e.jsonl")
+    for k in (20, 200, 20):
+        store.add({"protocol": "knn", "settings": {"k": k}}, figures={})
+    order = [row["identity"]["settings"]["k"] for row in store.figures()]
+    assert order == [200, 20]
+
+
 def test_a_row_cut_off_by_a_kill_is_dropped_and_the_others_stay(tmp_path):
     path = tmp_path / "e.jsonl"
     Store(path).add(IDENTITY, figures={"top1": 0.5})

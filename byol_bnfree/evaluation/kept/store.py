@@ -39,9 +39,11 @@ class Store:
 
     def figures(self) -> list[Row]:
         """Return the newest row of each identity, in the order of measurement."""
-        newest = {
-            json.dumps(row["identity"], sort_keys=True): row for row in self._rows
-        }
+        newest: dict[str, Row] = {}
+        for row in self._rows:
+            key = json.dumps(row["identity"], sort_keys=True)
+            newest.pop(key, None)  # a dict would keep the place of the older row
+            newest[key] = row
         return list(newest.values())
 
 
