@@ -76,7 +76,7 @@ def test_half_precision_features_give_nearly_the_same_figure(workdir):
 
 def measured(protocol, metric="top1", **settings) -> dict:
     """A row of one encoder on one data set."""
-    subject = {"dataset": "d", "network": "n", "step": 1}
+    subject = {"dataset": "d", "network": "n", "step": 1, "weights": "0" * 16}
     identity = {**subject, "protocol": protocol, "settings": settings}
     return {"identity": identity, "figures": {metric: 0.5}}
 
@@ -88,6 +88,15 @@ def test_kinds_of_figures_never_share_a_column():
     linear = "linear, a tenth held out"
     assert titles[3:] == ["kNN", linear, "1 % labels", "10 % labels"]
     assert table.row_count == 1
+
+
+def test_each_file_of_weights_has_a_line_of_its_own():
+    rows = [measured("knn"), measured("linear_cached"), measured("knn")]
+    rows[1]["identity"]["weights"] = "12345678"
+    rows[2]["identity"]["network"] = "random"
+    table = figures_table(rows)
+    networks = [str(cell) for cell in table.columns[1].cells]
+    assert networks == ["n 000000", "n 123456", "random"]
 
 
 def test_names_in_a_table_are_no_markup(capsys):

@@ -1,5 +1,6 @@
 """Tables of results. Results that cannot be compared never share a column."""
 
+from collections import Counter
 from typing import Any
 
 from rich.console import Console
@@ -34,6 +35,7 @@ TITLES = {
     "transfer": "other data sets, %: top-1 unless stated",
 }
 TITLE = "test split, %; top-1 / top-5"
+DIGITS = 6  # of the checksum of weights
 UNBROKEN = 140  # characters per line where no terminal gives a width
 UNITS = {
     **{"top1": "", "top5": "", "mean_per_class": " per class", "map11": " mAP"},
@@ -42,10 +44,11 @@ UNITS = {
 
 
 def figures_table(rows: list[Row], title: str = TITLE) -> Table:
-    """Build a table with a row per data set, network and step; a column per protocol.
+    """Build a table with a row per data set and encoder, and a column per protocol.
 
     If a cell was measured several times (with other seeds or settings), it shows the
-    newest result. evaluations.jsonl has all.
+    newest result. evaluations.jsonl has all. Encoders of one name and step are told
+    apart by the checksum of their weights.
     """
     columns = [column for _, column in sorted({_place(row) for row in rows})]
     table = Table(title=Text(title, style="table.title"), title_justify="left")
@@ -59,9 +62,13 @@ def figures_table(rows: list[Row], title: str = TITLE) -> Table:
     for row in rows:
         identity = row["identity"]
         subject = identity["dataset"], identity["network"], str(identity["step"])
-        lines.setdefault(subject, {})[_place(row)[1]] = _cell(row["figures"])
-    for subject, cells in lines.items():
-        line = (*subject, *(cells.get(column, "") for column in columns))
+        line = *subject, identity["weights"]
+        lines.setdefault(line, {})[_place(row)[1]] = _cell(row["figures"])
+    encoders = Counter(line[:3] for line in lines)
+    for (data, network, step, weights), cells in lines.items():
+        if encoders[data, network, step] > 1:
+            network = f"{network} {weights[:DIGITS]}"
+        line = data, network, step, *(cells.get(column, "") for column in columns)
         table.add_row(*map(Text, line))  # a name such as a[b] is not rich's markup
     return table
 
