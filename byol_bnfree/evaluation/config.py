@@ -86,7 +86,7 @@ class EvaluateConfig:
     Without classes there is no confusion.png."""
     save: bool = False
     """Save fitted classifiers and fine-tuned networks in evaluation/classifiers, for
-    `python -m byol_bnfree.predict`."""
+    `python -m byol_bnfree.predict`. Not with --weights."""
     again: bool = False
     """Measure again even if evaluations.jsonl has the result."""
     weights: str | None = None
@@ -112,6 +112,11 @@ class EvaluateConfig:
 
     def __post_init__(self):
         _require_positive("", self)
+        if self.save and self.weights is not None:
+            raise InputError(
+                f"--save was given with --weights {self.weights}; predict finds the "
+                f"encoder of a classifier in a run, so leave out one of them."
+            )
         if max(self.semi.shares) > 1:
             raise InputError(
                 f"--semi.shares has {max(self.semi.shares)}; a share of the labels is "

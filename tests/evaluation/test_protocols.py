@@ -87,6 +87,7 @@ def test_more_labels_than_a_class_has_are_refused_before_any_work():
         ({"linear": LinearSettings(rates=())}, "linear.rates is empty"),
         ({"linear": LinearSettings(epochs=0)}, "linear.epochs is 0"),
         ({"finetune": FinetuneSettings(weight_decays=(-1.0,))}, "weight-decays is -1"),
+        ({"save": True, "weights": "a.pth"}, "--save was given with --weights a.pth"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(fields, sentence):
