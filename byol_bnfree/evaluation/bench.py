@@ -46,6 +46,8 @@ REVISIONS = {
     "depth": 1,
     "detection": 1,
 }
+FROM_FEATURES = ("knn", "linear", "linear_cached", "robustness", "transfer")
+"""Protocols that use stored features, so their precision matters."""
 FITTING = (  # protocols that fit a classifier that can be saved
     *("linear", "linear_cached", "semi_supervised", "finetune", "supervised"),
     "transfer",
@@ -141,6 +143,9 @@ class Bench:
 
         Two measurements with equal identities are the same.
         """
+        tuned = settings.get("method") == "finetune"
+        if self.config.half_precision and protocol in FROM_FEATURES and not tuned:
+            settings = settings | {"dtype": "float16"}
         train = self.config.train_split or self.train.split
         test = self.config.test_split or self.test.split
         return {

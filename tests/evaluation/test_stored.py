@@ -60,6 +60,21 @@ def test_one_pixel_or_label_of_either_split_makes_another_figure(tmp_path):
     assert bench(tmp_path, train, tiny.light("test")).identity("knn", {}) == identity
 
 
+def test_figures_of_half_precision_are_figures_of_their_own(tmp_path):
+    splits = tiny.light("train"), tiny.light("test")
+    full = bench(tmp_path, *splits)
+    half = bench(tmp_path, *splits, half_precision=True)
+    for protocol, settings, same in (
+        ("knn", {"k": 1}, False),
+        ("transfer", {"method": "linear_cached"}, False),
+        ("transfer", {"method": "finetune"}, True),
+        ("finetune", {}, True),
+    ):
+        made = [each.identity(protocol, settings) for each in (full, half)]
+        assert (made[0] == made[1]) == same
+        assert made[0]["settings"] == settings
+
+
 @pytest.mark.parametrize("change", ["revision", "version"])
 def test_another_revision_or_version_measures_again(tmp_path, monkeypatch, change):
     made = bench(tmp_path, tiny.light("train"), tiny.light("test"))
