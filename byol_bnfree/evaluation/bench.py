@@ -44,7 +44,7 @@ REVISIONS = {
     "transfer": 3,
     "segmentation": 1,
     "depth": 1,
-    "detection": 1,
+    "detection": 2,
 }
 FROM_FEATURES = ("knn", "linear", "linear_cached", "robustness", "transfer")
 """Protocols that use stored features, so their precision matters."""

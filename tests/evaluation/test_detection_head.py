@@ -182,7 +182,7 @@ def test_generalized_overlap_of_boxes_around_a_place():
 
 def test_candidates_of_perfect_predictions_are_the_objects():
     found = targets_of((SQUARE, 1), ((20, 20, 28, 30), 0))
-    best = candidates(perfect(found), STRIDE, most=5)
+    best = candidates(perfect(found), STRIDE, (32, 32), most=5)
     assert best.boxes.shape == (1, 5, 4)
     assert (np.diff(best.scores[0]) <= 0).all()
     for box, label in zip(best.boxes[0], best.classes[0], strict=True):
@@ -195,6 +195,8 @@ def test_candidates_stay_in_the_picture_and_survive_a_diverged_fit():
     shape = (1, 2, 2)
     ones = jnp.ones(shape)
     raw = Raw(jnp.zeros((*shape, 2)), jnp.full((*shape, 4), 99.0), ones)
-    assert candidates(raw, STRIDE).boxes.tolist() == [[[0, 0, 8, 8]] * 8]
+    assert candidates(raw, STRIDE, (8, 8)).boxes.tolist() == [[[0, 0, 8, 8]] * 8]
+    # A picture of 7 x 6 pixels has the same map.
+    assert candidates(raw, STRIDE, (7, 6)).boxes.tolist() == [[[0, 0, 7, 6]] * 8]
     broken = Raw(raw.logits * jnp.nan, raw.distances * jnp.nan, ones)
-    assert np.isfinite(candidates(broken, STRIDE).scores).all()
+    assert np.isfinite(candidates(broken, STRIDE, (8, 8)).scores).all()

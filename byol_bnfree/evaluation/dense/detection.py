@@ -81,7 +81,8 @@ def detection_score(fitter: Fitter, fitted: Fitted, view: DenseView) -> Score:
     first = None
     for outputs, batch, count in fitter.outputs(fitted, view):
         size, places = batch["image"].shape[1:3], outputs.centre.shape[1:]
-        best = jax.tree.map(np.asarray, _candidates(outputs, stride_of(size, places)))
+        chosen = _candidates(outputs, stride_of(size, places), tuple(size))
+        best = jax.tree.map(np.asarray, chosen)
         rows = [{name: batch[name][row] for name in batch} for row in range(count)]
         mine = [detected(best, row) for row in range(count)]
         found, truth = found + mine, truth + [objects_of(example) for example in rows]
@@ -100,6 +101,6 @@ def detected(best: Candidates, row: int) -> Detections:
     return keep_best(Detections(boxes[sure], scores[sure], classes[sure]))
 
 
-_candidates = jax.jit(candidates, static_argnames="stride")
+_candidates = jax.jit(candidates, static_argnames=("stride", "size"))
 
 DETECTION = Task("detection", "boxes", "ap_coco", fcos_head, fcos_loss, detection_score)

@@ -90,15 +90,18 @@ class Candidates(NamedTuple):
     classes: Int[Array, "b n"]
 
 
-def candidates(raw: Raw, stride: int, most: int = 1000) -> Candidates:
+def candidates(
+    raw: Raw, stride: int, size: tuple[int, int], most: int = 1000
+) -> Candidates:
     """Return the `most` best pairs of place and class of each picture.
 
+    `size` is the height and width of the pictures. The map may reach beyond them.
     Non-maximum suppression on the host (`boxes.keep_best`) takes them further.
     """
     _, height, width, classes = raw.logits.shape
     middle = places(height, width, stride)[None]
     reach = stride * raw.distances
-    limits = stride * jnp.array([height, width], jnp.float32)[None, None, None]
+    limits = jnp.array(size, jnp.float32)[None, None, None]
     low = jnp.clip(middle - reach[..., :2], 0, limits)
     high = jnp.clip(middle + reach[..., 2:], 0, limits)
     corners = jnp.concatenate([low, high], axis=-1)
