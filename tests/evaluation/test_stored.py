@@ -187,6 +187,15 @@ def test_evaluation_drops_bad_pictures_and_says_so(tmp_path, half_bad, gib, caps
     assert "08.png" in written.read_text() and "truncated" in written.read_text()
 
 
+def test_a_split_of_bad_pictures_only_is_one_sentence(tmp_path, half_bad):
+    test = Subset(open_source(half_bad, "test"), np.arange(3))
+    bad = [name for name in test.file_names(np.arange(3)) if name[-6:-4] < "09"]
+    assert len(bad) == 3
+    for _ in range(2):  # the second time from the file
+        with pytest.raises(InputError, match="no picture of the test split of pict"):
+            usable_only(test, tmp_path)
+
+
 def test_what_is_known_to_be_bad_is_not_tried_again(tmp_path, half_bad, monkeypatch):
     first = usable_only(open_source(half_bad, "test"), tmp_path)
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from byol_bnfree.data.sources import Source
+from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.images.subset import Subset
 from byol_bnfree.files import file_name, write_json
 
@@ -16,6 +17,9 @@ def usable_only(source: Source, folder: Path) -> Source:
 
     It prints how many are used. It also writes a file to `folder` that names the others
     and the reasons. The next evaluation reads this file instead of decoding everything.
+
+    Raises:
+      InputError: if no image can be decoded.
     """
     if source.in_memory and not source.skipped:
         return source
@@ -35,13 +39,19 @@ def usable_only(source: Source, folder: Path) -> Source:
         }
         folder.mkdir(exist_ok=True, parents=True)
         write_json(path, known)
-    used = np.arange(len(source)) if known["used"] is None else np.array(known["used"])
+    every = known["used"] is None
+    used = np.arange(len(source)) if every else np.array(known["used"], int)
+    if not len(used):
+        raise InputError(
+            f"no picture of the {source.split} split of {source.name} can be decoded; "
+            f"mend them or take others ({path} has the reasons)."
+        )
     print(
         f"{source.name} {source.split}: {len(used):,} of {known['images']:,} images "
         f"are used; the others cannot be decoded ({path})",
         flush=True,
     )
-    return source if known["used"] is None else Subset(source, used)
+    return source if every else Subset(source, used)
 
 
 def _read(path: Path) -> dict[str, Any] | None:
