@@ -112,14 +112,20 @@ def find_data(config: TrainConfig) -> DataSet:
     """Find the data set that `config` names, before any picture is decoded.
 
     Raises:
-      InputError: if the set is missing, empty or unreadable. Under on_bad_image="stop"
-        also for the first picture with a bad header.
+      InputError: if the set is missing, empty or unreadable, or a setting does not
+        apply to it. Under on_bad_image="stop" also for the first picture with a bad
+        header.
     """
+    if config.dataset.startswith("folder:"):
+        return DataSet(config, open_folder(config))
+    if config.data.unlabelled:
+        raise InputError(
+            f"--data.unlabelled belongs to --dataset=folder:PATH, and not to "
+            f"{config.dataset}; remove it."
+        )
     if config.dataset == "shapes":
         _check_shapes(config)
         return DataSet(config, None)
-    if config.dataset.startswith("folder:"):
-        return DataSet(config, open_folder(config))
     return DataSet(config, open_both(config))
 
 

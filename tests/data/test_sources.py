@@ -23,7 +23,7 @@ from byol_bnfree.config import (
 from byol_bnfree.data.crops import crop_box, random_crops
 from byol_bnfree.data.geometry import centre_crop
 from byol_bnfree.data.shapes import CLASS_NAMES
-from byol_bnfree.data.sources import Source, open_source
+from byol_bnfree.data.sources import Source, find_data, open_source
 
 TFDS = Path(__file__).parents[2] / "../shared/tfds"
 needs_tfds = pytest.mark.skipif(not TFDS.is_dir(), reason="prepared data sets absent")
@@ -270,3 +270,10 @@ def test_more_crops_and_small_ones_leave_the_first_two(stream_config):
     assert found["small_crops"].shape == (2, 2, 6, 6, 3)
     np.testing.assert_array_equal(found["crops"][:, :2], plain["crops"])
     assert crops(several, views=1).keys() == {"crops"}
+
+
+@pytest.mark.parametrize("name", ["shapes", "digits"])
+def test_unlabelled_is_refused_where_it_would_be_ignored(name):
+    config = TrainConfig(dataset=name, steps=1, data=DataConfig(unlabelled=True))
+    with pytest.raises(InputError, match=f"--data.unlabelled .* not to {name}"):
+        find_data(config)
