@@ -5,13 +5,40 @@ from collections.abc import Sequence
 
 from byol_bnfree import __version__
 from byol_bnfree.command_line import exit_on_error
-from byol_bnfree.config import InputError
+from byol_bnfree.config import DataConfig, EvalConfig, InputError, TrainConfig
 from byol_bnfree.data.prepared import data_root, list_sets, prepare
 
 PREPARING = (
     "Prepare a data set once, so that runs read it fast. CIFAR and folders need no "
     "other package. tensorflow-datasets prepares all other names."
 )
+
+FOLDER_FLAGS = {
+    "--data.unlabelled": {
+        "action": "store_true",
+        "help": "all pictures at any depth, without classes",
+    },
+    "--data.train-split": {"metavar": "NAME", "help": "folder of the training split"},
+    "--data.test-split": {"metavar": "NAME", "help": "folder of the test split"},
+    "--data.max-pixels": {
+        "type": int,
+        "metavar": "N",
+        "help": "pictures with more pixels are refused",
+    },
+    "--data.white": {
+        "type": float,
+        "metavar": "X",
+        "help": "value of white in pictures of more than 8 bits",
+    },
+    "--on-bad-image": {
+        "choices": ("stop", "skip"),
+        "help": "skip leaves pictures with a bad header out",
+    },
+    "--evaluation.skip": {
+        "action": "store_true",
+        "help": "do without a test split, if there is none",
+    },
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -31,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     preparing.add_argument(
         "--archive", help="cifar10, cifar100: the .tar.gz, if it is downloaded already"
     )
+    _add_folder_flags(preparing)
     listing = commands.add_parser("list", help="list the data sets on disk")
     for command in (preparing, listing):
         command.add_argument(
@@ -55,9 +83,32 @@ def main(argv: Sequence[str] | None = None) -> None:
         draw_views(arguments.out, rest)
         print(arguments.out)
     elif arguments.command == "prepare":
-        print(prepare(arguments.name, arguments.data_dir, arguments.archive))
+        of_folder = _folder_settings(arguments)
+        given = arguments.name, arguments.data_dir, arguments.archive
+        print(prepare(*given, of_folder))
     else:
         _print_sets(arguments.data_dir)
+
+
+def _add_folder_flags(preparing: argparse.ArgumentParser) -> None:
+    """Add the flags of a run that its messages about folders name."""
+    group = preparing.add_argument_group("folder:PATH", "as in a run")
+    for name, options in FOLDER_FLAGS.items():
+        group.add_argument(name, default=argparse.SUPPRESS, **options)
+
+
+def _folder_settings(arguments: argparse.Namespace) -> TrainConfig | None:
+    """Return the settings that these flags ask for; None if none was given."""
+    names = [name[2:].replace("-", "_") for name in FOLDER_FLAGS]
+    given = {name: value for name, value in vars(arguments).items() if name in names}
+    if not given:
+        return None
+    data = {name[5:]: given[name] for name in given if name.startswith("data.")}
+    return TrainConfig(
+        on_bad_image=given.get("on_bad_image", "stop"),
+        data=DataConfig(**data),
+        evaluation=EvalConfig(skip="evaluation.skip" in given),
+    )
 
 
 def _print_sets(data_dir: str | None) -> None:

@@ -18,7 +18,13 @@ from PIL import Image
 
 from byol_bnfree.config import InputError
 from byol_bnfree.data.names import printable
-from byol_bnfree.data.set_writer import Description, Picture, Split, write_set
+from byol_bnfree.data.set_writer import (
+    Description,
+    Picture,
+    Split,
+    new_folder,
+    write_set,
+)
 from byol_bnfree.errors import why_not_read
 
 SIDE = 32  # of a picture, pixels
@@ -71,9 +77,10 @@ def prepare_cifar(name: str, root: Path, archive: Path | None) -> Path:
         checksum.
 
     Raises:
-      InputError: an archive that is not there, or is another.
+      InputError: an archive that is not there, or is another; or a set that is there.
     """
     source = ARCHIVES[name]
+    new_folder(root, name, source.version)  # before a download
     archive = _downloaded(source, root) if archive is None else archive
     try:
         with tarfile.open(archive) as members:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from byol_bnfree.config import InputError
+from byol_bnfree.config import InputError, TrainConfig
 from byol_bnfree.data.meant import meant, refuse_path
 
 CLASS_KEYS = ("pythonClassName", "python_class_name", "type")  # in features.json
@@ -145,32 +145,54 @@ def _class_names(node: Any) -> Iterator[str]:
             yield from _class_names(json.loads(node))
 
 
-def prepare(name: str, data_dir: str | None, archive: str | None = None) -> str:
+def prepare(
+    name: str,
+    data_dir: str | None,
+    archive: str | None = None,
+    of_folder: TrainConfig | None = None,
+) -> str:
     """Prepare a data set as array_record. Return a sentence about it.
 
     CIFAR-10, CIFAR-100 and folders need no other package. tensorflow-datasets prepares
-    all other sets. `archive` is the file that CIFAR comes in; None downloads it.
+    all other sets.
+
+    Args:
+      name: NAME[/CONFIG][:VERSION] or folder:PATH.
+      data_dir: root of the prepared sets; None means that of tensorflow-datasets.
+      archive: the file that CIFAR comes in; None downloads it.
+      of_folder: settings that say how a folder is read; None means the defaults.
 
     Raises:
       InputError: if a package is missing, the name is unknown, or preparing fails.
     """
     from byol_bnfree.data.cifar import ARCHIVES, prepare_cifar
-    from byol_bnfree.data.folder_set import prepare_folder, set_name
+    from byol_bnfree.data.folder_set import prepare_folder
 
     root = data_root(data_dir)
-    of_folder = name.startswith("folder:")
-    path = os.path.expanduser(name.removeprefix("folder:"))
-    wanted = set_name(path) if of_folder else name.partition(":")[0]
+    is_folder = name.startswith("folder:")
+    wanted, _, version = (name, "", "") if is_folder else name.partition(":")
     if archive is not None and wanted not in ARCHIVES:
         raise InputError(
             f"--archive belongs to {' and '.join(ARCHIVES)}, and not to {name}; remove "
             f"it."
         )
+    if is_folder:
+        path = os.path.expanduser(name.removeprefix("folder:"))
+        return prepare_folder(path, root, of_folder or TrainConfig())
+    if of_folder is not None:
+        raise InputError(
+            f"--data.*, --on-bad-image and --evaluation.skip belong to folder:PATH, "
+            f"and not to {name}; remove them."
+        )
+    if wanted in ARCHIVES and version not in ("", ARCHIVES[wanted].version):
+        raise InputError(
+            f"{wanted} has no version {version} here; prepare {wanted}, which is "
+            f"version {ARCHIVES[wanted].version}."
+        )
     for there in list_sets(root):
-        if there.name == wanted and there.file_format == FILE_FORMAT:
+        same = there.name == wanted and version in ("", there.version)
+        if same and there.file_format == FILE_FORMAT:
             return f"{name} is already prepared: {there.path}"
-    if of_folder:
-        return f"{wanted} is prepared: {prepare_folder(path, root)}"
     if wanted in ARCHIVES:
         file = None if archive is None else Path(os.path.expanduser(archive))
         return f"{name} is prepared: {prepare_cifar(wanted, root, file)}"
@@ -195,6 +217,8 @@ def _prepare_by_tfds(name: str, root: Path) -> str:
             f"tensorflow-datasets has no data set {name}; see "
             f"https://www.tensorflow.org/datasets/catalog for the names."
         ) from error
+    except AssertionError as error:  # its way to refuse a version
+        raise InputError(f"{error} Give one of these, or none.") from error
     try:
         builder.download_and_prepare()
     except Exception as error:  # no network, no space, or files to download by hand

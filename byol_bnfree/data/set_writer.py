@@ -14,10 +14,13 @@ from typing import Any, NamedTuple
 
 from array_record.python.array_record_module import ArrayRecordWriter
 
+from byol_bnfree.config import InputError
+from byol_bnfree.data.names import printable
 from byol_bnfree.data.tf_example import encode_example
 
 SHARD_RECORDS = 50_000  # of a file, at most
 FEATURES = "tensorflow_datasets.core.features"
+INFO = "dataset_info.json"
 TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 
 
@@ -34,6 +37,8 @@ class Split(NamedTuple):
 
     count: int
     pictures: Iterable[Picture]
+    checksum: str | None = None
+    """Of the pictures before they were written; `checksums` reads it."""
 
 
 class Description(NamedTuple):
@@ -51,8 +56,11 @@ class Description(NamedTuple):
 def write_set(
     root: Path, description: Description, splits: Mapping[str, Split]
 ) -> Path:
-    """Its new folder, `root/NAME/VERSION`, which appears when all of it is written."""
-    folder = root / description.name / description.version
+    """Its new folder, `root/NAME/VERSION`, which appears when all of it is written.
+
+    Raises: InputError if there is such a folder.
+    """
+    folder = new_folder(root, description.name, description.version)
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = f"{description.version}.incomplete"
     scratch = Path(tempfile.mkdtemp(prefix=unfinished, dir=folder.parent))
@@ -65,7 +73,7 @@ def write_set(
         if description.class_names:
             names = "\n".join(description.class_names)
             (scratch / "label.labels.txt").write_text(names + "\n")
-        _write_json(scratch / "dataset_info.json", _info(description, written))
+        _write_json(scratch / INFO, _info(description, written, splits))
         # mkdtemp makes folders that only their owner can read.
         scratch.chmod(0o755)
         scratch.rename(folder)
@@ -74,6 +82,25 @@ def write_set(
         shutil.rmtree(scratch, ignore_errors=True)
         raise
     return folder
+
+
+def new_folder(root: Path, name: str, version: str) -> Path:
+    """`root/NAME/VERSION`, which must not exist, in whatever format it may be.
+
+    Raises: InputError if it does.
+    """
+    folder = root / name / version
+    if folder.exists():
+        raise InputError(
+            f"{printable(folder)} exists, in another format or as a part; give another "
+            f"--data-dir, or remove it."
+        )
+    return folder
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """The checksums of the splits that `write_set` was given; {} if it had none."""
+    return json.loads((folder / INFO).read_text()).get("downloadChecksums", {})
 
 
 def _write_split(folder: Path, dataset: str, name: str, split: Split) -> dict[str, Any]:
@@ -131,15 +158,25 @@ def _features(description: Description) -> dict[str, Any]:
     }
 
 
-def _info(description: Description, splits: list[dict[str, Any]]) -> dict[str, Any]:
-    pair = ["image", "label"] if description.class_names else []
+def _info(
+    description: Description,
+    written: list[dict[str, Any]],
+    splits: Mapping[str, Split],
+) -> dict[str, Any]:
+    # tensorflow-datasets refuses fields of our own; this one of its fields is meant for
+    # checksums of what a set was made of.
+    sums = {name: s.checksum for name, s in splits.items() if s.checksum is not None}
+    pair = [{"featureKey": key} for key in ("image", "label")]
+    # tensorflow-datasets wants a pair here, or nothing.
+    keys = {"supervisedKeys": {"tuple": {"items": pair}}}
     return {
         "name": description.name,
         "version": description.version,
         "description": description.text,
         "fileFormat": "array_record",
-        "splits": splits,
-        "supervisedKeys": {"tuple": {"items": [{"featureKey": key} for key in pair]}},
+        "splits": written,
+        "downloadChecksums": sums,
+        **(keys if description.class_names else {}),
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from byol_bnfree.config import InputError, TrainConfig
-from byol_bnfree.data import prepared
+from byol_bnfree.data import cifar, prepared
 from byol_bnfree.data.__main__ import main
 from byol_bnfree.data.prepared import find_set, prepare
 from byol_bnfree.data.sources import open_source
@@ -94,6 +94,44 @@ def test_preparing_twice_says_so(tmp_path, capsys):
     put(tmp_path, "digits", "1.0.0")
     main(["prepare", "digits", f"--data-dir={tmp_path}"])
     assert "already prepared" in capsys.readouterr().out
+
+
+def test_another_version_is_not_prepared_already(tmp_path, monkeypatch):
+    put(tmp_path, "digits", "1.0.0")
+    assert "already prepared" in prepare("digits:1.0.0", str(tmp_path))
+    monkeypatch.setattr(prepared, "_prepare_by_tfds", lambda name, root: "here")
+    monkeypatch.setattr(prepared.importlib.util, "find_spec", lambda name: object())
+    assert prepare("digits:2.0.0", str(tmp_path)) == "digits:2.0.0 is prepared: here"
+
+
+def test_cifar_has_one_version(tmp_path):
+    with pytest.raises(InputError, match="no version 2.0.0 here.*version 3.0.2"):
+        prepare("cifar10:2.0.0", str(tmp_path))
+    put(tmp_path, "cifar10", "3.0.2")
+    assert "already prepared" in prepare("cifar10:3.0.2", str(tmp_path))
+
+
+def test_a_version_that_tensorflow_datasets_lacks_is_one_sentence(
+    tmp_path, monkeypatch
+):
+    import tensorflow_datasets as tfds
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("Dataset digits cannot be loaded at version 9.0.0.")
+
+    monkeypatch.setattr(prepared.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(tfds, "builder", refuse)
+    with pytest.raises(InputError, match="cannot be loaded at version"):
+        prepare("digits:9.0.0", str(tmp_path))
+
+
+def test_a_copy_in_another_format_is_refused_before_the_download(tmp_path, monkeypatch):
+    put(tmp_path, "cifar10", "3.0.2", "tfrecord")
+    downloads = []
+    monkeypatch.setattr(cifar, "_downloaded", lambda *args: downloads.append(args))
+    with pytest.raises(InputError, match="3.0.2 exists.*another --data-dir"):
+        prepare("cifar10", str(tmp_path))
+    assert not downloads
 
 
 def test_preparing_without_tensorflow_names_the_extra(tmp_path, monkeypatch):

@@ -144,6 +144,14 @@ def test_a_folder_becomes_a_set_of_the_same_pictures(tmp_path, monkeypatch):
     assert len(find_set("my_photos", tmp_path / "sets").shards["train"]) == 4
 
 
+def test_a_set_that_is_there_is_not_written_again(tmp_path):
+    (tmp_path / "photos" / "1.0.0").mkdir(parents=True)
+    described = set_writer.Description("photos", "1.0.0", "", (), (None, None, 3))
+    with pytest.raises(InputError, match="exists.*remove it"):
+        set_writer.write_set(tmp_path, described, {})
+    assert not list((tmp_path / "photos").glob("*.incomplete*"))
+
+
 def test_slices_are_those_of_tensorflow_datasets(tmp_path):
     tfds = pytest.importorskip("tensorflow_datasets")
     archive_of(tmp_path / "archive.tar.gz")
