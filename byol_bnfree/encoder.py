@@ -145,7 +145,7 @@ def load_encoder(
       InputError: if the folder is no run or has no usable checkpoint, or the file has
         no weights of an encoder that `create_encoder` can build.
     """
-    workdir = Path(workdir)
+    workdir = Path(workdir).expanduser()
     if holds_weights(workdir):
         return _from_weights(workdir, network, kernels)
     config, data = read_run(workdir)

@@ -32,7 +32,9 @@ def untrained_encoder(
     Raises:
       InputError: if the folder is no run.
     """
-    return untrained_like(*read_run(Path(workdir)), images, kernels=kernels)
+    return untrained_like(
+        *read_run(Path(workdir).expanduser()), images, kernels=kernels
+    )
 
 
 def untrained_like(

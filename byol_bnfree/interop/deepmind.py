@@ -55,7 +55,7 @@ def load(path: str | Path, *, targets: bool = True) -> Checkpoint:
       InputError: if the file is of another kind, or contains anything that such a
         checkpoint does not. Nothing in it was executed.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     root = read_pickle(path)
     try:
         state, step = _experiment(root)

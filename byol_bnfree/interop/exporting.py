@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from byol_bnfree.encoder import load_encoder
+from byol_bnfree.encoder import load_encoder, read_run
 from byol_bnfree.errors import InputError
 from byol_bnfree.interop.hub import write_hub_folder
+from byol_bnfree.interop.weights import holds_weights
 from byol_bnfree.interop.writing import Settings, write
 
 
@@ -16,10 +17,12 @@ def export(config: Any) -> Iterator[str]:
     """Write the files that an `ExportConfig` asks for; yield lines about the work.
 
     Raises:
-      InputError: if there is no encoder, or the format cannot hold it.
+      InputError: if there is no encoder, it is a user's own, or the format cannot hold
+        it.
       RunStopped: if the exported encoder computes something else.
     """
-    source = Path(config.workdir)
+    source = Path(config.workdir).expanduser()
+    _refuse_own_encoder(source)
     encoder = load_encoder(source, config.network)
     origin = origin_of(source, config.licence)
     settings = Settings(
@@ -38,13 +41,23 @@ def export(config: Any) -> Iterator[str]:
     yield str(folder)
 
 
+def _refuse_own_encoder(source: Path) -> None:
+    """Names, descriptions and programs exist only for networks of --model.name."""
+    if not holds_weights(source) and read_run(source)[0].encoder is not None:
+        raise InputError(
+            "export writes networks of --model.name, but this run has its own encoder; "
+            "use load_encoder in your own code."
+        )
+
+
 @contextlib.contextmanager
 def _folder(config: Any, source: Path) -> Iterator[Path]:
     """Make the folder to write to. An export that is refused leaves no empty folder."""
     if config.out is None and not source.is_dir():
         raise InputError("workdir is a file; give --out=FOLDER to write to.")
     kind = config.format if config.format != "safetensors" else config.names
-    folder = Path(config.out) if config.out else source / "export" / kind
+    out = Path(config.out).expanduser() if config.out else None
+    folder = out or source / "export" / kind
     new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -72,7 +72,7 @@ def read_weights(path: str | Path, network: Network = "online") -> Weights:
       InputError: for another kind of file, or an encoder that `create_encoder` cannot
         build.
     """
-    path = find(Path(path))
+    path = find(Path(path).expanduser())
     with open(path, "rb") as file:
         start = file.read(8)
     if path.suffix == ".safetensors":

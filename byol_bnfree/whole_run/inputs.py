@@ -119,7 +119,7 @@ def from_weights(program: Program) -> Program:
     A run that resumes already has weights.
     """
     config = program.config
-    resumed = Path(config.workdir or "") / "checkpoints"
+    resumed = Path(config.workdir or "").expanduser() / "checkpoints"
     if config.init_from is None or (config.workdir and saved_steps(resumed)):
         return program
     start = read_start(config, program.abstract_state)

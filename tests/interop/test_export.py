@@ -14,6 +14,7 @@ import pytest
 from byol_bnfree import InputError, RunStopped, load_encoder
 from byol_bnfree.config import HeadConfig
 from byol_bnfree.export import ExportConfig
+from byol_bnfree.files import write_json
 from byol_bnfree.interop import exporting
 from byol_bnfree.interop.comparison import Comparison, compared, pictures
 from byol_bnfree.interop.description import describe, to_config
@@ -272,3 +273,25 @@ def test_an_encoder_maps_and_stages_and_is_an_nnx_module():
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     wrapped = encoder.to_nnx()(encoder._pixels(images))
     np.testing.assert_allclose(wrapped, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "torch", "stablehlo", "hub-folder"])
+def test_an_own_encoder_is_not_exported(tmp_path, kind):
+    run, out = tmp_path / "run", tmp_path / "out"
+    run.mkdir()
+    own = dataclasses.replace(files.config(), encoder="given:Mine")
+    write_json(run / "config.json", dataclasses.asdict(own))
+    data = {"train": {"images": 48}, "num_classes": 3, "image_shape": [16, 16, 3]}
+    write_json(run / "dataset.json", data)
+    config = ExportConfig(str(run), kind, out=str(out))
+    with pytest.raises(InputError, match="this run has its own encoder; use load_enc"):
+        list(export(config))
+    assert not out.exists()
+
+
+def test_folders_may_be_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    files.work_folder(tmp_path / "run", files.config())
+    assert list(export(ExportConfig("~/run", out="~/out")))
+    assert (tmp_path / "out" / "encoder.safetensors").is_file()
+    assert load_encoder("~/out").step == 5
