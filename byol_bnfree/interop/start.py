@@ -66,7 +66,7 @@ def read_start(config: TrainConfig, abstract_state: TrainState) -> Start:
       InputError: if nothing fits, or the weights have another norm and
         --init-from-other-norm was not given.
     """
-    path = Path(config.init_from or "")
+    path = Path(config.init_from or "").expanduser()
     saved, step, found = _read(path)
     norms = _norms_in(saved, found)
     if config.init_from_part == "encoder":
@@ -110,7 +110,10 @@ def _read(path: Path) -> tuple[TrainConfig, int, dict[str, Flat]]:
         config, step = weights.config, weights.step
     else:
         config, data = read_run(path)
-        network = create_network(config, data.num_classes)
+        # As in training: one class has no probe. Two images only give the shapes, so
+        # they are one group of statistics.
+        classes = data.num_classes if (data.num_classes or 0) > 1 else None
+        network = create_network(config, classes, stat_groups=1)
         images = jax.ShapeDtypeStruct((2, *data.image_shape), jnp.float32)
         shapes = jax.eval_shape(network.init, jax.random.key(0), images)
         # A checkpoint may come from many devices. One is enough to read it.

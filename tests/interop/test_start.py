@@ -1,6 +1,7 @@
 """--init-from takes what fits, says what does not, and refuses another norm."""
 
 import dataclasses
+import json
 
 import files
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from byol_bnfree import InputError
+from byol_bnfree.assembly import create_network
 from byol_bnfree.interop.start import FIELDS, read_start
 from byol_bnfree.interop.trees import flat
 from byol_bnfree.interop.writing import Settings, write
@@ -89,3 +91,31 @@ def test_what_does_not_fit_is_fresh_and_named(tmp_path):
     assert "did not fit: encoder/conv1/kernel is (7, 7, 3, 16)" in start.lines[2]
     with pytest.raises(InputError, match="no encoder array in .* fits"):
         start_of(tmp_path / "run", files.config(width=0.5))
+
+
+def test_a_run_with_groups_of_statistics_can_be_a_start(tmp_path):
+    cfg = files.config("bn")
+    files.work_folder(tmp_path / "run", cfg)
+    saved = json.loads((tmp_path / "run" / "config.json").read_text())
+    saved |= {"bn_stat_groups": 4}
+    (tmp_path / "run" / "config.json").write_text(json.dumps(saved))
+    assert "taken: encoder (30 arrays)" in start_of(tmp_path / "run", cfg).lines[1]
+
+
+def test_a_run_on_one_class_has_no_probe_and_can_be_a_start(tmp_path):
+    cfg = files.config()
+    network = create_network(cfg, None)
+    images = jax.ShapeDtypeStruct((2, *SHAPE.image_shape), np.float32)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), images)
+    fields = files.drawn(shapes)._asdict()
+    run = tmp_path / "run"
+    files.write_work_folder(
+        run, cfg, fields, step=5, num_classes=1, examples=48, source="random."
+    )
+    assert "fresh, not in the file: probe (2 arrays)" in start_of(run, cfg).lines
+
+
+def test_a_start_may_be_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    files.work_folder(tmp_path / "run", files.config())
+    assert start_of("~/run", files.config()).leaves["online_params"]
