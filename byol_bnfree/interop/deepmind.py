@@ -12,7 +12,13 @@ import jax
 import jax.numpy as jnp
 
 from byol_bnfree.assembly import create_network
-from byol_bnfree.config import DataConfig, HeadConfig, ModelConfig, TrainConfig
+from byol_bnfree.config import (
+    DataConfig,
+    HeadConfig,
+    ModelConfig,
+    OptimConfig,
+    TrainConfig,
+)
 from byol_bnfree.interop import work_folder
 from byol_bnfree.interop.arrays import LazyArray
 from byol_bnfree.interop.deepmind_names import ENCODER, params_of, stats_of
@@ -180,7 +186,9 @@ def _config(network: str, online: Flat, step: int) -> TrainConfig:
         dataset="imagenet2012",
         batch_size=4096,
         steps=max(step, 1),
+        base_lr=0.2,  # their recipe of 1000 epochs
         model=model,
+        optim=OptimConfig(weight_decay=1.5e-6, warmup_epochs=10, tau_base=0.996),
         data=DataConfig(image_size=224, channels=3, test_split="validation"),
     )
 

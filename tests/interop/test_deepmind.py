@@ -69,6 +69,17 @@ def test_every_array_of_both_networks_is_found(tmp_path, style):
     found, ours = deepmind.load(path), variables()
     assert found.step == 7 and found.num_classes == tiny.CLASSES
     assert found.config.model == dm_trees.CONFIG.model
+    optim = found.config.optim
+    assert (optim.name, optim.tau_schedule, found.config.base_lr) == (
+        "lars",
+        "cosine",
+        0.2,
+    )
+    assert (optim.weight_decay, optim.warmup_epochs, optim.tau_base) == (
+        1.5e-6,
+        10,
+        0.996,
+    )
     for name in ("online_params", "online_stats", "target_params", "target_stats"):
         assert_same(getattr(found, name), getattr(ours, name))
 
