@@ -19,6 +19,8 @@ RECORDS = {"config.json": "run.json", "summary.json": "summary.json"}
 """Files of a run that are copied, and their names in the folder."""
 PLACES = ("workdir", "data_dir", "coordinator", "num_processes", "process_id")
 """Settings that name places. No picture and no result depends on them."""
+PLACES_OF_RUN = ("compilation_cache", "wandb")
+"""Those in the field `run`."""
 DEFAULT_LICENCE = "apache-2.0"
 
 
@@ -70,6 +72,9 @@ def public(settings: dict[str, Any]) -> dict[str, Any]:
     kept = {name: value for name, value in settings.items() if name not in PLACES}
     for name in kept.keys() & {"dataset", "init_from", "config", "encoder"}:
         kept[name] = without_place(kept[name])
+    if "run" in kept:
+        own = kept["run"]
+        kept["run"] = {k: v for k, v in own.items() if k not in PLACES_OF_RUN}
     if "augment" in kept:
         function = without_place(kept["augment"].get("function"))
         kept["augment"] = kept["augment"] | {"function": function}

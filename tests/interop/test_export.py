@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from byol_bnfree import InputError, RunStopped, load_encoder
-from byol_bnfree.config import HeadConfig
+from byol_bnfree.config import HeadConfig, RunConfig, TrainConfig
 from byol_bnfree.export import ExportConfig
 from byol_bnfree.files import write_json
 from byol_bnfree.interop import exporting
@@ -20,7 +20,7 @@ from byol_bnfree.interop.comparison import Comparison, compared, pictures
 from byol_bnfree.interop.description import describe, to_config
 from byol_bnfree.interop.exporting import export
 from byol_bnfree.interop.folding import alone, folded
-from byol_bnfree.interop.hub import load_pretrained
+from byol_bnfree.interop.hub import load_pretrained, public
 from byol_bnfree.interop.names import from_torch, to_torch
 from byol_bnfree.interop.trees import flat
 from byol_bnfree.interop.writing import (
@@ -30,6 +30,7 @@ from byol_bnfree.interop.writing import (
     with_program,
     write,
 )
+from byol_bnfree.saved_config import config_from_dict
 
 NORMS = ("gn_ws", "bn", "ws", "ln")
 RESNET50 = {"name": "resnet50", "width": 0.25, "stem": "imagenet"}
@@ -295,3 +296,14 @@ def test_folders_may_be_in_the_home_folder(tmp_path, monkeypatch):
     assert list(export(ExportConfig("~/run", out="~/out")))
     assert (tmp_path / "out" / "encoder.safetensors").is_file()
     assert load_encoder("~/out").step == 5
+
+
+def test_published_settings_name_no_place_of_the_machine():
+    run = RunConfig(compilation_cache="/home/me/cache", wandb="secret", keep=7)
+    own = dataclasses.replace(
+        files.config(), run=run, workdir="/home/me/run", dataset="folder:/home/me/x"
+    )
+    found = public(dataclasses.asdict(own))
+    assert "/home" not in json.dumps(found) and "secret" not in json.dumps(found)
+    assert found["run"]["keep"] == 7
+    assert config_from_dict(TrainConfig, found).run.keep == 7
