@@ -77,12 +77,23 @@ def default_config(argv: Sequence[str]) -> TrainConfig:
 
 
 def config_of_run(workdir: str) -> TrainConfig | None:
-    """Return the settings of a run without its extensions; None if there is no run."""
+    """Return the settings of a run without its extensions; None if there is no run.
+
+    The processes of the run are left out: they may not exist any more.
+    """
     saved = read_json(Path(workdir).expanduser() / "config.json")
     if saved is None:
         return None
     config = config_from_dict(TrainConfig, saved)
-    return dataclasses.replace(config, extend=None, extend_base_lr=None, extensions=())
+    return dataclasses.replace(
+        config,
+        extend=None,
+        extend_base_lr=None,
+        extensions=(),
+        coordinator=None,
+        num_processes=None,
+        process_id=None,
+    )
 
 
 def _arguments(argv: list[str], flag: str) -> list[str]:
@@ -168,8 +179,9 @@ def _of_the_machine(error: Exception) -> tuple[str, int] | None:
     if not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in reason):
         return None
     return (
-        f"out of memory ({reason}); lower --batch-size, raise --micro-batches, or "
-        f"choose a smaller network or --data.image-size.",
+        f"out of memory ({reason}); lower --batch-size, or choose a smaller network or "
+        f"--data.image-size. Training without batch statistics can also raise "
+        f"--micro-batches.",
         1,
     )
 

@@ -10,7 +10,7 @@ import pytest
 
 import runs
 from byol_bnfree import InputError, parse_args, train
-from byol_bnfree.config import Extension
+from byol_bnfree.config import Extension, TrainConfig
 from byol_bnfree.training.changes import compare_config
 from byol_bnfree.training.extension import resolve_extension, schedules_of
 from byol_bnfree.training.schedules import learning_rate_schedule, tau_schedule
@@ -55,6 +55,14 @@ def test_what_makes_no_sense_is_refused_before_anything_changes(flags, sentence)
     with pytest.raises(InputError, match=sentence):
         train(extension(workdir, *flags))
     assert before == {p: p.stat().st_mtime_ns for p in workdir.glob("*.json*")}
+
+
+def test_an_extension_does_not_wait_for_the_processes_of_the_run(tmp_path):
+    places = {"coordinator": "a:1", "num_processes": 2, "process_id": 0}
+    began = TrainConfig(**places)
+    (tmp_path / "config.json").write_text(json.dumps(dataclasses.asdict(began)))
+    config = extension(tmp_path)
+    assert all(getattr(config, name) is None for name in places)
 
 
 def test_there_must_be_a_finished_run(workdir, tmp_path):
