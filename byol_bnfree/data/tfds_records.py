@@ -121,7 +121,7 @@ def open_prepared(
         for name in names
     }
     # Slices such as train[:90%] and train[50%:] would overlap.
-    _check_disjoint(names, ranges)
+    check_disjoint(names, ranges, "--data.")
     image, (height, width, channels), label, classes = read_features(found)
     examples = ArrayRecordDataSource(spans[split])
     unread = UNREAD if label else -1
@@ -178,11 +178,17 @@ def object_classes(
     return names, rows
 
 
-def _check_disjoint(names: dict[str, str], ranges: dict[str, list]) -> None:
+def check_disjoint(
+    names: dict[str, str], ranges: dict[str, list[tuple[str, int, int]]], prefix: str
+) -> None:
+    """Raise `InputError` if the ranges of records of both splits overlap.
+
+    `names` holds the names of both splits. `prefix` is that of their flags.
+    """
     for file, start, stop in ranges["train"]:
         for other, first, last in ranges["test"]:
             if file == other and start < last and first < stop:
                 raise InputError(
-                    f"--data.train-split {names['train']!r} and --data.test-split "
+                    f"{prefix}train-split {names['train']!r} and {prefix}test-split "
                     f"{names['test']!r} share images; choose splits that do not."
                 )

@@ -63,9 +63,11 @@ class EvaluateConfig:
     data_dir: str | None = None
     """Root of prepared tensorflow-datasets. None: the run's."""
     train_split: str | None = None
-    """Split to fit classifiers on. None: the run's; train for another data set."""
+    """Split to fit classifiers on. None: the run's; train for another data set. Dense
+    tasks: None is the run's if it is not train; otherwise the set's usual one."""
     test_split: str | None = None
-    """Split to report on. None: the run's; test for another data set."""
+    """Split to report on. None: the run's; test for another data set. Dense tasks:
+    None is the run's if it is not test; otherwise the set's usual one."""
     unlabelled: Annotated[bool, tyro.conf.arg(name="data.unlabelled")] = False
     """folder: ignore folders as classes and use all pictures, for --plot."""
     on_bad_image: Literal["stop", "skip"] | None = None

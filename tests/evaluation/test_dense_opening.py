@@ -6,10 +6,16 @@ from PIL import Image
 
 from byol_bnfree.config import DataConfig, TrainConfig
 from byol_bnfree.data.dense.folder import DenseFolder
+from byol_bnfree.data.dense.prepared import KINDS, DensePrepared
+from byol_bnfree.data.set_files import Span
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.checks import check_protocols
 from byol_bnfree.evaluation.config import EvaluateConfig
-from byol_bnfree.evaluation.dense.opening import open_dense
+from byol_bnfree.evaluation.dense.opening import (
+    _check_disjoint,
+    _part,
+    open_dense,
+)
 from byol_bnfree.evaluation.dense.settings import DepthSettings, SegmentationSettings
 from byol_bnfree.evaluation.dense.tasks import TASKS
 from tiny import light
@@ -123,6 +129,44 @@ def test_a_batch_that_cannot_be_cut_is_refused():
 def test_scales_in_the_wrong_order_are_refused():
     with pytest.raises(InputError, match="scales of a dense task are 2 0.5"):
         SegmentationSettings(scales=(2.0, 0.5))
+
+
+def test_splits_that_do_not_apply_are_refused(tmp_path):
+    folder = folder_of(tmp_path / "set")
+    for dataset in ("shapes", f"folder:{folder}"):
+        for split in ("train", "test"):
+            opened(dataset, **{f"{split}_split": split})
+            with pytest.raises(InputError, match=f"--{split}-split 'val' does not ap"):
+                opened(dataset, **{f"{split}_split": "val"})
+
+
+@pytest.mark.parametrize(
+    "of_run, given, found",
+    [
+        ({}, {}, [None, None]),
+        ({"train_split": "train[:9]", "test_split": "train[9:]"}, {}, ["train[:9]"]),
+        ({"train_split": "train[:9]"}, {"train_split": "x"}, ["x", None]),
+        ({"train_split": "a"}, {"dataset": "nyu_depth_v2"}, [None, None]),
+    ],
+)
+def test_the_splits_are_those_given_or_the_runs_or_the_usual(of_run, given, found):
+    run = TrainConfig(norm="bn", dataset="coco/2017", data=DataConfig(**of_run))
+    config = EvaluateConfig("w", ("detection",), **given)
+    name = config.dataset or run.dataset
+    parts = [_part(name, split, run, config) for split in ("train", "test")]
+    assert parts[: len(found)] == found
+
+
+def test_splits_that_share_pictures_are_refused():
+    def part(split, words, skip, take):
+        spans = (Span("a", skip, take, 10),)
+        empty = frozenset(), (), ()
+        return DensePrepared("s", split, words, *empty, "", spans, KINDS["voc"], 3)
+
+    train, test = part("train", "train[:9]", 0, 9), part("test", "train[8:]", 8, 2)
+    with pytest.raises(InputError, match="--train-split 'train.:9.' and --test-split"):
+        _check_disjoint({"train": train, "test": test})
+    _check_disjoint({"train": train, "test": part("test", "train[9:]", 9, 1)})
 
 
 def test_scenes_need_gray_or_colours():

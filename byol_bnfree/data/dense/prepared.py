@@ -87,6 +87,8 @@ class DensePrepared:
 
     name: str
     split: str
+    part: str
+    """The records of the split in the words of the set, such as train[:90%]."""
     targets: frozenset[str]
     class_names: tuple[str, ...]
     box_names: tuple[str, ...]
@@ -115,6 +117,7 @@ class DensePrepared:
         return DensePrepared(
             name=found.name,
             split=split,
+            part=part,
             targets=kind.targets,
             class_names=kind.class_names,
             box_names=_box_names(found.path) if "boxes" in kind.targets else (),

@@ -1,5 +1,6 @@
 """Opens the splits of a dense task: the data, the windows, and what must be there."""
 
+import dataclasses
 import os
 
 import numpy as np
@@ -10,6 +11,7 @@ from byol_bnfree.data.dense.folder import DenseFolder
 from byol_bnfree.data.dense.prepared import DensePrepared
 from byol_bnfree.data.dense.shapes import Scenes
 from byol_bnfree.data.dense.view import DenseSubset, DenseView, Windows
+from byol_bnfree.data.tfds_records import check_disjoint
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.evaluation.dense.cleaned import Cleaned
@@ -43,12 +45,16 @@ def open_dense(
     that unusable ones are found before the training.
 
     Raises:
-      InputError: if the set cannot be read, or does not know the task's target.
+      InputError: if the set cannot be read, does not know the task's target, does not
+        have the splits that `config` names, or if these share pictures.
     """
     name = config.dataset or run.dataset
+    both = {split: _open(name, split, run, config) for split in ("train", "test")}
+    _check_disjoint(both)
+    limits = {"train": config.max_train, "test": config.max_test}
     train, test = (
-        _usable(task, _limited(_open(name, split, run, config), limit, config.seed))
-        for split, limit in (("train", config.max_train), ("test", config.max_test))
+        _usable(task, _limited(source, limits[split], config.seed))
+        for split, source in both.items()
     )
     for source in (train, test):
         _check(task, source)
@@ -76,6 +82,14 @@ def open_dense(
     return train_view, test_view
 
 
+def whole_view(view: DenseView) -> DenseView:
+    """Return the view of all pictures that the pictures of `view` were chosen from."""
+    source = view.source
+    while isinstance(source, Cleaned | DenseSubset):
+        source = source.source
+    return dataclasses.replace(view, source=source)
+
+
 def _usual_scale(name: str) -> float:
     return 0.5 if name.startswith("nyu_depth_v2") else 1.0  # P1 appendix D.6
 
@@ -88,6 +102,7 @@ def _open(
     name: str, split: str, run: TrainConfig, config: EvaluateConfig
 ) -> DenseSource:
     channels = run.data.channels or 3
+    part = _part(name, split, run, config)
     if name == "shapes":
         if channels not in (1, 3):
             raise InputError(
@@ -99,9 +114,42 @@ def _open(
     if name.startswith("folder:"):
         path = os.path.expanduser(name.removeprefix("folder:"))
         return DenseFolder.open(path, split, channels)
-    names = {"train": config.train_split, "test": config.test_split}
     data_dir = config.data_dir or run.data_dir
-    return DensePrepared.open(name, split, names[split], data_dir, channels)
+    return DensePrepared.open(name, split, part, data_dir, channels)
+
+
+def _part(
+    name: str, split: str, run: TrainConfig, config: EvaluateConfig
+) -> str | None:
+    """Return the name of a split in the words of the set; None means the usual one."""
+    of_run = {"train": run.data.train_split, "test": run.data.test_split}
+    given = {"train": config.train_split, "test": config.test_split}
+    if name == "shapes" or name.startswith("folder:"):
+        if given[split] not in (None, split):
+            raise InputError(
+                f"--{split}-split {given[split]!r} does not apply to {name}, whose "
+                f"splits for dense tasks are train and test; leave it out."
+            )
+        return None
+    # Many sets do not call their splits train and test. A run with these defaults has
+    # not chosen them.
+    chosen = name == run.dataset and of_run[split] != split
+    return given[split] or (of_run[split] if chosen else None)
+
+
+def _check_disjoint(both: dict[str, DenseSource]) -> None:
+    """Raise `InputError` if the splits of a prepared set share pictures."""
+    prepared = {k: v for k, v in both.items() if isinstance(v, DensePrepared)}
+    if not prepared:
+        return
+    check_disjoint(
+        {split: source.part for split, source in prepared.items()},
+        {
+            split: [(s.filename, s.skip, s.skip + s.take) for s in source.spans]
+            for split, source in prepared.items()
+        },
+        "--",
+    )
 
 
 def _usable(task: Task, source: DenseSource) -> DenseSource:
