@@ -27,6 +27,14 @@ def evaluation_indices(n: int, limit: int, seed: int) -> Int[np.ndarray, " m"]:
     return np.sort(np.random.default_rng(seed).choice(n, limit, replace=False))
 
 
+def first_images(source: Any, count: int) -> UInt8[np.ndarray, "b h w c"]:
+    """Return the first `count` images of a source, without those that are bad."""
+    rows = source.usable(np.arange(min(count, len(source))))
+    if not len(rows):  # all of them are bad, so those after them are tried
+        rows = source.usable(np.arange(len(source)))[:count]
+    return source.images(rows)
+
+
 def encoder_features(
     encoder: Encoder,
     source: Source,

@@ -8,7 +8,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from byol_bnfree.data.sources import Source
-from byol_bnfree.evaluation.features import evaluation_indices, extract_features
+from byol_bnfree.evaluation.features import (
+    evaluation_indices,
+    extract_features,
+    first_images,
+)
 from byol_bnfree.evaluation.methods.knn import knn_accuracy
 from byol_bnfree.evaluation.methods.logistic import QUICK_PENALTIES, logistic_evaluation
 from byol_bnfree.represent import encoder_variables, represent
@@ -156,7 +160,7 @@ class Evaluator:
         variables = encoder_variables(state.online_params, state.online_stats)
         if "batch_stats" not in variables:
             return state
-        images = self._train.images(np.arange(min(STATISTICS, len(self._train))))
+        images = first_images(self._train, STATISTICS)
         program = self._program
         stats = first_statistics(program.network, program.config, variables, images)
         return state.replace(online_stats=state.online_stats | {"encoder": stats})

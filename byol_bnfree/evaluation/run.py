@@ -6,9 +6,9 @@ import itertools
 from pathlib import Path
 
 import jax
-import numpy as np
 
 from byol_bnfree.cpu.choice import choose_kernels
+from byol_bnfree.data.dense.view import DenseView
 from byol_bnfree.data.sources import Source
 from byol_bnfree.encoder import (
     Encoder,
@@ -19,10 +19,12 @@ from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.bench import Bench
 from byol_bnfree.evaluation.checks import check_protocols, check_trainable
 from byol_bnfree.evaluation.config import EvaluateConfig
-from byol_bnfree.evaluation.dense.opening import open_dense
+from byol_bnfree.evaluation.dense.opening import open_dense, whole_view
 from byol_bnfree.evaluation.dense.tasks import TASKS
+from byol_bnfree.evaluation.features import first_images
 from byol_bnfree.evaluation.final import STATISTICS
 from byol_bnfree.evaluation.images.splits import check_images, open_splits
+from byol_bnfree.evaluation.images.subset import whole
 from byol_bnfree.evaluation.kept.store import Row, Store
 from byol_bnfree.evaluation.protocols import PROTOCOLS
 from byol_bnfree.evaluation.shown.pictures import save_pictures
@@ -74,8 +76,8 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
             (network, data): Bench(
                 config, each, network, *splits, mesh, store, folder, _say
             )
-            for network, each in _encoders(config, encoder, opened, kernels).items()
             for data, splits in opened.items()
+            for network, each in _encoders(config, encoder, splits[0], kernels).items()
         }
         rows = [
             row
@@ -95,14 +97,20 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
 
 
 def _encoders(
-    config: EvaluateConfig, encoder: Encoder, opened: Opened, kernels: Kernels
+    config: EvaluateConfig, encoder: Encoder, train: Source, kernels: Kernels
 ) -> dict[str, Encoder]:
-    """Return the encoder, and the untrained one if a protocol needs it, by name."""
+    """Return the encoder, and the untrained one if a protocol needs it, by name.
+
+    An untrained BatchNorm has the statistics of `train` without its limit, so neither
+    other protocols nor --max-train change the floor.
+    """
     if not {"random", "supervised"} & set(config.protocol):
         return {config.network: encoder}
-    train, _ = _of_all(opened)
-    few = STATISTICS if IMAGES in opened else LARGE_STATISTICS
-    images = train.images(np.arange(min(few, len(train))))
+    dense = isinstance(train, DenseView)
+    images = first_images(
+        whole_view(train) if dense else whole(train),
+        LARGE_STATISTICS if dense else STATISTICS,
+    )
     floor = _untrained(config, encoder, train, images, kernels)
     # One module object lets both encoders share compiled programs.
     floor = dataclasses.replace(floor, module=encoder.module)

@@ -1,17 +1,25 @@
 """Figures are stored with what they are of, and never measured twice."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
+import tiny
+from byol_bnfree.data.dense.shapes import Scenes
+from byol_bnfree.data.dense.view import DenseView, Windows
 from byol_bnfree.data.sources import MemorySource
 from byol_bnfree.encoder import load_encoder
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation import bench as benches
+from byol_bnfree.evaluation import run as evaluation
+from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.evaluation.dense.cleaned import Cleaned
 from byol_bnfree.evaluation.images.splits import check_images, check_labels
 from byol_bnfree.evaluation.images.subset import Subset, limited
 from byol_bnfree.evaluation.shown.tables import figures_table, print_tables
+from byol_bnfree.models.kernels import XLA
 from runs import copy_of, run, trained
 
 
@@ -152,3 +160,26 @@ def test_images_of_another_shape_are_refused(workdir):
 def test_random_alone_is_refused(workdir):
     with pytest.raises(InputError, match="protocol random"):
         run(workdir, "random")
+
+
+def test_the_floor_of_a_protocol_depends_on_its_own_pictures_only(monkeypatch):
+    """Neither the pictures of another protocol nor a limit change it."""
+    used = []
+
+    def untrained(config, encoder, train, images, kernels):
+        used.append(images)
+        return encoder
+
+    monkeypatch.setattr(evaluation, "_untrained", untrained)
+    config = EvaluateConfig("w", ("knn", "depth", "random"))
+    light = tiny.light()
+    scenes = DenseView(Scenes("train", 40, 16), Windows((16, 16)))
+    for train in (
+        *(light, Subset(Subset(light, np.arange(9, 40)), np.arange(5))),
+        *(scenes, dataclasses.replace(scenes, source=Cleaned(scenes.source))),
+        scenes.subset(np.arange(3, 6)),
+    ):
+        evaluation._encoders(config, tiny.encoder("bn"), train, XLA)
+    for found, whole, count in ((used[:2], light, 48), (used[2:], scenes, 32)):
+        for images in found:
+            np.testing.assert_array_equal(images, whole.images(np.arange(count)))

@@ -15,6 +15,7 @@ from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation import bench as benches
 from byol_bnfree.evaluation.bench import Bench
 from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.evaluation.features import first_images
 from byol_bnfree.evaluation.images.corrupt import Corrupted
 from byol_bnfree.evaluation.images.left_out import usable_only
 from byol_bnfree.evaluation.images.splits import open_splits
@@ -194,6 +195,11 @@ def test_a_split_of_bad_pictures_only_is_one_sentence(tmp_path, half_bad):
     for _ in range(2):  # the second time from the file
         with pytest.raises(InputError, match="no picture of the test split of pict"):
             usable_only(test, tmp_path)
+
+
+def test_the_first_images_are_good_ones(half_bad):
+    test = open_source(half_bad, "test")  # five bad ones are first
+    assert [len(first_images(test, count)) for count in (8, 5)] == [3, 5]
 
 
 def test_what_is_known_to_be_bad_is_not_tried_again(tmp_path, half_bad, monkeypatch):

@@ -13,7 +13,7 @@ class Subset:
     """The images `indices` of `source`, in this order. It is a `sources.Source`."""
 
     def __init__(self, source: Source, indices: Int[np.ndarray, " n"]):
-        self._source, self._indices = source, indices
+        self.source, self._indices = source, indices
         self.name, self.split = source.name, source.split
         self.class_names, self.num_classes = source.class_names, source.num_classes
         self.image_shape, self.in_memory = source.image_shape, source.in_memory
@@ -23,7 +23,7 @@ class Subset:
     @property
     def fingerprint(self) -> str:
         """A checksum of the source and of the chosen images."""
-        return checksum(self._source.fingerprint, self._indices)
+        return checksum(self.source.fingerprint, self._indices)
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -31,28 +31,33 @@ class Subset:
     def labels(self, indices: Int[np.ndarray, " b"] | None = None):
         """Return labels, as `source` does."""
         chosen = self._indices if indices is None else self._indices[indices]
-        return self._source.labels(chosen)
+        return self.source.labels(chosen)
 
     def images(self, indices: Int[np.ndarray, " b"]):
         """Return images, as `source` does."""
-        return self._source.images(self._indices[indices])
+        return self.source.images(self._indices[indices])
 
     def usable(self, indices: Int[np.ndarray, " b"]) -> Int[np.ndarray, " m"]:
         """Return the indices of images that can be decoded, as `source` does."""
-        good = self._source.usable(self._indices[indices])
+        good = self.source.usable(self._indices[indices])
         return indices[np.isin(self._indices[indices], good)]
 
     def file_names(self, indices: Int[np.ndarray, " b"]) -> list[str]:
         """Return printable names, as `source` does."""
-        return self._source.file_names(self._indices[indices])
+        return self.source.file_names(self._indices[indices])
 
     def crops(self, indices: Int[np.ndarray, " b"], positions, step: int, views=None):
         """Return random crops, as a source that streams does."""
-        return self._source.crops(self._indices[indices], positions, step, views)
+        return self.source.crops(self._indices[indices], positions, step, views)
 
     def close(self) -> None:
         """Close the source, which also closes its other subsets."""
-        self._source.close()
+        self.source.close()
+
+
+def whole(source: Source) -> Source:
+    """Return the source that a subset, or a subset of one, was chosen from."""
+    return whole(source.source) if isinstance(source, Subset) else source
 
 
 def limited(source: Source, limit: int | None, seed: int) -> Source:
