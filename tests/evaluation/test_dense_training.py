@@ -10,10 +10,12 @@ import tiny
 from byol_bnfree.data.dense.shapes import Scenes
 from byol_bnfree.data.dense.view import DenseView, Windows
 from byol_bnfree.evaluation.dense import training
-from byol_bnfree.evaluation.dense.evaluation import dense_evaluation
+from byol_bnfree.evaluation.dense.drawing import draw_curves
+from byol_bnfree.evaluation.dense.evaluation import DenseResult, dense_evaluation
 from byol_bnfree.evaluation.dense.settings import DepthSettings, SegmentationSettings
 from byol_bnfree.evaluation.dense.sgd import step_rates
 from byol_bnfree.evaluation.dense.tasks import DEPTH, SEGMENTATION
+from byol_bnfree.evaluation.outcome import Outcome
 from byol_bnfree.training.mesh import make_mesh
 
 SETTINGS = {SEGMENTATION: SegmentationSettings, DEPTH: DepthSettings}
@@ -164,3 +166,10 @@ def test_the_last_batch_counts_its_true_rows_only():
     fitter, _, end = fitted("gn_ws", steps=1)
     counts = [count for _, _, count in fitter.outputs(end, view("test", 6))]
     assert counts == [4, 2]
+
+
+def test_curves_of_a_fit_that_had_ended_before_are_empty():
+    outcome = Outcome({}, {"rate": 0.1})
+    found = DenseResult(outcome, None, [], [], None, None)
+    left, right = draw_curves(DEPTH, found).axes
+    assert not right.lines and left.lines[0].get_xdata().size == 0

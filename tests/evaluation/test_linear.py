@@ -15,7 +15,7 @@ from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.encoder import Encoder
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.images import views
-from byol_bnfree.evaluation.kept.unfinished import Snapshot
+from byol_bnfree.evaluation.kept.unfinished import Snapshot, Unfinished
 from byol_bnfree.evaluation.methods import linear
 from byol_bnfree.evaluation.settings import LinearSettings
 from byol_bnfree.evaluation.shown.tables import _place
@@ -95,7 +95,17 @@ def test_an_interrupted_fit_ends_as_an_uninterrupted_one(tmp_path, monkeypatch):
     snapshot = Snapshot(path, seconds=0)
     resumed = fit(snapshot=snapshot)
     np.testing.assert_array_equal(resumed.kernel, uninterrupted().kernel)
-    assert not path.exists()
+    # It stays until the fit is scored, so a kill meanwhile costs nothing.
+    scored = fit(snapshot=Snapshot(path, seconds=0))
+    np.testing.assert_array_equal(scored.kernel, resumed.kernel)
+    assert path.exists()
+
+
+def test_the_result_of_a_fit_replaces_its_snapshot(tmp_path):
+    unfinished = Unfinished(tmp_path)
+    (tmp_path / "state-0.npz").touch()
+    unfinished.add({"rate": 1.0}, figure=0.5)
+    assert [path.name for path in tmp_path.iterdir()] == ["points.jsonl"]
 
 
 def test_two_devices_train_as_one():

@@ -88,18 +88,22 @@ def draw_depth(found: DenseResult, test: DenseView) -> Figure:
 
 
 def draw_curves(task: Task, found: DenseResult) -> Figure:
-    """Draw the loss and the figures of the first test pictures against the step."""
+    """Draw the loss and the figures of the first test pictures against the step.
+
+    A fit that was resumed shows its later steps only, and none if it had ended.
+    """
     figure = Figure(figsize=(9, 3.6), dpi=110, layout="constrained")
     left, right = figure.subplots(1, 2)
-    steps, losses = zip(*found.losses, strict=True)
-    left.plot(steps, losses, lw=1)
+    left.plot(*np.reshape(found.losses, (-1, 2)).T, lw=1)
     left.set(xlabel="step", ylabel="loss of a batch", ylim=(0, None))
-    shares = [n for n in found.curve[0] if n.startswith(("miou", "pixel", "pct", "ap"))]
+    names = found.curve[0] if found.curve else {}
+    shares = [n for n in names if n.startswith(("miou", "pixel", "pct", "ap"))]
     for name in shares:
         points = [(point["step"], 100 * point[name]) for point in found.curve]
         right.plot(*zip(*points, strict=True), marker="o", label=name)
     right.set(xlabel="step", ylabel="%, first test pictures", ylim=(0, 100))
-    right.legend(frameon=False)
+    if shares:
+        right.legend(frameon=False)
     figure.suptitle(f"{task.name}, rate {found.outcome.chosen['rate']:g}")
     return figure
 

@@ -39,7 +39,10 @@ def train_loop(
     total: int,
     snapshot: Snapshot,
 ) -> Any:
-    """Train to step `total` from the snapshot's step; show the loss and time left."""
+    """Train to step `total` from the snapshot's step; show the loss and time left.
+
+    The snapshot stays, because the caller still has to score the result.
+    """
     start, state = snapshot.restore(state)
     stream: Iterator[dict] = batches.iterate(start, total)
     before = None
@@ -52,5 +55,4 @@ def train_loop(
             snapshot.offer(index + 1, state)
         if before is not None:
             shown.update(total, {"loss": float(before)})
-    snapshot.remove()
     return state

@@ -47,11 +47,6 @@ class Snapshot:
         write_atomically(self._path, buffer.getvalue())
         self._saved_at = time.monotonic()
 
-    def remove(self) -> None:
-        """Delete the snapshot of a finished fit."""
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
-
 
 def _read(path: Path) -> list[np.ndarray] | None:
     try:
@@ -78,10 +73,12 @@ class Unfinished:
         return None if self._folder is None else self._points().find(fit)
 
     def add(self, fit: Row, **measured: Any) -> None:
-        """Save the results of a finished fit."""
+        """Save the results of a finished fit, and delete the snapshots up to it."""
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._points().add(fit, **measured)
+            for path in self._folder.glob("state-*.npz"):
+                path.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Delete the folder, once the result is stored."""
