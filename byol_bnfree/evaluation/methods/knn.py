@@ -55,9 +55,11 @@ def knn_predict(
 ) -> Int[np.ndarray, " m"]:
     """Predict the label of each test feature by a weighted vote of its k neighbours.
 
-    Features need not be normalized. `k` is at most n. An exact tie goes to the lower
-    label. `test_block` x `bank_block` float32 numbers bound the memory; they do not
-    change the result. A `mesh` with an axis `data` distributes the test rows.
+    Features need not be normalized. `k` is at most n. An exact tie of votes goes to the
+    lower label. `test_block` x `bank_block` float32 numbers bound the memory. They do
+    not change the result, except where equal cosines compete for the last places among
+    the k neighbours, as those of copies of a picture with other labels do. A `mesh`
+    with an axis `data` distributes the test rows.
 
     Raises:
       InputError: if there is no training feature.

@@ -51,8 +51,9 @@ def nearest_blocks(
     """Return cosines and values of the nearest rows, one block of queries per item.
 
     All blocks have one shape; the last one is padded. `blocks` (rows of queries, rows
-    of the bank) bounds the memory, one float32 per pair, and does not change the
-    result. A `mesh` with an axis `data` distributes the queries.
+    of the bank) bounds the memory, one float32 per pair. It does not change the result,
+    except which of several rows with exactly equal cosines are found, and their order.
+    A `mesh` with an axis `data` distributes the queries.
 
     Raises:
       InputError: if the bank is empty.
