@@ -90,6 +90,14 @@ def test_without_labels_of_two_classes_there_are_no_accuracies(train, test):
     assert "set has too few labels, so there are no acc" in evaluator.obstacle
 
 
+def test_the_untrained_encoder_is_random_whatever_a_run_starts_from():
+    """A run that resumes does not read the weights of --init-from again."""
+    state, _ = tiny.start(tiny.config(norm="gn_ws"))
+    evaluator = evaluator_of([0, 1], [0, 1])
+    evaluator._program = evaluator._program._replace(untrained=lambda _: state)
+    assert evaluator.untrained({}) is state
+
+
 def test_a_quick_subset_without_labels_is_all_images(monkeypatch):
     monkeypatch.setattr(final, "QUICK_TRAIN", 2)
     evaluator = evaluator_of([-1] * 50 + [0, 1], [0, 1])

@@ -151,12 +151,13 @@ class Evaluator:
         return figures["top1"]
 
     def untrained(self, batch: dict[str, Any]) -> TrainState:
-        """Return the state of step 0, with `first_statistics` in its encoder.
+        """Return the random state of step 0, with `first_statistics` in its encoder.
 
         They are taken from the first training images. `evaluate` takes the same images,
-        so both give the same accuracy for the untrained encoder.
+        so both give the same accuracy for the untrained encoder. It is random after
+        --init-from too, because a run that resumes need not have those weights.
         """
-        state = self._program.init(batch)
+        state = self._program.untrained(batch)
         variables = encoder_variables(state.online_params, state.online_stats)
         if "batch_stats" not in variables:
             return state

@@ -46,6 +46,8 @@ class Program(NamedTuple):
 
     It reads the batch for --init=data_dependent only.
     """
+    untrained: Callable[[Batch], TrainState]
+    """Acts as `init`, but never has the weights of --init-from."""
     step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
     """Takes one step. It donates the state."""
     views: Callable[[Batch], tuple[Array, ...]]
@@ -126,6 +128,7 @@ def _on_devices(
     image_bytes = config.batch_size * math.prod(data.image_shape)
     check_state_fits(abstract_state, image_bytes, mesh)
     on_data, everywhere = batch_sharding(mesh), replicated(mesh)
+    init = jax.jit(parts.init, in_shardings=(on_data,), out_shardings=shardings)
     return Program(
         config=config,
         data=data,
@@ -135,7 +138,8 @@ def _on_devices(
         warmup_steps=parts.warmup_steps,
         total_steps=parts.total_steps,
         abstract_state=abstract_state,
-        init=jax.jit(parts.init, in_shardings=(on_data,), out_shardings=shardings),
+        init=init,
+        untrained=init,
         step=jax.jit(
             step,
             in_shardings=(shardings, on_data),
