@@ -7,15 +7,30 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from byol_bnfree.errors import InputError
 
 
-@functools.lru_cache(maxsize=64)  # the same function object keeps its compiled code
+class _Fresh(SourceFileLoader):
+    """Compiles a file as it is now.
+
+    Python keeps compiled files. It takes an edit within a second that keeps the size of
+    the file for the old file.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def load_function(where: str, setting: str) -> Callable[..., Any]:
-    """Return the function that `FILE:FUNCTION` names. The file is executed.
+    """Return the function that `FILE:FUNCTION` names.
+
+    The file is executed, unless it has been before and is still the same. A file that
+    is edited in the course of a program thus counts as it is now.
 
     Args:
       where: the value of a setting.
@@ -35,10 +50,27 @@ def load_function(where: str, setting: str) -> Callable[..., Any]:
         raise InputError(
             f"{setting} {where}: {file} is not a file; give the path of a Python file."
         )
+    try:
+        content = Path(file).read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{setting} {where}: {file} cannot be read ({error.strerror}); make it "
+            f"readable."
+        ) from error
+    return _function(where, setting, content)
+
+
+@functools.lru_cache(maxsize=64)  # the same function object keeps its compiled code
+def _function(where: str, setting: str, content: bytes) -> Callable[..., Any]:
+    """Execute a file, and return a function of it. `content` tells it from others."""
+    del content
+    file, _, name = where.rpartition(":")
     name_of_module = f"own_code_{Path(file).stem}"
     spec = importlib.util.spec_from_file_location(name_of_module, file)
     if spec is None or spec.loader is None:
         raise InputError(f"{setting} {where}: {file} is not a Python file.")
+    if isinstance(spec.loader, SourceFileLoader):
+        spec.loader = _Fresh(name_of_module, file)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name_of_module] = module  # dataclasses look up their module there
     try:

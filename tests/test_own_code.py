@@ -1,6 +1,7 @@
 """Encoders and augmentations of users' own, in files and in programs."""
 
 import dataclasses
+import os
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ from byol_bnfree.diagnostics import batch_independence
 from byol_bnfree.encoder import load_encoder
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.norm import NORMS
-from byol_bnfree.own_code import changed_code, code_of
+from byol_bnfree.own_code import changed_code, code_of, load_function
 from byol_bnfree.training.gradient import make_loss
 from byol_bnfree.training.parts import DataShape, build_parts
 
@@ -194,6 +195,20 @@ def test_a_file_of_ones_own_that_changed_is_noticed(tmp_path):
     path.write_text(FILE.replace("8, (3, 3)", "9, (3, 3)"))
     assert changed_code(before, both) == f"{path} has changed since the run began"
     assert changed_code((), both) is None  # of an older version, which kept none
+
+
+def test_a_function_is_that_of_the_file_as_it_is_now(tmp_path):
+    path = tmp_path / "mine.py"
+    where = f"{path}:f"
+
+    def written(text: str):
+        path.write_text(text)
+        os.utime(path, (0, 0))  # an edit that times and sizes do not show
+        return load_function(where, "augment.function")
+
+    first = written("def f(): return 1\n")
+    assert first() == 1 and written("def f(): return 1\n") is first
+    assert written("def f(): return 2\n")() == 2
 
 
 @pytest.mark.slow
