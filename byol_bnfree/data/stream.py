@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int, Int32, UInt8
 
 from byol_bnfree.config import TrainConfig, image_size_of
-from byol_bnfree.data.crops import large_and_small_crops, random_crops
+from byol_bnfree.data.crops import large_and_small_crops, random_crops, whole_pictures
 from byol_bnfree.data.eight_bits import conversion
 from byol_bnfree.data.fingerprint import checksum
 from byol_bnfree.data.geometry import Picture, centre_crop, to_array
@@ -112,15 +112,18 @@ class StreamSource:
         views has "small_crops" too. They depend on the picture and (seed, step,
         position in the global batch) only. A view does not change if others after it
         are left out.
+
+        For training with a user's own views they are no crops, but `whole_pictures`.
         """
         config, settings = self._config, self._config.views
         keys = [(config.seed, int(step), int(p), CROP_STREAM) for p in positions]
+        if views is None and config.augment.function is not None:
+            return self._whole(indices, keys)
         count = settings.count if views is None else views
         large = [view_config(i, config.augment, settings) for i in range(count)]
         if views is not None or not settings.small:
             cut = partial(random_crops, views=large)
             return {"crops": np.stack(self.pictures.decode(cut, indices, keys))}
-        height, width, _ = self.image_shape
         cut = partial(
             large_and_small_crops,
             views=large,
@@ -128,10 +131,31 @@ class StreamSource:
                 view_config(count + i, config.augment, settings)
                 for i in range(settings.small)
             ],
-            small_size=(small_side(height, settings), small_side(width, settings)),
+            small_size=self._small_size,
         )
         found = zip(*self.pictures.decode(cut, indices, keys), strict=True)
         return dict(zip(("crops", "small_crops"), map(np.stack, found), strict=True))
+
+    @property
+    def _small_size(self) -> tuple[int, int]:
+        height, width, _ = self.image_shape
+        views = self._config.views
+        return small_side(height, views), small_side(width, views)
+
+    def _whole(
+        self, indices: Int[np.ndarray, " b"], keys: list[tuple]
+    ) -> dict[str, UInt8[np.ndarray, "b v h w c"]]:
+        """Return the part of a batch with a whole picture in place of each crop."""
+        views = self._config.views
+        parts = {"crops": (views.count, self.image_shape[:2])}
+        if views.small:
+            parts["small_crops"] = (views.small, self._small_size)
+        cut = partial(whole_pictures, sizes=[size for _, size in parts.values()])
+        found = zip(*self.pictures.decode(cut, indices, keys), strict=True)
+        return {
+            name: np.repeat(np.stack(pictures)[:, None], count, axis=1)
+            for (name, (count, _)), pictures in zip(parts.items(), found, strict=True)
+        }
 
     def file_names(self, indices: Int[np.ndarray, " b"]) -> list[str]:
         """Return printable names, relative to the data set."""

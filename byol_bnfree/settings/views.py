@@ -53,7 +53,8 @@ class AugmentConfig:
     """The second view, T' in P1."""
     function: str | None = None
     """FILE:FUNCTION that makes the views instead. It is called for each image as
-    FUNCTION(key, image, view) with image [h w c] in [0, 1] and view 1, 2, ..."""
+    FUNCTION(key, image, view) with the uncropped image [h w c] in [0, 1] and view 1,
+    2, ..."""
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     """Mean of each channel; subtracted after augmentation. Images without three
     channels use the average."""

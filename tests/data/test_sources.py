@@ -272,6 +272,31 @@ def test_more_crops_and_small_ones_leave_the_first_two(stream_config):
     assert crops(several, views=1).keys() == {"crops"}
 
 
+@pytest.mark.parametrize("small", [0, 2])
+def test_own_views_get_the_whole_pictures_of_a_stream_too(stream_config, small):
+    config = dataclasses.replace(
+        stream_config,
+        augment=AugmentConfig(function="mine.py:views"),
+        views=ViewsConfig(count=2, small=small),  # of half the side
+    )
+    source, some = open_source(config, "train"), np.arange(6)
+    assert not source.in_memory
+    names = source.file_names(some)
+    folder = Path(config.dataset.removeprefix("folder:"))
+    images = [Image.open(folder / name) for name in names]
+    batch = source.crops(some, some, 5)
+    assert batch.keys() == {"crops"} | ({"small_crops"} if small else set())
+    for name, count, side in [("crops", 2, 8), ("small_crops", small, 4)][: len(batch)]:
+        whole = [np.asarray(centre_crop(i, (side, side), 1.0)) for i in images]
+        expected = np.stack([np.stack([picture] * count) for picture in whole])
+        np.testing.assert_array_equal(batch[name], expected)
+    # Evaluation draws its own crops.
+    crops = open_source(stream_config, "train").crops(some, some, 5, views=1)
+    np.testing.assert_array_equal(
+        source.crops(some, some, 5, views=1)["crops"], crops["crops"]
+    )
+
+
 @pytest.mark.parametrize("name", ["shapes", "digits"])
 def test_unlabelled_is_refused_where_it_would_be_ignored(name):
     config = TrainConfig(dataset=name, steps=1, data=DataConfig(unlabelled=True))
