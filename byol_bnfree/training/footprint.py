@@ -1,12 +1,15 @@
 """Estimates the memory of a step from its compiled program, before the first step."""
 
-import math
+import contextlib
+import dataclasses
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 
 from byol_bnfree.errors import InputError
 from byol_bnfree.memory import machine_bytes
+from byol_bnfree.training.mesh import check_batch
 
 GB = 1e9  # bytes
 
@@ -25,6 +28,10 @@ class Footprint(NamedTuple):
     devices: int
     """Number of devices that share the batch."""
     micro_batches: int
+    cuts: tuple[int, ...] = ()
+    """Numbers of micro-batches that the run may have, in ascending order."""
+    remat: bool = False
+    """True if --remat can still be added."""
 
     @property
     def needed(self) -> float:
@@ -43,12 +50,10 @@ class Footprint(NamedTuple):
 
     @property
     def pieces(self) -> int:
-        """Return the fewest micro-batches (a power of two) that fit; 0 if none do."""
-        room = (self.limit - self.state) / self.temporaries
-        if room <= 0:
-            return 0
-        pieces = self.micro_batches * 2 ** max(0, math.ceil(math.log2(1 / room)))
-        return pieces if pieces * self.devices <= self.batch_size else 0
+        """Return the fewest micro-batches that fit and are allowed; 0 if none are."""
+        room = self.limit - self.state
+        of_one = self.temporaries * self.micro_batches
+        return next((n for n in self.cuts if of_one / n <= room), 0)
 
     def check(self) -> None:
         """Raise `InputError` if a step does not fit, and name settings that would."""
@@ -59,7 +64,7 @@ class Footprint(NamedTuple):
             ways.append(f"a batch of about {_rounded(self.fitting)}")
         if self.pieces:
             ways.append(f"--micro-batches={self.pieces}")
-        ways.append("--remat or a smaller network")
+        ways += ["--remat"] * self.remat + ["a smaller network"]
         raise InputError(
             f"a step needs {_size(self.needed)} ({self._parts()}), but only "
             f"{_size(self.limit)} are available; choose {' or '.join(ways)}."
@@ -100,7 +105,23 @@ def footprint(compiled: Any, program: Any) -> Footprint | None:
         batch_size=program.config.batch_size,
         devices=jax.device_count() // program.config.run.model_devices,
         micro_batches=program.config.micro_batches,
+        cuts=tuple(_cuts(program)),
+        remat=not (program.config.remat or program.network.own_encoder),
     )
+
+
+def _cuts(program: Any) -> Iterator[int]:
+    """Yield larger numbers of micro-batches that the run accepts, by powers of two."""
+    config, network = program.config, program.network
+    if network.own_encoder and "encoder" in program.abstract_state.online_stats:
+        return
+    pieces = 2 * config.micro_batches
+    while pieces <= config.batch_size:
+        with contextlib.suppress(InputError):
+            cut = dataclasses.replace(config, micro_batches=pieces)
+            check_batch(cut, program.mesh)
+            yield pieces
+        pieces *= 2
 
 
 def _rounded(number: int) -> int:

@@ -1,22 +1,33 @@
 """The memory of a step is known before it runs, and what would fit is said."""
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 import tiny
 from byol_bnfree.errors import InputError
 from byol_bnfree.training import mesh as meshes
-from byol_bnfree.training.footprint import Footprint
+from byol_bnfree.training.footprint import Footprint, footprint
 from byol_bnfree.training.gradient import make_gradient
 from byol_bnfree.training.mesh import left_whole, make_mesh, state_shardings
 from byol_bnfree.training.parts import DataShape, build_parts
 from byol_bnfree.training.program import build_program
 
-FOOTPRINT = Footprint(10e9, 80e9, 100e9, batch_size=256, devices=1, micro_batches=1)
+FOOTPRINT = Footprint(
+    10e9,
+    80e9,
+    100e9,
+    batch_size=256,
+    devices=1,
+    micro_batches=1,
+    cuts=(1, 2, 4, 8, 16, 32),
+    remat=True,
+)
 
 
 def test_a_step_that_fits_says_which_batch_would():
@@ -31,6 +42,49 @@ def test_a_step_that_does_not_fit_is_refused_with_what_would():
         small.check()
     with pytest.raises(InputError, match="choose --remat or a smaller network"):
         FOOTPRINT._replace(limit=9e9).check()
+
+
+def test_settings_that_the_run_refuses_are_not_advised():
+    small = FOOTPRINT._replace(limit=40e9, cuts=(), remat=False)
+    with pytest.raises(InputError, match="choose a batch of about 96 or a smaller net"):
+        small.check()
+
+
+class Pooling(nn.Module):
+    @nn.compact
+    def __call__(self, images, train):
+        return nn.Dense(4)(images.mean((1, 2)))
+
+
+class Reported(NamedTuple):
+    """The memory of a compiled step, as a backend reports it."""
+
+    argument_size_in_bytes: int = 10
+    output_size_in_bytes: int = 10
+    alias_size_in_bytes: int = 10
+    temp_size_in_bytes: int = 10
+
+    def memory_analysis(self):
+        return self
+
+
+@pytest.mark.parametrize(
+    "fields, encoder, cuts, remat",
+    [
+        ({"norm": "gn_ws"}, None, (2, 4), True),  # of 8 images on two devices
+        ({"norm": "gn_ws", "micro_batches": 2}, None, (4,), True),
+        ({"norm": "bn"}, None, (), True),
+        ({"norm": "bn", "bn_stat_groups": 4}, None, (2,), True),
+        ({"norm": "gn_ws", "objective": "infonce"}, None, (), True),
+        ({"norm": "gn_ws", "remat": True}, None, (2, 4), False),
+        ({"norm": "gn_ws"}, Pooling(), (2, 4), False),
+    ],
+)
+def test_the_advice_names_settings_that_the_run_accepts(fields, encoder, cuts, remat):
+    data = DataShape(100, 3, (16, 16, 3))
+    program = build_program(tiny.config(**fields), data, encoder=encoder)
+    found = footprint(Reported(), program)
+    assert (found.cuts, found.remat) == (cuts, remat)
 
 
 def test_pieces_and_batches_that_are_advised_fit():
