@@ -111,11 +111,12 @@ def _check_rows(config: Any) -> None:
             f"{config.run.log_every}; give a multiple, or 0 for no rows of layers."
         )
     evaluation = config.evaluation
-    never = evaluation.skip or evaluation.knn_every_epochs == 0
+    every = evaluation.knn_every_epochs
+    never = every == 0 or (every is None and evaluation.skip)
     if config.run.keep_best and never:
         raise InputError(
-            "--run.keep-best compares kNN accuracies, but this run has none; remove "
-            "--evaluation.skip, and --evaluation.knn-every-epochs=0."
+            "--run.keep-best compares kNN accuracies, but this run measures none; "
+            "set --evaluation.knn-every-epochs to 1 or more, or remove --run.keep-best."
         )
 
 

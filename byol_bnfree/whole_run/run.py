@@ -34,7 +34,7 @@ from byol_bnfree.whole_run.resume import (
     write_inputs,
     writing,
 )
-from byol_bnfree.whole_run.steps import run_steps
+from byol_bnfree.whole_run.steps import check_best, run_steps
 
 
 class Trained(dict[str, Any]):
@@ -131,7 +131,8 @@ def _train_on(
 ) -> Trained:
     config = resolved(config, data, encoder, began_as(config.workdir))
     program = build_program(config, data.shape, encoder=encoder)
-    program = from_weights(program)  # raises errors before a folder is made
+    check_best(program, data)  # raises errors before a folder is made, as the next
+    program = from_weights(program)
     workdir = prepare_workdir(config.workdir, run_name(config))
     with writing(workdir):
         extended = check_resumable(workdir, config, data)

@@ -15,6 +15,7 @@ from byol_bnfree.data.names import printable
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.draw_views import sheet_of
 from byol_bnfree.epochs import whole_steps
+from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.final import Evaluator
 from byol_bnfree.files import write_json
 from byol_bnfree.summary import conclude, summarize
@@ -90,6 +91,17 @@ def run_steps(
         bad = f"{len(skipped):,} bad pictures: {skipped.path}"
         distributed.say(f"skipped         {bad}")
     return summary
+
+
+def check_best(program: Program, data: Data) -> None:
+    """Raise `InputError` if --run.keep-best has no kNN accuracies to compare."""
+    evaluator = Evaluator(program, data.train, data.test)
+    if program.config.run.keep_best and not evaluator.possible:
+        raise InputError(
+            "--run.keep-best compares kNN accuracies, but these data have no test "
+            "pictures, or no labels of two classes; remove it, or give labelled "
+            "pictures in both splits."
+        )
 
 
 def _followed(data: Data, workdir: Path) -> SkippedFile:

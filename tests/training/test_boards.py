@@ -144,6 +144,23 @@ def test_the_best_without_figures_to_compare_is_refused(fields):
         TrainConfig(run=RunConfig(keep_best=True), evaluation=EvalConfig(**fields))
 
 
+def test_the_best_needs_accuracies_during_the_run_and_not_at_its_end():
+    evaluation = EvalConfig(skip=True, knn_every_epochs=1.0)
+    TrainConfig(run=RunConfig(keep_best=True), evaluation=evaluation)
+
+
+def test_the_best_on_data_without_classes_is_refused_before_any_work(tmp_path):
+    for index in range(8):
+        pixels = np.full((8, 8, 3), 20 * index, np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+    flags = [a for a in runs.ARGUMENTS if not a.startswith(("--evalu", "--data."))]
+    flags += [f"--dataset=folder:{tmp_path}", "--data.unlabelled", "--run.keep-best"]
+    run = tmp_path / "run"
+    with pytest.raises(InputError, match="keep-best .* no labels of two classes"):
+        train(parse_args([*flags, f"--workdir={run}"]))
+    assert not run.exists()
+
+
 @pytest.mark.slow
 def test_a_run_keeps_its_best_encoder(tmp_path):
     arguments = [a for a in runs.ARGUMENTS if a != "--evaluation.skip"]
