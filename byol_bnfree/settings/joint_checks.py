@@ -3,7 +3,11 @@
 from typing import Any
 
 from byol_bnfree.errors import InputError
-from byol_bnfree.settings.objective_checks import OWN, validate_objective
+from byol_bnfree.settings.objective_checks import (
+    OWN,
+    uses_predictor,
+    validate_objective,
+)
 from byol_bnfree.settings.view_checks import validate_views
 
 
@@ -29,13 +33,16 @@ def _norms(config: Any) -> set[str]:
 
 
 def _check_network(config: Any) -> None:
-    if config.model.projector.out != config.model.predictor.out:
+    model = config.model
+    compared = uses_predictor(config) and config.objective != "rotation"
+    square = compared or model.predictor_start == "identity"
+    if square and model.projector.out != model.predictor.out:
         raise InputError(
-            f"--model.projector.out {config.model.projector.out} and "
-            f"--model.predictor.out {config.model.predictor.out} must be equal: the "
-            f"loss compares them."
+            f"--model.projector.out {model.projector.out} and --model.predictor.out "
+            f"{model.predictor.out} must be equal: the "
+            f"{'loss compares them' if compared else 'predictor starts as identity'}."
         )
-    model, scale = config.model, config.model.last_scale_init
+    scale = model.last_scale_init
     if model.name.endswith("v2") and scale != 1 and config.encoder is None:
         raise InputError(
             f"--model.last-scale-init is {scale:g}, but a block of {model.name} "

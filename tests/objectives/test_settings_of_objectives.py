@@ -25,6 +25,9 @@ REFUSED = {
     "--objective=simsiam --optim.lars-clip --optim.name=lars": "predictor's rate is",
     "--model.predictor-start=identity": "set --model.predictor.depth=1",
     "--model.predictor-start=identity --model.predictor.depth=1": "plain-dense=1",
+    "--model.predictor.out=8": "must be equal",
+    "--objective=moco_v2 --model.predictor.out=8 --model.predictor-start=identity "
+    "--model.predictor.depth=1": "must be equal",
     "--byol.predictor=closed_form": "fits 128 features to 64 images",
     "--objective=rotation --augment.view1.quarter-turn=0.75": "predicts their turns",
     "--objective=rotation --augment.view2.vertical-flip=0.5": "--augment.view2.ver",
@@ -36,6 +39,10 @@ ALLOWED = (
     "--objective=rotation --augment.view1.flip=0.5 --micro-batches=2",
     "--byol.predictor=closed_form --batch-size=256",
     "--optim.predictor-lr-scale=0",
+    "--objective=moco_v2 --model.projector.out=8",
+    "--objective=infonce --model.projector.out=8",
+    "--objective=rotation --model.projector.out=8",
+    "--byol.predictor=closed_form --model.projector.out=8",
 )
 
 

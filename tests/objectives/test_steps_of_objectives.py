@@ -205,3 +205,13 @@ def test_rotation_predicts_four_turns_whatever_the_projection():
     cfg = config("rotation")
     kernel = tiny.start(cfg)[0].online_params["predictor"]["fc2"]["kernel"]
     assert kernel.shape[1] == 4 != cfg.model.predictor.out
+
+
+def test_without_a_predictor_the_projection_may_have_any_width():
+    model = tiny.ModelConfig(
+        projector=dataclasses.replace(tiny.HEAD, out=4), predictor=tiny.HEAD
+    )
+    state, step = tiny.start(tiny.config(objective="moco_v2", model=model))
+    after, metrics = jax.eval_shape(step, state, tiny.batch())
+    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
+    assert metrics["train/loss"].shape == ()
