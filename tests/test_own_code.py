@@ -1,6 +1,7 @@
 """Encoders and augmentations of users' own, in files and in programs."""
 
 import dataclasses
+import json
 import os
 
 import jax
@@ -22,6 +23,7 @@ from byol_bnfree.models.norm import NORMS
 from byol_bnfree.own_code import changed_code, code_of, load_function
 from byol_bnfree.training.gradient import make_loss
 from byol_bnfree.training.parts import DataShape, build_parts
+from byol_bnfree.whole_run.resume import check_resumable
 
 FILE = """
 from __future__ import annotations
@@ -209,6 +211,28 @@ def test_a_function_is_that_of_the_file_as_it_is_now(tmp_path):
     first = written("def f(): return 1\n")
     assert first() == 1 and written("def f(): return 1\n") is first
     assert written("def f(): return 2\n")() == 2
+
+
+def test_a_file_of_ones_own_may_move_before_a_run_is_resumed(tmp_path):
+    def in_folder(name, text=FILE, encoder="small", views="views"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        path = tmp_path / name / "mine.py"
+        path.write_text(text)
+        both = dataclasses.replace(
+            config(path, encoder), augment=AugmentConfig(function=f"{path}:{views}")
+        )
+        return dataclasses.replace(both, own_code=code_of(both))
+
+    saved = dataclasses.asdict(in_folder("before"))
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    assert not check_resumable(tmp_path, in_folder("after"), None)
+    for changed in (
+        {"text": FILE.replace("8, (3, 3)", "9, (3, 3)")},
+        {"encoder": "maps"},
+        {"views": "small_views"},
+    ):
+        with pytest.raises(InputError, match="other settings"):
+            check_resumable(tmp_path, in_folder("after", **changed), None)
 
 
 @pytest.mark.slow

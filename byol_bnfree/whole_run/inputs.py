@@ -82,7 +82,7 @@ def resolved(
     """
     if encoder is not None:
         config = dataclasses.replace(config, encoder=GIVEN + type(encoder).__name__)
-    elif config.encoder is not None:
+    elif config.encoder is not None and not config.encoder.startswith(GIVEN):
         config = dataclasses.replace(config, encoder=full_path(config.encoder))
     if config.augment.function is not None:
         function = full_path(config.augment.function)

@@ -51,7 +51,8 @@ def check_resumable(workdir: Path, config: TrainConfig, data: Data) -> bool:
     free = FREE_ON_RESUME | (SETTINGS if extended else {"extensions"})
     # Settings that a later version added count as their defaults.
     known = with_later_settings(saved, dataclasses.asdict(TrainConfig()))
-    differing = compare_config(known, dataclasses.asdict(config), free)
+    now = _with_saved_paths(known, dataclasses.asdict(config))
+    differing = compare_config(known, now, free)
     if differing:
         raise InputError(
             f"{workdir} holds a run with other settings ({'; '.join(differing)}); "
@@ -75,6 +76,26 @@ def check_resumable(workdir: Path, config: TrainConfig, data: Data) -> bool:
     if note is not None:
         distributed.say(note)
     return extended
+
+
+def _with_saved_paths(saved: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """Return settings with the run's paths of own code that has only moved.
+
+    The checksum, the name of the file and the name of the function must be equal.
+    """
+    same = {text.split()[0] for text in {*saved["own_code"]} & {*now["own_code"]}}
+
+    def path(setting: str, before: str | None, after: str | None) -> str | None:
+        names = [os.path.basename(where or "") for where in (before, after)]
+        return before if setting in same and names[0] == names[1] else after
+
+    function = path(
+        "augment.function", saved["augment"]["function"], now["augment"]["function"]
+    )
+    return now | {
+        "encoder": path("model", saved["encoder"], now["encoder"]),
+        "augment": now["augment"] | {"function": function},
+    }
 
 
 def began_as(workdir: str | None) -> dict[str, Any]:
