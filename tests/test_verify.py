@@ -10,8 +10,11 @@ import tiny
 from byol_bnfree import verify
 from byol_bnfree.claims import communication, network, places, training
 from byol_bnfree.claims.hlo import collectives
+from byol_bnfree.claims.settings import other_optimizer
+from byol_bnfree.claims.settings import tiny as tiny_run
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.config import TrainConfig
+from byol_bnfree.config_files import load_config
 from byol_bnfree.diagnostics.dataflow import Place
 from byol_bnfree.diagnostics.numerical import NumericalReport
 
@@ -103,6 +106,14 @@ def test_bad_input_is_one_sentence_and_status_2(
 def test_claims_on_the_training_step_hold(norm, claim, tmp_path):
     finding = verify.check(claim, TrainConfig(norm=norm), tmp_path)
     assert finding.holds, finding.deviation
+
+
+def test_bn_is_checked_with_an_optimizer_that_does_not_amplify_rounding():
+    recipe = load_config("configs/cifar10_cpu.py", "bn")
+    assert recipe.optim.name == "muon" and tiny_run(recipe).optim.name == "lars"
+    assert "LARS instead of muon" in other_optimizer(recipe)
+    gn_ws = load_config("configs/cifar10_cpu.py", "gn_ws")
+    assert tiny_run(gn_ws).optim.name == "muon" and not other_optimizer(gn_ws)
 
 
 def test_a_deviation_is_relative_to_its_array():

@@ -9,6 +9,7 @@ from byol_bnfree.config import (
     ImageSize,
     MoCoConfig,
     ModelConfig,
+    OptimConfig,
     RunConfig,
     TrainConfig,
     height_and_width,
@@ -51,7 +52,7 @@ def for_analysis(
 def tiny(config: TrainConfig, **fields) -> TrainConfig:
     """Return a short run of a small network with the same norms and optimizer.
 
-    It serves claims about the training step, which hold for any network. Its low rate
+    Under BatchNorm LARS may replace the optimizer: see `other_optimizer`. The run serves claims about the training step, which hold for any network. Its low rate
     keeps rounding errors small: with bn a relative error of 1e-7 grows to 4e-7 over 6
     steps, and to 1e-3 at ten times the rate.
     """
@@ -73,7 +74,7 @@ def tiny(config: TrainConfig, **fields) -> TrainConfig:
         target_init=config.target_init,
         compute_dtype=config.compute_dtype,
         augment=config.augment,
-        optim=dataclasses.replace(config.optim, warmup_epochs=0.1),
+        optim=dataclasses.replace(_optimizer(config), warmup_epochs=0.1),
         model=dataclasses.replace(
             config.model,
             name="resnet8",
@@ -90,6 +91,25 @@ def tiny(config: TrainConfig, **fields) -> TrainConfig:
         run=RunConfig(log_every=1),
     )
     return dataclasses.replace(small, **fields)
+
+
+def other_optimizer(config: TrainConfig) -> str:
+    """Say why `tiny` has another optimizer than the configuration; empty if it has not.
+
+    Muon and Adam divide an update by its size. A kernel or bias before BatchNorm has
+    gradients that are zero but for rounding, and such an update is all rounding.
+    """
+    name = config.optim.name
+    if name not in ("muon", "adamw") or not uses_batch_statistics(config):
+        return ""
+    return (
+        f"These runs have LARS instead of {name}, which turns the rounding of zero "
+        f"gradients before a BatchNorm into whole updates."
+    )
+
+
+def _optimizer(config: TrainConfig) -> OptimConfig:
+    return OptimConfig() if other_optimizer(config) else config.optim
 
 
 def _short_queue(config: TrainConfig, queue: int) -> MoCoConfig:

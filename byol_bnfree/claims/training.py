@@ -16,7 +16,12 @@ import numpy as np
 from byol_bnfree.claims.finding import Finding
 from byol_bnfree.claims.processes import run_tasks
 from byol_bnfree.claims.runs import Numbers
-from byol_bnfree.claims.settings import STEPS, tiny, uses_batch_statistics
+from byol_bnfree.claims.settings import (
+    STEPS,
+    other_optimizer,
+    tiny,
+    uses_batch_statistics,
+)
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.errors import InputError
 from byol_bnfree.settings.objective_checks import couples_in_loss
@@ -132,6 +137,7 @@ def pieces_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
         f"network: state and metrics",
         f"{worst:.1e}{limit.words}{note}",
         worst <= limit.tolerance and (not note or _is_refused(config)),
+        note=other_optimizer(config),
     )
 
 
@@ -164,6 +170,7 @@ def views_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
         f"metrics",
         f"{worst:.1e}{limit.words}",
         worst <= limit.tolerance,
+        note=other_optimizer(config),
     )
 
 
@@ -189,6 +196,7 @@ def devices_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
         f"against 1 of 4; {STEPS} steps of a small network: state and metrics",
         f"devices {worst:.1e}, processes {across:.1e}{limit.words}",
         max(worst, across) <= limit.tolerance,
+        note=other_optimizer(config),
     )
 
 
@@ -214,6 +222,7 @@ def resume_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
         f"same devices {'bit-identical' if exact else 'not equal'}; "
         f"others {worst:.1e}{limit.words}",
         exact and worst <= limit.tolerance,
+        note=other_optimizer(config),
     )
 
 
