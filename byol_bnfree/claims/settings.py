@@ -52,7 +52,8 @@ def for_analysis(
 def tiny(config: TrainConfig, **fields) -> TrainConfig:
     """Return a short run of a small network with the same norms and optimizer.
 
-    Under BatchNorm LARS may replace the optimizer: see `other_optimizer`. The run serves claims about the training step, which hold for any network. Its low rate
+    Under BatchNorm LARS may replace the optimizer: see `other_optimizer`. The run
+    serves claims about the training step, which hold for any network. Its low rate
     keeps rounding errors small: with bn a relative error of 1e-7 grows to 4e-7 over 6
     steps, and to 1e-3 at ten times the rate.
     """
