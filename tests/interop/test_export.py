@@ -223,6 +223,7 @@ def test_a_refused_export_writes_nothing(tmp_path, options, monkeypatch):
         pytest.skip("this Python has torch")
     encoder = files.encoder(files.config())
     monkeypatch.setattr(exporting, "load_encoder", lambda *_: encoder)
+    monkeypatch.setattr(exporting, "read_run", lambda _: (encoder.config, None))
     config = ExportConfig(str(tmp_path), out=str(tmp_path / "out"), **options)
     with pytest.raises(InputError, match="give --python|use --format=torch"):
         list(export(config))
