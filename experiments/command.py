@@ -1,7 +1,7 @@
 """Carries out `python -m experiments`: plans, runs, reports."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -51,17 +51,18 @@ def carry_out(arguments: Arguments) -> None:
     if scale.name == "paper":
         compile_all(runs)
         return
-    _run(experiments, scale, runs, places, arguments)
+    _run(experiments, scales, runs, places, arguments)
 
 
 def _run(
     experiments: Sequence[Experiment],
-    scale: Scale,
+    scales: Mapping[str, Scale],
     runs: list[Run],
     places: Places,
     arguments: Arguments,
 ) -> None:
     """Run the queue, then write each report. Raise `RunStopped` if runs failed."""
+    scale = scales[arguments.scale]
     done = run_queue(
         runs,
         places,
@@ -71,8 +72,8 @@ def _run(
     )
     finished = sum(places.state(run) == "finished" for run in runs)
     print(f"{finished} of {len(runs)} runs are finished.")
-    scales = scales_of(_model(arguments.model))  # the results may have other scales
     for experiment in experiments:
+        # The results may have runs of other scales, which the report keeps.
         if write_report(experiment, places.results, scales):
             print(places.results / experiment.name / "report.html")
     print(write_state(scale, arguments.seeds, places))
