@@ -9,7 +9,7 @@ import pytest
 
 import byol_bnfree
 from byol_bnfree.config import TrainConfig
-from byol_bnfree.data import prepared
+from byol_bnfree.data import preparing
 from byol_bnfree.data.cifar import prepare_cifar
 from byol_bnfree.encoder import load_encoder
 from byol_bnfree.errors import InputError
@@ -86,6 +86,6 @@ def test_a_file_without_a_function_gets_an_example_that_works(where, example, tm
 
 
 def test_an_unknown_set_names_those_that_need_no_tensorflow(tmp_path, monkeypatch):
-    monkeypatch.setattr(prepared.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(preparing.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="cifar is none of cifar10, cifar100"):
-        prepared.prepare("cifar", str(tmp_path))
+        preparing.prepare("cifar", str(tmp_path))

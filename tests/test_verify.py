@@ -8,7 +8,7 @@ import pytest
 
 import tiny
 from byol_bnfree import verify
-from byol_bnfree.claims import communication, network, places, training
+from byol_bnfree.claims import communication, network, places, rounding
 from byol_bnfree.claims.hlo import collectives
 from byol_bnfree.claims.settings import other_optimizer
 from byol_bnfree.claims.settings import tiny as tiny_run
@@ -119,11 +119,11 @@ def test_bn_is_checked_with_an_optimizer_that_does_not_amplify_rounding():
 def test_a_deviation_is_relative_to_its_array():
     whole = {"params/w": np.array([1.0, 100.0]), "params/b": np.zeros(2)}
     other = {"params/w": np.array([1.0, 101.0]), "params/b": np.array([0.0, 1e-3])}
-    assert training.deviation(other, whole) == pytest.approx(0.01)
-    assert training.deviation(whole, whole) == 0
+    assert rounding.deviation(other, whole) == pytest.approx(0.01)
+    assert rounding.deviation(whole, whole) == 0
     broken = whole | {"params/w": np.array([np.nan, 0.0])}
     for a, b in ((broken, whole), (whole, broken), (broken, broken)):
-        assert training.deviation(a, b) == np.inf  # runs that diverge show nothing
+        assert rounding.deviation(a, b) == np.inf  # runs that diverge show nothing
 
 
 def test_a_batch_of_one_that_is_refused_is_not_measured(monkeypatch):
@@ -178,16 +178,16 @@ def test_a_mixing_place_without_a_known_purpose_is_named():
 
 def test_the_claims_run_on_the_norms_that_were_asked_for():
     config = tiny.config(norm="gn_ws", encoder_norm="bn")
-    assert training.tiny(config).encoder_norm == "bn"
+    assert tiny_run(config).encoder_norm == "bn"
 
 
 def test_a_distance_is_that_of_the_furthest_part_of_the_state():
     whole = {"params/w": np.array([3.0, 4.0]), "params/b": np.zeros(2), "step": 4 * one}
     other = whole | {"params/b": np.array([0.0, 0.5])}
-    assert training.distance(other, whole) == pytest.approx(0.1)
-    assert training.distance(whole, whole) == 0
+    assert rounding.distance(other, whole) == pytest.approx(0.1)
+    assert rounding.distance(whole, whole) == 0
     broken = whole | {"params/w": np.array([np.nan, 0.0])}
-    assert training.distance(broken, whole) == np.inf
+    assert rounding.distance(broken, whole) == np.inf
 
 
 def test_in_bfloat16_runs_may_be_twice_its_own_rounding_apart(tmp_path, monkeypatch):
@@ -195,13 +195,13 @@ def test_in_bfloat16_runs_may_be_twice_its_own_rounding_apart(tmp_path, monkeypa
         assert config.compute_dtype == "float32"
         return {"replicated": {"params/w": 1.03 * one}}
 
-    monkeypatch.setattr(training, "run_tasks", in_float32)
+    monkeypatch.setattr(rounding, "run_tasks", in_float32)
     whole = {"params/w": one}
-    found = training.rounding(
+    found = rounding.rounding(
         TrainConfig(compute_dtype="bfloat16"), tmp_path, whole, "replicated"
     )
     assert found.tolerance == pytest.approx(0.06)
-    assert training.rounding(TrainConfig(), tmp_path, whole, "").tolerance == 1e-4
+    assert rounding.rounding(TrainConfig(), tmp_path, whole, "").tolerance == 1e-4
 
 
 @pytest.mark.slow

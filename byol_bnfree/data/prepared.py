@@ -1,4 +1,4 @@
-"""Finds the data sets that tensorflow-datasets has prepared on disk, and prepares them.
+"""Finds the data sets that are prepared on disk, in the layout of tensorflow-datasets.
 
 We read each set's dataset_info.json ourselves, so a missing set is reported at once.
 tensorflow-datasets would first retry a download for minutes. We import it only where we
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from byol_bnfree.config import InputError, TrainConfig
+from byol_bnfree.config import InputError
 from byol_bnfree.data.meant import meant, refuse_path
 
 CLASS_KEYS = ("pythonClassName", "python_class_name", "type")  # in features.json
@@ -143,89 +143,6 @@ def _class_names(node: Any) -> Iterator[str]:
     if isinstance(node, str) and node.lstrip().startswith(("{", "[")):
         with contextlib.suppress(ValueError):
             yield from _class_names(json.loads(node))
-
-
-def prepare(
-    name: str,
-    data_dir: str | None,
-    archive: str | None = None,
-    of_folder: TrainConfig | None = None,
-) -> str:
-    """Prepare a data set as array_record. Return a sentence about it.
-
-    CIFAR-10, CIFAR-100 and folders need no other package. tensorflow-datasets prepares
-    all other sets.
-
-    Args:
-      name: NAME[/CONFIG][:VERSION] or folder:PATH.
-      data_dir: root of the prepared sets; None means that of tensorflow-datasets.
-      archive: the file that CIFAR comes in; None downloads it.
-      of_folder: settings that say how a folder is read; None means the defaults.
-
-    Raises:
-      InputError: if a package is missing, the name is unknown, or preparing fails.
-    """
-    from byol_bnfree.data.cifar import ARCHIVES, prepare_cifar
-    from byol_bnfree.data.folder_set import prepare_folder
-
-    root = data_root(data_dir)
-    is_folder = name.startswith("folder:")
-    wanted, _, version = (name, "", "") if is_folder else name.partition(":")
-    if archive is not None and wanted not in ARCHIVES:
-        raise InputError(
-            f"--archive belongs to {' and '.join(ARCHIVES)}, and not to {name}; remove "
-            f"it."
-        )
-    if is_folder:
-        path = os.path.expanduser(name.removeprefix("folder:"))
-        return prepare_folder(path, root, of_folder or TrainConfig())
-    if of_folder is not None:
-        raise InputError(
-            f"--data.*, --on-bad-image and --evaluation.skip belong to folder:PATH, "
-            f"and not to {name}; remove them."
-        )
-    if wanted in ARCHIVES and version not in ("", ARCHIVES[wanted].version):
-        raise InputError(
-            f"{wanted} has no version {version} here; prepare {wanted}, which is "
-            f"version {ARCHIVES[wanted].version}."
-        )
-    for there in list_sets(root):
-        same = there.name == wanted and version in ("", there.version)
-        if same and there.file_format == FILE_FORMAT:
-            return f"{name} is already prepared: {there.path}"
-    if wanted in ARCHIVES:
-        file = None if archive is None else Path(os.path.expanduser(archive))
-        return f"{name} is prepared: {prepare_cifar(wanted, root, file)}"
-    if importlib.util.find_spec("tensorflow") is None:
-        raise InputError(
-            f"{wanted} is none of {', '.join(ARCHIVES)} and folder:PATH, so only "
-            f"tensorflow-datasets can prepare it, with TensorFlow; check the name, or "
-            f'install both: pip install "byol_bnfree[tf]"'
-        )
-    return f"{name} is prepared: {_prepare_by_tfds(name, root)}"
-
-
-def _prepare_by_tfds(name: str, root: Path) -> str:
-    """Prepare a set by tensorflow-datasets. Return its folder."""
-    needs_reader()
-    import tensorflow_datasets as tfds
-
-    try:
-        builder = tfds.builder(name, data_dir=str(root), file_format=FILE_FORMAT)
-    except tfds.core.DatasetNotFoundError as error:
-        raise InputError(
-            f"tensorflow-datasets has no data set {name}; see "
-            f"https://www.tensorflow.org/datasets/catalog for the names."
-        ) from error
-    except AssertionError as error:  # its way to refuse a version
-        raise InputError(f"{error} Give one of these, or none.") from error
-    try:
-        builder.download_and_prepare()
-    except Exception as error:  # no network, no space, or files to download by hand
-        raise InputError(
-            f"preparing {name} failed with {type(error).__name__}: {error}"
-        ) from error
-    return str(builder.data_dir)
 
 
 def _version_key(version: str) -> tuple[int, ...]:

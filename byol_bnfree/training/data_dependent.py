@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from byol_bnfree.assembly import create_network, part_norms
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.models.batch_norm import BN_DECAY
-from byol_bnfree.models.byol import Tree, Variables
+from byol_bnfree.models.byol import BYOLNetwork, Tree, Variables
 from byol_bnfree.models.kernels import EPSILON
 from byol_bnfree.training.optim import PREDICTORS
 
@@ -46,22 +46,7 @@ def data_dependent_init(
         stat_groups=1,
         encoder=encoder,
     )
-    # Only the fresh statistics are used, which are zeros for every key.
-    fresh = reference.init(jax.random.key(0), images)
-    online = {}
-    for predictor in PREDICTORS:
-        if predictor in variables.online_params:
-            _, seen = reference.online(
-                variables.online_params, fresh.online_stats, images, True, predictor
-            )
-            online |= {
-                part: stats
-                for part, stats in seen.items()
-                if part == predictor or part not in PREDICTORS
-            }
-    _, target = reference.target(
-        variables.target_params, fresh.target_stats, images, True
-    )
+    online, target = _statistics(reference, variables, images)
     if "predictor" in replaced:
         replaced.append("small_predictor")
 
@@ -74,6 +59,27 @@ def data_dependent_init(
         online_params=absorb(variables.online_params, online),
         target_params=absorb(variables.target_params, target),
     )
+
+
+def _statistics(
+    reference: BYOLNetwork, variables: Variables, images: Float[Array, "b h w c"]
+) -> tuple[Tree, Tree]:
+    """Return the statistics of one pass through the online and the target network."""
+    # Only the fresh statistics are used, which are zeros for every key.
+    fresh = reference.init(jax.random.key(0), images)
+    online = {}
+    for predictor in PREDICTORS:
+        if predictor in variables.online_params:
+            _, seen = reference.online(
+                variables.online_params, fresh.online_stats, images, True, predictor
+            )
+            # The pass did not go through the other predictor.
+            online |= {k: v for k, v in seen.items() if k not in PREDICTORS}
+            online |= {k: v for k, v in seen.items() if k == predictor}
+    _, target = reference.target(
+        variables.target_params, fresh.target_stats, images, True
+    )
+    return online, target
 
 
 def _absorb(params: Tree, stats: Tree) -> Tree:

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from byol_bnfree.config import InputError, TrainConfig
-from byol_bnfree.data import cifar, prepared
+from byol_bnfree.data import cifar, preparing
 from byol_bnfree.data.__main__ import main
-from byol_bnfree.data.prepared import find_set, prepare
+from byol_bnfree.data.prepared import find_set
+from byol_bnfree.data.preparing import prepare
 from byol_bnfree.data.sources import open_source
 
 TFDS = Path(__file__).parents[2] / "../shared/tfds"
@@ -99,8 +100,8 @@ def test_preparing_twice_says_so(tmp_path, capsys):
 def test_another_version_is_not_prepared_already(tmp_path, monkeypatch):
     put(tmp_path, "digits", "1.0.0")
     assert "already prepared" in prepare("digits:1.0.0", str(tmp_path))
-    monkeypatch.setattr(prepared, "_prepare_by_tfds", lambda name, root: "here")
-    monkeypatch.setattr(prepared.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(preparing, "_prepare_by_tfds", lambda name, root: "here")
+    monkeypatch.setattr(preparing.importlib.util, "find_spec", lambda name: object())
     assert prepare("digits:2.0.0", str(tmp_path)) == "digits:2.0.0 is prepared: here"
 
 
@@ -119,7 +120,7 @@ def test_a_version_that_tensorflow_datasets_lacks_is_one_sentence(
     def refuse(*args, **kwargs):
         raise AssertionError("Dataset digits cannot be loaded at version 9.0.0.")
 
-    monkeypatch.setattr(prepared.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(preparing.importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(tfds, "builder", refuse)
     with pytest.raises(InputError, match="cannot be loaded at version"):
         prepare("digits:9.0.0", str(tmp_path))
@@ -135,13 +136,13 @@ def test_a_copy_in_another_format_is_refused_before_the_download(tmp_path, monke
 
 
 def test_preparing_without_tensorflow_names_the_extra(tmp_path, monkeypatch):
-    monkeypatch.setattr(prepared.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(preparing.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r'pip install "byol_bnfree\[tf\]"'):
         prepare("mnist", str(tmp_path))
 
 
 def test_preparing_an_unknown_set_names_the_catalogue(tmp_path, monkeypatch):
-    monkeypatch.setattr(prepared.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(preparing.importlib.util, "find_spec", lambda name: object())
     with pytest.raises(InputError, match="catalog"):
         prepare("cifar11", str(tmp_path))
 
@@ -159,7 +160,7 @@ def test_preparing_asks_for_array_record(tmp_path, monkeypatch):
     import tensorflow_datasets as tfds
 
     asked = {}
-    monkeypatch.setattr(prepared.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(preparing.importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(
         tfds, "builder", lambda n, **kw: asked.update(kw) or FakeBuilder()
     )
@@ -171,7 +172,7 @@ def test_failed_preparation_says_why(tmp_path, monkeypatch):
     import tensorflow_datasets as tfds
 
     builder = FakeBuilder(error=OSError("no space left"))
-    monkeypatch.setattr(prepared.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(preparing.importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(tfds, "builder", lambda *args, **kw: builder)
     with pytest.raises(InputError, match="no space left"):
         prepare("digits", str(tmp_path))

@@ -9,7 +9,8 @@ from PIL import Image
 
 from byol_bnfree.config import InputError, TrainConfig
 from byol_bnfree.data.__main__ import main
-from byol_bnfree.data.prepared import find_set, prepare
+from byol_bnfree.data.prepared import find_set
+from byol_bnfree.data.preparing import prepare
 from byol_bnfree.data.sources import open_source
 
 

@@ -13,7 +13,8 @@ from PIL import Image
 from byol_bnfree.config import InputError, TrainConfig
 from byol_bnfree.data import cifar, set_writer
 from byol_bnfree.data.__main__ import main
-from byol_bnfree.data.prepared import find_set, prepare
+from byol_bnfree.data.prepared import find_set
+from byol_bnfree.data.preparing import prepare
 from byol_bnfree.data.set_files import read_spans
 from byol_bnfree.data.sources import open_source
 from byol_bnfree.data.tf_example import decode_example, encode_example
@@ -83,7 +84,7 @@ import sys
 for name in ("tensorflow", "tensorflow_datasets"):
     sys.modules[name] = None  # an import of it fails
 from byol_bnfree.config import TrainConfig
-from byol_bnfree.data.prepared import prepare
+from byol_bnfree.data.preparing import prepare
 from byol_bnfree.data.sources import open_source
 prepare("cifar10", {str(tmp_path)!r}, {str(tmp_path / "a.tar.gz")!r})
 config = TrainConfig(dataset="cifar10", data_dir={str(tmp_path)!r}, steps=1)
