@@ -60,9 +60,9 @@ def agreement(comparison: Comparison) -> str:
     if len(known) < total:
         run = f"{len(known)} rows that were run (the paper has {total})"
     text = f"{len(known) - len(other)} of {run} learn or fail as in the paper"
-    if other:
-        named = [f"{r.arm.name} ({_state(r)}; paper {r.arm.paper:g} %)" for r in other]
-        text += f"; the others: {', '.join(named)}"
+    for learned, what in ((True, "Learned"), (False, "Failed")):
+        if named := [r.arm.name for r in other if r.learned is learned]:
+            text += f". {what} here, unlike the paper: {', '.join(named)}"
     return f"{text}.{few_seeds(known)}"
 
 

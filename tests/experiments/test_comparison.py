@@ -75,7 +75,7 @@ def test_the_answer_of_norm_placement_names_the_rows_that_differ():
     figures = {"bn-bn-bn": [0.4], "ln-ln-ln": [0.4], "none-none-none": ["collapsed"]}
     said = comparison("norm_placement", figures).answer()
     assert said.startswith("2 of 3 rows that were run (the paper has 15) learn or")
-    assert "ln-ln-ln (learned, 40.0 %; paper 0.1 %)" in said and "none" not in said
+    assert "Learned here, unlike the paper: ln-ln-ln." in said and "none" not in said
 
 
 def test_the_answer_of_initialization_follows_the_outcomes():

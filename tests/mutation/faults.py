@@ -18,6 +18,7 @@ EXTENSION = "tests/training/test_extension.py"
 EDGES = "tests/cpu/test_edges.py"
 NATIVE = "tests/cpu/test_native.py"
 COMPARISON = "tests/experiments/test_comparison.py"
+VERDICTS = "tests/experiments/test_verdicts.py"
 WHOLE = "tests/test_whole_run.py"
 JAX = "tests/test_jax_settings.py"
 EMBED = "tests/test_embed.py"
@@ -220,4 +221,60 @@ FAULTS = [Mutation(*fields) for fields in [
      f"{DATA} -k without_evaluation"),
     ("a single picture is held out", "data/folder_splits.py",
      "int(len(paths) > 1))", "1)", f"{DATA} -k one_picture"),
+    # figures and proofs that claim too much
+    ("an undecided interval disagrees with the paper", "experiments/verdicts.py",
+     "return False if high < least or low > most else None", "return False",
+     f"{VERDICTS} -k stands_on_a_side_or"),
+    ("runs without an accuracy leave the mean", "experiments/comparison.py",
+     "return found and found._replace(lost=a.lost + b.lost)", "return found",
+     f"{VERDICTS} -k without_an_accuracy"),
+    ("all scales share the files of their figures", "experiments/report/write.py",
+     'name=f"{scale}_{f.name}"', "name=f.name", f"{VERDICTS} -k own_figures"),
+    ("rows do not count in the state of all", "experiments/report/state.py",
+     'places.state(run) if row is None else "finished"', "places.state(run)",
+     f"{VERDICTS} -k state_of_all"),
+    ("a stopped collapse counts as finished", "experiments/runner.py",
+     'return self.stop_collapsed or not json.loads(file.read_text()).get("collapsed")',
+     "return True", "tests/experiments/test_runner.py -k ended_early"),
+    ("dense rows of other settings count", "experiments/dense/comparison.py",
+     'if row["settings"] == asked_settings(arm, arguments):', "if True:",
+     "tests/experiments/test_dense_report.py -k other_settings"),
+    ("equal NaN states agree", "claims/rounding.py",
+     "if not (np.isfinite(a[name]).all() and np.isfinite(b[name]).all()):",
+     "if False:", "tests/test_verify.py -k relative_to_its_array"),
+    ("bn is checked with Muon", "claims/settings.py",
+     "return OptimConfig() if other_optimizer(config) else config.optim",
+     "return config.optim", "tests/test_verify.py -k amplify_rounding"),
+    ("a NaN derivative is a missing one", "diagnostics/numerical.py",
+     "return math.inf if math.isnan(largest) else largest", "return largest",
+     "tests/diagnostics/test_independence.py -k is_nan"),
+    # resuming and evaluating
+    ("a collapsed run goes on when it resumes", "training/judge.py",
+     'if verdict.state == "collapsed" and config.on_collapse == "stop":',
+     'if verdict.state != before and verdict.state == "collapsed" '
+     'and config.on_collapse == "stop":',
+     "tests/training/test_judge.py -k stops_again"),
+    ("a lost evaluation is not made", "training/loop.py",
+     'return not any("knn/top1" in row for row in last)', "return False",
+     "tests/training/test_resumed_evaluation.py -k lost_evaluation"),
+    ("images without a label are evaluated", "evaluation/final.py",
+     "return rows[source.labels(rows) >= 0]", "return rows",
+     "tests/test_summary.py -k without_a_label"),
+    ("half precision is no setting of a figure", "evaluation/bench.py",
+     'settings = settings | {"dtype": "float16"}', "pass",
+     f"{STORED} -k half_precision"),
+    ("edited own code is not read again", "own_code.py",
+     "return _function(where, setting, content)",
+     "return _function(where, setting, b'')",
+     "tests/test_own_code.py -k as_it_is_now"),
+    ("an extension waits for the processes of the run", "command_line.py",
+     "        num_processes=None,\n", "",
+     f"{EXTENSION} -k wait_for_the_processes"),
+    ("muon takes vectors for matrices", "training/optim.py",
+     "if not is_kernel or leaf.ndim < 2:", "if not is_kernel:",
+     "tests/training/test_optim.py -k vectors_and_scalars"),
+    ("another folder of the same name is already prepared", "data/folder_set.py",
+     "if there.name == name and checksums(there.path) == sums:",
+     "if there.name == name:",
+     "tests/data/test_prepare_folder.py -k stands_for_one_folder"),
 ]]
