@@ -76,8 +76,8 @@ def test_other_settings_and_older_rows_are_not_reported(tmp_path):
     rows = [
         row("bn", "untrained", figure)
         | {"settings": dense.asked_settings(arm, Arguments(pictures=pictures))}
-        for pictures, figure in ((3200, 0.1), (6400, 0.2), (6400, 0.3))
+        for pictures, figure in ((6400, 0.1), (6400, 0.2), (3200, 0.3))
     ]
     file = tmp_path / "results.jsonl"
     file.write_text("".join(json.dumps(r) + "\n" for r in rows))
-    assert dense.of_settings(Arguments(results=file)) == [rows[-1]]
+    assert dense.of_settings(Arguments(results=file)) == [rows[1]]
