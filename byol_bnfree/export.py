@@ -24,7 +24,8 @@ class ExportConfig:
     network: Literal["online", "target"] = "online"
     """Network to export. BYOL's papers evaluate the online network."""
     out: str | None = None
-    """Folder to write. None: export/FORMAT in the work folder."""
+    """Folder to write. None: export/FORMAT in the work folder, or export/NAMES for
+    safetensors."""
     name: str | None = None
     """hub-folder: name of the model. None: data set, network, norm and seed."""
     licence: str | None = None

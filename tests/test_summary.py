@@ -18,7 +18,7 @@ from byol_bnfree.evaluation.final import Evaluator, Features
 from byol_bnfree.summary import conclude
 from byol_bnfree.training.parts import DataShape
 from byol_bnfree.training.program import Program
-from byol_bnfree.whole_run.introduction import objective_words
+from byol_bnfree.whole_run.introduction import crowded, objective_words
 from byol_bnfree.whole_run.steps import _periodic
 
 
@@ -39,6 +39,11 @@ from byol_bnfree.whole_run.steps import _periodic
 )
 def test_a_run_says_its_objective_and_what_it_does_not_use(fields, words):
     assert objective_words(TrainConfig(**fields)) == words
+
+
+def test_a_batch_larger_than_the_data_is_said():
+    assert crowded(64, 64) is None
+    assert "each image 6.4 times" in crowded(64, 10)
 
 
 def test_the_end_table_has_the_chance_level(capsys):

@@ -7,7 +7,7 @@ from byol_bnfree import __version__
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.config import DataConfig, EvalConfig, InputError, TrainConfig
 from byol_bnfree.data.prepared import data_root, list_sets
-from byol_bnfree.data.preparing import prepare
+from byol_bnfree.data.preparing import known_as, prepare
 
 PREPARING = (
     "Prepare a data set once, so that runs read it fast. CIFAR and folders need no "
@@ -43,7 +43,7 @@ FOLDER_FLAGS = {
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Prepare a data set of tensorflow-datasets, list prepared sets, or draw views."""
+    """Prepare a data set, list prepared sets, or draw views."""
     parser = argparse.ArgumentParser(
         prog="python -m byol_bnfree.data", description=main.__doc__
     )
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", required=True)
     preparing = commands.add_parser(
-        "prepare", help="download one set and prepare it", description=PREPARING
+        "prepare", help="make one set fast to read", description=PREPARING
     )
     preparing.add_argument(
         "name", help="NAME[/CONFIG][:VERSION], such as cifar10, or folder:PATH"
@@ -87,6 +87,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         of_folder = _folder_settings(arguments)
         given = arguments.name, arguments.data_dir, arguments.archive
         print(prepare(*given, of_folder))
+        root = data_root(arguments.data_dir)
+        print(
+            f"train on it with --dataset={known_as(arguments.name)} --data-dir={root}"
+        )
     else:
         _print_sets(arguments.data_dir)
 

@@ -114,7 +114,8 @@ def open_folder(config: TrainConfig) -> Found:
     root = Path(os.path.expanduser(path))
     if not path or not os.path.isdir(root):
         raise InputError(
-            f"folder {printable(path)!r} does not exist; give --dataset=folder:PATH."
+            f"folder {printable(path)!r} does not exist; give the path of one, as "
+            f"folder:PATH."
         )
     root = root.resolve()
     unused = Unused()

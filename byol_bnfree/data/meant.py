@@ -20,7 +20,9 @@ def refuse_path(name: str) -> None:
         return
     path = printable(path)
     if not exists:
-        raise InputError(f"folder {path} does not exist; give --dataset=folder:PATH.")
+        raise InputError(
+            f"folder {path} does not exist; give the path of one, as folder:PATH."
+        )
     raise InputError(
         f"{path} is a folder; for the pictures in it give --dataset=folder:{path}; "
         f"for a prepared data set give its name and --data-dir."

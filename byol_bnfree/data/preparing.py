@@ -9,7 +9,7 @@ from pathlib import Path
 
 from byol_bnfree.config import InputError, TrainConfig
 from byol_bnfree.data.cifar import ARCHIVES, prepare_cifar
-from byol_bnfree.data.folder_set import prepare_folder
+from byol_bnfree.data.folder_set import prepare_folder, set_name
 from byol_bnfree.data.prepared import FILE_FORMAT, data_root, list_sets, needs_reader
 
 
@@ -48,6 +48,13 @@ def prepare(
         file = None if archive is None else Path(os.path.expanduser(archive))
         return f"{name} is prepared: {prepare_cifar(wanted, root, file)}"
     return f"{name} is prepared: {_prepare_by_tfds(name, root)}"
+
+
+def known_as(name: str) -> str:
+    """Return the name of a prepared set, for --dataset."""
+    if name.startswith("folder:"):
+        return set_name(os.path.expanduser(name.removeprefix("folder:")))
+    return name
 
 
 def _refuse_archive(name: str, archive: str | None) -> None:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from byol_bnfree.config import TrainConfig, height_and_width
 from byol_bnfree.data.augment import normalize
@@ -87,7 +87,8 @@ def save_weights(
     description = describe(config, family=family, step=encoder.step, **origin)
     leaves = {name: flat(tree) for name, tree in variables.items()}
     metadata = {KEY: json.dumps(description), "format": "pt"}
-    save_file(exported(leaves, family), path, metadata)
+    # `save_file` would make a file that only its owner can read.
+    path.write_bytes(save(exported(leaves, family), metadata))
     write_json(path.with_name(DESCRIPTION), description)
     return description
 

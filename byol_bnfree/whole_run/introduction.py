@@ -55,9 +55,12 @@ def introduce(
     say(
         f"data       {train.name}: {len(train)} images of "
         f"{'x'.join(map(str, train.image_shape))}"
+        + (f", {len(test)} for tests" if test else "")
         + (f", {skipped} bad ones skipped" if skipped else "")
     )
     say(f"size       {why}")
+    if note := crowded(config.batch_size, len(train)):
+        say(f"note       {note}")
     say(
         f"network    {encoder_name(config)}"
         + (f" width {config.model.width:g}, " if config.encoder is None else ", ")
@@ -83,6 +86,16 @@ def introduce(
     )
     if config.shard_state:
         _say_what_stays_whole(program, say)
+
+
+def crowded(batch_size: int, images: int) -> str | None:
+    """Return a note if a batch holds images more than once; None if it does not."""
+    if batch_size <= images:
+        return None
+    return (
+        f"a batch of {batch_size} holds each image {batch_size / images:.1f} times; a "
+        f"smaller --batch-size avoids this"
+    )
 
 
 def _views(config: TrainConfig, image_shape: tuple[int, ...]) -> str:

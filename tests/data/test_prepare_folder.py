@@ -37,6 +37,14 @@ def test_a_name_stands_for_one_folder_as_it_is(tmp_path):
         prepare(f"folder:{first}", root)
 
 
+def test_the_command_says_how_to_train_on_the_set(tmp_path, capsys):
+    folder = pictures(tmp_path / "My Photos")
+    main(["prepare", f"folder:{folder}", f"--data-dir={tmp_path / 'sets'}"])
+    said = capsys.readouterr().out
+    assert f"--dataset=my_photos --data-dir={tmp_path / 'sets'}" in said
+    assert find_set("my_photos", tmp_path / "sets").name == "my_photos"
+
+
 def test_a_set_that_does_not_say_what_it_holds_is_not_taken(tmp_path):
     root, folder = str(tmp_path / "sets"), pictures(tmp_path / "photos")
     prepare(f"folder:{folder}", root)

@@ -40,6 +40,10 @@ RESNET50 = {"name": "resnet50", "width": 0.25, "stem": "imagenet"}
 def test_our_file_holds_the_same_arrays(tmp_path, norm):
     encoder = files.encoder(files.config(norm))
     (found,) = write(encoder, tmp_path, Settings("safetensors"))
+    weights, description = (
+        tmp_path / name for name in ("encoder.safetensors", "encoder.json")
+    )
+    assert weights.stat().st_mode == description.stat().st_mode  # others may read both
     assert found.largest == 0
     read = load_encoder(tmp_path)
     assert read.step == 5 and read.config.norm == norm
