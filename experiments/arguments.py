@@ -23,10 +23,10 @@ class Arguments:
     seeds: tuple[int, ...] = (0,)
     """Seeds for every arm."""
     scale: Literal[tuple(SCALES)] = "cpu"
-    """cpu is CIFAR-10 with resnet14, 16 epochs; cpu8, cpu30, cpu40 and cpu_hour (64)
-    have another number of epochs. A run takes 6 minutes to an hour on two cores. gpu30,
-    gpu100, gpu200: CIFAR-10 with ResNet-18, by epochs. paper: ImageNet; steps are built
-    and compiled, but not run. smoke: a few steps."""
+    """cpu is CIFAR-10 with resnet14, 16 epochs; cpu4, cpu8, cpu30, cpu40 and cpu_hour
+    (64) have another number of epochs. A run takes 3 minutes to an hour on two cores.
+    gpu30, gpu100, gpu200: CIFAR-10 with ResNet-18, by epochs. paper: ImageNet; steps
+    are built and compiled, but not run. smoke: a few steps."""
     arms: tuple[str, ...] = ()
     """Run these arms only."""
     only: tuple[str, ...] = ()

@@ -76,6 +76,7 @@ SCALES = {
                 extra=(*CURVES, f"--evaluation.knn-every-epochs={knn_every}"),
             )
             for name, config, epochs, knn_every in (
+                ("cpu4", "configs/cifar10_cpu.py:4", 4, 2),
                 ("cpu8", "configs/cifar10_cpu.py:8", 8, 2),
                 ("cpu", "configs/cifar10_cpu.py:16", 16, 2),
                 ("cpu30", "configs/cifar10_cpu.py:30", 30, 5),
