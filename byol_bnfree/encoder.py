@@ -80,9 +80,8 @@ class Encoder:
         Raises:
           InputError: as a call, and for a stride that the network cannot have.
         """
-        pixels, module = self._pixels(images), self.module
-        if output_stride is not None:
-            module = dense_module(module, output_stride)
+        pixels = self._pixels(images)
+        module = dense_module(self.module, output_stride)
         maps = module.apply(self.variables, pixels, False, method="stages")
         return maps, module.pooled(maps[-1])
 

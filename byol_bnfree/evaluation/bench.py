@@ -42,8 +42,8 @@ REVISIONS = {
     "supervised": 3,
     "robustness": 3,
     "transfer": 3,
-    "segmentation": 1,
-    "depth": 1,
+    "segmentation": 2,
+    "depth": 2,
     "detection": 2,
 }
 FROM_FEATURES = ("knn", "linear", "linear_cached", "robustness", "transfer")

@@ -1,5 +1,7 @@
 """The data of a dense task: its windows, and what is refused before any work."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -174,3 +176,14 @@ def test_scenes_need_gray_or_colours():
     config = EvaluateConfig("w", ("depth",), dataset="shapes")
     with pytest.raises(InputError, match="made for 5 channels"):
         open_dense(TASKS["depth"], config.depth, run, config)
+
+
+def test_pictures_become_pixels_as_in_the_run(tmp_path):
+    """12 bits in files of 16 would otherwise be nearly black."""
+    folder = folder_of(tmp_path / "set")
+    for file in (folder / "images").iterdir():
+        Image.fromarray(np.full((12, 12), 4095, np.uint16)).save(file)
+    run = dataclasses.replace(RUN, data=dataclasses.replace(RUN.data, white=4095.0))
+    config = EvaluateConfig("w", ("segmentation",), dataset=f"folder:{folder}")
+    for view in open_dense(TASKS["segmentation"], config.segmentation, run, config):
+        assert (view.source.example(0)["image"] == 255).all()

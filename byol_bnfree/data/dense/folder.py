@@ -27,6 +27,7 @@ from byol_bnfree.data.dense.pixel_files import (
     read_mask,
     read_picture,
 )
+from byol_bnfree.data.eight_bits import AS_IT_IS, Conversion
 from byol_bnfree.data.fingerprint import checksum, sizes_and_times
 from byol_bnfree.data.names import printable
 from byol_bnfree.errors import InputError
@@ -44,11 +45,14 @@ class DenseFolder:
     depths: dict[str, Path]
     named: tuple[str, ...]
     channels: int
+    how: Conversion = AS_IT_IS
     box_names: tuple[str, ...] = ()
 
     @staticmethod
-    def open(path: str, split: str, channels: int) -> "DenseFolder":
-        """Open the train or the test split.
+    def open(
+        path: str, split: str, channels: int, how: Conversion = AS_IT_IS
+    ) -> "DenseFolder":
+        """Open the train or the test split. `how` tells how pictures become pixels.
 
         Raises:
           InputError: if there is no such folder, a part of it is missing, or pictures
@@ -70,6 +74,7 @@ class DenseFolder:
             depths=found.depths,
             named=found.named,
             channels=channels,
+            how=how,
         )
 
     @property
@@ -98,7 +103,7 @@ class DenseFolder:
     def example(self, index: int) -> Example:
         """Decode a picture with its targets; `InputError` if they do not fit."""
         file = self.images[index]
-        image = read_picture(str(file), printable(file), self.channels)
+        image = read_picture(str(file), printable(file), self.channels, self.how)
         mask, depth = self.masks.get(file.stem), self.depths.get(file.stem)
         found = {
             "mask": None if mask is None else self._mask(mask),
@@ -125,7 +130,7 @@ class DenseFolder:
                 seen, size = seen | set(np.unique(mask).tolist()), mask.shape
             else:
                 size = check_depth(self.depths[file.stem])
-            check_same_size(file, target, size, picture_size(file))
+            check_same_size(file, target, size, picture_size(file, self.how))
         if self.split == "train" and len(seen - {IGNORE}) == 1:
             raise InputError(
                 f"all masks of {printable(self.root)} show only the class "

@@ -1,6 +1,7 @@
 """Reads pictures, and masks and depths from picture files, one value per pixel."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PIL import Image
 
 from byol_bnfree.data.decode import decode, read_header
 from byol_bnfree.data.dense.example import IGNORE
+from byol_bnfree.data.eight_bits import AS_IT_IS, Conversion
 from byol_bnfree.data.geometry import to_array
 from byol_bnfree.data.names import printable
 from byol_bnfree.data.reading import BadImage, Fault
@@ -70,14 +72,14 @@ def check_depth(file: Path) -> tuple[int, int]:
     return height, width
 
 
-def picture_size(file: Path) -> tuple[int, int]:
+def picture_size(file: Path, how: Conversion = AS_IT_IS) -> tuple[int, int]:
     """Return the height and width of a picture from its header, upright.
 
     Raises:
       InputError: if it cannot be used.
     """
     with _usable(printable(file)):
-        header = read_header(str(file), printable(file))
+        header = read_header(str(file), printable(file), how)
     return header.height, header.width
 
 
@@ -100,7 +102,17 @@ def _stored(file: Path) -> np.ndarray:
                 f"{printable(file)} is a {image.format}, which changes values; save "
                 f"masks and depths as PNG from their source."
             )
-        return np.asarray(image)
+        unit = _gray_unit(image)
+        pixels = np.asarray(image)
+        return pixels if unit == 1 else pixels // unit
+
+
+def _gray_unit(image: Image.Image) -> int:
+    """Return what Pillow multiplies gray values of 2 or 4 bits by: 85 or 17; or 1."""
+    tile = image.tile[0] if image.tile else (None, None, None, "")
+    raw = tile[3] if isinstance(tile[3], str) else next(iter(tile[3] or ()), "")
+    found = re.fullmatch(r"L;([24])", str(raw))
+    return 255 // (2 ** int(found[1]) - 1) if found else 1
 
 
 @contextlib.contextmanager
@@ -118,16 +130,16 @@ def _opened(file: Path) -> Iterator[Image.Image]:
 
 
 def read_picture(
-    file: str | bytes, name: str, channels: int
+    file: str | bytes, name: str, channels: int, how: Conversion = AS_IT_IS
 ) -> UInt8[np.ndarray, "h w c"]:
-    """Decode a picture; `file` is a path or the encoded bytes.
+    """Decode a picture; `file` is a path or the encoded bytes. `how` is the run's.
 
     Raises:
       InputError: if it cannot be used. A dense task cannot skip a picture, because its
         target would be left.
     """
     with _usable(name):
-        return to_array(decode(file, name, channels))
+        return to_array(decode(file, name, channels, how))
 
 
 @contextlib.contextmanager

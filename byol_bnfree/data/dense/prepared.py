@@ -2,7 +2,8 @@
 
 | name              | targets | notes                                             |
 |-------------------|---------|---------------------------------------------------|
-| `voc/2007`, 2012  | boxes   | its masks are not in the prepared set (see folder) |
+| `voc/2007`, 2012  | boxes   | its masks are not in the prepared set (see folder);
+|                   |         | the test split of 2012 has no boxes               |
 | `coco/2014`, 2017 | boxes   | crowds are difficult                              |
 | `oxford_iiit_pet` | mask    | pet and background; the border is ignored         |
 | `nyu_depth_v2`    | depth   | metres                                            |
@@ -21,6 +22,7 @@ from jaxtyping import Int
 
 from byol_bnfree.data.dense.example import IGNORE, Example, make_example
 from byol_bnfree.data.dense.pixel_files import read_picture
+from byol_bnfree.data.eight_bits import AS_IT_IS, Conversion
 from byol_bnfree.data.fingerprint import checksum, sizes_and_times
 from byol_bnfree.data.names import printable
 from byol_bnfree.data.prepared import data_root, find_set
@@ -75,6 +77,7 @@ def _nyu(record: Any, size: tuple[int, int]) -> Parts:
 BOXES, MASK, DEPTH = (frozenset({target}) for target in ("boxes", "mask", "depth"))
 KINDS: dict[str, Kind] = {
     "voc": Kind(BOXES, _voc, splits=("train+validation", "test")),
+    "voc/2012": Kind(BOXES, _voc, splits=("train", "validation")),
     "coco": Kind(BOXES, _coco, splits=("train", "validation")),
     "oxford_iiit_pet": Kind(MASK, _pet, ("background", "pet")),
     "nyu_depth_v2": Kind(DEPTH, _nyu, splits=("train", "validation")),
@@ -96,17 +99,25 @@ class DensePrepared:
     spans: tuple[Span, ...]
     kind: Kind
     channels: int
+    how: Conversion = AS_IT_IS
 
     @staticmethod
     def open(
-        name: str, split: str, part: str | None, data_dir: str | None, channels: int
+        name: str,
+        split: str,
+        part: str | None,
+        data_dir: str | None,
+        channels: int,
+        how: Conversion = AS_IT_IS,
     ) -> "DensePrepared":
         """Open `part` (such as train[:90%]), or the usual part for train or test.
 
         Raises:
           InputError: if the set is missing or unknown here, or lacks the split.
         """
-        kind = KINDS.get(name.partition("/")[0].partition(":")[0])
+        of_version = name.partition(":")[0]  # such as voc/2012
+        of_set = of_version.partition("/")[0]
+        kind = KINDS.get(of_version) or KINDS.get(of_set)
         if kind is None:
             raise InputError(
                 f"the targets of {name} are not known for dense tasks; choose shapes, "
@@ -125,6 +136,7 @@ class DensePrepared:
             spans=tuple(read_spans(found, part)),
             kind=kind,
             channels=channels,
+            how=how,
         )
 
     def __len__(self) -> int:
@@ -136,7 +148,7 @@ class DensePrepared:
         try:
             record = decode_example(self._records[index])
             encoded = record["image"].bytes_list.value[0]
-            image = read_picture(encoded, name, self.channels)
+            image = read_picture(encoded, name, self.channels, self.how)
             parts = self.kind.read(record, image.shape[:2])
         except InputError:  # it is a ValueError too
             raise

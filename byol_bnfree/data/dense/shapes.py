@@ -70,7 +70,8 @@ class Scenes:
 
     @property
     def identity(self) -> str:
-        return checksum("scenes", self.seed, self.split, self.total, self.size)
+        drawn = ("scenes", self.seed, self.split, self.total, self.size)
+        return checksum(*drawn, *(() if self.channels == 3 else (self.channels,)))
 
     @property
     def fingerprint(self) -> str:

@@ -31,6 +31,8 @@ class Draw(NamedTuple):
     top: int
     left: int
     flip: bool = False
+    zoom: float = 1.0
+    """The drawn scale, without a fixed one that all pictures have."""
 
 
 def random_draw(
@@ -44,20 +46,20 @@ def random_draw(
 
     The window lies inside the resized picture where it fits, and around it elsewhere.
     """
-    scale = draws.uniform(*scales)
-    height, width = _scaled(size, scale)
+    height, width = _scaled(size, draws.uniform(*scales))
     top, left = (
         int(np.sign(free) * draws.integers(0, abs(free) + 1))
         for free in (height - window[0], width - window[1])
     )
-    return Draw(height, width, top, left, flip and bool(draws.integers(2)))
+    mirrored = flip and bool(draws.integers(2))
+    # Both sides are rounded to pixels, so their scales differ a little.
+    zoom = float(np.sqrt(height * width / (size[0] * size[1])))
+    return Draw(height, width, top, left, mirrored, zoom)
 
 
-def central_draw(
-    size: tuple[int, int], window: tuple[int, int], scale: float = 1.0
-) -> Draw:
+def central_draw(size: tuple[int, int], window: tuple[int, int]) -> Draw:
     """Return the window at the centre, without a mirror. Tests use it."""
-    height, width = _scaled(size, scale)
+    height, width = size
     top, left = (height - window[0]) // 2, (width - window[1]) // 2
     return Draw(height, width, top, left)
 
@@ -79,14 +81,11 @@ def transform(
       example: see `byol_bnfree.data.dense.example`.
       draw: of `random_draw` or `central_draw`.
       window: height and width of the result.
-      depth_by_scale: divide the depth by the scale: a picture that is twice as large
-        looks like one from half the distance.
+      depth_by_scale: divide the depth by the draw's zoom: a picture that is twice as
+        large looks like one from half the distance.
       fill: value of the pixels around the picture.
     """
-    size = example["image"].shape[:2]
-    # Both sides are rounded to pixels, so their scales differ a little.
-    scale = np.sqrt(draw.height * draw.width / (size[0] * size[1]))
-    depth = example["depth"] / np.float32(scale if depth_by_scale else 1)
+    depth = example["depth"] / np.float32(draw.zoom if depth_by_scale else 1)
 
     def place(array: np.ndarray, empty: float) -> np.ndarray:
         cut = _window(array, draw, window, empty)

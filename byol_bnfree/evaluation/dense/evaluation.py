@@ -121,7 +121,8 @@ def _choose(
             fitter.unfinished.add({"rate": rate}, **found)
         points.append({"rate": rate, key: found["figure"]})
         say(f"{number} of {len(rates)} rates: {rate:g}, {key} {found['figure']:.4f}")
-    return max(points, key=lambda point: point[key]), points
+    order = min if task.less_is_better else max
+    return order(points, key=lambda point: point[key]), points
 
 
 def words(figures: Figures) -> str:

@@ -138,9 +138,40 @@ class UpConvolution(nn.Module):
 def resized(
     maps: Float[Array, "b h w k"], size: tuple[int, int]
 ) -> Float[Array, "b h2 w2 k"]:
-    """Resize maps to the size of the picture, bilinearly, with half-pixel centres."""
-    shape = maps.shape[0], *size, maps.shape[-1]
-    return jax.image.resize(maps, shape, "bilinear", antialias=False)
+    """Resize maps to the size of the picture, bilinearly.
+
+    A stage with stride 2 pads an odd side equally at both ends. Place i of such a map
+    then lies on pixel i * stride, so the corners are aligned, as with P1's window of
+    513. For an even side place i is at the middle of its `stride` pixels.
+    """
+    old = maps.shape[1:3]
+    aligned = [_corners_meet(n, side) for n, side in zip(old, size, strict=True)]
+    scale = [
+        (side - 1) / (n - 1) if corners else side / n
+        for n, side, corners in zip(old, size, aligned, strict=True)
+    ]
+    # scale_and_translate counts from the outer edge of the first pixel.
+    offset = [
+        0.5 * (1 - factor) if corners else 0.0
+        for factor, corners in zip(scale, aligned, strict=True)
+    ]
+    return jax.image.scale_and_translate(
+        maps,
+        (maps.shape[0], *size, maps.shape[-1]),
+        spatial_dims=(1, 2),
+        scale=jnp.asarray(scale, jnp.float32),
+        translation=jnp.asarray(offset, jnp.float32),
+        method="bilinear",
+        antialias=False,
+    )
+
+
+def _corners_meet(places: int, side: int) -> bool:
+    """Return True if the map of an odd side has one place per power of two, and one."""
+    if places < 2 or side % 2 == 0 or (side - 1) % (places - 1):
+        return False
+    stride = (side - 1) // (places - 1)
+    return stride & (stride - 1) == 0
 
 
 def _predict(outputs: int) -> nn.Module:

@@ -1,5 +1,6 @@
 """The losses of segmentation and depth, per pixel."""
 
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
@@ -25,12 +26,13 @@ def reverse_huber(
 ) -> Float[Array, ""]:
     """Return the mean of |e| for |e| <= c and (e^2 + c^2) / 2c beyond, e = p - t.
 
-    c is a fifth of the largest |e| of the batch (arXiv 1606.00373, equation 3). Pixels
-    of depth 0 are unknown and left out. It is 0 without a known pixel.
+    c is a fifth of the largest |e| of the batch (arXiv 1606.00373, equation 3). It is a
+    constant for the gradient. Otherwise the loss could fall as the largest error grows.
+    Pixels of depth 0 are unknown and left out. It is 0 without a known pixel.
     """
     known = true > 0
     error = jnp.where(known, jnp.abs(predicted - true), 0)
-    bend = jnp.maximum(BEND * error.max(), 1e-6)
+    bend = jax.lax.stop_gradient(jnp.maximum(BEND * error.max(), 1e-6))
     large = (jnp.square(error) + jnp.square(bend)) / (2 * bend)
     losses = jnp.where(error <= bend, error, large)
     return jnp.sum(losses * known) / jnp.maximum(known.sum(), 1)

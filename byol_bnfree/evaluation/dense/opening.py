@@ -11,6 +11,7 @@ from byol_bnfree.data.dense.folder import DenseFolder
 from byol_bnfree.data.dense.prepared import DensePrepared
 from byol_bnfree.data.dense.shapes import Scenes
 from byol_bnfree.data.dense.view import DenseSubset, DenseView, Windows
+from byol_bnfree.data.eight_bits import conversion
 from byol_bnfree.data.tfds_records import check_disjoint
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.config import EvaluateConfig
@@ -102,7 +103,7 @@ def _open(
     name: str, split: str, run: TrainConfig, config: EvaluateConfig
 ) -> DenseSource:
     channels = run.data.channels or 3
-    part = _part(name, split, run, config)
+    part, how = _part(name, split, run, config), conversion(run.data)
     if name == "shapes":
         if channels not in (1, 3):
             raise InputError(
@@ -113,9 +114,9 @@ def _open(
         return Scenes(split, total, SCENE, channels)
     if name.startswith("folder:"):
         path = os.path.expanduser(name.removeprefix("folder:"))
-        return DenseFolder.open(path, split, channels)
+        return DenseFolder.open(path, split, channels, how)
     data_dir = config.data_dir or run.data_dir
-    return DensePrepared.open(name, split, part, data_dir, channels)
+    return DensePrepared.open(name, split, part, data_dir, channels, how)
 
 
 def _part(

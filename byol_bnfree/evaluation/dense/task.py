@@ -36,10 +36,12 @@ class Task:
     target: str
     """What the data must know: mask, depth or boxes."""
     best: str
-    """The figure that chooses the learning rate; more is better."""
+    """The figure that chooses the learning rate."""
     head: Callable[[Encoder, DenseView, DenseSettings], nn.Module]
     loss: Callable[[Any, dict[str, Array]], Float[Array, ""]]
     score: Callable[[Fitter, Fitted, DenseView], Score]
+    less_is_better: bool = False
+    """Of the figure `best`."""
 
     def fitter(
         self,

@@ -5,6 +5,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from byol_bnfree.data.dense.example import Example
 from byol_bnfree.data.dense.view import DenseView
 from byol_bnfree.encoder import Encoder, dense_module
 from byol_bnfree.evaluation.dense.detection import DETECTION
@@ -63,7 +64,7 @@ def segmentation_score(fitter: Fitter, fitted: Fitted, view: DenseView) -> Score
         scores = resized(jnp.nan_to_num(outputs), batch["mask"].shape[1:])
         predicted = np.asarray(scores.argmax(-1))
         counts += class_counts(predicted[:count], batch["mask"][:count], classes)
-        first = first or (batch, predicted)
+        first = first or _shown(batch, predicted, count)
     return Score(segmentation_figures(counts), *first)
 
 
@@ -74,8 +75,15 @@ def depth_score(fitter: Fitter, fitted: Fitted, view: DenseView) -> Score:
         depths = _depths(jnp.nan_to_num(outputs), batch["depth"].shape[1:])
         predicted = np.asarray(depths)
         sums = sums.plus(predicted[:count], batch["depth"][:count])
-        first = first or (batch, predicted)
+        first = first or _shown(batch, predicted, count)
     return Score(sums.figures(), *first)
+
+
+def _shown(
+    batch: Example, predicted: np.ndarray, count: int
+) -> tuple[Example, np.ndarray]:
+    """Return what is drawn of a batch: its true examples, without the padding."""
+    return {name: array[:count] for name, array in batch.items()}, predicted[:count]
 
 
 def _depths(outputs: Array, size: tuple[int, int]) -> Float[Array, "b h w"]:
@@ -90,5 +98,7 @@ SEGMENTATION = Task(
     segmentation_loss,
     segmentation_score,
 )
-DEPTH = Task("depth", "depth", "pct1", depth_head, depth_loss, depth_score)
+# rel is an average over pixels. The share pct1 hardly differs between rates on pictures
+# that are mostly wall.
+DEPTH = Task("depth", "depth", "rel", depth_head, depth_loss, depth_score, True)
 TASKS = {task.name: task for task in (SEGMENTATION, DEPTH, DETECTION)}

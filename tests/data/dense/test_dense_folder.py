@@ -1,10 +1,14 @@
 """Folders of pictures with masks and depths, and their faults."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from byol_bnfree.data.dense.folder import DenseFolder
+from byol_bnfree.data.dense.pixel_files import read_mask
 from byol_bnfree.errors import InputError
 
 
@@ -193,3 +197,28 @@ def test_a_bad_picture_is_named_without_advice_to_skip_it(tmp_path):
     with pytest.raises(InputError, match="a.png .*remove it with its targets") as error:
         source.example(0)
     assert "skip" not in str(error.value) and path
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_masks_of_few_bits_keep_their_classes(tmp_path, bits):
+    """Written by hand, because Pillow saves gray pictures with 1 or 8 bits only."""
+    classes = (np.arange(8) % 2**bits).astype(np.uint8)
+    packed = np.packbits(
+        np.unpackbits(classes[:, None], axis=1)[:, -bits:].reshape(-1)
+    ).tobytes()
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        length, check = (
+            struct.pack(">I", n) for n in (len(body), zlib.crc32(kind + body))
+        )
+        return length + kind + body + check
+
+    header = struct.pack(">IIBBBBB", 8, 1, bits, 0, 0, 0, 0)
+    file = tmp_path / "mask.png"
+    file.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" + packed))
+        + chunk(b"IEND", b"")
+    )
+    assert read_mask(file).tolist() == [classes.tolist()]

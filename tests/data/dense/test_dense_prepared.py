@@ -110,3 +110,12 @@ def test_sets_without_known_targets_are_one_sentence(tmp_path):
         DensePrepared.open("cifar10", "train", None, str(tmp_path), 3)
     with pytest.raises(InputError, match="data set nyu_depth_v2 is not in"):
         DensePrepared.open("nyu_depth_v2", "train", None, str(tmp_path), 3)
+
+
+@pytest.mark.parametrize("year", ["2007", "2012"])
+def test_the_usual_splits_of_voc_have_boxes(tmp_path, year):
+    """The set itself says if its test split is annotated."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+    (config,) = [c for c in tfds.builder_cls("voc").BUILDER_CONFIGS if c.name == year]
+    kind = KINDS.get(f"voc/{year}", KINDS["voc"])
+    assert ("test" in kind.splits) == config.has_test_annotations

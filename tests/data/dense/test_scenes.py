@@ -71,3 +71,17 @@ def test_a_view_is_a_source_of_central_windows():
     found = view.examples(np.array([2]))
     np.testing.assert_array_equal(found["image"][0], EXAMPLES[2]["image"][8:24, 8:24])
     np.testing.assert_array_equal(found["mask"][0], EXAMPLES[2]["mask"][8:24, 8:24])
+
+
+def test_a_fixed_resize_does_not_change_the_depth():
+    whole = DenseView(Scenes("test", 4), Windows((64, 64), depth_by_scale=True))
+    half = Windows((32, 32), test_scale=0.5, depth_by_scale=True)
+    rows = np.arange(4)
+    true = np.unique(whole.examples(rows)["depth"])
+    for view in (DenseView(whole.source, half), whole):
+        for found in (view.examples(rows), view.crops(rows, rows, 0)):
+            assert np.isin(found["depth"], true).all()
+
+
+def test_gray_and_coloured_scenes_have_different_identities():
+    assert Scenes("test", 4).identity != Scenes("test", 4, channels=1).identity

@@ -79,8 +79,9 @@ def test_a_box_is_cut_at_the_window_then_difficult_then_gone():
     assert moved["difficult"].tolist() == [True, False, False]
 
 
-def test_depth_is_divided_by_the_scale_where_asked():
-    draw = Draw(24, 32, 0, 0)
+def test_depth_is_divided_by_the_drawn_scale_where_asked():
+    draw = random_draw(np.random.default_rng(0), (12, 16), (24, 32), (2.0, 2.0))
+    assert draw.zoom == 2
     kept = transform(corner_example(), draw, (24, 32))["depth"]
     halved = transform(corner_example(), draw, (24, 32), depth_by_scale=True)["depth"]
     assert set(kept.flat) == {2, 4} and set(halved.flat) == {1, 2}
@@ -93,8 +94,8 @@ def test_windows_are_inside_large_pictures_and_around_small_ones():
         assert 0 <= large.top <= 10 and 0 <= large.left <= 18
         small = random_draw(draws, (8, 8), (10, 12), scales=(0.5, 1.0))
         assert small.height - 10 <= small.top <= 0 and small.left <= 0
-    assert central_draw((20, 30), (10, 12)) == (20, 30, 5, 9, False)
-    assert central_draw((8, 8), (10, 12)) == (8, 8, -1, -2, False)
+    assert central_draw((20, 30), (10, 12)) == (20, 30, 5, 9, False, 1.0)
+    assert central_draw((8, 8), (10, 12)) == (8, 8, -1, -2, False, 1.0)
 
 
 def test_too_many_boxes_are_an_error():
