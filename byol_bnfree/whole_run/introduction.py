@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 
 from byol_bnfree.assembly import encoder_name, part_norms
-from byol_bnfree.config import TrainConfig
+from byol_bnfree.config import OptimConfig, TrainConfig
 from byol_bnfree.data.sources import Source
 from byol_bnfree.data.view_settings import small_side
 from byol_bnfree.precision import resolve_dtype
@@ -16,6 +16,7 @@ from byol_bnfree.training.mesh import left_whole
 from byol_bnfree.training.program import Program
 from byol_bnfree.training.schedules import peak_learning_rate
 from byol_bnfree.training.state import parameter_count
+from byol_bnfree.whole_run.without_effect import without_effect
 
 NAMED = 4
 """Number of arrays named in a line. environment.json names all of them."""
@@ -61,6 +62,8 @@ def introduce(
     say(f"size       {why}")
     if note := crowded(config.batch_size, len(train)):
         say(f"note       {note}")
+    for note in without_effect(config):
+        say(f"note       {note}")
     say(
         f"network    {encoder_name(config)}"
         + (f" width {config.model.width:g}, " if config.encoder is None else ", ")
@@ -72,8 +75,8 @@ def introduce(
     say(
         f"optimizer  {optim.name}, learning rate {config.base_lr:g} x "
         f"{config.batch_size} / 256 = {peak_learning_rate(config):g}, "
-        f"{program.warmup_steps} of {program.total_steps} steps of warm-up, "
-        f"tau {optim.tau_base:g}{' to 1' if optim.tau_schedule == 'cosine' else ''}"
+        f"{program.warmup_steps} of {program.total_steps} steps of warm-up"
+        + (f", {_tau(optim)}" if uses_target_network(config) else "")
     )
     if not config.views.plain:
         say(f"views      {_views(config, train.image_shape)}")
@@ -86,6 +89,10 @@ def introduce(
     )
     if config.shard_state:
         _say_what_stays_whole(program, say)
+
+
+def _tau(optim: OptimConfig) -> str:
+    return f"tau {optim.tau_base:g}{' to 1' if optim.tau_schedule == 'cosine' else ''}"
 
 
 def crowded(batch_size: int, images: int) -> str | None:

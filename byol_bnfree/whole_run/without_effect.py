@@ -1,0 +1,118 @@
+"""Settings that have no effect beside the other settings of a run.
+
+They are not refused: a recipe may hold them for another network, and old work folders
+stay readable. A run names them before its first step.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from byol_bnfree.config import TrainConfig, ViewConfig
+from byol_bnfree.errors import flag
+from byol_bnfree.models.architectures import ARCHITECTURES
+
+OF_RESNETS = ("name", "width", "stem", "stem_stride", "stem_channels", "padding")
+OF_RESNETS += ("shortcuts", "last_scale_init")
+OF_JITTER = ("brightness", "contrast", "saturation", "hue")
+GROUPED, STANDARDIZED = {"gn", "gn_ws"}, {"gn_ws", "ws"}
+
+
+def without_effect(config: TrainConfig) -> list[str]:
+    """Return a sentence for each setting that differs from its default in vain."""
+    rules = (_of_the_network, _of_the_optimizer, _of_the_views, _of_the_rest)
+    sentences = []
+    for rule in rules:
+        for names, why in rule(config):
+            for name in names:
+                value = _changed(config, name)
+                if value is not None:
+                    sentences.append(f"{flag(name)} {value} has no effect: {why}")
+    return sentences
+
+
+Rules = Iterator[tuple[tuple[str, ...], str]]
+
+
+def _of_the_network(config: TrainConfig) -> Rules:
+    model = config.model
+    if config.encoder is not None:
+        names = tuple(f"model.{name}" for name in OF_RESNETS)
+        yield names, f"the encoder is {config.encoder}"
+    else:
+        if model.stem == "imagenet":
+            yield ("model.stem_stride",), "only --model.stem small has it"
+        if not ARCHITECTURES[model.name].bottleneck:
+            yield ("model.last_scale_init",), f"{model.name} has no bottleneck blocks"
+    encoder, *heads = (
+        getattr(config, f"{part}_norm") or config.norm
+        for part in ("encoder", "projector", "predictor")
+    )
+    if not GROUPED & {encoder, *heads}:
+        names = ("model.groups", "model.min_group_channels")
+        yield names, "no part has norm gn or gn_ws"
+    if encoder not in STANDARDIZED:
+        yield ("model.standardize_conv",), f"the encoder has norm {encoder}"
+    if not STANDARDIZED & {*heads}:
+        yield ("model.standardize_dense",), "no head has norm gn_ws or ws"
+    for part, norm in zip(("projector", "predictor"), heads, strict=True):
+        if norm not in STANDARDIZED:
+            yield (f"model.{part}.plain_dense",), f"the {part} has norm {norm}"
+    if config.init_from is None:
+        names = ("init_from_part", "init_from_other_norm")
+        yield names, "there is no --init-from"
+
+
+def _of_the_optimizer(config: TrainConfig) -> Rules:
+    if config.optim.name != "lars":
+        yield ("optim.trust_coefficient",), f"the optimizer is {config.optim.name}"
+
+
+def _of_the_views(config: TrainConfig) -> Rules:
+    views, augment = config.views, config.augment
+    if not views.small:
+        names = ("views.small_area", "views.small_predictor")
+        yield names, "there are no small views; add --views.small"
+        if views.count == 2:
+            yield ("views.targets",), "with two views both are the same loss"
+    for view in ("view1", "view2"):
+        chances = getattr(augment, view)
+        for names, why in _of_a_view(chances, augment.function):
+            yield tuple(f"augment.{view}.{name}" for name in names), why
+    if augment.measured:
+        names = ("augment.mean", "augment.std")
+        yield names, "--augment.measured replaces it"
+
+
+def _of_a_view(view: ViewConfig, function: str | None) -> Rules:
+    if function is not None:
+        names = tuple(field.name for field in dataclasses.fields(view))
+        yield names, f"{function} makes the views"
+        return
+    if view.jitter == 0:
+        yield OF_JITTER, "the probability of jitter is 0"
+    if view.blur == 0:
+        yield ("blur_sigma",), "the probability of blur is 0"
+    if view.solarize == 0:
+        yield ("solarize_threshold",), "the probability of solarize is 0"
+
+
+def _of_the_rest(config: TrainConfig) -> Rules:
+    evaluation = config.evaluation
+    every = evaluation.knn_every_epochs
+    if every == 0 or (every is None and evaluation.skip):
+        yield ("evaluation.linear_too",), "no kNN accuracy is measured during the run"
+    if config.dataset == "shapes":
+        names = tuple(f"data.{name}" for name in ("white", "alpha", "max_pixels"))
+        yield names, "the shapes are generated"
+
+
+def _changed(config: TrainConfig, name: str) -> Any:
+    """Return the value of a setting, or None if it is the default of its class."""
+    *path, last = name.split(".")
+    of = config
+    for part in path:
+        of = getattr(of, part)
+    (field,) = (f for f in dataclasses.fields(of) if f.name == last)
+    value = getattr(of, last)
+    return None if value == field.default else value

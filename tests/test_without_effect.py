@@ -1,0 +1,75 @@
+"""Settings without effect are named; those with effect are not."""
+
+from pathlib import Path
+
+import pytest
+
+from byol_bnfree.command_line import parse_args
+from byol_bnfree.whole_run.without_effect import without_effect
+
+ROOT = Path(__file__).parents[1]
+IN_VAIN = {
+    "--model.stem-stride=2": "",
+    "--model.last-scale-init=0": "",
+    "--optim.trust-coefficient=0.02": "",
+    "--model.groups=8": "--norm=ln",
+    "--model.min-group-channels=4": "--norm=bn",
+    "--model.no-standardize-conv": "--norm=gn",
+    "--model.no-standardize-dense": "--norm=gn",
+    "--model.predictor.plain-dense=1": "--norm=bn",
+    "--init-from-part=encoder": "",
+    "--views.targets=pairs": "",
+    "--views.small-predictor=shared": "",
+    "--augment.view1.hue=0.2": "--augment.view1.jitter=0",
+    "--augment.view2.solarize-threshold=0.2": "--augment.view2.solarize=0",
+    "--evaluation.linear-too": "--evaluation.knn-every-epochs=0",
+    "--data.max-pixels=1000": "",
+}
+WITH_EFFECT = {
+    "--model.stem-stride=2": "--model.stem=small",
+    "--model.last-scale-init=0": "--model.name=resnet50",
+    "--optim.trust-coefficient=0.02": "--optim.name=lars",
+    "--model.groups=8": "--norm=ln --encoder-norm=gn",
+    "--model.no-standardize-conv": "--norm=gn --encoder-norm=gn_ws",
+    "--model.predictor.plain-dense=1": "--norm=gn_ws",
+    "--views.targets=pairs": "--views.count=3",
+    "--views.small-predictor=shared": "--views.small=1",
+    "--augment.view1.hue=0.2": "--augment.view2.jitter=0",
+    "--data.max-pixels=1000": "--dataset=cifar10",
+}
+
+
+def named(*flags: str) -> list[str]:
+    """Return the flags that a command names."""
+    return [s.split()[0] for s in without_effect(parse_args([*flags]))]
+
+
+@pytest.mark.parametrize("setting", IN_VAIN)
+def test_a_setting_in_vain_is_named(setting):
+    flag = setting.partition("=")[0].replace("no-standardize", "standardize")
+    assert flag in named(setting, *IN_VAIN[setting].split())
+
+
+@pytest.mark.parametrize("setting", WITH_EFFECT)
+def test_a_setting_with_effect_is_not_named(setting):
+    assert named(setting, *WITH_EFFECT[setting].split()) == []
+
+
+@pytest.mark.parametrize("norm", ["bn", "gn_ws", "ln", "none"])
+def test_the_defaults_name_nothing(norm):
+    assert named(f"--norm={norm}") == []
+
+
+def test_own_parts_leave_the_settings_of_ours_without_effect():
+    found = named("--model=mine.py:net", "--model.width=2", "--model.stem=small")
+    assert found == ["--model.width", "--model.stem"]
+    found = named("--augment.function=mine.py:views", "--augment.view1.hue=0.2")
+    assert found[0] == "--augment.view1.hue"
+
+
+@pytest.mark.parametrize(
+    "config", sorted((ROOT / "configs").glob("*.py")), ids=lambda p: p.stem
+)
+@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
+def test_no_recipe_sets_anything_in_vain(config, norm):
+    assert named(f"--config={config}", f"--norm={norm}") == []
