@@ -1,6 +1,7 @@
 """Every recipe in configs/ is a configuration that builds."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import jax
@@ -97,6 +98,32 @@ def test_the_optimizer_is_that_of_the_norm_and_a_flag_overrides_it(flags, monkey
         "muon",
         0.5,
     )
+
+
+def lengths(path: Path) -> list[str]:
+    """Arguments of a recipe: those that its message names, or any number of epochs."""
+    if path.stem in ("smoke", "cifar10_cpu_hour"):
+        return [""]
+    try:
+        load_config(f"{path}:57")
+    except InputError as error:
+        return [f":{n}" for n in re.findall(r"\b\d+\b", str(error).split("choose")[1])]
+    return [":16", ":57"]
+
+
+@pytest.mark.parametrize("norm, decay", [("bn", 0.1), ("gn_ws", 0.02), ("ln", 0.02)])
+@pytest.mark.parametrize("name", [path.name for path in CONFIGS.glob("*.py")])
+def test_kernels_decay_as_found_wherever_muon_trains_20_epochs(name, norm, decay):
+    for length in lengths(CONFIGS / name):
+        config = load_config(f"{CONFIGS / name}{length}", norm)
+        long = config.epochs >= 20 and config.steps is None
+        if config.optim.name == "muon":
+            assert config.optim.weight_decay == (decay if long else 1e-5), length
+
+
+def test_the_lengths_of_the_presets_are_found():
+    assert lengths(CONFIGS / "cifar10_resnet18.py") == [":30", ":100", ":200", ":800"]
+    assert lengths(CONFIGS / "imagenet_resnet50.py")[0] == ":40"
 
 
 def test_vanilla_on_imagenet_trains_at_deepminds_rates():
