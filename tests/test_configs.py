@@ -53,6 +53,19 @@ def test_vanilla_on_imagenet_has_deepminds_parameters_and_steps():
     assert (parts.warmup_steps, parts.total_steps) == (3127, 93835)
 
 
+@pytest.mark.parametrize(
+    "name, padding", [("cifar10_lightly", "torch"), ("cifar10_sololearn", "solo_learn")]
+)
+def test_the_presets_of_peers_have_their_encoder(name, padding):
+    config = load_config(str(CONFIGS / f"{name}.py"))
+    parts = build_parts(config, DataShape(50_000, 10, (32, 32, 3)))
+    # torchvision's ResNet-18 without the classifier, and a 3x3 stem instead of 7x7.
+    expected = 11_689_512 - 513_000 - 64 * 3 * (7 * 7 - 3 * 3)
+    encoder = parts.abstract_state.online_params["encoder"]
+    assert parameter_count(encoder) == expected == 11_168_832
+    assert config.model.padding == padding
+
+
 def test_both_imagenet_arms_have_the_same_parameter_tree():
     trees = [
         build_parts(
