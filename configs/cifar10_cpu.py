@@ -16,10 +16,7 @@ The stem's stride of 2 quarters the cost.
 results.
 """
 
-import dataclasses
-
 from byol_bnfree.config import (
-    MUON,
     AugmentConfig,
     HeadConfig,
     InputError,
@@ -28,6 +25,7 @@ from byol_bnfree.config import (
     TrainConfig,
     ViewConfig,
 )
+from byol_bnfree.recipes import muon
 
 
 def get_config(epochs: str = "16", *, norm: Norm = "gn_ws") -> TrainConfig:
@@ -35,16 +33,12 @@ def get_config(epochs: str = "16", *, norm: Norm = "gn_ws") -> TrainConfig:
     if not epochs.isdecimal() or int(epochs) < 1:
         raise InputError(f"epochs is {epochs!r}; give a whole number of 1 or more.")
     head = HeadConfig(hidden=1024, out=256)
-    decay = MUON.weight_decay
-    if int(epochs) >= 20:
-        # Without decay kernels grow 20-fold in 20 epochs, which slows the learning.
-        decay = 0.1 if norm == "bn" else 0.02
     return TrainConfig(
         norm=norm,
         dataset="cifar10",
         batch_size=256,
         base_lr=0.04,
-        optim=dataclasses.replace(MUON, weight_decay=decay),
+        optim=muon(norm, int(epochs)),
         epochs=float(epochs),
         model=ModelConfig(
             name="resnet14",

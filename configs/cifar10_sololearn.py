@@ -2,12 +2,13 @@
 
 Source: solo-learn 4d64ac0, scripts/pretrain/cifar/byol.yaml and its asymmetric
 augmentation. It reports 92.58 % online linear accuracy after 1000 epochs. LARS is
-clipped to the step of plain SGD, with a trust coefficient of 0.02.
+clipped to the step of plain SGD, with a trust coefficient of 0.02. The encoder is
+torchvision's with the small stem, which pads the images by two pixels there.
 
     python -m byol_bnfree.data prepare cifar10 --data-dir=DIR
     python -m byol_bnfree.train --config=configs/cifar10_sololearn.py --data-dir=DIR
 
-We have not run it yet: it needs a GPU.
+We have not run it yet. On a GPU: bash experiments/gpu.sh DIR SECONDS sololearn.
 """
 
 from byol_bnfree.config import (
@@ -34,7 +35,12 @@ def get_config(epochs: str = "1000") -> TrainConfig:
         base_lr=1.0,
         target_init="copy",
         model=ModelConfig(
-            name="resnet18", stem="small", projector=head, predictor=head
+            name="resnet18",
+            stem="small",
+            padding="solo_learn",
+            shortcuts="changed_shape",
+            projector=head,
+            predictor=head,
         ),
         optim=OptimConfig(
             name="lars",

@@ -4,7 +4,8 @@
 
 prints {"untrained": {layer: numbers}, "trained": ...} as JSON. For each layer these are
 the size and variety of its outputs on view 1 of the first batch (`diagnostics.layers`),
-and the norms of its kernel and of the kernel's gradient.
+and the norms of its kernel and of the kernel's gradient. The gradient is that of the
+run: of its objective, and of all its views. A predictor of small views is not measured.
 """
 
 import dataclasses
@@ -13,16 +14,19 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 
 from byol_bnfree.command_line import exit_on_error
+from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.data.sources import open_source
 from byol_bnfree.diagnostics import kernel_norms, output_measures, variety
 from byol_bnfree.encoder import read_run
 from byol_bnfree.models.byol import BYOLNetwork
-from byol_bnfree.training.gradient import make_loss, make_views, step_key
+from byol_bnfree.training.gradient import make_gradient, make_views, step_key
 from byol_bnfree.training.mesh import batch_sharding, make_mesh, replicated
 from byol_bnfree.training.parts import build_parts
+from byol_bnfree.training.passes import Batch
 from byol_bnfree.training.restore import load_newest
 from byol_bnfree.training.state import TrainState
 
@@ -33,7 +37,6 @@ Layers = dict[str, dict[str, float]]
 def measure(workdir: Path) -> dict[str, Layers]:
     """Measure the layers of the initial state and of the newest checkpoint."""
     config, data = read_run(workdir)
-    config = dataclasses.replace(config, micro_batches=1)  # the gradient is the same
     parts = build_parts(config, data)
     mesh = make_mesh()
     batch = Batches(
@@ -42,8 +45,6 @@ def measure(workdir: Path) -> dict[str, Layers]:
         config.seed,
         batch_sharding(mesh),
     )(0)
-    key = step_key(config.seed, 0)
-    views = jax.jit(lambda b: make_views(key, b, config.augment))(batch)
     abstract = jax.tree.map(
         lambda leaf: leaf.update(sharding=replicated(mesh)), parts.abstract_state
     )
@@ -51,17 +52,24 @@ def measure(workdir: Path) -> dict[str, Layers]:
         "untrained": jax.jit(parts.init, out_shardings=replicated(mesh))(batch),
         "trained": load_newest(workdir, abstract)[0],
     }
-    of_state = make_measure(parts.network)
-    return {k: of_state(state, views, batch["label"]) for k, state in states.items()}
+    of_state = make_measure(parts.network, config)
+    return {name: of_state(state, batch) for name, state in states.items()}
 
 
-def make_measure(network: BYOLNetwork):
-    """Return a function from (state, views, labels) to measures of every layer."""
-    loss, order = make_loss(network), []
+def make_measure(network: BYOLNetwork, config: TrainConfig):
+    """Return a function from (state, batch) to measures of every layer.
+
+    The views are those of step 0, whatever the step of the state.
+    """
+    # Pieces would give the same gradient, but XLA on CPUs is slow in loops.
+    whole = dataclasses.replace(config.views, accumulate=False)
+    config = dataclasses.replace(config, micro_batches=1, views=whole)
+    gradient, order = make_gradient(network, config, 1, unroll=False), []
 
     @jax.jit
-    def numbers(state: TrainState, views, labels):
-        params, outputs, x = state.online_params, {}, views[0]
+    def numbers(state: TrainState, batch: Batch):
+        params, outputs = state.online_params, {}
+        x, _ = make_views(step_key(config.seed, 0), batch, config.augment)
         for part in PARTS:
             variables = {"params": params[part]}
             if part in state.online_stats:
@@ -71,11 +79,12 @@ def make_measure(network: BYOLNetwork):
             if part == "encoder":
                 outputs["encoder/representation"] = variety(x)
         order[:] = outputs  # jit sorts its results by name, so keep the order
-        gradient = jax.grad(loss, has_aux=True)(params, state, views, labels)[0]
-        return outputs, kernel_norms(params), kernel_norms(gradient)
+        first = state.replace(step=jnp.zeros_like(state.step))
+        (grads, _), _ = gradient(first, batch)
+        return outputs, kernel_norms(params), kernel_norms(grads)
 
-    def of_state(state: TrainState, views, labels) -> Layers:
-        outputs, kernels, gradients = jax.device_get(numbers(state, views, labels))
+    def of_state(state: TrainState, batch: Batch) -> Layers:
+        outputs, kernels, gradients = jax.device_get(numbers(state, batch))
         layers = {name: _floats(outputs[name]) for name in order}
         for name, layer in layers.items():
             if name in kernels:

@@ -18,8 +18,7 @@ SGD = (
     "--optim.tau-schedule=constant",
     "--base-lr=0.24",
 )
-"""lightly's settings for bn on CIFAR-10, with the better of the two rates we tried."""
-
+"""SGD with momentum, at the better of the two rates that we tried for bn."""
 
 SIMCLR = ("--objective=infonce",)
 """SimCLR: InfoNCE without a predictor and without a target network."""

@@ -1,6 +1,7 @@
 """Every recipe in configs/ is a configuration that builds."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import jax
@@ -52,6 +53,19 @@ def test_vanilla_on_imagenet_has_deepminds_parameters_and_steps():
     assert (parts.warmup_steps, parts.total_steps) == (3127, 93835)
 
 
+@pytest.mark.parametrize(
+    "name, padding", [("cifar10_lightly", "torch"), ("cifar10_sololearn", "solo_learn")]
+)
+def test_the_presets_of_peers_have_their_encoder(name, padding):
+    config = load_config(str(CONFIGS / f"{name}.py"))
+    parts = build_parts(config, DataShape(50_000, 10, (32, 32, 3)))
+    # torchvision's ResNet-18 without the classifier, and a 3x3 stem instead of 7x7.
+    expected = 11_689_512 - 513_000 - 64 * 3 * (7 * 7 - 3 * 3)
+    encoder = parts.abstract_state.online_params["encoder"]
+    assert parameter_count(encoder) == expected == 11_168_832
+    assert config.model.padding == padding
+
+
 def test_both_imagenet_arms_have_the_same_parameter_tree():
     trees = [
         build_parts(
@@ -97,6 +111,32 @@ def test_the_optimizer_is_that_of_the_norm_and_a_flag_overrides_it(flags, monkey
         "muon",
         0.5,
     )
+
+
+def lengths(path: Path) -> list[str]:
+    """Arguments of a recipe: those that its message names, or any number of epochs."""
+    if path.stem in ("smoke", "cifar10_cpu_hour"):
+        return [""]
+    try:
+        load_config(f"{path}:57")
+    except InputError as error:
+        return [f":{n}" for n in re.findall(r"\b\d+\b", str(error).split("choose")[1])]
+    return [":16", ":57"]
+
+
+@pytest.mark.parametrize("norm, decay", [("bn", 0.1), ("gn_ws", 0.02), ("ln", 0.02)])
+@pytest.mark.parametrize("name", [path.name for path in CONFIGS.glob("*.py")])
+def test_kernels_decay_as_found_wherever_muon_trains_20_epochs(name, norm, decay):
+    for length in lengths(CONFIGS / name):
+        config = load_config(f"{CONFIGS / name}{length}", norm)
+        long = config.epochs >= 20 and config.steps is None
+        if config.optim.name == "muon":
+            assert config.optim.weight_decay == (decay if long else 1e-5), length
+
+
+def test_the_lengths_of_the_presets_are_found():
+    assert lengths(CONFIGS / "cifar10_resnet18.py") == [":30", ":100", ":200", ":800"]
+    assert lengths(CONFIGS / "imagenet_resnet50.py")[0] == ":40"
 
 
 def test_vanilla_on_imagenet_trains_at_deepminds_rates():

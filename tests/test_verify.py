@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -39,6 +40,27 @@ def test_the_program_is_judged_and_the_status_says_so(norm, code, monkeypatch, c
     said = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert ("as expected of bn" in said) == (norm == "bn")
     assert "parameter gradient" in said
+
+
+VIEWS = ["--views.count=3", "--views.small=1"]
+
+
+@pytest.mark.parametrize("how", [[], ["--views.accumulate"]], ids=["joint", "apart"])
+@pytest.mark.parametrize("norm", ["gn_ws", "bn"])
+def test_a_step_of_several_views_combines_images_under_bn_only(norm, how):
+    config, _ = verify.parse([*SMALL, *VIEWS, *how, f"--norm={norm}"])
+    purposes = places.combined_in_step(config)
+    others = [purpose for purpose in purposes if purpose.startswith("elsewhere")]
+    assert ("mean loss" in purposes) == (norm == "gn_ws")
+    assert bool(others) == (norm == "bn")
+    assert all("models/kernels.py" in purpose for purpose in others)
+
+
+def test_the_traced_program_draws_every_view():
+    config, _ = verify.parse([*SMALL, *VIEWS])
+    pixels = jax.ShapeDtypeStruct((2, 16, 16, 3), "uint8")
+    drawn = jax.eval_shape(network._views(config), pixels)
+    assert [view.shape[1] for view in drawn] == [16, 16, 16, 8]
 
 
 @pytest.mark.parametrize(

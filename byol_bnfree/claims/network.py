@@ -14,14 +14,14 @@ from byol_bnfree.claims.settings import (
     uses_batch_statistics,
 )
 from byol_bnfree.config import ImageSize, TrainConfig, height_and_width, image_size_of
+from byol_bnfree.data.augment import normalize
 from byol_bnfree.diagnostics import (
     numerical_independence,
     static_independence,
 )
 from byol_bnfree.losses import probe_loss, regression_loss
 from byol_bnfree.models.byol import Outputs
-from byol_bnfree.training.gradient import make_views
-from byol_bnfree.training.parts import build_parts
+from byol_bnfree.training.parts import build_parts, views_of_step_0
 
 
 def _at_most(size: ImageSize | None) -> ImageSize:
@@ -154,10 +154,12 @@ def _image_gradient(outputs):
 
 
 def _views(config: TrainConfig):
+    draw = views_of_step_0(config)
+
     def views(pixels):
-        positions = jnp.arange(len(pixels))
-        batch = {"image": pixels, "position": positions}
-        return make_views(jax.random.key(0), batch, config.augment)
+        """Return all views of each image, large and small."""
+        batch = {"image": pixels, "position": jnp.arange(len(pixels))}
+        return [normalize(view, config.augment) for view in draw(batch)]
 
     return views
 

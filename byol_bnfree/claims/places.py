@@ -13,11 +13,13 @@ from byol_bnfree.diagnostics import (
 )
 from byol_bnfree.diagnostics.dataflow import Place
 from byol_bnfree.training.parts import build_parts
+from byol_bnfree.training.program import views_together
 from byol_bnfree.training.step import make_train_step
 
 SOURCES = {
     r"byol_bnfree/losses\.py.*\(top_k\)": "probe accuracy",
     r"byol_bnfree/training/gradient\.py.*loss_fn\)": "mean loss",
+    r"byol_bnfree/training/several_views\.py.*mean_loss\)": "mean loss",
     r"byol_bnfree/training/step\.py.*\(_metrics\)": "mean loss",
     r"byol_bnfree/objectives/": "loss of the objective",
     r"byol_bnfree/diagnostics/collapse\.py": "collapse measures",
@@ -28,7 +30,7 @@ SOURCES = {
 def combined_in_step(config: TrainConfig) -> Counter:
     """Count the operations of a training step that combine examples, by purpose."""
     config, data = for_analysis(config, config.data.image_size or LARGEST_IMAGE)
-    parts = build_parts(config, data, views=2)
+    parts = build_parts(config, data, views=views_together(config, unroll=False))
     step = make_train_step(
         parts.network, parts.optimizer, parts.schedules, config, total_steps=1
     )

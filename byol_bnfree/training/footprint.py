@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from byol_bnfree.config import TrainConfig
 from byol_bnfree.errors import InputError
 from byol_bnfree.memory import machine_bytes
 from byol_bnfree.training.mesh import check_batch
@@ -32,6 +33,8 @@ class Footprint(NamedTuple):
     """Numbers of micro-batches that the run may have, in ascending order."""
     remat: bool = False
     """True if --remat can still be added."""
+    accumulate: bool = False
+    """True if --views.accumulate can still be added."""
 
     @property
     def needed(self) -> float:
@@ -64,6 +67,7 @@ class Footprint(NamedTuple):
             ways.append(f"a batch of about {_rounded(self.fitting)}")
         if self.pieces:
             ways.append(f"--micro-batches={self.pieces}")
+        ways += ["--views.accumulate"] * self.accumulate
         ways += ["--remat"] * self.remat + ["a smaller network"]
         raise InputError(
             f"a step needs {_size(self.needed)} ({self._parts()}), but only "
@@ -107,7 +111,19 @@ def footprint(compiled: Any, program: Any) -> Footprint | None:
         micro_batches=program.config.micro_batches,
         cuts=tuple(_cuts(program)),
         remat=not (program.config.remat or program.network.own_encoder),
+        accumulate=_can_accumulate(program.config),
     )
+
+
+def _can_accumulate(config: TrainConfig) -> bool:
+    """True if views can pass one at a time and do not yet. It is exact for any norm."""
+    if config.views.accumulate:
+        return False
+    apart = dataclasses.replace(config.views, accumulate=True)
+    with contextlib.suppress(InputError):
+        dataclasses.replace(config, views=apart)
+        return True
+    return False
 
 
 def _cuts(program: Any) -> Iterator[int]:

@@ -55,27 +55,26 @@ def check_batch(config: TrainConfig, mesh: Mesh) -> None:
         )
 
 
-def check_state_fits(abstract_state: Any, image_bytes: int, mesh: Mesh) -> None:
-    """Raise `InputError` unless state and two float32 views of a batch fit the devices.
+def check_state_fits(abstract_state: Any, view_bytes: int, mesh: Mesh) -> None:
+    """Raise `InputError` unless the state and the views of a batch fit the devices.
 
     Args:
       abstract_state: a tree of shapes with shardings.
-      image_bytes: bytes of one batch of uint8 images.
+      view_bytes: bytes of all views that are in memory at once.
       mesh: the devices.
     """
     state = sum(
         math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
         for leaf in jax.tree.leaves(abstract_state)
     )
-    # Two views in float32, made from one image in uint8.
-    views = image_bytes * 2 * 4 / mesh.shape["data"]
+    views = view_bytes / mesh.shape["data"]
     device = mesh.local_devices[0]
     limit = (device.memory_stats() or {}).get("bytes_limit")
     sharing = 1 if limit else len(mesh.local_devices)  # CPU devices share the memory
     check_memory(
         {
             "the training state": state * sharing,
-            "two views of a batch": views * sharing,
+            "the views of a batch": views * sharing,
         },
         "choose a smaller network or batch, or shard them over more devices",
         limit,

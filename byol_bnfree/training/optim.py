@@ -17,6 +17,8 @@ from byol_bnfree.training.schedules import peak_learning_rate
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 # Root mean square of Muon's update at rate 1; about AdamW's (arXiv 2502.16982).
 MUON_RMS = 0.2
+# Layers of flax.linen.MultiHeadDotProductAttention with several output axes.
+ATTENTION_INPUTS = ("query", "key", "value")
 PREDICTORS = ("predictor", "small_predictor")
 
 
@@ -59,7 +61,7 @@ def make_optimizer(
     - adamw is `optax.adamw`.
     - muon is `optax.contrib.muon`. It orthogonalizes the momentum of every kernel, seen
       as a matrix [fan_in, out], so all directions learn at the same rate. Updates are
-      as large as Adam's (`MUON_RMS`). Adam updates biases, scales and other vectors.
+      as large as Adam's (`MUON_RMS`). Adam updates all arrays that are not kernels.
 
     All of them multiply the weight decay by the learning rate. `bias_lr_scale`,
     `predictor_lr_scale` and `projector_lr_scale` multiply the finished update.
@@ -124,15 +126,22 @@ def _muon(optim: OptimConfig, schedule: optax.Schedule):
 def _as_matrices(params):
     """Describe every kernel as a matrix [fan_in, out]; None leaves a leaf to Adam.
 
-    A user's encoder may have other names. A vector or a scalar is never a kernel.
+    A kernel is an array named "kernel" with two axes or more. Its last axis is the
+    output. In Flax's attention, query, key and value have kernels [d, heads, head_dim]
+    instead, of which the last two axes are the output.
     """
 
-    def matrix(is_kernel: bool, leaf: Any):
-        if not is_kernel or leaf.ndim < 2:
+    def matrix(path: tuple, leaf: Any):
+        *layers, name = (str(key.key) for key in path)
+        if name != "kernel" or leaf.ndim < 2:
             return None
-        return MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1)
+        inputs = leaf.ndim - 1
+        if leaf.ndim == 3 and layers and layers[-1] in ATTENTION_INPUTS:
+            inputs = 1
+        axes = tuple(range(leaf.ndim))
+        return MuonDimensionNumbers(axes[:inputs], axes[inputs:])
 
-    return jax.tree.map(matrix, decayed_mask(params), params)
+    return jax.tree_util.tree_map_with_path(matrix, params)
 
 
 def _decay(optim: OptimConfig) -> list[optax.GradientTransformation]:

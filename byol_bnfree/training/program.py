@@ -1,6 +1,5 @@
 """From a configuration to compiled functions with shardings. All of them are pure."""
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ from jaxtyping import Array
 from byol_bnfree.assembly import part_norms
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.cpu.choice import choose_kernels
+from byol_bnfree.data.view_settings import small_side
 from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.training.footprint import Footprint, footprint
 from byol_bnfree.training.mesh import (
@@ -125,8 +125,7 @@ def _on_devices(
         shardings,
     )
     # A state that cannot fit is refused here, before anything is compiled.
-    image_bytes = config.batch_size * math.prod(data.image_shape)
-    check_state_fits(abstract_state, image_bytes, mesh)
+    check_state_fits(abstract_state, view_bytes(config, data), mesh)
     on_data, everywhere = batch_sharding(mesh), replicated(mesh)
     init = jax.jit(parts.init, in_shardings=(on_data,), out_shardings=shardings)
     return Program(
@@ -152,6 +151,15 @@ def _on_devices(
             out_shardings=everywhere,
         ),
     )
+
+
+def view_bytes(config: TrainConfig, data: DataShape) -> int:
+    """Return the bytes of all views of a (micro-)batch, which are drawn in float32."""
+    height, width, channels = data.image_shape
+    views = config.views
+    small = small_side(height, views) * small_side(width, views)
+    pixels = views.count * height * width + views.small * small
+    return 4 * pixels * channels * config.batch_size // config.micro_batches
 
 
 def views_together(config: TrainConfig, unroll: bool) -> int:

@@ -20,7 +20,7 @@ from byol_bnfree.diagnostics.verdict import COLLAPSED
 from byol_bnfree.flags import cli
 from experiments.report.blocks import Table, to_markdown
 from experiments.report.conditions import machine
-from experiments.report.finished_runs import ARMS, Run, read_runs, value_at
+from experiments.report.finished_runs import APART, ARMS, Run, read_runs, value_at
 from experiments.report.style import (
     NORM_COLORS,
     End,
@@ -32,11 +32,12 @@ from experiments.report.style import (
 )
 
 DOCS = Path(__file__).parents[2] / "docs"
-EPOCHS = (1, 5, 10, 30)
+EPOCHS = (1, 2, 5, 10, 30)
 MEASURES = {
     "train/loss": ("BYOL loss", 1),
     "collapse/feature_std": ("spread of representations", 1),
     "collapse/centered_rank": ("effective rank, centred", 1),
+    APART: ("1 - negative cosine of projections", 1),
     "knn/top1": ("kNN, %", 100),
 }
 SEED = re.compile(r"--seed=(\d+)")
@@ -82,21 +83,23 @@ def _prose(runs: Sequence[Run]) -> str:
             ("loss", "train/loss"),
             ("spread", "collapse/feature_std"),
             ("rank", "collapse/centered_rank"),
+            ("apart", APART),
         )
     }
     least = {
         "least_spread": COLLAPSED["feature_std"],
         "least_rank": COLLAPSED["centered_rank"],
+        "least_apart": COLLAPSED["1 - negative_cosine"],
     }
     return PROSE.read_text().format(**last, **least)
 
 
 def _values(runs: Sequence[Run]) -> Iterator[str]:
     """A table of each measure at a few epochs."""
-    yield "## At epochs 1, 5, 10 and 30\n"
+    yield f"## At epochs {', '.join(map(str, EPOCHS[:-1]))} and {EPOCHS[-1]}\n"
     yield (
         "Lowest and highest of the runs, at the measurement nearest to the epoch. A "
-        "dash means that none is within one epoch.\n"
+        "dash means that no run has one within half an epoch.\n"
     )
     head = ("measure", "arm", *(f"epoch {epoch}" for epoch in EPOCHS), "end")
     lines = [
@@ -145,7 +148,10 @@ def _from(runs: Sequence[Run]) -> str:
     """Commands and machines."""
     seeds: dict[str, list[str]] = {}  # of each command
     for run in runs:
-        found = seeds.setdefault(SEED.sub("--seed=SEED", run.command), [])
+        command = SEED.sub("--seed=SEED", run.command)
+        if run.differences:
+            command = "\n    ".join([f"# {'; '.join(run.differences)}", command])
+        found = seeds.setdefault(command, [])
         found += SEED.findall(run.command)
     commands = "\n".join(
         f"    {command}" + (f"  # SEED: {' '.join(found)}" if found else "")

@@ -23,7 +23,7 @@ from experiments.report.style import (
 )
 
 PREFIX = "update_ratio/"
-KINDS = ("kernel", "bias", "scale")
+KINDS = ("kernel", "bias")
 Ratios = Mapping[str, tuple[list[int], list[float]]]
 
 

@@ -7,6 +7,7 @@ import pytest
 from byol_bnfree.errors import InputError
 from experiments.report import expect, results
 from experiments.report.finished_runs import read_runs
+from experiments.results import append_row, curves, read_rows
 
 ENVIRONMENT = {
     "argv": ["train.py", "--norm=bn", "--workdir=/secret/w", "--data-dir=/secret/d"],
@@ -27,6 +28,7 @@ def run_folder(folder, knn_every: float | None = 1.0):
             "train/loss": 4 - step / 100,
             "collapse/feature_std": step / 100,
             "collapse/centered_rank": 30.0,
+            "collapse/negative_cosine": 1 - step / 240,
         }
         for step in range(5, 121, 5)
     ]
@@ -47,9 +49,10 @@ def test_what_to_expect_has_the_values_at_the_end_of_each_epoch(tmp_path):
     runs = read_runs(run_folder(tmp_path / "run"))
     expect.write_page(runs, tmp_path)
     page = (tmp_path / "what_to_expect.md").read_text()
-    assert "| spread of representations | bn | 0.1 | 0.5 | 1 | - | 1.2 |" in page
-    assert "| kNN, % | bn | 30 | - | - | - | 66 |" in page
+    assert "| spread of representations | bn | 0.1 | 0.2 | 0.5 | 1 | - | 1.2 |" in page
+    assert "| kNN, % | bn | 30 | - | - | - | - | 66 |" in page
     assert "bn 1.2 at the end" in page and "below 0.005" in page
+    assert "bn 0.5 at the end | below 1e-05" in page
     assert "python -m byol_bnfree.train --norm=bn\n" in page and "secret" not in page
     for picture in ("train_loss", "knn_top1", "collapse_centered_rank"):
         file = tmp_path / "figures" / f"expect_{picture}.svg"
@@ -63,6 +66,24 @@ def test_what_to_expect_has_one_command_for_several_seeds(tmp_path):
     page = (tmp_path / "what_to_expect.md").read_text()
     assert page.count("train --seed=SEED --x  # SEED: 0 3\n") == 1
     assert page.count("--x") == 1
+
+
+def test_a_run_of_other_settings_than_its_command_gives_today_says_so(tmp_path):
+    folder, command = run_folder(tmp_path / "run"), "python -m byol_bnfree.train --norm"
+    rows = read_rows(folder / "metrics.jsonl")
+    row = {"scale": "cpu", "arm": "bn", "command": f"{command}=bn"}
+    row["summary"] = json.loads((folder / "summary.json").read_text())
+    row |= {"curves": curves(rows), "environment": ENVIRONMENT}
+    saved = {"optim": {"name": "lars", "weight_decay": 0.5}, "run": {"keep": 9}}
+    made = {"compute_dtype": "float32", "data": {"image_size": 32}}
+    for seed, config in ((0, made), (1, saved | made)):
+        append_row(tmp_path / "results.jsonl", row | {"seed": seed, "config": config})
+    same, other = read_runs(tmp_path / "results.jsonl")
+    assert same.differences == ()
+    assert other.differences == ("optim.weight_decay was 0.5, today it is 1e-06",)
+    expect.write_page([other], tmp_path)
+    page = (tmp_path / "what_to_expect.md").read_text()
+    assert f"# {other.differences[0]}\n    {command}=bn" in page
 
 
 def test_knn_of_few_images_is_not_joined_to_that_of_all(tmp_path):

@@ -10,13 +10,14 @@ import pytest
 from flax import linen as nn
 
 import tiny
+from byol_bnfree.config import ViewsConfig
 from byol_bnfree.errors import InputError
 from byol_bnfree.training import mesh as meshes
 from byol_bnfree.training.footprint import Footprint, footprint
 from byol_bnfree.training.gradient import make_gradient
 from byol_bnfree.training.mesh import left_whole, make_mesh, state_shardings
 from byol_bnfree.training.parts import DataShape, build_parts
-from byol_bnfree.training.program import build_program
+from byol_bnfree.training.program import build_program, view_bytes
 
 FOOTPRINT = Footprint(
     10e9,
@@ -40,6 +41,9 @@ def test_a_step_that_does_not_fit_is_refused_with_what_would():
     small = FOOTPRINT._replace(limit=40e9)
     with pytest.raises(InputError, match="about 96 or --micro-batches=4 or --remat"):
         small.check()
+    both = small._replace(accumulate=True)
+    with pytest.raises(InputError, match="=4 or --views.accumulate or --remat or a"):
+        both.check()
     with pytest.raises(InputError, match="choose --remat or a smaller network"):
         FOOTPRINT._replace(limit=9e9).check()
 
@@ -85,6 +89,29 @@ def test_the_advice_names_settings_that_the_run_accepts(fields, encoder, cuts, r
     program = build_program(tiny.config(**fields), data, encoder=encoder)
     found = footprint(Reported(), program)
     assert (found.cuts, found.remat) == (cuts, remat)
+
+
+@pytest.mark.parametrize(
+    "fields, possible",
+    [
+        ({"norm": "bn"}, True),
+        ({"norm": "gn_ws", "views": ViewsConfig(count=4)}, True),
+        ({"views": ViewsConfig(accumulate=True)}, False),
+        ({"objective": "simsiam"}, False),
+    ],
+)
+def test_views_one_at_a_time_are_advised_where_they_can_pass_so(fields, possible):
+    program = build_program(tiny.config(**fields), DataShape(100, 3, (16, 16, 3)))
+    assert footprint(Reported(), program).accumulate == possible
+
+
+def test_all_views_of_a_piece_count_in_float32():
+    data = DataShape(100, 3, (16, 8, 3))
+    of_two = 4 * 8 * 2 * 16 * 8 * 3  # bytes, images, views, values
+    assert view_bytes(tiny.config(norm="gn_ws"), data) == of_two
+    assert view_bytes(tiny.config(norm="gn_ws", micro_batches=4), data) == of_two / 4
+    many = tiny.config(views=ViewsConfig(count=3, small=4))  # of a quarter each
+    assert view_bytes(many, data) == of_two * 2
 
 
 def test_pieces_and_batches_that_are_advised_fit():

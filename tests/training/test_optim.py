@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 
 from byol_bnfree.assembly import create_network
 from byol_bnfree.config import HeadConfig, ModelConfig, OptimConfig, TrainConfig
@@ -154,12 +155,40 @@ def test_muon_moves_all_directions_of_a_kernel_equally_and_adam_the_rest():
 
 def test_muon_leaves_vectors_and_scalars_of_any_name_to_adam():
     own = {"gamma": jnp.ones(4), "temperature": jnp.ones(()), "bias": jnp.ones(4)}
+    own["kernel"] = jnp.ones(4)
     grads = jax.tree.map(lambda x: 3 * x, own)
     optim = OptimConfig(name="muon", weight_decay=0.5)
     moved = three_steps(optim, {"encoder": grads}, {"encoder": own})["encoder"]
     assert moved["bias"][0] < 1
-    np.testing.assert_allclose(moved["gamma"], moved["bias"], rtol=1e-6)
+    for name in ("gamma", "kernel"):
+        np.testing.assert_allclose(moved[name], moved["bias"], rtol=1e-6)
     np.testing.assert_allclose(moved["temperature"], moved["bias"][0], rtol=1e-6)
+
+
+class Attention(nn.Module):
+    """Self-attention of six features with two heads, and a position for each token."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = x + self.param("embedding", nn.initializers.normal(), x.shape)
+        return nn.MultiHeadDotProductAttention(2, name="attention")(x)
+
+
+def test_muon_sees_the_matrices_of_attention_and_adam_the_embeddings():
+    params = Attention().init(jax.random.key(0), jnp.ones((1, 3, 6)))["params"]
+    muon = make_optimizer(OptimConfig(name="muon", weight_decay=0.0), lambda step: 1.0)
+    grads = jax.tree.map(
+        lambda p: jax.random.normal(jax.random.key(p.size), p.shape), params
+    )
+    updates = jax.jit(muon.update)(grads, muon.init(params), params)[0]
+    for name, layer in updates["attention"].items():
+        assert layer["kernel"].shape in ((6, 2, 3), (2, 3, 6))
+        matrix = layer["kernel"].reshape(6, 6)  # [d, heads x head_dim], or back
+        lengths = np.linalg.svd(matrix, compute_uv=False)
+        assert lengths.min() > lengths.max() / 3, name
+    # Adam's first step is as long for every number.
+    moved = np.abs(updates["embedding"])
+    np.testing.assert_allclose(moved, moved[0, 0, 0], rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["lars", "sgd", "adamw", "muon"])

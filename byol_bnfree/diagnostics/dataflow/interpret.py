@@ -207,7 +207,8 @@ def _scan(site: Site, inputs: list[Value]) -> list[Owners]:
 
 
 def _row(table: Owners, index: int) -> Owners:
-    return table[index if table.shape[0] > 1 else 0]
+    # A row without axes would be a NumPy scalar, and tables are arrays.
+    return np.asarray(table[index if table.shape[0] > 1 else 0])
 
 
 def _stack(tables: list[Owners]) -> Owners:
