@@ -47,7 +47,6 @@ def arms(scale: Scale) -> tuple[Arm, ...]:
                 (*flags, *_views(PAPER | entry[0])),
                 paper=None if column is None else entry[column],
                 family=name,
-                seeds_on_cpu=1,
             )
             for row, entry in TABLE_17.items()
         ]

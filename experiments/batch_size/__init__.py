@@ -52,7 +52,6 @@ def arms(scale: Scale) -> tuple[Arm, ...]:
                 paper=paper.get(size),
                 x=size,
                 family=name,
-                seeds_on_cpu=1,
             )
             for size in sizes[1:]  # the first is the batch of the recipe
         ]

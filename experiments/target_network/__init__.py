@@ -31,7 +31,6 @@ def arms(scale: Scale) -> tuple[Arm, ...]:
                 (*flags, *bridge(True, target, 0)),
                 paper=paper if name == "bn" else None,
                 family=name,
-                seeds_on_cpu=1,
             )
             for target, paper in ONLINE.items()
         ]

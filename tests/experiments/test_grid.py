@@ -29,6 +29,18 @@ def test_every_arm_is_a_configuration_of_its_own(name, scale):
     assert len({run.settings for run in first}) == len(first)
 
 
+@pytest.mark.parametrize("scale", ["cpu", "cpu40", "gpu30"])
+def test_the_weight_decays_of_rates_matter_at_every_scale(scale):
+    """In units of the recipe of long runs. Products with 1e-5 would all be alike."""
+    for norm, unit in (("bn", 0.1), ("gn_ws", 0.02)):
+        found = [
+            parse_args((*SCALES[scale].flags(300), *arm.flags)).optim.weight_decay
+            for arm in load_experiment("rates").arms(SCALES[scale])
+            if arm.name.startswith(f"{norm}-rate1-")
+        ]
+        assert found == pytest.approx([unit * x for x in (0, 0.1, 0.5, 1, 5, 10)])
+
+
 def test_the_scales_batches_are_those_of_their_recipes():
     for scale in SCALES.values():
         assert parse_args(scale.flags(300)).batch_size == scale.batch_size
