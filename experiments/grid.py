@@ -42,6 +42,8 @@ class Arm:
     """Place of the arm on the axis of the experiment's figure, if it has one."""
     family: str = ""
     """Name of the curve that the arm belongs to, or of the map."""
+    starts: tuple[str, ...] = ()
+    """Other families whose first point this arm is. Their rows are compared with it."""
     cell: tuple[str, str] | None = None
     """Row and column in the experiment's map, if it has one."""
 
@@ -75,8 +77,9 @@ class Experiment:
     """Epochs of the ImageNet recipe at paper scale."""
     axis: str | None = None
     """Title of the figure's axis, along which `Arm.x` lies."""
-    paper_curve: Mapping[float, float] = field(default_factory=dict)
-    """The paper's figures along that axis, percent, including values without an arm."""
+    paper_curves: Mapping[str, Mapping[float, float]] = field(default_factory=dict)
+    """By method: the paper's figures along that axis, percent, including values without
+    an arm."""
     cell_axes: tuple[str, str] | None = None
     """Titles of the map's rows and columns, which `Arm.cell` names."""
     note: str = ""

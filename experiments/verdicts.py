@@ -92,7 +92,12 @@ def is_on_side(difference: Difference, side: str) -> bool | None:
 
 
 def _reference_of(comparison: Comparison, result: Result) -> str:
-    """Return the arm that is in its family what the reference is in its own."""
+    """Return the arm that its family starts with, or the one that is in its family what
+    the reference is in its own.
+    """
+    for arm in comparison.arms:
+        if result.arm.family in arm.starts:
+            return arm.name
     families = {arm.name: arm.family for arm in comparison.arms}
     name = comparison.reference
     own = result.arm.family + name.removeprefix(families[name])

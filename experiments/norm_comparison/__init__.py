@@ -54,7 +54,6 @@ EXPERIMENT = Experiment(
     arms=arms,
     answer=answer,
     reference="bn",
-    paper="arXiv 2010.10241: ImageNet, ResNet-50, probably 1000 epochs, linear "
-    "top-1",
+    paper="arXiv 2010.10241: ImageNet, ResNet-50, probably 1000 epochs, linear top-1",
     paper_epochs=1000,
 )

@@ -69,7 +69,7 @@ EXPERIMENT = Experiment(
     ),
     note="rate0.67-decay5 has two thirds of the recipe's rate and 5 units of decay. A "
     "unit is 0.1 for bn and 0.02 for gn_ws, at every scale with Muon. It is the decay "
-    "of recipes of 20 epochs and more. Shorter recipes have 1e-5, and multiples of that "
-    "train the same network. So decay1 is not their own decay. The paper varied one at "
-    "a time, around 0.3 and 1e-6. It says that without decay runs diverge.",
+    "of recipes of 20 epochs and more. Shorter recipes have 1e-5, and multiples of "
+    "that train the same network. So decay1 is not their own decay. The paper varied "
+    "one at a time, around 0.3 and 1e-6. It says that without decay runs diverge.",
 )

@@ -47,7 +47,7 @@ EXPERIMENT = Experiment(
     paper="arXiv 2006.07733, Tables 5a and 5b: BatchNorm, ImageNet, ResNet-50, 300 "
     "epochs, linear top-1",
     axis="tau",
-    paper_curve=PAPER,
+    paper_curves={"BYOL": PAPER},
     note="tau is constant here. In the paper it rises to 1 on a cosine, except in row "
     "0. At 0 the target is the online network, at 1 it keeps its initial weights. "
     "stop_gradient and gradient have no target network: the online network makes the "

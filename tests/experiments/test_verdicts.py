@@ -7,6 +7,7 @@ from rows import comparison, row, rows_of
 
 from experiments.grid import load_experiment, make_runs
 from experiments.report import state
+from experiments.report.figures import along_axis
 from experiments.report.heatmap import maps
 from experiments.report.state import write_state
 from experiments.report.tables import verdict_table
@@ -104,6 +105,21 @@ def test_the_reference_of_simclrs_rows_is_simclrs_own():
     found = comparison("augmentation", figures)
     rows = {r.arm.name: r for r in row_verdicts(found)}
     assert rows["bn-simclr-symmetric"].why == "+0.2 points there, +0.1 here"
+
+
+@pytest.mark.parametrize("scale, paper", [("cpu", 64.3), ("gpu30", 66.5)])
+def test_simclrs_smaller_batches_are_compared_with_its_own_largest(scale, paper):
+    arms = load_experiment("batch_size").arms(SCALES[scale])
+    (first,) = (arm for arm in arms if "bn-simclr-batch" in arm.starts)
+    assert (first.x, first.paper) == (SCALES[scale].batch_size, paper)
+    figures = {"bn-256": [0.56], "bn-simclr-256": [0.60], "bn-simclr-batch-64": [0.50]}
+    found = comparison("batch_size", figures)
+    rows = {r.arm.name: r.why for r in row_verdicts(found)}
+    assert rows["bn-simclr-batch-64"] == "-5.1 points there, -10.0 here"
+    curve = found.families()["bn-simclr-batch"]
+    assert [result.arm.x for result in curve] == [256, 64]
+    text = along_axis(found).svg.decode()
+    assert text.count(">BYOL<") == text.count(">SimCLR<") == 1
 
 
 def test_an_answer_of_two_sentences_warns_once():
