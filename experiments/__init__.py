@@ -1,6 +1,6 @@
 """Experiments: one folder, one question, with its command and results.
 
-python -m experiments norm_comparison --seeds 0 1 2
+python -m experiments norm_comparison --arms bn gn_ws --seeds 0 1 2
 python -m experiments report
 """
 

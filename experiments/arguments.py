@@ -19,7 +19,8 @@ class Arguments:
         tuple[Literal[(*GRIDS, "all", "report", "state")], ...], tyro.conf.Positional
     ]
     """Experiments in the order to run them; or all; or report (pages of results); or
-    state (which runs are finished, interrupted or failed, and the time left)."""
+    state (which runs are finished, interrupted or new, which of them collapsed or
+    diverged, and the time left)."""
     seeds: tuple[int, ...] = (0,)
     """Seeds for every arm."""
     scale: Literal[tuple(SCALES)] = "cpu"

@@ -62,13 +62,13 @@ def _run(
     arguments: Arguments,
 ) -> None:
     """Run the queue, then write each report. Raise `RunStopped` if runs failed."""
-    scale = scales[arguments.scale]
+    scale, places_to_run = scales[arguments.scale], slots(arguments.each)
     done = run_queue(
         runs,
         places,
-        slots(arguments.each),
+        places_to_run,
         Options(arguments.stop_collapsed),
-        expectation(scale, places),
+        expectation(scale, places, places_to_run[0]),
     )
     finished = sum(places.state(run) == "finished" for run in runs)
     print(f"{finished} of {len(runs)} runs are finished.")

@@ -77,10 +77,17 @@ class Comparison(NamedTuple):
         return self.experiment.answer(self)
 
     def families(self) -> dict[str, list[Result]]:
-        """Return the results of each curve, in the order of its axis."""
+        """Return the results of each curve, in the order of its axis.
+
+        A curve that begins with an arm of another family has at least one of its own.
+        """
         found: dict[str, list[Result]] = {}
         for result in self.results.values():
             found.setdefault(result.arm.family, []).append(result)
+        for result in self.results.values():
+            for family in result.arm.starts:
+                if family in found:
+                    found[family].insert(0, result)
         return found
 
 

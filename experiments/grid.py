@@ -21,6 +21,9 @@ from experiments.scales import Scale
 if TYPE_CHECKING:
     from experiments.comparison import Comparison
 
+PAPER_LEARNED = 10.0
+"""Percent on ImageNet. Rows that failed in the papers are below it."""
+
 _FREE = HOW_NOT_WHAT | {"seed"}  # runs that differ only in these have equal settings
 
 
@@ -33,14 +36,28 @@ class Arm:
     """Flags of `byol_bnfree.train`, in addition to those of the scale."""
     paper: float | None = None
     """Accuracy in the paper, percent."""
-    seeds_on_cpu: int | None = None
-    """At cpu scale, run only so many seeds. None runs all."""
+    paper_fails: bool = False
+    """The paper says that the row fails, and has no accuracy of it."""
     x: float | None = None
     """Place of the arm on the axis of the experiment's figure, if it has one."""
     family: str = ""
     """Name of the curve that the arm belongs to, or of the map."""
+    starts: tuple[str, ...] = ()
+    """Other families whose first point this arm is. Their rows are compared with it."""
     cell: tuple[str, str] | None = None
     """Row and column in the experiment's map, if it has one."""
+
+    @property
+    def in_paper(self) -> bool:
+        """True if the paper has the row."""
+        return self.paper_fails or self.paper is not None
+
+    @property
+    def fails_in_paper(self) -> bool:
+        """True if the row fails in the paper: it has no accuracy there, or chance's."""
+        return self.paper_fails or (
+            self.paper is not None and self.paper <= PAPER_LEARNED
+        )
 
 
 @dataclass(frozen=True)
@@ -60,8 +77,9 @@ class Experiment:
     """Epochs of the ImageNet recipe at paper scale."""
     axis: str | None = None
     """Title of the figure's axis, along which `Arm.x` lies."""
-    paper_curve: Mapping[float, float] = field(default_factory=dict)
-    """The paper's figures along that axis, percent, including values without an arm."""
+    paper_curves: Mapping[str, Mapping[float, float]] = field(default_factory=dict)
+    """By method: the paper's figures along that axis, percent, including values without
+    an arm."""
     cell_axes: tuple[str, str] | None = None
     """Titles of the map's rows and columns, which `Arm.cell` names."""
     note: str = ""
@@ -111,11 +129,8 @@ def make_runs(experiment: Experiment, scale: Scale, seeds: Sequence[int]) -> lis
             (*base, *arm.flags, f"--seed={seed}"),
             checksums[arm.name],
         )
-        for index, seed in enumerate(seeds)
+        for seed in seeds
         for arm in arms
-        if not scale.name.startswith("cpu")
-        or arm.seeds_on_cpu is None
-        or index < arm.seeds_on_cpu
     ]
 
 

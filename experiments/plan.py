@@ -11,8 +11,9 @@ from experiments.grid import Experiment, Run
 from experiments.results import Row, read_rows
 from experiments.runner import Places
 from experiments.scales import Scale
+from experiments.slots import Slot
 
-EPOCHS = "--epochs="
+EPOCHS, BATCH = "--epochs=", "--batch-size="
 
 
 def print_plan(
@@ -26,11 +27,12 @@ def print_plan(
         table.add_column(name)
     table.add_column("minutes", justify="right")
     table.add_column("settings", overflow="fold")
-    total = 0.0
+    open_runs: list[float | None] = []
     for run in runs:
         state = places.state(run)
         seconds = expected_seconds(run, scale, rows)
-        total += 0 if state == "finished" else seconds or float("nan")
+        if state != "finished":
+            open_runs.append(seconds)
         cells = (
             str(numbers[run.arm]),
             run.arm,
@@ -43,38 +45,62 @@ def print_plan(
     console.width = max(console.width, 100)
     console.print(experiment.question)
     console.print(table)
-    console.print(f"expected: {_minutes(total)} minutes on {scale.machine}")
+    total = f"{total_of(open_runs, 60, '.1f')} minutes on {scale.machine}"
+    console.print(f"expected: {total}")
 
 
-def expected_seconds(run: Run, scale: Scale, rows: Sequence[Row]) -> float | None:
+def total_of(seconds: Sequence[float | None], unit: float, digits: str) -> str:
+    """Return the sum in units of so many seconds. Without some it is a lower bound."""
+    known = [value for value in seconds if value is not None]
+    if seconds and not known:
+        return "?"
+    more = "more than " * (len(known) < len(seconds))
+    return f"{more}{sum(known) / unit:{digits}}"
+
+
+def expected_seconds(
+    run: Run, scale: Scale, rows: Sequence[Row], cores: int | None = None
+) -> float | None:
     """Return the median time of the arm's runs at this scale, or an estimate.
 
-    The estimate is the scale's time, times the epochs of the arm over the scale's.
+    The estimate is the scale's time, times the epochs of the arm over the scale's. None
+    means unknown, as for another batch size, whose steps take another time. On `cores`
+    cores, times of more cores are stretched, and times of fewer are shortened.
     """
     times = [
-        row["wall_seconds"]
+        row["wall_seconds"] * _stretch((row["environment"] or {}).get("cores"), cores)
         for row in rows
         if (row["scale"], row["arm"]) == (run.scale, run.arm) and not row["resumed"]
     ]
-    if times or scale.seconds is None:
-        return statistics.median(times) if times else None
+    if times:
+        return statistics.median(times)
+    if scale.seconds is None or any(f.startswith(BATCH) for f in run.flags):
+        return None
+    usual_seconds = scale.seconds * _stretch(scale.cores, cores)
     epochs = [float(f.removeprefix(EPOCHS)) for f in run.flags if f.startswith(EPOCHS)]
     usual = scale.config.rpartition(":")[2]
     if not epochs or not usual.isdecimal():
-        return scale.seconds
-    return scale.seconds * epochs[-1] / int(usual)
+        return usual_seconds
+    return usual_seconds * epochs[-1] / int(usual)
 
 
-def expectation(scale: Scale, places: Places) -> Callable[[Run], float | None]:
-    """Return a function from a run to its expected seconds, by present results."""
+def _stretch(measured: int | None, cores: int | None) -> float:
+    """Return the time on `cores` over that on `measured` cores, as if they added up."""
+    return 1.0 if measured is None or cores is None else measured / cores
+
+
+def expectation(
+    scale: Scale, places: Places, slot: Slot
+) -> Callable[[Run], float | None]:
+    """Return a function from a run to its expected seconds in a slot like this one."""
+    cores = None if slot.cores is None else len(slot.cores)
 
     @functools.cache
     def rows(experiment: str) -> Sequence[Row]:
         return read_rows(places.rows(experiment))
 
-    return lambda run: expected_seconds(run, scale, rows(run.experiment))
+    return lambda run: expected_seconds(run, scale, rows(run.experiment), cores)
 
 
 def _minutes(seconds: float | None) -> str:
-    known = seconds is not None and seconds == seconds
-    return f"{seconds / 60:.1f}" if known else "?"
+    return "?" if seconds is None else f"{seconds / 60:.1f}"

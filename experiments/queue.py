@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from byol_bnfree.signals import terminals, write_nowhere
 from experiments.grid import Run
 from experiments.runner import Failure, Options, Places, Processes, describe, do, recall
 from experiments.slots import MACHINE, Slot
@@ -39,7 +40,7 @@ def run_queue(
 ) -> Done:
     """Do every run that is not finished, each in the next free slot."""
     queue = _Queue(runs, places, options or Options(), expect, len(slots))
-    with _end_on_sigterm():
+    with _ended_by_signals():
         threads = [threading.Thread(target=queue.work, args=(slot,)) for slot in slots]
         for thread in threads:
             thread.start()
@@ -98,10 +99,12 @@ class _Queue:
         with claimed(self._places.workdir(run)) as mine:
             state = self._places.state(run)
             if state == "finished":
+                self._left.drop(run)
                 row = recall(run, self._places)
                 say(f"{title}: finished before: {describe(row)}")
                 return
-            if not mine:
+            if not mine or _is_training(self._places.workdir(run)):
+                self._left.drop(run)
                 say(f"{title}: another command is doing it")
                 self.elsewhere.append(run)
                 return
@@ -129,18 +132,26 @@ class _TimeLeft:
 
     def ended(self, run: Run, seconds: float) -> None:
         """Note that a run has ended, with any result."""
-        self._open.pop((run.experiment, run.name), None)
+        self.drop(run)
         self._took.append(seconds)
 
+    def drop(self, run: Run) -> None:
+        """Note that this queue has nothing more to do for a run."""
+        self._open.pop((run.experiment, run.name), None)
+
     def __str__(self) -> str:
-        usual = sum(self._took) / len(self._took) if self._took else None
-        known = [
-            usual if seconds is None else seconds for seconds in self._open.values()
-        ]
-        if not known or None in known:
+        expected = list(self._open.values())  # at once: other threads drop runs
+        known = [seconds for seconds in expected if seconds is not None]
+        unknown = len(expected) - len(known)
+        if not known and self._took:  # as long as the earlier runs, on average
+            known = [sum(self._took) / len(self._took)] * unknown
+            unknown = 0
+        if not known:
             return ""
         minutes = sum(known) / self._slots / 60
-        return f"; about {minutes:.0f} minutes left, with this one"
+        runs = "run" if unknown == 1 else "runs"
+        more = f" and {unknown} {runs} of unknown length" if unknown else ""
+        return f"; about {minutes:.0f} minutes{more} left, with this one"
 
 
 @contextlib.contextmanager
@@ -156,18 +167,41 @@ def claimed(workdir: Path) -> Iterator[bool]:
         yield mine
 
 
+def _is_training(workdir: Path) -> bool:
+    """Say if a training holds the folder, as one does whose queue was killed."""
+    try:
+        with open(workdir / "lock") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no lock file, or a file system without locks
+        return False
+    return False
+
+
 @contextlib.contextmanager
-def _end_on_sigterm() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C, so that the runs in progress are told to save."""
+def _ended_by_signals() -> Iterator[None]:
+    """Treat SIGTERM and a closed terminal (SIGHUP) as Ctrl-C, so that the runs in
+    progress are told to save. Under nohup SIGHUP stays ignored.
+    """
+    shown, asked = terminals(), []
 
     def stop(number: int, _frame: Any) -> None:
-        raise KeyboardInterrupt
+        if number == signal.SIGHUP:
+            write_nowhere(shown)
+        if not asked:  # a shell may send SIGHUP again while the runs save
+            asked.append(number)
+            raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def say(text: str) -> None:

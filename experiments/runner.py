@@ -2,10 +2,11 @@
 
 The work folder shows the state of the run. It is finished if the folder holds
 `row.json`, the line that was added to results.jsonl. It is also finished if another
-experiment has a finished run with the same settings and seed. `train` does the rest: it
-resumes an interrupted run.
+experiment has a finished run with the same settings and seed, or if results.jsonl has
+its line from another machine. `train` does the rest: it resumes an interrupted run.
 """
 
+import functools
 import json
 import os
 import shlex
@@ -13,6 +14,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -20,7 +23,7 @@ from byol_bnfree.files import write_json
 from byol_bnfree.training.journal import DIVERGED
 from byol_bnfree.training.judge import COLLAPSED
 from experiments.grid import Run
-from experiments.results import Row, append_row, make_row
+from experiments.results import Row, append_row, make_row, read_rows
 from experiments.slots import MACHINE, Slot
 
 ROW = "row.json"
@@ -44,22 +47,45 @@ class Places(NamedTuple):
     def rows(self, experiment: str) -> Path:
         return self.results / experiment / "results.jsonl"
 
-    def known(self, run: Run) -> Path | None:
+    def known(self, run: Run) -> Row | None:
         """Return the row of the run, or of the same run in another experiment."""
-        own = self.workdir(run) / ROW
-        same = f"*/{run.scale}/*-seed{run.seed}-{run.settings}/{ROW}"
-        found = [own] if own.exists() else self.runs.glob(same)
-        return next(filter(self._counts, found), None)
+        return next(filter(self._counts, self._candidates(run)), None)
 
-    def _counts(self, file: Path) -> bool:
-        return self.stop_collapsed or not json.loads(file.read_text()).get("collapsed")
+    def _candidates(self, run: Run) -> Iterator[Row]:
+        """Yield the rows of equal runs: its own, those of other experiments, and those
+        of results.jsonl, newest first.
+        """
+        same = f"*/{run.scale}/*-seed{run.seed}-{run.settings}/{ROW}"
+        own = self.workdir(run) / ROW
+        for file in chain([own] * own.exists(), self.runs.glob(same)):
+            yield json.loads(file.read_text())
+        wanted = (run.scale, run.arm, run.seed, run.settings)
+        for row in reversed(_rows_of(self.rows(run.experiment))):
+            if tuple(row[k] for k in ("scale", "arm", "seed", "settings")) == wanted:
+                yield row
+
+    def _counts(self, row: Row) -> bool:
+        return self.stop_collapsed or not row.get("collapsed")
 
     def state(self, run: Run) -> State:
         """Return the state of the run."""
-        if self.known(run):
+        if self.known(run) is not None:
             return "finished"
         files = (self.workdir(run) / name for name in ("checkpoints", "summary.json"))
         return "interrupted" if any(file.exists() for file in files) else "new"
+
+
+def _rows_of(path: Path) -> list[Row]:
+    """Read a results.jsonl, once until it changes."""
+    if not path.exists():
+        return []
+    now = path.stat()
+    return _read_once(path, now.st_mtime_ns, now.st_size)
+
+
+@functools.lru_cache(maxsize=32)
+def _read_once(path: Path, _changed: int, _size: int) -> list[Row]:
+    return read_rows(path)
 
 
 class Failure(NamedTuple):
@@ -140,10 +166,10 @@ def describe(row: Row) -> str:
 
 def recall(run: Run, places: Places) -> Row:
     """Return the row of a finished run. A row of another experiment is copied."""
-    row = json.loads(places.known(run).read_text())
+    row = places.known(run)
     own = {"experiment": run.experiment, "arm": run.arm}
     if row != row | own:
-        row |= own
+        row = row | own
         _keep(run, row, places)
     return row
 

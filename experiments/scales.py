@@ -31,6 +31,8 @@ class Scale:
     """The machine on which `seconds` was measured."""
     caveat: str
     """A sentence that says why the results cannot equal the papers'."""
+    cores: int | None = None
+    """Cores on which `seconds` was measured, where a run uses no accelerator."""
     extra: tuple[str, ...] = ()
     """Flags of `byol_bnfree.train` for every arm."""
 
@@ -61,6 +63,7 @@ SCALES = {
             seconds=40,
             machine="2 CPU cores",
             caveat="20 steps tell nothing about any method.",
+            cores=2,
         ),
         *(
             Scale(
@@ -73,6 +76,7 @@ SCALES = {
                 machine="2 CPU cores with the cpu extra",
                 caveat=f"{epochs} epochs of CIFAR-10 in a small network are far from "
                 "300 epochs of ImageNet: late failures do not show here.",
+                cores=2,
                 extra=(*CURVES, f"--evaluation.knn-every-epochs={knn_every}"),
             )
             for name, config, epochs, knn_every in (

@@ -14,8 +14,6 @@ from experiments.decisions import (
 from experiments.seeds import verdict
 
 Sentence = Callable[[Comparison], str]
-PAPER_LEARNED = 10.0
-"""Percent on ImageNet. Rows that failed in the papers are below it."""
 
 
 def both(first: Sentence, second: Sentence) -> Sentence:
@@ -53,9 +51,9 @@ def versus(a: str, b: str) -> Sentence:
 
 def agreement(comparison: Comparison) -> str:
     """Count the arms that learn or fail as in the paper."""
-    known = [r for r in comparison.results.values() if r.arm.paper is not None]
-    total = sum(arm.paper is not None for arm in comparison.arms)
-    other = [r for r in known if r.learned != (r.arm.paper > PAPER_LEARNED)]
+    known = [r for r in comparison.results.values() if r.arm.in_paper]
+    total = sum(arm.in_paper for arm in comparison.arms)
+    other = [r for r in known if r.learned == r.arm.fails_in_paper]
     run = f"{total} rows"
     if len(known) < total:
         run = f"{len(known)} rows that were run (the paper has {total})"

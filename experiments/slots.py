@@ -66,5 +66,6 @@ def _devices() -> list[str]:
         found = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
     except FileNotFoundError:
         return []
-    lines = found.stdout.splitlines()
+    # With MIG, the parts of a GPU have indented lines of their own.
+    lines = [x for x in found.stdout.splitlines() if x.startswith("GPU ")]
     return [str(number) for number in range(len(lines))] if not found.returncode else []

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from experiments.comparison import Comparison, Result, linear_difference
 from experiments.decisions import few_seeds
+from experiments.grid import Arm
 from experiments.seeds import Difference
-from experiments.sentences import PAPER_LEARNED
 
 TIE = 1.0
 """Points. Rows of the paper closer than this count as equal."""
@@ -16,8 +16,7 @@ TIE = 1.0
 class RowVerdict(NamedTuple):
     """A row of the paper's table, compared with the runs of its arm."""
 
-    arm: str
-    paper: float
+    arm: Arm
     word: str
     """as in the paper, unlike the paper, or not decided yet."""
     why: str
@@ -36,16 +35,12 @@ def row_verdicts(comparison: Comparison) -> list[RowVerdict]:
 
 
 def _known(comparison: Comparison) -> list[Result]:
-    return [r for r in comparison.results.values() if r.arm.paper is not None]
+    return [r for r in comparison.results.values() if r.arm.in_paper]
 
 
 def _row(comparison: Comparison, result: Result) -> RowVerdict:
-    paper = result.arm.paper
-    failed_there, outcomes = (
-        paper <= PAPER_LEARNED,
-        "/".join(dict.fromkeys(result.outcomes)),
-    )
-    if failed_there:
+    outcomes = "/".join(dict.fromkeys(result.outcomes))
+    if result.arm.fails_in_paper:
         word = "unlike the paper" if result.learned else "as in the paper"
         what = "learns" if result.learned else "fails"
         why = f"{what} here ({outcomes}), fails there"
@@ -53,7 +48,7 @@ def _row(comparison: Comparison, result: Result) -> RowVerdict:
         word, why = "unlike the paper", f"fails here ({outcomes}), learns there"
     else:
         word, why = _against_reference(comparison, result)
-    return RowVerdict(result.arm.name, paper, word, why)
+    return RowVerdict(result.arm, word, why)
 
 
 def _against_reference(comparison: Comparison, result: Result) -> tuple[str, str]:
@@ -97,7 +92,12 @@ def is_on_side(difference: Difference, side: str) -> bool | None:
 
 
 def _reference_of(comparison: Comparison, result: Result) -> str:
-    """Return the arm that is in its family what the reference is in its own."""
+    """Return the arm that its family starts with, or the one that is in its family what
+    the reference is in its own.
+    """
+    for arm in comparison.arms:
+        if result.arm.family in arm.starts:
+            return arm.name
     families = {arm.name: arm.family for arm in comparison.arms}
     name = comparison.reference
     own = result.arm.family + name.removeprefix(families[name])
@@ -111,35 +111,62 @@ def _side(points: float) -> str:
 
 
 def orders(comparison: Comparison) -> Orders:
-    """Count the pairs that the paper orders, and those whose means agree here."""
-    known = [r for r in _known(comparison) if r.mean is not None]
+    """Count the pairs that the paper orders, and those with the same order here.
+
+    Two rows that fail in the paper have no order there: their figures are noise.
+    """
     pairs = [
-        (a, b)
-        for a, b in itertools.combinations(known, 2)
-        if abs(a.arm.paper - b.arm.paper) > TIE
+        (a, b) if _there(a) > _there(b) else (b, a)
+        for a, b in itertools.combinations(_ranked(comparison), 2)
+        if abs(_there(a) - _there(b)) > TIE
+        and not (a.arm.fails_in_paper and b.arm.fails_in_paper)
     ]
-    same = [(a.mean > b.mean) == (a.arm.paper > b.arm.paper) for a, b in pairs]
-    return Orders(sum(same), len(pairs))
+    return Orders(sum(_is_ahead(*pair) for pair in pairs), len(pairs))
 
 
 def winners(comparison: Comparison) -> tuple[list[str], str] | None:
     """Return the paper's best rows (within `TIE`), and the best row here."""
-    known = [r for r in _known(comparison) if r.mean is not None]
-    if len(known) < 2:
+    known = _ranked(comparison)
+    here = [result for result in known if _here(result) is not None]
+    if len(known) < 2 or not here:
         return None
-    most = max(r.arm.paper for r in known)
-    theirs = [r.arm.name for r in known if most - r.arm.paper <= TIE]
-    return theirs, max(known, key=lambda r: r.mean).arm.name
+    most = max(map(_there, known))
+    theirs = [r.arm.name for r in known if most - _there(r) <= TIE]
+    return theirs, max(here, key=_here).arm.name
+
+
+def _ranked(comparison: Comparison) -> list[Result]:
+    """Return the rows that have an accuracy here, or failed."""
+    known = _known(comparison)
+    return [r for r in known if _here(r) is not None or not r.learned]
+
+
+def _there(result: Result) -> float:
+    """Return the paper's accuracy, percent. A row that fails without one has 0."""
+    return result.arm.paper or 0.0
+
+
+def _here(result: Result) -> float | None:
+    """Return the mean accuracy; None if most runs failed and some have none."""
+    return result.mean if result.learned or not result.lost else None
+
+
+def _is_ahead(a: Result, b: Result) -> bool:
+    """Say if a is ahead of b here. A row that failed without an accuracy is behind
+    every row that learned, and has no order with others that failed."""
+    if _here(a) is None or _here(b) is None:
+        return a.learned and not b.learned
+    return _here(a) > _here(b)
 
 
 def against_paper(comparison: Comparison) -> str:
     """Summarize the rows that agree, the order of pairs, the winner, and the caveat."""
     rows = row_verdicts(comparison)
-    total = sum(arm.paper is not None for arm in comparison.arms)
+    total = sum(arm.in_paper for arm in comparison.arms)
     if not rows:
         return "Not answered yet: no row of the paper's table was run."
     said = {
-        word: [row.arm for row in rows if row.word == word]
+        word: [row.arm.name for row in rows if row.word == word]
         for word in ("as in the paper", "unlike the paper", "not decided yet")
     }
     parts = [

@@ -86,6 +86,22 @@ def test_the_place_where_a_loss_needs_the_batch_is_named(arguments, where):
     assert finding.verdict == (expected if where else "holds")
 
 
+def test_batchnorm_and_a_queue_have_no_micro_batches(tmp_path):
+    """They would need groups, whose statistics a query and its own key would share."""
+    config = TrainConfig(objective="moco_v2", norm="bn")
+    finding = verify.check("pieces", config, tmp_path)
+    assert finding.holds and finding.deviation == "refused"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["infonce", "moco_v2"])
+def test_negatives_are_global_over_devices_and_processes(objective, tmp_path):
+    """Or the losses of 2, 4 and 8 devices and of two processes would be others."""
+    config = TrainConfig(objective=objective, norm="gn_ws")
+    finding = verify.check("devices", config, tmp_path)
+    assert finding.holds, finding
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", ["simsiam", "moco_v2", "infonce", "rotation"])
 def test_each_objective_resumes_exactly_and_cuts_exactly_or_not_at_all(

@@ -30,9 +30,13 @@ PIECES = (1, 2, 4, 8)  # numbers of micro-batches, and of devices
 def pieces_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
     """Check that k micro-batches equal the full batch, or are rejected.
 
-    BatchNorm rejects them unless it has groups. So do losses of the whole batch.
+    BatchNorm rejects them unless it has groups, which moco_v2 rejects. So do losses of
+    the whole batch.
     """
-    if why := couples_in_loss(config):
+    why = couples_in_loss(config)
+    if config.objective == "moco_v2" and uses_batch_statistics(config):
+        why = "the statistics that a query and its own key must not share"
+    if why:
         return Finding(
             "micro-batches give the full-batch gradient",
             f"they are refused, because they would change {why}",

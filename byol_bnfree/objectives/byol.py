@@ -52,7 +52,8 @@ def fitted(
 ) -> Float[Array, "b k"]:
     """Z W with W = (Z'Z)^-1 Z'T, the least-squares predictor of this batch (P1 F.7).
 
-    No gradient passes through W, because it is zero at the optimum.
+    A ridge is added to Z'Z. We chose that no gradient passes through W: W is a constant
+    of the batch, as the network's predictor is a constant of its forward pass.
     """
     z = jax.lax.stop_gradient(projection)
     product = jnp.matmul(z.T, z, precision=jax.lax.Precision.HIGHEST)

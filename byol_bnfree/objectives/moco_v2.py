@@ -19,7 +19,12 @@ def moco_v2(config: MoCoConfig) -> Objective:
     replace the oldest in the queue. There is no predictor.
 
     MoCo shuffles images over devices, because its BatchNorm sees the images of one
-    device only and could let a query recognize its key. Our statistics are global.
+    device only, and a query could recognize its key by them. Our statistics are global,
+    so shuffling would not change them. The own key still has the statistics of this
+    batch and the queue those of earlier ones, which differ less in large batches.
+
+    Tau is BYOL's, and the queue has 4096 keys unless it is set; MoCo has 0.999 and
+    65,536 keys.
 
     References: He et al. 2019, https://arxiv.org/abs/1911.05722, equation 1; Chen et
     al. 2020, https://arxiv.org/abs/2003.04297. The loss is symmetric as in the authors'

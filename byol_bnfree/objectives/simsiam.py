@@ -10,9 +10,8 @@ def simsiam() -> Objective:
     """1 minus the mean cosine of predictions and projections.
 
     No gradient flows into the projections. The paper omits the 1. With it, a log axis
-    can show the loss. The target is the
-    online network itself: tau is 0. The predictor has its own learning rate, which
-    stays constant (`optim.predictor_schedule`).
+    can show the loss. The target is the online network itself: tau is 0. The predictor
+    has its own learning rate, which stays constant (`optim.predictor_schedule`).
 
     References: Chen and He 2020, https://arxiv.org/abs/2011.10566, equations 1 to 4.
     """

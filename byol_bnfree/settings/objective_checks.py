@@ -85,6 +85,12 @@ def _validate_queue(config: Any) -> None:
             f"--moco-v2.queue {queue} must be a multiple of {new}, the keys that a "
             f"batch of {config.batch_size} adds; choose a multiple."
         )
+    if config.objective == "moco_v2" and config.bn_stat_groups > 1:
+        raise InputError(
+            f"--bn-stat-groups {config.bn_stat_groups} would give a query and its own "
+            f"key the statistics of their group, by which --objective moco_v2 could "
+            f"tell the key from the queue; set it to 1."
+        )
 
 
 def _validate_predictor(config: Any) -> None:

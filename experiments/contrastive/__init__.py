@@ -42,7 +42,6 @@ def arms(scale: Scale) -> tuple[Arm, ...]:
                 paper=top1 if paper else None,
                 cell=(f"{beta:g}", "0.1") if _in_table_18(predictor, target) else None,
                 family=norm,
-                seeds_on_cpu=1,
             )
             for predictor, target, beta, top1 in TABLE_19
         ]
@@ -53,7 +52,6 @@ def arms(scale: Scale) -> tuple[Arm, ...]:
                 paper=top1 if paper else None,
                 cell=(f"{beta:g}", f"{alpha:g}"),
                 family=norm,
-                seeds_on_cpu=1,
             )
             for beta, figures in TABLE_18.items()
             for alpha, top1 in zip(ALPHAS, figures, strict=True)

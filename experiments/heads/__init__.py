@@ -37,7 +37,6 @@ def arms(scale: Scale) -> tuple[Arm, ...]:
                 paper=top1 if paper else None,
                 cell=(str(projector), str(predictor)),
                 family=norm,
-                seeds_on_cpu=1,
             )
             for (projector, predictor), top1 in TABLE_14A.items()
         ]
@@ -51,7 +50,6 @@ def arms(scale: Scale) -> tuple[Arm, ...]:
                 ),
                 paper=top1 if paper else None,
                 family=norm,
-                seeds_on_cpu=1,
             )
             for width, top1 in TABLE_14B.items()
         ]

@@ -55,7 +55,6 @@ def arms(scale: Scale) -> tuple[Arm, ...]:
                 paper=top1 if paper else None,
                 cell=(f"{mu:g}", f"{lam:g}"),
                 family=norm,
-                seeds_on_cpu=1,
             )
             for (mu, lam), top1 in sorted(paper_figures().items())
         ]
@@ -71,7 +70,6 @@ def arms(scale: Scale) -> tuple[Arm, ...]:
                 settings,
                 paper=top1 if paper else None,
                 family=norm,
-                seeds_on_cpu=1,
             )
             for name, (settings, top1) in others.items()
         ]

@@ -73,7 +73,7 @@ def _protocol(comparison: Comparison) -> list[str]:
     experiment, row = comparison.experiment, _rows(comparison)[0]
     evaluation, data = row["config"]["evaluation"], row["config"]["data"]
     what = comparison.what
-    has_paper = any(arm.paper is not None for arm in comparison.arms)
+    has_paper = any(arm.in_paper for arm in comparison.arms)
     return [
         f"{what[0].upper()}{what[1:]}. Linear: logistic regression on frozen features "
         f"of whole images; a held-out tenth chooses one of 5 L2 strengths. kNN: "

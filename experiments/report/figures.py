@@ -11,8 +11,9 @@ from experiments.report.style import (
     End,
     canvas,
     colors,
-    hue,
+    curve_colors,
     label_ends,
+    margin,
     styled,
     svg,
 )
@@ -46,24 +47,29 @@ def accuracy(comparison: Comparison) -> Figure:
 def along_axis(comparison: Comparison) -> Figure:
     """Draw linear accuracy along the experiment's axis, above the paper's figures."""
     experiment = comparison.experiment
-    theirs = dict(sorted(experiment.paper_curve.items()))
+    theirs = experiment.paper_curves
     here = {arm.x for arm in comparison.arms if arm.x is not None}
-    places = sorted(here | theirs.keys())
+    places = sorted(here.union(*theirs.values()))
     at = {x: index for index, x in enumerate(places)}
     with styled():
-        figure = canvas(6.4, 5)
-        ours = figure.add_axes((0.12, 0.57, 0.76, 0.41))
-        paper = figure.add_axes((0.12, 0.11, 0.76, 0.41), sharex=ours)
+        families, color = comparison.families(), curve_colors(comparison)
+        width = 5.6 + margin([*families, *theirs])
+        figure = canvas(width, 5)
+        left, wide = 0.77 / width, 4.86 / width
+        ours = figure.add_axes((left, 0.57, wide, 0.41))
+        paper = figure.add_axes((left, 0.11, wide, 0.41), sharex=ours)
         ends = [
-            _draw_family(ours, name, results, at)
-            for name, results in comparison.families().items()
+            _draw_family(ours, name, results, at, color[name])
+            for name, results in families.items()
         ]
-        paper.plot([at[x] for x in theirs], list(theirs.values()), "s-k", ms=4)
+        marks = zip(theirs.items(), ("s-", "o--"), strict=False)
+        named = [_draw_paper(paper, *curve, at, mark) for curve, mark in marks]
         ours.set_ylabel("here: linear top-1, %")
         paper.set_ylabel("paper: top-1, %")
         paper.set_xticks(range(len(places)), [f"{x:g}" for x in places])
         paper.set_xlabel(experiment.axis)
         label_ends(ours, [end for end in ends if end is not None])
+        label_ends(paper, named if len(named) > 1 else [])
         caption = (
             "Above, linear accuracy here: a dot is a run, a line joins the means. "
             "Below, the paper's figures."
@@ -72,17 +78,33 @@ def along_axis(comparison: Comparison) -> Figure:
 
 
 def _draw_family(
-    axis: Any, name: str, results: Sequence[Result], at: Mapping[float, int]
+    axis: Any,
+    name: str,
+    results: Sequence[Result],
+    at: Mapping[float, int],
+    color: Any,
 ) -> End | None:
     """Draw one line through the means; return its end."""
     known = [r for r in results if r.mean is not None and r.arm.x is not None]
     known.sort(key=lambda r: r.arm.x)
     if not known:
         return None
-    color = hue(known[0].arm)
     xs = [at[r.arm.x] for r in known]
     axis.plot(xs, [r.mean for r in known], "-", color=color)
     for x, result in zip(xs, known, strict=True):
         dots = list(result.percent("linear").values())
         axis.plot([x] * len(dots), dots, "o", ms=4, color=color)
     return End(name, xs[-1], known[-1].mean, color, name)
+
+
+def _draw_paper(
+    axis: Any,
+    name: str,
+    curve: Mapping[float, float],
+    at: Mapping[float, int],
+    mark: str,
+) -> End:
+    """Draw one of the paper's curves; return its end."""
+    xs, ys = zip(*sorted((at[x], y) for x, y in curve.items()), strict=True)
+    axis.plot(xs, ys, mark, ms=4, color="black")
+    return End(name, xs[-1], ys[-1], "black", name)

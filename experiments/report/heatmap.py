@@ -1,35 +1,34 @@
 """Linear accuracy over two settings: a map for each family, and the paper's."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from experiments.comparison import Comparison
+from experiments.comparison import Comparison, Result
 from experiments.report.blocks import Figure
 from experiments.report.style import canvas, styled, svg
 
-Cells = Mapping[tuple[str, str], float]
+Cells = Mapping[tuple[str, str], float | None]
+"""Accuracy by row and column, percent; None for a failure without one."""
 
 
 def maps(comparison: Comparison) -> list[Figure]:
     """The figure, with a map for each family that has a cell with a run."""
-    found = {
-        name: {r.arm.cell: r.mean for r in results if r.arm.cell and r.mean is not None}
-        for name, results in comparison.families().items()
-    }
-    found = {f"{name}, here": cells for name, cells in found.items() if cells}
+    families = comparison.families().items()
+    found = {f"{name}, here": _cells(results) for name, results in families}
+    found = {title: cells for title, cells in found.items() if cells}
     if not found:
         return []
     arms = [arm for arm in comparison.arms if arm.cell]
-    paper = {arm.cell: arm.paper for arm in arms if arm.paper is not None}
+    paper = {arm.cell: arm.paper for arm in arms if arm.in_paper}
     if paper:
         found["the paper"] = paper
     rows, columns = (list(dict.fromkeys(arm.cell[i] for arm in arms)) for i in (0, 1))
     rows, columns = sorted(rows, key=float), sorted(columns, key=float)
     caption = (
-        "Linear top-1, %, over two settings. White cells were not run. Each map has "
-        "colours of its own."
+        "Linear top-1, %, over two settings. An x is a run that failed without an "
+        "accuracy. White cells were not run. Each map has colours of its own."
     )
     with styled():
         width = 0.55 * len(columns) + 1.1
@@ -44,18 +43,34 @@ def maps(comparison: Comparison) -> list[Figure]:
         return [Figure("map", caption, svg(figure))]
 
 
+def _cells(results: Sequence[Result]) -> Cells:
+    return {
+        r.arm.cell: r.mean
+        for r in results
+        if r.arm.cell and (r.mean is not None or not r.learned)
+    }
+
+
 def _map(axis: Any, rows: list[str], columns: list[str], cells: Cells) -> None:
-    """Draw one box per cell, with its accuracy."""
-    table = np.array(
-        [[cells.get((row, col), np.nan) for col in columns] for row in rows]
-    )
-    axis.imshow(table, aspect="auto", cmap="viridis")
+    """Draw one box per cell, with its accuracy or an x."""
+    table = np.full((len(rows), len(columns)), np.nan)
+    failed = []
+    for (row, column), value in cells.items():
+        place = rows.index(row), columns.index(column)
+        if value is None:
+            failed.append(place)
+        else:
+            table[place] = value
+    shown = np.ma.masked_invalid(table)
+    axis.imshow(shown, aspect="auto", cmap="viridis")
     axis.grid(False)
     axis.set_xticks(range(len(columns)), columns, fontsize=7)
     axis.set_yticks(range(len(rows)), rows, fontsize=7)
-    middle = (np.nanmin(table) + np.nanmax(table)) / 2
+    middle = (shown.min() + shown.max()) / 2
+    style = {"ha": "center", "va": "center"}
     for (i, j), value in np.ndenumerate(table):
         if np.isfinite(value):
             color = "black" if value > middle else "white"
-            text = f"{value:.1f}"
-            axis.text(j, i, text, ha="center", va="center", fontsize=6, color=color)
+            axis.text(j, i, f"{value:.1f}", fontsize=6, color=color, **style)
+    for i, j in failed:
+        axis.text(j, i, "x", fontsize=9, color="black", **style)

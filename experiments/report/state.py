@@ -11,7 +11,7 @@ from experiments import GRIDS
 from experiments.collapse import outcome
 from experiments.comparison import Comparison, compare
 from experiments.grid import Run, load_experiment, make_runs
-from experiments.plan import expected_seconds
+from experiments.plan import expected_seconds, total_of
 from experiments.report.blocks import Block, Section, Table, Text
 from experiments.report.page import page
 from experiments.results import Row, read_rows
@@ -75,14 +75,13 @@ def _counts(
         for run, (state, _) in states.items()
         if state != "finished"
     ]
-    hours = "?" if None in left else f"{sum(left) / 3600:.1f}"
     return (
         str(counts["finished"]),
         str(len(states)),
         str(counts["interrupted"]),
         str(ends["collapsed"]),
         str(ends["diverged"]),
-        hours,
+        total_of(left, 3600, ".1f"),
     )
 
 

@@ -57,17 +57,24 @@ def family_of(arm: Arm) -> str:
     return arm.family or arm.name
 
 
-def hue(arm: Arm) -> str:
-    """The colour of an arm's family where there is one line for all of it."""
-    return NORM_COLORS.get(family_of(arm), OTHER_COLORS[0])
-
-
 def colors(comparison: Comparison) -> dict[str, Any]:
     """A hue for each family, and shades of it from dark to light for its arms."""
     families: dict[str, list[str]] = {}
     for arm in comparison.arms:
         if arm.name in comparison.results:
             families.setdefault(family_of(arm), []).append(arm.name)
+    return _shades(families)
+
+
+def curve_colors(comparison: Comparison) -> dict[str, Any]:
+    """A hue for the curves of each norm, and shades of it from dark to light."""
+    families: dict[str, list[str]] = {}
+    for name, results in comparison.families().items():
+        families.setdefault(family_of(results[0].arm), []).append(name)
+    return _shades(families)
+
+
+def _shades(families: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     others = [family for family in families if family not in NORM_COLORS]
     hues = dict(zip(others, OTHER_COLORS * len(others), strict=False)) | NORM_COLORS
     return {

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from experiments.collapse import outcome, probe_says, warnings
 from experiments.comparison import Comparison, Result
 from experiments.decisions import MARGIN
+from experiments.grid import Arm
 from experiments.report.blocks import Table
 from experiments.seeds import Difference, Spread, spread, verdict
 from experiments.verdicts import row_verdicts
@@ -36,13 +37,20 @@ def accuracy_table(comparison: Comparison) -> Table:
             *_accuracies(result, "trained"),
             *_against(comparison, result.arm.name),
             *_accuracies(result, "untrained"),
-            "" if result.arm.paper is None else f"{result.arm.paper:g}",
+            paper_text(result.arm),
             str(len(result.rows)),
             _counted(result.outcomes),
         )
         for result in comparison.results.values()
     ]
     return Table(head, rows, words=(0, 4, 9))
+
+
+def paper_text(arm: Arm) -> str:
+    """Return the paper's figure of a row: percent, `fails`, or nothing."""
+    if arm.paper_fails:
+        return "fails"
+    return "" if arm.paper is None else f"{arm.paper:g}"
 
 
 def _accuracies(result: Result, network: str) -> tuple[str, str]:
@@ -61,7 +69,7 @@ def _against(comparison: Comparison, name: str) -> tuple[str, str]:
 def verdict_table(comparison: Comparison) -> Table | None:
     """Return a line for each row of the paper that was run; None without any."""
     rows = [
-        (row.arm, f"{row.paper:g}", row.word, row.why)
+        (row.arm.name, paper_text(row.arm), row.word, row.why)
         for row in row_verdicts(comparison)
     ]
     head = ("row", "paper, %", "here", "because")

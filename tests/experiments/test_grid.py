@@ -1,6 +1,7 @@
 """Grids of runs: every arm can be run, and none is lost or done twice."""
 
 import pytest
+from rows import row
 
 from byol_bnfree import InputError
 from byol_bnfree.assembly import part_norms
@@ -14,7 +15,7 @@ from experiments.grid import (
     make_runs,
     settings_checksum,
 )
-from experiments.plan import expected_seconds
+from experiments.plan import expected_seconds, total_of
 from experiments.results import read_rows
 from experiments.scales import SCALES
 
@@ -27,6 +28,18 @@ def test_every_arm_is_a_configuration_of_its_own(name, scale):
     assert len({run.name for run in runs}) == len(runs)
     first = [run for run in runs if run.seed == 0]
     assert len({run.settings for run in first}) == len(first)
+
+
+@pytest.mark.parametrize("scale", ["cpu", "cpu40", "gpu30"])
+def test_the_weight_decays_of_rates_matter_at_every_scale(scale):
+    """In units of the recipe of long runs. Products with 1e-5 would all be alike."""
+    for norm, unit in (("bn", 0.1), ("gn_ws", 0.02)):
+        found = [
+            parse_args((*SCALES[scale].flags(300), *arm.flags)).optim.weight_decay
+            for arm in load_experiment("rates").arms(SCALES[scale])
+            if arm.name.startswith(f"{norm}-rate1-")
+        ]
+        assert found == pytest.approx([unit * x for x in (0, 0.1, 0.5, 1, 5, 10)])
 
 
 def test_the_scales_batches_are_those_of_their_recipes():
@@ -218,3 +231,24 @@ def test_a_trial_of_fewer_epochs_is_expected_to_take_less_time():
     assert "--epochs=4" in trial.flags
     assert expected_seconds(full, scale, []) == scale.seconds
     assert expected_seconds(trial, scale, []) == scale.seconds * 4 / 16
+
+
+def test_a_run_on_one_of_two_cores_is_expected_to_take_twice_as_long():
+    """Measured times count by the cores that they were measured on."""
+    scale = SCALES["cpu"]
+    (run, *_) = make_runs(load_experiment("norm_comparison"), scale, [0])
+    assert expected_seconds(run, scale, [], cores=1) == 2 * scale.seconds
+    for cores, seconds in ((1, 100.0), (2, 200.0), (None, 100.0)):
+        measured = row(run, 0.5, wall_seconds=100.0, environment={"cores": cores})
+        assert expected_seconds(run, scale, [measured], cores=1) == seconds
+        assert expected_seconds(run, scale, [measured]) == 100.0
+
+
+def test_the_time_of_another_batch_is_unknown_until_it_is_measured():
+    scale = SCALES["cpu"]
+    runs = make_runs(load_experiment("batch_size"), scale, [0])
+    (run,) = (run for run in runs if run.arm == "bn-batch-8")
+    assert expected_seconds(run, scale, []) is None
+    assert expected_seconds(run, scale, [row(run, 0.5)]) == 200.0
+    assert total_of([60.0, None], 60, ".1f") == "more than 1.0"
+    assert total_of([None], 60, ".1f") == "?" and total_of([], 60, ".1f") == "0.0"

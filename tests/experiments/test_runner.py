@@ -2,10 +2,13 @@
 
 import json
 import os
+import signal
+import subprocess
 
 import pytest
 
 from byol_bnfree.errors import InputError
+from byol_bnfree.training.workdir import lock_workdir
 from experiments import queue, runner
 from experiments.collapse import outcome
 from experiments.grid import Run
@@ -138,6 +141,88 @@ def test_a_run_that_collapsed_is_ended_early_and_is_a_result(pretended):
     assert outcome(row) == "collapsed" and "collapsed" in describe(row)
     assert pretended._replace(stop_collapsed=True).state(run) == "finished"
     assert pretended.state(run) != "finished"  # a grid without the flag goes on
+
+
+def test_a_stopped_run_that_another_experiment_finished_is_finished(pretended):
+    run = tiny("arm")
+    assert run_queue([run], pretended, options=Options(stop_collapsed=True)) == ([], [])
+    assert pretended.state(run) != "finished"
+    other = run._replace(experiment="other")
+    assert run_queue([other], pretended) == ([], [])
+    assert pretended.known(run)["experiment"] == "other"
+    assert run_queue([run], pretended) == ([], [])
+    assert [row["collapsed"] is None for row in read_rows(pretended.rows("tiny"))] == [
+        False,
+        True,
+    ]
+
+
+def test_a_row_of_results_is_enough_where_no_work_folder_is(pretended, tmp_path):
+    """As in a fresh clone; a run of other settings or another seed is not done."""
+    run = tiny("arm")
+    assert run_queue([run], pretended) == ([], [])
+    clone = pretended._replace(runs=tmp_path / "elsewhere")
+    assert clone.state(run) == "finished"
+    for other in (run._replace(seed=1), run._replace(settings="x")):
+        assert clone.state(other) == "new"
+    assert run_queue([run], clone) == ([], [])
+    assert len(read_rows(clone.rows("tiny"))) == 1
+
+
+def test_a_run_whose_training_lives_without_its_queue_is_left_to_it(pretended):
+    run = tiny("arm")
+    workdir = pretended.workdir(run)
+    workdir.mkdir(parents=True)
+    with lock_workdir(workdir):
+        assert run_queue([run], pretended) == ([], [run])
+    assert run_queue([run], pretended) == ([], [])
+
+
+def test_the_time_left_is_that_of_the_runs_that_this_queue_still_has(pretended, capsys):
+    """Neither of those that another command does, nor of those finished meanwhile."""
+    runs = [tiny(f"arm{n}") for n in range(3)]
+    with claimed(pretended.workdir(runs[0])):
+        run_queue(runs, pretended, expect=lambda run: 600)
+    said = capsys.readouterr().out
+    assert "about 20 minutes left" in said and "about 10 minutes left" in said
+
+
+def test_runs_of_unknown_length_are_counted(pretended, capsys):
+    runs = [tiny(f"arm{n}") for n in range(2)]
+    run_queue(runs, pretended, expect=lambda run: 600 if run == runs[0] else None)
+    said = capsys.readouterr().out
+    assert "about 10 minutes and 1 run of unknown length left" in said
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_closed_terminal_ends_a_queue_unless_nohup_protects_it(ignored, monkeypatch):
+    monkeypatch.setattr(queue, "terminals", lambda: [])
+    handler = signal.SIG_IGN if ignored else signal.SIG_DFL
+    before = signal.signal(signal.SIGHUP, handler)
+    try:
+        with queue._ended_by_signals():
+            if ignored:
+                os.kill(os.getpid(), signal.SIGHUP)
+            else:
+                with pytest.raises(KeyboardInterrupt):
+                    os.kill(os.getpid(), signal.SIGHUP)
+                os.kill(os.getpid(), signal.SIGHUP)  # again, while the runs save
+        assert signal.getsignal(signal.SIGHUP) == handler
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+LISTED = """GPU 0: NVIDIA H200 (UUID: GPU-1)
+  MIG 1g.18gb     Device  0: (UUID: MIG-1)
+GPU 1: NVIDIA H200 (UUID: GPU-2)
+"""
+
+
+def test_parts_of_a_gpu_are_no_gpus(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    done = subprocess.CompletedProcess([], 0, LISTED, "")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
+    assert [slot.name for slot in slots("device")] == ["device 0", "device 1"]
 
 
 def test_a_machine_without_devices_says_so(monkeypatch):

@@ -7,6 +7,7 @@ from rows import comparison, row, rows_of
 
 from experiments.grid import load_experiment, make_runs
 from experiments.report import state
+from experiments.report.figures import along_axis
 from experiments.report.heatmap import maps
 from experiments.report.state import write_state
 from experiments.report.tables import verdict_table
@@ -38,7 +39,7 @@ def test_a_row_that_learns_stands_on_a_side_of_its_reference(figures, word):
     found = comparison(
         "loss_normalization", {"bn-l2": around(0.46), "bn-none": figures}
     )
-    rows = {row.arm: row for row in row_verdicts(found)}
+    rows = {row.arm.name: row for row in row_verdicts(found)}
     assert rows["bn-none"].word == word
     assert rows["bn-l2"].word == "as in the paper"
 
@@ -82,7 +83,17 @@ def test_a_row_that_fails_in_the_paper_should_fail(figures, word):
     name = "bn-gradient"  # 0.3 %
     found = comparison("target_network", {name: figures})
     (row,) = row_verdicts(found)
-    assert (row.arm, row.paper, row.word) == (name, 0.3, word)
+    assert (row.arm.name, row.arm.paper, row.word) == (name, 0.3, word)
+
+
+@pytest.mark.parametrize("figure", [None, "collapsed", 0.5])
+def test_a_row_that_the_paper_says_diverges_has_a_verdict(figure):
+    """Weight decay 0 in Table 15b, which has no figure."""
+    found = comparison("rates", {"bn-rate1-decay0": [figure]})
+    (row,) = row_verdicts(found)
+    assert row.word == ("unlike the paper" if figure == 0.5 else "as in the paper")
+    assert verdict_table(found).rows[0][:2] == ("bn-rate1-decay0", "fails")
+    assert "1 of the paper's 12 rows was run" in found.answer()
 
 
 def test_the_reference_of_simclrs_rows_is_simclrs_own():
@@ -91,8 +102,24 @@ def test_the_reference_of_simclrs_rows_is_simclrs_own():
         "bn-simclr-baseline": [0.50],
         "bn-simclr-symmetric": [0.501],  # paper: 68.1 against 67.9
     }
-    rows = {r.arm: r for r in row_verdicts(comparison("augmentation", figures))}
+    found = comparison("augmentation", figures)
+    rows = {r.arm.name: r for r in row_verdicts(found)}
     assert rows["bn-simclr-symmetric"].why == "+0.2 points there, +0.1 here"
+
+
+@pytest.mark.parametrize("scale, paper", [("cpu", 64.3), ("gpu30", 66.5)])
+def test_simclrs_smaller_batches_are_compared_with_its_own_largest(scale, paper):
+    arms = load_experiment("batch_size").arms(SCALES[scale])
+    (first,) = (arm for arm in arms if "bn-simclr-batch" in arm.starts)
+    assert (first.x, first.paper) == (SCALES[scale].batch_size, paper)
+    figures = {"bn-256": [0.56], "bn-simclr-256": [0.60], "bn-simclr-batch-64": [0.50]}
+    found = comparison("batch_size", figures)
+    rows = {r.arm.name: r.why for r in row_verdicts(found)}
+    assert rows["bn-simclr-batch-64"] == "-5.1 points there, -10.0 here"
+    curve = found.families()["bn-simclr-batch"]
+    assert [result.arm.x for result in curve] == [256, 64]
+    text = along_axis(found).svg.decode()
+    assert text.count(">BYOL<") == text.count(">SimCLR<") == 1
 
 
 def test_an_answer_of_two_sentences_warns_once():
@@ -122,6 +149,38 @@ def test_pairs_and_winners_are_counted():
     assert SCALES["cpu"].caveat in said and "one seed each" in said
 
 
+BYOL, STOP, GRADIENT = (
+    f"bn-predictor-{target}-beta0" for target in ("target", "stop", "gradient")
+)
+
+
+@pytest.mark.parametrize(
+    "figures, expected",
+    [
+        ({BYOL: [0.5], STOP: [None]}, (1, 1)),
+        ({BYOL: [None], STOP: [0.5]}, (0, 1)),
+        ({BYOL: [None], STOP: [None]}, (0, 1)),
+        ({BYOL: ["collapsed"], STOP: [None]}, (0, 1)),
+        # 5.5 and 0.3 in the paper: both fail there, so they have no order.
+        ({STOP: [0.4], GRADIENT: [0.3]}, (0, 0)),
+        ({STOP: [None], GRADIENT: [None], BYOL: [0.5]}, (2, 2)),
+        # Most runs failed, so the accuracy of the last is not the row's.
+        ({BYOL: [None, None, 0.6], STOP: [0.5]}, (0, 1)),
+    ],
+)
+def test_a_row_that_failed_without_an_accuracy_is_behind_those_that_learned(
+    figures, expected
+):
+    assert orders(comparison("contrastive", figures)) == expected
+
+
+def test_a_best_row_of_the_paper_that_failed_here_is_not_forgotten():
+    figures = {"bn-l2": [None], "bn-layernorm": [None], "bn-none": [0.5]}
+    found = comparison("loss_normalization", figures)
+    assert winners(found) == (["bn-l2", "bn-layernorm"], "bn-none")
+    assert winners(comparison("loss_normalization", {"bn-l2": [None]})) is None
+
+
 def test_rows_without_a_figure_of_the_paper_have_no_verdict():
     found = comparison("loss_normalization", {"gn_ws-l2": [0.5]})
     assert verdict_table(found) is None and "no row" in found.answer()
@@ -133,7 +192,10 @@ def test_settings_are_mapped_for_each_norm_and_the_paper():
     text = drawn.svg.decode()
     for word in ("bn, here", "gn_ws, here", "the paper", "50.0", "52.0", "34.8"):
         assert word in text
-    assert maps(comparison("rates", {"bn-rate1-decay1": [None]})) == []
+    assert text.count(">x<") == 1  # decay 0 diverges in the paper
+    figures = {"bn-rate1-decay1": [None], "bn-rate1-decay5": [None, 0.4]}
+    (drawn,) = maps(comparison("rates", figures))
+    assert drawn.svg.decode().count(">x<") == 2 and "An x is a run" in drawn.caption
 
 
 def test_a_report_has_the_verdicts_and_a_page_the_state_of_all(tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ REFUSED = {
     "--objective=infonce --byol.loss-normalization=none": "belongs to --objective byol",
     "--moco-v2.queue=64": "--moco-v2.queue 64 belongs to --objective moco_v2",
     "--objective=moco_v2 --moco-v2.queue=100": "must be a multiple of 128",
+    "--objective=moco_v2 --norm=bn --bn-stat-groups=2": "--bn-stat-groups 2 would give",
     "--objective=infonce --infonce.alpha=0": "--infonce.alpha is 0",
     "--objective=infonce --infonce.beta=-1": "--infonce.beta is -1",
     "--objective=moco_v2 --moco-v2.temperature=0": "--moco-v2.temperature is 0",
