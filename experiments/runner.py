@@ -24,6 +24,8 @@ from experiments.results import Row, append_row, make_row
 from experiments.slots import MACHINE, Slot
 
 ROW = "row.json"
+UNMEASURED = "not measured yet"
+"""Stands for the layers in a row that is not in results.jsonl yet."""
 State = Literal["finished", "interrupted", "new"]
 
 
@@ -140,11 +142,19 @@ def describe(row: Row) -> str:
 
 def recall(run: Run, places: Places) -> Row:
     """Return the row of a finished run. A row of another experiment is copied."""
-    row = json.loads(places.known(run).read_text())
+    known = places.known(run)
+    row = json.loads(known.read_text())
     own = {"experiment": run.experiment, "arm": run.arm}
-    if row != row | own:
-        row |= own
-        _keep(run, row, places)
+    if row != row | own or row.get("layers") == UNMEASURED:
+        row = _finish(run, row | own, known.parent, places)
+    return row
+
+
+def _finish(run: Run, row: Row, workdir: Path, places: Places) -> Row:
+    """Measure the layers of a run's work folder if they are missing; keep the row."""
+    if row.get("layers") == UNMEASURED:
+        row["layers"] = _layers(workdir)
+    _keep(run, row, places)
     return row
 
 
@@ -180,10 +190,10 @@ def do(
         load_average=os.getloadavg()[0],
         diverged=last if status == DIVERGED else None,
         collapsed=last if status == COLLAPSED else None,
-        layers=_layers(workdir) if status == 0 else None,
+        layers=UNMEASURED if status == 0 else None,
     )
-    _keep(run, row, places)
-    return row
+    write_json(workdir / ROW, row)  # a command that is killed now loses no run
+    return _finish(run, row, workdir, places)
 
 
 def _train(
