@@ -3,11 +3,13 @@
 import contextlib
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 LARGEST, KEPT = 2 * 2**30, 2**30
 """Bytes of compiled programs: above the first, old ones are deleted to the second."""
@@ -45,11 +47,21 @@ def compiled_programs_kept(setting: str | None) -> Iterator[Path | None]:
     """
     before = jax.config.jax_compilation_cache_dir
     folder = _folder(setting, before)
-    jax.config.update("jax_compilation_cache_dir", str(folder) if folder else None)
+    _store_in(str(folder) if folder else None)
     try:
         yield folder
     finally:
-        jax.config.update("jax_compilation_cache_dir", before)
+        _store_in(before)
+
+
+def _store_in(folder: str | None) -> None:
+    """Let JAX store programs in `folder`; None stores nothing.
+
+    JAX opens the first folder that it is given, and would keep it.
+    """
+    if folder != jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", folder)
+        reset_cache()
 
 
 def _folder(setting: str | None, of_jax: str | None) -> Path | None:
@@ -77,12 +89,16 @@ def _folder(setting: str | None, of_jax: str | None) -> Path | None:
 
 
 def _delete_oldest(folder: Path) -> None:
-    """Delete the oldest programs down to `KEPT` bytes, if there are over `LARGEST`."""
+    """Delete the oldest files down to `KEPT` bytes, if there are over `LARGEST`.
+
+    On GPUs there is also a folder with the results of XLA's autotuning.
+    """
     found = []
-    for entry in folder.iterdir():
+    for entry in folder.rglob("*"):
         with contextlib.suppress(FileNotFoundError):  # another run may delete them too
             status = entry.stat()
-            found.append((status.st_mtime, status.st_size, entry))
+            if stat.S_ISREG(status.st_mode):
+                found.append((status.st_mtime, status.st_size, entry))
     left = sum(size for _, size, _ in found)
     if left <= LARGEST:
         return

@@ -8,7 +8,7 @@ torchvision's with the small stem, which pads the images by two pixels there.
     python -m byol_bnfree.data prepare cifar10 --data-dir=DIR
     python -m byol_bnfree.train --config=configs/cifar10_sololearn.py --data-dir=DIR
 
-We have not run it yet. On a GPU: bash experiments/gpu.sh DIR SECONDS sololearn.
+We have not run it yet. On a GPU: bash experiments/gpu.sh train SECONDS DIR sololearn.
 """
 
 from byol_bnfree.config import (

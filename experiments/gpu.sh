@@ -1,48 +1,172 @@
 #!/usr/bin/env bash
-# Runs for one GPU: CIFAR-10, ResNet-18, in a given time.
+# What needs a GPU, in a given time. Each mode takes at most SECONDS:
 #
-#     bash experiments/gpu.sh DATA SECONDS [WHAT]
+#     bash experiments/gpu.sh speed SECONDS [PEER]
+#         About 10 minutes. A smoke run, the time to the first step of
+#         configs/cifar10_resnet18.py, then steps of ResNet-18 at 32 pixels and ResNet-50
+#         at 224, whole runs, and PyTorch beside them. PEER is as of
+#         `experiments.throughput --device`, such as "python3 peer.py". Without $DATA the
+#         first step is taken on generated pictures.
+#     bash experiments/gpu.sh memory SECONDS
+#         About 5 minutes. Both networks with and without --remat: speed, the memory
+#         estimated before the run, and the peak.
+#     bash experiments/gpu.sh verify SECONDS [FLAG ...]
+#         About 5 minutes. FLAGs are as of byol_bnfree.verify.
+#     bash experiments/gpu.sh tests SECONDS [FOLDER]
+#         The fast tests of a folder of tests/ (default: models) on the GPU. A test of two
+#         devices fails there. diagnostics, models and objectives take about 2 minutes
+#         each.
+#     bash experiments/gpu.sh loaders SECONDS
+#         About 2 minutes, on the CPU cores alone, with grain.
+#     bash experiments/gpu.sh train SECONDS DATA [WHAT]
+#         ResNet-18 on CIFAR-10. DATA is the root of prepared tensorflow-datasets. A run
+#         that is cut off saves, and the same command goes on with it. WHAT is one of
+#           gpu30 (default; about 70 s a run), gpu100, gpu200
+#                                        norm_comparison, both arms, seeds 0 to 2
+#           views30, views100, views200  views, all arms, seed 0
+#           lightly, lightly800          configs/cifar10_lightly.py, 200 or 800 epochs
+#           sololearn                    configs/cifar10_sololearn.py, 1000 epochs
 #
-# DATA is the root of prepared tensorflow-datasets. A smoke run comes first and must
-# pass. Then WHAT runs until it is done or the time is up. A run that is cut off saves,
-# and the same command goes on with it. WHAT is one of
-#
-#     gpu30, gpu100, gpu200       norm_comparison, both arms, seeds 0 to 2
-#     views30, views100, views200 views, all arms, seed 0
-#     lightly, lightly800         configs/cifar10_lightly.py, 200 or 800 epochs
-#     sololearn                   configs/cifar10_sololearn.py, 1000 epochs
-#
-# Rows of grids are in experiments/NAME/results.jsonl. A preset has the work folder
-# runs/WHAT, with summary.json.
+# With $OUT, rows, the log and a tar of the runs' summaries are there at all times, at
+# most five files. The status is 2 if JAX does not run on a GPU, and 1 if all failed.
+# DEVICE=cpu tries a mode without a GPU, TINY=1 with small networks.
 set -euo pipefail
-[ $# -ge 2 ] || { echo "usage: bash experiments/gpu.sh DATA SECONDS [WHAT]" >&2; exit 2; }
-data=$1 seconds=$2 what=${3:-gpu30}
-cd "$(dirname "$0")/.."
-train=(python3 -m byol_bnfree.train --data-dir "$data" --compute-dtype=bfloat16)
-train+=(--workdir "runs/$what")
-case $what in
-  gpu30 | gpu100 | gpu200)
-    name=norm_comparison scale=$what
-    command=(python3 -m experiments "$name" --arms bn gn_ws --seeds 0 1 2) ;;
-  views30 | views100 | views200)
-    name=views scale=gpu${what#views}
-    command=(python3 -m experiments "$name" --seeds 0) ;;
-  lightly) command=("${train[@]}" --config=configs/cifar10_lightly.py:200) ;;
-  lightly800) command=("${train[@]}" --config=configs/cifar10_lightly.py:800) ;;
-  sololearn) command=("${train[@]}" --config=configs/cifar10_sololearn.py:1000) ;;
-  *) echo "$what is unknown; the head of experiments/gpu.sh has the choices" >&2; exit 2 ;;
+usage() { sed -n '2,/^# With/{/^# With/d;s/^# \{0,1\}//;p}' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || usage
+mode=$1 seconds=$2
+shift 2
+case $seconds in '' | *[!0-9]*) usage ;; esac
+case $mode in
+  train)
+    [ $# -ge 1 ] || usage
+    data=$(realpath -- "$1") what=${2:-gpu30}
+    case $what in
+      gpu30 | gpu100 | gpu200 | views30 | views100 | views200) ;;
+      lightly | lightly800 | sololearn) ;;
+      *) echo "$what is unknown; the head of $0 has the choices" >&2; exit 2 ;;
+    esac
+    [ -d "$data" ] || { echo "$data is not a folder; give the root of data sets" >&2; exit 2; }
+    ;;
+  speed | memory | verify | tests | loaders) ;;
+  *) usage ;;
 esac
-[ -z "${scale:-}" ] || command+=(--scale "$scale" --data-dir "$data")
+[ -z "${DATA:-}" ] || DATA=$(realpath -- "$DATA")
+[ -z "${OUT:-}" ] || OUT=$(realpath -m -- "$OUT")
+cd "$(dirname "$0")/.."
+device=${DEVICE:-gpu} python=${PYTHON:-python3} tiny=${TINY:+--tiny}
 began=$SECONDS
-python3 -c 'import jax; d = jax.devices()[0]; print("device:", d.device_kind, d.platform)'
-python3 -m byol_bnfree.train --config=configs/smoke.py --workdir="$(mktemp -d)/smoke"
-left=$((seconds - SECONDS + began))
-[ "$left" -gt 0 ] || { echo "no time is left after the smoke run" >&2; exit 1; }
-echo "== $left s for ${command[*]}"
-timeout --signal=TERM --kill-after=30 "$left" "${command[@]}" ||
-  echo "stopped with status $?; the same command goes on"
-[ -n "${scale:-}" ] || exit 0
-python3 - "$name" "$scale" <<'PY'
+scratch=$(mktemp -d)
+rows=${OUT:-$scratch}
+mkdir -p "$rows"
+touch "$scratch/start"
+failed=0 done_=0
+
+# Runs a command in the time that is left; a failure ends nothing else.
+step() {
+  local left=$((seconds - SECONDS + began)) status=0
+  if [ "$left" -le 0 ]; then
+    echo "== no time is left for: $*"
+    return 0
+  fi
+  echo "== $left s left: $*"
+  timeout --signal=TERM --kill-after=30 "$left" "$@" || status=$?
+  if [ "$status" -eq 0 ]; then
+    done_=$((done_ + 1))
+  else
+    echo "== status $status of: $*"
+    failed=$((failed + 1))
+  fi
+}
+
+# Copies what is there so far to $OUT.
+save() {
+  [ -n "${OUT:-}" ] || return 0
+  case $mode in
+    train) cp -f "experiments/${grid:-none}/results.jsonl" "$OUT/" 2>/dev/null || true ;;
+    loaders) cp -f experiments/decoding/loaders.jsonl "$OUT/" 2>/dev/null || true ;;
+  esac
+  [ -d runs ] || return 0
+  find runs \( -name '*.json' -o -name '*.jsonl' -o -name '*.log' \) -newer "$scratch/start" \
+    -not -path '*/checkpoints/*' -print0 |
+    tar --null -czf "$scratch/runs.tar.gz" -T - 2>/dev/null || true
+  cp -f "$scratch/runs.tar.gz" "$OUT/runs.tar.gz.new" 2>/dev/null &&
+    mv -f "$OUT/runs.tar.gz.new" "$OUT/runs.tar.gz" || true
+}
+
+if [ -n "${OUT:-}" ]; then
+  exec > >(tee -a "$OUT/$mode.log") 2>&1
+  (while sleep 10; do save; done) &
+  saving=$!
+fi
+trap '[ -z "${saving:-}" ] || kill "$saving" 2>/dev/null; save; rm -rf "$scratch"' EXIT
+
+if [ "$mode" != loaders ]; then
+  found=$("$python" -c 'import jax; d = jax.devices()[0]; print(d.platform, d.device_kind)') ||
+    found="no device"
+  echo "device: $found"
+  [ "${found%% *}" = "$device" ] || {
+    echo "JAX runs on $found and not on a $device; install the extra cuda or cuda12," \
+      "or give DEVICE=cpu." >&2
+    exit 2
+  }
+fi
+smoke() {
+  step "$python" -m byol_bnfree.train --config=configs/smoke.py --workdir="$scratch/smoke"
+  [ "$failed" -eq 0 ] || { echo "the smoke run failed" >&2; exit 1; }
+  done_=0
+}
+
+case $mode in
+  speed)
+    smoke
+    start="--config=configs/cifar10_resnet18.py"
+    if [ -n "$tiny" ]; then
+      start="--config=configs/smoke.py"
+    elif [ -n "${DATA:-}" ]; then
+      start="$start --data-dir=$DATA"
+    else
+      start="$start --dataset=shapes --data.image-size=32"
+    fi
+    step "$python" -m experiments.throughput.first_step "--settings=$start" --rounds=1 \
+      --out="$rows"
+    step "$python" -m experiments.throughput --device "$device" $tiny --out "$rows" \
+      --budget "$((seconds - SECONDS + began))" ${1:+--peer "$1"}
+    ;;
+  memory)
+    workloads=${tiny:+tiny}
+    for workload in ${workloads:-resnet18_32 resnet50_224}; do
+      for remat in --no-remat --remat; do
+        step "$python" -m experiments.throughput.device_step --workload="$workload" \
+          --norm=gn_ws --platform="$device" $tiny "$remat"
+      done
+    done
+    ;;
+  verify) step "$python" -m byol_bnfree.verify "$@" ;;
+  tests)
+    TESTS_ON=$([ "$device" = cpu ] && echo cpu || echo cuda,cpu) \
+      step "$python" -m pytest -q -n 4 -m "not slow" -p no:cacheprovider \
+      "tests/${1:-models}"
+    ;;
+  loaders) step "$python" -m experiments.decoding.loaders ;;
+  train)
+    smoke
+    preset=("$python" -m byol_bnfree.train --data-dir "$data" --compute-dtype=bfloat16
+      --workdir "runs/$what")
+    case $what in
+      gpu*)
+        grid=norm_comparison scale=$what
+        step "$python" -m experiments "$grid" --scale "$scale" --arms bn gn_ws --seeds 0 1 2 \
+          --data-dir "$data"
+        ;;
+      views*)
+        grid=views scale=gpu${what#views}
+        step "$python" -m experiments "$grid" --scale "$scale" --seeds 0 --data-dir "$data"
+        ;;
+      lightly) step "${preset[@]}" --config=configs/cifar10_lightly.py:200 ;;
+      lightly800) step "${preset[@]}" --config=configs/cifar10_lightly.py:800 ;;
+      sololearn) step "${preset[@]}" --config=configs/cifar10_sololearn.py:1000 ;;
+    esac
+    [ -z "${grid:-}" ] || "$python" - "$grid" "$scale" <<'PY'
 import json, pathlib, sys
 
 path = pathlib.Path(f"experiments/{sys.argv[1]}/results.jsonl")
@@ -55,3 +179,6 @@ for line in path.read_text().splitlines() if path.exists() else []:
         print(f"{row['arm']} seed {row['seed']}: kNN {100 * knn:.1f} %{best}, "
               f"linear {100 * linear:.1f} %, {row['wall_seconds']:.0f} s")
 PY
+    ;;
+esac
+[ "$done_" -gt 0 ] || { echo "nothing succeeded" >&2; exit 1; }

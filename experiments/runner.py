@@ -27,7 +27,16 @@ from experiments.results import Row, append_row, make_row, read_rows
 from experiments.slots import MACHINE, Slot
 
 ROW = "row.json"
+UNMEASURED = "not measured yet"
+"""Stands for the layers in a row that is not in results.jsonl yet."""
 State = Literal["finished", "interrupted", "new"]
+
+
+class Found(NamedTuple):
+    """The row of a finished run, and the work folder of the run."""
+
+    row: Row
+    workdir: Path
 
 
 class Places(NamedTuple):
@@ -47,25 +56,25 @@ class Places(NamedTuple):
     def rows(self, experiment: str) -> Path:
         return self.results / experiment / "results.jsonl"
 
-    def known(self, run: Run) -> Row | None:
-        """Return the row of the run, or of the same run in another experiment."""
+    def known(self, run: Run) -> "Found | None":
+        """Find the row of the run, or of the same run in another experiment."""
         return next(filter(self._counts, self._candidates(run)), None)
 
-    def _candidates(self, run: Run) -> Iterator[Row]:
+    def _candidates(self, run: Run) -> Iterator["Found"]:
         """Yield the rows of equal runs: its own, those of other experiments, and those
         of results.jsonl, newest first.
         """
         same = f"*/{run.scale}/*-seed{run.seed}-{run.settings}/{ROW}"
         own = self.workdir(run) / ROW
         for file in chain([own] * own.exists(), self.runs.glob(same)):
-            yield json.loads(file.read_text())
+            yield Found(json.loads(file.read_text()), file.parent)
         wanted = (run.scale, run.arm, run.seed, run.settings)
         for row in reversed(_rows_of(self.rows(run.experiment))):
             if tuple(row[k] for k in ("scale", "arm", "seed", "settings")) == wanted:
-                yield row
+                yield Found(row, self.workdir(run))
 
-    def _counts(self, row: Row) -> bool:
-        return self.stop_collapsed or not row.get("collapsed")
+    def _counts(self, found: "Found") -> bool:
+        return self.stop_collapsed or not found.row.get("collapsed")
 
     def state(self, run: Run) -> State:
         """Return the state of the run."""
@@ -166,11 +175,19 @@ def describe(row: Row) -> str:
 
 def recall(run: Run, places: Places) -> Row:
     """Return the row of a finished run. A row of another experiment is copied."""
-    row = places.known(run)
+    found = places.known(run)
     own = {"experiment": run.experiment, "arm": run.arm}
-    if row != row | own:
-        row = row | own
-        _keep(run, row, places)
+    row = found.row | own
+    if row != found.row or row.get("layers") == UNMEASURED:
+        row = _finish(run, row, found.workdir, places)
+    return row
+
+
+def _finish(run: Run, row: Row, workdir: Path, places: Places) -> Row:
+    """Measure the layers of a run's work folder if they are missing; keep the row."""
+    if row.get("layers") == UNMEASURED:
+        row["layers"] = _layers(workdir)
+    _keep(run, row, places)
     return row
 
 
@@ -206,10 +223,10 @@ def do(
         load_average=os.getloadavg()[0],
         diverged=last if status == DIVERGED else None,
         collapsed=last if status == COLLAPSED else None,
-        layers=_layers(workdir) if status == 0 else None,
+        layers=UNMEASURED if status == 0 else None,
     )
-    _keep(run, row, places)
-    return row
+    write_json(workdir / ROW, row)  # a command that is killed now loses no run
+    return _finish(run, row, workdir, places)
 
 
 def _train(

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 
 os.environ["JAX_NUM_CPU_DEVICES"] = "2"  # before jax starts
-os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_PLATFORMS"] = os.environ.get("TESTS_ON", "cpu")  # of experiments/gpu.sh
 os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # workers inherit it
     _cache = tempfile.mkdtemp(prefix="jax-cache-")

@@ -1,12 +1,13 @@
 """Compiled programs are kept in the user's cache folder, and never stop a run."""
 
 import os
+import subprocess
+import sys
 
 import jax
 import pytest
 
-import runs
-from byol_bnfree import parse_args, train, user_cache
+from byol_bnfree import user_cache
 from byol_bnfree.user_cache import compiled_programs_kept
 
 
@@ -65,11 +66,66 @@ def test_the_oldest_programs_go_when_there_are_too_many(home, monkeypatch):
         assert [path.name for path in folder.iterdir()] == ["2"]
 
 
-def test_a_run_whose_cache_is_damaged_goes_on(tmp_path):
-    cache = tmp_path / "programs"
-    for run in ("first", "second"):
-        settings = [f"--run.compilation-cache={cache}", f"--workdir={tmp_path / run}"]
-        trained = train(parse_args([*runs.ARGUMENTS, *settings]))
-        assert trained["steps"] == 4
-        for program in cache.glob("*"):
+def test_a_folder_of_autotuning_counts_by_its_files(home, monkeypatch):
+    """XLA makes one there on GPUs."""
+    monkeypatch.setattr(user_cache, "LARGEST", 25)
+    monkeypatch.setattr(user_cache, "KEPT", 10)
+    with compiled_programs_kept("auto") as folder:
+        tuned = folder / "xla_gpu_per_fusion_autotune_cache_dir"
+        tuned.mkdir()
+        for index, place in enumerate((tuned, folder, tuned)):
+            (place / str(index)).write_bytes(bytes(10))
+            os.utime(place / str(index), (index, index))
+        os.utime(tuned, (0, 0))
+    with compiled_programs_kept("auto") as again:
+        assert again == folder
+        assert [path.name for path in folder.rglob("*") if path.is_file()] == ["2"]
+
+
+def test_every_run_of_a_process_stores_in_its_own_folder(tmp_path):
+    """JAX by itself would go on with the first, also after the run and for None."""
+    code = f"""
+import jax, jax.numpy as jnp
+from pathlib import Path
+from byol_bnfree.user_cache import compiled_programs_kept
+
+def stored(folder):
+    return len(list(Path(folder).glob("*-cache")))
+
+def compile(n):
+    jax.jit(lambda x: jnp.tanh(x) * n).lower(1.0).compile()
+
+jax.config.update("jax_compilation_cache_dir", None)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+one, two = "{tmp_path}/one", "{tmp_path}/two"
+for number, folder in enumerate((one, two, None, one)):
+    with compiled_programs_kept(folder):
+        compile(10 * number)
+    compile(10 * number + 1)
+    print(stored(one), stored(two))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split("\n")[:-1] == ["1 0", "1 1", "1 1", "2 1"]
+
+
+def test_a_damaged_program_is_compiled_again(tmp_path):
+    before = jax.config.jax_persistent_cache_min_compile_time_secs
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+    def answer():
+        return float(jax.jit(lambda x: 3 * x)(14.0))
+
+    try:
+        with compiled_programs_kept(str(tmp_path)):
+            assert answer() == 42
+        programs = list(tmp_path.glob("*-cache"))
+        assert programs
+        for program in programs:
             program.write_bytes(b"damaged")
+        warned = pytest.warns(UserWarning, match="reading persistent compilation")
+        with compiled_programs_kept(str(tmp_path)), warned:
+            assert answer() == 42
+    finally:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", before)

@@ -73,8 +73,9 @@ class Journal:
             self.judge.see(row["step"], row)
 
     def next_batch(self, stream: Iterator[Any]) -> Any:
-        """Return the next batch. The time counts as waiting for data."""
-        return self.pace.next_batch(stream)
+        """Return the next batch. Time without a running step counts as waiting."""
+        running = self._flights[-1].done if self._flights else None
+        return self.pace.next_batch(stream, running)
 
     def take(self, step: int, metrics: dict[str, jax.Array]) -> None:
         """Keep the metrics of the step just dispatched, and act on an earlier step.

@@ -1,10 +1,14 @@
 """The pace of a running training: its rate, its waiting for data, the time left."""
 
+import contextlib
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+
+import jax
 
 FIRST_STEP = "perf/first_step_seconds"
 """Column of the first row of a process, which compiles in its first step."""
@@ -16,7 +20,7 @@ class Pace:
 
     batch_size: int
     waited: float = 0.0
-    """Seconds of this row that went by in waiting for data."""
+    """Seconds of this row in which no step ran, because its data were missing."""
     _paused: float = 0.0
     """Seconds of this process's saves and evaluations so far."""
     _steps: int = 0
@@ -26,11 +30,18 @@ class Pace:
     _first: float | None = None
     """Seconds until this process had finished its first step; for its first row."""
 
-    def next_batch(self, stream: Iterator[Any]) -> Any:
-        """Return the next batch. The time counts as waiting for data."""
+    def next_batch(self, stream: Iterator[Any], running: Any) -> Any:
+        """Return the next batch. The time without a running step counts as waiting.
+
+        Args:
+          stream: the batches.
+          running: an array of the step that was dispatched last; None if it is done.
+        """
         began = time.perf_counter()
+        done = _times_of_end(running, began)
         batch = next(stream)
-        self.waited += time.perf_counter() - began
+        if done:  # a step that still runs keeps the device busy
+            self.waited += time.perf_counter() - max(began, done[0])
         return batch
 
     def without(self, work: Callable[[], Any]) -> Any:
@@ -73,3 +84,20 @@ class Pace:
         """
         training = steps * self.batch_size / images_per_s
         return training + steps * self._paused / self._steps
+
+
+def _times_of_end(running: Any, now: float) -> list[float]:
+    """Return a list that gets the time at which a step is done, as soon as it is."""
+    if running is None or running.is_ready():
+        return [now]
+    done: list[float] = []
+
+    def wait() -> None:
+        """Wait for the step. If it fails, the main thread raises its error."""
+        with contextlib.suppress(Exception):
+            jax.block_until_ready(running)  # it moves nothing to the host
+        done.append(time.perf_counter())
+
+    # A daemon, since a step may hang after another process is lost.
+    threading.Thread(target=wait, daemon=True, name="end of step").start()
+    return done

@@ -25,6 +25,8 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
+from byol_bnfree.command_line import exit_on_error
+from byol_bnfree.errors import InputError
 from byol_bnfree.flags import cli
 from experiments.throughput.device import Plan, measure_device
 from experiments.throughput.workloads import NORMS, WORKLOADS
@@ -36,14 +38,14 @@ HERE = Path(__file__).parent
 class Arguments:
     """Time the training step of each norm, and of a peer program."""
 
-    workload: tuple[str, ...] = tuple(WORKLOADS)
-    """Keys of WORKLOADS."""
+    workload: tuple[str, ...] = ()
+    """Keys of WORKLOADS, with --device of those in `device`. Empty: all."""
     peer: str | None = None
     """Command that takes --workload NAME and prints JSON with images_per_s."""
     convolution: Literal["auto", "xla", "onednn"] = "auto"
     """As --run.convolution."""
-    rounds: int = 3
-    """Rounds; medians are reported."""
+    rounds: int | None = None
+    """Rounds; medians are reported. None: three. A device is measured once."""
     seconds: float = 15.0
     """Length of each timing of ours."""
     device: Literal["gpu", "cpu"] | None = None
@@ -53,30 +55,55 @@ class Arguments:
     """With --device: a small network, to test that everything runs."""
     budget: float = 600.0
     """With --device: seconds for all measurements together."""
+    cap: float = 180.0
+    """With --device: most seconds of one measurement."""
+    out: Path | None = None
+    """With --device: folder of device.jsonl. None: this program's own."""
 
 
 def main(arguments: Arguments) -> None:
-    """Measure in turn, print a table, append to results.jsonl, draw."""
+    """Measure in turn, print a table, append to results.jsonl, draw.
+
+    Raises:
+      InputError: for an unknown workload, or flags that do not go together.
+    """
     if arguments.device is not None:
-        seconds = min(arguments.seconds, 1.0 if arguments.tiny else 4.0)
-        measure_device(
-            Plan(
-                arguments.device,
-                arguments.peer,
-                arguments.tiny,
-                seconds,
-                arguments.budget,
-            )
-        )
+        _measure_device(arguments)
         return
-    unknown = sorted(set(arguments.workload) - set(WORKLOADS))
-    if unknown:
-        sys.exit(f"workload {unknown[0]} is unknown; choose of {', '.join(WORKLOADS)}.")
-    rows = []
     for name in arguments.workload:
+        if name not in WORKLOADS:
+            raise InputError(
+                f"--workload is {name!r}; choose of {', '.join(WORKLOADS)}."
+            )
+    _measure_cpu(arguments)
+
+
+def _measure_device(arguments: Arguments) -> None:
+    if arguments.rounds is not None or arguments.convolution != "auto":
+        raise InputError(
+            "--rounds and --convolution are for CPUs; omit them with --device."
+        )
+    measure_device(
+        Plan(
+            platform=arguments.device,
+            peer=arguments.peer,
+            tiny=arguments.tiny,
+            seconds=min(arguments.seconds, 1.0 if arguments.tiny else 4.0),
+            budget=arguments.budget,
+            cap=arguments.cap,
+            workloads=arguments.workload,
+            out=arguments.out or HERE,
+        )
+    )
+
+
+def _measure_cpu(arguments: Arguments) -> None:
+    rows = []
+    count = 3 if arguments.rounds is None else arguments.rounds
+    for name in arguments.workload or WORKLOADS:
         rounds: dict[str, list] = {arm: [] for arm in (*NORMS, "peer")}
-        for index in range(arguments.rounds):
-            print(f"{name}, round {index + 1} of {arguments.rounds}", flush=True)
+        for index in range(count):
+            print(f"{name}, round {index + 1} of {count}", flush=True)
             for norm in NORMS:
                 rounds[norm].append(_ours(name, norm, arguments))
             if arguments.peer and WORKLOADS[name].peer:
@@ -168,4 +195,4 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 
 
 if __name__ == "__main__":
-    main(cli(Arguments))
+    exit_on_error(lambda: main(cli(Arguments)))

@@ -3,7 +3,8 @@
     python -m experiments.throughput --device gpu --peer "python3 PEER.py"
 
 Every measurement is a process of its own. Its line of device.jsonl is written at once,
-so a run that is cut off loses nothing. PEER.py takes NETWORK,SIDE,BATCH,SMALL_STEM,
+so a run that is cut off loses nothing. What the ratios need comes first: bn's step, the
+peer, gn_ws's step; whole runs are last. PEER.py takes NETWORK,SIDE,BATCH,SMALL_STEM,
 COMPILE (the last two are 0 or 1) and prints a line of JSON with images_per_s. `--tiny`
 tries everything at a small size.
 """
@@ -14,16 +15,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
+from byol_bnfree.errors import InputError
+
 HERE = Path(__file__).parent
-RESULTS = HERE / "device.jsonl"
 NORMS = ("bn", "gn_ws")
+LOG_LINES = 20  # of a failure
 
 
 class DeviceWorkload(NamedTuple):
@@ -46,6 +49,7 @@ class DeviceWorkload(NamedTuple):
             # Both norms with one optimizer: gn_ws would have Muon, and bn LARS.
             "--optim.name=lars",
             "--optim.warmup-epochs=0",
+            "--base-lr=0.01",  # without warm-up, bn diverges at DeepMind's rate
             f"--data.shapes-train={4 * self.batch_size}",
             "--data.shapes-test=64",
             "--model.projector.hidden=4096",
@@ -80,46 +84,103 @@ class Plan(NamedTuple):
     """Of each timing."""
     budget: float
     """Seconds for all; what does not fit any more is left out."""
+    cap: float
+    """Most seconds of one measurement."""
+    workloads: tuple[str, ...] = ()
+    """Keys of WORKLOADS; () means all."""
+    out: Path = HERE
+    """Folder of device.jsonl."""
+
+
+class Arm(NamedTuple):
+    """A measurement: a command that prints JSON in its last line."""
+
+    workload: str
+    name: str
+    command: list[str]
 
 
 def measure_device(plan: Plan) -> None:
-    """Measure, write every result at once, print the ratios."""
+    """Measure, write every result at once, print the ratios.
+
+    Raises:
+      InputError: if JAX does not run on the platform, or a workload is unknown.
+      SystemExit: with status 1 if nothing could be measured.
+    """
+    workloads = _chosen(plan)
+    check_platform(plan.platform)
     began, found = time.monotonic(), []
-    workloads = TINY if plan.tiny else WORKLOADS
-    for name, workload in workloads.items():
-        for arm, command in _commands(plan, name, workload):
-            left = plan.budget - (time.monotonic() - began)
-            if left <= 0:
-                print(f"{name} {arm}: no time is left", flush=True)
-                continue
-            row = {"workload": name, "arm": arm} | _result(command, left)
-            found.append(row)
-            with RESULTS.open("a") as file:
-                file.write(json.dumps(row | {"tiny": plan.tiny}) + "\n")
-            print(_line(row), flush=True)
+    for arm in arms(plan, workloads):
+        left = plan.budget - (time.monotonic() - began)
+        if left <= 0:
+            print(f"{arm.workload} {arm.name}: no time is left", flush=True)
+            continue
+        row = {"workload": arm.workload, "arm": arm.name}
+        row |= result(arm.command, min(left, plan.cap))
+        found.append(row)
+        with (plan.out / "device.jsonl").open("a") as file:
+            file.write(json.dumps(row | {"tiny": plan.tiny}) + "\n")
+        print(_line(row), flush=True)
     console = Console()
     console.width = max(console.width, 100)
     console.print(ratios(found, workloads))
+    if all("failed" in row for row in found):
+        sys.exit("nothing could be measured; read the messages above.")
 
 
-def _commands(plan: Plan, name: str, workload: DeviceWorkload):
-    """Names and commands, ours and the peer's in turn."""
+def _chosen(plan: Plan) -> dict[str, DeviceWorkload]:
+    known = TINY if plan.tiny else WORKLOADS
+    for name in plan.workloads:
+        if name not in known:
+            raise InputError(
+                f"--workload is {name!r}; on a device choose of {', '.join(known)}."
+            )
+    return {name: known[name] for name in plan.workloads or known}
+
+
+def check_platform(wanted: str) -> None:
+    """Ask a process of its own, so that this one leaves the device's memory alone.
+
+    Raises:
+      InputError: if JAX runs on another platform.
+    """
+    code = "import jax; print(jax.default_backend())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
+    found = lines[-1] if lines else "nothing"
+    if done.returncode or found != wanted:
+        raise InputError(
+            f"--device is {wanted}, but JAX says {found}; install the extra for this "
+            f"device (cuda or cuda12 for GPUs), or give --device=cpu."
+        )
+
+
+def arms(plan: Plan, workloads: dict[str, DeviceWorkload]) -> Iterator[Arm]:
+    """What is measured, in its order: steps and peers of all workloads, then runs."""
     module = [sys.executable, "-m", "experiments.throughput.device_step"]
     options = [f"--platform={plan.platform}", f"--seconds={plan.seconds}"]
-    tiny = ["--tiny"] if plan.tiny else []
-    for norm in NORMS:
-        yield norm, [*module, f"--workload={name}", f"--norm={norm}", *options, *tiny]
-        run = [*module, f"--workload={name}", f"--norm={norm}", "--whole-run"]
-        yield f"{norm} run", [*run, *options, *tiny]
-    if plan.peer is not None:
-        for compiled in (False, True):
-            arm = f"torch {'compiled' if compiled else 'eager'}"
-            yield arm, [*shlex.split(plan.peer), workload.peer_spec(compiled)]
+    options += ["--tiny"] * plan.tiny
+    for name, workload in workloads.items():
+        bn, gn_ws = (
+            Arm(name, norm, [*module, f"--workload={name}", f"--norm={norm}", *options])
+            for norm in NORMS
+        )
+        yield bn
+        if plan.peer is not None:
+            for compiled in (False, True):
+                arm = f"torch {'compiled' if compiled else 'eager'}"
+                spec = workload.peer_spec(compiled)
+                yield Arm(name, arm, [*shlex.split(plan.peer), spec])
+        yield gn_ws
+    for name in workloads:
+        for norm in NORMS:
+            flags = [f"--workload={name}", f"--norm={norm}", "--whole-run"]
+            yield Arm(name, f"{norm} run", [*module, *flags, *options])
 
 
-def _result(command: Sequence[str], seconds: float) -> dict[str, Any]:
+def result(command: Sequence[str], seconds: float) -> dict[str, Any]:
     """The JSON of the last line, or what went wrong; a failure ends nothing else."""
-    with tempfile.TemporaryFile("w+") as errors:
+    with tempfile.TemporaryFile("w+", errors="replace") as errors:
         try:
             done = subprocess.run(
                 command,
@@ -128,23 +189,30 @@ def _result(command: Sequence[str], seconds: float) -> dict[str, Any]:
                 text=True,
                 timeout=seconds,
             )
-        except (subprocess.TimeoutExpired, OSError) as error:
+            why = f"status {done.returncode}" if done.returncode else None
+        except subprocess.TimeoutExpired:
+            done, why = None, f"took longer than {seconds:.0f} s"
+        except OSError as error:
             return {"failed": str(error)}
         errors.seek(0)
-        lines = [line for line in errors.read().splitlines() if line]
-        last = lines[-1] if lines else "nothing"
-    if done.returncode:
-        return {"failed": f"status {done.returncode}: {last}"}
+        log = errors.read().splitlines()[-LOG_LINES:]
+    if why is not None:
+        return {"failed": why, "log": log}
     try:
-        return json.loads(done.stdout.strip().splitlines()[-1])
-    except (ValueError, IndexError):
-        return {"failed": "its last line is not JSON"}
+        answer = json.loads(done.stdout.strip().splitlines()[-1])
+        if isinstance(answer["images_per_s"], int | float):
+            return answer
+    except (ValueError, IndexError, KeyError, TypeError):
+        pass
+    why = "its last line is not JSON with a number of images_per_s"
+    return {"failed": why, "log": [*log, *done.stdout.splitlines()[-LOG_LINES:]]}
 
 
 def _line(row: dict[str, Any]) -> str:
     title = f"{row['workload']} {row['arm']}"
     if "failed" in row:
-        return f"{title}: FAILED, {row['failed']}"
+        lines = [f"{title}: FAILED, {row['failed']}", *row.get("log", ())]
+        return "\n    ".join(lines)
     return f"{title}: {row['images_per_s']:,.1f} images/s"
 
 
@@ -153,27 +221,25 @@ def ratios(found: Sequence[dict[str, Any]], workloads: dict[str, Any]) -> Table:
     table = Table(title="ratios on one device, in one run")
     for head in ("workload", "figure", "measured"):
         table.add_column(head)
-    rate = {
-        (row["workload"], row["arm"]): row["images_per_s"]
-        for row in found
-        if "failed" not in row
-    }
-    rows = {(row["workload"], row["arm"]): row for row in found}
+    rows = {(row["workload"], row["arm"]): row for row in found if "failed" not in row}
     for name in workloads:
-        of = {arm: rate.get((name, arm)) for arm in ("bn", "gn_ws", "bn run")}
-        step = rows.get((name, "bn"), {})
-        torch = [
-            rate[name, arm]
-            for arm in ("torch eager", "torch compiled")
-            if (name, arm) in rate
-        ]
+        bn, gn_ws, run, *torch = (
+            rows.get((name, arm), {})
+            for arm in ("bn", "gn_ws", "bn run", "torch eager", "torch compiled")
+        )
+        step, with_views = bn.get("images_per_s"), bn.get("with_views_images_per_s")
+        peers = [row["images_per_s"] for row in torch if row]
+        peer = max(peers, default=None)
         figures = (
-            ("bn step, images/s", of["bn"], 1),
-            ("over the faster PyTorch step", of["bn"], max(torch, default=None)),
-            ("gn_ws over bn, time", of["bn"], of["gn_ws"]),
-            ("whole run over its bare step", of["bn run"], of["bn"]),
-            ("views, part of the step", step.get("views_part"), 1),
-            ("of the bfloat16 matrix rate", step.get("part_of_limit"), 1),
+            ("bn step on ready views, images/s", step, 1),
+            ("over the faster PyTorch step", step, peer),
+            ("with our augmentation, over the same PyTorch step", with_views, peer),
+            ("gn_ws over bn, time of a step", step, gn_ws.get("images_per_s")),
+            ("views, part of the step", bn.get("views_part"), 1),
+            ("run by its log, over its step and views", run.get("logged"), with_views),
+            ("run by the clock, over its step", run.get("images_per_s"), step),
+            ("of the bfloat16 matrix rate", bn.get("part_of_limit"), 1),
+            ("profile, part of the step's time", bn.get("profile_part"), 1),
         )
         for figure, above, below in figures:
             known = above is not None and below is not None

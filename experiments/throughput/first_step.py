@@ -7,7 +7,6 @@ cache, and again with the cache that it left; each until its first row is writte
 Prints medians, appends to first_step.jsonl. Leave the machine otherwise idle.
 """
 
-import dataclasses
 import json
 import shlex
 import statistics
@@ -34,6 +33,8 @@ class Arguments:
     """Flags of byol_bnfree.train; the default: the main command."""
     rounds: int = 3
     """Rounds; medians are reported."""
+    out: Path = HERE
+    """Folder of first_step.jsonl."""
 
 
 def main(arguments: Arguments) -> None:
@@ -51,8 +52,9 @@ def main(arguments: Arguments) -> None:
     for key, median in medians.items():
         table.add_row(key, f"{median:.1f}", *(f"{r[key]:.1f}" for r in rounds))
     Console(width=100).print(table)
-    row = {"arguments": dataclasses.asdict(arguments), "medians": medians}
-    with (HERE / "first_step.jsonl").open("a") as file:
+    given = {"settings": arguments.settings, "rounds": arguments.rounds}
+    row = {"arguments": given, "medians": medians}
+    with (arguments.out / "first_step.jsonl").open("a") as file:
         row |= {"rounds": rounds, "environment": environment() | {"kernels": kernels}}
         file.write(json.dumps(row) + "\n")
 

@@ -124,6 +124,25 @@ def test_runs_side_by_side_each_have_their_core_and_are_done_once(pretended):
     assert sorted(os.sched_getaffinity(0)) == cores
 
 
+def test_a_command_that_is_killed_while_it_measures_layers_loses_no_run(
+    pretended, monkeypatch
+):
+    def killed(workdir):
+        raise KeyboardInterrupt
+
+    run = tiny("arm")
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "_layers", killed)
+        with pytest.raises(KeyboardInterrupt):
+            runner.do(run, pretended, Options(), runner.Processes())
+    assert pretended.state(run) == "finished"
+    monkeypatch.setattr(runner, "_layers", lambda workdir: {"of": str(workdir)})
+    for _ in range(2):
+        row = runner.recall(run, pretended)
+        assert row["layers"] == {"of": str(pretended.workdir(run))}
+    assert read_rows(pretended.rows("tiny")) == [row]
+
+
 def test_a_run_that_another_queue_does_is_left_to_it(pretended):
     run = tiny("arm")
     with claimed(pretended.workdir(run)) as mine:
@@ -149,7 +168,7 @@ def test_a_stopped_run_that_another_experiment_finished_is_finished(pretended):
     assert pretended.state(run) != "finished"
     other = run._replace(experiment="other")
     assert run_queue([other], pretended) == ([], [])
-    assert pretended.known(run)["experiment"] == "other"
+    assert pretended.known(run).row["experiment"] == "other"
     assert run_queue([run], pretended) == ([], [])
     assert [row["collapsed"] is None for row in read_rows(pretended.rows("tiny"))] == [
         False,

@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import sys
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -13,7 +14,7 @@ from byol_bnfree.errors import InputError, RunStopped
 from byol_bnfree.training import distributed, launchers
 from byol_bnfree.training.launchers import find_others
 
-STEP = {"SLURM_STEP_NODELIST": "n1", "SLURM_NTASKS": "4"}
+STEP = {"SLURM_STEP_NODELIST": "n1", "SLURM_NTASKS": "4", "SLURM_LOCALID": "3"}
 TORCHRUN = {
     "WORLD_SIZE": "4",
     "RANK": "3",
@@ -55,13 +56,19 @@ ALONE = {
     "a pod that is not of an indexed job": {"KUBERNETES_SERVICE_HOST": "10.0.0.1"},
 }
 TOGETHER = {
-    "srun": (STEP, {"num_processes": 4}),
-    "srun of a step": (STEP | {"SLURM_STEP_NUM_TASKS": "2"}, {"num_processes": 2}),
-    "srun --mpi=pmi2": (STEP | MPICH | {"PMI_SIZE": "4"}, {"num_processes": 4}),
+    "srun": (STEP, {"num_processes": 4, "local_device_ids": [3]}),
+    "srun of a step": (
+        STEP | {"SLURM_STEP_NUM_TASKS": "2"},
+        {"num_processes": 2, "local_device_ids": [3]},
+    ),
+    "srun --mpi=pmi2": (
+        STEP | MPICH | {"PMI_SIZE": "4"},
+        {"num_processes": 4, "local_device_ids": [3]},
+    ),
     "Open MPI 4 on two machines": (
         OPEN_MPI
         | {"OMPI_COMM_WORLD_LOCAL_SIZE": "1", "OMPI_MCA_orte_hnp_uri": "1;tcp://n1:1"},
-        {},
+        {"local_device_ids": []},
     ),
     "Kubernetes": ({"KUBERNETES_SERVICE_HOST": "n", "JOB_COMPLETION_INDEX": "0"}, {}),
     "TF_CONFIG": (
@@ -84,6 +91,40 @@ TOGETHER = {
         },
     ),
 }
+EIGHT = STEP | {"SLURM_NTASKS": "8", "CUDA_VISIBLE_DEVICES": "0,1,2,3,4,5,6,7"}
+DEVICES = {
+    "srun, one task on each node": (
+        EIGHT | {"SLURM_STEP_TASKS_PER_NODE": "1(x8)", "SLURM_LOCALID": "0"},
+        [],
+    ),
+    "srun, eight tasks on a node": (
+        EIGHT | {"SLURM_STEP_TASKS_PER_NODE": "8", "SLURM_LOCALID": "5"},
+        [5],
+    ),
+    "srun, nodes of different numbers of tasks": (
+        EIGHT | {"SLURM_STEP_TASKS_PER_NODE": "3(x2),1(x2)", "SLURM_NODEID": "2"},
+        [],
+    ),
+    "srun without the tasks of each node": (EIGHT | {"SLURM_STEP_NUM_NODES": "8"}, []),
+    "srun, each task sees its own": (EIGHT | {"CUDA_VISIBLE_DEVICES": "3"}, []),
+    "srun, each task sees its own two": (EIGHT | {"CUDA_VISIBLE_DEVICES": "6,7"}, []),
+    "srun --gpus-per-task=a100:4, two tasks": (
+        STEP
+        | {"SLURM_NTASKS": "2", "SLURM_GPUS_PER_TASK": "a100:4"}
+        | {"CUDA_VISIBLE_DEVICES": "4,5,6,7"},
+        [],
+    ),
+    "srun on AMD": (STEP | {"ROCR_VISIBLE_DEVICES": "0"}, []),
+    "Open MPI, one machine": (OPEN_MPI, [1]),
+    "Open MPI, each process sees its own": (
+        OPEN_MPI | {"CUDA_VISIBLE_DEVICES": "GPU-5a"},
+        [],
+    ),
+    "Open MPI, one process on each machine": (
+        OPEN_MPI | {"OMPI_COMM_WORLD_LOCAL_SIZE": "1"},
+        [],
+    ),
+}
 SEVERAL_MACHINES = {
     "Open MPI 5": OPEN_MPI | {"OMPI_COMM_WORLD_LOCAL_SIZE": "1"},
     "MPICH": MPICH | {"MPI_LOCALNRANKS": "1"},
@@ -100,6 +141,41 @@ def test_one_process_does_not_wait_for_others(env):
 @pytest.mark.parametrize(("env", "arguments"), TOGETHER.values(), ids=TOGETHER)
 def test_several_processes_are_noticed(env, arguments):
     assert find_others(None, None, None, env).arguments == arguments
+
+
+@pytest.mark.parametrize(("env", "ids"), DEVICES.values(), ids=DEVICES)
+@pytest.mark.parametrize("explicit", [(), (2, 1)], ids=["found", "--num-processes"])
+def test_a_process_takes_the_devices_that_are_its_own(env, ids, explicit):
+    found = find_others("n1:1234", *(explicit or (None, None)), env).arguments
+    assert found["local_device_ids"] == ids
+    named = find_others(
+        "n1:1234", *(explicit or (None, None)), env | {"JAX_LOCAL_DEVICE_IDS": "0"}
+    )
+    assert "local_device_ids" not in named.arguments  # JAX reads the user's choice
+
+
+def test_jax_takes_no_ids_for_all_devices(monkeypatch):
+    """Its detection of SLURM must not replace them by the local rank."""
+    from jax._src import distributed as of_jax
+
+    slurm = STEP | {"SLURM_JOB_ID": "1", "SLURM_PROCID": "1", "SLURM_NTASKS": "2"}
+    slurm |= {"SLURM_STEP_TASKS_PER_NODE": "1(x2)", "SLURM_LOCALID": "0"}
+    for name, value in slurm.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(of_jax, "_jax", MagicMock())  # it would connect
+    arguments = find_others(None, None, None, slurm).arguments
+    chosen = MagicMock()
+    monkeypatch.setattr(of_jax.config, "update", chosen)
+    of_jax.State().initialize(**arguments)
+    chosen.assert_not_called()
+    of_jax.State().initialize(**arguments | {"local_device_ids": None})
+    chosen.assert_any_call("jax_cuda_visible_devices", "0")  # what it does by itself
+
+
+def test_explicit_processes_are_not_detected_once_more():
+    found = find_others("n1:1234", 2, 1, STEP).arguments
+    assert found["cluster_detection_method"] == "deactivate"
+    assert (found["num_processes"], found["process_id"]) == (2, 1)
 
 
 @pytest.mark.parametrize("env", [OPEN_MPI, MPICH], ids=["Open MPI 5", "MPICH"])
@@ -122,7 +198,10 @@ def test_on_several_machines_an_address_is_asked_for(env, monkeypatch):
 def test_mpi4py_of_another_mpi_is_noticed(monkeypatch):
     monkeypatch.setattr(launchers.importlib.util, "find_spec", lambda name: name)
     joining = find_others(None, None, None, SEVERAL_MACHINES["MPICH"])
-    assert joining.arguments == {"cluster_detection_method": "mpi4py"}
+    assert joining.arguments == {
+        "cluster_detection_method": "mpi4py",
+        "local_device_ids": [],
+    }
     with pytest.raises(RunStopped, match="MPICH started 2 .* JAX found 1; .*mpi4py"):
         distributed._check_count(joining)
     distributed._check_count(joining._replace(count=1))

@@ -1,0 +1,153 @@
+"""Speed on a device: failures are told apart from figures, and nothing is lost."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from byol_bnfree.errors import InputError
+from experiments.throughput import device
+from experiments.throughput.__main__ import Arguments, main
+from experiments.throughput.device import Plan, arms, ratios, result
+from experiments.throughput.device_step import by_kind
+
+ROOT = Path(__file__).parents[2]
+PEER = "import json; print(json.dumps({'images_per_s': 100.0}))"
+PLAN = Plan("cpu", "peer", False, 1.0, 60.0, 30.0)
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def test_a_failure_keeps_the_end_of_its_log():
+    code = "import sys; [print(n, file=sys.stderr) for n in range(30)]; sys.exit(3)"
+    found = result(python(code), 60)
+    assert found == {"failed": "status 3", "log": [str(n) for n in range(10, 30)]}
+
+
+@pytest.mark.parametrize(
+    "printed", ["", "no JSON", "[1]", "{}", '{"images_per_s": "1"}']
+)
+def test_an_answer_must_have_a_number(printed):
+    found = result(python(f"print({printed!r})"), 60)
+    assert "not JSON with a number of images_per_s" in found["failed"]
+
+
+def test_a_measurement_has_a_limit():
+    found = result(python("import time; time.sleep(60)"), 0.5)
+    assert "longer than" in found["failed"]
+
+
+def test_the_figures_of_the_ratios_come_before_whole_runs():
+    names = [(arm.workload, arm.name) for arm in arms(PLAN, device.WORKLOADS)]
+    steps = ["bn", "torch eager", "torch compiled", "gn_ws"]
+    assert [name for _, name in names] == 2 * steps + 2 * ["bn run", "gn_ws run"]
+    assert len(set(names)) == len(names)
+
+
+def test_ratios_are_over_the_faster_peer():
+    rates = {"torch eager": 50.0, "torch compiled": 80.0, "gn_ws": 100.0}
+    found = [{"workload": "w", "arm": a, "images_per_s": r} for a, r in rates.items()]
+    found.append({"workload": "w", "arm": "bn run", "failed": "status 1"})
+    step = {"images_per_s": 120.0, "with_views_images_per_s": 96.0}
+    found.append({"workload": "w", "arm": "bn"} | step)
+    _, figures, values = (list(c.cells) for c in ratios(found, {"w": None}).columns)
+    measured = dict(zip(figures, values, strict=True))
+    assert measured["over the faster PyTorch step"] == "1.500"
+    assert measured["with our augmentation, over the same PyTorch step"] == "1.200"
+    assert measured["gn_ws over bn, time of a step"] == "1.200"
+    assert measured["run by the clock, over its step"] == "?"
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        ({"rounds": 3}, "--rounds and --convolution are for CPUs"),
+        ({"convolution": "xla"}, "--rounds and --convolution are for CPUs"),
+        ({"workload": ("cifar_thin",)}, "'cifar_thin'; on a device choose of resnet18"),
+    ],
+)
+def test_settings_of_cpus_are_refused_for_devices(given, words):
+    with pytest.raises(InputError, match=words):
+        main(Arguments(device="gpu", **given))
+
+
+def test_another_platform_is_refused():
+    with pytest.raises(InputError, match="--device is gpu, but JAX says cpu"):
+        device.check_platform("gpu")
+
+
+def test_nothing_measured_is_a_failure(monkeypatch, tmp_path):
+    monkeypatch.setattr(device, "check_platform", lambda wanted: None)
+    monkeypatch.setattr(device, "result", lambda *_: {"failed": "status 1"})
+    with pytest.raises(SystemExit) as ended:
+        device.measure_device(PLAN._replace(out=tmp_path))
+    assert ended.value.code not in (0, None)
+    assert len((tmp_path / "device.jsonl").read_text().splitlines()) == 12
+
+
+def test_events_of_a_gpu_count_once_by_operation_or_by_their_own_name():
+    def named(kind, pid, tid, name):
+        return {"ph": "M", "name": kind, "pid": pid, "tid": tid, "args": {"name": name}}
+
+    def event(pid, tid, name, dur, **args):
+        ran = {"ph": "X", "pid": pid, "tid": tid, "name": name, "dur": dur}
+        return ran | {"args": args}
+
+    events = [
+        named("process_name", 1, 0, "/device:GPU:0"),
+        named("process_name", 2, 0, "/host:CPU"),
+        named("thread_name", 1, 5, "Stream #5(Compute)"),
+        named("thread_name", 1, 6, "XLA Ops"),
+        event(1, 5, "loop_add_3", 2e6, hlo_op="fusion.3"),
+        event(1, 5, "sm90_kernel_7", 3e6),
+        event(1, 5, "sm90_kernel_8", 1e6),
+        event(1, 6, "fusion.3", 9e6, hlo_op="fusion.3"),
+        event(2, 1, "fusion.3", 9e6),
+    ]
+    kinds = {"fusion.3": "fusion add"}
+    assert by_kind(events, kinds) == {"fusion add": 2.0, "sm90_kernel": 4.0}
+    assert by_kind(events[-1:], kinds) == {"fusion add": 9.0}  # of a CPU
+
+
+@pytest.mark.slow
+def test_the_script_tries_everything_on_a_cpu(tmp_path):
+    peer = tmp_path / "peer.py"
+    peer.write_text(PEER)
+    environment = os.environ | {"DEVICE": "cpu", "TINY": "1", "OUT": str(tmp_path)}
+    environment |= {"PYTHON": sys.executable, "PYTHONPATH": str(ROOT)}
+    script = str(ROOT / "experiments" / "gpu.sh")
+    command = ["bash", script, "speed", "1500", f"{sys.executable} {peer}"]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, timeout=1600)
+    log = (tmp_path / "speed.log").read_text()
+    assert done.returncode == 0, log
+    rows = [
+        json.loads(line)
+        for line in (tmp_path / "device.jsonl").read_text().splitlines()
+    ]
+    steps = ["bn", "torch eager", "torch compiled", "gn_ws"]
+    assert [row["arm"] for row in rows] == [*steps, "bn run", "gn_ws run"]
+    assert all(row["images_per_s"] > 0 for row in rows)
+    assert rows[0]["profile_part"] > 0 and "?" not in log.split("ratios on")[1]
+    assert (tmp_path / "first_step.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["speed"], ["speed", "soon"], ["fly", "60"], ["compare", "60"]]
+)
+def test_the_script_explains_itself(arguments):
+    command = ["bash", str(ROOT / "experiments" / "gpu.sh"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and "gpu.sh speed SECONDS [PEER]" in done.stderr
+
+
+def test_the_script_refuses_a_cpu_for_a_gpu(tmp_path):
+    environment = os.environ | {"PYTHON": sys.executable, "OUT": str(tmp_path)}
+    command = ["bash", str(ROOT / "experiments" / "gpu.sh"), "verify", "60"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "not on a gpu; install the extra" in done.stdout + done.stderr
