@@ -107,6 +107,19 @@ def test_a_wrong_export_fails(what):
     Comparison(1e-6, 1.0, "a test").check()
 
 
+def test_features_that_are_all_zero_are_compared_too():
+    zeros = np.zeros((2, 3))
+    compared(zeros, zeros, "a test").check()
+    with pytest.raises(RunStopped, match="by inf of the largest feature"):
+        compared(zeros, zeros + 1, "a test").check()
+
+
+@pytest.mark.parametrize("tolerance", [-1.0, float("nan"), float("inf")])
+def test_a_tolerance_that_bounds_nothing_is_refused(tolerance):
+    with pytest.raises(InputError, match="--tolerance is .* zero or more"):
+        ExportConfig("run", tolerance=tolerance)
+
+
 @pytest.mark.parametrize(
     ("family", "norm", "model", "problem"),
     [
