@@ -7,7 +7,8 @@ from pathlib import Path
 
 from byol_bnfree.command_line import parse_args
 from byol_bnfree.data.prepared import data_root, find_set
-from byol_bnfree.errors import RunStopped
+from byol_bnfree.errors import InputError, RunStopped
+from byol_bnfree.files import expanded, why_no_folder
 from byol_bnfree.own_code import full_path, load_function
 from experiments.arguments import Arguments
 from experiments.choice import chosen_names, chosen_runs, shared
@@ -87,13 +88,21 @@ def _run(
 
 
 def _places(arguments: Arguments) -> Places:
-    """Return absolute paths, because the working directory changes later."""
-    out = arguments.out.absolute()
+    """Return absolute paths, because the working directory changes later.
+
+    Raises:
+      InputError: if files are in their places, or they cannot be written to.
+    """
+    out = expanded(arguments.out).absolute()
     installed = not (ROOT / "pyproject.toml").exists()
     own = arguments.scale == "smoke" or installed or arguments.model is not None
     results = arguments.results or (out if own else ROOT / "experiments")
-    data_dir = arguments.data_dir and str(Path(arguments.data_dir).absolute())
-    return Places(out, results.absolute(), data_dir, arguments.stop_collapsed)
+    results = expanded(results).absolute()
+    for flag, folder in (("--out", out), ("--results", results)):
+        if (why := why_no_folder(folder)) is not None:
+            raise InputError(f"{flag} cannot be {folder}: {why}; give another folder.")
+    data_dir = arguments.data_dir and str(expanded(arguments.data_dir).absolute())
+    return Places(out, results, data_dir, arguments.stop_collapsed)
 
 
 def _model(where: str | None) -> str | None:
