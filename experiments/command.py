@@ -7,7 +7,7 @@ from pathlib import Path
 
 from byol_bnfree.command_line import parse_args
 from byol_bnfree.data.prepared import data_root, find_set
-from byol_bnfree.errors import InputError, RunStopped
+from byol_bnfree.errors import InputError, RunStopped, flag
 from byol_bnfree.files import expanded, why_no_folder
 from byol_bnfree.own_code import full_path, load_function
 from experiments.arguments import Arguments
@@ -27,6 +27,8 @@ ROOT = Path(__file__).parents[1]
 
 def carry_out(arguments: Arguments) -> None:
     """Plan, run and report. Raise `InputError` before any run for wrong arguments."""
+    if arguments.names in (("report",), ("state",)):
+        _refuse_run_settings(arguments)
     places = _places(arguments)
     scales = scales_of(_model(arguments.model))
     os.chdir(ROOT)  # recipes have paths relative to it
@@ -98,11 +100,27 @@ def _places(arguments: Arguments) -> Places:
     own = arguments.scale == "smoke" or installed or arguments.model is not None
     results = arguments.results or (out if own else ROOT / "experiments")
     results = expanded(results).absolute()
-    for flag, folder in (("--out", out), ("--results", results)):
+    for name, folder in (("--out", out), ("--results", results)):
         if (why := why_no_folder(folder)) is not None:
-            raise InputError(f"{flag} cannot be {folder}: {why}; give another folder.")
+            raise InputError(f"{name} cannot be {folder}: {why}; give another folder.")
     data_dir = arguments.data_dir and str(expanded(arguments.data_dir).absolute())
     return Places(out, results, data_dir, arguments.stop_collapsed)
+
+
+def _refuse_run_settings(arguments: Arguments) -> None:
+    """Raise `InputError` for settings of runs, beside a name of pages about all."""
+    (page,) = arguments.names
+    usual = Arguments(arguments.names)
+    given = [
+        flag(name)
+        for name in ("arms", "only", "rows", "each", "shard", "dry_run")
+        if getattr(arguments, name) != getattr(usual, name)
+    ]
+    if given:
+        raise InputError(
+            f"{page} writes pages and runs nothing, so {' and '.join(given)} cannot "
+            f"be given with it; remove them, or name experiments."
+        )
 
 
 def _model(where: str | None) -> str | None:

@@ -18,7 +18,7 @@ from byol_bnfree.export import main as export
 from byol_bnfree.predict import main as predict
 from byol_bnfree.whole_run import run as whole_run
 from experiments.arguments import Arguments
-from experiments.command import _places
+from experiments.command import _places, carry_out
 from runs import ARGUMENTS, copy_of, trained
 
 MINE = """
@@ -105,6 +105,14 @@ def test_no_path_is_expanded_in_a_way_that_raises():
     assert [f for f in files if ".expanduser()" in f.read_text()] == []
 
 
+def test_a_run_in_the_home_folder_is_evaluated(home):
+    copy_of(trained(), home)
+    evaluate(["--workdir=~/run", "--protocol", "knn"])
+    assert (home / "run" / "evaluations.jsonl").exists()
+    assert os.listdir() == []
+
+
+@pytest.mark.slow
 def test_a_run_in_the_home_folder_is_evaluated_used_and_exported(home):
     """Each command writes below the home folder, and nothing beside it."""
     copy_of(trained(), home)
@@ -154,6 +162,19 @@ def test_experiments_take_all_their_paths_from_the_home_folder(home):
     places = _places(arguments)
     assert (places.runs, places.results) == (home / "runs", home / "found")
     assert places.data_dir == str(home / "data")
+
+
+@pytest.mark.parametrize("page", ["report", "state"])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({"arms": ("bn",)}, {"only": ("bn",)}, {"rows": ("1",)}, {"each": "core"}),
+        *({"shard": "0/2"}, {"dry_run": True}),
+    ],
+)
+def test_pages_take_no_settings_of_runs(page, fields):
+    with pytest.raises(InputError, match=f"{page} writes pages .*--{[*fields][0][:3]}"):
+        carry_out(Arguments((page,), **fields))
 
 
 @pytest.mark.parametrize("flag", ["out", "results"])

@@ -28,6 +28,7 @@ from byol_bnfree.evaluation.kept.store import Row, Store
 from byol_bnfree.evaluation.protocols import PROTOCOLS
 from byol_bnfree.evaluation.shown.pictures import save_pictures
 from byol_bnfree.evaluation.shown.tables import print_tables
+from byol_bnfree.evaluation.without_effect import without_effect
 from byol_bnfree.files import expanded
 from byol_bnfree.jax_settings import check_precision
 from byol_bnfree.models.kernels import Kernels
@@ -59,6 +60,8 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
     check_precision()
     plan, workdir = _plan(config), expanded(config.workdir)
     config = dataclasses.replace(config, workdir=str(workdir))
+    if (note := without_effect(config)) is not None:
+        _say(f"note: {note}")
     kernels = choose_kernels("auto", jax.device_count())
     weights = config.weights or workdir
     encoder = load_encoder(weights, config.network, kernels=kernels)

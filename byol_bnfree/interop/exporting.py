@@ -23,6 +23,8 @@ def export(config: Any) -> Iterator[str]:
         it.
       RunStopped: if the exported encoder computes something else.
     """
+    if (note := _without_effect(config)) is not None:
+        yield f"note: {note}"
     source = expanded(config.workdir)
     _refuse_own_encoder(source)
     encoder = load_encoder(source, config.network)
@@ -40,6 +42,16 @@ def export(config: Any) -> Iterator[str]:
     if not results:
         yield "nothing was compared (--no-compare)"
     yield str(folder)
+
+
+def _without_effect(config: Any) -> str | None:
+    """Return a sentence about settings that this export does not read, if any."""
+    found = []
+    if config.names != "byol_bnfree" and config.format != "safetensors":
+        found.append(f"--names has no effect: a {config.format} has names of its own")
+    if config.name is not None and config.format != "hub-folder":
+        found.append("--name has no effect: only a hub-folder has a name")
+    return "; ".join(found) or None
 
 
 def _refuse_own_encoder(source: Path) -> None:

@@ -107,6 +107,23 @@ def test_a_wrong_export_fails(what):
     Comparison(1e-6, 1.0, "a test").check()
 
 
+@pytest.mark.parametrize(
+    "fields, said",
+    [
+        ({"names": "timm", "format": "torch"}, ["--names"]),
+        ({"name": "mine"}, ["--name"]),
+        ({"names": "timm"}, []),
+        ({"name": "mine", "format": "hub-folder"}, []),
+    ],
+)
+def test_what_an_export_does_not_read_is_named(fields, said, tmp_path):
+    lines = export(ExportConfig(str(tmp_path / "none"), **fields))
+    found = []
+    with pytest.raises(InputError):  # there is no run
+        found.extend(lines)
+    assert [line.split()[1] for line in found] == said
+
+
 def test_features_that_are_all_zero_are_compared_too():
     zeros = np.zeros((2, 3))
     compared(zeros, zeros, "a test").check()
