@@ -7,6 +7,7 @@ import pytest
 
 from byol_bnfree import parse_args, train
 from byol_bnfree.errors import InputError
+from byol_bnfree.models.norm import NORMS
 from byol_bnfree.whole_run import run as whole_run
 from runs import ARGUMENTS, copy_of, trained
 
@@ -64,9 +65,11 @@ def test_a_folder_that_is_read_only_is_refused_before_the_data(no_data, monkeypa
         train(parse_args([*ARGUMENTS, "--workdir=new"]))
 
 
-def test_good_settings_reach_the_data(no_data):
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("own", [[], ["--model=mine.py:mean"]])
+def test_good_settings_reach_the_data(norm, own, no_data):
     with pytest.raises(AssertionError, match="looked for"):
-        train(parse_args([*ARGUMENTS, "--model=mine.py:mean", "--workdir=a/b"]))
+        train(parse_args([*ARGUMENTS, f"--norm={norm}", *own, "--workdir=a/b"]))
     assert not os.path.exists("a")
 
 

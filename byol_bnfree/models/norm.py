@@ -191,7 +191,7 @@ def check_channels(layers: Layers, channels: Iterable[int]) -> None:
     """
     for count in channels:
         x = jax.ShapeDtypeStruct((2, count), jnp.float32)
-        jax.eval_shape(layers.norm(parent=None).init, jax.random.key(0), x, False)
+        jax.eval_shape(layers.norm(parent=None).init, jax.random.key(0), x)
 
 
 def group_count(channels: int, max_groups: int, min_channels: int) -> int:
