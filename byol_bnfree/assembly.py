@@ -12,7 +12,7 @@ from byol_bnfree.models.encoders import create_encoder
 from byol_bnfree.models.heads import MLPHead
 from byol_bnfree.models.initializers import fan_in_init
 from byol_bnfree.models.kernels import XLA, Kernels
-from byol_bnfree.models.norm import layers_for
+from byol_bnfree.models.norm import check_channels, layers_for
 from byol_bnfree.own_encoder import load_encoder_module
 from byol_bnfree.precision import resolve_dtype
 
@@ -136,12 +136,13 @@ def _head(config: TrainConfig, part: str, options: dict[str, Any]) -> MLPHead:
     head: HeadConfig = getattr(config.model, part)
     norm = part_norms(config)[part]
     options = options | {"unit_kernels": False}  # heads have no convolutions
-    plain = options | {"standardize_dense": False}
+    plain, layers = options | {"standardize_dense": False}, layers_for(norm, **options)
+    check_channels(layers, [head.hidden] if head.depth > 1 else [])
     return MLPHead(
         head.hidden,
         prediction_width(config) if part == "predictor" else head.out,
         head.depth,
-        layers_for(norm, **options),
+        layers,
         output_bias=head.output_bias,
         plain_dense=head.plain_dense,
         plain=layers_for(norm, **plain).dense,

@@ -6,7 +6,6 @@ import os
 import select
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from byol_bnfree import __version__
 from byol_bnfree.config import NORMS, PAPERS, TrainConfig
@@ -19,7 +18,7 @@ from byol_bnfree.errors import (
     output_closed,
     why_not_written,
 )
-from byol_bnfree.files import read_json
+from byol_bnfree.files import expanded, read_json
 from byol_bnfree.flags import cli
 from byol_bnfree.jax_settings import check_xla_flags, why_jax_does_not_start
 from byol_bnfree.own_process import quiet_libraries
@@ -81,7 +80,7 @@ def config_of_run(workdir: str) -> TrainConfig | None:
 
     The processes of the run are left out: they may not exist any more.
     """
-    saved = read_json(Path(workdir).expanduser() / "config.json")
+    saved = read_json(expanded(workdir) / "config.json")
     if saved is None:
         return None
     config = config_from_dict(TrainConfig, saved)
@@ -138,6 +137,11 @@ def exit_on_error(main: Callable[[], None]) -> None:
             output_closed()
         sys.exit(141)  # 128 + SIGPIPE
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            path = f"{error.filename}"
+            told = f"{path[:60]}... is too long a name for a file; give another path."
+            print(f"error: {told}", file=sys.stderr)
+            sys.exit(2)
         if error.errno not in _DISK:
             raise
         print(

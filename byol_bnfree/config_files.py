@@ -38,7 +38,7 @@ def load_config(path: str, norm: str | None = None) -> TrainConfig:
     Raises:
       InputError: if there is no such file, it fails, or it returns something else.
     """
-    file, _, argument = path.partition(":")
+    file, _, argument = os.path.expanduser(path).partition(":")
     # A user's own file goes before a recipe of this package with the same name.
     if not os.path.isfile(file):
         known = recipes()

@@ -11,6 +11,7 @@ from byol_bnfree.config import TrainConfig, image_size_of
 from byol_bnfree.data.pipeline import Batches, stream_order
 from byol_bnfree.data.sources import Source, open_source
 from byol_bnfree.errors import InputError
+from byol_bnfree.files import expanded
 from byol_bnfree.training.figures import Sheet, save_views
 from byol_bnfree.training.mesh import make_mesh, replicated
 from byol_bnfree.training.parts import views_of_step_0
@@ -40,7 +41,7 @@ def draw_views(out: str, argv: Sequence[str]) -> None:
     views = jax.jit(views_of_step_0(config))(batch)
     sheet = sheet_of(config, source, jax.device_get(views))
     try:
-        save_views(out, sheet)
+        save_views(expanded(out), sheet)
     except (OSError, ValueError) as error:  # ValueError: an unknown file type
         raise InputError(f"{out} cannot be written: {error}.") from error
 

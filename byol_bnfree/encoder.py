@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, UInt8
 from byol_bnfree.assembly import create_network, encoder_name, part_norms
 from byol_bnfree.config import TrainConfig, height_and_width
 from byol_bnfree.errors import InputError, why_not_read
+from byol_bnfree.files import expanded
 from byol_bnfree.interop.description import read_description, to_config
 from byol_bnfree.interop.program import PROGRAM_SUFFIX, ProgramModule
 from byol_bnfree.interop.trees import check_fit, flat, nested
@@ -144,7 +145,7 @@ def load_encoder(
       InputError: if the folder is no run or has no usable checkpoint, or the file has
         no weights of an encoder that `create_encoder` can build.
     """
-    workdir = Path(workdir).expanduser()
+    workdir = expanded(workdir)
     if holds_weights(workdir):
         return _from_weights(workdir, network, kernels)
     config, data = read_run(workdir)

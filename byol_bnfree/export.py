@@ -1,11 +1,13 @@
 """`python -m byol_bnfree.export` writes a trained encoder for other frameworks."""
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from byol_bnfree.command_line import exit_on_error
+from byol_bnfree.errors import InputError
 from byol_bnfree.flags import cli
 
 
@@ -37,6 +39,13 @@ class ExportConfig:
     if PyTorch is not installed."""
     tolerance: float = 1e-4
     """Largest allowed difference, relative to the largest feature."""
+
+    def __post_init__(self):
+        if not 0 <= self.tolerance < math.inf:
+            raise InputError(
+                f"--tolerance is {self.tolerance:g}; it must be zero or more, such as "
+                f"1e-4."
+            )
 
 
 def main(argv: Sequence[str] | None = None) -> None:

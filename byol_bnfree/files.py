@@ -1,13 +1,15 @@
 """Files that survive a crash whole or not at all, and strict JSON."""
 
+import contextlib
 import hashlib
+import io
 import json
 import math
 import os
 from pathlib import Path
 from typing import Any
 
-from byol_bnfree.errors import InputError
+from byol_bnfree.errors import InputError, why_not_read
 
 LONGEST = 150  # bytes of a name; most systems allow 255, and names in parts of it
 
@@ -35,12 +37,43 @@ def strict(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path that a user gave, with the home folder for `~` or `~name`.
+
+    A `~name` without such a user is the name of a file, as in a shell.
+    """
+    return Path(os.path.expanduser(path))
+
+
+def why_no_folder(path: Path) -> str | None:
+    """Return why there can be no folder that is written to; None if there can be.
+
+    The folder need not exist. Nothing is made.
+    """
+    whole = path.absolute()
+    there = next(place for place in (whole, *whole.parents) if os.path.lexists(place))
+    if not os.path.isdir(there):
+        return f"{there} is a file"
+    if not os.access(there, os.W_OK | os.X_OK):
+        return f"{there} cannot be written to"
+    return None
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Read a JSON file; None if it does not exist, `InputError` if it is not JSON."""
-    if not path.exists():
-        return None
+    """Read a JSON file; None if it does not exist.
+
+    Raises:
+      InputError: if it cannot be read, or is not JSON.
+    """
     try:
         return json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({why_not_read(error)}); make it readable, or give "
+            f"another path."
+        ) from None
     except ValueError:
         raise InputError(f"{path} is not JSON; restore or delete it.") from None
 
@@ -49,6 +82,23 @@ def write_json(path: Path, obj: Any) -> None:
     """Write `obj` as strict JSON. After a crash the file is the old or the new one."""
     text = json.dumps(strict(obj), indent=2, allow_nan=False) + "\n"
     write_atomically(path, text.encode())
+
+
+def append_whole(file: io.FileIO, line: bytes) -> None:
+    """Append a line whole or not at all. `file` is opened without a buffer.
+
+    Raises:
+      OSError: if the line is not written. The file is then as it was.
+    """
+    size = os.fstat(file.fileno()).st_size
+    try:
+        while line:  # a nearly full disk takes a part, then rejects the rest
+            line = line[file.write(line) :]
+    except OSError:
+        # A read-only disk also rejects the truncation. The first error matters.
+        with contextlib.suppress(OSError):
+            file.truncate(size)
+        raise
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -34,6 +34,17 @@ def check_xla_flags() -> None:
         )
 
 
+def check_precision() -> None:
+    """Raise `InputError` if JAX computes in float64, which would be another run."""
+    import jax
+
+    if jax.config.jax_enable_x64:
+        raise InputError(
+            "JAX is set to float64 (JAX_ENABLE_X64), which changes the random draws "
+            "and the parameters; unset it, because runs are defined in float32."
+        )
+
+
 def why_jax_does_not_start(error: BaseException) -> str | None:
     """Explain a JAX error about the environment; None for any other error."""
     frames = traceback.extract_tb(error.__traceback__)

@@ -13,6 +13,7 @@ from types import CodeType
 from typing import Any
 
 from byol_bnfree.errors import InputError
+from byol_bnfree.files import expanded
 
 
 class _Fresh(SourceFileLoader):
@@ -39,6 +40,7 @@ def load_function(where: str, setting: str) -> Callable[..., Any]:
     Raises:
       InputError: if there is no such file or function, or the file fails.
     """
+    where = os.path.expanduser(where)
     file, _, name = where.rpartition(":")
     if not file or not name.isidentifier():
         path = where.rstrip(":") if os.path.isfile(where.rstrip(":")) else "networks.py"
@@ -99,7 +101,7 @@ def code_of(config: Any) -> tuple[str, ...]:
     named = {"model": config.encoder, "augment.function": config.augment.function}
     found = []
     for setting, where in named.items():
-        file = Path((where or "").rpartition(":")[0])
+        file = expanded((where or "").rpartition(":")[0])
         if file.is_file():
             try:
                 program = ast.unparse(ast.parse(file.read_bytes()))
@@ -128,4 +130,4 @@ def changed_code(saved: Sequence[str], config: Any) -> str | None:
 def full_path(where: str) -> str:
     """Return `FILE:FUNCTION` with an absolute path."""
     file, colon, name = where.rpartition(":")
-    return f"{os.path.abspath(file)}{colon}{name}" if file else where
+    return f"{os.path.abspath(expanded(file))}{colon}{name}" if file else where

@@ -11,6 +11,7 @@ from jaxtyping import Array, UInt8
 from byol_bnfree.assembly import create_network
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.encoder import Encoder, read_run
+from byol_bnfree.files import expanded
 from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.models.kernels import XLA, Kernels
 from byol_bnfree.represent import encoder_variables, network_input
@@ -32,9 +33,7 @@ def untrained_encoder(
     Raises:
       InputError: if the folder is no run.
     """
-    return untrained_like(
-        *read_run(Path(workdir).expanduser()), images, kernels=kernels
-    )
+    return untrained_like(*read_run(expanded(workdir)), images, kernels=kernels)
 
 
 def untrained_like(

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from byol_bnfree.command_line import parse_args
 from byol_bnfree.data.prepared import data_root, find_set
-from byol_bnfree.errors import RunStopped
+from byol_bnfree.errors import InputError, RunStopped, flag
+from byol_bnfree.files import expanded, why_no_folder
 from byol_bnfree.own_code import full_path, load_function
 from experiments.arguments import Arguments
 from experiments.choice import chosen_names, chosen_runs, shared
@@ -26,6 +27,8 @@ ROOT = Path(__file__).parents[1]
 
 def carry_out(arguments: Arguments) -> None:
     """Plan, run and report. Raise `InputError` before any run for wrong arguments."""
+    if arguments.names in (("report",), ("state",)):
+        _refuse_run_settings(arguments)
     places = _places(arguments)
     scales = scales_of(_model(arguments.model))
     os.chdir(ROOT)  # recipes have paths relative to it
@@ -87,13 +90,37 @@ def _run(
 
 
 def _places(arguments: Arguments) -> Places:
-    """Return absolute paths, because the working directory changes later."""
-    out = arguments.out.absolute()
+    """Return absolute paths, because the working directory changes later.
+
+    Raises:
+      InputError: if files are in their places, or they cannot be written to.
+    """
+    out = expanded(arguments.out).absolute()
     installed = not (ROOT / "pyproject.toml").exists()
     own = arguments.scale == "smoke" or installed or arguments.model is not None
     results = arguments.results or (out if own else ROOT / "experiments")
-    data_dir = arguments.data_dir and str(Path(arguments.data_dir).absolute())
-    return Places(out, results.absolute(), data_dir, arguments.stop_collapsed)
+    results = expanded(results).absolute()
+    for name, folder in (("--out", out), ("--results", results)):
+        if (why := why_no_folder(folder)) is not None:
+            raise InputError(f"{name} cannot be {folder}: {why}; give another folder.")
+    data_dir = arguments.data_dir and str(expanded(arguments.data_dir).absolute())
+    return Places(out, results, data_dir, arguments.stop_collapsed)
+
+
+def _refuse_run_settings(arguments: Arguments) -> None:
+    """Raise `InputError` for settings of runs, beside a name of pages about all."""
+    (page,) = arguments.names
+    usual = Arguments(arguments.names)
+    given = [
+        flag(name)
+        for name in ("arms", "only", "rows", "each", "shard", "dry_run")
+        if getattr(arguments, name) != getattr(usual, name)
+    ]
+    if given:
+        raise InputError(
+            f"{page} writes pages and runs nothing, so {' and '.join(given)} cannot "
+            f"be given with it; remove them, or name experiments."
+        )
 
 
 def _model(where: str | None) -> str | None:

@@ -1,13 +1,14 @@
 """The file results.jsonl: one line per run. A report needs nothing else."""
 
 import datetime
+import fcntl
 import json
 import statistics
 from pathlib import Path
 from typing import Any
 
 from byol_bnfree.errors import InputError
-from byol_bnfree.files import strict
+from byol_bnfree.files import append_whole, strict
 from experiments.grid import Run
 
 Row = dict[str, Any]
@@ -72,10 +73,11 @@ def _step_seconds(rows: list[Row]) -> float | None:
 
 
 def append_row(path: Path, row: Row) -> None:
-    """Append a row with one write, so that runs that end together stay apart."""
+    """Append a row whole or not at all. Runs that end together wait for each other."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab", buffering=0) as file:
-        file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        append_whole(file, json.dumps(row, allow_nan=False).encode() + b"\n")
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -44,6 +44,14 @@ def test_a_command_says_what_jax_cannot_start_with(name, value, reason):
     assert f"cannot start with {name}={value} (" in last and reason in last
 
 
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_float64_is_refused_because_it_would_be_another_run(command):
+    environment = os.environ | {"JAX_ENABLE_X64": "1"}
+    asked = [sys.executable, "-m", f"byol_bnfree.{command}", "--workdir=none"]
+    done = subprocess.run(asked, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and "JAX is set to float64" in done.stderr
+
+
 @pytest.mark.parametrize("flags", ["", "--xla_cpu_enable_fast_math=true"])
 def test_flags_that_xla_knows_are_left_alone(flags, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", flags)

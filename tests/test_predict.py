@@ -31,6 +31,19 @@ def test_a_classifier_comes_back_from_its_file(tmp_path):
     np.testing.assert_array_equal(kernel, np.ones((2, 2)))
 
 
+def test_a_file_that_is_cut_short_or_of_another_kind_is_one_sentence(tmp_path):
+    path = tmp_path / "a.npz"
+    save_fitted(path, Fitted(np.eye(9), np.zeros(9)), {"classes": ["a"]})
+    whole = path.read_bytes()
+    for size in range(0, len(whole), 97):
+        path.write_bytes(whole[:size])
+        with pytest.raises(InputError, match="is not a classifier"):
+            read_fitted(path)
+    np.save(tmp_path / "b.npy", np.eye(2))
+    with pytest.raises(InputError, match="is not a classifier"):
+        read_fitted(tmp_path / "b.npy")
+
+
 @pytest.mark.parametrize("deep", [False, True])
 def test_every_picture_of_another_set_is_predicted(tmp_path, monkeypatch, deep):
     """A folder without classes holds a tenth out, which would be all that is seen."""

@@ -9,8 +9,11 @@ from byol_bnfree import InputError, TrainConfig, parse_args
 from byol_bnfree.config import (
     AugmentConfig,
     DataConfig,
+    InfoNCEConfig,
+    MoCoConfig,
     ModelConfig,
     OptimConfig,
+    RunConfig,
     ViewConfig,
 )
 from byol_bnfree.epochs import whole_steps
@@ -35,6 +38,16 @@ from byol_bnfree.training.schedules import total_steps
         (
             {"data": DataConfig(channels=17)},
             "--data.channels is 17; it must be from 1 to 16",
+        ),
+        (
+            {"model": ModelConfig(width=1e9)},
+            "--model.width is 1000000000.0",
+        ),
+        ({"run": RunConfig(join_seconds=1e10)}, "--run.join-seconds is 10000000000.0"),
+        ({"infonce": InfoNCEConfig(alpha=1e-46)}, "--infonce.alpha is 1e-46; it must"),
+        (
+            {"moco_v2": MoCoConfig(temperature=1e-46)},
+            "--moco-v2.temperature is 1e-46; it must be at least 1e-06",
         ),
         (
             {"model": ModelConfig(name="resnet8v2", last_scale_init=0.0)},

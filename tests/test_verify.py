@@ -64,6 +64,32 @@ def test_the_traced_program_draws_every_view():
 
 
 @pytest.mark.parametrize(
+    "arguments", [["--norm=gn_ws", "--model.unit-kernels"], ["--batch-size=1"]]
+)
+def test_the_control_takes_settings_that_batchnorm_has_not(arguments, monkeypatch):
+    config, _ = verify.parse([*SMALL, *arguments])
+    seen = []
+    monkeypatch.setattr(network, "_outputs", lambda config, _: seen.append(config) or 9)
+    with pytest.raises(TypeError):  # nothing is measured
+        verify.check("control", config, Path("."))
+    assert seen[0].norm == "bn" and not seen[0].model.unit_kernels
+
+
+def test_the_network_that_was_checked_is_named(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from flax import linen as nn\n"
+        "class Mean(nn.Module):\n"
+        "    @nn.compact\n"
+        "    def __call__(self, images, train):\n"
+        "        return nn.Dense(8)(images.mean((1, 2)))\n"
+        "def mean(layers): return Mean()\n"
+    )
+    config, _ = verify.parse([*SMALL, f"--model={tmp_path}/mine.py:mean"])
+    finding = verify.check("independence", config, tmp_path)
+    assert finding.how.startswith("mean, ")
+
+
+@pytest.mark.parametrize(
     "arguments, where",
     [
         (["--objective=byol"], None),

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from byol_bnfree.assembly import encoder_name
 from byol_bnfree.claims.finding import Finding, short
 from byol_bnfree.claims.places import combined_in_step
 from byol_bnfree.claims.settings import (
@@ -39,7 +40,7 @@ def numerical_claim(config: TrainConfig) -> Finding:
     alone = "not measured" if report.alone is None else f"{report.alone:.1e}"
     return Finding(
         "outputs do not depend on other examples (in numbers)",
-        f"{config.model.name}, {_shape(images)}, training mode; for encoder, "
+        f"{encoder_name(config)}, {_shape(images)}, training mode; for encoder, "
         f"projector, predictor, target and loss: the Jacobian between examples, and "
         f"each row after the others are replaced, permuted, duplicated",
         f"derivative {report.cross_derivative:.1e}, change "
@@ -79,7 +80,8 @@ def static_claim(config: TrainConfig) -> Finding:
 
 def control_claim(config: TrainConfig) -> Finding:
     """Check that both checks fail with BatchNorm; otherwise they prove nothing."""
-    # bn refuses micro-batches, and only norm none is initialized by data.
+    # bn refuses micro-batches and single images, only norm none is initialized by
+    # data, and only gn_ws has unit kernels.
     config = dataclasses.replace(
         config,
         norm="bn",
@@ -88,6 +90,8 @@ def control_claim(config: TrainConfig) -> Finding:
         predictor_norm=None,
         init="standard",
         micro_batches=1,
+        batch_size=max(config.batch_size, 2 * config.bn_stat_groups),
+        model=dataclasses.replace(config.model, unit_kernels=False),
     )
     size = _at_most(config.data.image_size)
     outputs, images = _outputs(config, size)

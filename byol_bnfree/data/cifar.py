@@ -142,6 +142,22 @@ def _read(members: tarfile.TarFile, contents: dict, name: str) -> bytes:
     return members.extractfile(contents[name]).read()
 
 
+def other_archive(name: str, archive: Path) -> str | None:
+    """Return a sentence if the file is another than the known one; None if it is it."""
+    source, found = ARCHIVES[name], _sha256(archive)
+    if found == source.sha256:
+        return None
+    return (
+        f"{printable(archive)} has the checksum {found}, and not that of "
+        f"{source.url}, so its pictures may be others; check where it comes from."
+    )
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _downloaded(source: Archive, root: Path) -> Path:
     """The archive in `root/downloads`, with the right checksum."""
     path = root / "downloads" / source.url.rpartition("/")[2]
@@ -161,8 +177,7 @@ def _downloaded(source: Archive, root: Path) -> Path:
                 f"another machine and give it with --archive=FILE."
             ) from error
         part.rename(path)
-    with open(path, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = _sha256(path)
     if found != source.sha256:
         raise InputError(
             f"{path} has the checksum {found}, and not that of {source.url}; delete "

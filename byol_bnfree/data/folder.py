@@ -32,6 +32,7 @@ from byol_bnfree.data.listing import (
 from byol_bnfree.data.names import printable, some
 from byol_bnfree.data.records import Found, needs_test
 from byol_bnfree.data.scan import Scan, scan
+from byol_bnfree.files import expanded
 
 MISSING = (-1, -1)  # inode and disk of a file that is not there
 
@@ -111,7 +112,7 @@ def open_folder(config: TrainConfig) -> Found:
         whose header cannot be read.
     """
     path = config.dataset.removeprefix("folder:")
-    root = Path(os.path.expanduser(path))
+    root = expanded(path)
     if not path or not os.path.isdir(root):
         raise InputError(
             f"folder {printable(path)!r} does not exist; give the path of one, as "

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from byol_bnfree.config import InputError
 from byol_bnfree.data.meant import meant, refuse_path
+from byol_bnfree.files import expanded
 
 CLASS_KEYS = ("pythonClassName", "python_class_name", "type")  # in features.json
 FILE_FORMAT = "array_record"  # the only format with random access without TensorFlow
@@ -34,9 +35,9 @@ class PreparedSet(NamedTuple):
 def data_root(data_dir: str | None) -> Path:
     """Return the given folder, or the default of tensorflow-datasets."""
     if data_dir is not None:
-        return Path(os.path.expanduser(data_dir))
+        return expanded(data_dir)
     default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return Path(os.path.expanduser(default))
+    return expanded(default)
 
 
 def needs_reader() -> None:

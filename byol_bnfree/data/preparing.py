@@ -8,9 +8,10 @@ import os
 from pathlib import Path
 
 from byol_bnfree.config import InputError, TrainConfig
-from byol_bnfree.data.cifar import ARCHIVES, prepare_cifar
+from byol_bnfree.data.cifar import ARCHIVES, other_archive, prepare_cifar
 from byol_bnfree.data.folder_set import prepare_folder, set_name
 from byol_bnfree.data.prepared import FILE_FORMAT, data_root, list_sets, needs_reader
+from byol_bnfree.files import expanded, why_no_folder
 
 
 def prepare(
@@ -31,9 +32,14 @@ def prepare(
       of_folder: settings that say how a folder is read; None means the defaults.
 
     Raises:
-      InputError: if a package is missing, the name is unknown, or preparing fails.
+      InputError: if a package is missing, the name is unknown, --data-dir is no folder,
+        or preparing fails.
     """
     root = data_root(data_dir)
+    if (why := why_no_folder(root)) is not None:
+        raise InputError(
+            f"--data-dir {root} cannot take a data set: {why}; give a folder."
+        )
     if name.startswith("folder:"):
         _refuse_archive(name, archive)
         path = os.path.expanduser(name.removeprefix("folder:"))
@@ -45,8 +51,10 @@ def prepare(
         if same and there.file_format == FILE_FORMAT:
             return f"{name} is already prepared: {there.path}"
     if wanted in ARCHIVES:
-        file = None if archive is None else Path(os.path.expanduser(archive))
-        return f"{name} is prepared: {prepare_cifar(wanted, root, file)}"
+        file = None if archive is None else expanded(archive)
+        folder = prepare_cifar(wanted, root, file)
+        note = None if file is None else other_archive(wanted, file)
+        return f"{name} is prepared: {folder}" + (f"\nnote: {note}" if note else "")
     return f"{name} is prepared: {_prepare_by_tfds(name, root)}"
 
 

@@ -116,13 +116,15 @@ class Bench:
 
         def extract() -> np.ndarray:
             """Compute the features [n d] and print a line about it."""
+            # A batch larger than both splits would be padding.
+            most = max(len(self.train), len(self.test))
             place = f"{source.name} {source.split}"
             self.say(f"features of {len(source):,} images, {place}, {self.network}")
             return encoder_features(
                 self.encoder,
                 source,
                 self.mesh,
-                batch_size=self.config.batch_size,
+                batch_size=min(self.config.batch_size, most),
                 dtype=dtype,
             )
 

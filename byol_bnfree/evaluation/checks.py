@@ -5,10 +5,13 @@ import math
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.sources import Source
 from byol_bnfree.encoder import Encoder
+from byol_bnfree.epochs import whole_steps
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.evaluation.images.subset import hold_out
 from byol_bnfree.evaluation.methods.transfer import chosen_tasks
 from byol_bnfree.evaluation.methods.tuning import labelled_subset
+from byol_bnfree.evaluation.settings import SupervisedSettings
 from byol_bnfree.interop.program import ProgramModule
 
 
@@ -17,8 +20,9 @@ def check_protocols(
 ) -> None:
     """Raise `InputError` for settings that a protocol cannot use.
 
-    These are a batch that cannot be divided, a class with too few images, and an
-    unknown data set for transfer.
+    These are a batch that cannot be divided, a class with too few images, more held-out
+    images than there are, a warm-up that fills the training, and an unknown data set
+    for transfer.
     """
     asked = set(config.protocol)
     if "transfer" in asked:
@@ -42,9 +46,26 @@ def check_protocols(
                 f"--{name}.batch-size {size} cannot be split over {devices} devices "
                 f"and {groups} groups of BatchNorm; choose a multiple of {pieces}."
             )
+    if "linear" in asked:
+        hold_out(len(train), config.seed, config.linear.held_out)
+    if "supervised" in asked:
+        _check_warmup(config.supervised, len(train))
     if "semi_supervised" in asked:
         for share in config.semi.shares:
             labelled_subset(train, share, config.seed)
+
+
+def _check_warmup(settings: SupervisedSettings, images: int) -> None:
+    warmup, total = (
+        whole_steps(epochs, images, settings.batch_size)
+        for epochs in (settings.warmup_epochs, settings.epochs)
+    )
+    if warmup and warmup >= total:
+        raise InputError(
+            f"--supervised.warmup-epochs {settings.warmup_epochs:g} is {warmup} steps, "
+            f"but the training has {max(1, total)}; shorten the warm-up or give more "
+            f"--supervised.epochs."
+        )
 
 
 FROZEN = ("knn", "linear", "linear_cached", "robustness")

@@ -24,6 +24,8 @@ from byol_bnfree.evaluation.settings import (
     SupervisedSettings,
     TransferSettings,
 )
+from byol_bnfree.settings.checks import LEAST_TEMPERATURE
+from byol_bnfree.settings.types import check_types
 
 Protocol = Literal[
     "knn",
@@ -113,7 +115,13 @@ class EvaluateConfig:
     """Detection of objects."""
 
     def __post_init__(self):
+        check_types(self)
         _require_positive("", self)
+        if self.knn.temperature < LEAST_TEMPERATURE:
+            raise InputError(
+                f"--knn.temperature is {self.knn.temperature:g}; it must be at least "
+                f"{LEAST_TEMPERATURE:g}."
+            )
         if self.save and self.weights is not None:
             raise InputError(
                 f"--save was given with --weights {self.weights}; predict finds the "

@@ -120,6 +120,12 @@ class Evaluator:
             return few
         return Indices(self._train_indices, self._test_indices)
 
+    @property
+    def quick_is_all(self) -> bool:
+        """True if `quick_knn` uses the same images as `knn`."""
+        everything = Indices(self._train_indices, self._test_indices)
+        return all(map(np.array_equal, self.quick, everything))
+
     def _features(self, state: TrainState, indices: Indices) -> Features:
         return Features(
             self._extract(state, self._train, indices.train),

@@ -22,6 +22,7 @@ from byol_bnfree.encoder import (
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.features import extract_features
 from byol_bnfree.evaluation.kept.fitted import FOLDER, Fitted, read_fitted
+from byol_bnfree.files import expanded
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,11 +72,11 @@ def load_predictor(path: str | Path, workdir: str | Path | None = None) -> Predi
       InputError: if there is no classifier or no run, or the run has been trained
         further since.
     """
-    path = Path(path)
+    path = expanded(path)
     fitted, about = read_fitted(path)
     if workdir is None:
         workdir = _run_of(path)
-    config, _ = read_run(Path(workdir))
+    config, _ = read_run(expanded(workdir))
     # A fine-tuned network is in the file. A probe needs the encoder it was fitted on.
     if fitted.variables is not None:
         module = encoder_module(config)

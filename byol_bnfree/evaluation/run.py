@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import itertools
-from pathlib import Path
 
 import jax
 
@@ -29,6 +28,9 @@ from byol_bnfree.evaluation.kept.store import Row, Store
 from byol_bnfree.evaluation.protocols import PROTOCOLS
 from byol_bnfree.evaluation.shown.pictures import save_pictures
 from byol_bnfree.evaluation.shown.tables import print_tables
+from byol_bnfree.evaluation.without_effect import without_effect
+from byol_bnfree.files import expanded
+from byol_bnfree.jax_settings import check_precision
 from byol_bnfree.models.kernels import Kernels
 from byol_bnfree.training.mesh import make_mesh
 from byol_bnfree.training.parts import DataShape
@@ -55,7 +57,11 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
       InputError: if the work folder has no run or no checkpoint, or the data cannot be
         used for evaluation.
     """
-    plan, workdir = _plan(config), Path(config.workdir)
+    check_precision()
+    plan, workdir = _plan(config), expanded(config.workdir)
+    config = dataclasses.replace(config, workdir=str(workdir))
+    if (note := without_effect(config)) is not None:
+        _say(f"note: {note}")
     kernels = choose_kernels("auto", jax.device_count())
     weights = config.weights or workdir
     encoder = load_encoder(weights, config.network, kernels=kernels)

@@ -1,6 +1,7 @@
 """Compares both sides of an export on the same 64 pictures."""
 
 import json
+import math
 import shutil
 import subprocess
 import tempfile
@@ -32,7 +33,12 @@ class Comparison(NamedTuple):
 
     @property
     def relative(self) -> float:
-        """Largest difference, relative to the largest feature."""
+        """Largest difference, relative to the largest feature.
+
+        If all features are 0, it is 0 without a difference and infinite with one.
+        """
+        if self.scale == 0:
+            return 0.0 if self.largest == 0 else math.inf
         return self.largest / self.scale
 
     def check(self, tolerance: float = TOLERANCE) -> None:

@@ -19,6 +19,7 @@ from byol_bnfree.config import (
     OptimConfig,
     TrainConfig,
 )
+from byol_bnfree.files import expanded
 from byol_bnfree.interop import work_folder
 from byol_bnfree.interop.arrays import LazyArray
 from byol_bnfree.interop.deepmind_names import ENCODER, params_of, stats_of
@@ -61,7 +62,7 @@ def load(path: str | Path, *, targets: bool = True) -> Checkpoint:
       InputError: if the file is of another kind, or contains anything that such a
         checkpoint does not. Nothing in it was executed.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     root = read_pickle(path)
     try:
         state, step = _experiment(root)

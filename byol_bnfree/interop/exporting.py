@@ -2,12 +2,14 @@
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from byol_bnfree.encoder import load_encoder, read_run
 from byol_bnfree.errors import InputError
+from byol_bnfree.files import expanded
 from byol_bnfree.interop.hub import write_hub_folder
 from byol_bnfree.interop.weights import holds_weights
 from byol_bnfree.interop.writing import Settings, write
@@ -21,13 +23,14 @@ def export(config: Any) -> Iterator[str]:
         it.
       RunStopped: if the exported encoder computes something else.
     """
-    source = Path(config.workdir).expanduser()
+    if (note := _without_effect(config)) is not None:
+        yield f"note: {note}"
+    source = expanded(config.workdir)
     _refuse_own_encoder(source)
     encoder = load_encoder(source, config.network)
     origin = origin_of(source, config.licence)
-    settings = Settings(
-        config.format, config.names, config.python if config.compare else None, origin
-    )
+    python = os.path.expanduser(config.python) if config.compare else None
+    settings = Settings(config.format, config.names, python, origin)
     with _folder(config, source) as folder:
         if config.format == "hub-folder":
             results = write_hub_folder(encoder, source, folder, settings, config.name)
@@ -39,6 +42,16 @@ def export(config: Any) -> Iterator[str]:
     if not results:
         yield "nothing was compared (--no-compare)"
     yield str(folder)
+
+
+def _without_effect(config: Any) -> str | None:
+    """Return a sentence about settings that this export does not read, if any."""
+    found = []
+    if config.names != "byol_bnfree" and config.format != "safetensors":
+        found.append(f"--names has no effect: a {config.format} has names of its own")
+    if config.name is not None and config.format != "hub-folder":
+        found.append("--name has no effect: only a hub-folder has a name")
+    return "; ".join(found) or None
 
 
 def _refuse_own_encoder(source: Path) -> None:
@@ -56,7 +69,7 @@ def _folder(config: Any, source: Path) -> Iterator[Path]:
     if config.out is None and not source.is_dir():
         raise InputError("workdir is a file; give --out=FOLDER to write to.")
     kind = config.format if config.format != "safetensors" else config.names
-    out = Path(config.out).expanduser() if config.out else None
+    out = expanded(config.out) if config.out else None
     folder = out or source / "export" / kind
     new = not folder.exists()
     try:

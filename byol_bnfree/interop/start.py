@@ -15,8 +15,9 @@ from byol_bnfree.assembly import create_network, part_norms
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.encoder import read_run
 from byol_bnfree.errors import InputError
+from byol_bnfree.files import expanded
 from byol_bnfree.interop.trees import Flat, flat, nested
-from byol_bnfree.interop.weights import holds_weights, read_weights
+from byol_bnfree.interop.weights import find, holds_weights, read_weights
 from byol_bnfree.training.items import fields_of, items_of
 from byol_bnfree.training.restore import load_items
 from byol_bnfree.training.state import TrainState
@@ -66,7 +67,7 @@ def read_start(config: TrainConfig, abstract_state: TrainState) -> Start:
       InputError: if nothing fits, or the weights have another norm and
         --init-from-other-norm was not given.
     """
-    path = Path(config.init_from or "").expanduser()
+    path = expanded(config.init_from or "")
     saved, step, found = _read(path)
     norms = _norms_in(saved, found)
     if config.init_from_part == "encoder":
@@ -95,6 +96,15 @@ def read_start(config: TrainConfig, abstract_state: TrainState) -> Start:
         *_other_settings(saved, config),
     )
     return Start(leaves, lines)
+
+
+def check_start(config: TrainConfig) -> None:
+    """Raise `InputError` unless --init-from names a run or weights. Read no arrays."""
+    path = expanded(config.init_from or "")
+    if holds_weights(path):
+        find(path)
+    else:
+        read_run(path)
 
 
 def _read(path: Path) -> tuple[TrainConfig, int, dict[str, Flat]]:

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.errors import InputError, why_not_read
+from byol_bnfree.files import expanded
 from byol_bnfree.interop import deepmind
 from byol_bnfree.interop.description import from_metadata, to_config
 from byol_bnfree.interop.foreign import from_state_dict
@@ -72,7 +73,7 @@ def read_weights(path: str | Path, network: Network = "online") -> Weights:
       InputError: for another kind of file, or an encoder that `create_encoder` cannot
         build.
     """
-    path = find(Path(path).expanduser())
+    path = find(expanded(path))
     with open(path, "rb") as file:
         start = file.read(8)
     if path.suffix == ".safetensors":

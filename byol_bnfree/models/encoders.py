@@ -5,7 +5,7 @@ from jax.typing import DTypeLike
 
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.architectures import ARCHITECTURES, scaled_channels
-from byol_bnfree.models.norm import layers_for
+from byol_bnfree.models.norm import check_channels, layers_for
 from byol_bnfree.models.resnet import PADDINGS, SHORTCUTS, ResNet
 
 
@@ -51,14 +51,16 @@ def create_encoder(
 
     Raises:
       InputError: for an unknown name, norm, stem, padding or kind of shortcut, for a
-        width that makes a layer's channels no whole number, and for a
-        `last_scale_init` of a v2 network.
+        width that makes the channels of a layer no whole number or no whole groups, and
+        for a `last_scale_init` of a v2 network.
     """
     _check_choices(name, stem, padding, shortcuts)
-    _check_architecture(name, width, last_scale_init)
+    _check_architecture(name, last_scale_init)
+    layers = layers_for(norm, dtype=dtype, **norm_options)
+    check_channels(layers, _widths(name, width, stem_channels))
     return ResNet(
         ARCHITECTURES[name],
-        layers_for(norm, dtype=dtype, **norm_options),
+        layers,
         width,
         stem,
         stem_stride,
@@ -85,13 +87,20 @@ def _check_choices(name: str, stem: str, padding: str, shortcuts: str) -> None:
             raise InputError(f"{option} is {value!r}; choose {' or '.join(allowed)}.")
 
 
-def _check_architecture(name: str, width: float, last_scale_init: float) -> None:
+def _check_architecture(name: str, last_scale_init: float) -> None:
     architecture = ARCHITECTURES[name]
     if architecture.preactivation and last_scale_init != 1:
         raise InputError(
             f"last_scale_init is {last_scale_init:g}, but a block of {name} ends with "
             f"a convolution and not with a norm; leave it at 1."
         )
-    for channels in (architecture.stem_channels, *architecture.channels):
-        # The inner layers of a bottleneck are the narrowest.
-        scaled_channels(channels // 4 if architecture.bottleneck else channels, width)
+
+
+def _widths(name: str, width: float, stem_channels: int | None) -> set[int]:
+    """Return the channels of all layers; `InputError` if some are no whole number."""
+    architecture = ARCHITECTURES[name]
+    outer = architecture.channels
+    inner = [channels // 4 for channels in outer] if architecture.bottleneck else []
+    found = {scaled_channels(channels, width) for channels in (*inner, *outer)}
+    stem = scaled_channels(architecture.stem_channels, width)
+    return found | {stem_channels or stem}

@@ -26,10 +26,11 @@ open. We chose:
 The linear probe is never standardized.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
@@ -181,6 +182,16 @@ class GroupNorm(nn.Module):
         scale, bias = scale_and_bias(self, x)
         y, _, _ = self.normalize(x, scale, bias, images=1, groups=groups)
         return y
+
+
+def check_channels(layers: Layers, channels: Iterable[int]) -> None:
+    """Raise `InputError` if the norm cannot normalize layers of so many channels.
+
+    Nothing is computed. So a wrong size is found before there are images.
+    """
+    for count in channels:
+        x = jax.ShapeDtypeStruct((2, count), jnp.float32)
+        jax.eval_shape(layers.norm(parent=None).init, jax.random.key(0), x)
 
 
 def group_count(channels: int, max_groups: int, min_channels: int) -> int:

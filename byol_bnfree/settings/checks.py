@@ -15,6 +15,11 @@ LEAST_AREA, ASPECT_LIMIT = 1e-6, 1e3  # of crops: sides stay finite and above 0
 LEAST_WHITE = 1e-6  # pixels are divided by it
 
 
+MOST_WIDTH = 1000  # times the usual channels
+LONGEST_JOIN = 1e6  # seconds; JAX counts them in few bits
+LEAST_TEMPERATURE = 1e-6  # cosines are divided by it in float32
+
+
 class Rule(NamedTuple):
     """The values that some fields may have."""
 
@@ -65,6 +70,21 @@ RULES = (
         "epochs extend optim.warmup_epochs",
         _or_none(lambda x: x <= MOST_EPOCHS),
         f"at most {MOST_EPOCHS:g}",
+    ),
+    Rule(
+        "model.width",
+        lambda x: x <= MOST_WIDTH,
+        f"at most {MOST_WIDTH}",
+    ),
+    Rule(
+        "run.join_seconds",
+        lambda x: x <= LONGEST_JOIN,
+        f"at most {LONGEST_JOIN:g}",
+    ),
+    Rule(
+        "infonce.alpha moco_v2.temperature evaluation.knn_temperature",
+        lambda x: x >= LEAST_TEMPERATURE,
+        f"at least {LEAST_TEMPERATURE:g}",
     ),
     Rule(
         "evaluation.knn_every_epochs",

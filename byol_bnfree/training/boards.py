@@ -105,6 +105,21 @@ def _picture(name: str, path: Path) -> Any:
     return Summary.Value(tag=name, image=image)
 
 
+def check_wandb() -> None:
+    """Raise `InputError` if the package wandb is not installed."""
+    _wandb()
+
+
+def _wandb() -> Any:
+    try:
+        return importlib.import_module("wandb")
+    except ImportError as error:
+        raise InputError(
+            "--run.wandb needs the package wandb; install it with pip install "
+            "'byol_bnfree[wandb]', or remove --run.wandb."
+        ) from error
+
+
 class Wandb:
     """A run of Weights & Biases, named as the work folder. Resuming continues it."""
 
@@ -112,24 +127,25 @@ class Wandb:
         """Start or resume the run.
 
         Raises:
-          InputError: if the package wandb is not installed.
+          InputError: if the package wandb is not installed, or it cannot start a run,
+            for instance without a key or a network.
         """
+        self._wandb = _wandb()
         try:
-            wandb = importlib.import_module("wandb")
-        except ImportError as error:
+            self._run = self._wandb.init(
+                project=project,
+                name=workdir.name,
+                dir=str(workdir),
+                id=_identity(workdir),
+                resume="allow",
+                config=dict(settings),
+            )
+        except Exception as error:  # it has many, and they share no class
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise InputError(
-                "--run.wandb needs the package wandb; install it with pip install "
-                "'byol_bnfree[wandb]', or remove --run.wandb."
+                f"--run.wandb {project}: wandb cannot start a run ({reason}); log in "
+                f"with `wandb login`, set WANDB_MODE=offline, or remove --run.wandb."
             ) from error
-        self._wandb = wandb
-        self._run = wandb.init(
-            project=project,
-            name=workdir.name,
-            dir=str(workdir),
-            id=_identity(workdir),
-            resume="allow",
-            config=dict(settings),
-        )
 
     def row(self, row: Mapping[str, Any]) -> None:
         """Log the scalars of a row of metrics.jsonl."""

@@ -15,7 +15,7 @@ import optax
 
 from byol_bnfree.config import Extension, TrainConfig
 from byol_bnfree.errors import InputError
-from byol_bnfree.files import read_json, write_json
+from byol_bnfree.files import expanded, read_json, write_json
 from byol_bnfree.training.restore import saved_steps
 from byol_bnfree.training.schedules import (
     extended_steps,
@@ -66,7 +66,7 @@ def resolve_extension(config: TrainConfig, num_examples: int) -> TrainConfig:
         return config
     if config.workdir is None:
         raise InputError("--extend continues a finished run; name its --workdir.")
-    folder = Path(config.workdir).expanduser()
+    folder = expanded(config.workdir)
     saved = read_json(folder / "config.json")
     if saved is None or not saved_steps(folder / "checkpoints"):
         raise InputError(

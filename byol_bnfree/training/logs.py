@@ -1,6 +1,5 @@
 """Logs of a run: metrics.jsonl and TensorBoard events."""
 
-import contextlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any, SupportsFloat
 
 from byol_bnfree.errors import InputError, why_not_written
-from byol_bnfree.files import strict, write_atomically
+from byol_bnfree.files import append_whole, strict, write_atomically
 from byol_bnfree.training.boards import TensorBoard
 
 Row = dict[str, Any]
@@ -112,17 +111,9 @@ class MetricsLog:
         self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115
 
     def _append(self, line: bytes) -> None:
-        status = os.fstat(self._file.fileno())
-        if not status.st_nlink:
+        if not os.fstat(self._file.fileno()).st_nlink:
             raise OSError("metrics.jsonl was deleted while the run was writing to it")
-        try:
-            while line:  # a nearly full disk takes a part, then rejects the rest
-                line = line[self._file.write(line) :]
-        except OSError:
-            # A read-only disk also rejects the truncation. The first error matters.
-            with contextlib.suppress(OSError):
-                self._file.truncate(status.st_size)
-            raise
+        append_whole(self._file, line)
 
 
 def _whole_lines(path: Path) -> list[bytes]:

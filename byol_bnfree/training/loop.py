@@ -26,6 +26,12 @@ class Evaluation(NamedTuple):
 
     every: int
     measure: Callable[[TrainState], dict[str, float]]
+    last: bool = False
+    """Also measure the state of the last step."""
+
+    def due(self, step: int, total: int) -> bool:
+        """Return True if the state after `step` steps of `total` is measured."""
+        return step > 0 and (step % self.every == 0 or self.last and step == total)
 
 
 def run_loop(
@@ -55,19 +61,20 @@ def run_loop(
     keeper = _Keeper(journal, checkpoints, best)
     try:
         with interrupts(journal.progress.say) as asked, fate_shared():
-            if evaluation is not None and _unmeasured(step, evaluation, journal):
+            total = program.total_steps
+            if evaluation is not None and _unmeasured(step, total, evaluation, journal):
                 keeper.evaluate(step, state, evaluation.measure)
-            while step < program.total_steps:
+            while step < total:
                 batch = journal.next_batch(stream)
                 state, metrics = program.step(state, batch)
                 step += 1
                 journal.take(step, metrics)
                 if signal := asked(step):
                     keeper.save(step, state)
-                    raise _stopped_by(signal, step, program.total_steps)
+                    raise _stopped_by(signal, step, total)
                 if due(step):
                     keeper.save_and_go_on(step, state)
-                if evaluation is not None and step % evaluation.every == 0:
+                if evaluation is not None and evaluation.due(step, total):
                     keeper.evaluate(step, state, evaluation.measure)
             keeper.save(step, state)
     except CallerFailed as error:
@@ -83,12 +90,14 @@ def run_loop(
     return state
 
 
-def _unmeasured(step: int, evaluation: Evaluation, journal: Journal) -> bool:
+def _unmeasured(
+    step: int, total: int, evaluation: Evaluation, journal: Journal
+) -> bool:
     """Return True if a resumed run ended before the evaluation of its last step.
 
     A step is saved before it is evaluated, so that a signal need not wait.
     """
-    if not step or step % evaluation.every:
+    if not evaluation.due(step, total):
         return False
     last = [row for row in journal.log.rows() if row["step"] == step]
     return not any("knn/top1" in row for row in last)
@@ -123,12 +132,15 @@ class _Keeper(NamedTuple):
     def evaluate(
         self, step: int, state: TrainState, measure: Callable[[TrainState], dict]
     ) -> None:
-        """Measure the state, and keep it if it is the best so far."""
+        """Measure the state, and keep it if it is the best so far.
+
+        The row is written last: a run that is killed before measures the step again.
+        """
         self.journal.catch_up()
         figures = self.journal.without(lambda: measure(state))
-        self.journal.evaluated(step, figures)
         if self.best is not None and self.best.beaten(figures):
             self.journal.without(lambda: self._keep_best(step, state, self.best))
+        self.journal.evaluated(step, figures)
 
     def _keep_best(self, step: int, state: TrainState, best: Best) -> None:
         if step not in self.checkpoints.steps():

@@ -17,6 +17,7 @@ from jax.experimental import multihost_utils
 
 from byol_bnfree.data.names import printable
 from byol_bnfree.errors import InputError
+from byol_bnfree.files import expanded, why_no_folder
 
 _log = logging.getLogger(__name__)
 _NAME_BYTES = 255  # the longest file name Linux allows
@@ -38,7 +39,7 @@ def prepare_workdir(path: str | Path | None, name_hint: str) -> Path:
     try:
         if path is not None:
             check_utf8(path)
-        folder = _new_run(name_hint) if path is None else Path(os.path.expanduser(path))
+        folder = _new_run(name_hint) if path is None else expanded(path)
         folder.mkdir(parents=True, exist_ok=True)
         _try_writing(folder)
     except FileExistsError as error:
@@ -54,12 +55,27 @@ def prepare_workdir(path: str | Path | None, name_hint: str) -> Path:
     return folder
 
 
+def check_place(path: str | Path | None) -> None:
+    """Raise `InputError` if the run's folder cannot be made or written. Make nothing.
+
+    `path` is as in `prepare_workdir`, which is the final judge.
+    """
+    if path is not None:
+        check_utf8(path)
+    why = why_no_folder(expanded("runs" if path is None else path))
+    if why is not None:
+        raise InputError(
+            f"the work folder cannot be {path or 'runs'}: {why}; choose another "
+            f"--workdir, or make this one a folder that can be written to."
+        )
+
+
 def check_utf8(path: str | Path) -> None:
     """`InputError` for a folder in which checkpoints cannot be.
 
     The library that writes them takes names in UTF-8 only.
     """
-    whole = os.path.abspath(os.path.expanduser(path))
+    whole = os.path.abspath(expanded(path))
     try:
         whole.encode()
     except UnicodeEncodeError:

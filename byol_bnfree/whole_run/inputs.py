@@ -12,6 +12,7 @@ from byol_bnfree.data.channels import channel_moments, channel_notes
 from byol_bnfree.data.check import odd_pictures
 from byol_bnfree.data.records import needs_test
 from byol_bnfree.data.sources import DataSet, Source
+from byol_bnfree.files import expanded
 from byol_bnfree.interop.start import read_start
 from byol_bnfree.own_code import code_of, full_path
 from byol_bnfree.own_encoder import GIVEN
@@ -113,14 +114,21 @@ def run_name(config: TrainConfig) -> str:
     return f"{dataset}-{method}{network}-seed{config.seed}"
 
 
+def begins_from_weights(config: TrainConfig) -> bool:
+    """Return True if --init-from is given and the run does not resume."""
+    resumed = expanded(config.workdir or "") / "checkpoints"
+    return config.init_from is not None and not (
+        config.workdir and saved_steps(resumed)
+    )
+
+
 def from_weights(program: Program) -> Program:
     """Put the weights of --init-from into the initial state.
 
     A run that resumes already has weights.
     """
     config = program.config
-    resumed = Path(config.workdir or "").expanduser() / "checkpoints"
-    if config.init_from is None or (config.workdir and saved_steps(resumed)):
+    if not begins_from_weights(config):
         return program
     start = read_start(config, program.abstract_state)
     for line in start.lines:

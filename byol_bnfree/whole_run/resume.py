@@ -11,7 +11,7 @@ import jax
 
 from byol_bnfree.config import FREE_ON_RESUME, TrainConfig
 from byol_bnfree.errors import InputError
-from byol_bnfree.files import read_json, write_json
+from byol_bnfree.files import expanded, read_json, write_json
 from byol_bnfree.own_code import changed_code
 from byol_bnfree.training import distributed
 from byol_bnfree.training.changes import compare_config, with_later_settings
@@ -102,7 +102,7 @@ def began_as(workdir: str | None) -> dict[str, Any]:
     """Return the settings of the run in a folder; {} if there is none."""
     if workdir is None:
         return {}
-    return read_json(Path(os.path.expanduser(workdir)) / "config.json") or {}
+    return read_json(expanded(workdir) / "config.json") or {}
 
 
 def write_inputs(workdir: Path, program: Program, data: Data) -> None:

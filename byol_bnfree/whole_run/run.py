@@ -20,6 +20,7 @@ from byol_bnfree.training.program import build_program
 from byol_bnfree.training.schedules import warmup_steps
 from byol_bnfree.training.workdir import prepare_workdir
 from byol_bnfree.user_cache import compiled_programs_kept
+from byol_bnfree.whole_run.before import check_before_data
 from byol_bnfree.whole_run.inputs import (
     Data,
     from_weights,
@@ -115,6 +116,7 @@ def _train(
     before_steps: Callable[[], None] | None,
     encoder: nn.Module | None,
 ) -> Trained:
+    check_before_data(config, encoder)
     data_set = find_data(config)
     warmup_steps(config, len(data_set))  # raises errors before pictures are decoded
     resolve_extension(config, len(data_set))
@@ -141,12 +143,12 @@ def _train_on(
             distributed.say(f"{workdir} holds a finished run; nothing is left to do.")
             return Trained(finished, workdir, encoder)
         distributed.wait_for_all("inputs")  # all have read what is replaced next
-        if distributed.is_primary():
-            if extended:
-                keep_what_was(workdir, config)
-            write_inputs(workdir, program, data)
-            (workdir / "summary.json").unlink(missing_ok=True)  # of a shorter run
         with open_outputs(config, workdir, on_row) as (log, finish):
+            if distributed.is_primary():  # after all that may be refused
+                if extended:
+                    keep_what_was(workdir, config)
+                write_inputs(workdir, program, data)
+                (workdir / "summary.json").unlink(missing_ok=True)  # of a shorter run
             summary = run_steps(program, data, workdir, log, before_steps)
             finish(summary)
         return Trained(summary, workdir, encoder)

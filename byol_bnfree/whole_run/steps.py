@@ -188,6 +188,11 @@ def _periodic(program: Program, evaluator: Evaluator) -> Evaluation | None:
     if not epochs:
         return None
     steps = max(1, whole_steps(epochs, images, config.batch_size))
+    # The end of the run measures kNN on all images. A row of the last step is needed
+    # if it has others, or if there is no such end.
+    on_all = measure == evaluator.knn or evaluator.quick_is_all
+    other = config.evaluation.skip or not on_all
+    last = config.run.keep_best or (program.total_steps >= steps and other)
 
     def figures(state: TrainState) -> dict[str, float]:
         found = {"knn/top1": measure(state)}
@@ -195,4 +200,4 @@ def _periodic(program: Program, evaluator: Evaluator) -> Evaluation | None:
             found["linear/top1"] = evaluator.linear(evaluator.features(state))
         return found
 
-    return Evaluation(steps, figures)
+    return Evaluation(steps, figures, last)

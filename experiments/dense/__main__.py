@@ -6,6 +6,7 @@ README.md has the conditions and the results. Finished arms of results.jsonl are
 repeated. Then the table of README.md and the figure are made from results.jsonl.
 """
 
+from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.flags import cli
 from experiments.dense.arguments import Arguments
 
@@ -20,4 +21,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    main(cli(Arguments))
+    exit_on_error(lambda: main(cli(Arguments)))

@@ -2,9 +2,11 @@
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.evaluation.dense.settings import DenseSettings
 from byol_bnfree.evaluation.dense.tasks import TASKS
@@ -55,7 +57,17 @@ def settings_of(arm: Arm, pictures: int) -> DenseSettings:
     """Return the task's settings for an arm that sees this many pictures.
 
     A batch of 2 takes eight times the steps, at an eighth of the rates.
+
+    Raises:
+      InputError: if the pictures do not fill the batches of a fit that chooses a rate.
     """
+    least = math.ceil(1 / TRIAL) * USUAL
+    if pictures < least:
+        raise InputError(
+            f"--pictures is {pictures}, but the shortest fit is a step of {USUAL} "
+            f"pictures, and choosing its rate takes {TRIAL:g} of all steps; give "
+            f"{least} or more."
+        )
     usual = getattr(EvaluateConfig("unused"), arm.task)
     frozen = arm.tuned == "linear"
     share = arm.batch / USUAL

@@ -12,6 +12,7 @@ from byol_bnfree.data.dense.view import DenseView, Windows
 from byol_bnfree.evaluation.dense.evaluation import dense_evaluation
 from byol_bnfree.evaluation.dense.settings import DenseSettings
 from byol_bnfree.evaluation.dense.tasks import TASKS
+from byol_bnfree.files import expanded
 from byol_bnfree.training.environment import environment
 from byol_bnfree.user_cache import compiled_programs_kept
 from experiments.dense.arguments import Arguments
@@ -25,6 +26,11 @@ SIDE = 64  # of a scene, pixels
 
 def carry_out(arguments: Arguments) -> None:
     """Run the arms that the results lack, and report all of them."""
+    arguments = dataclasses.replace(
+        arguments,
+        folder=expanded(arguments.folder),
+        results=expanded(arguments.results),
+    )
     machine = {k: v for k, v in environment().items() if k != "argv"}  # has paths
     now = {"commit": commit(), "environment": machine}
     for arm in () if arguments.report else arms(arguments.seeds, arguments.norms):

@@ -37,6 +37,13 @@ def test_sets_are_listed_with_version_splits_and_format(tmp_path, capsys):
     ]
 
 
+@pytest.mark.parametrize("where", ["file", "file/below"])
+def test_a_file_in_place_of_the_root_is_refused(tmp_path, where):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="--data-dir .* is a file; give a folder"):
+        prepare("cifar10", str(tmp_path / where))
+
+
 def test_listing_nothing_says_so(tmp_path, capsys):
     main(["list", f"--data-dir={tmp_path}"])
     assert "no prepared data set" in capsys.readouterr().out

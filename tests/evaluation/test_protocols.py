@@ -1,5 +1,6 @@
 """Protocols that train, from the configuration to rows and files in a work folder."""
 
+import contextlib
 import json
 
 import numpy as np
@@ -11,6 +12,7 @@ from byol_bnfree.evaluation.checks import check_protocols
 from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.evaluation.settings import (
     FinetuneSettings,
+    KnnSettings,
     LinearSettings,
     SemiSettings,
     SupervisedSettings,
@@ -23,7 +25,7 @@ QUICK = {
     "linear": LinearSettings(epochs=0.5, batch_size=16),
     "semi": SemiSettings((0.05, 0.1), (0.1,), (1.0,), batch_size=16),
     "finetune": FinetuneSettings(2, 16, (0.01,), (0.0,)),
-    "supervised": SupervisedSettings(epochs=0.5, batch_size=16),
+    "supervised": SupervisedSettings(0.5, warmup_epochs=0.0, batch_size=16),
 }
 PROTOCOLS = ("linear", "semi_supervised", "finetune", "supervised")
 
@@ -66,6 +68,22 @@ def test_a_batch_that_cannot_be_cut_is_refused_for_the_protocols_asked_for():
         check("supervised", groups=32, supervised=QUICK["supervised"])
 
 
+def test_images_that_cannot_be_held_out_are_refused_before_any_work():
+    many = LinearSettings(held_out=48, batch_size=16)
+    check("knn", linear=many)
+    with pytest.raises(InputError, match="48 of 48 training images"):
+        check("linear", linear=many)
+
+
+@pytest.mark.parametrize("epochs, warmup, fits", [(3, 5, 0), (5, 5, 0), (6, 5, 1)])
+def test_a_warmup_must_be_shorter_than_the_training(epochs, warmup, fits):
+    settings = SupervisedSettings(float(epochs), 0.1, 0.0, float(warmup), batch_size=32)
+    check("knn", supervised=settings)
+    refused = pytest.raises(InputError, match="--supervised.warmup-epochs 5 is 7 steps")
+    with contextlib.nullcontext() if fits else refused:
+        check("supervised", supervised=settings)
+
+
 def test_what_transfer_needs_is_checked_before_any_work():
     check("transfer", finetune=FinetuneSettings(batch_size=9))
     tuned = TransferSettings("finetune")
@@ -87,6 +105,8 @@ def test_more_labels_than_a_class_has_are_refused_before_any_work():
         ({"linear": LinearSettings(rates=())}, "linear.rates is empty"),
         ({"linear": LinearSettings(epochs=0)}, "linear.epochs is 0"),
         ({"finetune": FinetuneSettings(weight_decays=(-1.0,))}, "weight-decays is -1"),
+        ({"seed": 10**30}, "seed is 10+; it must be a whole number"),
+        ({"knn": KnnSettings(temperature=1e-46)}, "knn.temperature is 1e-46; .* least"),
         ({"save": True, "weights": "a.pth"}, "--save was given with --weights a.pth"),
     ],
 )

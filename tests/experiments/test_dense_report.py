@@ -3,8 +3,10 @@
 import json
 
 import numpy as np
+import pytest
 
 from byol_bnfree.data.dense.shapes import Scenes
+from byol_bnfree.errors import InputError
 from experiments.dense import comparison as dense
 from experiments.dense.arguments import FOLDER, Arguments
 from experiments.dense.arms import NORMS, Arm, arms, settings_of
@@ -58,6 +60,13 @@ def test_the_readme_has_the_table_of_the_results():
     text = (FOLDER / "README.md").read_text()
     found = MARKS.search(text)
     assert found and found.group(0) == f"{found.group(1)}{table(ROWS)}{found.group(2)}"
+
+
+def test_pictures_that_fill_no_batch_are_refused():
+    arm = next(arms([0]))
+    assert settings_of(arm, 64).trial_steps == 1
+    with pytest.raises(InputError, match="--pictures is 10, .* give 64 or more"):
+        settings_of(arm, 10)
 
 
 def test_every_row_chose_its_rate_on_held_out_pictures():

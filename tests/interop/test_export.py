@@ -108,6 +108,36 @@ def test_a_wrong_export_fails(what):
 
 
 @pytest.mark.parametrize(
+    "fields, said",
+    [
+        ({"names": "timm", "format": "torch"}, ["--names"]),
+        ({"name": "mine"}, ["--name"]),
+        ({"names": "timm"}, []),
+        ({"name": "mine", "format": "hub-folder"}, []),
+    ],
+)
+def test_what_an_export_does_not_read_is_named(fields, said, tmp_path):
+    lines = export(ExportConfig(str(tmp_path / "none"), **fields))
+    found = []
+    with pytest.raises(InputError):  # there is no run
+        found.extend(lines)
+    assert [line.split()[1] for line in found] == said
+
+
+def test_features_that_are_all_zero_are_compared_too():
+    zeros = np.zeros((2, 3))
+    compared(zeros, zeros, "a test").check()
+    with pytest.raises(RunStopped, match="by inf of the largest feature"):
+        compared(zeros, zeros + 1, "a test").check()
+
+
+@pytest.mark.parametrize("tolerance", [-1.0, float("nan"), float("inf")])
+def test_a_tolerance_that_bounds_nothing_is_refused(tolerance):
+    with pytest.raises(InputError, match="--tolerance is .* zero or more"):
+        ExportConfig("run", tolerance=tolerance)
+
+
+@pytest.mark.parametrize(
     ("family", "norm", "model", "problem"),
     [
         ("torchvision", "ws", {"name": "resnet50"}, "norm none"),

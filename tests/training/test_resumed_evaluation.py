@@ -1,9 +1,12 @@
 """A resumed run measures the step that an earlier part saved but did not evaluate."""
 
+from types import SimpleNamespace
+
 import jax.numpy as jnp
 import pytest
 
 import tiny
+from byol_bnfree.config import EvalConfig, RunConfig
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.training.best import Best
 from byol_bnfree.training.checkpoint import Checkpoints
@@ -13,12 +16,13 @@ from byol_bnfree.training.loop import Evaluation, run_loop
 from byol_bnfree.training.program import Program
 from byol_bnfree.training.progress import progress
 from byol_bnfree.training.state import TrainState
+from byol_bnfree.whole_run.steps import _periodic
 
 STEP = 4
 OF_TRAINING = {"train/loss": 1.0}
 
 
-def resumed(tmp_path, every: int, monkeypatch) -> list[int]:
+def resumed(tmp_path, every: int, monkeypatch, last: bool = False) -> list[int]:
     """The steps that are measured by a run resumed at its last step."""
     monkeypatch.setattr(Checkpoints, "steps", lambda self: [STEP])
     monkeypatch.setattr(Checkpoints, "save", lambda self, step, state: None)
@@ -29,7 +33,7 @@ def resumed(tmp_path, every: int, monkeypatch) -> list[int]:
     program = tuple.__new__(Program, fields.values())  # no step is left to take
     state = object.__new__(TrainState)
     object.__setattr__(state, "step", jnp.int32(STEP))
-    (tmp_path / "checkpoints" / str(STEP)).mkdir(parents=True)
+    (tmp_path / "checkpoints" / str(STEP)).mkdir(parents=True, exist_ok=True)
 
     def measure(state: TrainState) -> dict[str, float]:
         measured.append(int(state.step))
@@ -42,7 +46,7 @@ def resumed(tmp_path, every: int, monkeypatch) -> list[int]:
             object.__new__(Batches),
             Journal(program, MetricsLog(tmp_path), shown),
             object.__new__(Checkpoints),
-            evaluation=Evaluation(every, measure),
+            evaluation=Evaluation(every, measure, last),
             best=Best(tmp_path),
         )
     return measured
@@ -53,6 +57,69 @@ def test_a_lost_evaluation_is_made_before_the_next_step(tmp_path, monkeypatch):
     assert resumed(tmp_path, 2, monkeypatch) == [STEP]
     assert MetricsLog(tmp_path).rows()[-1] == {"step": STEP, "knn/top1": 0.5}
     assert (tmp_path / "best" / "checkpoints" / str(STEP)).is_dir()
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_run_that_is_killed_before_the_best_is_kept_keeps_it_later(
+    tmp_path, monkeypatch
+):
+    """Nothing runs after a kill, so no row may say that the step is done."""
+    MetricsLog(tmp_path).write(STEP, OF_TRAINING)
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(Best, "take", lambda self, step: throw(Killed))
+        resumed(tmp_path, 2, patched)
+    assert resumed(tmp_path, 2, monkeypatch) == [STEP]
+    assert (tmp_path / "best" / "checkpoints" / str(STEP)).is_dir()
+    assert MetricsLog(tmp_path).rows()[-1] == {"step": STEP, "knn/top1": 0.5}
+
+
+def throw(error: type[BaseException]) -> None:
+    raise error
+
+
+def test_the_last_step_is_measured_when_asked_for_at_any_interval(
+    tmp_path, monkeypatch
+):
+    MetricsLog(tmp_path).write(STEP, OF_TRAINING)
+    assert resumed(tmp_path, 3, monkeypatch, last=True) == [STEP]
+    assert resumed(tmp_path, 3, monkeypatch, last=True) == []  # it has its row
+
+
+@pytest.mark.parametrize(
+    "last, due", [(False, [3, 6]), (True, [3, 6, 8])], ids=["usual", "last"]
+)
+def test_the_steps_that_are_measured(last, due):
+    evaluation = Evaluation(3, dict, last)
+    assert [step for step in range(9) if evaluation.due(step, 8)] == due
+
+
+@pytest.mark.parametrize(
+    "fields, all_images, last",
+    [
+        ({}, False, True),  # a quick kNN before, and kNN on all images at the end
+        ({}, True, False),  # the end of the run measures the same
+        ({"knn_every_epochs": 1.0}, False, False),
+        ({"knn_every_epochs": 1.0, "skip": True}, False, True),
+        ({"knn_every_epochs": 99.0, "skip": True}, False, False),
+    ],
+)
+@pytest.mark.parametrize("keep", [False, True])
+def test_the_last_step_is_measured_unless_the_end_repeats_it(
+    fields, all_images, last, keep
+):
+    config = tiny.config(
+        evaluation=EvalConfig(**fields), run=RunConfig(keep_best=keep), batch_size=8
+    )
+    program = SimpleNamespace(
+        config=config, data=SimpleNamespace(num_examples=64), total_steps=20
+    )
+    evaluator = SimpleNamespace(
+        possible=True, knn=1, quick_knn=2, quick=([0], [0]), quick_is_all=all_images
+    )
+    assert _periodic(program, evaluator).last == (last or keep)
 
 
 @pytest.mark.parametrize("every, logged", [(2, True), (3, False)])

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int32
 
 from byol_bnfree.errors import InputError, why_not_written
-from byol_bnfree.files import sync_folder
+from byol_bnfree.files import expanded, sync_folder
 
 
 class Embedding(NamedTuple):
@@ -33,7 +33,7 @@ class Embedding(NamedTuple):
 
 def check_file(path: str) -> Path:
     """Return the path to write. Raise `InputError` before any work if it cannot be."""
-    file = Path(path).expanduser()
+    file = expanded(path)
     if file.suffix not in _WRITERS:
         raise InputError(
             f"--out {path} must end in {', '.join(_WRITERS)}; choose one of these "
@@ -46,7 +46,7 @@ def check_file(path: str) -> Path:
 
 def writable(path: str) -> Path:
     """Return the path of --out. Raise `InputError` if no file can be written there."""
-    file = Path(path).expanduser()
+    file = expanded(path)
     if file.is_dir() or not os.access(file.parent, os.W_OK):
         raise InputError(
             f"--out {path} cannot be written; name a file in a folder that exists and "

@@ -3,6 +3,8 @@
 import io
 import json
 import re
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +16,7 @@ from byol_bnfree.errors import InputError, why_not_read
 from byol_bnfree.files import file_name, write_atomically
 
 FOLDER = "classifiers"
+_DAMAGED = zipfile.BadZipFile, zlib.error, NotImplementedError  # of a damaged archive
 
 
 class Fitted(NamedTuple):
@@ -51,11 +54,11 @@ def save_fitted(path: Path, fitted: Fitted, about: dict[str, Any]) -> None:
 def read_fitted(path: Path) -> tuple[Fitted, dict[str, Any]]:
     """Read a classifier and its description; `InputError` for any other file."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.lib.npyio.NpzFile(raw) as file:
             arrays = {name: file[name] for name in file.files}
         about = json.loads(str(arrays.pop("about")))
         fitted = Fitted(arrays.pop("kernel"), arrays.pop("bias"), _tree(arrays))
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, *_DAMAGED) as error:
         raise InputError(
             f"{path} is not a classifier ({why_not_read(error)}); give a file that "
             f"`python -m byol_bnfree.evaluate --save` has written."

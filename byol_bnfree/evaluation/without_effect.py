@@ -1,0 +1,73 @@
+"""Names the settings of an evaluation that change nothing in it."""
+
+import dataclasses
+from collections.abc import Iterator
+
+from byol_bnfree.errors import flag
+from byol_bnfree.evaluation.bench import FITTING, FROM_FEATURES
+from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.evaluation.dense.tasks import TASKS
+
+READERS = {
+    "knn": "knn",
+    "linear": "linear",
+    "semi": "semi_supervised",
+    "finetune": "finetune",
+    "supervised": "supervised",
+    "transfer": "transfer",
+    **{name: name for name in TASKS},
+}
+"""The protocol that reads each group of settings."""
+OF_HEADS = {"segmentation": ("width",), "detection": ("tower_depth", "tower_width")}
+"""Settings of the papers' heads. A linear head has none of them."""
+
+
+def without_effect(config: EvaluateConfig) -> str | None:
+    """Return a sentence about the settings that change nothing; None without any.
+
+    A setting counts if it differs from its default.
+    """
+    found = [
+        f"--{name} has no effect: {why}"
+        for name, why in (*_of_all(config), *_of_groups(config))
+    ]
+    return "; ".join(found) or None
+
+
+def _of_all(config: EvaluateConfig) -> Iterator[tuple[str, str]]:
+    asked = _asked(config)
+    if config.save and not asked & {*FITTING}:
+        yield "save", "no protocol that was asked for fits a classifier"
+    if config.plot and asked <= {*TASKS}:
+        yield "plot", "dense tasks draw their own pictures"
+    stores = {*FROM_FEATURES} - ({"transfer"} if "finetune" in asked else set())
+    if config.half_precision and not asked & stores:
+        yield "half-precision", "no protocol that was asked for stores features"
+
+
+def _of_groups(config: EvaluateConfig) -> Iterator[tuple[str, str]]:
+    asked, plain = _asked(config), EvaluateConfig(config.workdir)
+    for group, reader in READERS.items():
+        settings, usual = getattr(config, group), getattr(plain, group)
+        given = [
+            field.name
+            for field in dataclasses.fields(settings)
+            if getattr(settings, field.name) != getattr(usual, field.name)
+        ]
+        for name in given:
+            why = None
+            if reader not in asked:
+                why = f"protocol {reader} was not asked for"
+            elif name == "trial_steps" and len(settings.rates) == 1:
+                why = "one rate needs no trial"
+            elif name in OF_HEADS.get(group, ()) and settings.head == "linear":
+                why = "the head is linear"
+            if why is not None:
+                yield flag(f"{group}.{name}")[2:], why
+
+
+def _asked(config: EvaluateConfig) -> set[str]:
+    """Return the protocols that run. Transfer by fine-tuning reads its settings."""
+    asked = {*config.protocol} - {"random"}
+    tunes = "transfer" in asked and config.transfer.method == "finetune"
+    return asked | ({"finetune"} if tunes else set())

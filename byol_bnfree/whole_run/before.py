@@ -1,0 +1,36 @@
+"""What can be checked of a run before its data are found, which may take minutes."""
+
+from flax import linen as nn
+
+from byol_bnfree.assembly import create_network
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.cpu.choice import choose_kernels
+from byol_bnfree.interop.start import check_start
+from byol_bnfree.jax_settings import check_precision
+from byol_bnfree.own_code import load_function
+from byol_bnfree.training import distributed
+from byol_bnfree.training.boards import check_wandb
+from byol_bnfree.training.mesh import check_batch, make_mesh
+from byol_bnfree.training.workdir import check_place
+from byol_bnfree.whole_run.inputs import begins_from_weights
+
+
+def check_before_data(config: TrainConfig, encoder: nn.Module | None) -> None:
+    """Raise `InputError` for a setting that is wrong whatever the data are.
+
+    These are the batch and the devices, the kernels, the sizes of the network, the
+    user's own code, the weights to begin from, the work folder, and packages. The
+    arguments are those of `run`. Nothing is written.
+    """
+    check_precision()
+    mesh = make_mesh(config.run.model_devices)
+    check_batch(config, mesh)
+    kernels = choose_kernels(config.run.convolution, mesh.size)
+    create_network(config, None, kernels=kernels, encoder=encoder)
+    if config.augment.function is not None:
+        load_function(config.augment.function, "augment.function")
+    check_place(config.workdir)
+    if begins_from_weights(config):
+        check_start(config)
+    if config.run.wandb is not None and distributed.is_primary():
+        check_wandb()

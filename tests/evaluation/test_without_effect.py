@@ -1,0 +1,69 @@
+"""Settings that change nothing in an evaluation are named."""
+
+import pytest
+
+from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.evaluation.dense.settings import (
+    DepthSettings,
+    DetectionSettings,
+    SegmentationSettings,
+)
+from byol_bnfree.evaluation.settings import (
+    FinetuneSettings,
+    KnnSettings,
+    LinearSettings,
+    SemiSettings,
+    TransferSettings,
+)
+from byol_bnfree.evaluation.without_effect import without_effect
+
+LINEAR = SegmentationSettings(head="linear", width=8)
+TUNED = TransferSettings("finetune")
+
+
+@pytest.mark.parametrize(
+    "protocols, fields, said",
+    [
+        (("knn",), {"save": True}, ["--save"]),
+        (("linear",), {"save": True}, []),
+        (("depth",), {"plot": True}, ["--plot"]),
+        (("depth", "knn"), {"plot": True}, []),
+        (("finetune",), {"half_precision": True}, ["--half-precision"]),
+        (("transfer",), {"half_precision": True}, []),
+        (
+            ("transfer",),
+            {"half_precision": True, "transfer": TUNED},
+            ["--half-precision"],
+        ),
+        (("knn",), {"knn": KnnSettings(k=9)}, []),
+        (("linear", "random"), {"knn": KnnSettings(k=9)}, ["--knn.k"]),
+        (
+            ("knn",),
+            {"linear": LinearSettings(epochs=1.0, refit=True)},
+            ["--linear.epochs", "--linear.refit"],
+        ),
+        (("semi_supervised",), {"semi": SemiSettings(batch_size=8)}, []),
+        (("transfer",), {"finetune": FinetuneSettings(9)}, ["--finetune.steps"]),
+        (("transfer",), {"finetune": FinetuneSettings(9), "transfer": TUNED}, []),
+        (
+            ("depth",),
+            {"depth": DepthSettings(trial_steps=9)},
+            ["--depth.trial-steps"],
+        ),
+        (("depth",), {"depth": DepthSettings(trial_steps=9, rates=(0.1, 1.0))}, []),
+        (("segmentation",), {"segmentation": LINEAR}, ["--segmentation.width"]),
+        (
+            ("detection",),
+            {"detection": DetectionSettings(head="linear", tower_depth=1)},
+            ["--detection.tower-depth"],
+        ),
+    ],
+)
+def test_what_changes_nothing_is_named(protocols, fields, said):
+    note = without_effect(EvaluateConfig("w", protocols, **fields))
+    named = [] if note is None else [text.split()[0] for text in note.split("; ")]
+    assert named == said
+
+
+def test_the_defaults_are_no_settings_without_effect():
+    assert without_effect(EvaluateConfig("w")) is None

@@ -1,0 +1,57 @@
+"""Files are written whole or not at all, and read or refused in one sentence."""
+
+import io
+
+import pytest
+
+from byol_bnfree.errors import InputError
+from byol_bnfree.files import append_whole, read_json, why_no_folder
+from experiments.results import append_row, read_rows
+
+
+class Full(io.FileIO):
+    """A file on a disk that takes a few bytes at a time, and then no more."""
+
+    room = 10
+
+    def write(self, data) -> int:
+        taken = min(4, self.room)
+        if not taken:
+            raise OSError(28, "No space left on device")
+        self.room -= taken
+        return super().write(data[:taken])
+
+
+def test_a_line_is_appended_in_pieces_or_not_at_all(tmp_path):
+    path = tmp_path / "rows"
+    with Full(path, "ab") as file:
+        append_whole(file, b"12345678\n")
+        with pytest.raises(OSError, match="No space"):
+            append_whole(file, b"abcdefgh\n")
+    assert path.read_bytes() == b"12345678\n"
+
+
+def test_a_row_of_results_is_whole_after_a_full_disk(tmp_path, monkeypatch):
+    path = tmp_path / "results.jsonl"
+    append_row(path, {"a": 1})
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
+        patched.setattr("builtins.open", lambda path, mode, buffering: Full(path, mode))
+        append_row(path, {"b": "long"})
+    append_row(path, {"c": 3})
+    assert read_rows(path) == [{"a": 1}, {"c": 3}]
+
+
+def test_a_name_that_is_too_long_is_one_sentence(tmp_path):
+    assert read_json(tmp_path / "none" / "a.json") is None
+    (tmp_path / "file").touch()
+    assert read_json(tmp_path / "file" / "a.json") is None
+    with pytest.raises(InputError, match="cannot be read .File name too long.; make"):
+        read_json(tmp_path / ("x" * 300))
+
+
+def test_a_folder_can_be_where_nothing_stands_in_the_way(tmp_path):
+    (tmp_path / "file").touch()
+    assert why_no_folder(tmp_path / "a" / "b") is None
+    assert why_no_folder(tmp_path) is None
+    for path in (tmp_path / "file", tmp_path / "file" / "a"):
+        assert why_no_folder(path) == f"{tmp_path / 'file'} is a file"
