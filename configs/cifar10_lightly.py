@@ -11,7 +11,9 @@ PyTorch's padding and shortcuts, so it has the same 11,168,832 parameters.
 
 Its loss is half the sum of two negative cosines. Ours is four times as steep. So its
 rate of 0.06 for 128 images becomes 0.03 for 256 here, and its decay is multiplied by
-four. We have not run it yet. On a GPU: bash experiments/gpu.sh train SECONDS DIR lightly.
+four. We have not run it yet. On a GPU:
+
+    bash experiments/gpu.sh train SECONDS DIR lightly
 """
 
 from byol_bnfree.config import (
