@@ -122,6 +122,30 @@ def test_simclrs_smaller_batches_are_compared_with_its_own_largest(scale, paper)
     assert text.count(">BYOL<") == text.count(">SimCLR<") == 1
 
 
+def test_the_drops_of_byol_and_simclr_are_compared_row_by_row():
+    figures = {
+        "bn-baseline": [0.60],
+        "bn-crop": [0.50],
+        "bn-no_flip": [0.40],
+        "bn-no_blur": [0.55],
+        "bn-no_colour": [None],
+        "bn-simclr-baseline": [0.70],
+        "bn-simclr-crop": [0.55],  # 15 points; BYOL loses 10
+        "bn-simclr-no_flip": [0.60],  # 10 points; BYOL loses 20
+        "bn-simclr-no_blur": [None],
+        "bn-simclr-no_colour": [None],  # both failed, so neither lost less
+        "gn_ws-crop": [0.5],  # without a baseline
+    }
+    said = comparison("augmentation", figures).answer()
+    assert "by the means: bn loses less than bn-simclr in 2 of 3 rows. " in said
+    batch = {"bn-256": [0.5], "bn-batch-8": [0.4], "bn-simclr-256": [0.5]}
+    found = comparison("batch_size", batch | {"bn-simclr-batch-8": [0.3]})
+    said = "bn-batch loses less than bn-simclr-batch in 1 of 1 row."
+    assert said in found.answer()
+    none = comparison("augmentation", {"bn-crop": [0.5]})
+    assert "No row of both BYOL and SimCLR was run." in none.answer()
+
+
 def test_an_answer_of_two_sentences_warns_once():
     figures = {"bn-tau0.99": [0.56], "bn-tau1": [0.40], "gn_ws-tau0.99": [0.55]}
     said = comparison("target_network", figures).answer()
