@@ -226,7 +226,11 @@ def test_a_report_has_the_verdicts_and_a_page_the_state_of_all(tmp_path, monkeyp
     monkeypatch.setattr(state, "GRIDS", ("target_network", "loss_normalization"))
     experiment = load_experiment("target_network")
     figures = {"bn-tau0.99": [0.5], "bn-gradient": ["collapsed"], "bn-tau0": [0.4]}
-    for found in rows_of(experiment, figures):
+    stopped = {"bn-stop_gradient": [None]}
+    for found in (
+        *rows_of(experiment, figures),
+        *rows_of(experiment, stopped, collapsed="at step 3"),
+    ):
         append_row(tmp_path / "target_network" / "results.jsonl", found)
     write_report(experiment, tmp_path)
     text = (tmp_path / "target_network" / "report.md").read_text()
@@ -237,8 +241,8 @@ def test_a_report_has_the_verdicts_and_a_page_the_state_of_all(tmp_path, monkeyp
     ).read_text()
     plain = re.sub(r"<[^>]+>", " ", page).replace("&nbsp;", " ")
     line = " ".join(plain[plain.index("target_network") :].split())
-    # The rows count, although no work folder is there: 3 of 14, one of them collapsed.
-    assert re.match(r"target_network 3 14 0 1 0 2\.\d ", line)
+    # The rows count, although no work folder is there: 4 of 14, two of them collapsed.
+    assert re.match(r"target_network 4 14 0 2 0 2\.\d ", line)
     assert "loss_normalization 0 8 0 0 0" in line and "Not run yet." in line
 
 
