@@ -12,6 +12,7 @@ GRIDS = (
     "target_network",
     "contrastive",
     "simclr_norms",
+    "objectives",
     "augmentation",
     "heads",
     "rates",

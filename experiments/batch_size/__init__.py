@@ -1,5 +1,6 @@
 """Which arms lose accuracy if fewer images are normalized together?"""
 
+from experiments.drops import smaller_drops
 from experiments.grid import Arm, Experiment
 from experiments.recipes import BN, GN_WS, SIMCLR
 from experiments.scales import Scale
@@ -72,11 +73,17 @@ def arms(scale: Scale) -> tuple[Arm, ...]:
     )
 
 
+DROPS = smaller_drops(
+    ("bn", "bn-simclr"),
+    ("bn-batch", "bn-simclr-batch"),
+    ("gn_ws-batch", "gn_ws-simclr-batch"),
+)
+
 EXPERIMENT = Experiment(
     name="batch_size",
     question="Which arms lose accuracy if fewer images are normalized together?",
     arms=arms,
-    answer=both(flatness, against_paper),
+    answer=both(both(flatness, DROPS), against_paper),
     paper="arXiv 2006.07733, Table 16: BatchNorm, ImageNet, ResNet-50, 300 epochs, "
     "optimizer batch 4096, linear top-1",
     axis="images in a group",

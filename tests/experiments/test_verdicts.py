@@ -122,6 +122,30 @@ def test_simclrs_smaller_batches_are_compared_with_its_own_largest(scale, paper)
     assert text.count(">BYOL<") == text.count(">SimCLR<") == 1
 
 
+def test_the_drops_of_byol_and_simclr_are_compared_row_by_row():
+    figures = {
+        "bn-baseline": [0.60],
+        "bn-crop": [0.50],
+        "bn-no_flip": [0.40],
+        "bn-no_blur": [0.55],
+        "bn-no_colour": [None],
+        "bn-simclr-baseline": [0.70],
+        "bn-simclr-crop": [0.55],  # 15 points; BYOL loses 10
+        "bn-simclr-no_flip": [0.60],  # 10 points; BYOL loses 20
+        "bn-simclr-no_blur": [None],
+        "bn-simclr-no_colour": [None],  # both failed, so neither lost less
+        "gn_ws-crop": [0.5],  # without a baseline
+    }
+    said = comparison("augmentation", figures).answer()
+    assert "by the means: bn loses less than bn-simclr in 2 of 3 rows. " in said
+    batch = {"bn-256": [0.5], "bn-batch-8": [0.4], "bn-simclr-256": [0.5]}
+    found = comparison("batch_size", batch | {"bn-simclr-batch-8": [0.3]})
+    said = "bn-batch loses less than bn-simclr-batch in 1 of 1 row."
+    assert said in found.answer()
+    none = comparison("augmentation", {"bn-crop": [0.5]})
+    assert "No row of both BYOL and SimCLR was run." in none.answer()
+
+
 def test_an_answer_of_two_sentences_warns_once():
     figures = {"bn-tau0.99": [0.56], "bn-tau1": [0.40], "gn_ws-tau0.99": [0.55]}
     said = comparison("target_network", figures).answer()
@@ -202,7 +226,11 @@ def test_a_report_has_the_verdicts_and_a_page_the_state_of_all(tmp_path, monkeyp
     monkeypatch.setattr(state, "GRIDS", ("target_network", "loss_normalization"))
     experiment = load_experiment("target_network")
     figures = {"bn-tau0.99": [0.5], "bn-gradient": ["collapsed"], "bn-tau0": [0.4]}
-    for found in rows_of(experiment, figures):
+    stopped = {"bn-stop_gradient": [None]}
+    for found in (
+        *rows_of(experiment, figures),
+        *rows_of(experiment, stopped, collapsed="at step 3"),
+    ):
         append_row(tmp_path / "target_network" / "results.jsonl", found)
     write_report(experiment, tmp_path)
     text = (tmp_path / "target_network" / "report.md").read_text()
@@ -213,8 +241,8 @@ def test_a_report_has_the_verdicts_and_a_page_the_state_of_all(tmp_path, monkeyp
     ).read_text()
     plain = re.sub(r"<[^>]+>", " ", page).replace("&nbsp;", " ")
     line = " ".join(plain[plain.index("target_network") :].split())
-    # The rows count, although no work folder is there: 3 of 14, one of them collapsed.
-    assert re.match(r"target_network 3 14 0 1 0 2\.\d ", line)
+    # The rows count, although no work folder is there: 4 of 14, two of them collapsed.
+    assert re.match(r"target_network 4 14 0 2 0 2\.\d ", line)
     assert "loss_normalization 0 8 0 0 0" in line and "Not run yet." in line
 
 

@@ -22,6 +22,7 @@ BOTTLENECK_END = f"scale_init=self.last_scale_init)(y, train)\n        {SUM}"
 LOSSES = "tests/test_losses.py"
 PIPELINE = "tests/data/test_pipeline.py"
 VIEWS = "tests/training/test_several_views.py"
+OBJECTIVES = "tests/objectives/test_losses_of_objectives.py"
 
 
 class Mutation(NamedTuple):
@@ -220,6 +221,49 @@ MUTATIONS = [Mutation(*fields) for fields in [
     ("a batch that devices do not divide", "training/mesh.py",
      "if size % (devices * pieces):", "if False:",
      f"{STEP} -k devices_do_not_divide"),
+    # other objectives
+    ("negatives attract", "objectives/infonce.py",
+     "term + 2 * config.alpha", "term - 2 * config.alpha", f"{OBJECTIVES} -k ntxent"),
+    ("a view is its own negative", "objectives/infonce.py",
+     "itself = jnp.eye(len(query), dtype=bool)",
+     "itself = jnp.zeros((len(query),) * 2, dtype=bool)", f"{OBJECTIVES} -k ntxent"),
+    ("the view itself is masked in the other view", "objectives/infonce.py",
+     "within = jnp.where(itself, -jnp.inf, cosines(query, same) / alpha)",
+     "within = jnp.where(itself, -jnp.inf, cosines(query, other) / alpha)",
+     f"{OBJECTIVES} -k equation_6"),
+    ("negatives without their temperature", "objectives/infonce.py",
+     "across = cosines(query, other) / alpha", "across = cosines(query, other)",
+     f"{OBJECTIVES} -k ntxent"),
+    ("the weight of the negatives lacks alpha", "objectives/infonce.py",
+     "term + 2 * config.alpha * config.beta * crowd",
+     "term + 2 * config.beta * crowd", f"{OBJECTIVES} -k equation_6"),
+    ("MoCo compares a view with its own key", "objectives/moco_v2.py",
+     "key = l2_normalize(passed.targets[second])",
+     "key = l2_normalize(passed.targets[first])", f"{OBJECTIVES} -k moco"),
+    ("the own key is a negative", "objectives/moco_v2.py",
+     "jax.nn.logsumexp(logits, axis=1) - logits[:, 0]",
+     "jax.nn.logsumexp(logits, axis=1) - logits[:, 1]", f"{OBJECTIVES} -k moco"),
+    ("the newest keys leave the queue", "objectives/moco_v2.py",
+     'jnp.concatenate([newest, memory["queue"]])',
+     'jnp.concatenate([memory["queue"], newest])', f"{OBJECTIVES} -k oldest_keys"),
+    ("keys in the queue have any length", "objectives/moco_v2.py",
+     "jnp.stack([l2_normalize(z) for z in passed.targets], axis=1)",
+     "jnp.stack([z for z in passed.targets], axis=1)", f"{OBJECTIVES} -k length_1_in"),
+    ("the diagonal counts as redundant", "objectives/barlow_twins.py",
+     "jnp.sum(jnp.square(correlation)) - jnp.sum(jnp.square(own))",
+     "jnp.sum(jnp.square(correlation))", f"{OBJECTIVES} -k barlow"),
+    ("views of Barlow Twins disagree", "objectives/barlow_twins.py",
+     "jnp.square(1 - own)", "jnp.square(1 + own)", f"{OBJECTIVES} -k barlow"),
+    ("SimSiam is four times as large", "objectives/simsiam.py",
+     "passed.targets) / 4", "passed.targets)", f"{OBJECTIVES} -k simsiam"),
+    ("SimSiam has a target network", "objectives/simsiam.py",
+     'target="stop_gradient"', 'target="moving_average"',
+     "tests/objectives/test_steps_of_objectives.py -k targets_of_simsiam"),
+    ("every view has the turn of the first", "objectives/rotation.py",
+     "passed.answers[:, view]", "passed.answers[:, 0]",
+     f"{OBJECTIVES} -k sure_predictor"),
+    ("views are turned clockwise", "objectives/rotation.py",
+     "jnp.rot90(image, k)", "jnp.rot90(image, -k)", f"{OBJECTIVES} -k turned_by_key"),
     # several views
     ("a view predicts the next one only", "objectives/several_views.py",
      "for j in range(count) if j != i", "for j in [(i + 1) % count]",

@@ -132,6 +132,12 @@ def test_the_oldest_keys_leave_the_queue_first():
     np.testing.assert_array_equal(memory["queue"][6:], keys[:6])
 
 
+def test_keys_have_length_1_in_the_queue():
+    objective = moco_v2(MoCoConfig(queue=12))
+    kept = objective.keep(passed(targets=(3 * drawn(0), 5 * drawn(1))))
+    np.testing.assert_allclose(np.linalg.norm(kept, axis=2), 1, rtol=1e-5)
+
+
 def test_barlow_twins_is_the_sum_over_the_correlation_matrix():
     given = passed()
     a, b = given.projections

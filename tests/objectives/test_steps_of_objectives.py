@@ -161,6 +161,22 @@ def test_gradient_passes_where_the_bridge_says(target, predictor):
     tiny.assert_close(found, expected)
 
 
+def test_the_targets_of_simsiam_are_the_online_networks():
+    """Its loss is a quarter of the bridge's with these targets and no negatives."""
+    bridge = InfoNCEConfig(True, "stop_gradient", beta=0.0)
+    both = [config("simsiam"), config("infonce", infonce=bridge)]
+    state, _ = tiny.start(both[0])
+    views = [jax.random.normal(jax.random.key(n), (8, 8, 8, 3)) for n in (0, 1)]
+    unlabelled = -jnp.ones(8, jnp.int32)
+    ours, theirs = (
+        make_loss(tiny.network(cfg, views=2), make_objective(cfg))(
+            state.online_params, state, views, unlabelled
+        )[0]
+        for cfg in both
+    )
+    np.testing.assert_allclose(4 * ours, theirs, rtol=1e-5)
+
+
 def test_a_head_without_use_stays_where_it_is():
     cfg = config("infonce", optim=OptimConfig(name="sgd", weight_decay=0.0))
     state, _ = tiny.run(cfg)
