@@ -187,7 +187,7 @@ def test_a_program_for_each_device_is_unknown():
     mesh = jax.make_mesh((1,), ("data",), (jax.sharding.AxisType.Auto,))
     spec = jax.sharding.PartitionSpec("data")
     mapped = jax.shard_map(
-        lambda x: x - jax.lax.pmean(x.mean(0), "data"),
+        lambda x: x - jax.lax.pmean(x.mean(0, keepdims=True), "data"),
         mesh=mesh,
         in_specs=spec,
         out_specs=spec,
