@@ -1,5 +1,6 @@
 """Chooses how many processes or threads decode pictures."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -9,17 +10,45 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 from byol_bnfree.config import MOST_WORKERS
+from byol_bnfree.launched import place
 from byol_bnfree.own_process import quiet_libraries
 
 FEW_CORES = 4
 """Below this, threads are as fast: Pillow releases the interpreter while decoding."""
 COMMANDS = ("byol_bnfree", "experiments")
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 
 def usable_cores() -> int:
-    """Return the cores that a scheduler or `taskset` lets this process use."""
-    usable = getattr(os, "sched_getaffinity", None)  # Linux
-    return len(usable(0)) if usable else os.cpu_count() or 1
+    """Return the cores for this process, at least 1.
+
+    A scheduler or `taskset` limits them, and so does a container's quota of time. The
+    processes that a launcher started on this machine share both. They do not share the
+    cores if the launcher gave each its own; we assume so if they could be disjoint.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux
+    machine, here = os.cpu_count() or 1, place(os.environ).count
+    cores = len(affinity(0)) if affinity else machine
+    shares = [cores if cores * here <= machine else cores // here]
+    if (quota := cpu_quota()) is not None:
+        shares.append(int(quota / here))
+    return max(1, min(shares))
+
+
+def cpu_quota(root: Path = CONTROL_GROUPS) -> float | None:
+    """Return the cores that the control group may use at a time; None if unlimited.
+
+    Within a container, its own group is the root. Version 2 has one file, and version 1
+    two.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = (root / "cpu.max").read_text().split()
+        return None if quota == "max" else int(quota) / int(period)
+    with contextlib.suppress(OSError, ValueError):
+        quota = int((root / "cpu" / "cpu.cfs_quota_us").read_text())
+        period = int((root / "cpu" / "cpu.cfs_period_us").read_text())
+        return quota / period if quota > 0 else None
+    return None
 
 
 def worker_processes(wanted: int | None) -> int:

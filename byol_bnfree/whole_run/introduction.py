@@ -121,7 +121,14 @@ def _views(config: TrainConfig, image_shape: tuple[int, ...]) -> str:
 
 def _say_what_stays_whole(program: Program, say: Callable[[str], None]) -> None:
     whole = left_whole(program.abstract_state, program.mesh)
+    devices = program.mesh.shape["data"]
     if not whole:
+        return
+    if devices == 1:
+        say(
+            f"state      is split over the {program.mesh.size} devices of "
+            f"--run.model-devices alone; no device is left for --shard-state"
+        )
         return
     leaves = jax.tree.leaves(program.abstract_state)
     total = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
@@ -130,6 +137,6 @@ def _say_what_stays_whole(program: Program, say: Callable[[str], None]) -> None:
     say(
         f"state      {len(whole)} of {len(leaves)} arrays "
         f"({sum(whole.values()) / 1e6:,.1f} of {total / 1e6:,.1f} MB) are not "
-        f"split, because {program.mesh.shape['data']} divides none of their axes: "
+        f"split, because {devices} divides none of their axes: "
         f"{', '.join(largest)}{more}"
     )

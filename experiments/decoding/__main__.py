@@ -8,7 +8,6 @@ Appends every round to results.jsonl.
 """
 
 import json
-import os
 import statistics
 import subprocess
 import tempfile
@@ -37,11 +36,12 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     """Measure in turn, append to results.jsonl, print the medians."""
     # After parsing: --help needs no JAX.
+    from byol_bnfree.data.workers import usable_cores
     from byol_bnfree.training.environment import environment
     from experiments.decoding.pictures import our_rate, write_pictures
 
-    if len(cores := os.sched_getaffinity(0)) > 1:
-        print(f"this process may use {len(cores)} cores; see taskset in --help")
+    if (cores := usable_cores()) > 1:
+        print(f"this process may use {cores} cores; see taskset in --help")
     with tempfile.TemporaryDirectory() as folder:
         size = write_pictures(Path(folder), arguments.pictures)
         rounds = []
@@ -51,7 +51,7 @@ def main(arguments: Arguments) -> None:
                 command = [arguments.peer, str(PEER), folder]
                 rates["torchvision"] = float(subprocess.check_output(command))
             rounds.append(rates)
-    row = {"images_per_s": rounds, "kilobytes": size / 1e3, "cores": len(cores)}
+    row = {"images_per_s": rounds, "kilobytes": size / 1e3, "cores": cores}
     with RESULTS.open("a") as file:
         file.write(json.dumps(row | {"environment": environment()}) + "\n")
     for name in rounds[0]:

@@ -1,6 +1,6 @@
 """Estimates a step of ResNet-50 at batch 4096 on 8, 64 and 512 accelerators.
 
-    python -m experiments.scaling [--tflops=100 --link-gb=50 ...]
+    python -m experiments.scaling [--tflops=400 --link-gb=50 ...]
 
 This prints the tables of docs/scaling.md for a machine that you describe. The file
 measured.json holds the needs of compiled programs. `--measure` compiles them anew, in

@@ -11,14 +11,15 @@ DEVICES = 8, 64, 512
 
 @dataclass(frozen=True)
 class Machine:
-    """Accelerators, links, hosts and disk. All values are assumptions."""
+    """Accelerators, links, hosts and disk. Links, disk and cores are assumptions."""
 
-    tflops: float = 100.0
-    """Peak rate of a device's matrix units, in 1e12 operations per second."""
-    utilization: float = 0.4
-    """Share of the peak rate that a ResNet step reaches."""
-    memory_gb: float = 32.0
-    """Memory of a device."""
+    tflops: float = 780.0
+    """Rate of a device's bfloat16 matrix products, in 1e12 operations per second; 769
+    to 798 were measured on an H200."""
+    utilization: float = 0.28
+    """Share of this rate that a ResNet step reaches; measured on an H100."""
+    memory_gb: float = 149.0
+    """Memory of a device; an H200 has 139 GiB."""
     link_gb: float = 50.0
     """Rate at which a device sends in an all-reduce, GB/s."""
     latency_us: float = 5.0

@@ -4,7 +4,6 @@ python -m experiments.throughput.measure --workload=cifar_thin --norm=bn
 """
 
 import json
-import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from byol_bnfree.cpu.allocator import keep_freed_memory, run_in_calling_thread
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.data.sources import open_source
 from byol_bnfree.flags import cli
+from byol_bnfree.training.environment import peak_memory
 from byol_bnfree.training.mesh import batch_sharding
 from byol_bnfree.training.parts import DataShape
 from byol_bnfree.training.program import Program, build_program
@@ -55,7 +55,7 @@ def main(arguments: Arguments) -> dict[str, float | str]:
     program, limit = build_program(config, shape), matmul_rate()
     batch = ready_views(config.batch_size, workload.image_size)
     timing = time_step(program, lambda: batch, arguments.seconds)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = peak_memory()["host"]
     gflop = PASSES * forward_flops(program) / 1e9
     return {
         "images_per_s": timing.images_per_s,

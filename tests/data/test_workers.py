@@ -44,9 +44,64 @@ def test_a_users_own_program_is_not_imported_again(module, file, ours, monkeypat
     assert worker_processes(None) == (7 if ours else 0)
 
 
-def test_cores_are_those_that_the_process_may_use(monkeypatch):
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 3, 5}, raising=False)
-    assert usable_cores() == 3
-    monkeypatch.delattr("os.sched_getaffinity")
-    monkeypatch.setattr("os.cpu_count", lambda: None)
-    assert usable_cores() == 1
+@pytest.fixture
+def machine(monkeypatch):
+    """Sets the cores of the machine, of this process and of its quota."""
+
+    def set_cores(of_machine, own, quota=None, environment=()):
+        affinity = None if own is None else lambda pid: set(range(own))
+        monkeypatch.setattr("os.sched_getaffinity", affinity, raising=False)
+        monkeypatch.setattr("os.cpu_count", lambda: of_machine)
+        monkeypatch.setattr(workers, "cpu_quota", lambda: quota)
+        monkeypatch.setattr("os.environ", dict(environment))
+
+    return set_cores
+
+
+TWO_HERE = {
+    "OMPI_COMM_WORLD_SIZE": "2",
+    "OMPI_COMM_WORLD_RANK": "0",
+    "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
+}
+
+
+@pytest.mark.parametrize(
+    "of_machine, own, quota, expected",
+    [(8, 3, None, 3), (None, None, None, 1), (8, None, None, 8)]
+    + [(64, 64, 4.5, 4), (64, 2, 4.0, 2), (64, 64, 0.5, 1)],
+)
+def test_cores_are_those_that_the_process_may_use(
+    of_machine, own, quota, expected, machine
+):
+    machine(of_machine, own, quota)
+    assert usable_cores() == expected
+
+
+@pytest.mark.parametrize(
+    "of_machine, own, quota, expected",
+    # In the last, each may have a half of its own.
+    [(16, 16, None, 8), (16, 16, 6.0, 3), (1, 1, None, 1), (16, 8, None, 8)],
+)
+def test_processes_of_a_launcher_share_the_cores(
+    of_machine, own, quota, expected, machine
+):
+    machine(of_machine, own, quota, TWO_HERE)
+    assert usable_cores() == expected
+
+
+@pytest.mark.parametrize(
+    "files, expected",
+    [
+        ({}, None),
+        ({"cpu.max": "max 100000"}, None),
+        ({"cpu.max": "250000 100000"}, 2.5),
+        ({"cpu.max": "what"}, None),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ({"cpu/cpu.cfs_quota_us": "400000", "cpu/cpu.cfs_period_us": "100000"}, 4.0),
+    ],
+)
+def test_the_quota_of_a_container_is_read(files, expected, tmp_path):
+    (tmp_path / "cpu").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert workers.cpu_quota(tmp_path) == expected

@@ -173,6 +173,31 @@ def test_operations_that_newer_versions_of_jax_trace_are_judged(name, operands):
 
 
 @pytest.mark.parametrize(
+    "name", ["unreduced_psum", "unreduced_reduce_scatter", "vary_unreduced_cast_p"]
+)
+def test_collectives_of_manual_axes_are_unknown(name):
+    primitive = jax.extend.core.Primitive(name)
+    primitive.def_abstract_eval(lambda x: x)
+    report = static_independence(primitive.bind, IMAGES)
+    assert [place.kind for place in report.places] == ["unknown"]
+    assert report.verdict != "independent"
+
+
+def test_a_program_for_each_device_is_unknown():
+    mesh = jax.make_mesh((1,), ("data",), (jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec("data")
+    mapped = jax.shard_map(
+        lambda x: x - jax.lax.pmean(x.mean(0, keepdims=True), "data"),
+        mesh=mesh,
+        in_specs=spec,
+        out_specs=spec,
+    )
+    report = static_independence(mapped, IMAGES)
+    assert report.verdict != "independent"
+    assert {place.kind for place in report.places} == {"unknown"}
+
+
+@pytest.mark.parametrize(
     "axis, order, independent",
     [(1, 1, True), (1, -1, True), (0, 1, True), (0, -1, False)],
 )

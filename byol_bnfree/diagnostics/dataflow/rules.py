@@ -2,7 +2,9 @@
 
 A rule takes the site and the inputs, and returns one owner table per output. It must
 hold for all parameters of its primitive, or return `site.unknown()`. A primitive
-without a rule cannot be judged.
+without a rule cannot be judged. Among these are `shard_map` and what only occurs in it:
+collectives such as `psum`, `unreduced_psum`, `unreduced_reduce_scatter` and
+`vary_unreduced_cast_p`.
 """
 
 from collections.abc import Callable
