@@ -1,8 +1,8 @@
 """Optimizers that suit a norm, as chosen in experiments/recipe_search.
 
-A recipe belongs to a norm. SGD and LARS suit BatchNorm. Without batch statistics they
-let the direction that all images share dominate, because it learns fastest. Muon moves
-all directions at the same rate.
+A recipe belongs to a norm. bn has DeepMind's LARS. Without batch statistics SGD and
+LARS let the direction that all images share dominate, because it learns fastest. Muon
+moves all directions at the same rate.
 """
 
 import dataclasses

@@ -11,16 +11,16 @@ configs/byol.py.
 with BatchNorm. P2's code was never released and its settings are not public. Norms
 other than bn train with Muon here. Its peak rate of 0.04 and its weight decay of 0.02
 were found on CIFAR-10 on a CPU. They have not been tried on ImageNet or at this size.
-The last scale of a block starts at 1, as in BYOL's paper. On few devices add
---micro-batches=N: without batch statistics the result is the same.
+With bn `last_scale_init` is 0, as in the released code; the paper's results used 1.
+With other norms it is 1. On few devices add --micro-batches=N: without batch statistics
+the result is the same.
 
 Published top-1 of linear evaluation: 74.3 % after 1000 epochs, 72.5 % after 300.
 DeepMind states about 8 hours for 1000 epochs on 512 TPU v3 cores. We have not run it.
 
 Two points differ from DeepMind's run. Images stream through a random resized crop on
 the host that antialiases when it shrinks; theirs does not. Every epoch is a
-permutation; theirs shuffles in a buffer. `model.last_scale_init` is 0, as in the
-released code. The paper's results used 1.
+permutation; theirs shuffles in a buffer.
 """
 
 from byol_bnfree.config import (

@@ -16,5 +16,6 @@ def machine(environment: dict[str, Any]) -> str:
 
 
 def commit_of(row: Row) -> str:
-    """Return the short hash of the code that made a row."""
-    return str((row["environment"] or {}).get("commit"))[:7]
+    """Return the short hash of a row's code, with a + if files differed from it."""
+    commit = str((row["environment"] or {}).get("commit"))
+    return commit[:7] + "+" * commit.endswith("-dirty")

@@ -35,8 +35,9 @@ ROOT = Path(__file__).parents[2]
 PAGE, RUNS = ROOT / "docs" / "results.md", ROOT / "docs" / "runs.jsonl"
 INTRODUCTION = (
     "`python -m experiments.report.results` makes this page from results files. Each "
-    "figure has its seeds, commit and machine. Accuracies are top-1 on the "
-    "test split. An untrained network is measured beside each trained one. "
+    "figure has its seeds, commit and machine. A + after a commit means that files "
+    "differed from it. Accuracies are top-1 on the test split. An untrained network is "
+    "measured beside each trained one. "
     "[The comparison](comparison.md) explains the verdicts."
 )
 
