@@ -177,7 +177,10 @@ def against_paper(comparison: Comparison) -> str:
     ran = "was" if len(rows) == 1 else "were"
     text = f"{len(rows)} of the paper's {total} rows {ran} run: {', '.join(parts)}."
     same = orders(comparison)
-    if same.pairs:
+    if same.pairs == 1:
+        which = "the same" if same.same else "another"
+        text += f" The one pair of rows that differ in the paper has {which} order here."
+    elif same.pairs:
         text += (
             f" {same.same} of the {same.pairs} pairs of rows that differ in the paper "
             f"have the same order here."

@@ -100,6 +100,15 @@ def test_layers_serve_a_network_of_ones_own_as_the_readme_says():
     assert norm.init_with_output(jax.random.key(0), images)[0].shape == images.shape
 
 
+@pytest.mark.slow  # compiles a whole step
+def test_the_training_step_runs_in_a_loop_of_ones_own():
+    page = (DOCS / "training.md").read_text()
+    text = re.search(r"<!-- test: step -->\n```python\n(.*?)```", page, re.S)[1]
+    names: dict = {}
+    exec(text, names)  # text of this repository
+    assert names["state"].step == 1 and names["metrics"]["train/loss"] > 0
+
+
 def reference(name: str) -> str:
     """The line of the page; modules are named like two of the functions."""
     home = byol_bnfree._HOME[name] if name in ("train", "evaluate") else ""
