@@ -179,7 +179,7 @@ def against_paper(comparison: Comparison) -> str:
     same = orders(comparison)
     if same.pairs == 1:
         which = "the same" if same.same else "another"
-        text += f" The one pair of rows that differ in the paper has {which} order here."
+        text += f" The one pair that the paper orders has {which} order here."
     elif same.pairs:
         text += (
             f" {same.same} of the {same.pairs} pairs of rows that differ in the paper "

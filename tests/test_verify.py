@@ -164,6 +164,7 @@ def test_bad_input_is_one_sentence_and_status_2(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # four programs of several views
 @pytest.mark.parametrize(
     "norm, claim", [("bn", "pieces"), ("gn_ws", "resume"), ("gn_ws", "views")]
 )

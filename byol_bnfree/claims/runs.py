@@ -39,9 +39,11 @@ class Runs:
     def do(self, task: str) -> Numbers:
         """Run a task; return the final state and the metrics of every step, by name.
 
-        Tasks: replicated, sharded, pieces:K (micro-batches), views:together and
-        views:apart (three large views and a small one), record (leaves the
-        checkpoint of every step), continue:STEP (from that one to the end).
+        Tasks: replicated, sharded, pieces:K (micro-batches), views:HOW (three large
+        views and a small one; together, apart, or pieces, which is apart in two
+        micro-batches), record (leaves the checkpoint of every step), continue:STEP
+        (from that one to the end). The task temporaries:N returns only the bytes that
+        a step of N views needs, apart and together.
         """
         name, _, number = task.partition(":")
         if name == "sharded":
@@ -49,8 +51,14 @@ class Runs:
         if name == "pieces":
             return self._run(self._program(micro_batches=int(number)))
         if name == "views":
-            views = ViewsConfig(count=3, small=1, accumulate=number == "apart")
-            return self._run(self._program(views=views))
+            views = ViewsConfig(count=3, small=1, accumulate=number != "together")
+            pieces = 2 if number == "pieces" else 1
+            return self._run(self._program(views=views, micro_batches=pieces))
+        if name == "temporaries":
+            return {
+                how: np.array(self._temporaries(int(number), how == "apart"))
+                for how in ("apart", "together")
+            }
         if name == "record":
             return self._run(self._replicated, record=True)
         if name == "continue":
@@ -65,11 +73,18 @@ class Runs:
     def _sharded(self) -> Program:
         return self._program(shard_state=True)
 
-    def _program(self, **fields: Any) -> Program:
+    def _program(self, unroll: bool | None = None, **fields: Any) -> Program:
         config = dataclasses.replace(self._config, **fields)
         source = self._source
         data = DataShape(len(source), source.num_classes, source.image_shape)
-        return build_program(config, data)
+        return build_program(config, data, unroll)
+
+    def _temporaries(self, count: int, apart: bool) -> float:
+        """Return the memory of the program that accelerators run, with a loop."""
+        views = ViewsConfig(count=count, accumulate=apart)
+        program = self._program(unroll=False, views=views)
+        found = program.compile_step(self._batches(program)(0))
+        return found.temporaries if found else np.nan
 
     def _run(
         self, program: Program, state: Any = None, record: bool = False

@@ -25,6 +25,7 @@ from byol_bnfree.settings.objective_checks import couples_in_loss
 
 Say = Callable[[str], None]
 PIECES = (1, 2, 4, 8)  # numbers of micro-batches, and of devices
+FEW_AND_MANY = (3, 8)  # views whose memory is compared
 
 
 def pieces_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
@@ -74,25 +75,46 @@ def _is_refused(config: TrainConfig) -> bool:
 def views_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
     """Views that pass one at a time train the network as views that pass together.
 
-    Other objectives than BYOL have two views, which always pass together.
+    Where micro-batches are allowed, so do views one at a time in two micro-batches.
+    The memory of a step is reported for few and for many views. Other objectives than
+    BYOL have two views, which always pass together.
     """
     claim = "views one at a time give the same gradient"
     if config.objective != "byol" or config.byol.predictor == "closed_form":
         return Finding(claim, "the objective has two views only", "not needed", True)
-    say(f"2 runs of {STEPS} steps on 1 device")
-    tasks = ["views:together", "views:apart"]
-    settings = tiny(config)
-    results = run_tasks(settings, folder, tasks, devices=1)
+    settings, ways = tiny(config), ["views:apart"]
+    if not _is_refused(config):
+        ways.append("views:pieces")
+    say(f"{1 + len(ways)} runs of {STEPS} steps on 1 device")
+    results = run_tasks(settings, folder, ["views:together", *ways], devices=1)
     together = results["views:together"]
     limit = rounding(settings, folder, together, "views:together")
-    worst = limit.apart(results["views:apart"], together)
+    worst = max(limit.apart(results[way], together) for way in ways)
+    notes = [_memory(settings, folder), other_optimizer(config)]
+    also = ", and so in 2 micro-batches" if len(ways) > 1 else ""
     return Finding(
         claim,
-        f"3 large views and a small one, {STEPS} steps of a small network: state and "
-        f"metrics",
+        f"3 large views and a small one, one at a time{also}; {STEPS} steps of a small "
+        f"network: state and metrics",
         f"{worst:.1e}{limit.words}",
         worst <= limit.tolerance,
-        note=other_optimizer(config),
+        note=" ".join(filter(None, notes)),
+    )
+
+
+def _memory(settings: TrainConfig, folder: Path) -> str:
+    """Say how the memory of a step grows with the number of views."""
+    tasks = [f"temporaries:{count}" for count in FEW_AND_MANY]
+    found = run_tasks(settings, folder, tasks, devices=1).values()
+    apart, together = (
+        " and ".join(f"{float(sizes[how]) / 1e6:.1f}" for sizes in found)
+        for how in ("apart", "together")
+    )
+    few, many = FEW_AND_MANY
+    return (
+        f"{few} and {many} large views take {apart} MB of temporary memory one at a "
+        f"time, and {together} MB together, in a step of this network. The images of "
+        f"all views are drawn first, so they add up either way."
     )
 
 
