@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# What needs a GPU, in a given time. Each mode takes at most SECONDS:
+# What needs a GPU, in a given time. Each mode takes at most SECONDS. The
+# times are estimates:
 #
 #     bash experiments/gpu.sh speed SECONDS [PEER]
 #         About 10 minutes. A smoke run, the time to the first step of
 #         configs/cifar10_resnet18.py, then steps of ResNet-18 at 32 pixels and ResNet-50
 #         at 224, whole runs, and PyTorch beside them. PEER is as of
-#         `experiments.throughput --device`, such as "python3 peer.py". Without $DATA the
-#         first step is taken on generated pictures.
+#         `experiments.throughput --device`, such as "python3 /path/to/peer.py". Without
+#         $DATA the first step is taken on generated pictures.
 #     bash experiments/gpu.sh memory SECONDS
 #         About 5 minutes. Both networks with and without --remat: speed, the memory
 #         estimated before the run, and the peak.
@@ -29,7 +30,7 @@
 #
 # With $OUT, rows, the log and a tar of the runs' summaries are there at all times, at
 # most five files. The status is 2 if JAX does not run on a GPU, and 1 if all failed.
-# DEVICE=cpu tries a mode without a GPU, TINY=1 with small networks.
+# DEVICE=cpu tries a mode without a GPU, TINY=1 with small networks and no smoke run.
 set -euo pipefail
 usage() { sed -n '2,/^# With/{/^# With/d;s/^# \{0,1\}//;p}' "$0" >&2; exit 2; }
 [ $# -ge 2 ] || usage
@@ -56,7 +57,7 @@ cd "$(dirname "$0")/.."
 device=${DEVICE:-gpu} python=${PYTHON:-python3} tiny=${TINY:+--tiny}
 began=$SECONDS
 scratch=$(mktemp -d)
-rows=${OUT:-$scratch}
+rows=${OUT:-experiments/throughput}
 mkdir -p "$rows"
 touch "$scratch/start"
 failed=0 done_=0
@@ -118,10 +119,11 @@ smoke() {
 
 case $mode in
   speed)
-    smoke
+    [ -n "$tiny" ] || smoke
     start="--config=configs/cifar10_resnet18.py"
     if [ -n "$tiny" ]; then
-      start="--config=configs/smoke.py"
+      start="--norm=bn --steps=3 --batch-size=8 --model.name=resnet8 --model.width=0.25"
+      start="$start --model.projector.hidden=8 --optim.warmup-epochs=0"
     elif [ -n "${DATA:-}" ]; then
       start="$start --data-dir=$DATA"
     else
@@ -143,8 +145,9 @@ case $mode in
     ;;
   verify) step "$python" -m byol_bnfree.verify "$@" ;;
   tests)
+    # Four processes share the device, so none may take its memory at once.
     TESTS_ON=$([ "$device" = cpu ] && echo cpu || echo cuda,cpu) \
-      step "$python" -m pytest -q -n 4 -m "not slow" -p no:cacheprovider \
+      XLA_PYTHON_CLIENT_PREALLOCATE=false step "$python" -m pytest -q -n 4 -m "not slow" -p no:cacheprovider \
       "tests/${1:-models}"
     ;;
   loaders) step "$python" -m experiments.decoding.loaders ;;

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from byol_bnfree.assembly import encoder_name, part_norms
 from byol_bnfree.config import OptimConfig, TrainConfig
@@ -87,8 +89,9 @@ def introduce(
         f"{program.processes} process{'es' * (program.processes > 1)}; "
         f"layers in {resolve_dtype(config.compute_dtype)} by {program.kernels}"
     )
-    if config.shard_state:
-        _say_what_stays_whole(program, say)
+    whole = what_stays_whole(program.abstract_state, program.mesh)
+    if config.shard_state and whole:
+        say(f"state      {whole}")
 
 
 def _tau(optim: OptimConfig) -> str:
@@ -119,23 +122,25 @@ def _views(config: TrainConfig, image_shape: tuple[int, ...]) -> str:
     return f"{text}; each predicts {aim}{passed}"
 
 
-def _say_what_stays_whole(program: Program, say: Callable[[str], None]) -> None:
-    whole = left_whole(program.abstract_state, program.mesh)
-    devices = program.mesh.shape["data"]
+def what_stays_whole(state: Any, mesh: Mesh) -> str | None:
+    """Return a sentence about the arrays that --shard-state does not split.
+
+    None if it splits all. `state` is the abstract state with its shardings.
+    """
+    whole, devices = left_whole(state, mesh), mesh.shape["data"]
     if not whole:
-        return
+        return None
     if devices == 1:
-        say(
-            f"state      is split over the {program.mesh.size} devices of "
-            f"--run.model-devices alone; no device is left for --shard-state"
+        return (
+            f"--shard-state splits nothing, because --run.model-devices takes all "
+            f"{mesh.size} devices"
         )
-        return
-    leaves = jax.tree.leaves(program.abstract_state)
+    leaves = jax.tree.leaves(state)
     total = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
     largest = sorted(whole, key=whole.get, reverse=True)[:NAMED]
     more = f" and {len(whole) - NAMED} more" if len(whole) > NAMED else ""
-    say(
-        f"state      {len(whole)} of {len(leaves)} arrays "
+    return (
+        f"{len(whole)} of {len(leaves)} arrays "
         f"({sum(whole.values()) / 1e6:,.1f} of {total / 1e6:,.1f} MB) are not "
         f"split, because {devices} divides none of their axes: "
         f"{', '.join(largest)}{more}"

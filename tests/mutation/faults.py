@@ -204,7 +204,7 @@ FAULTS = [Mutation(*fields) for fields in [
      "if threading.current_thread() is not threading.main_thread():", "if False:",
      f"{WHOLE} -k outside_the_main"),
     ("the cache of the caller is another one", "user_cache.py",
-     'jax.config.update("jax_compilation_cache_dir", before)', "pass",
+     "_store_in(before)", "pass",
      f"{WHOLE} -k stays_as_it_was"),
     ("handlers are not given back", "signals.py",
      "for number, previous in before.items():\n            "

@@ -18,6 +18,7 @@ from byol_bnfree.training.gradient import make_gradient
 from byol_bnfree.training.mesh import left_whole, make_mesh, state_shardings
 from byol_bnfree.training.parts import DataShape, build_parts
 from byol_bnfree.training.program import build_program, view_bytes
+from byol_bnfree.whole_run.introduction import what_stays_whole
 
 FOOTPRINT = Footprint(
     10e9,
@@ -183,3 +184,15 @@ def test_arrays_that_no_device_count_divides_are_named(monkeypatch):
     shardings = state_shardings(state, mesh, True)
     state = {k: state[k].update(sharding=shardings[k]) for k in state}
     assert left_whole(state, mesh) == {"odd": 60}
+    assert "because 2 divides none of their axes: odd" in what_stays_whole(state, mesh)
+
+
+def test_no_device_of_the_data_axis_is_a_reason_of_its_own(monkeypatch):
+    monkeypatch.setattr(meshes, "SMALLEST_SHARDED", 8)
+    mesh = make_mesh(2)
+    state = {"odd": jax.ShapeDtypeStruct((5, 3), np.float32)}
+    shardings = state_shardings(state, mesh, True)
+    state = {"odd": state["odd"].update(sharding=shardings["odd"])}
+    assert what_stays_whole(state, mesh) == (
+        "--shard-state splits nothing, because --run.model-devices takes all 2 devices"
+    )
