@@ -4,6 +4,7 @@ import numpy as np
 
 from byol_bnfree.config import AugmentConfig
 from byol_bnfree.data.check import in_chunks
+from byol_bnfree.data.names import some
 from byol_bnfree.data.sources import Source
 from byol_bnfree.errors import InputError
 
@@ -18,14 +19,20 @@ def channel_moments(source: Source) -> Moments:
     Over all pixels of the training pictures, or of 2,048 at equal distances.
 
     Raises:
-      InputError: a channel with one value in all of them.
+      InputError: a channel with one value in all of them, or no good picture.
     """
     rows = np.unique(np.linspace(0, len(source) - 1, SAMPLE).astype(int))
-    rows = source.usable(rows)
+    tried, rows = len(rows), source.usable(rows)
+    if not len(rows):
+        raise InputError(
+            f"all {tried:,} pictures whose channels were to be measured are bad "
+            f"({some(source.skipped)}); repair them, or give --augment.mean and "
+            f"--augment.std."
+        )
     total, squares, count = 0.0, 0.0, 0
-    for some in in_chunks(source, rows):
+    for chosen in in_chunks(source, rows):
         # float64, because E[x^2] - E[x]^2 loses digits.
-        pixels = source.images(some).astype(np.float64) / 255
+        pixels = source.images(chosen).astype(np.float64) / 255
         total = total + pixels.sum((0, 1, 2))
         squares = squares + np.square(pixels).sum((0, 1, 2))
         count += pixels[..., 0].size

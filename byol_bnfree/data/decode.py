@@ -17,7 +17,8 @@ from byol_bnfree.data.geometry import Picture, Planes, from_array
 from byol_bnfree.data.reading import BadImage, Fault, open_picture
 from byol_bnfree.errors import InputError
 
-ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap width and height
+ORIENTATION = 0x0112  # EXIF tag
+UPRIGHT, SWAPPED = 1, (5, 6, 7, 8)  # values of it; the latter swap width and height
 WIDTH, HEIGHT, SAMPLES_PER_PIXEL = 256, 257, 277  # tags of TIFF
 GRAYSCALE_MODES = ("1", "L", "LA", "La", "F")  # and all modes that start with I
 
@@ -89,7 +90,7 @@ def decode(
         deep = is_deep_colour(image)
         image.load()
         # `exif_transpose` copies every picture, so it is called for turned ones only.
-        if _orientation(image) != 1:
+        if _orientation(image) != UPRIGHT:
             image = ImageOps.exif_transpose(image)
         if channels not in (1, 3):
             _check_channels(len(image.getbands()), channels)
@@ -149,10 +150,12 @@ def _check_channels(found: int, wanted: int | None) -> None:
 
 
 def _orientation(image: Image.Image) -> int:
+    """Return 1 to 8. Pillow turns a picture by these values only."""
     try:
-        return int(image.getexif().get(ORIENTATION, 1))
+        found = image.getexif().get(ORIENTATION)
+        return int(found) if found in range(1, 9) else UPRIGHT
     except Exception:  # unreadable metadata does not spoil a picture
-        return 1
+        return UPRIGHT
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
@@ -160,7 +163,7 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
     # Some versions of Pillow have turned the size of a TIFF already, others have not.
     tags = getattr(image, "tag_v2", None)
     stored = image.size if tags is None else (tags[WIDTH], tags[HEIGHT])
-    return stored[::-1] if _orientation(image) >= 5 else stored
+    return stored[::-1] if _orientation(image) in SWAPPED else stored
 
 
 def _has_pages(image: Image.Image) -> bool:

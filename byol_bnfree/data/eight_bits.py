@@ -62,7 +62,10 @@ def to_8bit(image: Image.Image, how: Conversion, deep: bool) -> Image.Image:
 
 
 def scaled(pixels: np.ndarray, white: float | None) -> UInt8[np.ndarray, "..."]:
-    """Map values from 0 to `white` to 8 bits. Larger values become white."""
+    """Map values from 0 to `white` to 8 bits, rounded. Larger values become white.
+
+    Without `white`, integers have 65,535.
+    """
     if pixels.dtype == np.uint8:
         return pixels
     if pixels.dtype == bool:
@@ -73,12 +76,11 @@ def scaled(pixels: np.ndarray, white: float | None) -> UInt8[np.ndarray, "..."]:
         raise ValueError("it has negative pixels; shift its values to 0 or more")
     if pixels.dtype == np.int8:
         return pixels.astype(np.uint8)
-    if white is not None:
-        values = np.rint(pixels * np.float32(255 / white))
-        return np.clip(values, 0, 255).astype(np.uint8)
-    if pixels.dtype.kind == "f":
-        raise ValueError(FLOATS)
-    if pixels.max() > DEEPEST:
-        raise ValueError("it has pixels above 65,535; give white with --data.white")
-    # 65,535 is 257 x 255.
-    return (pixels // 257).astype(np.uint8)
+    if white is None:
+        if pixels.dtype.kind == "f":
+            raise ValueError(FLOATS)
+        if pixels.max() > DEEPEST:
+            raise ValueError("it has pixels above 65,535; give white with --data.white")
+        white = DEEPEST
+    values = np.rint(pixels * np.float32(255 / white))
+    return np.clip(values, 0, 255).astype(np.uint8)

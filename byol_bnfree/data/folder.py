@@ -92,10 +92,15 @@ class FolderRecords:
     def _files(self) -> Int64[np.ndarray, "n 4"]:
         return facts(self.paths)
 
+    @property
+    def inodes(self) -> Int64[np.ndarray, "n 2"]:
+        """Inode and disk of each file, or `MISSING`. Links to one file share them."""
+        return self._files[:, 2:]
+
     def in_both(self, other: "FolderRecords") -> list[tuple[str, str]]:
         """Return the names of pictures here that are links to a picture of another."""
-        theirs = {tuple(file): k for k, file in enumerate(other._files[:, 2:].tolist())}
-        ours = map(tuple, self._files[:, 2:].tolist())
+        theirs = {tuple(file): k for k, file in enumerate(other.inodes.tolist())}
+        ours = map(tuple, self.inodes.tolist())
         return [
             (self._names[k], other._names[theirs[file]])
             for k, file in enumerate(ours)
@@ -136,6 +141,8 @@ def open_folder(config: TrainConfig) -> Found:
     notes = [*unused.notes, *seen.notes]
     if unused.counts:
         notes.append(unused.sentence(str(root)))
+    if names:
+        notes += [note for split in records for note in _in_two_classes(split)]
     notes += _alike(names)
     if len(names) == 1:
         notes.append(
@@ -202,6 +209,24 @@ def _check_apart(train: FolderRecords, test: FolderRecords) -> None:
             f"the links from one split, or train without evaluation "
             f"(--evaluation.skip)."
         )
+
+
+def _in_two_classes(records: FolderRecords) -> list[str]:
+    """Return a note about files that several classes hold, as links."""
+    known: dict[tuple, int] = {}
+    found = []
+    for k, file in enumerate(map(tuple, records.inodes.tolist())):
+        first = known.setdefault(file, k)
+        if file != MISSING and records.targets[first] != records.targets[k]:
+            found.append((first, k))
+    if not found:
+        return []
+    pair = " and ".join(records.file_names(np.array(found[0])))
+    return [
+        f"{len(found):,} of {len(records):,} pictures of the {records.split} split are "
+        f"links to a picture of another class ({pair} are one file); keep one of them, "
+        f"unless both classes are right"
+    ]
 
 
 def _alike(names: list[str]) -> list[str]:

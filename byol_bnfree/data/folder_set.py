@@ -79,7 +79,7 @@ def prepare_folder(path: str, root: Path, config: TrainConfig) -> str:
     for note in [*folder.notes, *_left_out(folder.train), *_left_out(folder.test)]:
         print(f"note: {note}")
     train = folder.train
-    text = f"The pictures of the folder {Path(path).name}."
+    text = f"The pictures of the folder {printable(Path(path).name)}."
     shape = train.stored_shape
     description = Description(name, VERSION, text, train.class_names, shape)
     return f"{name} is prepared: {write_set(root, description, splits)}"

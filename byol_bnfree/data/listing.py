@@ -16,6 +16,7 @@ SYSTEM = frozenset(
 EXAMPLES = 3  # names given for each kind
 HIDDEN = "hidden"
 NOWHERE = "link to nothing"  # perhaps to a class on a disk that is not mounted
+NOT_FOLLOWED = "link that cannot be followed"
 UNLABELLED = ""  # the class of pictures without a class
 
 Classes = dict[str, list[str]]  # sorted paths by class
@@ -84,12 +85,12 @@ def list_folder(path: str | Path, unused: Unused) -> tuple[list[str], list[str]]
         name = entry.name
         if name.startswith(".") or name.lower() in SYSTEM:
             unused.add(HIDDEN, entry.path)
-        elif entry.is_dir():
+        elif _is_folder(entry):
             folders.append(entry.path)
         elif is_picture(name):  # a broken link also counts; reading it will fail
             pictures.append(entry.path)
-        elif entry.is_symlink() and not os.path.exists(entry.path):
-            unused.add(NOWHERE, entry.path)
+        elif entry.is_symlink() and (kind := _lost(entry.path)) is not None:
+            unused.add(kind, entry.path)
         else:
             unused.add(ending_of(printable(name)) or "without an ending", entry.path)
     arrays = [path for path in pictures if is_numpy(path)]
@@ -98,6 +99,25 @@ def list_folder(path: str | Path, unused: Unused) -> tuple[list[str], list[str]]
             unused.add(ending_of(path), path)
         pictures = [path for path in pictures if not is_numpy(path)]
     return folders, pictures
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    """Return True for a folder, or for a link that leads to one."""
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, through a file, or into a locked folder
+        return False
+
+
+def _lost(link: str) -> str | None:
+    """Return the kind of a link that leads nowhere; None if it leads to a file."""
+    try:
+        os.stat(link)
+    except FileNotFoundError:
+        return NOWHERE
+    except OSError:
+        return NOT_FOLLOWED
+    return None
 
 
 def pictures_below(root: str | Path, unused: Unused) -> list[str]:

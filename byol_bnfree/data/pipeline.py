@@ -40,6 +40,8 @@ def stream_order(
 
 @functools.lru_cache(maxsize=2)  # drawing the order of ImageNet takes 14 ms
 def _epoch_order(seed: int, epoch: int, n: int) -> Int[np.ndarray, " n"]:
+    # NumPy pads seeds with zeros, so epoch 0 has the numbers of [seed] alone.
+    # A stream that must differ from all orders ends in a number that is not 0.
     return np.random.default_rng([seed, epoch]).permutation(n)
 
 

@@ -59,7 +59,7 @@ def list_sets(root: Path) -> list[PreparedSet]:
             if "incomplete" in path.parent.name:  # an interrupted preparation
                 continue
             try:
-                info = json.loads(path.read_text())
+                info = json.loads(path.read_bytes())
             except ValueError as error:
                 raise InputError(f"{path} is not JSON ({error}); remove it.") from error
             shards = {
@@ -120,7 +120,7 @@ def check_features(found: PreparedSet) -> None:
     """
     path = found.path / "features.json"
     try:
-        features = json.loads(path.read_text()) if path.exists() else {}
+        features = json.loads(path.read_bytes()) if path.exists() else {}
     except ValueError as error:
         raise InputError(f"{path} is not JSON ({error}); prepare it again.") from error
     for name in _class_names(features):

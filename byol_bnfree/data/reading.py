@@ -24,6 +24,8 @@ OF_THE_FILE = {
     errno.EPERM: "reading it is not permitted",
     errno.EISDIR: "it is a folder",
     errno.ELOOP: "it is a link to itself",
+    errno.ENOTDIR: "its path or link goes through a file, as if that were a folder",
+    errno.ENAMETOOLONG: "its path or link is too long",
     errno.ENXIO: "it is not a regular file",
 }
 

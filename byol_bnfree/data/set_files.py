@@ -142,7 +142,7 @@ def _file_name(found: PreparedSet, split: str, shard: int) -> str:
 def _class_names(found: PreparedSet, label: str, feature: dict) -> tuple[str, ...]:
     path = found.path / f"{label}.labels.txt"
     if path.exists():
-        return tuple(line for line in path.read_text().split("\n") if line)
+        return tuple(line for line in path.read_text("utf-8").split("\n") if line)
     count = int(feature.get("classLabel", {}).get("numClasses", 0))
     return tuple(map(str, range(count)))
 
@@ -150,7 +150,7 @@ def _class_names(found: PreparedSet, label: str, feature: dict) -> tuple[str, ..
 def _features(found: PreparedSet) -> dict[str, Any]:
     path = found.path / "features.json"
     try:
-        return json.loads(path.read_text())["featuresDict"]["features"]
+        return json.loads(path.read_bytes())["featuresDict"]["features"]
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
             f"{path} does not describe a data set ({type(error).__name__}: {error}); "
@@ -168,4 +168,4 @@ def _supervised(found: PreparedSet) -> list[str]:
 
 
 def _info(found: PreparedSet) -> dict[str, Any]:
-    return json.loads((found.path / "dataset_info.json").read_text())
+    return json.loads((found.path / "dataset_info.json").read_bytes())

@@ -17,6 +17,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from byol_bnfree.config import InputError
 from byol_bnfree.data.names import printable
 from byol_bnfree.data.tf_example import encode_example
+from byol_bnfree.files import sync_folder
 
 SHARD_RECORDS = 50_000  # of a file, at most
 FEATURES = "tensorflow_datasets.core.features"
@@ -72,11 +73,16 @@ def write_set(
         _write_json(scratch / "features.json", _features(description))
         if description.class_names:
             names = "\n".join(description.class_names)
-            (scratch / "label.labels.txt").write_text(names + "\n")
+            (scratch / "label.labels.txt").write_text(names + "\n", "utf-8")
         _write_json(scratch / INFO, _info(description, written, splits))
         # mkdtemp makes folders that only their owner can read.
         scratch.chmod(0o755)
+        # After a power cut the folder has its name only if its files are whole.
+        for file in scratch.iterdir():
+            sync_folder(file)
+        sync_folder(scratch)
         scratch.rename(folder)
+        sync_folder(folder.parent)
     except BaseException:
         # Ctrl-C must not leave a part of a set either.
         shutil.rmtree(scratch, ignore_errors=True)
@@ -100,7 +106,7 @@ def new_folder(root: Path, name: str, version: str) -> Path:
 
 def checksums(folder: Path) -> dict[str, str]:
     """The checksums of the splits that `write_set` was given; {} if it had none."""
-    return json.loads((folder / INFO).read_text()).get("downloadChecksums", {})
+    return json.loads((folder / INFO).read_bytes()).get("downloadChecksums", {})
 
 
 def _write_split(folder: Path, dataset: str, name: str, split: Split) -> dict[str, Any]:
@@ -181,4 +187,4 @@ def _info(
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")

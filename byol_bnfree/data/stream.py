@@ -41,6 +41,12 @@ class StreamSource:
         self.location = records.location
         self.pictures = PicturePool(records, self.image_shape, config)
         self._records, self._config = records, config
+        # Small sets such as CIFAR-10 are evaluated whole, as if held in memory.
+        # DeepMind's code knows ImageNet only. It would cut and enlarge such pictures.
+        whole = records.stored_shape[:2] == layout.size
+        self._evaluation_view = partial(
+            _central_part, share=1.0 if whole else EVAL_SHARE
+        )
 
     def __len__(self) -> int:
         return len(self._records)
@@ -72,12 +78,16 @@ class StreamSource:
         return self._records.labels(self.pictures.stand_in(indices))
 
     def images(self, indices: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w c"]:
-        """Return central squares, as DeepMind evaluates; see `geometry.centre_crop`.
+        """Return central parts, as DeepMind evaluates; see `geometry.centre_crop`.
+
+        If all pictures of the set have the size of the input, they are returned whole.
 
         Raises:
           InputError: for a bad picture, whatever on_bad_image says.
         """
-        found = self.pictures.attempt(_evaluation_view, indices, [()] * len(indices))
+        found = self.pictures.attempt(
+            self._evaluation_view, indices, [()] * len(indices)
+        )
         for picture in found:
             if isinstance(picture, BadImage):
                 raise picture.stop() from picture
@@ -88,7 +98,7 @@ class StreamSource:
     ) -> UInt8[np.ndarray, "b h w c"]:
         """Return `images`, with replacements for bad pictures as in training."""
         return np.stack(
-            self.pictures.decode(_evaluation_view, indices, [()] * len(indices))
+            self.pictures.decode(self._evaluation_view, indices, [()] * len(indices))
         )
 
     def usable(self, indices: Int[np.ndarray, " b"]) -> Int[np.ndarray, " m"]:
@@ -166,12 +176,8 @@ class StreamSource:
         self.pictures.close()
 
 
-def _evaluation_view(
-    image: Picture, size: tuple[int, int], key: tuple
+def _central_part(
+    image: Picture, size: tuple[int, int], key: tuple, *, share: float
 ) -> UInt8[np.ndarray, "h w c"]:
     del key  # nothing is random
-    if image.size == size[::-1]:
-        # Small sets such as CIFAR-10 are evaluated whole, as if held in memory.
-        # DeepMind's code knows ImageNet only. It would cut and enlarge such pictures.
-        return to_array(image)
-    return to_array(centre_crop(image, size, EVAL_SHARE))
+    return to_array(centre_crop(image, size, share))

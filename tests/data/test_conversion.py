@@ -1,5 +1,6 @@
 """Stored values become pixels as the settings say; nothing is lost without a word."""
 
+import dataclasses
 import errno
 import io
 import os
@@ -31,9 +32,17 @@ def pixels(image: Image.Image, fmt: str = "PNG", **how) -> np.ndarray:
 
 def test_twelve_bits_stored_in_sixteen_keep_their_values():
     deep = Image.fromarray(np.arange(0, 4096, 16, dtype=np.uint16).reshape(16, 16))
-    assert len(np.unique(pixels(deep))) == 16
+    assert len(np.unique(pixels(deep))) == 17
     scaled = pixels(deep, white=4095)
     assert len(np.unique(scaled)) >= 255 and scaled.max() == 254
+
+
+def test_by_default_values_are_rounded_as_with_the_white_that_is_meant():
+    deep = Image.fromarray(np.arange(2**16, dtype=np.uint16).reshape(256, 256))
+    found = pixels(deep)
+    np.testing.assert_array_equal(found, pixels(deep, white=65535.0))
+    nearest = (np.arange(2**16) + 128) // 257
+    np.testing.assert_array_equal(found.ravel(), nearest)
 
 
 def test_floats_have_the_white_that_is_given():
@@ -121,6 +130,21 @@ def test_links_in_a_circle_end(tmp_path):
     unused = Unused()
     assert pictures_below(tmp_path, unused) == []
     assert unused.counts == {"link to a folder above it": 1}
+
+
+@pytest.mark.parametrize("target", ["x", "file/x"], ids=["itself", "through a file"])
+def test_links_that_cannot_be_followed_are_no_folders(tmp_path, target):
+    Image.new("L", (8, 8)).save(tmp_path / "good.png")
+    (tmp_path / "file").touch()
+    (tmp_path / "x").symlink_to(target)
+    unused = Unused()
+    assert pictures_below(tmp_path, unused) == [str(tmp_path / "good.png")]
+    assert unused.counts["link that cannot be followed"] == 1
+    (tmp_path / "x.png").symlink_to(target.replace("x", "x.png"))
+    with pytest.raises(InputError, match="x.png cannot be used .*link"):
+        find_data(folder(tmp_path))
+    config = dataclasses.replace(folder(tmp_path), on_bad_image="skip")
+    assert len(find_data(config).found.train) == 1
 
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):

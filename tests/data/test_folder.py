@@ -85,6 +85,14 @@ def test_exif_rotation_is_applied(fmt):
     np.testing.assert_array_equal(pixels(file), np.rot90(PIXELS, -1))
 
 
+@pytest.mark.parametrize("value", [0, 5, 8, 9, 65535])
+def test_the_header_has_the_size_of_the_pixels_whatever_exif_says(value):
+    exif = Image.Exif()
+    exif[0x0112] = value
+    file = encode(Image.fromarray(PIXELS), exif=exif)
+    assert read_header(file, "it")[:2] == pixels(file).shape[:2]
+
+
 def test_first_frame_of_an_animation_is_used():
     frames = [Image.new("RGB", (4, 4), c) for c in ("blue", "red")]
     for fmt in ("GIF", "WEBP", "TIFF"):
@@ -331,6 +339,17 @@ def test_large_pictures_are_looked_at_in_small_parts(tmp_path, monkeypatch):
     monkeypatch.setattr(in_chunks, "__defaults__", (2 * PIXELS.size,))
     again = odd_pictures(source), channel_moments(source)
     assert again == whole and not whole[0]
+
+
+def test_without_a_good_picture_to_measure_channels_are_unknown(tmp_path, monkeypatch):
+    monkeypatch.setattr("byol_bnfree.data.channels.SAMPLE", 1)
+    for k in range(3):
+        write(tmp_path / f"{k}.png", (64, 64), value=k)
+    cut = tmp_path / "0.png"
+    cut.write_bytes(cut.read_bytes()[:-40])  # its header is intact
+    config = folder(tmp_path, on_bad_image="skip", data={"in_memory_gib": 1e-9})
+    with pytest.raises(InputError, match="0.png.*--augment.mean"):
+        channel_moments(open_source(config, "train"))
 
 
 def test_of_a_large_folder_a_fixed_sample_decides(tmp_path, monkeypatch):

@@ -45,6 +45,17 @@ def test_a_test_picture_that_is_trained_on_is_an_error(tmp_path, link):
     assert len(found(tmp_path, skip=True).train) == 6
 
 
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_one_file_in_two_classes_is_noted(tmp_path, link):
+    write(tmp_path, "train/a", "train/b", "test/a")
+    link(tmp_path / "train/b/1.png", tmp_path / "train/b/again.png")
+    assert not found(tmp_path).notes
+    link(tmp_path / "train/b/1.png", tmp_path / "train/a/x.png")
+    (note,) = found(tmp_path).notes
+    assert "2 of 8 pictures of the train split" in note
+    assert "train/a/x.png and train/b/1.png are one file" in note
+
+
 def test_one_folder_under_two_names_is_an_error(tmp_path):
     write(tmp_path, "train/a", "train/b")
     os.symlink("train", tmp_path / "test")

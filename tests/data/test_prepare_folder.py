@@ -1,6 +1,7 @@
 """`prepare folder:PATH`: the name stands for these pictures, and runs can read them."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,13 @@ def test_a_set_that_does_not_say_what_it_holds_is_not_taken(tmp_path):
     info.write_text(json.dumps(content))
     with pytest.raises(InputError, match="or does not say which"):
         prepare(f"folder:{folder}", root)
+
+
+def test_a_folder_whose_name_is_no_text_is_described_in_text(tmp_path):
+    folder, root = pictures(tmp_path / os.fsdecode(b"caf\xe9")), tmp_path / "sets"
+    prepare(f"folder:{folder}", str(root))
+    (info,) = root.rglob("dataset_info.json")
+    assert "folder caf\\xe9." in json.loads(info.read_text())["description"]
 
 
 def test_tensorflow_datasets_reads_such_a_set(tmp_path):

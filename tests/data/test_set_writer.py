@@ -1,6 +1,7 @@
 """CIFAR and folders become array_record without TensorFlow or tensorflow-datasets."""
 
 import io
+import os
 import subprocess
 import sys
 import tarfile
@@ -151,6 +152,49 @@ def test_a_set_that_is_there_is_not_written_again(tmp_path):
     with pytest.raises(InputError, match="exists.*remove it"):
         set_writer.write_set(tmp_path, described, {})
     assert not list((tmp_path / "photos").glob("*.incomplete*"))
+
+
+def test_the_files_are_on_the_disk_before_the_folder_has_its_name(
+    tmp_path, monkeypatch
+):
+    done, fsync, rename = [], os.fsync, Path.rename
+
+    def sync(descriptor):
+        done.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(
+        Path, "rename", lambda self, to: (done.append("name"), rename(self, to))
+    )
+    pictures = [set_writer.Picture(b"it", 0, "it")]
+    described = set_writer.Description("photos", "1.0.0", "", ("a",), (2, 2, 3))
+    split = {"train": set_writer.Split(1, pictures)}
+    folder = set_writer.write_set(tmp_path, described, split)
+    *before, scratch, name, after = done
+    assert {*before} == {file.name for file in folder.iterdir()}
+    assert scratch.startswith("1.0.0.incomplete") and name == "name"
+    assert after == "photos"
+
+
+UTF_8 = """
+import sys
+from pathlib import Path
+from byol_bnfree.data import set_files, set_writer
+from byol_bnfree.data.prepared import find_set
+root, names = Path(sys.argv[1]), ("K\\u00e4se", "\\u732b")
+described = set_writer.Description("photos", "1.0.0", "", names, (2, 2, 3))
+set_writer.write_set(root, described, {"train": set_writer.Split(0, [])})
+assert set_files.read_features(find_set("photos", root)).class_names == names
+"""
+
+
+def test_names_of_classes_are_utf_8_whatever_the_locale(tmp_path):
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-c", UTF_8, str(tmp_path)]
+    subprocess.run(command, env=os.environ | ascii_only, check=True, timeout=120)
+    written = (tmp_path / "photos" / "1.0.0" / "label.labels.txt").read_bytes()
+    assert written == "K\u00e4se\n\u732b\n".encode()
 
 
 def test_slices_are_those_of_tensorflow_datasets(tmp_path):

@@ -183,6 +183,17 @@ def test_a_square_of_everything_keeps_a_picture_of_the_right_size():
     assert centre_crop(image, (16, 16), share=1.0) is image
 
 
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_stream_is_evaluated_whole_only_if_all_its_pictures_fit(tmp_path, mixed):
+    picture(16, 16).save(tmp_path / "0.png")
+    picture(20 if mixed else 16, 16).save(tmp_path / "1.png")
+    data = DataConfig(image_size=16, in_memory_gib=1e-9)
+    config = TrainConfig(dataset=f"folder:{tmp_path}", steps=1, data=data)
+    first = open_source(config, "train").images(np.array([0]))[0]
+    expected = centre_crop(picture(16, 16), (16, 16), 224 / 256 if mixed else 1.0)
+    np.testing.assert_array_equal(first, np.asarray(expected))
+
+
 @pytest.fixture
 def stream_config(tmp_path):
     for k in range(6):

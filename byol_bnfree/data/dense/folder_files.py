@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from byol_bnfree.data.dense.example import IGNORE
+from byol_bnfree.data.listing import Unused, list_folder
 from byol_bnfree.data.names import printable, some
 from byol_bnfree.errors import InputError
 
@@ -10,10 +11,14 @@ PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 
 
 def files_by_stem(folder: Path) -> dict[str, Path]:
-    """Return the pictures of a folder by their names without ending, sorted."""
+    """Return the pictures of a folder by their names without ending, sorted.
+
+    Hidden files and folders with a picture's ending are no pictures (`list_folder`).
+    """
     if not folder.is_dir():
         return {}
-    found = sorted(f for f in folder.iterdir() if f.suffix.lower() in PICTURES)
+    files = map(Path, list_folder(folder, Unused())[1])
+    found = [file for file in files if file.suffix.lower() in PICTURES]
     by_stem = {file.stem: file for file in found}
     if len(by_stem) < len(found):
         double = next(f for f in found if by_stem[f.stem] != f)

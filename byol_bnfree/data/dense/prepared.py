@@ -184,7 +184,7 @@ def _box_names(path: Path) -> tuple[str, ...]:
     """Return the names of the objects' classes, from the file that lists them."""
     for name in ("objects-label.labels.txt", "labels.labels.txt"):
         if (path / name).exists():
-            return tuple(filter(None, (path / name).read_text().split("\n")))
+            return tuple(filter(None, (path / name).read_text("utf-8").split("\n")))
     raise InputError(
         f"{printable(path)} has no objects-label.labels.txt, which names the classes; "
         f"prepare the data set again."

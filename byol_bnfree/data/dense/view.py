@@ -16,6 +16,10 @@ from byol_bnfree.data.dense.transform import (
 )
 from byol_bnfree.data.fingerprint import checksum
 
+# The stream of random numbers. NumPy pads seeds with zeros, so without a last number
+# that is not 0 the windows of row 0 would have the numbers of an epoch's order.
+WINDOW_STREAM = 1
+
 
 @dataclass(frozen=True)
 class DenseSubset:
@@ -125,7 +129,8 @@ class DenseView:
         """Return random windows; every array of an example gets a first axis b."""
         found = []
         for index, row in zip(indices, rows, strict=True):
-            draws = np.random.default_rng([self.seed, step, int(row)])
+            key = [self.seed, step, int(row), WINDOW_STREAM]
+            draws = np.random.default_rng(key)
             example = self.source.example(int(index))
             size = self._resized(example)
             draw = random_draw(

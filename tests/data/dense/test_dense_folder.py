@@ -181,6 +181,14 @@ def test_upper_case_endings_and_names_that_are_no_text_are_read(tmp_path):
     assert len(source) == 2 and source.class_names[1] == "m\\xfcll"
 
 
+def test_hidden_files_and_folders_named_as_pictures_are_left_out(tmp_path):
+    make(tmp_path / "train", "ab")
+    for part in ("images", "masks"):
+        (tmp_path / "train" / part / "._a.png").write_bytes(b"of macOS")
+        (tmp_path / "train" / part / "x.png").mkdir()
+    assert len(use(str(tmp_path))) == 2
+
+
 def test_a_folder_that_is_not_there_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         DenseFolder.open(str(tmp_path / "no"), "train", 3)

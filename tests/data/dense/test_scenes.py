@@ -7,6 +7,7 @@ from byol_bnfree.data.dense import shapes
 from byol_bnfree.data.dense.example import PADDING, DenseSource
 from byol_bnfree.data.dense.shapes import Scenes
 from byol_bnfree.data.dense.view import DenseView, Windows
+from byol_bnfree.data.pipeline import stream_order
 from byol_bnfree.data.sources import Source
 
 SCENES = Scenes("train", 30, size=32)
@@ -62,6 +63,15 @@ def test_windows_are_fixed_by_seed_step_and_row(depth_by_scale):
     assert not np.array_equal(view.crops(rows, rows, 6)["image"], first["image"])
     alone = view.crops(rows[2:], rows[2:], 5)
     np.testing.assert_array_equal(alone["image"], first["image"][2:])
+
+
+def test_windows_have_other_random_numbers_than_the_order_of_an_epoch(monkeypatch):
+    keys, seeded = [], np.random.default_rng
+    monkeypatch.setattr(np.random, "default_rng", lambda k: keys.append(k) or seeded(k))
+    DenseView(SCENES, Windows((16, 16)), seed=1).crops(np.array([3]), np.array([0]), 5)
+    stream_order(1, 5 * 7, 6 * 7, 7)  # epoch 5 of 7 pictures
+    windows, order = (seeded(key).integers(2**32) for key in (keys[-2], keys[-1]))
+    assert windows != order
 
 
 def test_a_view_is_a_source_of_central_windows():
