@@ -12,6 +12,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import resource
 
 from byol_bnfree.memory import machine_bytes
 
@@ -45,13 +46,18 @@ def runs_in_calling_thread() -> bool:
 def keep_freed_memory() -> None:
     """Keep freed memory in the process, on huge pages. Call it before the first step.
 
-    It does nothing without glibc, or if JAX may use other devices than CPUs.
+    It does nothing without glibc, or if JAX may use other devices than CPUs. Under a
+    limit of addresses or data (`ulimit -v`, `-d`) no pages are reserved: reserved ones
+    count, and other threads would lack them.
     """
     libc = _glibc()
     if libc is None or accelerators_possible():
         return
     libc.mallopt(_M_MMAP_MAX, 0)
     libc.mallopt(_M_TRIM_THRESHOLD, _NEVER)
+    limits = (resource.RLIMIT_AS, resource.RLIMIT_DATA)
+    if any(resource.getrlimit(of)[0] != resource.RLIM_INFINITY for of in limits):
+        return
     # Allocating half of the memory only reserves addresses. Freeing it again extends
     # the heap, so later blocks come from this region, which may use huge pages.
     size = machine_bytes() // 2

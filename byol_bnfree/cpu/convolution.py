@@ -60,7 +60,7 @@ def std_conv(
 
 def dense(lhs: Array, rhs: Array, dimension_numbers, *arguments, **options) -> Array:
     """Act as `lax.dot_general`; in C++ for a dense layer (`_is_dense_layer`)."""
-    if _is_dense_layer(lhs, rhs, dimension_numbers):
+    if _is_dense_layer(lhs, rhs, dimension_numbers, *arguments, **options):
         return _multiply(lhs, rhs, standardized=False)
     return XLA.dense(lhs, rhs, dimension_numbers, *arguments, **options)
 
@@ -69,7 +69,7 @@ def std_dense(
     lhs: Array, rhs: Array, dimension_numbers, *arguments, **options
 ) -> Array:
     """Act as `dense` with `weight_standardize(rhs)`."""
-    if _is_dense_layer(lhs, rhs, dimension_numbers):
+    if _is_dense_layer(lhs, rhs, dimension_numbers, *arguments, **options):
         return _multiply(lhs, rhs, standardized=True)
     return XLA.std_dense(lhs, rhs, dimension_numbers, *arguments, **options)
 
@@ -82,6 +82,7 @@ def plain_case(
     lhs_dilation: Any = None,
     rhs_dilation: Any = None,
     dimension_numbers: Any = None,
+    *arguments: Any,
     **options: Any,
 ) -> tuple[Strides, Padding] | None:
     """Return strides and padding in pixels of a plain convolution; None for others.
@@ -94,9 +95,9 @@ def plain_case(
         return None
     layout = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
     images = lax.conv_dimension_numbers(lhs.shape, rhs.shape, LAYOUT)
-    # The options are groups of features or images, a precision and the like. None or 1
+    # The others are groups of features or images, a precision and the like. None or 1
     # is the plain value of each.
-    unusual = [lhs_dilation, rhs_dilation, *options.values()]
+    unusual = [lhs_dilation, rhs_dilation, *arguments, *options.values()]
     if layout != images or any(value not in (None, 1, (1, 1)) for value in unusual):
         return None
     strides = tuple(window_strides)
@@ -114,11 +115,17 @@ def plain_case(
     return strides, padding
 
 
-def _is_dense_layer(lhs: Array, rhs: Array, dimension_numbers: Any) -> bool:
-    """Return True for a product of two float32 matrices that are not empty."""
+def _is_dense_layer(
+    lhs: Array, rhs: Array, dimension_numbers: Any, *arguments: Any, **options: Any
+) -> bool:
+    """Return True for a product of two float32 matrices that are not empty.
+
+    A precision, a type of the result and the like are XLA's.
+    """
     contracted, batched = dimension_numbers
     return (
-        lhs.ndim == rhs.ndim == 2
+        all(value is None for value in (*arguments, *options.values()))
+        and lhs.ndim == rhs.ndim == 2
         and [list(axes) for axes in contracted] == [[1], [0]]
         and not any(map(len, batched))
         and {lhs.dtype, rhs.dtype} == {FLOAT32}

@@ -43,6 +43,34 @@ def test_memory_taken_again_has_no_page_faults(monkeypatch):
     assert sorted(kept)[4] < 100 < sorted(given_back)[4]
 
 
+LIMITED = """
+import resource, sys
+from byol_bnfree.cpu.allocator import keep_freed_memory
+from byol_bnfree.memory import machine_bytes
+
+def reserved():
+    lines = open("/proc/self/status").read().splitlines()
+    return 1024 * int(next(l for l in lines if l.startswith("VmSize")).split()[1])
+
+if sys.argv[1] != "none":
+    resource.setrlimit(getattr(resource, sys.argv[1]), (2**40, 2**40))
+before, half = reserved(), machine_bytes() // 2
+keep_freed_memory()
+print((reserved() - before) / half)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator")
+@pytest.mark.parametrize(
+    "limit, share", [("none", 1), ("RLIMIT_AS", 0), ("RLIMIT_DATA", 0)]
+)
+def test_memory_is_reserved_only_where_it_is_not_rationed(monkeypatch, limit, share):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    command = [sys.executable, "-c", LIMITED, limit]
+    found = subprocess.run(command, capture_output=True, check=True).stdout
+    assert float(found) == pytest.approx(share, abs=0.1)
+
+
 def test_without_glibc_nothing_is_changed(monkeypatch):
     monkeypatch.setattr(allocator.platform, "libc_ver", lambda: ("", ""))
     monkeypatch.setattr(allocator.ctypes, "CDLL", None)  # fails if it is called

@@ -167,6 +167,31 @@ def test_other_cases_are_xlas(convolution, options):
     assert (ours == jax.lax.conv_general_dilated(*arguments, **options)).all()
 
 
+@pytest.mark.parametrize("convolution", [conv, product_conv_general_dilated])
+def test_arguments_by_position_are_those_of_xla(convolution):
+    images, kernel = arrays(2, 2, 4, 4, 3, 1)
+    arguments = (images, kernel[:, :, :2], (1, 1), "SAME", None, None, LAYOUT, 2)
+    ours = convolution(*arguments)
+    assert (ours == jax.lax.conv_general_dilated(*arguments)).all()
+
+
+@needs_onednn
+@pytest.mark.parametrize(
+    "options", [{"preferred_element_type": jnp.bfloat16}, {"precision": "highest"}]
+)
+@pytest.mark.parametrize(
+    "ours, theirs", [(dense, XLA.dense), (std_dense, XLA.std_dense)]
+)
+def test_dense_layers_with_options_are_xlas(ours, theirs, options):
+    draws = np.random.default_rng(0)
+    x, w = (jnp.float32(draws.normal(size=s)) for s in ((5, 7), (7, 3)))
+    numbers = (((1,), (0,)), ((), ()))
+    y, expected = (f(x, w, numbers, **options) for f in (ours, theirs))
+    assert y.dtype == expected.dtype and (y == expected).all()
+    by_position = ours(x, w, numbers, None, jnp.bfloat16)
+    assert by_position.dtype == jnp.bfloat16
+
+
 @needs_onednn
 def test_bfloat16_is_xlas():
     x, w = (jnp.bfloat16(a) for a in arrays(*CASES["3x3"]))

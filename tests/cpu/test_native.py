@@ -1,6 +1,7 @@
 """The optional C++ never ends a run: it is built where that is possible, or refused."""
 
 import ctypes
+import errno
 import os
 from pathlib import Path
 
@@ -12,13 +13,17 @@ pytestmark = pytest.mark.skipif(native.register() is not None, reason="no oneDNN
 CXX = """#!/bin/sh
 case "$*" in *--version*) echo "${VERSION:-1}"; exit;; esac
 while [ "$1" != -o ]; do shift; done
-exec c++ -shared -x c++ /dev/null -o "$2"
+case "$2" in */byol_bnfree/*) echo "No space left on device" >&2; exit 1;; esac
+exec c++ -shared -x c++ /dev/null -x none "$@"
 """
 
 
 @pytest.fixture
 def build(tmp_path):
-    """With a compiler that takes no time, because it compiles nothing."""
+    """With a compiler that takes no time, because it compiles nothing.
+
+    It cannot write to the cache.
+    """
     script = tmp_path / "cxx"
     script.write_text(CXX)
     script.chmod(0o755)
@@ -60,14 +65,45 @@ def test_a_cache_that_cannot_be_written_is_done_without(build, tmp_path, monkeyp
     assert isinstance(native._loaded(build), ctypes.CDLL)
 
 
-def test_a_cache_whose_files_cannot_be_loaded_is_done_without(
+def test_a_full_cache_is_done_without(build, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(native.shutil, "copy", full)
+    assert isinstance(native._loaded(build), ctypes.CDLL)
+    assert not [*(tmp_path / "byol_bnfree").iterdir()]
+
+
+def test_a_file_of_the_cache_that_cannot_be_loaded_is_replaced(
     build, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    folder = tmp_path / "byol_bnfree"
-    folder.mkdir()
-    (folder / build.name()).write_bytes(b"half")
+    file = tmp_path / "byol_bnfree" / build.name()
+    file.parent.mkdir()
+    file.write_bytes(b"half")
     assert isinstance(native._loaded(build), ctypes.CDLL)
+    assert isinstance(ctypes.CDLL(str(file)), ctypes.CDLL)
+
+
+def test_of_old_files_the_newest_stay_in_the_cache(build, tmp_path, monkeypatch):
+    monkeypatch.setattr(native, "_KEPT", 2)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cache = tmp_path / "byol_bnfree"
+    cache.mkdir()
+    for age in range(3):
+        (cache / f"native-{age}.so").touch()
+        os.utime(cache / f"native-{age}.so", (9 - age, 9 - age))
+    native._loaded(build)
+    assert {file.name for file in cache.iterdir()} == {"native-0.so", build.name()}
+
+
+def test_a_library_may_be_in_a_folder_with_a_comma(build, tmp_path):
+    folder = tmp_path / "with,comma"
+    folder.symlink_to(build.library.parent)
+    there = build._replace(library=folder / build.library.name)
+    there.compile(tmp_path / "x.so")
+    assert isinstance(ctypes.CDLL(str(tmp_path / "x.so")), ctypes.CDLL)
 
 
 @pytest.mark.parametrize("what", ["flags", "compiler", "jaxlib", "onednn-cpu-gomp"])
@@ -92,8 +128,16 @@ def test_the_file_is_on_the_disk_before_it_has_its_name(build, tmp_path, monkeyp
     monkeypatch.setattr(
         Path, "replace", lambda self, to: (done.append("name"), replace(self, to))
     )
-    build.into(tmp_path)
+    build.compile(tmp_path / "native-x.so")
+    native._stored(tmp_path / "native-x.so", tmp_path / "cache")
     assert done == ["sync", "name"]
+
+
+def test_a_compiler_that_is_no_command_is_a_sentence(monkeypatch):
+    monkeypatch.setenv("CXX", "g++ '-O2")
+    assert (
+        native.register.__wrapped__() == "$CXX is not a command (No closing quotation)"
+    )
 
 
 def test_a_compiler_may_have_arguments(monkeypatch):

@@ -36,6 +36,8 @@ TARGETS = {
 _FOLDER = Path(__file__).parent
 _SOURCE = _FOLDER / "calls.cc"
 _LIBRARY, _HEADERS = "onednn-cpu-gomp", "onednn-devel-cpu-gomp"
+_KEPT = 16
+"""Compiled files that stay in the cache. Several kinds of CPUs may share a home."""
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-fopenmp")
 
 
@@ -45,14 +47,17 @@ def register() -> str | None:
 
     The first call on a machine compiles for about 10 seconds. It stores the file in
     `$XDG_CACHE_HOME/byol_bnfree` (`~/.cache/byol_bnfree`). If that folder cannot be
-    written, every process compiles into a temporary folder, which it deletes at once.
+    used, every process compiles into a temporary folder, which it deletes at once.
     """
     try:
         library = _file(_LIBRARY, "libdnnl.so.3")
         headers = _file(_HEADERS, "oneapi/dnnl/dnnl.hpp").parents[2]
     except FileNotFoundError:
         return 'oneDNN is not installed (pip install "byol_bnfree[cpu]")'
-    compiler = shlex.split(os.environ.get("CXX") or "c++")
+    try:
+        compiler = shlex.split(os.environ.get("CXX") or "c++")
+    except ValueError as error:
+        return f"$CXX is not a command ({error})"
     if not compiler or shutil.which(compiler[0]) is None:
         return "there is no C++ compiler (c++, or the one that $CXX names)"
     try:
@@ -105,36 +110,52 @@ class _Build(NamedTuple):
         digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
         return f"native-{digest}.so"
 
-    def into(self, folder: Path) -> Path:
-        """Return the compiled file in `folder`; compile it if it is missing.
-
-        Several processes may do so at once. The file is flushed to disk before it gets
-        its name, so a power cut leaves no partial file.
-        """
-        target = folder / self.name()
-        if target.exists():
-            return target
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            output = Path(scratch) / target.name
-            command = [*self.compiler, *_FLAGS, "-isystem", jax.ffi.include_dir()]
-            command += ["-isystem", str(self.headers), str(_SOURCE), "-o", str(output)]
-            command += [str(self.library), f"-Wl,-rpath,{self.library.parent}"]
-            subprocess.run(command, check=True, capture_output=True, text=True)
-            with open(output, "rb") as file:
-                os.fsync(file.fileno())
-            output.replace(target)
-        return target
+    def compile(self, output: Path) -> None:
+        """Write the compiled file."""
+        command = [*self.compiler, *_FLAGS, "-isystem", jax.ffi.include_dir()]
+        command += ["-isystem", str(self.headers), str(_SOURCE), "-o", str(output)]
+        # -Wl would cut a path at its commas.
+        rpath = ["-Xlinker", "-rpath", "-Xlinker", str(self.library.parent)]
+        command += [str(self.library), *rpath]
+        subprocess.run(command, check=True, capture_output=True, text=True)
 
 
 def _loaded(build: _Build) -> ctypes.CDLL:
-    """Load the compiled code from the cache, or from a temporary folder if that fails.
+    """Load the compiled code from the cache, which first gets it if it lacks it.
 
-    It fails if the folder is read-only, full, missing, or mounted without execution.
+    A cache that is read-only, full, missing, or mounted without execution is done
+    without. The code is then loaded from the temporary folder where it was compiled.
     """
-    cache = cache_folder()
+    cache, name = cache_folder(), build.name()
     if cache is not None:
-        with contextlib.suppress(OSError):
-            return ctypes.CDLL(str(build.into(cache)))
+        with contextlib.suppress(OSError):  # it is missing or damaged
+            return ctypes.CDLL(str(cache / name))
     with tempfile.TemporaryDirectory() as folder:  # a loaded library may be deleted
-        return ctypes.CDLL(str(build.into(Path(folder))))
+        compiled = Path(folder) / name
+        build.compile(compiled)
+        if cache is not None:
+            with contextlib.suppress(OSError):
+                return ctypes.CDLL(str(_stored(compiled, cache)))
+        return ctypes.CDLL(str(compiled))
+
+
+def _stored(compiled: Path, cache: Path) -> Path:
+    """Copy the file to the cache, and return its path there. Delete the oldest ones.
+
+    Several processes may do so at once. The file is flushed to disk before it gets its
+    name, so a power cut leaves no partial file.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    target = cache / compiled.name
+    with tempfile.TemporaryDirectory(dir=cache) as scratch:
+        copy = Path(shutil.copy(compiled, scratch))
+        with open(copy, "rb") as file:
+            os.fsync(file.fileno())
+        copy.replace(target)
+    ages = []
+    for file in cache.glob("native-*.so"):
+        with contextlib.suppress(FileNotFoundError):  # another process may delete too
+            ages.append((file.stat().st_mtime_ns, file))
+    for _, file in sorted(ages)[:-_KEPT]:
+        file.unlink(missing_ok=True)
+    return target
