@@ -2,14 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
+from jaxtyping import Array
 
 from byol_bnfree.diagnostics.dataflow import Place, Trace, trace_owners
-from byol_bnfree.diagnostics.dataflow.owners import FREE, Owners, free
+from byol_bnfree.diagnostics.dataflow.owners import (
+    FREE,
+    Owners,
+    free,
+    is_free,
+)
 from byol_bnfree.diagnostics.dataflow.trace import source_line
 from byol_bnfree.errors import InputError
 
@@ -28,58 +36,138 @@ class StaticReport:
         return "; ".join([self.verdict, *map(str, self.places)])
 
 
-def static_independence(function: Callable[..., Any], images: Any) -> StaticReport:
+def static_independence(
+    function: Callable[..., Any], images: Any, *fixed: Any
+) -> StaticReport:
     """Follow each example of `images` through the traced program of `function`.
 
     Args:
-      function: maps images to an array [b ...] or a tree of them.
+      function: maps images, and `fixed`, to an array [b ...] or a tree of them. Arrays
+        that it closes over are constants of it.
       images: array or `jax.ShapeDtypeStruct` [b ...]. Only shape and dtype are used.
+      *fixed: weights and random keys, as trees of arrays. They belong to no example,
+        and the result holds for all values of them.
 
     Returns:
       "independent" only if row i of every output depends on image i only, for all
-      inputs of this shape. Otherwise the operations and source lines that prevent it.
+      inputs of these shapes and all random draws. Otherwise the operations and source
+      lines that prevent it.
 
     Raises:
       InputError: for fewer than two images, or an output that is not [b ...].
     """
     size = _batch_size(images)
-    jaxpr = jax.make_jaxpr(function)(images)
+    jaxpr = jax.make_jaxpr(function)(images, *fixed)
     if not jaxpr.out_avals:
         raise InputError("the function returns no array; return arrays [b ...].")
     for output in jaxpr.out_avals:
         check_rows(output.shape, size)
-    tables, trace = trace_owners(jaxpr, [along_batch(size, np.ndim(images))])
-    return judge(tables, trace, size)
+    return _follow(jaxpr, images, fixed, size)
 
 
 def gradient_independence(
-    function: Callable[..., Any], images: Any
+    function: Callable[..., Any], images: Any, *fixed: Any
 ) -> StaticReport | None:
-    """Follow each example through the backward program of `function`.
+    """Follow each example through the program that differentiates `function`.
 
-    A custom derivative (`jax.custom_vjp`, `jax.custom_jvp`) may mix examples although
-    its values do not. Gradients of parameters are sums over examples and not examined.
+    A custom derivative (`jax.custom_vjp`, `jax.custom_jvp`) has a forward pass of its
+    own, which training uses instead of the function. Its values and its derivative may
+    mix examples although the function does not. Gradients of parameters are sums over
+    examples and not examined. The arguments are those of `static_independence`.
 
     Returns:
       The verdict on row i of the images' gradient as a function of row i of the
-      outputs' gradients. None if JAX cannot differentiate the function.
+      outputs' gradients, and on the outputs of that forward pass. Outputs without a
+      gradient are judged by their tangents. None if an output has neither, and nothing
+      is wrong with the others.
     """
-    size = _batch_size(images)
+    _batch_size(images)
+    parts = partial(floats_and_others, function)
+    together = _backward(parts, images, fixed)
+    if together:
+        return together
+    program = jax.make_jaxpr(lambda *inputs: parts(*inputs)[0])(images, *fixed)
+    reports = []
+    for index in range(len(program.out_avals)):
+        output = partial(_one_output, program, index)
+        reports.append(
+            _backward(output, images, fixed) or _tangents(output, images, fixed)
+        )
+    return _worst(reports)
 
-    def numbers(images):
-        leaves = jax.tree.leaves(function(images))
-        return [x for x in leaves if jnp.issubdtype(x.dtype, jnp.inexact)]
 
-    def pull_back(images, gradients):
-        return jax.vjp(numbers, images)[1](gradients)
+def floats_and_others(
+    function: Callable[..., Any], *inputs: Any
+) -> tuple[list[Array], list[Array]]:
+    """Split the outputs of a function into those with a derivative and those without.
+
+    The first are floats and complex numbers, the second integers and booleans.
+    """
+    leaves = jax.tree.leaves(function(*inputs))
+    has_derivative = [jnp.issubdtype(x.dtype, jnp.inexact) for x in leaves]
+    pairs = list(zip(leaves, has_derivative, strict=True))
+    return [x for x, yes in pairs if yes], [x for x, yes in pairs if not yes]
+
+
+def _one_output(program: Any, index: int, *inputs: Any) -> tuple[list[Array], list]:
+    """Compute one output only: others may need operations without a derivative."""
+    jaxpr = program.jaxpr
+    output = jaxpr.outvars[index]
+    needed, equations = {id(output)}, []
+    for equation in reversed(jaxpr.eqns):
+        if needed.intersection(map(id, equation.outvars)):
+            equations.append(equation)
+            needed.update(map(id, equation.invars))
+    info = jaxpr.debug_info._replace(result_paths=None)
+    one = jaxpr.replace(eqns=equations[::-1], outvars=[output], debug_info=info)
+    run = core.jaxpr_as_fun(program.replace(jaxpr=one))
+    return run(*jax.tree.leaves(inputs)), []
+
+
+def _backward(parts: Callable[..., Any], images: Any, fixed: Any):
+    """Judge gradients and values in reverse mode; None if JAX has no derivative."""
+
+    def pull_back(images, gradients, *fixed):
+        values, pull, others = jax.vjp(
+            lambda images: parts(images, *fixed), images, has_aux=True
+        )
+        return pull(gradients), values, others
 
     try:
-        outputs = jax.eval_shape(numbers, images)
-        jaxpr = jax.make_jaxpr(pull_back)(images, outputs)
-    except (TypeError, ValueError, NotImplementedError):
-        return None  # JAX raises these if there is no derivative
-    ranks = [np.ndim(images), *(len(x.shape) for x in outputs)]
-    tables, trace = trace_owners(jaxpr, [along_batch(size, rank) for rank in ranks])
+        outputs, _ = jax.eval_shape(parts, images, *fixed)
+        jaxpr = jax.make_jaxpr(pull_back)(images, outputs, *fixed)
+    except Exception:  # JAX and rules of users raise many kinds
+        return None
+    return _follow(jaxpr, (images, outputs), fixed, images.shape[0])
+
+
+def _tangents(parts: Callable[..., Any], images: Any, fixed: Any):
+    """Judge tangents and values in forward mode; None if JAX has no derivative."""
+
+    def push_forward(images, tangents, *fixed):
+        return jax.jvp(lambda images: parts(images, *fixed)[0], (images,), (tangents,))
+
+    try:
+        jaxpr = jax.make_jaxpr(push_forward)(images, images, *fixed)
+    except Exception:  # as in `_backward`
+        return None
+    return _follow(jaxpr, (images, images), fixed, images.shape[0])
+
+
+def _worst(reports: list[StaticReport | None]) -> StaticReport | None:
+    """Join the verdicts on several outputs."""
+    places = [place for report in reports if report for place in report.places]
+    for verdict in ("mixes examples", "not proven"):
+        if any(report and report.verdict == verdict for report in reports):
+            return StaticReport(verdict, tuple(dict.fromkeys(places)))
+    return None if None in reports else StaticReport("independent")
+
+
+def _follow(jaxpr: Any, batch: Any, fixed: Any, size: int) -> StaticReport:
+    """Judge a program of `batch`, whose leaves are [b ...], and of `fixed`."""
+    inputs = [along_batch(size, len(x.shape)) for x in jax.tree.leaves(batch)]
+    inputs += [free(np.ndim(x)) for x in jax.tree.leaves(fixed)]
+    tables, trace = trace_owners(jaxpr, inputs)
     return judge(tables, trace, size)
 
 
@@ -94,11 +182,7 @@ def step_places(step: Callable[..., Any], state: Any, batch: Any) -> list[Place]
     The leaves of the batch are [b ...]; the state depends on no example of it. Dead
     code counts too.
     """
-    jaxpr = jax.make_jaxpr(step)(state, batch)
-    inputs = [free(len(leaf.shape)) for leaf in jax.tree.leaves(state)]
-    shapes = [leaf.shape for leaf in jax.tree.leaves(batch)]
-    inputs += [along_batch(shape[0], len(shape)) for shape in shapes]
-    _, trace = trace_owners(jaxpr, inputs)
+    _, _, trace = _owners_after(step, state, batch)
     return [place for place in trace.places if place.kind != "moves"]
 
 
@@ -109,15 +193,44 @@ def carried_over(step: Callable[..., Any], state: Any, batch: Any) -> Place | No
     program. None means that the result depends on no example. Leaves of the batch are
     [b ...].
     """
-    jaxpr = jax.make_jaxpr(step)(state, batch)
-    inputs = [free(len(leaf.shape)) for leaf in jax.tree.leaves(state)]
-    shapes = [leaf.shape for leaf in jax.tree.leaves(batch)]
-    inputs += [along_batch(shape[0], len(shape)) for shape in shapes]
-    tables, _ = trace_owners(jaxpr, inputs)
-    if all((table == FREE).all() for table in tables):
+    jaxpr, tables, _ = _owners_after(step, state, batch)
+    if all(map(is_free, tables)):
         return None
+    if not jaxpr.eqns:
+        return Place("moves", "the batch itself", "the result", False)
     last = jaxpr.eqns[-1]
     return Place("moves", last.primitive.name, source_line(last.source_info), False)
+
+
+def stored_examples(
+    step: Callable[..., Any], state: Any, batch: Any
+) -> tuple[str, ...]:
+    """Name the results of a function of (state, batch) that depend on examples.
+
+    Names are paths such as "batch_stats/norm/mean". Leaves of the batch are [b ...].
+    """
+    _, tables, _ = _owners_after(step, state, batch)
+    leaves, _ = jax.tree.flatten_with_path(jax.eval_shape(step, state, batch))
+    return tuple(
+        jax.tree_util.keystr(path, simple=True, separator="/")
+        for (path, _), table in zip(leaves, tables, strict=True)
+        if not is_free(table)
+    )
+
+
+def _owners_after(step: Callable[..., Any], state: Any, batch: Any):
+    """Trace a function of (state, batch); return its jaxpr, the owners and places."""
+    inputs = [free(np.ndim(leaf)) for leaf in jax.tree.leaves(state)]
+    for leaf in jax.tree.leaves(batch):
+        shape = np.shape(leaf)
+        if not shape:
+            raise InputError(
+                "a leaf of the batch is a scalar, which belongs to no example; "
+                "give arrays [b ...], and scalars in the state."
+            )
+        inputs.append(along_batch(shape[0], len(shape)))
+    jaxpr = jax.make_jaxpr(step)(state, batch)
+    return jaxpr, *trace_owners(jaxpr, inputs)
 
 
 def judge(tables: list[Owners], trace: Trace, size: int) -> StaticReport:
@@ -138,11 +251,12 @@ def judge(tables: list[Owners], trace: Trace, size: int) -> StaticReport:
 
 
 def _batch_size(images: Any) -> int:
-    if not np.ndim(images) or images.shape[0] < 2:
+    shape = getattr(images, "shape", None)
+    if not shape or shape[0] < 2:
         raise InputError(
-            "images must be a batch [b ...] of two or more to tell examples apart."
+            "images must be an array [b ...] of two or more images, to tell them apart."
         )
-    return images.shape[0]
+    return shape[0]
 
 
 def check_rows(shape: tuple[int, ...], size: int) -> None:
