@@ -1,8 +1,8 @@
 """Does the output for one example depend on other examples of the batch?
 
-Two checks answer this. The check in `numerical.py` takes derivatives and exact
-comparisons on given images. The check in `static.py` analyses the traced jaxpr. It
-holds for all images of the same shape.
+Two kinds of checks answer this. The check in `numerical.py` takes derivatives and exact
+comparisons on given images. The checks in `static.py` and `derivatives.py` analyse the
+traced jaxpr. They hold for all images of the same shape.
 """
 
 import math
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from byol_bnfree.diagnostics.derivatives import gradient_independence
 from byol_bnfree.diagnostics.modules import as_checked
 from byol_bnfree.diagnostics.numerical import (
     NumericalReport,
@@ -21,7 +22,6 @@ from byol_bnfree.diagnostics.numerical import (
 )
 from byol_bnfree.diagnostics.static import (
     StaticReport,
-    gradient_independence,
     static_independence,
     stored_examples,
 )

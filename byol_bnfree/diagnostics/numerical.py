@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from byol_bnfree.diagnostics.dataflow.interpret import DRAWS
-from byol_bnfree.diagnostics.static import check_rows, floats_and_others
+from byol_bnfree.diagnostics.derivatives import floats_and_others
+from byol_bnfree.diagnostics.static import check_rows
 
 ROUNDING = 1e-4
 """Allowed deviation between batch sizes in float32, relative to the largest output.

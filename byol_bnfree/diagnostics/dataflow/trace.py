@@ -21,7 +21,7 @@ _LIBRARIES = (
     *(os.path.dirname(package.__file__) + os.sep for package in (jax, flax, einops)),
     *(  # frames in these files only call the user's function
         os.path.join(_HERE, f"{name}.py")
-        for name in ("independence", "modules", "static")
+        for name in ("derivatives", "independence", "modules", "static")
     ),
 )
 
