@@ -79,15 +79,30 @@ def main() -> None:
 
     findings = []
     with tempfile.TemporaryDirectory(prefix="verify-") as folder:
-        for number, name in enumerate(names, start=1):
-            began = time.monotonic()
-            print(f"[{number}/{len(names)}] {name}: {CLAIMS[name]}", flush=True)
-            finding = check(name, config, Path(folder))
-            findings.append(finding)
-            seconds = time.monotonic() - began
-            print(f"      {finding.verdict} ({seconds:.0f} s)", flush=True)
-    print_report(findings)
+        try:
+            for number, name in enumerate(names, start=1):
+                began = time.monotonic()
+                print(f"[{number}/{len(names)}] {name}: {CLAIMS[name]}", flush=True)
+                finding = _check_or_fail(name, config, Path(folder))
+                findings.append(finding)
+                seconds = time.monotonic() - began
+                print(f"      {finding.verdict} ({seconds:.0f} s)", flush=True)
+        finally:  # an impossible setting or Ctrl-C keeps what is known
+            if findings:
+                print_report(findings)
     sys.exit(0 if all(finding.holds for finding in findings) else 1)
+
+
+def _check_or_fail(name: str, config: TrainConfig, folder: Path) -> "Finding":
+    """Check one claim. An error in it is a finding, so the other claims are checked."""
+    from byol_bnfree.claims.finding import broken
+
+    try:
+        return check(name, config, folder)
+    except (InputError, BrokenPipeError):  # wrong settings, or nobody reads the table
+        raise
+    except Exception as error:
+        return broken(CLAIMS[name], error)
 
 
 def check(name: str, config: TrainConfig, folder: Path) -> "Finding":

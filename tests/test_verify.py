@@ -10,6 +10,7 @@ import pytest
 import tiny
 from byol_bnfree import verify
 from byol_bnfree.claims import communication, network, places, rounding
+from byol_bnfree.claims.finding import Finding
 from byol_bnfree.claims.hlo import collectives
 from byol_bnfree.claims.processes import run_tasks
 from byol_bnfree.claims.settings import other_optimizer
@@ -17,8 +18,10 @@ from byol_bnfree.claims.settings import tiny as tiny_run
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.config_files import load_config
+from byol_bnfree.diagnostics import static_independence
 from byol_bnfree.diagnostics.dataflow import Place
 from byol_bnfree.diagnostics.numerical import NumericalReport
+from byol_bnfree.errors import InputError
 
 one = np.ones(1)
 SMALL = (
@@ -85,9 +88,39 @@ def test_the_network_that_was_checked_is_named(tmp_path):
         "        return nn.Dense(8)(images.mean((1, 2)))\n"
         "def mean(layers): return Mean()\n"
     )
-    config, _ = verify.parse([*SMALL, f"--model={tmp_path}/mine.py:mean"])
+    own = [f"--model={tmp_path}/mine.py:mean", "--data.image-size=40"]
+    config, _ = verify.parse([*SMALL, *own])
     finding = verify.check("independence", config, tmp_path)
-    assert finding.how.startswith("mean, ")
+    assert finding.how.startswith("mean, 4x40x40x3 ")  # it may take no other size
+
+
+def test_the_values_that_go_with_a_gradient_are_examined():
+    @jax.custom_vjp
+    def leaking(x):
+        return x
+
+    leaking.defvjp(lambda x: (x - x.mean(0)[None], None), lambda _, g: (g,))
+    program = network._gradient_and_values(lambda x, _: {"loss": leaking(x)})
+    assert static_independence(program, one[:, None] * np.ones((4, 2)), {}).places
+
+
+def test_an_error_in_a_claim_fails_it_and_the_other_claims_are_kept(
+    monkeypatch, capsys
+):
+    def check(name, *_):
+        if name == "loss":
+            raise RuntimeError("out of memory")
+        if name == "control":
+            raise InputError("impossible.")
+        return Finding(name, "", "", True)
+
+    monkeypatch.setattr(verify, "check", check)
+    assert status(monkeypatch, "--claims=loss,program") == 1
+    said = capsys.readouterr().out
+    assert "RuntimeError: out of memory" in said and "│ program" in said
+    assert "Traceback" in said
+    assert status(monkeypatch, "--claims=program,control") == 2
+    assert "│ program" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -199,7 +232,8 @@ def test_a_deviation_is_relative_to_its_array():
 def test_a_batch_of_one_that_is_refused_is_not_measured(monkeypatch):
     report = NumericalReport(0.0, 0.0, None)  # as with --bn-stat-groups=2
     monkeypatch.setattr(network, "numerical_independence", lambda *_: report)
-    monkeypatch.setattr(network, "_outputs", lambda *_: (None, np.zeros((4, 8, 8, 3))))
+    outputs = (print, np.zeros((4, 8, 8, 3)), None)
+    monkeypatch.setattr(network, "_outputs", lambda *_: outputs)
     finding = network.numerical_claim(TrainConfig())
     assert finding.holds and "alone not measured" in finding.deviation
 

@@ -1,6 +1,7 @@
 """The result of a check."""
 
 import re
+import traceback
 from dataclasses import dataclass
 
 
@@ -27,6 +28,15 @@ class Finding:
         return (
             f"fails, as expected of {self.expected_of}" if self.expected_of else "FAILS"
         )
+
+
+def broken(claim: str, error: Exception) -> Finding:
+    """Return the finding of a check that ended with an error."""
+    reason = "".join(traceback.format_exception_only(error)).strip().splitlines()[0]
+    trace = "".join(traceback.format_exception(error))
+    return Finding(
+        claim, "not checked, because an error ended the check", reason, False, trace
+    )
 
 
 def short(text: str) -> str:

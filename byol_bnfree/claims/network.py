@@ -1,6 +1,7 @@
 """Claims: the examples of a batch do not interact, and the checks would notice it."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -25,24 +26,32 @@ from byol_bnfree.models.byol import Outputs
 from byol_bnfree.training.parts import build_parts, views_of_step_0
 
 
-def _at_most(size: ImageSize | None) -> ImageSize:
-    """The size of the input, each side at most `LARGEST_IMAGE`."""
-    sides = height_and_width(size or LARGEST_IMAGE)
+def _size_to_run(config: TrainConfig) -> ImageSize:
+    """The size of the input, each side at most `LARGEST_IMAGE`.
+
+    A user's own encoder may take one size only, so it gets its own.
+    """
+    size = config.data.image_size or LARGEST_IMAGE
+    if config.encoder is not None:
+        return size
+    sides = height_and_width(size)
     return image_size_of(*(min(side, LARGEST_IMAGE) for side in sides))
 
 
 def numerical_claim(config: TrainConfig) -> Finding:
     """Check that derivatives and changes between examples are exactly zero."""
-    size = _at_most(config.data.image_size)
-    outputs, images = _outputs(config, size)
-    report = numerical_independence(outputs, images)
+    outputs, images, variables = _outputs(config, _size_to_run(config))
+    report = numerical_independence(partial(outputs, variables=variables), images)
+    rows = (
+        f"{len(images) - report.unexamined} rows" if report.unexamined else "each row"
+    )
     # Groups of statistics cannot cut a batch of one.
     alone = "not measured" if report.alone is None else f"{report.alone:.1e}"
     return Finding(
         "outputs do not depend on other examples (in numbers)",
         f"{encoder_name(config)}, {_shape(images)}, training mode; for encoder, "
         f"projector, predictor, target and loss: the Jacobian between examples, and "
-        f"each row after the others are replaced, permuted, duplicated",
+        f"{rows} after the others are replaced, permuted, duplicated",
         f"derivative {report.cross_derivative:.1e}, change "
         f"{report.changed_by_others:.1e}, alone {alone}",
         report.holds,
@@ -56,9 +65,9 @@ def static_claim(config: TrainConfig) -> Finding:
     List where the step does not.
     """
     image_size = config.data.image_size or LARGEST_IMAGE
-    outputs, images = _outputs(config, image_size, drawn=False)
-    forward = static_independence(outputs, images)
-    gradient = static_independence(_image_gradient(outputs), images)
+    outputs, images, variables = _outputs(config, image_size, drawn=False)
+    forward = static_independence(outputs, images, variables)
+    gradient = static_independence(_gradient_and_values(outputs), images, variables)
     views = static_independence(_views(config), _as_pixels(images))
     reports = {"forward": forward, "backward": gradient, "views": views}
     places = combined_in_step(config)
@@ -67,7 +76,7 @@ def static_claim(config: TrainConfig) -> Finding:
     return Finding(
         "outputs do not depend on other examples (for all inputs)",
         f"every operation of the traced program, {_shape(images)}: views, forward, "
-        f"gradient to the images; then the whole training step",
+        f"gradient to the images and the values with it; then the whole training step",
         short("; ".join(wrong or others[:2])) or "no mixing operation",
         not wrong and not others,
         note=short(
@@ -93,10 +102,9 @@ def control_claim(config: TrainConfig) -> Finding:
         batch_size=max(config.batch_size, 2 * config.bn_stat_groups),
         model=dataclasses.replace(config.model, unit_kernels=False),
     )
-    size = _at_most(config.data.image_size)
-    outputs, images = _outputs(config, size)
-    numerical = numerical_independence(outputs, images)
-    static = static_independence(outputs, images)
+    outputs, images, variables = _outputs(config, _size_to_run(config))
+    numerical = numerical_independence(partial(outputs, variables=variables), images)
+    static = static_independence(outputs, images, variables)
     named = next((p for p in static.places if "models/kernels.py" in p.source), None)
     found = numerical.cross_derivative > 0 and numerical.changed_by_others > 0
     where = short(named.source) if named else "no line"
@@ -109,11 +117,11 @@ def control_claim(config: TrainConfig) -> Finding:
 
 
 def _outputs(config: TrainConfig, image_size: ImageSize, drawn: bool = True):
-    """Return a function from images to all outputs of each example, and some images.
+    """Return a function to all outputs of each example, images, and variables.
 
-    With `drawn` the parameters are random. Otherwise they are zeros, which suffices to
-    trace the program. The loss is that of one view; `combined_in_step`
-    follows a whole step.
+    The function takes the other two. With `drawn` the variables are random. Otherwise
+    they are shapes, which suffice to trace the program. The loss is that of one view;
+    `combined_in_step` follows a whole step.
     """
     config, data = for_analysis(config, image_size)
     network = build_parts(config, data).network
@@ -121,12 +129,11 @@ def _outputs(config: TrainConfig, image_size: ImageSize, drawn: bool = True):
     images = jax.random.normal(jax.random.key(0), shape)
     key = jax.random.key(1)
     if drawn:
-        variables = jax.jit(network.init)(key, images)
+        drawn_or_shapes = jax.jit(network.init)(key, images)
     else:
-        shapes = jax.eval_shape(network.init, key, images)
-        variables = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        drawn_or_shapes = jax.eval_shape(network.init, key, images)
 
-    def outputs(images):
+    def outputs(images, variables):
         """Return what each part gives for normalized images."""
         params, stats = variables.online_params, variables.online_stats
         online, _ = network.online(params, stats, images, True)
@@ -142,7 +149,7 @@ def _outputs(config: TrainConfig, image_size: ImageSize, drawn: bool = True):
             "probe": probe_loss(online.logits, jnp.zeros(len(images), int)),
         }
 
-    return outputs, images
+    return outputs, images, drawn_or_shapes
 
 
 def _loss(online: Outputs, target: Array) -> Array:
@@ -152,9 +159,18 @@ def _loss(online: Outputs, target: Array) -> Array:
     return regression_loss(online.prediction, target)
 
 
-def _image_gradient(outputs):
-    """Return the gradient of each example's loss with respect to its image."""
-    return jax.grad(lambda images: jnp.sum(outputs(images)["loss"]))
+def _gradient_and_values(outputs):
+    """Return a function to the gradients of losses by their images, and all values.
+
+    The values are those of the differentiated program, which training uses: a custom
+    derivative has a forward pass of its own.
+    """
+
+    def loss(images, variables):
+        values = outputs(images, variables)
+        return jnp.sum(values["loss"]), values
+
+    return jax.grad(loss, has_aux=True)
 
 
 def _views(config: TrainConfig):

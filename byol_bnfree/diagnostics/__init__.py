@@ -5,6 +5,7 @@ from byol_bnfree.diagnostics.collapse import (
     collapse_measures,
     effective_rank,
 )
+from byol_bnfree.diagnostics.derivatives import gradient_independence
 from byol_bnfree.diagnostics.independence import (
     IndependenceReport,
     batch_independence,
@@ -22,7 +23,6 @@ from byol_bnfree.diagnostics.numerical import (
 from byol_bnfree.diagnostics.static import (
     StaticReport,
     carried_over,
-    gradient_independence,
     static_independence,
     step_places,
 )

@@ -1,8 +1,8 @@
 """Does the output for one example depend on other examples of the batch?
 
-Two checks answer this. The check in `numerical.py` takes derivatives and exact
-comparisons on given images. The check in `static.py` analyses the traced jaxpr. It
-holds for all images of the same shape.
+Two kinds of checks answer this. The check in `numerical.py` takes derivatives and exact
+comparisons on given images. The checks in `static.py` and `derivatives.py` analyse the
+traced jaxpr. They hold for all images of the same shape.
 """
 
 import math
@@ -10,20 +10,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from byol_bnfree.diagnostics.modules import as_function
+from byol_bnfree.diagnostics.derivatives import gradient_independence
+from byol_bnfree.diagnostics.modules import as_checked
 from byol_bnfree.diagnostics.numerical import (
-    ROUNDING,
     NumericalReport,
     numerical_independence,
 )
 from byol_bnfree.diagnostics.static import (
     StaticReport,
-    gradient_independence,
     static_independence,
+    stored_examples,
 )
+from byol_bnfree.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -34,14 +36,26 @@ class IndependenceReport:
     static: StaticReport
     """Static check of the forward program."""
     backward: StaticReport | None
-    """Static check of the images' gradients; None without a derivative."""
+    """Static check of the images' gradients, and of the values that go with them.
+
+    None if an output has no derivative and the others have no fault.
+    """
+    kept: tuple[str, ...] = ()
+    """Variables that store something of the images for later batches, such as running
+    statistics: "batch_stats/norm/mean". Parameters are not changed."""
 
     @property
     def holds(self) -> bool:
-        """True if row i depends on image i only, in values and in gradients."""
+        """True if the outputs for an image depend on no other image.
+
+        Row i of the values and of the gradients depends on image i only, and nothing of
+        an image is kept for later batches. Gradients that do not exist (`backward` is
+        None) do not count: the values are independent then, and the printed report says
+        so.
+        """
         reports = [self.static] + ([self.backward] if self.backward else [])
         proven = all(report.verdict == "independent" for report in reports)
-        return self.numerical.holds and proven
+        return self.numerical.holds and proven and not self.kept
 
     def __str__(self) -> str:
         return as_table(self)
@@ -49,7 +63,7 @@ class IndependenceReport:
 
 def batch_independence(
     function: Callable[..., Any] | nn.Module,
-    images: Float[Array, "b ..."],
+    images: Any,
     *args: Any,
     variables: Any = None,
     rngs: Any = None,
@@ -61,30 +75,47 @@ def batch_independence(
       function: called as `function(images, *args, **kwargs)`. It returns an array
         [b ...] or a tree of them. It may also be a Linen or NNX module, whose
         statistics may change as in training. An NNX module is not modified.
-      images: two or more images [b ...], floats.
+      images: two or more images [b ...], floats. The proof takes a whole batch; the
+        numbers are measured on at most 32 of its rows.
       *args: further arguments, such as a module's `train`.
       variables: of a Linen module; None initializes it.
-      rngs: random keys of a Linen module, such as `{"dropout": jax.random.key(0)}`.
-        Every call gets the same keys.
+      rngs: random keys of a Linen module, such as `{"dropout": jax.random.key(0)}`, or
+        one key for all. In numbers every call gets the same keys. The proof holds for
+        all keys, and for all variables of the same shapes.
       **kwargs: further keyword arguments, such as a module's `train`.
 
     Returns:
       A report that prints as a table. `report.holds` is the answer.
 
     Raises:
-      InputError: for fewer than two images, an output that is not [b ...], or a module
-        that draws random numbers without `rngs`.
+      InputError: for fewer than two images, an output that is not [b ...], a module
+        that draws random numbers without `rngs`, or one that does not take `variables`.
     """
-    called = as_function(function, images, args, kwargs, variables, rngs)
-    static = static_independence(called, images)
-    backward = gradient_independence(called, images)
-    return IndependenceReport(numerical_independence(called, images), static, backward)
+    images = _as_array(images)
+    checked = as_checked(function, images, args, kwargs, variables, rngs)
+    static = static_independence(checked.outputs, images, *checked.fixed)
+    backward = gradient_independence(checked.outputs, images, *checked.fixed)
+    numerical = numerical_independence(
+        lambda images: checked.outputs(images, *checked.fixed), images
+    )
+    kept = stored_examples(checked.kept, checked.fixed, images)
+    return IndependenceReport(numerical, static, backward, kept)
+
+
+def _as_array(images: Any) -> Float[Array, "..."]:
+    try:
+        return jnp.asarray(images)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"images must be an array [b ...], but this {type(images).__name__} has no "
+            f"single shape; stack images of equal size."
+        ) from error
 
 
 def as_table(report: IndependenceReport) -> str:
     """Format one line per check: what it examined, its result, and the reason."""
     numbers, absent = report.numerical, "no derivative"
-    derivative, alone = numbers.cross_derivative, numbers.alone
+    derivative, alone, limit = numbers.cross_derivative, numbers.alone, numbers.limit
     rows = [
         ("", "derivatives by other images")
         + (("not measured", absent) if math.isnan(derivative) else _zero(derivative)),
@@ -94,15 +125,34 @@ def as_table(report: IndependenceReport) -> str:
         + (
             ("not measured", "no batch of one, or random draws")
             if alone is None
-            else (_word(alone <= ROUNDING), f"{alone:.1e}, at most {ROUNDING:.0e}")
+            else (_word(alone <= limit), f"{alone:.1e}, at most {limit:.0e}")
         ),
         ("for all", "outputs") + _verdict(report.static),
         ("images", "gradients")
         + (_verdict(report.backward) if report.backward else ("not proven", absent)),
+        ("", "nothing kept for later batches")
+        + (_word(not report.kept), ", ".join(report.kept)),
     ]
-    answer = "independent" if report.holds else "NOT independent, or not proven"
     lines = [f"{a:<9} {b:<36} {c:<14} {d}".rstrip() for a, b, c, d in rows]
-    return "\n".join([*lines, f"The examples of the batch are {answer}."])
+    if numbers.unexamined:
+        lines.append(f"The numbers leave out {numbers.unexamined} rows of the batch.")
+    return "\n".join([*lines, _answer(report)])
+
+
+def _answer(report: IndependenceReport) -> str:
+    """Return the verdict in one sentence."""
+    values = (report.static, report.backward or report.static)
+    if report.holds and report.backward is None:
+        return (
+            "The values of the examples are independent; their gradients are not "
+            "proven."
+        )
+    if report.holds:
+        return "The examples of the batch are independent."
+    apart = all(part.verdict == "independent" for part in values)
+    if apart and report.numerical.holds:
+        return "The outputs are NOT independent of the examples of earlier batches."
+    return "The examples of the batch are NOT independent, or not proven."
 
 
 def _word(holds: bool) -> str:

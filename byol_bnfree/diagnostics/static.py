@@ -5,11 +5,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from byol_bnfree.diagnostics.dataflow import Place, Trace, trace_owners
-from byol_bnfree.diagnostics.dataflow.owners import FREE, Owners, free
+from byol_bnfree.diagnostics.dataflow.owners import (
+    FREE,
+    Owners,
+    free,
+    is_free,
+)
 from byol_bnfree.diagnostics.dataflow.trace import source_line
 from byol_bnfree.errors import InputError
 
@@ -28,58 +32,40 @@ class StaticReport:
         return "; ".join([self.verdict, *map(str, self.places)])
 
 
-def static_independence(function: Callable[..., Any], images: Any) -> StaticReport:
+def static_independence(
+    function: Callable[..., Any], images: Any, *fixed: Any
+) -> StaticReport:
     """Follow each example of `images` through the traced program of `function`.
 
     Args:
-      function: maps images to an array [b ...] or a tree of them.
+      function: maps images, and `fixed`, to an array [b ...] or a tree of them. Arrays
+        that it closes over are constants of it.
       images: array or `jax.ShapeDtypeStruct` [b ...]. Only shape and dtype are used.
+      *fixed: weights and random keys, as trees of arrays. They belong to no example,
+        and the result holds for all values of them.
 
     Returns:
       "independent" only if row i of every output depends on image i only, for all
-      inputs of this shape. Otherwise the operations and source lines that prevent it.
+      inputs of these shapes and all random draws. Otherwise the operations and source
+      lines that prevent it.
 
     Raises:
       InputError: for fewer than two images, or an output that is not [b ...].
     """
-    size = _batch_size(images)
-    jaxpr = jax.make_jaxpr(function)(images)
+    size = batch_size(images)
+    jaxpr = jax.make_jaxpr(function)(images, *fixed)
     if not jaxpr.out_avals:
         raise InputError("the function returns no array; return arrays [b ...].")
     for output in jaxpr.out_avals:
         check_rows(output.shape, size)
-    tables, trace = trace_owners(jaxpr, [along_batch(size, np.ndim(images))])
-    return judge(tables, trace, size)
+    return follow(jaxpr, images, fixed, size)
 
 
-def gradient_independence(
-    function: Callable[..., Any], images: Any
-) -> StaticReport | None:
-    """Follow each example through the backward program of `function`.
-
-    A custom derivative (`jax.custom_vjp`, `jax.custom_jvp`) may mix examples although
-    its values do not. Gradients of parameters are sums over examples and not examined.
-
-    Returns:
-      The verdict on row i of the images' gradient as a function of row i of the
-      outputs' gradients. None if JAX cannot differentiate the function.
-    """
-    size = _batch_size(images)
-
-    def numbers(images):
-        leaves = jax.tree.leaves(function(images))
-        return [x for x in leaves if jnp.issubdtype(x.dtype, jnp.inexact)]
-
-    def pull_back(images, gradients):
-        return jax.vjp(numbers, images)[1](gradients)
-
-    try:
-        outputs = jax.eval_shape(numbers, images)
-        jaxpr = jax.make_jaxpr(pull_back)(images, outputs)
-    except (TypeError, ValueError, NotImplementedError):
-        return None  # JAX raises these if there is no derivative
-    ranks = [np.ndim(images), *(len(x.shape) for x in outputs)]
-    tables, trace = trace_owners(jaxpr, [along_batch(size, rank) for rank in ranks])
+def follow(jaxpr: Any, batch: Any, fixed: Any, size: int) -> StaticReport:
+    """Judge a program of `batch`, whose leaves are [b ...], and of `fixed`."""
+    inputs = [along_batch(size, len(x.shape)) for x in jax.tree.leaves(batch)]
+    inputs += [free(np.ndim(x)) for x in jax.tree.leaves(fixed)]
+    tables, trace = trace_owners(jaxpr, inputs)
     return judge(tables, trace, size)
 
 
@@ -94,11 +80,7 @@ def step_places(step: Callable[..., Any], state: Any, batch: Any) -> list[Place]
     The leaves of the batch are [b ...]; the state depends on no example of it. Dead
     code counts too.
     """
-    jaxpr = jax.make_jaxpr(step)(state, batch)
-    inputs = [free(len(leaf.shape)) for leaf in jax.tree.leaves(state)]
-    shapes = [leaf.shape for leaf in jax.tree.leaves(batch)]
-    inputs += [along_batch(shape[0], len(shape)) for shape in shapes]
-    _, trace = trace_owners(jaxpr, inputs)
+    _, _, trace = _owners_after(step, state, batch)
     return [place for place in trace.places if place.kind != "moves"]
 
 
@@ -109,15 +91,44 @@ def carried_over(step: Callable[..., Any], state: Any, batch: Any) -> Place | No
     program. None means that the result depends on no example. Leaves of the batch are
     [b ...].
     """
-    jaxpr = jax.make_jaxpr(step)(state, batch)
-    inputs = [free(len(leaf.shape)) for leaf in jax.tree.leaves(state)]
-    shapes = [leaf.shape for leaf in jax.tree.leaves(batch)]
-    inputs += [along_batch(shape[0], len(shape)) for shape in shapes]
-    tables, _ = trace_owners(jaxpr, inputs)
-    if all((table == FREE).all() for table in tables):
+    jaxpr, tables, _ = _owners_after(step, state, batch)
+    if all(map(is_free, tables)):
         return None
+    if not jaxpr.eqns:
+        return Place("moves", "the batch itself", "the result", False)
     last = jaxpr.eqns[-1]
     return Place("moves", last.primitive.name, source_line(last.source_info), False)
+
+
+def stored_examples(
+    step: Callable[..., Any], state: Any, batch: Any
+) -> tuple[str, ...]:
+    """Name the results of a function of (state, batch) that depend on examples.
+
+    Names are paths such as "batch_stats/norm/mean". Leaves of the batch are [b ...].
+    """
+    _, tables, _ = _owners_after(step, state, batch)
+    leaves, _ = jax.tree.flatten_with_path(jax.eval_shape(step, state, batch))
+    return tuple(
+        jax.tree_util.keystr(path, simple=True, separator="/")
+        for (path, _), table in zip(leaves, tables, strict=True)
+        if not is_free(table)
+    )
+
+
+def _owners_after(step: Callable[..., Any], state: Any, batch: Any):
+    """Trace a function of (state, batch); return its jaxpr, the owners and places."""
+    inputs = [free(np.ndim(leaf)) for leaf in jax.tree.leaves(state)]
+    for leaf in jax.tree.leaves(batch):
+        shape = np.shape(leaf)
+        if not shape:
+            raise InputError(
+                "a leaf of the batch is a scalar, which belongs to no example; "
+                "give arrays [b ...], and scalars in the state."
+            )
+        inputs.append(along_batch(shape[0], len(shape)))
+    jaxpr = jax.make_jaxpr(step)(state, batch)
+    return jaxpr, *trace_owners(jaxpr, inputs)
 
 
 def judge(tables: list[Owners], trace: Trace, size: int) -> StaticReport:
@@ -137,12 +148,14 @@ def judge(tables: list[Owners], trace: Trace, size: int) -> StaticReport:
     return StaticReport("not proven" if places else "independent", tuple(places))
 
 
-def _batch_size(images: Any) -> int:
-    if not np.ndim(images) or images.shape[0] < 2:
+def batch_size(images: Any) -> int:
+    """Return the size of a batch. Raise `InputError` if it has no two examples."""
+    shape = getattr(images, "shape", None)
+    if not shape or shape[0] < 2:
         raise InputError(
-            "images must be a batch [b ...] of two or more to tell examples apart."
+            "images must be an array [b ...] of two or more images, to tell them apart."
         )
-    return images.shape[0]
+    return shape[0]
 
 
 def check_rows(shape: tuple[int, ...], size: int) -> None:

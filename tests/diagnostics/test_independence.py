@@ -7,7 +7,11 @@ import pytest
 from flax import linen as nn
 from flax import nnx
 
-from byol_bnfree.diagnostics import batch_independence, numerical_independence
+from byol_bnfree.diagnostics import (
+    batch_independence,
+    gradient_independence,
+    numerical_independence,
+)
 from byol_bnfree.errors import InputError
 
 IMAGES = jax.random.normal(jax.random.key(0), (4, 6, 6, 2))
@@ -159,9 +163,14 @@ def until_large(predicate):
 
 
 def test_a_vmapped_loop_whose_length_is_each_examples_own():
-    report = batch_independence(jax.vmap(until_large(lambda v: v.sum() < 99)), IMAGES)
+    alone = jax.vmap(until_large(lambda v: v.sum() < 99))
+    report = batch_independence(alone, IMAGES)
     assert report.holds and report.static.verdict == "independent"
-    assert report.backward is None  # JAX has no derivative of it
+    # JAX has no gradient of it, but tangents.
+    assert np.isnan(report.numerical.cross_derivative)
+    assert report.backward.verdict == "independent"
+    leaking = gradient_independence(lambda x: alone(leaking_tangent(x)), IMAGES)
+    assert leaking.verdict == "mixes examples"
 
 
 def test_a_loop_whose_length_all_examples_decide_is_found():
@@ -197,6 +206,183 @@ def test_a_derivative_rule_that_leaks_is_found_in_the_program(function):
     assert report.backward.verdict == "mixes examples" and not report.holds
 
 
+def less_the_mean(x):
+    return x - x.mean(0, keepdims=True)
+
+
+@jax.custom_vjp
+def leaking_forward(x):
+    return x
+
+
+leaking_forward.defvjp(lambda x: (less_the_mean(x), None), lambda _, g: (g,))
+
+
+@jax.custom_jvp
+def leaking_primal(x):
+    return x
+
+
+@leaking_primal.defjvp
+def _(primals, tangents):
+    return less_the_mean(primals[0]), tangents[0]
+
+
+@pytest.mark.parametrize("function", [leaking_forward, leaking_primal])
+def test_values_that_only_training_uses_are_examined(function):
+    report = batch_independence(function, IMAGES)
+    assert report.static.verdict == "independent"
+    assert report.backward.verdict == "mixes examples" and not report.holds
+    assert "less_the_mean" in report.backward.places[0].source
+    numbers = report.numerical
+    assert numbers.cross_derivative == 0 < numbers.changed_by_others
+
+
+def no_derivative(x):
+    return jnp.linalg.svd(x[..., 0])[2]
+
+
+@pytest.mark.parametrize("function", [leaking_forward, leaking_backward])
+def test_an_output_without_a_derivative_hides_no_leak_of_another(function):
+    report = batch_independence(
+        lambda x: {"a": no_derivative(x[:, :4]), "b": function(x)}, IMAGES
+    )
+    assert report.backward.verdict == "mixes examples" and not report.holds
+
+
+def test_without_a_derivative_the_verdict_is_on_the_values():
+    both = lambda x: (no_derivative(x[:, :4]), jnp.sin(x))  # noqa: E731
+    report = batch_independence(both, IMAGES)
+    assert report.holds and report.backward is None
+    last = str(report).splitlines()[-1]
+    assert "values" in last and "gradients are not proven" in last
+
+
+class Ordered(nn.Module):
+    """A batch in the order of a parameter, which starts as 0, 1, 2, 3."""
+
+    @nn.compact
+    def __call__(self, x):
+        return x[jnp.argsort(self.param("w", lambda _: jnp.arange(4.0)))]
+
+
+class OrderedNNX(nnx.Module):
+    def __init__(self):
+        self.w = nnx.Param(jnp.arange(4.0))
+
+    def __call__(self, x):
+        return x[jnp.argsort(self.w[...])]
+
+
+def rolled_by(key):
+    """Roll the batch in one of ten draws; not in that of keys 0 and 1."""
+    shift = jax.random.bernoulli(key, 0.1).astype(int)
+    return lambda x: jnp.roll(x, shift, 0)
+
+
+class Rolled(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return rolled_by(self.make_rng("order"))(x)
+
+
+@pytest.mark.parametrize(
+    "function, rngs",
+    [
+        (Ordered(), None),
+        (OrderedNNX(), None),
+        (Rolled(), {"order": jax.random.key(1)}),
+        (lambda x: rolled_by(jax.random.key(0))(x), None),
+        (lambda x: rolled_by(jax.random.PRNGKey(0))(x), None),
+    ],
+)
+def test_the_proof_holds_for_all_weights_and_keys(function, rngs):
+    report = batch_independence(function, IMAGES, rngs=rngs)
+    assert report.numerical.changed_by_others == 0  # for these
+    assert report.static.verdict == "not proven" and not report.holds
+
+
+class MovingAverage(nn.Module):
+    """Subtracts the mean of earlier batches."""
+
+    @nn.compact
+    def __call__(self, x):
+        mean = self.variable("batch_stats", "mean", jnp.zeros, x.shape[1:])
+        old = mean.value
+        mean.value = 0.9 * old + 0.1 * x.mean(0)
+        return x - old[None]
+
+
+class MovingAverageNNX(nnx.Module):
+    def __init__(self):
+        self.mean = nnx.BatchStat(jnp.zeros(IMAGES.shape[1:]))
+
+    def __call__(self, x):
+        old = self.mean[...]
+        self.mean[...] = 0.9 * old + 0.1 * x.mean(0)
+        return x - old[None]
+
+
+@pytest.mark.parametrize("module", [MovingAverage(), MovingAverageNNX()])
+def test_statistics_kept_for_later_batches_are_found_and_named(module):
+    report = batch_independence(module, IMAGES)
+    assert report.static.verdict == "independent" and not report.holds
+    assert len(report.kept) == 1 and "mean" in report.kept[0]
+    assert "earlier batches" in str(report).splitlines()[-1]
+
+
+def test_one_key_serves_all_names():
+    report = batch_independence(Dropping(), IMAGES, train=True, rngs=jax.random.key(0))
+    assert report.holds
+
+
+def test_a_module_that_does_not_take_its_variables_is_refused_in_a_sentence():
+    params = Net("group").init(jax.random.key(1), IMAGES, True)["params"]
+    with pytest.raises(InputError, match="Net cannot use these variables"):
+        batch_independence(Net("group"), IMAGES, True, variables=params)
+
+
+def test_images_may_be_a_list_of_equal_shapes():
+    assert batch_independence(jnp.sin, [[1.0, 2.0], [3.0, 4.0]]).holds
+    with pytest.raises(InputError, match="stack images of equal size"):
+        batch_independence(jnp.sin, [[1.0, 2.0], [3.0]])
+
+
+def test_numbers_of_every_kind_stand_side_by_side():
+    kinds = lambda x: (x, x.argmax(1), x > 0, (x > 0).astype("uint8"))  # noqa: E731
+    assert numerical_independence(kinds, IMAGES).cross_derivative == 0
+    for wrong in (
+        lambda x: (x, (x > x.mean(0)[None])),
+        lambda x: (x, x.astype("uint8") + x.sum(0).astype("uint8")[None]),
+        lambda x: (x + x.mean(0)[None], x > 0),
+    ):
+        assert not numerical_independence(wrong, IMAGES).holds
+
+
+def test_a_function_that_refuses_a_batch_of_one_is_not_measured_alone():
+    def two_or_more(x):
+        assert len(x) > 1
+        return x
+
+    report = numerical_independence(two_or_more, IMAGES)
+    assert report.alone is None and report.holds
+
+
+@pytest.mark.parametrize("dtype, holds", [("bfloat16", True), ("float32", False)])
+def test_a_batch_of_one_may_round_as_its_dtype_does(dtype, holds):
+    def rounds(x):
+        return (x.astype(dtype) * (1 + 0.01 * (len(x) == 1))).astype("float32")
+
+    assert numerical_independence(rounds, IMAGES).holds is holds
+
+
+def test_a_large_batch_is_measured_on_some_rows_and_the_report_says_so():
+    images = jax.random.normal(jax.random.key(0), (40, 2))
+    report = batch_independence(less_the_mean, images)
+    assert report.numerical.unexamined == 8 and not report.numerical.holds
+    assert "leave out 8 rows" in str(report)
+
+
 def test_an_operation_without_a_rule_is_not_proven():
     def on_host(x):
         return jax.pure_callback(lambda a: a, x, x)
@@ -207,8 +393,8 @@ def test_an_operation_without_a_rule_is_not_proven():
 def test_the_report_prints_which_part_failed_and_why():
     table = str(batch_independence(lambda x: x - x.mean(0, keepdims=True), IMAGES))
     lines = table.splitlines()
-    assert len(lines) == 6
-    assert [line.count("FAILS") for line in lines] == [1, 1, 1, 1, 1, 0]
+    assert len(lines) == 7
+    assert [line.count("FAILS") for line in lines] == [1, 1, 1, 1, 1, 0, 0]
     assert "reduce_sum" in lines[3] and "test_independence.py" in lines[3]
-    assert "NOT" in lines[5]
+    assert "NOT" in lines[6]
     assert "FAILS" not in str(batch_independence(jnp.sin, IMAGES))

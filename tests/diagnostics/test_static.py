@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 import tiny
-from byol_bnfree.diagnostics import static_independence, step_places
+from byol_bnfree.diagnostics import carried_over, static_independence, step_places
+from byol_bnfree.errors import InputError
 from byol_bnfree.models.norm import NORMS
 
+KEY = jax.random.key(0)
 IMAGES = jax.random.normal(jax.random.key(0), (4, 8, 8, 3))
 
 
@@ -71,6 +73,9 @@ LEAKS = {
     "branch": lambda y: jax.lax.cond(y[0, 0] > 0, jnp.sin, jnp.cos, y),
     "while": lambda y: jax.lax.while_loop(lambda c: c[0, 0] < 9, lambda c: c + 1, y),
     "into space": into_space,
+    "linear solve": lambda y: jax.lax.custom_linear_solve(
+        lambda v: v, y, lambda _, b: b - b.mean(0)[None], symmetric=True
+    ),
 }
 
 
@@ -84,11 +89,12 @@ def test_a_planted_leak_is_found_and_its_line_named(name):
     assert first <= int(line) < first + len(lines)
 
 
-@pytest.mark.parametrize("wanted", ["pure_callback", "gather"])
+@pytest.mark.parametrize("wanted", ["pure_callback", "gather", "scatter"])
 def test_what_cannot_be_judged_is_never_proven(wanted):
     leaks = {
         "pure_callback": lambda y: jax.pure_callback(lambda a: a, y, y),
         "gather": lambda y: y[(y[:, 0] > 0).astype(int) + jnp.arange(4) // 2],
+        "scatter": lambda y: (0 * y).at[(y[:, 0] > 0).astype(int)].set(y),
     }
     report = static_independence(forward("gn_ws", leaks[wanted]), IMAGES)
     assert report.verdict == "not proven"
@@ -104,6 +110,19 @@ def test_a_mutable_array_is_not_judged():
     assert static_independence(through_memory, IMAGES).verdict != "independent"
 
 
+@jax.custom_batching.custom_vmap
+def doubled(x):
+    return 2 * x
+
+
+doubled.def_vmap(lambda _, batched, x: (2 * x, batched[0]))
+
+
+def rows_and(column):
+    """Indices of one number in each row, of a batch of four."""
+    return jnp.arange(4), column
+
+
 KEPT_APART = {
     "pieces": lambda x: jnp.concatenate([jnp.sin(x[:2]), jnp.cos(x[2:])]),
     "there and back": lambda x: x[::-1][::-1],
@@ -116,6 +135,21 @@ KEPT_APART = {
     "own kernel": jax.vmap(lambda r: jnp.convolve(r[:, 0, 0], r[0, :3, 0])),
     "rematerialized": jax.checkpoint(jnp.tanh),
     "tiled": lambda x: jnp.tile(x, (1, 2, 1, 1)),
+    "one hot": lambda x: (
+        jnp.zeros((4, 8)).at[rows_and(x[:, 0, :, 0].argmax(1))].set(1.0)
+    ),
+    "a random place": lambda x: x[rows_and(jax.random.randint(KEY, (4,), 0, 8))],
+    "own largest row": lambda x: x[rows_and(x[:, :, 0, 0].argmax(1))],
+    "the branch that is known": lambda x: jax.lax.cond(
+        jnp.arange(3).sum() > 2, jnp.sin, lambda y: y[::-1], x
+    ),
+    "linear solve": lambda x: jax.lax.custom_linear_solve(
+        lambda v: 2 * v, x, lambda _, b: b / 2, symmetric=True
+    ),
+    "custom vmap": doubled,
+    "composite": jax.lax.composite(jnp.sin, name="my.sine"),
+    "gamma": lambda x: jax.random.gamma(jax.random.clone(KEY), jnp.abs(x)),
+    "high bits": lambda x: jax.lax.mulhi(x.astype(int), x.astype(int)),
 }
 
 
@@ -163,13 +197,21 @@ def test_a_training_step_with_batchnorm_mixes_in_its_forward_pass():
 
 @pytest.mark.parametrize(
     "name, operands",
-    [("one_minus_square", 1), ("log2", 1), ("relayout", 1), ("polynomial", 3)],
+    [("one_minus_square", 1), ("log2", 1), ("relayout", 1), ("polynomial", 3)]
+    + [("reshard", 1), ("layout_constraint", 1), ("pvary", 1), ("tie", 2)],
 )
 def test_operations_that_newer_versions_of_jax_trace_are_judged(name, operands):
     primitive = jax.extend.core.Primitive(name)
     primitive.def_abstract_eval(lambda x, *_: x)
     report = static_independence(lambda x: primitive.bind(*[x] * operands), IMAGES)
     assert report.verdict == "independent"
+
+
+def test_a_step_that_computes_nothing_may_store_its_batch():
+    assert carried_over(lambda state, batch: batch, 0.0, IMAGES) is not None
+    assert carried_over(lambda state, batch: state, 0.0, IMAGES) is None
+    with pytest.raises(InputError, match="a scalar, which belongs to no example"):
+        carried_over(lambda state, batch: batch, 0.0, {"x": IMAGES, "count": 4})
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ VERDICTS = "tests/experiments/test_verdicts.py"
 WHOLE = "tests/test_whole_run.py"
 JAX = "tests/test_jax_settings.py"
 EMBED = "tests/test_embed.py"
+INDEPENDENCE = "tests/diagnostics/test_independence.py"
 
 # fmt: off
 FAULTS = [Mutation(*fields) for fields in [
@@ -258,6 +259,23 @@ FAULTS = [Mutation(*fields) for fields in [
     ("a NaN derivative is a missing one", "diagnostics/numerical.py",
      "return math.inf if math.isnan(largest) else largest", "return largest",
      "tests/diagnostics/test_independence.py -k is_nan"),
+    ("values of a derivative are not followed", "diagnostics/derivatives.py",
+     "return pull(gradients), values, others", "return pull(gradients)",
+     f"{INDEPENDENCE} -k only_training_uses"),
+    ("values of a derivative are not compared", "diagnostics/numerical.py",
+     "return function(images), values, others", "return function(images)",
+     f"{INDEPENDENCE} -k only_training_uses"),
+    ("random numbers are constants", "diagnostics/dataflow/interpret.py",
+     'if name in DRAWS or name.startswith("random_"):', "if False:",
+     f"{INDEPENDENCE} -k all_weights_and_keys"),
+    ("weights of a module are constants", "diagnostics/independence.py",
+     "static_independence(checked.outputs, images, *checked.fixed)",
+     "static_independence(lambda x: checked.outputs(x, *checked.fixed), images)",
+     f"{INDEPENDENCE} -k all_weights_and_keys"),
+    ("an output without a derivative hides leaks", "diagnostics/derivatives.py",
+     "return _worst(reports)", "return None", f"{INDEPENDENCE} -k hides_no_leak"),
+    ("kept statistics do not count", "diagnostics/independence.py",
+     "proven and not self.kept", "proven", f"{INDEPENDENCE} -k later_batches"),
     # resuming and evaluating
     ("a collapsed run goes on when it resumes", "training/judge.py",
      'if verdict.state == "collapsed" and config.on_collapse == "stop":',

@@ -2,8 +2,8 @@
 
 A constant index moves owners as it moves elements, so we run the primitive itself on
 the owner table. An index that is known only at run time may select any element along
-the indexed axes. We therefore merge these axes first; all indices then give the same
-owners.
+its axis. We therefore merge this axis; all such indices then give the same owners. Of
+an index with several numbers some may be known, as in `x[arange(b), x.argmax(1)]`.
 """
 
 from functools import reduce
@@ -14,6 +14,7 @@ import numpy as np
 
 from byol_bnfree.diagnostics.dataflow.owners import (
     FREE,
+    Blame,
     Owners,
     combine,
     merge,
@@ -26,12 +27,11 @@ def gather(site: Site, inputs: list[Value]) -> list[Owners]:
     operand, indices = inputs
     params = dict(site.equation.params, fill_value=FREE)
     numbers = params["dimension_numbers"]
-    table, index = operand.owners, indices.number()
-    if index is None:
-        shape, sizes = site.equation.invars[0].aval.shape, params["slice_sizes"]
-        chosen = (a for a in numbers.start_index_map if sizes[a] < shape[a])
-        table = merge(table, tuple(chosen), site.unknown)
-        index = _zeros(site.equation.invars[1])
+    index, unknown = _known(indices, site.equation.invars[1])
+    shape, sizes = site.equation.invars[0].aval.shape, params["slice_sizes"]
+    axes = (numbers.start_index_map[column] for column in unknown)
+    chosen = tuple(axis for axis in axes if sizes[axis] < shape[axis])
+    table = merge(operand.owners, chosen, site.unknown)
     moved = _bind(site, _full(table, site.equation.invars[0]), index, params)
     rank = moved.ndim
     batch = [axis for axis in range(rank) if axis not in numbers.offset_dims]
@@ -41,22 +41,25 @@ def gather(site: Site, inputs: list[Value]) -> list[Owners]:
 def scatter(site: Site, inputs: list[Value]) -> list[Owners]:
     """Updates that are written into an operand, or added to it."""
     operand, indices, updates = inputs
-    params, index = site.equation.params, indices.number()
-    numbers = params["dimension_numbers"]
+    numbers = site.equation.params["dimension_numbers"]
+    index, unknown = _known(indices, site.equation.invars[1])
+    # Rows that meet under an unknown index may be apart at run time.
+    blame = site.unknown if unknown else site.mixes
     rank = updates.owners.ndim
     batch = [axis for axis in range(rank) if axis not in numbers.update_window_dims]
     written = combine(
         updates.owners, _of_indices(indices, batch, rank, site), site.mixes
     )
-    where = index if index is not None else _zeros(site.equation.invars[1])
-    variables = site.equation.invars
-    table = _landed(site, _full(written, variables[2]), where, variables[0].aval.shape)
-    if index is None:
-        table = merge(table, tuple(numbers.scatter_dims_to_operand_dims), site.unknown)
+    target, _, source = site.equation.invars
+    table = _landed(site, _full(written, source), index, target.aval.shape, blame)
+    axes = tuple(numbers.scatter_dims_to_operand_dims[column] for column in unknown)
+    table = merge(table, axes, site.unknown)
     return [combine(operand.owners, table, site.mixes)]
 
 
-def _landed(site: Site, updates: Owners, index, shape: tuple[int, ...]) -> Owners:
+def _landed(
+    site: Site, updates: Owners, index, shape: tuple[int, ...], blame: Blame
+) -> Owners:
     """Find the owners of all updates that land on an element.
 
     They agree if the smallest and the largest owner are equal.
@@ -80,7 +83,7 @@ def _landed(site: Site, updates: Owners, index, shape: tuple[int, ...]) -> Owner
     high = extreme(jax.lax.scatter_max, FREE, np.where(updates < FREE, FREE, updates))
     one = np.where(low < FREE, low, high)  # a code is below every owner
     clash = (low >= 0) & (high >= 0) & (low != high)
-    return np.where(clash, site.mixes(), one) if clash.any() else one
+    return np.where(clash, blame(), one) if clash.any() else one
 
 
 def dynamic_slice(site: Site, inputs: list[Value]) -> list[Owners]:
@@ -145,8 +148,18 @@ def _full(table: Owners, variable) -> Owners:
     return np.broadcast_to(table, variable.aval.shape)
 
 
-def _zeros(variable) -> jax.Array:
-    return jnp.zeros(variable.aval.shape, variable.aval.dtype)
+def _known(indices: Value, variable) -> tuple[jax.Array, list[int]]:
+    """Return indices [... k] with zeros in place of unknown columns, and these."""
+    number, shape = indices.number(), variable.aval.shape
+    if number is not None:
+        return jnp.asarray(number), []
+    columns = indices.columns() or [None] * shape[-1]
+    filled = np.zeros(shape, variable.aval.dtype)
+    for number, column in enumerate(columns):
+        if column is not None:
+            filled[..., number] = column
+    missing = [number for number, column in enumerate(columns) if column is None]
+    return jnp.asarray(filled), missing
 
 
 def _bind(site: Site, table: Owners, index, params) -> Owners:

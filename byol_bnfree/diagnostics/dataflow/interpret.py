@@ -5,8 +5,9 @@ element depends on one example, the element depends on no other, for all inputs.
 run until nothing changes, or step by step if each step reads another part of the batch.
 """
 
+import os
 from collections.abc import Callable, Sequence
-from functools import reduce
+from functools import cache, reduce
 from typing import Any
 
 import jax
@@ -24,13 +25,16 @@ from byol_bnfree.diagnostics.dataflow.owners import (
     smallest,
 )
 from byol_bnfree.diagnostics.dataflow.rules import RULES
-from byol_bnfree.diagnostics.dataflow.trace import Site, Trace, Value
+from byol_bnfree.diagnostics.dataflow.trace import Columns, Site, Trace, Value
 
-_CALLED = ("jaxpr", "call_jaxpr", "fun_jaxpr")
+DRAWS = "random_bits random_gamma threefry2x32 rng_bit_generator rng_uniform".split()
+"""Primitives that draw random numbers."""
+_CALLED = ("jaxpr", "call_jaxpr", "fun_jaxpr", "call")
 _CALLS = frozenset(
     "jit pjit closed_call core_call call custom_jvp_call custom_vjp_call "
-    "custom_vjp_call_jaxpr remat2 checkpoint".split()
+    "custom_vjp_call_jaxpr custom_vmap_call composite remat2 checkpoint".split()
 )
+_JAX = os.path.dirname(jax.__file__) + os.sep
 
 
 def trace_owners(
@@ -72,8 +76,7 @@ def _constant(number: Any) -> Value:
 
 def _is_library(jaxpr: Any) -> bool:
     """Return True for JAX's own functions. They carry the line of their first use."""
-    path = getattr(jaxpr.debug_info, "func_filename", None) or ""
-    return "site-packages/jax/" in path.replace("\\", "/")
+    return (getattr(jaxpr.debug_info, "func_filename", None) or "").startswith(_JAX)
 
 
 def _equation(site: Site, inputs: list[Value]) -> list[Value]:
@@ -82,6 +85,8 @@ def _equation(site: Site, inputs: list[Value]) -> list[Value]:
         params = site.equation.params
         called = next(params[key] for key in _CALLED if key in params)
         return _run(called, inputs, site.trace, site)
+    if name == "custom_linear_solve":
+        return _linear_solve(site, inputs)
     if name in _CONTROL:
         return [Value(smallest(t)) for t in _CONTROL[name](site, inputs)]
     return _operation(site, inputs)
@@ -94,9 +99,10 @@ def _operation(site: Site, inputs: list[Value]) -> list[Value]:
     name = equation.primitive.name
     # An effect or a mutable array may return values that were written elsewhere.
     opaque = equation.effects or any(map(_is_mutable, equation.invars))
+    columns = _columns(equation, inputs)
     if not opaque and all(is_free(value.owners) for value in inputs):
         return [
-            Value(free(rank), _when_asked(equation, inputs, index))
+            Value(free(rank), _when_asked(equation, inputs, index), columns)
             for index, rank in enumerate(ranks)
         ]
     if opaque or name not in RULES:
@@ -105,7 +111,37 @@ def _operation(site: Site, inputs: list[Value]) -> list[Value]:
     for table in tables:
         if not in_order(table) and all(in_order(v.owners) for v in inputs):
             site.trace.code("moves", site)
-    return [Value(table) for table in tables]
+    return [Value(table, columns=columns) for table in tables]
+
+
+def _linear_solve(site: Site, inputs: list[Value]) -> list[Value]:
+    """Run the program of the solution. The other programs only derive it."""
+    lengths, jaxprs = (site.equation.params[key] for key in ("const_lengths", "jaxprs"))
+    start = lengths.matvec + lengths.vecmat
+    right = inputs[sum(lengths) :]
+    consts = inputs[start : start + lengths.solve]
+    return _run(jaxprs.solve, consts + right, site.trace, site)
+
+
+def _columns(equation: Any, inputs: list[Value]) -> Callable[[], Columns]:
+    """Return a function that gives the known columns of joined indices [... k]."""
+    is_last = equation.primitive.name == "concatenate" and (
+        equation.params["dimension"] == equation.outvars[0].aval.ndim - 1
+    )
+    if not is_last:
+        return lambda: None
+
+    def columns() -> Columns:
+        known: Columns = []
+        for value, atom in zip(inputs, equation.invars, strict=True):
+            number, width = value.number(), atom.aval.shape[-1]
+            known += [
+                None if number is None else np.asarray(number)[..., column]
+                for column in range(width)
+            ]
+        return known
+
+    return columns
 
 
 def _is_mutable(atom: Any) -> bool:
@@ -117,9 +153,14 @@ def _when_asked(
 ) -> Callable[[], np.ndarray | None]:
     """Return a function that computes an output if all inputs are constants.
 
-    Most outputs are never needed, so it runs on demand only.
+    Most outputs are never needed, so it runs on demand only. Random numbers are no
+    constants: the result must hold for all keys.
     """
+    name = equation.primitive.name
+    if name in DRAWS or name.startswith("random_"):
+        return lambda: None
 
+    @cache
     def number():
         numbers = [value.number() for value in inputs]
         if any(x is None for x in numbers):
@@ -132,11 +173,14 @@ def _when_asked(
 
 
 def _cond(site: Site, inputs: list[Value]) -> list[Owners]:
-    """Join all branches: each may run. The result also depends on the index."""
+    """Join all branches that may run. The result also depends on the index."""
     index, *operands = inputs
+    may_run, known = site.equation.params["branches"], index.number()
+    if known is not None:
+        may_run = [may_run[np.clip(int(known), 0, len(may_run) - 1)]]
     branches = [
         [v.owners for v in _run(branch, operands, site.trace, site)]
-        for branch in site.equation.params["branches"]
+        for branch in may_run
     ]
     results = [
         reduce(lambda a, b: combine(a, b, site.mixes), tables)

@@ -30,11 +30,12 @@ _ELEMENTWISE = """
 abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt
 ceil clamp clz complex conj convert_element_type copy copy_p cos cosh digamma div eq
 eq_to erf erf_inv erfc exp exp2 expm1 floor ge gt igamma igamma_grad_a igammac imag
-integer_pow is_finite le le_to lgamma log log1p log2 logistic lt lt_to max min mul name
-ne neg nextafter not one_minus_square or polygamma polynomial population_count pow
-random_fold_in random_seed real reduce_precision regularized_incomplete_beta rem round
-rsqrt select_n sharding_constraint shift_left shift_right_arithmetic shift_right_logical
-sign sin sinh sqrt square stop_gradient sub tan tanh threefry2x32 xor zeta
+integer_pow is_finite le le_to lgamma log log1p log2 logistic lt lt_to max min mul mulhi
+name ne neg nextafter not one_minus_square or polygamma polynomial population_count pow
+random_fold_in random_gamma_grad random_seed real reduce_precision
+regularized_incomplete_beta rem round rsqrt select_n sharding_constraint shift_left
+shift_right_arithmetic shift_right_logical sign sin sinh sqrt square stop_gradient sub
+tan tanh threefry2x32 xor zeta
 """
 _REDUCTIONS = """
 reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor argmax
@@ -46,6 +47,9 @@ reduce_window_sum reduce_window_max reduce_window_min select_and_scatter_add
 select_and_gather_add
 """
 _SCATTERS = "scatter scatter-add scatter-sub scatter-mul scatter-min scatter-max"
+_COPIES = """
+device_put layout_constraint optimization_barrier pvary random_clone relayout reshard
+"""
 _MATRIX = "cholesky eigh lu qr svd triangular_solve eig"
 
 
@@ -61,6 +65,18 @@ def _elementwise(site: Site, inputs: list[Value]) -> list[Owners]:
 def _pass_through(site: Site, inputs: list[Value]) -> list[Owners]:
     """Keep the owners of each input."""
     return [value.owners for value in inputs]
+
+
+def _second(site: Site, inputs: list[Value]) -> list[Owners]:
+    """Return the second input, after the first is computed."""
+    return [inputs[1].owners]
+
+
+def _gamma(site: Site, inputs: list[Value]) -> list[Owners]:
+    """Draw a number for each element of a shape parameter, with one key or some."""
+    key, shape = (value.owners for value in inputs)
+    key = key.reshape(key.shape + (1,) * (shape.ndim - key.ndim))
+    return [combine(key, shape, site.mixes)]
 
 
 def _last_axis(site: Site, inputs: list[Value]) -> list[Owners]:
@@ -83,7 +99,7 @@ def _rules(names: str, rule: Rule) -> dict[str, Rule]:
 
 RULES: dict[str, Rule] = {
     **_rules(_ELEMENTWISE, _elementwise),
-    **_rules("optimization_barrier device_put relayout", _pass_through),
+    **_rules(_COPIES, _pass_through),
     **_rules("random_bits random_split random_unwrap", _key_to_numbers),
     **_rules(_REDUCTIONS, joining.reduction),
     **_rules(_CUMULATIVE, joining.cumulative),
@@ -92,6 +108,8 @@ RULES: dict[str, Rule] = {
     **_rules(_SCATTERS, scatter),
     "bitcast_convert_type": _last_axis,
     "random_wrap": _last_axis,
+    "random_gamma": _gamma,
+    "tie": _second,
     "broadcast_in_dim": moving.broadcast_in_dim,
     "reshape": moving.reshape,
     "squeeze": moving.squeeze,

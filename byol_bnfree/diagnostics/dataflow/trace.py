@@ -5,17 +5,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+import einops
+import flax
+import jax
 import numpy as np
 from jax.extend import source_info_util
 
 from byol_bnfree.diagnostics.dataflow.owners import FREE, Owners
 
 Kind = Literal["mixes", "moves", "unknown"]
+Columns = list[np.ndarray | None] | None
+"""Of indices [... k]: their k columns, None for each that is unknown."""
+_HERE = os.path.dirname(os.path.dirname(__file__))
 _LIBRARIES = (
-    *(f"site-packages{os.sep}{name}{os.sep}" for name in ("jax", "flax", "einops")),
+    *(os.path.dirname(package.__file__) + os.sep for package in (jax, flax, einops)),
     *(  # frames in these files only call the user's function
-        os.path.join("byol_bnfree", "diagnostics", f"{name}.py")
-        for name in ("independence", "modules", "static")
+        os.path.join(_HERE, f"{name}.py")
+        for name in ("derivatives", "independence", "modules", "static")
     ),
 )
 
@@ -43,6 +49,8 @@ class Value(NamedTuple):
     owners: Owners
     number: Callable[[], np.ndarray | None] = lambda: None
     """Returns the array if it is a constant, such as an index; otherwise None."""
+    columns: Callable[[], Columns] = lambda: None
+    """Returns the columns of an array of which only some are constants."""
 
 
 class Trace:
@@ -88,5 +96,5 @@ class Site(NamedTuple):
 def source_line(info: Any) -> str:
     """Return the innermost frame of the user's code, or of a library if none exists."""
     frames = source_info_util.summarize(info, 50).splitlines()[::-1]
-    own = (f for f in frames if not any(name in f for name in _LIBRARIES))
+    own = (f for f in frames if not f.strip().startswith(_LIBRARIES))
     return next(own, frames[0] if frames else "").strip() or "an unknown line"
