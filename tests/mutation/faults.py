@@ -235,7 +235,7 @@ FAULTS = [Mutation(*fields) for fields in [
      'places.state(run) if row is None else "finished"', "places.state(run)",
      f"{VERDICTS} -k state_of_all"),
     ("a stopped collapse counts as finished", "experiments/runner.py",
-     'return self.stop_collapsed or not row.get("collapsed")',
+     'return self.stop_collapsed or not found.row.get("collapsed")',
      "return True", "tests/experiments/test_runner.py -k ended_early"),
     ("a row of results is of any seed", "experiments/runner.py",
      '("scale", "arm", "seed", "settings")) == wanted',
