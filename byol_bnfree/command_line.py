@@ -136,22 +136,9 @@ def exit_on_error(main: Callable[[], None]) -> None:
                 raise
             output_closed()
         sys.exit(141)  # 128 + SIGPIPE
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            path = f"{error.filename}"
-            told = f"{path[:60]}... is too long a name for a file; give another path."
-            print(f"error: {told}", file=sys.stderr)
-            sys.exit(2)
-        if error.errno not in _DISK:
-            raise
-        print(
-            f"error: {error.filename or 'a file'}: {why_not_written(error)}. "
-            f"The last checkpoint is kept.",
-            file=sys.stderr,
-        )
-        sys.exit(1)
-    except (MemoryError, RuntimeError, ValueError, AssertionError) as error:
-        told = _of_the_machine(error)
+    except (OSError, MemoryError, RuntimeError, ValueError, AssertionError) as error:
+        is_of_disk = isinstance(error, OSError)
+        told = _of_the_disk(error) if is_of_disk else _of_the_machine(error)
         if told is None:
             raise
         sentence, status = told
@@ -167,6 +154,17 @@ def _exit_at_once(status: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
+
+
+def _of_the_disk(error: OSError) -> tuple[str, int] | None:
+    """Return a sentence and a status for a path or disk that fails; None for others."""
+    if error.errno == errno.ENAMETOOLONG:
+        path = f"{error.filename}"
+        return f"{path[:60]}... is too long a name for a file; give another path.", 2
+    if error.errno not in _DISK:
+        return None
+    file, why = error.filename or "a file", why_not_written(error)
+    return f"{file}: {why}. The last checkpoint is kept.", 1
 
 
 def _of_the_machine(error: Exception) -> tuple[str, int] | None:

@@ -14,11 +14,12 @@ from experiments.arguments import Arguments
 from experiments.choice import chosen_names, chosen_runs, shared
 from experiments.grid import Experiment, Run, load_experiment
 from experiments.paper_scale import compile_all
+from experiments.places import Places
 from experiments.plan import expectation, print_plan
 from experiments.queue import run_queue
 from experiments.report.state import write_state
 from experiments.report.write import write_all, write_report
-from experiments.runner import Options, Places
+from experiments.runner import Options
 from experiments.scales import Scale, scales_of
 from experiments.slots import slots
 

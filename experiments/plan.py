@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.grid import Experiment, Run
+from experiments.places import Places
 from experiments.results import Row, read_rows
-from experiments.runner import Places
 from experiments.scales import Scale
 from experiments.slots import Slot
 

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 from byol_bnfree.signals import terminals, write_nowhere
 from experiments.grid import Run
-from experiments.runner import Failure, Options, Places, Processes, describe, do, recall
+from experiments.places import Places
+from experiments.runner import Failure, Options, Processes, describe, do, recall
 from experiments.slots import MACHINE, Slot
 
 Expect = Callable[[Run], float | None]

@@ -1,12 +1,8 @@
 """Does one run of a grid: a `python -m byol_bnfree.train` process, up to its row.
 
-The work folder shows the state of the run. It is finished if the folder holds
-`row.json`, the line that was added to results.jsonl. It is also finished if another
-experiment has a finished run with the same settings and seed, or if results.jsonl has
-its line from another machine. `train` does the rest: it resumes an interrupted run.
+`places` finds the state of the run. `train` resumes it if it was interrupted.
 """
 
-import functools
 import json
 import os
 import shlex
@@ -14,87 +10,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from byol_bnfree.files import write_json
 from byol_bnfree.training.journal import DIVERGED
 from byol_bnfree.training.judge import COLLAPSED
 from experiments.grid import Run
-from experiments.results import Row, append_row, make_row, read_rows
+from experiments.places import ROW, Places
+from experiments.results import Row, append_row, make_row
 from experiments.slots import MACHINE, Slot
 
-ROW = "row.json"
 UNMEASURED = "not measured yet"
 """Stands for the layers in a row that is not in results.jsonl yet."""
-State = Literal["finished", "interrupted", "new"]
-
-
-class Found(NamedTuple):
-    """The row of a finished run, and the work folder of the run."""
-
-    row: Row
-    workdir: Path
-
-
-class Places(NamedTuple):
-    """The folders that a grid reads and writes."""
-
-    runs: Path
-    """Folder of the work folders, EXPERIMENT/SCALE/."""
-    results: Path
-    """Folder of EXPERIMENT/results.jsonl and the report."""
-    data_dir: str | None
-    stop_collapsed: bool = False
-    """Count a run that was stopped at its collapse as finished. Else it goes on."""
-
-    def workdir(self, run: Run) -> Path:
-        return self.runs / run.experiment / run.scale / run.name
-
-    def rows(self, experiment: str) -> Path:
-        return self.results / experiment / "results.jsonl"
-
-    def known(self, run: Run) -> "Found | None":
-        """Find the row of the run, or of the same run in another experiment."""
-        return next(filter(self._counts, self._candidates(run)), None)
-
-    def _candidates(self, run: Run) -> Iterator["Found"]:
-        """Yield the rows of equal runs: its own, those of other experiments, and those
-        of results.jsonl, newest first.
-        """
-        same = f"*/{run.scale}/*-seed{run.seed}-{run.settings}/{ROW}"
-        own = self.workdir(run) / ROW
-        for file in chain([own] * own.exists(), self.runs.glob(same)):
-            yield Found(json.loads(file.read_text()), file.parent)
-        wanted = (run.scale, run.arm, run.seed, run.settings)
-        for row in reversed(_rows_of(self.rows(run.experiment))):
-            if tuple(row[k] for k in ("scale", "arm", "seed", "settings")) == wanted:
-                yield Found(row, self.workdir(run))
-
-    def _counts(self, found: "Found") -> bool:
-        return self.stop_collapsed or not found.row.get("collapsed")
-
-    def state(self, run: Run) -> State:
-        """Return the state of the run."""
-        if self.known(run) is not None:
-            return "finished"
-        files = (self.workdir(run) / name for name in ("checkpoints", "summary.json"))
-        return "interrupted" if any(file.exists() for file in files) else "new"
-
-
-def _rows_of(path: Path) -> list[Row]:
-    """Read a results.jsonl, once until it changes."""
-    if not path.exists():
-        return []
-    now = path.stat()
-    return _read_once(path, now.st_mtime_ns, now.st_size)
-
-
-@functools.lru_cache(maxsize=32)
-def _read_once(path: Path, _changed: int, _size: int) -> list[Row]:
-    return read_rows(path)
 
 
 class Failure(NamedTuple):

@@ -23,6 +23,7 @@ from jaxtyping import Int, Int32, Int64
 from byol_bnfree.config import InputError, TrainConfig
 from byol_bnfree.data.eight_bits import conversion
 from byol_bnfree.data.fingerprint import checksum, facts
+from byol_bnfree.data.folder_links import check_apart, in_two_classes
 from byol_bnfree.data.folder_splits import list_splits
 from byol_bnfree.data.listing import (
     UNLABELLED,
@@ -33,8 +34,6 @@ from byol_bnfree.data.names import printable, some
 from byol_bnfree.data.records import Found, needs_test
 from byol_bnfree.data.scan import Scan, scan
 from byol_bnfree.files import expanded
-
-MISSING = (-1, -1)  # inode and disk of a file that is not there
 
 
 @dataclass
@@ -94,18 +93,8 @@ class FolderRecords:
 
     @property
     def inodes(self) -> Int64[np.ndarray, "n 2"]:
-        """Inode and disk of each file, or `MISSING`. Links to one file share them."""
+        """Inode and disk of each file. Links to one file share them."""
         return self._files[:, 2:]
-
-    def in_both(self, other: "FolderRecords") -> list[tuple[str, str]]:
-        """Return the names of pictures here that are links to a picture of another."""
-        theirs = {tuple(file): k for k, file in enumerate(other.inodes.tolist())}
-        ours = map(tuple, self.inodes.tolist())
-        return [
-            (self._names[k], other._names[theirs[file]])
-            for k, file in enumerate(ours)
-            if file in theirs and file != MISSING
-        ]
 
 
 def open_folder(config: TrainConfig) -> Found:
@@ -137,12 +126,12 @@ def open_folder(config: TrainConfig) -> Found:
     ]
     _check_usable(records[0], names)
     if names and needs_test(config):
-        _check_apart(*records)
+        check_apart(*records)
     notes = [*unused.notes, *seen.notes]
     if unused.counts:
         notes.append(unused.sentence(str(root)))
     if names:
-        notes += [note for split in records for note in _in_two_classes(split)]
+        notes += [note for split in records for note in in_two_classes(split)]
     notes += _alike(names)
     if len(names) == 1:
         notes.append(
@@ -197,36 +186,6 @@ def _check_usable(train: FolderRecords, names: list[str]) -> None:
             f"class {empty[0]} of {train.location} has no usable picture for training; "
             f"add some, or move its folder away."
         )
-
-
-def _check_apart(train: FolderRecords, test: FolderRecords) -> None:
-    """Raise `InputError` if a test picture is also trained on, by a link."""
-    shared = test.in_both(train)
-    if shared:
-        raise InputError(
-            f"{len(shared):,} of {len(test):,} test pictures of {train.location} are "
-            f"training pictures too ({' and '.join(shared[0])} are one file); remove "
-            f"the links from one split, or train without evaluation "
-            f"(--evaluation.skip)."
-        )
-
-
-def _in_two_classes(records: FolderRecords) -> list[str]:
-    """Return a note about files that several classes hold, as links."""
-    known: dict[tuple, int] = {}
-    found = []
-    for k, file in enumerate(map(tuple, records.inodes.tolist())):
-        first = known.setdefault(file, k)
-        if file != MISSING and records.targets[first] != records.targets[k]:
-            found.append((first, k))
-    if not found:
-        return []
-    pair = " and ".join(records.file_names(np.array(found[0])))
-    return [
-        f"{len(found):,} of {len(records):,} pictures of the {records.split} split are "
-        f"links to a picture of another class ({pair} are one file); keep one of them, "
-        f"unless both classes are right"
-    ]
 
 
 def _alike(names: list[str]) -> list[str]:

@@ -132,6 +132,7 @@ def _cross_derivative(
         )
 
         def row(drawn):
+            """Return the largest derivative of other rows' images for noise in one."""
             index, key = drawn
             keys = jax.random.split(key, len(outputs))
             gradients = [

@@ -132,6 +132,7 @@ def _as_matrices(params):
     """
 
     def matrix(path: tuple, leaf: Any):
+        """Describe one array."""
         *layers, name = (str(key.key) for key in path)
         if name != "kernel" or leaf.ndim < 2:
             return None

@@ -8,7 +8,7 @@ import jax
 from jax.sharding import Mesh
 
 from byol_bnfree.assembly import encoder_name, part_norms
-from byol_bnfree.config import OptimConfig, TrainConfig
+from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.sources import Source
 from byol_bnfree.data.view_settings import small_side
 from byol_bnfree.precision import resolve_dtype
@@ -50,7 +50,7 @@ def introduce(
 
     `why` is the reason for the size of the images, as in dataset.json.
     """
-    config, optim = program.config, program.config.optim
+    config = program.config
     # In a folder without splits both sources list the same files.
     skipped = len({*train.skipped, *(test.skipped if test else ())})
     parameters = parameter_count(program.abstract_state.online_params)
@@ -74,12 +74,7 @@ def introduce(
     )
     if config.objective != "byol":
         say(f"objective  {objective_words(config)}")
-    say(
-        f"optimizer  {optim.name}, learning rate {config.base_lr:g} x "
-        f"{config.batch_size} / 256 = {peak_learning_rate(config):g}, "
-        f"{program.warmup_steps} of {program.total_steps} steps of warm-up"
-        + (f", {_tau(optim)}" if uses_target_network(config) else "")
-    )
+    say(f"optimizer  {_optimizer(program)}")
     if not config.views.plain:
         say(f"views      {_views(config, train.image_shape)}")
     if config.extensions:
@@ -94,8 +89,18 @@ def introduce(
         say(f"state      {whole}")
 
 
-def _tau(optim: OptimConfig) -> str:
-    return f"tau {optim.tau_base:g}{' to 1' if optim.tau_schedule == 'cosine' else ''}"
+def _optimizer(program: Program) -> str:
+    """The optimizer with its rates in words; tau only if there is a target network."""
+    config, optim = program.config, program.config.optim
+    text = (
+        f"{optim.name}, learning rate {config.base_lr:g} x {config.batch_size} / 256 = "
+        f"{peak_learning_rate(config):g}, {program.warmup_steps} of "
+        f"{program.total_steps} steps of warm-up"
+    )
+    if uses_target_network(config):
+        text += f", tau {optim.tau_base:g}"
+        text += " to 1" if optim.tau_schedule == "cosine" else ""
+    return text
 
 
 def crowded(batch_size: int, images: int) -> str | None:

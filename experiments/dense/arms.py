@@ -14,10 +14,9 @@ from experiments.dense.arguments import NORMS
 from experiments.dense.encoders import KINDS
 
 USUAL, SMALL = 16, 2  # pictures of a batch
-RATES = (0.1, 0.3, 1.0)  # of segmentation with a batch of 16; held-out pictures choose
+RATES = (0.01, 0.03, 0.1, 0.3, 1.0)  # of segmentation; held-out pictures choose
 LOWER = 0.2  # share of these rates for depth and detection, whose losses are steeper
-FROZEN = 0.1  # share of the rates under a frozen encoder, whose maps have no norm
-TRIAL = 0.3  # share of the steps of a fit that only chooses a rate
+TRIAL = 0.5  # share of the steps of a fit that only chooses a rate
 STRIDE = 8  # of the last map: 8 x 8 places on a scene
 WIDTH = 32  # channels of a head; the paper's 256 would outweigh this encoder
 NARROW: dict[str, dict[str, Any]] = {
@@ -56,7 +55,8 @@ def arms(seeds: Sequence[int], norms: Sequence[str] = NORMS) -> Iterator[Arm]:
 def settings_of(arm: Arm, pictures: int) -> DenseSettings:
     """Return the task's settings for an arm that sees this many pictures.
 
-    A batch of 2 takes eight times the steps, at an eighth of the rates.
+    A batch of 2 takes eight times the steps. Its rates are smaller by the square root
+    of 8.
 
     Raises:
       InputError: if the pictures do not fill the batches of a fit that chooses a rate.
@@ -70,8 +70,8 @@ def settings_of(arm: Arm, pictures: int) -> DenseSettings:
         )
     usual = getattr(EvaluateConfig("unused"), arm.task)
     frozen = arm.tuned == "linear"
-    share = arm.batch / USUAL
-    share *= (FROZEN if frozen else 1) * (1 if arm.task == "segmentation" else LOWER)
+    share = math.sqrt(arm.batch / USUAL)
+    share *= 1 if arm.task == "segmentation" else LOWER
     steps = pictures // arm.batch
     return dataclasses.replace(
         usual,

@@ -17,7 +17,7 @@ from byol_bnfree.training.environment import environment
 from byol_bnfree.user_cache import compiled_programs_kept
 from experiments.dense.arguments import Arguments
 from experiments.dense.arms import Arm, arms, settings_of
-from experiments.dense.encoders import encoder_of
+from experiments.dense.encoders import encoder_of, workdir_of
 from experiments.dense.report import write_report
 
 SCENES = {"train": 768, "test": 128}
@@ -64,9 +64,8 @@ def of_settings(arguments: Arguments) -> list[dict[str, Any]]:
 
 def measure(arm: Arm, settings: DenseSettings, arguments: Arguments) -> dict[str, Any]:
     """Choose a rate, fit and test an arm; return figures and seconds of all three."""
-    encoder = encoder_of(
-        arm.encoder, arm.norm, arm.seed, arguments.epochs, arguments.folder
-    )
+    made = arm.norm, arm.seed, arguments.epochs, arguments.folder
+    encoder = encoder_of(arm.encoder, *made)
     windows = Windows((SIDE, SIDE), settings.scales)
     train, test = (
         DenseView(Scenes(split, total, SIDE), windows, arm.seed)
@@ -76,7 +75,9 @@ def measure(arm: Arm, settings: DenseSettings, arguments: Arguments) -> dict[str
     found = dense_evaluation(
         TASKS[arm.task], encoder, train, test, settings, seed=arm.seed
     )
+    environment_of = workdir_of(*made) / "environment.json"
     return {
+        "encoder_commit": json.loads(environment_of.read_text())["commit"],
         "figures": found.outcome.figures,
         "chosen": found.outcome.chosen,
         "trials": found.outcome.sweep,

@@ -21,6 +21,11 @@ from byol_bnfree.untrained import untrained_encoder
 KINDS = ("untrained", "pre-trained", "supervised")
 
 
+def workdir_of(norm: str, seed: int, epochs: int, folder: Path) -> Path:
+    """Return the work folder of a pre-training."""
+    return folder / f"{norm}-seed{seed}-{epochs}"
+
+
 @functools.cache
 def encoder_of(kind: str, norm: str, seed: int, epochs: int, folder: Path) -> Encoder:
     """Return an encoder of the built-in shapes. All kinds have the same network.
@@ -28,7 +33,7 @@ def encoder_of(kind: str, norm: str, seed: int, epochs: int, folder: Path) -> En
     `pre-trained` is BYOL's default run with `epochs`. `supervised` trains the untrained
     network with the labels of the same pictures for as many epochs.
     """
-    workdir = folder / f"{norm}-seed{seed}-{epochs}"
+    workdir = workdir_of(norm, seed, epochs, folder)
     flags = [f"--norm={norm}", f"--seed={seed}", f"--epochs={epochs}"]
     config = parse_args([*flags, "--evaluation.skip", f"--workdir={workdir}"])
     if not (workdir / "summary.json").exists():

@@ -28,7 +28,7 @@ class Shown(NamedTuple):
 
 SHOWN = {
     "segmentation": Shown("miou", "mIoU, %", 0.0946),
-    "depth": Shown("pct1", "pixels within 1.25, %", 0.8617),
+    "depth": Shown("rel", "relative error, % (less is better)", 0.2351),
     "detection": Shown("ap50_voc", "AP50 of VOC, %", 0.0),
 }
 FITS = {"fine-tuned": "-", "linear": ":"}  # style of the line

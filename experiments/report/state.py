@@ -11,11 +11,11 @@ from experiments import GRIDS
 from experiments.collapse import outcome
 from experiments.comparison import Comparison, compare
 from experiments.grid import Run, load_experiment, make_runs
+from experiments.places import Places, State
 from experiments.plan import expected_seconds, total_of
 from experiments.report.blocks import Block, Section, Table, Text
 from experiments.report.page import page
 from experiments.results import Row, read_rows
-from experiments.runner import Places, State
 from experiments.scales import Scale
 
 HEAD = (

@@ -4,17 +4,13 @@ python -m experiments.throughput.device_step --workload=resnet18_32 --norm=bn
 """
 
 import dataclasses
-import gzip
 import json
-import re
 import statistics
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -31,13 +27,12 @@ from byol_bnfree.training.parts import DataShape
 from byol_bnfree.training.program import Program, build_program
 from byol_bnfree.whole_run.run import train
 from experiments.throughput.device import TINY, WORKLOADS, DeviceWorkload
-from experiments.throughput.hotspots import kinds
 from experiments.throughput.measure import PASSES, forward_flops, ready_views
+from experiments.throughput.profile import profile
 from experiments.throughput.workloads import UNCHANGED
 
 TOGETHER = 10  # steps between two looks at the clock
 TOP = 12  # operations of the profile
-NUMBER = re.compile(r"[._]\d+$")  # at the end of a kernel's name
 
 
 @dataclass(frozen=True)
@@ -130,7 +125,7 @@ def _step(workload: DeviceWorkload, arguments: Arguments) -> dict[str, Any]:
     views = jax.jit(drawing.views).lower(whole).compile()
     of_step = config.batch_size / rate
     of_views = _seconds(lambda: views(whole), arguments.seconds)
-    operations = _profile(step, program, ready)
+    operations = profile(step, program, ready)
     gflop = PASSES * forward_flops(program) / 1e9
     return {
         "images_per_s": rate,
@@ -188,63 +183,6 @@ def matrix_rate(size: int) -> float:
         return [product(x) for _ in range(TOGETHER)][-1]
 
     return 2 * size**3 * TOGETHER / _seconds(several, 1.0) / 1e12
-
-
-def _profile(step: Callable, program: Program, batch: dict) -> Counter[str]:
-    """Milliseconds a step, by kind of operation; empty if there is no trace."""
-    state, steps = program.init(batch), 5
-    state, metrics = step(state, batch)
-    jax.block_until_ready(metrics)
-    with tempfile.TemporaryDirectory() as folder:
-        with jax.profiler.trace(folder):
-            for _ in range(steps):
-                state, metrics = step(state, batch)
-            jax.block_until_ready(metrics)
-        kind_of, seconds = kinds(step.as_text()), Counter()
-        for path in Path(folder).rglob("*.trace.json.gz"):
-            with gzip.open(path) as file:
-                seconds += by_kind(json.load(file)["traceEvents"], kind_of)
-    return Counter({name: 1e3 * t / steps for name, t in seconds.items()})
-
-
-def by_kind(events: list[dict[str, Any]], kind_of: dict[str, str]) -> Counter[str]:
-    """Seconds by kind of operation; a fusion counts as its last one.
-
-    On a GPU every event of a stream counts. One without a known operation, such as a
-    kernel of a CUDA graph or a copy to the host, goes by its own name.
-    """
-    streams = _streams(events)
-    seconds: Counter[str] = Counter()
-    for event in events:
-        if event.get("ph") != "X" or "dur" not in event:
-            continue
-        name = event.get("name", "?")
-        operation = event.get("args", {}).get("hlo_op", name)
-        if (event.get("pid"), event.get("tid")) in streams:
-            seconds[kind_of.get(operation, NUMBER.sub("", name))] += event["dur"] / 1e6
-        elif not streams and operation in kind_of:
-            seconds[kind_of[operation]] += event["dur"] / 1e6
-    return seconds
-
-
-def _streams(events: list[dict[str, Any]]) -> set[tuple[Any, Any]]:
-    """Processes and threads of a trace that are streams of a GPU."""
-    named = [
-        (event["name"], event.get("pid"), event.get("tid"), event["args"]["name"])
-        for event in events
-        if event.get("name") in ("process_name", "thread_name")
-        and "name" in event.get("args", {})
-    ]
-    gpus = {
-        pid
-        for kind, pid, _, name in named
-        if kind == "process_name" and "device:GPU" in name
-    }
-    return {
-        (pid, tid)
-        for kind, pid, tid, name in named
-        if kind == "thread_name" and pid in gpus and name.startswith("Stream")
-    }
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ import pytest
 from byol_bnfree.errors import InputError
 from experiments.throughput import device
 from experiments.throughput.__main__ import Arguments, main
-from experiments.throughput.device import Plan, arms, ratios, result
-from experiments.throughput.device_step import by_kind
+from experiments.throughput.device import Plan, arms, result
+from experiments.throughput.profile import by_kind
+from experiments.throughput.ratios import ratios
 
 ROOT = Path(__file__).parents[2]
 PEER = "import json; print(json.dumps({'images_per_s': 100.0}))"

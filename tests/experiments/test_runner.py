@@ -12,9 +12,10 @@ from byol_bnfree.training.workdir import lock_workdir
 from experiments import queue, runner
 from experiments.collapse import outcome
 from experiments.grid import Run
+from experiments.places import Places
 from experiments.queue import claimed, run_queue
 from experiments.results import make_row, read_rows
-from experiments.runner import Options, Places, describe
+from experiments.runner import Options, describe
 from experiments.slots import Slot, slots
 from runs import ARGUMENTS, copy_of, trained
 

@@ -6,6 +6,7 @@ import pytest
 from rows import comparison, row, rows_of
 
 from experiments.grid import load_experiment, make_runs
+from experiments.places import Places
 from experiments.report import state
 from experiments.report.figures import along_axis
 from experiments.report.heatmap import maps
@@ -13,7 +14,6 @@ from experiments.report.state import write_state
 from experiments.report.tables import verdict_table
 from experiments.report.write import write_report
 from experiments.results import append_row
-from experiments.runner import Places
 from experiments.scales import SCALES
 from experiments.seeds import Difference
 from experiments.verdicts import is_on_side, orders, row_verdicts, winners
