@@ -63,8 +63,8 @@ def test_the_readme_has_the_table_of_the_results():
 
 def test_pictures_that_fill_no_batch_are_refused():
     arm = next(arms([0]))
-    assert settings_of(arm, 64).trial_steps == 1
-    with pytest.raises(InputError, match="--pictures is 10, .* give 64 or more"):
+    assert settings_of(arm, 32).trial_steps == 1
+    with pytest.raises(InputError, match="--pictures is 10, .* give 32 or more"):
         settings_of(arm, 10)
 
 
