@@ -113,7 +113,7 @@ def _tiff(source: io.BufferedIOBase, name: str, how: Conversion):
     except ImportError:
         raise InputError(
             f"{name} is a TIFF of bands or numbers that Pillow does not read, so it "
-            f'needs tifffile; pip install "byol_bnfree[tiff]".'
+            f'needs tifffile; pip install ".[tiff]".'
         ) from None
     handle = tifffile.FileHandle(source, name=name)  # a descriptor has no name
     everything = tifffile.TiffFile(handle).series

@@ -45,7 +45,7 @@ def needs_reader() -> None:
     if importlib.util.find_spec("tensorflow_datasets") is None:
         raise InputError(
             "prepared data sets are read by tensorflow-datasets, which is not "
-            'installed; install it: pip install "byol_bnfree[tfds]"'
+            'installed; install it: pip install ".[tfds]"'
         )
 
 

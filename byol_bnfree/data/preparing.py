@@ -96,7 +96,7 @@ def _prepare_by_tfds(name: str, root: Path) -> str:
         raise InputError(
             f"{name} is none of {', '.join(ARCHIVES)} and folder:PATH, so only "
             f"tensorflow-datasets can prepare it, with TensorFlow; check the name, or "
-            f'install both: pip install "byol_bnfree[tf]"'
+            f'install both: pip install ".[tf]"'
         )
     needs_reader()
     import tensorflow_datasets as tfds  # the import takes seconds

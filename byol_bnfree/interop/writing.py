@@ -147,7 +147,7 @@ def _stablehlo(encoder: Encoder, folder: Path, settings: Settings):
         path.write_bytes(program.serialize())
     except ImportError as error:
         raise InputError(
-            'format stablehlo needs flatbuffers; pip install "byol_bnfree[export]".'
+            'format stablehlo needs flatbuffers; pip install ".[export]".'
         ) from error
     description = describe(
         plain, family="stablehlo", step=encoder.step, **settings.origin

@@ -116,7 +116,7 @@ def _wandb() -> Any:
     except ImportError as error:
         raise InputError(
             "--run.wandb needs the package wandb; install it with pip install "
-            "'byol_bnfree[wandb]', or remove --run.wandb."
+            "'.[wandb]', or remove --run.wandb."
         ) from error
 
 

@@ -243,7 +243,7 @@ def test_white_is_zero_in_a_tiff_that_says_so(tmp_path):
 def test_a_tiff_of_many_bands_says_what_it_needs(tmp_path, monkeypatch):
     file = write(tmp_path / "x.tif", drawn(20, 25, 5))
     monkeypatch.setitem(sys.modules, "tifffile", None)
-    with pytest.raises(InputError, match=r"tifffile; pip install .byol_bnfree\[tiff\]"):
+    with pytest.raises(InputError, match=r"tifffile; pip install .\.\[tiff\]"):
         read_header(file, "it")
 
 

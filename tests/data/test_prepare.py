@@ -144,7 +144,7 @@ def test_a_copy_in_another_format_is_refused_before_the_download(tmp_path, monke
 
 def test_preparing_without_tensorflow_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setattr(preparing.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r'pip install "byol_bnfree\[tf\]"'):
+    with pytest.raises(InputError, match=r'pip install "\.\[tf\]"'):
         prepare("mnist", str(tmp_path))
 
 

@@ -111,7 +111,7 @@ def test_wandb_gets_the_same_and_resumes_under_one_identity(
 
 def test_wandb_that_is_not_installed_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(InputError, match=r"run.wandb needs .*byol_bnfree\[wandb\]"):
+    with pytest.raises(InputError, match=r"run.wandb needs .*\.\[wandb\]"):
         Wandb("project", tmp_path, {})
 
 

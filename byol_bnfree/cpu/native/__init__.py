@@ -53,7 +53,7 @@ def register() -> str | None:
         library = _file(_LIBRARY, "libdnnl.so.3")
         headers = _file(_HEADERS, "oneapi/dnnl/dnnl.hpp").parents[2]
     except FileNotFoundError:
-        return 'oneDNN is not installed (pip install "byol_bnfree[cpu]")'
+        return 'oneDNN is not installed (pip install ".[cpu]")'
     try:
         compiler = shlex.split(os.environ.get("CXX") or "c++")
     except ValueError as error:

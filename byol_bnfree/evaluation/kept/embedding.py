@@ -123,7 +123,7 @@ def _parquet() -> tuple:
     except ImportError as error:
         raise InputError(
             "--out with .parquet needs the package pyarrow; install it with pip "
-            "install 'byol_bnfree[parquet]', or write .npz or .csv."
+            "install '.[parquet]', or write .npz or .csv."
         ) from error
     return pyarrow, pyarrow.parquet
 
