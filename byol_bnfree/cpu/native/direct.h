@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <stdexcept>
 #include <string>
 #include <utility>
 
@@ -30,6 +31,24 @@ inline memory::desc Images(const Dims& dims) {
 inline memory::desc PlainKernel(const Convolution& c) {
   return memory::desc({c.out, c.in, c.kernel_height, c.kernel_width},
                       memory::data_type::f32, memory::format_tag::hwio);
+}
+
+// oneDNN's 1x1 kernel gradient copies the pixels that strides meet into a scratchpad. It
+// copies a vector of channels per pixel, but the scratchpad holds the channels of the
+// images only. If these are fewer, it writes behind the scratchpad
+// (github.com/uxlfoundation/oneDNN/issues/6035). The widest vector has 16 numbers.
+inline bool WritesBehindScratchpad(const Convolution& c) {
+  return c.kernel_height * c.kernel_width == 1 &&
+         std::max(c.stride_height, c.stride_width) > 1 && c.in < 16;
+}
+
+// The first implementation that has no such scratchpad.
+template <typename Description>
+Description NotPointwise(Description d) {
+  while (std::string(d.impl_info_str()).find("1x1") != std::string::npos)
+    if (!d.next_impl())
+      throw std::runtime_error("oneDNN has no safe kernel gradient of this shape");
+  return d;
 }
 
 // oneDNN's first choice computes one matrix product per row of outputs. If a row is
@@ -93,8 +112,9 @@ inline Plan MakePlan(Pass pass, const Convolution& c) {
                          {DNNL_ARG_WEIGHTS, d.weights_desc()},
                          {DNNL_ARG_DIFF_DST, output}});
   }
-  dnnl::convolution_backward_weights::primitive_desc d(
+  dnnl::convolution_backward_weights::primitive_desc backward(
       Cpu(), algorithm, input, kernel, output, strides, low, high, forward, attributes);
+  const auto d = WritesBehindScratchpad(c) ? NotPointwise(backward) : backward;
   return PlanOf(c, d, {{DNNL_ARG_SRC, input},
                        {DNNL_ARG_DIFF_WEIGHTS, d.diff_weights_desc()},
                        {DNNL_ARG_DIFF_DST, output}});
