@@ -113,9 +113,9 @@ def dense_module(module: nn.Module, output_stride: int | None) -> ResNet:
     """Return an encoder's module with a limited total stride, for dense tasks.
 
     Raises:
-      InputError: if the module is none of `models.resnet`, or cannot have the stride.
+      InputError: if the module has no such strides, or cannot have this one.
     """
-    if not isinstance(module, ResNet):
+    if not hasattr(module, "with_output_stride"):
         raise InputError(
             f"the encoder is a {type(module).__name__}, whose strides are not known; "
             f"give a network of --model.name and its weights."

@@ -37,6 +37,7 @@ def test_auto_is_float32_here_and_a_name_is_itself():
     assert resolve_dtype("bfloat16") == "bfloat16"
 
 
+@pytest.mark.slow
 def test_a_run_records_its_type_and_keeps_it_on_other_hardware(
     tmp_path, monkeypatch, capsys
 ):

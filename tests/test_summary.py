@@ -123,8 +123,11 @@ def test_knn_is_measured_as_often_as_is_cheap(images, settings, steps):
     config = TrainConfig(batch_size=256, evaluation=EvalConfig(**settings))
     data = SimpleNamespace(num_examples=images)
     quick = (np.arange(min(images, 2048)), np.arange(1024))
-    evaluator = SimpleNamespace(possible=True, quick=quick, knn=None, quick_knn=None)
-    found = _periodic(SimpleNamespace(config=config, data=data), evaluator)
+    evaluator = SimpleNamespace(
+        possible=True, quick=quick, quick_is_all=False, knn=None, quick_knn=None
+    )
+    program = SimpleNamespace(config=config, data=data, total_steps=1000)
+    found = _periodic(program, evaluator)
     assert (found and found.every) == steps
 
 

@@ -37,6 +37,7 @@ class Enough(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_an_exception_of_on_row_ends_the_run_and_it_is_resumed(tmp_path):
     """Up to two steps later, so the first row raises it."""
     seen = []

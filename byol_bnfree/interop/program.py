@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from jax import export
@@ -11,6 +11,10 @@ from jaxtyping import Array, Float
 from byol_bnfree.errors import InputError
 
 PROGRAM_SUFFIX = ".stablehlo"
+_FIXED = (
+    "an encoder in a StableHLO program can neither be trained nor show its stages; "
+    "load its work folder or its safetensors file."
+)
 
 
 class ProgramModule:
@@ -41,8 +45,9 @@ class ProgramModule:
     ) -> Float[Array, "b d"]:
         """Compute representations of pixels in [0, 1]; see `identity` for variables."""
         if train or options:
-            raise InputError(
-                "an encoder in a StableHLO program can neither be trained nor show its "
-                "stages; load its work folder or its safetensors file."
-            )
+            raise InputError(_FIXED)
         return self._program.call(pixels)
+
+    def with_output_stride(self, output_stride: int | None) -> NoReturn:
+        """Refuse: a program has one stride, and shows no maps."""
+        raise InputError(_FIXED)

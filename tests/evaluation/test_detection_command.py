@@ -29,6 +29,7 @@ BOXES = {
 }
 
 
+@pytest.mark.slow
 def test_the_command_prints_figures_counts_and_pictures(tmp_path):
     workdir = copy_of(trained(), tmp_path)
     done = subprocess.run(

@@ -64,7 +64,7 @@ def test_features_are_extracted_once_for_all_protocols(workdir, monkeypatch):
     run(workdir, "knn", again=True)
 
 
-@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
+@pytest.mark.parametrize("norm", [pytest.param("bn", marks=pytest.mark.slow), "gn_ws"])
 def test_target_and_untrained_networks_are_measured_as_others(norm, tmp_path):
     workdir = copy_of(trained(norm), tmp_path)
     rows = run(workdir, "knn", "random", network="target") + run(workdir, "knn")

@@ -81,6 +81,7 @@ def prepared(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_every_corruption_and_set_on_disk_has_its_row_and_the_rest_is_reported(
     prepared, tmp_path, capsys
 ):

@@ -199,7 +199,8 @@ def test_unknown_names_are_refused_with_the_choices():
         create_encoder("resnet18", stem="tiny")
 
 
-@pytest.mark.parametrize("norm", [pytest.param("bn", marks=pytest.mark.slow), "gn_ws"])
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
 def test_encoder_serves_an_nnx_program(norm):
     encoder = create_encoder("resnet14", norm=norm, stem="small")
     images = jax.random.normal(jax.random.key(0), (2, 16, 16, 3))

@@ -145,7 +145,8 @@ def images(count: int) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize("norm", [pytest.param("bn", marks=pytest.mark.slow), "gn_ws"])
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
 def test_remat_keeps_less_for_the_same_gradient(norm):
     """By the arrays between the passes: XLA:CPU itself does not keep them apart."""
     config = tiny.config(norm=norm)

@@ -60,7 +60,7 @@ def reads(monkeypatch):
     return shapes
 
 
-@pytest.mark.parametrize("log_every", [5, 1000])
+@pytest.mark.parametrize("log_every", [5, pytest.param(1000, marks=pytest.mark.slow)])
 def test_nothing_moves_but_one_array_for_each_row(
     log_every, reads, monkeypatch, tmp_path
 ):
@@ -92,6 +92,7 @@ def test_nothing_moves_but_one_array_for_each_row(
     assert len(MetricsLog(tmp_path).rows()) == len(logged) + 1
 
 
+@pytest.mark.slow
 def test_rows_are_the_means_of_all_their_steps(tmp_path):
     """Whatever is read together: as of a run that logs every step."""
     found = {}
@@ -131,6 +132,7 @@ def test_a_run_that_waits_for_pictures_says_so_once(monkeypatch, tmp_path, capsy
     assert capsys.readouterr().out.count("waiting for pictures; give") == 1
 
 
+@pytest.mark.slow
 def test_the_time_left_agrees_with_the_rate(monkeypatch, tmp_path):
     shown = []
     monkeypatch.setattr(Progress, "update", lambda self, *seen: shown.append(seen))
