@@ -16,9 +16,10 @@ from experiments.dense.encoders import KINDS
 USUAL, SMALL = 16, 2  # pictures of a batch
 RATES = {  # with a batch of 16; held-out pictures choose
     "segmentation": (0.1, 0.3, 1.0),
-    "depth": (0.002, 0.006, 0.02, 0.06, 0.2),
-    "detection": (0.02, 0.06, 0.2),
+    "depth": (0.01, 0.03, 0.1, 0.3, 1.0),
+    "detection": (0.1, 0.3, 1.0),
 }
+LOWER = 0.2  # share of these rates for depth and detection, whose losses are steeper
 FROZEN = 0.1  # share of the rates under a frozen encoder, whose maps have no norm
 TRIAL = 0.3  # share of the steps of a fit that only chooses a rate
 STRIDE = 8  # of the last map: 8 x 8 places on a scene
@@ -73,7 +74,8 @@ def settings_of(arm: Arm, pictures: int) -> DenseSettings:
         )
     usual = getattr(EvaluateConfig("unused"), arm.task)
     frozen = arm.tuned == "linear"
-    share = arm.batch / USUAL * (FROZEN if frozen else 1)
+    share = arm.batch / USUAL
+    share *= (FROZEN if frozen else 1) * (1 if arm.task == "segmentation" else LOWER)
     steps = pictures // arm.batch
     return dataclasses.replace(
         usual,
