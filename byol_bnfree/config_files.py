@@ -5,7 +5,7 @@ import dataclasses
 import importlib.util
 import inspect
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from byol_bnfree.config import TrainConfig
@@ -14,6 +14,12 @@ from byol_bnfree.errors import (
 )
 
 EXAMPLE = "configs/cifar10_cpu.py"
+
+
+def _names_of(known: Iterable[str]) -> set[Path]:
+    """Return what a command may call these recipes where they are no file."""
+    files = {Path(f"{name}.py") for name in known}
+    return {Path(name) for name in known} | files | {"configs" / file for file in files}
 
 
 def recipes() -> dict[str, Path]:
@@ -42,7 +48,7 @@ def load_config(path: str, norm: str | None = None) -> TrainConfig:
     # A user's own file goes before a recipe of this package with the same name.
     if not os.path.isfile(file):
         known = recipes()
-        if Path(file).stem not in known or os.path.isabs(file):
+        if Path(file) not in _names_of(known):
             raise InputError(
                 f"config {file} is not a file; give a path such as {EXAMPLE}, or one "
                 f"of {', '.join(known) or 'your own files'}."

@@ -166,6 +166,15 @@ def test_a_recipe_of_the_package_is_found_by_its_name(tmp_path, monkeypatch):
     assert parse_args(["--config=imagenet_resnet50:40"]).epochs == 40
 
 
+@pytest.mark.parametrize(
+    "path", ["mine/cifar10_cpu.py", "cifar10_cpu.yaml", "mine/configs/cifar10_cpu.py"]
+)
+def test_the_path_of_a_missing_file_is_no_name_of_a_recipe(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=f"config {path} is not a file"):
+        load_config(f"{path}:3")
+
+
 def test_a_name_that_no_recipe_has_is_refused_with_those_there_are():
     with pytest.raises(InputError, match="or one of cifar10_cpu, "):
         load_config("cifar10_cpuu")

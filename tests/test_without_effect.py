@@ -24,6 +24,9 @@ IN_VAIN = {
     "--augment.view2.solarize-threshold=0.2": "--augment.view2.solarize=0",
     "--evaluation.linear-too": "--evaluation.knn-every-epochs=0",
     "--data.max-pixels=1000": "",
+    "--data.shapes-train=64": "--dataset=cifar10",
+    "--target-init=copy": "--objective=simsiam",
+    "--optim.tau-base=0.5": "--objective=infonce --infonce.target=none",
 }
 WITH_EFFECT = {
     "--model.stem-stride=2": "--model.stem=small",
@@ -36,6 +39,8 @@ WITH_EFFECT = {
     "--views.small-predictor=shared": "--views.small=1",
     "--augment.view1.hue=0.2": "--augment.view2.jitter=0",
     "--data.max-pixels=1000": "--dataset=cifar10",
+    "--data.shapes-train=64": "",
+    "--target-init=copy": "--objective=moco_v2",
 }
 
 

@@ -75,4 +75,10 @@ def channel_notes(
     if moments is not None:
         mean, deviation = (" ".join(f"{x:.3f}" for x in xs) for xs in moments)
         notes.append(f"measured mean {mean} and deviation {deviation} of the channels")
+        given, usual = ((a.mean, a.std) for a in (augment, AugmentConfig()))
+        if given not in (usual, moments):
+            notes.append(
+                "--augment.mean and --augment.std have no effect: --augment.measured "
+                "replaces them"
+            )
     return notes

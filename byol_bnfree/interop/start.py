@@ -99,7 +99,16 @@ def read_start(config: TrainConfig, abstract_state: TrainState) -> Start:
 
 
 def check_start(config: TrainConfig) -> None:
-    """Raise `InputError` unless --init-from names a run or weights. Read no arrays."""
+    """Raise `InputError` unless --init-from names a run or weights. Read no arrays.
+
+    It is refused with --init data_dependent, which fits the scales of layers to the
+    encoder of step 0, before weights are read.
+    """
+    if config.init == "data_dependent":
+        raise InputError(
+            "--init data_dependent and --init-from both give the first weights; leave "
+            "out one of them."
+        )
     path = expanded(config.init_from or "")
     if holds_weights(path):
         find(path)

@@ -40,7 +40,10 @@ def data_dependent_init(
     replaced = [part for part, norm in part_norms(config).items() if norm == "none"]
     reference = create_network(
         dataclasses.replace(
-            config, **{f"{part}_norm": "bn" for part in replaced}, init="standard"
+            config,
+            **{f"{part}_norm": "bn" for part in replaced},
+            init="standard",
+            micro_batches=1,  # this pass is over the whole batch
         ),
         num_classes=None,
         stat_groups=1,

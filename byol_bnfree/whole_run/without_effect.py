@@ -11,6 +11,7 @@ from typing import Any
 from byol_bnfree.config import TrainConfig, ViewConfig
 from byol_bnfree.errors import flag
 from byol_bnfree.models.architectures import ARCHITECTURES
+from byol_bnfree.settings.objective_checks import uses_target_network
 
 OF_RESNETS = ("name", "width", "stem", "stem_stride", "stem_channels", "padding")
 OF_RESNETS += ("shortcuts", "last_scale_init")
@@ -66,6 +67,9 @@ def _of_the_network(config: TrainConfig) -> Rules:
 def _of_the_optimizer(config: TrainConfig) -> Rules:
     if config.optim.name != "lars":
         yield ("optim.trust_coefficient",), f"the optimizer is {config.optim.name}"
+    if not uses_target_network(config):
+        names = ("target_init", "optim.tau_base")
+        yield names, "the objective has no target network"
 
 
 def _of_the_views(config: TrainConfig) -> Rules:
@@ -79,9 +83,6 @@ def _of_the_views(config: TrainConfig) -> Rules:
         chances = getattr(augment, view)
         for names, why in _of_a_view(chances, augment.function):
             yield tuple(f"augment.{view}.{name}" for name in names), why
-    if augment.measured:
-        names = ("augment.mean", "augment.std")
-        yield names, "--augment.measured replaces it"
 
 
 def _of_a_view(view: ViewConfig, function: str | None) -> Rules:
@@ -105,6 +106,9 @@ def _of_the_rest(config: TrainConfig) -> Rules:
     if config.dataset == "shapes":
         names = tuple(f"data.{name}" for name in ("white", "alpha", "max_pixels"))
         yield names, "the shapes are generated"
+    else:
+        names = ("data.shapes_train", "data.shapes_test")
+        yield names, f"the data set is {config.dataset}"
 
 
 def _changed(config: TrainConfig, name: str) -> Any:

@@ -344,6 +344,16 @@ def test_operations_on_colours_are_left_out_where_there_are_none():
         channel_notes(AugmentConfig(mean=(0.1, 0.2), std=(1.0, 1.0)), 5, None)
 
 
+def test_given_moments_that_measured_ones_replace_are_named():
+    moments = ((0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+    given = AugmentConfig(mean=(0.4,) * 3, std=(0.2,) * 3)
+    assert "no effect" in channel_notes(given, 3, moments)[-1]
+    for augment in (AugmentConfig(), AugmentConfig(mean=moments[0], std=moments[1])):
+        assert not any(
+            "no effect" in note for note in channel_notes(augment, 3, moments)
+        )
+
+
 def test_moments_are_those_of_all_pixels(tmp_path):
     for name in "ab":
         (tmp_path / name).mkdir()

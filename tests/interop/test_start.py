@@ -10,7 +10,7 @@ import pytest
 
 from byol_bnfree import InputError
 from byol_bnfree.assembly import create_network
-from byol_bnfree.interop.start import FIELDS, read_start
+from byol_bnfree.interop.start import FIELDS, check_start, read_start
 from byol_bnfree.interop.trees import flat
 from byol_bnfree.interop.writing import Settings, write
 from byol_bnfree.training.parts import DataShape, build_parts
@@ -113,6 +113,13 @@ def test_a_run_on_one_class_has_no_probe_and_can_be_a_start(tmp_path):
         run, cfg, fields, step=5, num_classes=1, examples=48, source="random."
     )
     assert "fresh, not in the file: probe (2 arrays)" in start_of(run, cfg).lines
+
+
+def test_weights_and_data_dependent_initialization_exclude_each_other(tmp_path):
+    config = files.config("none")
+    config = dataclasses.replace(config, init="data_dependent", init_from=str(tmp_path))
+    with pytest.raises(InputError, match="leave out one of them"):
+        check_start(config)
 
 
 def test_a_start_may_be_in_the_home_folder(tmp_path, monkeypatch):

@@ -144,6 +144,16 @@ class Ignoring(nn.Module):
         return nn.BatchNorm(use_running_average=not train)(x)
 
 
+def test_data_dependent_init_is_that_of_the_whole_batch_with_micro_batches():
+    heads = {"projector": tiny.HEAD, "predictor": tiny.HEAD}
+    model = tiny.ModelConfig(name="resnet8", width=0.25, **heads)
+    cfg = tiny.config(norm="none", init="data_dependent", model=model)
+    variables = create_network(cfg, tiny.CLASSES).init(jax.random.key(1), IMAGES)
+    fit = jax.jit(data_dependent_init, static_argnums=0)
+    cut = dataclasses.replace(cfg, micro_batches=2)
+    tiny.assert_close(fit(cut, variables, IMAGES), fit(cfg, variables, IMAGES))
+
+
 def test_data_dependent_init_leaves_parts_without_layers_of_ours():
     linear = dataclasses.replace(tiny.HEAD, depth=1)
     model = tiny.ModelConfig(projector=tiny.HEAD, predictor=linear)
