@@ -14,11 +14,7 @@ from experiments.dense.arguments import NORMS
 from experiments.dense.encoders import KINDS
 
 USUAL, SMALL = 16, 2  # pictures of a batch
-RATES = {  # with a batch of 16; held-out pictures choose
-    "segmentation": (0.1, 0.3, 1.0),
-    "depth": (0.01, 0.03, 0.1, 0.3, 1.0),
-    "detection": (0.1, 0.3, 1.0),
-}
+RATES = (0.1, 0.3, 1.0)  # of segmentation with a batch of 16; held-out pictures choose
 LOWER = 0.2  # share of these rates for depth and detection, whose losses are steeper
 FROZEN = 0.1  # share of the rates under a frozen encoder, whose maps have no norm
 TRIAL = 0.3  # share of the steps of a fit that only chooses a rate
@@ -83,7 +79,7 @@ def settings_of(arm: Arm, pictures: int) -> DenseSettings:
         trial_steps=round(TRIAL * steps),
         warmup_steps=0,
         batch_size=arm.batch,
-        rates=tuple(rate * share for rate in RATES[arm.task]),
+        rates=tuple(rate * share for rate in RATES),
         scales=(1.0, 1.0),
         stride=STRIDE,
         encoder="frozen" if frozen else "trained",

@@ -1,4 +1,8 @@
-"""Which optimizer suits each arm? As many trials for both, on held-out images."""
+"""Which optimizer suits each arm? Trials on held-out images.
+
+In trials of 4 epochs both norms have as many. In those of 20 epochs gn_ws has one more,
+because bn was not run with decay 0.02.
+"""
 
 from experiments.grid import Arm, Experiment
 from experiments.recipes import BN, GN_WS, lars
