@@ -29,6 +29,7 @@ from byol_bnfree.training.manifest import (
 )
 from byol_bnfree.training.restore import (
     NONE,
+    committed_steps,
     describe_leaves,
     load,
     newest_intact,
@@ -120,8 +121,7 @@ class Checkpoints:
         After `wait` the list is complete in process 0. Other processes may see the last
         checkpoint a little later.
         """
-        found = saved_steps(self._root)
-        return [step for step in found if (self._path(step) / MANIFEST).exists()]
+        return committed_steps(self._root)
 
     def restore(self, abstract_state: PyTree) -> tuple[PyTree, int] | None:
         """Load the newest intact checkpoint; None if none is committed.
