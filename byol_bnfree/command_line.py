@@ -164,7 +164,7 @@ def _of_the_disk(error: OSError) -> tuple[str, int] | None:
     if error.errno not in _DISK:
         return None
     file, why = error.filename or "a file", why_not_written(error)
-    return f"{file}: {why}. The last checkpoint is kept.", 1
+    return f"{file}: {why}. Checkpoints that were saved are kept.", 1
 
 
 def _of_the_machine(error: Exception) -> tuple[str, int] | None:

@@ -91,7 +91,7 @@ HOW_NOT_WHAT = frozenset(
 They do not change what is trained, nor its results.
 """
 FREE_ON_RESUME = HOW_NOT_WHAT | {
-    *("data.workers", "evaluation", "micro_batches", "own_code"),
+    *("data.workers", "evaluation", "micro_batches", "views.accumulate", "own_code"),
 }
 """Settings that may change when a run resumes. They change its training by rounding at
 most, and do not change the layout of a checkpoint."""

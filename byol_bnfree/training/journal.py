@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from byol_bnfree.cpu.allocator import runs_in_calling_thread
-from byol_bnfree.errors import RunStopped
+from byol_bnfree.training.divergence import DIVERGED, Diverged
 from byol_bnfree.training.judge import Judge
 from byol_bnfree.training.logs import MetricsLog
 from byol_bnfree.training.pace import FIRST_STEP, Pace
@@ -20,8 +20,6 @@ from byol_bnfree.training.recorder import Recorder, Rows
 from byol_bnfree.training.step import UPDATE_RATIOS, update_ratio_names
 
 MUST_BE_FINITE = ("train/loss", "optim/grad_norm", "optim/update_norm")
-DIVERGED = 4
-"""Exit status of a run with non-finite numbers. It is a result, not an error."""
 AHEAD = 2
 """Steps that are dispatched after the one that the host waits for."""
 MUCH_WAITING = 0.1
@@ -100,8 +98,8 @@ class Journal:
         """Read all metrics that are still unread. This waits for their step.
 
         Raises:
-          RunStopped: if a number is not finite, or the representation collapsed and
-            --on-collapse=stop was given.
+          Diverged: if a number is not finite.
+          Collapsed: if the representation collapsed and --on-collapse=stop was given.
         """
         while self._flights:
             self._land(self._flights.popleft())
@@ -123,11 +121,8 @@ class Journal:
         for step, values in rows.items():
             for name in MUST_BE_FINITE:
                 if not math.isfinite(values[name]):
-                    raise RunStopped(
-                        f"{name} is {values[name]} at step {step}; the checkpoint "
-                        f"before it is kept: lower --base-lr or lengthen "
-                        f"--optim.warmup-epochs.",
-                        status=DIVERGED,
+                    raise Diverged(
+                        f"{name} is {values[name]} at step {step}", status=DIVERGED
                     )
             self._rows.append(values)
 

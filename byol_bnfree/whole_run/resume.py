@@ -21,6 +21,7 @@ from byol_bnfree.training.environment import environment
 from byol_bnfree.training.extension import SETTINGS, begins_extension
 from byol_bnfree.training.mesh import left_whole
 from byol_bnfree.training.program import Program
+from byol_bnfree.training.restore import committed_steps
 from byol_bnfree.training.workdir import lock_workdir
 from byol_bnfree.whole_run.inputs import Data
 
@@ -38,6 +39,8 @@ def writing(workdir: Path) -> Iterator[None]:
 def check_resumable(workdir: Path, config: TrainConfig, data: Data) -> bool:
     """Check that the run in the folder, if any, can be resumed.
 
+    A run that ended before its first checkpoint begins anew, with any settings.
+
     Returns:
       True if this begins an extension of a finished run.
 
@@ -53,6 +56,13 @@ def check_resumable(workdir: Path, config: TrainConfig, data: Data) -> bool:
     known = with_later_settings(saved, dataclasses.asdict(TrainConfig()))
     now = _with_saved_paths(known, dataclasses.asdict(config))
     differing = compare_config(known, now, free)
+    if not _is_begun(workdir):
+        if differing:
+            distributed.say(
+                f"note       {workdir} holds a run without a checkpoint, and this run "
+                f"begins anew with other settings ({'; '.join(differing)})"
+            )
+        return False
     if differing:
         raise InputError(
             f"{workdir} holds a run with other settings ({'; '.join(differing)}); "
@@ -78,6 +88,12 @@ def check_resumable(workdir: Path, config: TrainConfig, data: Data) -> bool:
     return extended
 
 
+def _is_begun(workdir: Path) -> bool:
+    """Return True if the folder has a checkpoint or the figures of a finished run."""
+    folders = (workdir / "checkpoints", workdir / "best" / "checkpoints")
+    return any(map(committed_steps, folders)) or (workdir / "summary.json").exists()
+
+
 def _with_saved_paths(saved: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     """Return settings with the run's paths of own code that has only moved.
 
@@ -99,8 +115,8 @@ def _with_saved_paths(saved: dict[str, Any], now: dict[str, Any]) -> dict[str, A
 
 
 def began_as(workdir: str | None) -> dict[str, Any]:
-    """Return the settings of the run in a folder; {} if there is none."""
-    if workdir is None:
+    """Return the settings of the run in a folder; {} if there is nothing to resume."""
+    if workdir is None or not _is_begun(expanded(workdir)):
         return {}
     return read_json(expanded(workdir) / "config.json") or {}
 

@@ -22,6 +22,7 @@ from byol_bnfree.summary import conclude, summarize
 from byol_bnfree.training import distributed
 from byol_bnfree.training.best import Best
 from byol_bnfree.training.checkpoint import Checkpoints
+from byol_bnfree.training.divergence import divergence_explained
 from byol_bnfree.training.figures import save_curves, save_views
 from byol_bnfree.training.journal import Journal
 from byol_bnfree.training.logs import MetricsLog
@@ -33,9 +34,7 @@ from byol_bnfree.training.skipped import SkippedFile
 from byol_bnfree.training.state import TrainState
 from byol_bnfree.whole_run.inputs import Data
 from byol_bnfree.whole_run.introduction import introduce
-from byol_bnfree.whole_run.resume import (
-    open_checkpoints,
-)
+from byol_bnfree.whole_run.resume import open_checkpoints
 
 
 def run_steps(
@@ -70,9 +69,9 @@ def run_steps(
                     before_steps()
                 needed = compiling.result()
             if needed is not None:  # the backend reports it
-                needed.check()
+                needed.check(resumed=start > 0)
                 shown.say(f"memory     {needed}")
-            with _curves(workdir, log, config, data):
+            with _curves(workdir, log, config, data), divergence_explained(checkpoints):
                 state = run_loop(
                     program,
                     state,
