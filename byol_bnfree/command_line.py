@@ -145,7 +145,7 @@ def exit_on_error(main: Callable[[], None]) -> None:
         print(f"error: {sentence}", file=sys.stderr)
         sys.exit(status)
     except KeyboardInterrupt:
-        print("stopped by Ctrl-C; the same command resumes.", file=sys.stderr)
+        print("stopped by Ctrl-C.", file=sys.stderr)
         _exit_at_once(130)
 
 

@@ -127,7 +127,8 @@ class TrainConfig:
     """Initial weights of the target. independent: its own draw (as DeepMind's code).
     copy: the online network's."""
     workdir: str | None = None
-    """Folder of the run. The same command resumes it. None: a new one in runs/."""
+    """Folder of the run. The same command resumes it. None: a new one in runs/,
+    which a command that resumes must name."""
     dataset: str = "shapes"
     """shapes (generated), a tensorflow-datasets name, or folder:PATH."""
     data_dir: str | None = None

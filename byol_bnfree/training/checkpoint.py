@@ -65,6 +65,7 @@ class Checkpoints:
           keep: number of newest intact checkpoints to keep, at least 1.
           warn: called with one sentence for each checkpoint that cannot be used.
         """
+        self.workdir = workdir
         self._root = workdir.absolute() / "checkpoints"  # Orbax wants absolute paths
         self._keep, self._warn = keep, warn
         self._primary = jax.process_index() == 0

@@ -27,7 +27,8 @@ def resumed(tmp_path, every: int, monkeypatch, last: bool = False) -> list[int]:
     monkeypatch.setattr(Checkpoints, "steps", lambda self: [STEP])
     monkeypatch.setattr(Checkpoints, "save", lambda self, step, state: None)
     monkeypatch.setattr(Checkpoints, "wait", lambda self: None)
-    measured = []
+    checkpoints, measured = object.__new__(Checkpoints), []
+    checkpoints.workdir = tmp_path
     fields = dict.fromkeys(Program._fields)
     fields |= {"config": tiny.config(), "total_steps": STEP, "warmup_steps": 0}
     program = tuple.__new__(Program, fields.values())  # no step is left to take
@@ -45,7 +46,7 @@ def resumed(tmp_path, every: int, monkeypatch, last: bool = False) -> list[int]:
             state,
             object.__new__(Batches),
             Journal(program, MetricsLog(tmp_path), shown),
-            object.__new__(Checkpoints),
+            checkpoints,
             evaluation=Evaluation(every, measure, last),
             best=Best(tmp_path),
         )
