@@ -71,6 +71,10 @@ def run_steps(
             if needed is not None:  # the backend reports it
                 needed.check(resumed=start > 0)
                 shown.say(f"memory     {needed}")
+            best = None
+            if config.run.keep_best:
+                measured = evaluator.measured(_is_quick(config))
+                best = Best(workdir, measured, shown.say)
             with _curves(workdir, log, config, data), divergence_explained(checkpoints):
                 state = run_loop(
                     program,
@@ -79,7 +83,7 @@ def run_steps(
                     journal,
                     checkpoints,
                     evaluation=_periodic(program, evaluator),
-                    best=Best(workdir) if config.run.keep_best else None,
+                    best=best,
                 )
         summary = summarize(program, evaluator, state, journal, batches)
         summary["skipped_images"] = len(skipped)
@@ -173,12 +177,17 @@ def _restored(
     return state
 
 
+def _is_quick(config: TrainConfig) -> bool:
+    """Return True if kNN is measured on few images during the run."""
+    return config.evaluation.knn_every_epochs is None
+
+
 def _periodic(program: Program, evaluator: Evaluator) -> Evaluation | None:
     if not evaluator.possible:
         return None
     config, images = program.config, program.data.num_examples
     epochs, measure = config.evaluation.knn_every_epochs, evaluator.knn
-    if epochs is None:
+    if _is_quick(config):
         # By default kNN runs every few epochs on few images. A forward pass over them
         # takes less than a tenth of a training epoch that has four times as many.
         few = sum(map(len, evaluator.quick))

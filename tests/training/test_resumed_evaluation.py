@@ -48,7 +48,7 @@ def resumed(tmp_path, every: int, monkeypatch, last: bool = False) -> list[int]:
             Journal(program, MetricsLog(tmp_path), shown),
             checkpoints,
             evaluation=Evaluation(every, measure, last),
-            best=Best(tmp_path),
+            best=Best(tmp_path, {}, pytest.fail),
         )
     return measured
 
