@@ -143,9 +143,9 @@ class _Keeper(NamedTuple):
         self.journal.evaluated(step, figures)
 
     def _keep_best(self, step: int, state: TrainState, best: Best) -> None:
-        if step not in self.checkpoints.steps():
-            self.checkpoints.save(step, state)
-            self.checkpoints.wait()  # the best is a copy of the finished files
+        # A folder of this step may be there and be damaged: `save` replaces it.
+        self.checkpoints.save(step, state)
+        self.checkpoints.wait()  # the best is a copy of the finished files
         if jax.process_index() == 0:
             best.take(step)
 
