@@ -1,5 +1,6 @@
 """The journal of a running training: metrics, progress, collapse, divergence."""
 
+import contextlib
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -94,15 +95,18 @@ class Journal:
         while len(self._flights) > self._ahead:
             self._land(self._flights.popleft())
 
-    def catch_up(self) -> None:
+    def catch_up(self, *forgiven: type[Exception]) -> None:
         """Read all metrics that are still unread. This waits for their step.
+
+        `forgiven` errors of a row do not keep the rows after it from being read.
 
         Raises:
           Diverged: if a number is not finite.
           Collapsed: if the representation collapsed and --on-collapse=stop was given.
         """
         while self._flights:
-            self._land(self._flights.popleft())
+            with contextlib.suppress(*forgiven):
+                self._land(self._flights.popleft())
         rest = self._recorder.rest()
         if rest is not None:
             self._keep(rest.read())

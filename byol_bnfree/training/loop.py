@@ -20,6 +20,11 @@ from byol_bnfree.training.logs import CallerFailed
 from byol_bnfree.training.program import Program
 from byol_bnfree.training.state import TrainState
 
+ENDED_ALREADY = (OSError, Collapsed, CallerFailed)
+"""Errors of a row that say no more when the run ends because of an earlier error.
+
+A full disk may refuse the row but have room for the checkpoint."""
+
 
 class Evaluation(NamedTuple):
     """Results to log every so many steps."""
@@ -79,11 +84,10 @@ def run_loop(
             keeper.save(step, state)
     except CallerFailed as error:
         if program.processes == 1:  # saving needs all processes
-            keeper.save(step, state)
+            keeper.save(step, state, *ENDED_ALREADY)
         raise error.__cause__ from None
     except (Collapsed, InputError, OSError) as error:
-        # A full disk may refuse the row but have room for the checkpoint.
-        save = partial(keeper.save, step, state, OSError)
+        save = partial(keeper.save, step, state, *ENDED_ALREADY)
         raise _stopped_by_error(error, step, save, checkpoints, again) from error
     finally:
         stream.close()
@@ -114,13 +118,12 @@ class _Keeper(NamedTuple):
     checkpoints: Checkpoints
     best: Best | None
 
-    def save(self, step: int, state: TrainState, *forgiven: type[OSError]) -> None:
+    def save(self, step: int, state: TrainState, *forgiven: type[Exception]) -> None:
         """Save the state, and wait until it is on the disk.
 
         `forgiven` errors may keep a row from being written, but not the checkpoint.
         """
-        with contextlib.suppress(*forgiven):
-            self.journal.catch_up()
+        self.journal.catch_up(*forgiven)
         self.checkpoints.save(step, state)
         self.checkpoints.wait()
 
