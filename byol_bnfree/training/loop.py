@@ -82,6 +82,8 @@ def run_loop(
                 if evaluation is not None and evaluation.due(step, total):
                     keeper.evaluate(step, state, evaluation.measure)
             keeper.save(step, state)
+            if signal := asked(step + 1):  # during the last evaluation or save
+                raise _stopped_by(signal, step, total, again())
     except CallerFailed as error:
         if program.processes == 1:  # saving needs all processes
             keeper.save(step, state, *ENDED_ALREADY)
