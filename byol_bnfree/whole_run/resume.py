@@ -17,7 +17,7 @@ from byol_bnfree.training import distributed
 from byol_bnfree.training.changes import compare_config, with_later_settings
 from byol_bnfree.training.checkpoint import Checkpoints
 from byol_bnfree.training.dataset_file import compare_data, other_pixels
-from byol_bnfree.training.environment import environment
+from byol_bnfree.training.environment import environment, keep_earlier
 from byol_bnfree.training.extension import SETTINGS, begins_extension
 from byol_bnfree.training.mesh import left_whole
 from byol_bnfree.training.program import Program
@@ -122,11 +122,17 @@ def began_as(workdir: str | None) -> dict[str, Any]:
 
 
 def write_inputs(workdir: Path, program: Program, data: Data) -> None:
-    """Write config.json, environment.json and dataset.json."""
+    """Write config.json, environment.json and dataset.json.
+
+    An earlier environment is kept, and named if results may depend on it.
+    """
     write_json(workdir / "config.json", dataclasses.asdict(program.config))
     where = environment() | {"kernels": program.kernels}
     if program.config.shard_state:
         where["left_whole"] = left_whole(program.abstract_state, program.mesh)
+    note = keep_earlier(workdir, where)
+    if note is not None:
+        distributed.say(note)
     write_json(workdir / "environment.json", where)
     write_json(workdir / "dataset.json", data.description)
 
