@@ -145,7 +145,7 @@ def exit_on_error(main: Callable[[], None]) -> None:
         print(f"error: {sentence}", file=sys.stderr)
         sys.exit(status)
     except KeyboardInterrupt:
-        print("stopped by Ctrl-C; the same command resumes.", file=sys.stderr)
+        print("stopped by Ctrl-C.", file=sys.stderr)
         _exit_at_once(130)
 
 
@@ -164,7 +164,7 @@ def _of_the_disk(error: OSError) -> tuple[str, int] | None:
     if error.errno not in _DISK:
         return None
     file, why = error.filename or "a file", why_not_written(error)
-    return f"{file}: {why}. The last checkpoint is kept.", 1
+    return f"{file}: {why}. Checkpoints that were saved are kept.", 1
 
 
 def _of_the_machine(error: Exception) -> tuple[str, int] | None:

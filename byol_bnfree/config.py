@@ -91,7 +91,7 @@ HOW_NOT_WHAT = frozenset(
 They do not change what is trained, nor its results.
 """
 FREE_ON_RESUME = HOW_NOT_WHAT | {
-    *("data.workers", "evaluation", "micro_batches", "own_code"),
+    *("data.workers", "evaluation", "micro_batches", "views.accumulate", "own_code"),
 }
 """Settings that may change when a run resumes. They change its training by rounding at
 most, and do not change the layout of a checkpoint."""
@@ -127,7 +127,8 @@ class TrainConfig:
     """Initial weights of the target. independent: its own draw (as DeepMind's code).
     copy: the online network's."""
     workdir: str | None = None
-    """Folder of the run. The same command resumes it. None: a new one in runs/."""
+    """Folder of the run. The same command resumes it. None: a new one in runs/,
+    which a command that resumes must name."""
     dataset: str = "shapes"
     """shapes (generated), a tensorflow-datasets name, or folder:PATH."""
     data_dir: str | None = None

@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+from pathlib import Path
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -36,6 +37,22 @@ class Interrupted(RunStopped):
     """The user asked the run to stop, and it is saved. This is no error."""
 
 
+def same_command(given: str | None, folder: Path | None = None, *flags: str) -> str:
+    """Name the command that goes on with a run: the same one, with `flags`.
+
+    Args:
+      given: the --workdir of the command. Without one, the same command would begin
+        another run, so it needs the folder.
+      folder: the folder of the run; None if it is not known here.
+      flags: other flags that it needs.
+    """
+    if given is None:
+        flags += ("the run's --workdir" if folder is None else f"--workdir={folder}",)
+    return (
+        f"the same command with {' and '.join(flags)}" if flags else "the same command"
+    )
+
+
 def why_not_read(error: Exception) -> str:
     """Return the reason of an error without its number and path."""
     reason = error.strerror if isinstance(error, OSError) else None
@@ -46,7 +63,7 @@ def why_not_written(error: Exception) -> str:
     """Return the cause, without a full stop, and the remedy if there is one."""
     full = getattr(error, "errno", None) in _FULL or "No space left" in str(error)
     if full:  # tensorstore reports it in a ValueError with a very long message
-        return "no space left on the disk; free some and run the same command again"
+        return "no space left on the disk; free some and try again"
     return getattr(error, "strerror", None) or str(error)
 
 

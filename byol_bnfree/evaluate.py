@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     keep_freed_memory()
     from byol_bnfree.evaluation.run import evaluate  # after parsing: --help is quick
 
-    with interrupt_ends_at_once():
+    with interrupt_ends_at_once("the same command"):
         evaluate(config)
 
 

@@ -87,17 +87,20 @@ def _listen(
 
 
 @contextlib.contextmanager
-def interrupt_ends_at_once() -> Iterator[None]:
+def interrupt_ends_at_once(resuming: str) -> Iterator[None]:
     """Let Ctrl-C end this process at once, with a message and status 130.
 
+    `resuming` names the command that resumes the work, as `errors.same_command` does.
     It is for command lines whose work can be interrupted anywhere, such as a run before
     its first step and after its last one.
     """
 
+    message = f"\nstopped by Ctrl-C; {resuming} resumes.\n".encode()
+
     def end(number: int) -> None:
         with contextlib.suppress(OSError):
             cursor = b"\x1b[?25h" if os.isatty(2) else b""  # a progress bar hides it
-            os.write(2, cursor + b"\nstopped by Ctrl-C; the same command resumes.\n")
+            os.write(2, cursor + message)
         os._exit(128 + number)
 
     if threading.current_thread() is not threading.main_thread():

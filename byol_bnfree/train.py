@@ -2,6 +2,7 @@
 
 from byol_bnfree.command_line import exit_on_error, parse_args
 from byol_bnfree.cpu.allocator import keep_freed_memory, run_in_calling_thread
+from byol_bnfree.errors import same_command
 from byol_bnfree.signals import interrupt_ends_at_once
 
 
@@ -11,7 +12,7 @@ def main() -> None:
     run_in_calling_thread()
     from byol_bnfree.whole_run.run import run  # after parsing: --help needs no JAX
 
-    with interrupt_ends_at_once():
+    with interrupt_ends_at_once(same_command(config.workdir)):
         run(config, before_steps=keep_freed_memory)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from byol_bnfree.files import write_json
-from byol_bnfree.training.journal import DIVERGED
+from byol_bnfree.training.divergence import DIVERGED
 from byol_bnfree.training.judge import COLLAPSED
 from experiments.grid import Run
 from experiments.places import ROW, Places

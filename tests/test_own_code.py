@@ -225,6 +225,7 @@ def test_a_file_of_ones_own_may_move_before_a_run_is_resumed(tmp_path):
 
     saved = dataclasses.asdict(in_folder("before"))
     (tmp_path / "config.json").write_text(json.dumps(saved))
+    (tmp_path / "summary.json").write_text("{}")  # something to resume
     assert not check_resumable(tmp_path, in_folder("after"), None)
     for changed in (
         {"text": FILE.replace("8, (3, 3)", "9, (3, 3)")},

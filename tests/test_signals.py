@@ -58,6 +58,21 @@ def test_a_warning_that_is_ignored_stays_ignored():
         assert asked(1) == signal.SIGTERM and len(said) == 1
 
 
+def test_ctrl_c_in_a_run_without_a_workdir_asks_for_its_folder():
+    """The same command would begin another run."""
+    code = (
+        "import os, signal, time\n"
+        "from byol_bnfree.errors import same_command\n"
+        "from byol_bnfree.signals import interrupt_ends_at_once\n"
+        "with interrupt_ends_at_once(same_command(None)):\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    time.sleep(60)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.returncode == 130
+    assert "; the same command with the run's --workdir resumes." in ended.stderr
+
+
 def test_ctrl_c_while_the_first_step_compiles_ends_at_once(tmp_path):
     arguments = [*runs.ARGUMENTS, f"--workdir={tmp_path}/run"]
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}

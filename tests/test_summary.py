@@ -78,6 +78,14 @@ def test_chance_is_the_best_constant_answer():
     assert evaluator_of([0, 1], [0, 0, 0, 1, -1]).chance == 0.75
 
 
+def test_a_quick_accuracy_is_another_measurement_where_images_are_many():
+    many = evaluator_of(3000 * [0, 1], [0, 1])
+    assert many.measured(quick=True)["train_images"] == 2048
+    assert many.measured(quick=False)["train_images"] == 6000
+    few = evaluator_of([0, 1], [0, 1])
+    assert few.measured(quick=True) == few.measured(quick=False)
+
+
 def test_accuracies_leave_out_images_without_a_label():
     evaluator = evaluator_of([-1, 0, 1, -1], [0, 1, -1, -1])
     features = Features(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32))

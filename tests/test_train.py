@@ -16,7 +16,7 @@ from PIL import Image
 
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.encoder import load_encoder
-from byol_bnfree.training.journal import DIVERGED
+from byol_bnfree.training.divergence import DIVERGED
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "tfds"

@@ -120,6 +120,21 @@ class Evaluator:
             return few
         return Indices(self._train_indices, self._test_indices)
 
+    def measured(self, quick: bool) -> dict[str, float]:
+        """Return what a kNN accuracy depends on beside the state.
+
+        `quick` is True for `quick_knn`. The images of the same number are the same.
+        """
+        images = (
+            self.quick if quick else Indices(self._train_indices, self._test_indices)
+        )
+        return {
+            "train_images": len(images.train),
+            "test_images": len(images.test),
+            "k": self._config.knn_k,
+            "temperature": self._config.knn_temperature,
+        }
+
     @property
     def quick_is_all(self) -> bool:
         """True if `quick_knn` uses the same images as `knn`."""

@@ -1,11 +1,12 @@
 """RUN/best: a work folder that holds the checkpoint with the best kNN accuracy."""
 
-import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
-from byol_bnfree.files import write_json
+from byol_bnfree.files import read_json, write_json
+from byol_bnfree.training.changes import compare_config
 
 FILES = ("config.json", "dataset.json", "environment.json")
 
@@ -16,10 +17,32 @@ class Best:
     Every process calls `beaten` at the same steps. Only process 0 calls `take`.
     """
 
-    def __init__(self, workdir: Path):
+    def __init__(
+        self, workdir: Path, measured: dict[str, float], say: Callable[[str], None]
+    ):
+        """Read the best figure of an earlier part of the run.
+
+        Figures that were measured in another way are not compared: `say` gets a
+        sentence, and the next figure is the best so far.
+
+        Args:
+          workdir: the run's folder.
+          measured: images and settings of the kNN accuracy.
+          say: prints a line.
+        """
         self._workdir, self._folder = workdir, workdir / "best"
-        path = self._folder / "best.json"
-        self._top1 = json.loads(path.read_text())["knn/top1"] if path.exists() else -1.0
+        self._measured, self._top1 = measured, -1.0
+        earlier = read_json(self._folder / "best.json")
+        if earlier is None:
+            return
+        differing = compare_config(earlier.get("measured", {}), measured, frozenset())
+        if differing:
+            say(
+                f"note       {self._folder} begins again, because its kNN accuracy was "
+                f"measured in another way ({'; '.join(differing)})"
+            )
+        else:
+            self._top1 = earlier["knn/top1"]
 
     def beaten(self, figures: dict[str, float]) -> bool:
         """Return True if these figures beat the best so far, and remember them."""
@@ -48,7 +71,7 @@ class Best:
         for path in older:
             if path.name != str(step):
                 shutil.rmtree(path)
-        figures = {"step": step, "knn/top1": self._top1}
+        figures = {"step": step, "knn/top1": self._top1, "measured": self._measured}
         write_json(self._folder / "best.json", figures)
 
 

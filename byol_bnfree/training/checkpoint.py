@@ -29,6 +29,7 @@ from byol_bnfree.training.manifest import (
 )
 from byol_bnfree.training.restore import (
     NONE,
+    committed_steps,
     describe_leaves,
     load,
     newest_intact,
@@ -64,6 +65,7 @@ class Checkpoints:
           keep: number of newest intact checkpoints to keep, at least 1.
           warn: called with one sentence for each checkpoint that cannot be used.
         """
+        self.workdir = workdir
         self._root = workdir.absolute() / "checkpoints"  # Orbax wants absolute paths
         self._keep, self._warn = keep, warn
         self._primary = jax.process_index() == 0
@@ -120,8 +122,7 @@ class Checkpoints:
         After `wait` the list is complete in process 0. Other processes may see the last
         checkpoint a little later.
         """
-        found = saved_steps(self._root)
-        return [step for step in found if (self._path(step) / MANIFEST).exists()]
+        return committed_steps(self._root)
 
     def restore(self, abstract_state: PyTree) -> tuple[PyTree, int] | None:
         """Load the newest intact checkpoint; None if none is committed.

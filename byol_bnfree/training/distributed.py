@@ -154,8 +154,10 @@ def wait_for_all(name: str) -> None:
 
 
 @contextlib.contextmanager
-def fate_shared() -> Iterator[None]:
+def fate_shared(resuming: str) -> Iterator[None]:
     """End this process with a message if work with the other processes fails.
+
+    `resuming` names the command that resumes the run, as `errors.same_command` does.
 
     It ends at once, for two reasons. JAX aborts every process that loses another one:
     process 0 within milliseconds, the others after 30 s. And an orderly exit would wait
@@ -171,8 +173,8 @@ def fate_shared() -> Iterator[None]:
         print(
             f"error: process {jax.process_index()} of {jax.process_count()} cannot go "
             f"on without the others ({str(error).splitlines()[0]}); read the message "
-            f"of the process that ended first. The same command in all of them resumes "
-            f"from the last checkpoint.",
+            f"of the process that ended first. To resume from the last checkpoint, "
+            f"give {resuming} in all of them.",
             file=sys.stderr,
             flush=True,
         )

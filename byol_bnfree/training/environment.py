@@ -14,7 +14,10 @@ from typing import Any
 import jax
 
 from byol_bnfree import __version__
+from byol_bnfree.files import read_json, strict, write_json
 from byol_bnfree.memory import machine_bytes
+from byol_bnfree.training.changes import compare_config
+from byol_bnfree.training.restore import committed_steps
 
 # fmt: off
 _PACKAGES = (
@@ -23,6 +26,8 @@ _PACKAGES = (
     "onednn-cpu-gomp",
 )
 # fmt: on
+_MATTER = ("commit", "python", "packages", "kernels", "backend")
+"""What may change the rounding of a run, or more."""
 
 
 def environment() -> dict[str, Any]:
@@ -45,6 +50,33 @@ def environment() -> dict[str, Any]:
         "memory_gib": round(machine_bytes() / 2**30, 1),
         "argv": sys.argv,
     }
+
+
+def keep_earlier(workdir: Path, now: dict[str, Any]) -> str | None:
+    """Before a resume replaces environment.json, keep it if `now` differs from it.
+
+    The copy is environment.STEP.json, where STEP is the newest checkpoint. A resume
+    that saves nothing changes nothing of it.
+
+    Returns:
+      A sentence if the code, the packages or the kernels differ; None if not.
+    """
+    steps = committed_steps(workdir / "checkpoints")
+    if not steps:
+        return None
+    kept = workdir / f"environment.{steps[-1]}.json"
+    before = read_json(kept) or read_json(workdir / "environment.json")
+    if before is None or before == strict(now):
+        return None
+    write_json(kept, before)
+    both = ({name: where.get(name) for name in _MATTER} for where in (before, now))
+    differing = compare_config(*both, frozenset())
+    if not differing:
+        return None
+    return (
+        f"note       up to step {steps[-1]} the run had another environment "
+        f"({'; '.join(differing)})"
+    )
 
 
 def peak_memory() -> dict[str, float | None]:

@@ -16,7 +16,7 @@ import optax
 from byol_bnfree.config import Extension, TrainConfig
 from byol_bnfree.errors import InputError
 from byol_bnfree.files import expanded, read_json, write_json
-from byol_bnfree.training.restore import saved_steps
+from byol_bnfree.training.restore import committed_steps
 from byol_bnfree.training.schedules import (
     extended_steps,
     first_steps,
@@ -68,7 +68,7 @@ def resolve_extension(config: TrainConfig, num_examples: int) -> TrainConfig:
         raise InputError("--extend continues a finished run; name its --workdir.")
     folder = expanded(config.workdir)
     saved = read_json(folder / "config.json")
-    if saved is None or not saved_steps(folder / "checkpoints"):
+    if saved is None or not committed_steps(folder / "checkpoints"):
         raise InputError(
             f"{folder} holds no run with a checkpoint, but --extend continues a "
             f"finished run; give its --workdir, or train without --extend."

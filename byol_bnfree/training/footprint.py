@@ -58,17 +58,21 @@ class Footprint(NamedTuple):
         of_one = self.temporaries * self.micro_batches
         return next((n for n in self.cuts if of_one / n <= room), 0)
 
-    def check(self) -> None:
-        """Raise `InputError` if a step does not fit, and name settings that would."""
+    def check(self, resumed: bool = False) -> None:
+        """Raise `InputError` if a step does not fit, and name settings that would.
+
+        A resumed run is refused with another batch or network.
+        """
         if self.needed <= self.limit:
             return
         ways = []
-        if self.fitting:
+        if self.fitting and not resumed:
             ways.append(f"a batch of about {_rounded(self.fitting)}")
         if self.pieces:
             ways.append(f"--micro-batches={self.pieces}")
         ways += ["--views.accumulate"] * self.accumulate
-        ways += ["--remat"] * self.remat + ["a smaller network"]
+        ways += ["--remat"] * self.remat
+        ways.append("more devices or memory" if resumed else "a smaller network")
         raise InputError(
             f"a step needs {_size(self.needed)} ({self._parts()}), but only "
             f"{_size(self.limit)} are available; choose {' or '.join(ways)}."

@@ -1,5 +1,6 @@
 """The journal of a running training: metrics, progress, collapse, divergence."""
 
+import contextlib
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ import jax
 import numpy as np
 
 from byol_bnfree.cpu.allocator import runs_in_calling_thread
-from byol_bnfree.errors import RunStopped
+from byol_bnfree.training.divergence import DIVERGED, Diverged
 from byol_bnfree.training.judge import Judge
 from byol_bnfree.training.logs import MetricsLog
 from byol_bnfree.training.pace import FIRST_STEP, Pace
@@ -20,8 +21,6 @@ from byol_bnfree.training.recorder import Recorder, Rows
 from byol_bnfree.training.step import UPDATE_RATIOS, update_ratio_names
 
 MUST_BE_FINITE = ("train/loss", "optim/grad_norm", "optim/update_norm")
-DIVERGED = 4
-"""Exit status of a run with non-finite numbers. It is a result, not an error."""
 AHEAD = 2
 """Steps that are dispatched after the one that the host waits for."""
 MUCH_WAITING = 0.1
@@ -96,15 +95,18 @@ class Journal:
         while len(self._flights) > self._ahead:
             self._land(self._flights.popleft())
 
-    def catch_up(self) -> None:
+    def catch_up(self, *forgiven: type[Exception]) -> None:
         """Read all metrics that are still unread. This waits for their step.
 
+        `forgiven` errors of a row do not keep the rows after it from being read.
+
         Raises:
-          RunStopped: if a number is not finite, or the representation collapsed and
-            --on-collapse=stop was given.
+          Diverged: if a number is not finite.
+          Collapsed: if the representation collapsed and --on-collapse=stop was given.
         """
         while self._flights:
-            self._land(self._flights.popleft())
+            with contextlib.suppress(*forgiven):
+                self._land(self._flights.popleft())
         rest = self._recorder.rest()
         if rest is not None:
             self._keep(rest.read())
@@ -123,11 +125,8 @@ class Journal:
         for step, values in rows.items():
             for name in MUST_BE_FINITE:
                 if not math.isfinite(values[name]):
-                    raise RunStopped(
-                        f"{name} is {values[name]} at step {step}; the checkpoint "
-                        f"before it is kept: lower --base-lr or lengthen "
-                        f"--optim.warmup-epochs.",
-                        status=DIVERGED,
+                    raise Diverged(
+                        f"{name} is {values[name]} at step {step}", status=DIVERGED
                     )
             self._rows.append(values)
 

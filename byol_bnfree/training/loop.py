@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 
 from byol_bnfree.data.pipeline import Batches
-from byol_bnfree.errors import InputError, Interrupted, RunStopped
+from byol_bnfree.errors import InputError, Interrupted, RunStopped, same_command
 from byol_bnfree.training.best import Best
 from byol_bnfree.training.checkpoint import Checkpoints, SaveFailed
 from byol_bnfree.training.distributed import agreed, fate_shared
@@ -19,6 +19,11 @@ from byol_bnfree.training.judge import Collapsed
 from byol_bnfree.training.logs import CallerFailed
 from byol_bnfree.training.program import Program
 from byol_bnfree.training.state import TrainState
+
+ENDED_ALREADY = (OSError, Collapsed, CallerFailed)
+"""Errors of a row that say no more when the run ends because of an earlier error.
+
+A full disk may refuse the row but have room for the checkpoint."""
 
 
 class Evaluation(NamedTuple):
@@ -55,12 +60,12 @@ def run_loop(
         --on-collapse=stop, a full disk, or an unreadable picture.
       Exception: if the log's `on_row` raises it. The step is saved.
     """
-    step = int(state.step)
+    step, again = int(state.step), partial(_again, program, checkpoints)
     due = _checkpoint_timer(program)
     stream = batches.iterate(step, program.total_steps)
     keeper = _Keeper(journal, checkpoints, best)
     try:
-        with interrupts(journal.progress.say) as asked, fate_shared():
+        with interrupts(journal.progress.say) as asked, fate_shared(again()):
             total = program.total_steps
             if evaluation is not None and _unmeasured(step, total, evaluation, journal):
                 keeper.evaluate(step, state, evaluation.measure)
@@ -71,20 +76,21 @@ def run_loop(
                 journal.take(step, metrics)
                 if signal := asked(step):
                     keeper.save(step, state)
-                    raise _stopped_by(signal, step, total)
+                    raise _stopped_by(signal, step, total, again())
                 if due(step):
                     keeper.save_and_go_on(step, state)
                 if evaluation is not None and evaluation.due(step, total):
                     keeper.evaluate(step, state, evaluation.measure)
             keeper.save(step, state)
+            if signal := asked(step + 1):  # during the last evaluation or save
+                raise _stopped_by(signal, step, total, again())
     except CallerFailed as error:
         if program.processes == 1:  # saving needs all processes
-            keeper.save(step, state)
+            keeper.save(step, state, *ENDED_ALREADY)
         raise error.__cause__ from None
     except (Collapsed, InputError, OSError) as error:
-        # A full disk may refuse the row but have room for the checkpoint.
-        save = partial(keeper.save, step, state, OSError)
-        raise _stopped_by_error(error, step, save, checkpoints) from error
+        save = partial(keeper.save, step, state, *ENDED_ALREADY)
+        raise _stopped_by_error(error, step, save, checkpoints, again) from error
     finally:
         stream.close()
     return state
@@ -114,13 +120,12 @@ class _Keeper(NamedTuple):
     checkpoints: Checkpoints
     best: Best | None
 
-    def save(self, step: int, state: TrainState, *forgiven: type[OSError]) -> None:
+    def save(self, step: int, state: TrainState, *forgiven: type[Exception]) -> None:
         """Save the state, and wait until it is on the disk.
 
         `forgiven` errors may keep a row from being written, but not the checkpoint.
         """
-        with contextlib.suppress(*forgiven):
-            self.journal.catch_up()
+        self.journal.catch_up(*forgiven)
         self.checkpoints.save(step, state)
         self.checkpoints.wait()
 
@@ -143,41 +148,50 @@ class _Keeper(NamedTuple):
         self.journal.evaluated(step, figures)
 
     def _keep_best(self, step: int, state: TrainState, best: Best) -> None:
-        if step not in self.checkpoints.steps():
-            self.checkpoints.save(step, state)
-            self.checkpoints.wait()  # the best is a copy of the finished files
+        # A folder of this step may be there and be damaged: `save` replaces it.
+        self.checkpoints.save(step, state)
+        self.checkpoints.wait()  # the best is a copy of the finished files
         if jax.process_index() == 0:
             best.take(step)
 
 
-def _stopped_by(signal: int, step: int, total: int) -> Interrupted:
+def _again(program: Program, checkpoints: Checkpoints, *flags: str) -> str:
+    """Name the command that goes on with this run."""
+    return same_command(program.config.workdir, checkpoints.workdir, *flags)
+
+
+def _stopped_by(signal: int, step: int, total: int, again: str) -> Interrupted:
     return Interrupted(
-        f"stopped by {name(signal)}, saved at step {step} of {total}; the same command "
-        f"resumes.",
+        f"stopped by {name(signal)}, saved at step {step} of {total}; {again} resumes.",
         status=128 + signal,
     )
 
 
 def _stopped_by_error(
-    error: Exception, step: int, save: Callable[[], None], checkpoints: Checkpoints
+    error: Exception,
+    step: int,
+    save: Callable[[], None],
+    checkpoints: Checkpoints,
+    again: Callable[..., str],
 ) -> RunStopped:
     """Save the present state, if possible, and say which checkpoint is kept.
 
     A process that fails alone cannot save: saving needs all processes, and the others
-    wait for its next step. It exits at once, which tells the others.
+    wait for its next step. It exits at once, which tells the others. `again` names the
+    command that goes on, with the flags that it is given.
     """
     status = 2 if isinstance(error, InputError) else getattr(error, "status", 1)
     alone = jax.process_count() > 1 and not isinstance(error, Collapsed)
     if not alone:
         with contextlib.suppress(OSError):
             save()
-    kept, again = checkpoints.steps(), "the same command resumes"
+    kept, resumes = checkpoints.steps(), f"{again()} resumes"
     if isinstance(error, Collapsed):  # which would stop at the next row
-        again = "the same command with --on-collapse=warn goes on"
+        resumes = f"{again('--on-collapse=warn')} goes on"
     if step in kept:
-        outcome = f"Step {step} is saved; {again}."
+        outcome = f"Step {step} is saved; {resumes}."
     elif kept:
-        outcome = f"Step {step} is not saved; {again} at {kept[-1]}."
+        outcome = f"Step {step} is not saved; {resumes} at {kept[-1]}."
     else:
         outcome = f"Step {step} is not saved, and no checkpoint was before it."
     at_once = alone or isinstance(error, SaveFailed) or step not in kept

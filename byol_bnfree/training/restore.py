@@ -88,6 +88,11 @@ def saved_steps(root: Path) -> list[int]:
     return sorted(int(p.name) for p in root.glob("*") if p.name.isdecimal())
 
 
+def committed_steps(root: Path) -> list[int]:
+    """Return the steps of the checkpoints that have a manifest, oldest first."""
+    return [s for s in saved_steps(root) if (root / str(s) / MANIFEST).exists()]
+
+
 def newest_intact(root: Path, warn: Callable[[str], None]) -> int:
     """Return the step to restore, or NONE or ALL_DAMAGED. Warn about skipped ones."""
     damaged = False

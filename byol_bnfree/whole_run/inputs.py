@@ -22,7 +22,7 @@ from byol_bnfree.training.dataset_file import describe_data
 from byol_bnfree.training.extension import resolve_extension
 from byol_bnfree.training.parts import DataShape
 from byol_bnfree.training.program import Program
-from byol_bnfree.training.restore import saved_steps
+from byol_bnfree.training.restore import committed_steps
 
 
 class Data(NamedTuple):
@@ -115,10 +115,10 @@ def run_name(config: TrainConfig) -> str:
 
 
 def begins_from_weights(config: TrainConfig) -> bool:
-    """Return True if --init-from is given and the run does not resume."""
+    """Return True if --init-from is given and no committed checkpoint is resumed."""
     resumed = expanded(config.workdir or "") / "checkpoints"
     return config.init_from is not None and not (
-        config.workdir and saved_steps(resumed)
+        config.workdir and committed_steps(resumed)
     )
 
 

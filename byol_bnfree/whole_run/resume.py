@@ -17,10 +17,11 @@ from byol_bnfree.training import distributed
 from byol_bnfree.training.changes import compare_config, with_later_settings
 from byol_bnfree.training.checkpoint import Checkpoints
 from byol_bnfree.training.dataset_file import compare_data, other_pixels
-from byol_bnfree.training.environment import environment
+from byol_bnfree.training.environment import environment, keep_earlier
 from byol_bnfree.training.extension import SETTINGS, begins_extension
 from byol_bnfree.training.mesh import left_whole
 from byol_bnfree.training.program import Program
+from byol_bnfree.training.restore import committed_steps
 from byol_bnfree.training.workdir import lock_workdir
 from byol_bnfree.whole_run.inputs import Data
 
@@ -38,6 +39,8 @@ def writing(workdir: Path) -> Iterator[None]:
 def check_resumable(workdir: Path, config: TrainConfig, data: Data) -> bool:
     """Check that the run in the folder, if any, can be resumed.
 
+    A run that ended before its first checkpoint begins anew, with any settings.
+
     Returns:
       True if this begins an extension of a finished run.
 
@@ -53,6 +56,13 @@ def check_resumable(workdir: Path, config: TrainConfig, data: Data) -> bool:
     known = with_later_settings(saved, dataclasses.asdict(TrainConfig()))
     now = _with_saved_paths(known, dataclasses.asdict(config))
     differing = compare_config(known, now, free)
+    if not _is_begun(workdir):
+        if differing:
+            distributed.say(
+                f"note       {workdir} holds a run without a checkpoint, and this run "
+                f"begins anew with other settings ({'; '.join(differing)})"
+            )
+        return False
     if differing:
         raise InputError(
             f"{workdir} holds a run with other settings ({'; '.join(differing)}); "
@@ -78,6 +88,12 @@ def check_resumable(workdir: Path, config: TrainConfig, data: Data) -> bool:
     return extended
 
 
+def _is_begun(workdir: Path) -> bool:
+    """Return True if the folder has a checkpoint or the figures of a finished run."""
+    folders = (workdir / "checkpoints", workdir / "best" / "checkpoints")
+    return any(map(committed_steps, folders)) or (workdir / "summary.json").exists()
+
+
 def _with_saved_paths(saved: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     """Return settings with the run's paths of own code that has only moved.
 
@@ -99,18 +115,24 @@ def _with_saved_paths(saved: dict[str, Any], now: dict[str, Any]) -> dict[str, A
 
 
 def began_as(workdir: str | None) -> dict[str, Any]:
-    """Return the settings of the run in a folder; {} if there is none."""
-    if workdir is None:
+    """Return the settings of the run in a folder; {} if there is nothing to resume."""
+    if workdir is None or not _is_begun(expanded(workdir)):
         return {}
     return read_json(expanded(workdir) / "config.json") or {}
 
 
 def write_inputs(workdir: Path, program: Program, data: Data) -> None:
-    """Write config.json, environment.json and dataset.json."""
+    """Write config.json, environment.json and dataset.json.
+
+    An earlier environment is kept, and named if results may depend on it.
+    """
     write_json(workdir / "config.json", dataclasses.asdict(program.config))
     where = environment() | {"kernels": program.kernels}
     if program.config.shard_state:
         where["left_whole"] = left_whole(program.abstract_state, program.mesh)
+    note = keep_earlier(workdir, where)
+    if note is not None:
+        distributed.say(note)
     write_json(workdir / "environment.json", where)
     write_json(workdir / "dataset.json", data.description)
 

@@ -12,7 +12,7 @@ from flax import linen as nn
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.sources import find_data
 from byol_bnfree.encoder import Encoder, load_encoder
-from byol_bnfree.errors import InputError, RunStopped
+from byol_bnfree.errors import InputError, RunStopped, same_command
 from byol_bnfree.files import read_json
 from byol_bnfree.training import distributed
 from byol_bnfree.training.extension import keep_what_was, resolve_extension
@@ -99,7 +99,7 @@ def run(
     distributed.initialize(config)
     try:
         kept = compiled_programs_kept(config.run.compilation_cache)
-        with distributed.fate_shared(), kept:
+        with distributed.fate_shared(same_command(config.workdir)), kept:
             trained = _train(config, on_row, before_steps, encoder)
             distributed.wait_for_all("end")  # process 0 may still be writing
             return trained

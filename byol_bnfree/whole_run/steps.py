@@ -22,6 +22,7 @@ from byol_bnfree.summary import conclude, summarize
 from byol_bnfree.training import distributed
 from byol_bnfree.training.best import Best
 from byol_bnfree.training.checkpoint import Checkpoints
+from byol_bnfree.training.divergence import divergence_explained
 from byol_bnfree.training.figures import save_curves, save_views
 from byol_bnfree.training.journal import Journal
 from byol_bnfree.training.logs import MetricsLog
@@ -33,9 +34,7 @@ from byol_bnfree.training.skipped import SkippedFile
 from byol_bnfree.training.state import TrainState
 from byol_bnfree.whole_run.inputs import Data
 from byol_bnfree.whole_run.introduction import introduce
-from byol_bnfree.whole_run.resume import (
-    open_checkpoints,
-)
+from byol_bnfree.whole_run.resume import open_checkpoints
 
 
 def run_steps(
@@ -70,9 +69,13 @@ def run_steps(
                     before_steps()
                 needed = compiling.result()
             if needed is not None:  # the backend reports it
-                needed.check()
+                needed.check(resumed=start > 0)
                 shown.say(f"memory     {needed}")
-            with _curves(workdir, log, config, data):
+            best = None
+            if config.run.keep_best:
+                measured = evaluator.measured(_is_quick(config))
+                best = Best(workdir, measured, shown.say)
+            with _curves(workdir, log, config, data), divergence_explained(checkpoints):
                 state = run_loop(
                     program,
                     state,
@@ -80,7 +83,7 @@ def run_steps(
                     journal,
                     checkpoints,
                     evaluation=_periodic(program, evaluator),
-                    best=Best(workdir) if config.run.keep_best else None,
+                    best=best,
                 )
         summary = summarize(program, evaluator, state, journal, batches)
         summary["skipped_images"] = len(skipped)
@@ -174,12 +177,17 @@ def _restored(
     return state
 
 
+def _is_quick(config: TrainConfig) -> bool:
+    """Return True if kNN is measured on few images during the run."""
+    return config.evaluation.knn_every_epochs is None
+
+
 def _periodic(program: Program, evaluator: Evaluator) -> Evaluation | None:
     if not evaluator.possible:
         return None
     config, images = program.config, program.data.num_examples
     epochs, measure = config.evaluation.knn_every_epochs, evaluator.knn
-    if epochs is None:
+    if _is_quick(config):
         # By default kNN runs every few epochs on few images. A forward pass over them
         # takes less than a tenth of a training epoch that has four times as many.
         few = sum(map(len, evaluator.quick))

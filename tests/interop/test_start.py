@@ -13,7 +13,9 @@ from byol_bnfree.assembly import create_network
 from byol_bnfree.interop.start import FIELDS, check_start, read_start
 from byol_bnfree.interop.trees import flat
 from byol_bnfree.interop.writing import Settings, write
+from byol_bnfree.training.manifest import MANIFEST
 from byol_bnfree.training.parts import DataShape, build_parts
+from byol_bnfree.whole_run.inputs import begins_from_weights
 
 SHAPE = DataShape(48, files.CLASSES, (files.SIZE, files.SIZE, 3))
 
@@ -126,3 +128,13 @@ def test_a_start_may_be_in_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     files.work_folder(tmp_path / "run", files.config())
     assert start_of("~/run", files.config()).leaves["online_params"]
+
+
+def test_only_a_committed_checkpoint_replaces_the_start(tmp_path):
+    cfg = dataclasses.replace(files.config(), init_from="x", workdir=str(tmp_path))
+    assert begins_from_weights(cfg)
+    folder = tmp_path / "checkpoints" / "4"
+    folder.mkdir(parents=True)  # as a kill during the first save leaves it
+    assert begins_from_weights(cfg)
+    (folder / MANIFEST).write_text("{}")
+    assert not begins_from_weights(cfg)

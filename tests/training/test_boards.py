@@ -115,6 +115,9 @@ def test_wandb_that_is_not_installed_is_one_sentence(tmp_path, monkeypatch):
         Wandb("project", tmp_path, {})
 
 
+MEASURED = {"train_images": 20, "test_images": 8, "k": 5, "temperature": 0.1}
+
+
 def saved(workdir, step):
     folder = workdir / "checkpoints" / str(step)
     folder.mkdir(parents=True)
@@ -122,7 +125,7 @@ def saved(workdir, step):
 
 
 def test_the_best_checkpoint_outlives_those_that_are_deleted(tmp_path):
-    best = Best(tmp_path)
+    best = Best(tmp_path, MEASURED, pytest.fail)
     (tmp_path / "config.json").write_text("{}")
     for step, top1 in ((1, 0.2), (2, 0.5), (3, 0.4)):
         saved(tmp_path, step)
@@ -134,8 +137,19 @@ def test_the_best_checkpoint_outlives_those_that_are_deleted(tmp_path):
     assert [path.name for path in folder.iterdir()] == ["2"]
     assert (folder / "2" / "weights").read_text() == "2"
     assert (tmp_path / "best" / "config.json").exists()
-    assert not Best(tmp_path).beaten({"knn/top1": 0.5})  # a resumed run knows it
-    assert Best(tmp_path).beaten({"knn/top1": 0.6})
+    resumed = Best(tmp_path, MEASURED, pytest.fail)
+    assert not resumed.beaten({"knn/top1": 0.5})  # a resumed run knows it
+    assert resumed.beaten({"knn/top1": 0.6})
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_figures_that_are_measured_in_another_way_are_not_compared(name, tmp_path):
+    best, said = Best(tmp_path, MEASURED, pytest.fail), []
+    saved(tmp_path, 1)
+    assert best.beaten({"knn/top1": 0.9})
+    best.take(1)
+    assert Best(tmp_path, MEASURED | {name: 7}, said.append).beaten({"knn/top1": 0.1})
+    assert len(said) == 1 and f"{name}: {MEASURED[name]} -> 7" in said[0]
 
 
 @pytest.mark.parametrize("fields", [{"skip": True}, {"knn_every_epochs": 0.0}])

@@ -55,6 +55,12 @@ def test_settings_that_the_run_refuses_are_not_advised():
         small.check()
 
 
+def test_a_resumed_run_is_advised_what_it_may_change():
+    small = FOOTPRINT._replace(limit=40e9)
+    with pytest.raises(InputError, match="choose --micro-batches=4 or --remat or more"):
+        small.check(resumed=True)
+
+
 class Pooling(nn.Module):
     @nn.compact
     def __call__(self, images, train):

@@ -1,8 +1,12 @@
 """A collapse is said once; --on-collapse=stop also ends a resumed run because of it."""
 
+from functools import partial
+from pathlib import Path
+
 import pytest
 
 import tiny
+from byol_bnfree.errors import same_command
 from byol_bnfree.training.checkpoint import Checkpoints
 from byol_bnfree.training.judge import MEASURES, Collapsed, Judge
 from byol_bnfree.training.loop import _stopped_by_error
@@ -50,7 +54,17 @@ def test_a_resumed_run_with_warn_goes_on():
 def test_the_message_of_a_collapse_names_the_way_to_go_on(monkeypatch):
     monkeypatch.setattr(Checkpoints, "steps", lambda self: [7])
     checkpoints = object.__new__(Checkpoints)
-    stopped = _stopped_by_error(Collapsed("x.", 3), 7, lambda: None, checkpoints)
-    assert "the same command with --on-collapse=warn goes on" in str(stopped)
-    stopped = _stopped_by_error(OSError("x."), 7, lambda: None, checkpoints)
-    assert "the same command resumes" in str(stopped)
+    arguments = (7, lambda: None, checkpoints)
+    for given, warn, same in (
+        ("runs/a", "--on-collapse=warn", "the same command"),
+        (
+            None,
+            "--on-collapse=warn and --workdir=runs/b",
+            "the same command with --workdir=runs/b",
+        ),
+    ):
+        again = partial(same_command, given, Path("runs/b"))
+        stopped = _stopped_by_error(Collapsed("x.", 3), *arguments, again)
+        assert str(stopped).endswith(f"the same command with {warn} goes on.")
+        stopped = _stopped_by_error(OSError("x."), *arguments, again)
+        assert str(stopped).endswith(f"{same} resumes.")

@@ -1,5 +1,7 @@
 """A resumed run measures the step that an earlier part saved but did not evaluate."""
 
+import contextlib
+import dataclasses
 from types import SimpleNamespace
 
 import jax.numpy as jnp
@@ -12,7 +14,8 @@ from byol_bnfree.training.best import Best
 from byol_bnfree.training.checkpoint import Checkpoints
 from byol_bnfree.training.journal import Journal
 from byol_bnfree.training.logs import MetricsLog
-from byol_bnfree.training.loop import Evaluation, run_loop
+from byol_bnfree.training.loop import Evaluation, _Keeper, run_loop
+from byol_bnfree.training.manifest import verify_manifest
 from byol_bnfree.training.program import Program
 from byol_bnfree.training.progress import progress
 from byol_bnfree.training.state import TrainState
@@ -27,7 +30,8 @@ def resumed(tmp_path, every: int, monkeypatch, last: bool = False) -> list[int]:
     monkeypatch.setattr(Checkpoints, "steps", lambda self: [STEP])
     monkeypatch.setattr(Checkpoints, "save", lambda self, step, state: None)
     monkeypatch.setattr(Checkpoints, "wait", lambda self: None)
-    measured = []
+    checkpoints, measured = object.__new__(Checkpoints), []
+    checkpoints.workdir = tmp_path
     fields = dict.fromkeys(Program._fields)
     fields |= {"config": tiny.config(), "total_steps": STEP, "warmup_steps": 0}
     program = tuple.__new__(Program, fields.values())  # no step is left to take
@@ -45,9 +49,9 @@ def resumed(tmp_path, every: int, monkeypatch, last: bool = False) -> list[int]:
             state,
             object.__new__(Batches),
             Journal(program, MetricsLog(tmp_path), shown),
-            object.__new__(Checkpoints),
+            checkpoints,
             evaluation=Evaluation(every, measure, last),
-            best=Best(tmp_path),
+            best=Best(tmp_path, {}, pytest.fail),
         )
     return measured
 
@@ -74,6 +78,29 @@ def test_a_run_that_is_killed_before_the_best_is_kept_keeps_it_later(
     assert resumed(tmp_path, 2, monkeypatch) == [STEP]
     assert (tmp_path / "best" / "checkpoints" / str(STEP)).is_dir()
     assert MetricsLog(tmp_path).rows()[-1] == {"step": STEP, "knn/top1": 0.5}
+
+
+def small_state() -> TrainState:
+    """A state with an array in every field."""
+    names = (field.name for field in dataclasses.fields(TrainState))
+    fields = {name: {"encoder": jnp.arange(4.0)} for name in names}
+    return TrainState(**fields | {"step": jnp.int32(STEP)})
+
+
+def test_a_damaged_checkpoint_is_replaced_before_it_is_the_best(tmp_path):
+    """As after a resume from the one before it."""
+    state = small_state()
+    with contextlib.closing(Checkpoints(tmp_path, keep=2)) as before:
+        before.save(STEP, state)
+    folder = tmp_path / "checkpoints" / str(STEP)
+    large = max(folder.rglob("*"), key=lambda p: p.is_file() and p.stat().st_size)
+    large.write_bytes(b"")
+    assert verify_manifest(folder)
+    with contextlib.closing(Checkpoints(tmp_path, keep=2)) as checkpoints:
+        best = Best(tmp_path, {}, pytest.fail)
+        keeper = _Keeper(object.__new__(Journal), checkpoints, best)
+        keeper._keep_best(STEP, state, best)
+    assert not verify_manifest(tmp_path / "best" / "checkpoints" / str(STEP))
 
 
 def throw(error: type[BaseException]) -> None:

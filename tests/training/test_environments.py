@@ -1,0 +1,72 @@
+"""A resume keeps the environment of the steps before it, and names what matters."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+import tiny
+from byol_bnfree.training.environment import keep_earlier
+from byol_bnfree.training.manifest import MANIFEST
+from byol_bnfree.training.program import Program
+from byol_bnfree.whole_run.resume import write_inputs
+
+FIRST = {"commit": "a", "packages": {"jax": "1"}, "kernels": "XLA", "argv": ["x"]}
+KEPT = "environment.4.json"
+
+
+def saved(workdir, where, step=4):
+    (workdir / "environment.json").write_text(json.dumps(where))
+    folder = workdir / "checkpoints" / str(step)
+    folder.mkdir(parents=True)
+    (folder / MANIFEST).write_text("{}")
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"commit": "b"}, "up to step 4 .* (commit: a -> b)"),
+        ({"packages": {"jax": "2"}}, "packages.jax: 1 -> 2"),
+        ({"kernels": "oneDNN"}, "kernels: XLA -> oneDNN"),
+        ({"argv": ["y"]}, None),
+    ],
+)
+def test_another_environment_is_named_and_the_earlier_one_kept(change, words, tmp_path):
+    saved(tmp_path, FIRST)
+    said = keep_earlier(tmp_path, FIRST | change)
+    assert json.loads((tmp_path / KEPT).read_text()) == FIRST
+    assert (said is None) == (words is None)
+    assert words is None or words.split(" .* ")[-1] in said
+
+
+def test_the_same_environment_is_kept_once(tmp_path):
+    saved(tmp_path, FIRST)
+    assert keep_earlier(tmp_path, FIRST) is None
+    assert not (tmp_path / KEPT).exists()
+
+
+def test_a_resume_that_saved_nothing_does_not_hide_who_trained(tmp_path):
+    saved(tmp_path, FIRST)
+    second = FIRST | {"commit": "b"}
+    keep_earlier(tmp_path, second)
+    (tmp_path / "environment.json").write_text(json.dumps(second))
+    assert "commit: a -> c" in keep_earlier(tmp_path, FIRST | {"commit": "c"})
+    assert json.loads((tmp_path / KEPT).read_text()) == FIRST
+
+
+def test_a_run_without_a_checkpoint_keeps_nothing(tmp_path):
+    (tmp_path / "environment.json").write_text(json.dumps(FIRST))
+    assert keep_earlier(tmp_path, FIRST | {"commit": "b"}) is None
+    assert not list(tmp_path.glob("environment.*.json"))
+
+
+def test_a_resumed_run_writes_both_environments(tmp_path, capsys):
+    saved(tmp_path, FIRST)
+    fields = dict.fromkeys(Program._fields)
+    fields |= {"config": tiny.config(), "kernels": "oneDNN"}
+    program = tuple.__new__(Program, fields.values())
+    write_inputs(tmp_path, program, SimpleNamespace(description={}))
+    assert json.loads((tmp_path / KEPT).read_text()) == FIRST
+    now = json.loads((tmp_path / "environment.json").read_text())
+    assert now["kernels"] == "oneDNN"
+    assert "kernels: XLA -> oneDNN" in capsys.readouterr().out
