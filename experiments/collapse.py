@@ -4,7 +4,12 @@ import re
 from collections.abc import Iterator
 from typing import Literal
 
-from byol_bnfree.diagnostics.verdict import CollapseWatch, Measures, update_watch
+from byol_bnfree.diagnostics.verdict import (
+    CollapseWatch,
+    Measures,
+    judge,
+    update_watch,
+)
 from experiments.results import Row
 
 Outcome = Literal["learned", "did not learn", "collapsed", "diverged"]
@@ -68,6 +73,23 @@ def _measures(row: Row) -> Iterator[tuple[int, Measures]]:
     known = {k: dict(zip(*curve, strict=True)) for k, curve in curves.items() if curve}
     for step in sorted(set().union(*known.values())):
         yield step, {name: values.get(step) for name, values in known.items()}
+
+
+def only_projections(row: Row) -> bool:
+    """Say if a run was stopped because its projections had collapsed, and they alone.
+
+    It has no accuracy. Its representation still told images apart, so it may have
+    learned.
+    """
+    stopped = _stopped_at(row)
+    if stopped is None or "1 - negative_cosine" not in row["collapsed"]:
+        return False
+    representations = (
+        {name: value for name, value in measures.items() if name != "negative_cosine"}
+        for step, measures in _measures(row)
+        if step >= stopped
+    )
+    return all(judge(found).state != "collapsed" for found in representations)
 
 
 def _stopped_at(row: Row) -> int | None:
