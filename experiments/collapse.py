@@ -1,7 +1,15 @@
 """The outcome of a run, and which signal showed a collapse first: measures or probe."""
 
+import re
+from collections.abc import Iterator
 from typing import Literal
 
+from byol_bnfree.diagnostics.verdict import (
+    CollapseWatch,
+    Measures,
+    judge,
+    update_watch,
+)
 from experiments.results import Row
 
 Outcome = Literal["learned", "did not learn", "collapsed", "diverged"]
@@ -27,9 +35,67 @@ def outcome(row: Row) -> Outcome:
 
 
 def warnings(row: Row) -> dict[str, int | None]:
-    """Return the first steps at which the measures had drifted and had collapsed."""
-    collapse = (row["summary"] or {}).get("collapse", {})
-    return {k: collapse.get(f"first_{k}") for k in ("drifting", "collapsed")}
+    """Return the first steps at which the measures had drifted and had collapsed.
+
+    A run that broke off has no summary. Its curves are watched again; as they are
+    thinned and rounded, the step of drifting is that of a point of the curve.
+    """
+    if row["summary"] is not None:
+        collapse = row["summary"].get("collapse", {})
+        return {k: collapse.get(f"first_{k}") for k in ("drifting", "collapsed")}
+    watch, stopped = _watch(row), _stopped_at(row)
+    drifting, collapsed = watch.first_drifting, watch.first_collapsed
+    if stopped is not None:  # the run confirmed it on more rows than the curve has
+        steps = (drifting, watch.drifting.since, stopped)
+        drifting = min(step for step in steps if step is not None)
+        collapsed = stopped
+    return {"drifting": drifting, "collapsed": collapsed}
+
+
+def _watch(row: Row) -> CollapseWatch:
+    """Watch the curves of a run."""
+    points = list(_measures(row))
+    if not points:
+        return CollapseWatch()
+    steps, epochs = row["curves"]["epoch"]
+    warmup = round(row["config"]["optim"]["warmup_epochs"] * steps[-1] / epochs[-1])
+    first_step, untrained = points[0]
+    watch = CollapseWatch(untrained=untrained if first_step == 1 else None)
+    for step, measures in points:
+        watch = update_watch(watch, step, measures, warmup_steps=warmup)
+    return watch
+
+
+def _measures(row: Row) -> Iterator[tuple[int, Measures]]:
+    """Yield each step of the curves with its measures."""
+    names = ("feature_std", "negative_cosine", "centered_rank")
+    curves = {name: row["curves"].get(f"collapse/{name}") for name in names}
+    known = {k: dict(zip(*curve, strict=True)) for k, curve in curves.items() if curve}
+    for step in sorted(set().union(*known.values())):
+        yield step, {name: values.get(step) for name, values in known.items()}
+
+
+def only_projections(row: Row) -> bool:
+    """Say if a run was stopped because its projections had collapsed, and they alone.
+
+    It has no accuracy. Its representation still told images apart, so it may have
+    learned.
+    """
+    stopped = _stopped_at(row)
+    if stopped is None or "1 - negative_cosine" not in row["collapsed"]:
+        return False
+    representations = (
+        {name: value for name, value in measures.items() if name != "negative_cosine"}
+        for step, measures in _measures(row)
+        if step >= stopped
+    )
+    return all(judge(found).state != "collapsed" for found in representations)
+
+
+def _stopped_at(row: Row) -> int | None:
+    """Return the step of the collapse for which --on-collapse=stop ended the run."""
+    found = re.search(r"collapsed at step (\d+)", row.get("collapsed") or "")
+    return int(found[1]) if found else None
 
 
 def probe_says(row: Row) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from experiments.collapse import outcome
+from experiments.collapse import only_projections, outcome
 from experiments.grid import Arm, Experiment, arm_settings
 from experiments.results import Row
 from experiments.scales import Scale
@@ -43,7 +43,25 @@ class Result(NamedTuple):
     @property
     def learned(self) -> bool:
         """True if most runs learned."""
-        return self.outcomes.count("learned") * 2 > len(self.outcomes)
+        return self._most(0)
+
+    @property
+    def undecided(self) -> bool:
+        """True if most runs may have learned: of some only the projections collapsed.
+
+        Papers judge the representation, and these runs have no accuracy of it.
+        """
+        stopped = sum(map(only_projections, self.rows.values()))
+        return not self.learned and self._most(stopped)
+
+    @property
+    def failed(self) -> bool:
+        """True if it is known that most runs did not learn."""
+        return not (self.learned or self.undecided)
+
+    def _most(self, more: int) -> bool:
+        """Say if the runs that learned, and so many more, are most of all."""
+        return (self.outcomes.count("learned") + more) * 2 > len(self.outcomes)
 
 
 class Comparison(NamedTuple):

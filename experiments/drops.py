@@ -44,7 +44,7 @@ def _drops(comparison: Comparison, family: str) -> dict[str, float]:
     return {
         name.removeprefix(f"{family}-"): _drop(start, result)
         for name, result in found.items()
-        if result.mean is not None or not result.learned
+        if result.mean is not None or result.failed
     }
 
 

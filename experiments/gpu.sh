@@ -37,12 +37,14 @@ usage() { sed -n '2,/^# With/{/^# With/d;s/^# \{0,1\}//;p}' "$0" >&2; exit 2; }
 mode=$1 seconds=$2
 shift 2
 case $seconds in '' | *[!0-9]*) usage ;; esac
+grid='' scale=''  # set before the copies begin: those run in a process of their own
 case $mode in
   train)
     [ $# -ge 1 ] || usage
     data=$(realpath -- "$1") what=${2:-gpu30}
     case $what in
-      gpu30 | gpu100 | gpu200 | views30 | views100 | views200) ;;
+      gpu30 | gpu100 | gpu200) grid=norm_comparison scale=$what ;;
+      views30 | views100 | views200) grid=views scale=gpu${what#views} ;;
       lightly | lightly800 | sololearn) ;;
       *) echo "$what is unknown; the head of $0 has the choices" >&2; exit 2 ;;
     esac
@@ -83,7 +85,7 @@ step() {
 save() {
   [ -n "${OUT:-}" ] || return 0
   case $mode in
-    train) cp -f "experiments/${grid:-none}/results.jsonl" "$OUT/" 2>/dev/null || true ;;
+    train) [ -z "$grid" ] || cp -f "experiments/$grid/results.jsonl" "$OUT/" 2>/dev/null || true ;;
     loaders) cp -f experiments/decoding/loaders.jsonl "$OUT/" 2>/dev/null || true ;;
   esac
   [ -d runs ] || return 0
@@ -157,19 +159,17 @@ case $mode in
       --workdir "runs/$what")
     case $what in
       gpu*)
-        grid=norm_comparison scale=$what
         step "$python" -m experiments "$grid" --scale "$scale" --arms bn gn_ws --seeds 0 1 2 \
           --data-dir "$data"
         ;;
       views*)
-        grid=views scale=gpu${what#views}
         step "$python" -m experiments "$grid" --scale "$scale" --seeds 0 --data-dir "$data"
         ;;
       lightly) step "${preset[@]}" --config=configs/cifar10_lightly.py:200 ;;
       lightly800) step "${preset[@]}" --config=configs/cifar10_lightly.py:800 ;;
       sololearn) step "${preset[@]}" --config=configs/cifar10_sololearn.py:1000 ;;
     esac
-    [ -z "${grid:-}" ] || "$python" - "$grid" "$scale" <<'PY'
+    [ -z "$grid" ] || "$python" - "$grid" "$scale" <<'PY'
 import json, pathlib, sys
 
 path = pathlib.Path(f"experiments/{sys.argv[1]}/results.jsonl")

@@ -3,6 +3,9 @@
 The recipe's config file has the settings for each norm, so an arm only names its norm.
 """
 
+import functools
+
+from byol_bnfree.command_line import parse_args
 from experiments.scales import Scale
 
 BN = ("--norm=bn",)
@@ -43,13 +46,24 @@ def bridge(
     return (*SIMCLR, *settings)
 
 
-def lars(scale: Scale) -> tuple[str, ...]:
-    """Return BYOL's optimizer with DeepMind's values for Imagenette or ImageNet."""
+def lars(scale: Scale, epochs: int = 300) -> tuple[str, ...]:
+    """Return BYOL's optimizer with DeepMind's values for Imagenette or ImageNet.
+
+    On ImageNet the rate and the decay are those of the preset of that many epochs.
+    """
+    base_lr, decay = (2.0, 1e-6) if scale.name != "paper" else _imagenet(scale, epochs)
     return (
         "--optim.name=lars",
         "--optim.momentum=0.9",
-        "--optim.weight-decay=1e-6",
+        f"--optim.weight-decay={decay}",
         "--optim.trust-coefficient=1e-3",
         "--optim.tau-schedule=cosine",
-        f"--base-lr={0.3 if scale.name == 'paper' else 2.0}",
+        f"--base-lr={base_lr}",
     )
+
+
+@functools.cache  # parsing is slow, and every row of a table asks
+def _imagenet(scale: Scale, epochs: int) -> tuple[float, float]:
+    """Return base learning rate and weight decay of BatchNorm's recipe."""
+    recipe = parse_args((*scale.flags(epochs), *BN))
+    return recipe.base_lr, recipe.optim.weight_decay

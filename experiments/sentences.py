@@ -51,16 +51,23 @@ def versus(a: str, b: str) -> Sentence:
 
 def agreement(comparison: Comparison) -> str:
     """Count the arms that learn or fail as in the paper."""
-    known = [r for r in comparison.results.values() if r.arm.in_paper]
+    ran = [r for r in comparison.results.values() if r.arm.in_paper]
+    known = [r for r in ran if not r.undecided]
     total = sum(arm.in_paper for arm in comparison.arms)
     other = [r for r in known if r.learned == r.arm.fails_in_paper]
     run = f"{total} rows"
     if len(known) < total:
-        run = f"{len(known)} rows that were run (the paper has {total})"
+        what = "decided" if len(known) < len(ran) else "run"
+        run = f"{len(known)} rows that were {what} (the paper has {total})"
     text = f"{len(known) - len(other)} of {run} learn or fail as in the paper"
     for learned, what in ((True, "Learned"), (False, "Failed")):
         if named := [r.arm.name for r in other if r.learned is learned]:
             text += f". {what} here, unlike the paper: {', '.join(named)}"
+    if named := [r.arm.name for r in ran if r.undecided]:
+        text += (
+            f". Not decided, because only the projections had collapsed when the run "
+            f"was stopped: {', '.join(named)}"
+        )
     return f"{text}.{few_seeds(known)}"
 
 
@@ -70,7 +77,12 @@ def initialization(comparison: Comparison) -> str:
     if absent := [name for name in names if name not in comparison.results]:
         return f"Not answered yet: no run of {' and '.join(absent)}."
     plain, started = (comparison.results[name] for name in names)
-    if plain.learned:
+    if plain.undecided or (started.undecided and not plain.learned):
+        conclusion = (
+            "it is not decided if a network without normalization learns, because a "
+            "run was stopped when only its projections had collapsed"
+        )
+    elif plain.learned:
         conclusion = (
             "a network without normalization learns with the standard initialization"
         )

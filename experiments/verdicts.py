@@ -12,6 +12,11 @@ from experiments.seeds import Difference
 TIE = 1.0
 """Points. Rows of the paper closer than this count as equal."""
 
+PROJECTIONS = (
+    "only the projections collapsed; the paper's figure is of the representation, and "
+    "the run was stopped without one"
+)
+
 
 class RowVerdict(NamedTuple):
     """A row of the paper's table, compared with the runs of its arm."""
@@ -40,6 +45,8 @@ def _known(comparison: Comparison) -> list[Result]:
 
 def _row(comparison: Comparison, result: Result) -> RowVerdict:
     outcomes = "/".join(dict.fromkeys(result.outcomes))
+    if result.undecided:
+        return RowVerdict(result.arm, "not decided yet", PROJECTIONS)
     if result.arm.fails_in_paper:
         word = "unlike the paper" if result.learned else "as in the paper"
         what = "learns" if result.learned else "fails"
@@ -138,7 +145,7 @@ def winners(comparison: Comparison) -> tuple[list[str], str] | None:
 def _ranked(comparison: Comparison) -> list[Result]:
     """Return the rows that have an accuracy here, or failed."""
     known = _known(comparison)
-    return [r for r in known if _here(r) is not None or not r.learned]
+    return [r for r in known if _here(r) is not None or r.failed]
 
 
 def _there(result: Result) -> float:

@@ -10,7 +10,7 @@ from experiments.report.blocks import Figure
 from experiments.report.style import canvas, styled, svg
 
 Cells = Mapping[tuple[str, str], float | None]
-"""Accuracy by row and column, percent; None for a failure without one."""
+"""Accuracy by row and column, percent; None if it has none."""
 
 
 def maps(comparison: Comparison) -> list[Figure]:
@@ -27,8 +27,9 @@ def maps(comparison: Comparison) -> list[Figure]:
     rows, columns = (list(dict.fromkeys(arm.cell[i] for arm in arms)) for i in (0, 1))
     rows, columns = sorted(rows, key=float), sorted(columns, key=float)
     caption = (
-        "Linear top-1, %, over two settings. An x is a run that failed without an "
-        "accuracy. White cells were not run. Each map has colours of its own."
+        "Linear top-1, %, over two settings. An x is a run without an accuracy: it "
+        "diverged or was stopped. White cells were not run. Each map has colours of "
+        "its own."
     )
     with styled():
         width = 0.55 * len(columns) + 1.1

@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 import tiny
-from byol_bnfree.diagnostics import carried_over, static_independence, step_places
+from byol_bnfree.diagnostics import (
+    carried_over,
+    gradient_independence,
+    static_independence,
+    step_places,
+)
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.norm import NORMS
 
@@ -76,6 +81,14 @@ LEAKS = {
     "linear solve": lambda y: jax.lax.custom_linear_solve(
         lambda v: v, y, lambda _, b: b - b.mean(0)[None], symmetric=True
     ),
+    "padded to another's row": lambda y: y + jnp.pad(y[:1], ((1, 2), (0, 0))),
+    "padded between rows": lambda y: (
+        y + jax.lax.pad(y[:2], 0.0, ((0, 1, 1), (0, 0, 0)))
+    ),
+    "padding of an example": lambda y: (
+        y + jnp.pad(y[:1], ((0, 3), (0, 0)), constant_values=y[0, 0])
+    ),
+    "cut to another's row": lambda y: y + jax.lax.pad(y, 0.0, ((-1, 1, 0), (0, 0, 0))),
 }
 
 
@@ -123,7 +136,28 @@ def rows_and(column):
     return jnp.arange(4), column
 
 
-KEPT_APART = {
+def alone(x):
+    """An image or a few, with a gradient that needs all of it."""
+    return jnp.sin(x) * x.sum()
+
+
+IN_PARTS = {
+    "row by row": lambda x: jnp.stack([alone(x[i]) for i in range(4)]),
+    "each row": lambda x: jnp.stack([alone(row) for row in x]),
+    "batches of one": lambda x: jnp.concatenate(
+        [alone(x[i : i + 1]) for i in range(4)]
+    ),
+    "a remainder of one": lambda x: jax.lax.map(alone, x, batch_size=3),
+    "the first alone": lambda x: jnp.concatenate([alone(x[:1]), jnp.cos(x[1:])]),
+    "two patches at a time": lambda x: jnp.concatenate(
+        [alone(x.reshape(8, -1)[i : i + 2]) for i in range(0, 8, 2)]
+    ),
+    "padded to its own row": lambda x: x + jnp.pad(x[:1], ((0, 3), *[(0, 0)] * 3)),
+    "cut to its own row": lambda x: (
+        x + jax.lax.pad(x[2:], 0.0, ((2, 1, 0), (0, 0, 0), (0, 0, 0), (1, -1, 0)))[:4]
+    ),
+}
+KEPT_APART = IN_PARTS | {
     "pieces": lambda x: jnp.concatenate([jnp.sin(x[:2]), jnp.cos(x[2:])]),
     "there and back": lambda x: x[::-1][::-1],
     "merged and split": lambda x: (x.reshape(32, -1) * 2).reshape(2, 2, -1),
@@ -157,6 +191,14 @@ KEPT_APART = {
 def test_examples_kept_apart_are_proven_so(name):
     function = KEPT_APART[name]
     report = static_independence(lambda x: function(x).reshape(4, -1), IMAGES)
+    assert report.verdict == "independent", str(report)
+
+
+@pytest.mark.parametrize("name", IN_PARTS)
+def test_gradients_of_a_batch_in_parts_are_proven_apart(name):
+    """The gradient of a part is padded to the batch; their sum has all of them."""
+    function = IN_PARTS[name]
+    report = gradient_independence(lambda x: function(x).reshape(4, -1), IMAGES)
     assert report.verdict == "independent", str(report)
 
 

@@ -25,6 +25,7 @@ def row(run, linear: float | None, verdict: str = "healthy", **fields) -> Row:
         "peak_gib": {"host": 1.5, "device": None},
     }
     curves = {
+        "epoch": [STEPS, [0.1, 1.0, 2.0, 3.0, 4.0]],
         "train/loss": [STEPS, [4.0, 3.0, None, 1.0, 0.5]],
         "probe/top1": [STEPS, [0.1, 0.2, 0.25, 0.24, 0.12]],
         "collapse/feature_std": [STEPS, [0.3, 0.2, 0.1, 0.2, 0.3]],

@@ -6,7 +6,7 @@ import pytest
 from rows import comparison, rows_of
 from scipy.stats import t
 
-from experiments.collapse import outcome, probe_says
+from experiments.collapse import outcome, probe_says, warnings
 from experiments.grid import load_experiment
 from experiments.report.tables import accuracy_table
 from experiments.seeds import paired_difference, seeds_needed, spread
@@ -141,6 +141,40 @@ def test_outcomes_are_of_the_measures_first_then_of_the_accuracy():
 def test_the_probe_falls_when_it_loses_half_of_its_gain_for_good(values, said):
     curves = {"probe/top1": [list(range(len(values))), values]}
     assert probe_says({"curves": curves}) == said
+
+
+STOPPED = "error: the representation collapsed at step 30 (feature_std 0.001 is ...)"
+
+
+@pytest.mark.parametrize(
+    "spread, collapsed, drifting, at",
+    [
+        # One row of the log in each point, so five points are enough.
+        ([0.3, 0.04, 0.04, *[1e-3] * 5], STOPPED, 10, 30),
+        ([0.3, 0.04, 0.04, *[1e-3] * 5], None, 10, 30),  # it diverged afterwards
+        ([0.3, 0.04, 0.3, 0.3, 0.04, 0.3, 0.2, 0.3], None, None, None),
+        ([1e-3] * 8, None, 1, 10),  # in the warm-up it may recover
+        # Thinned: the run saw more rows than the curve has.
+        ([0.3, 0.2, 0.2, 1e-3], STOPPED, 30, 30),
+        ([0.3, 0.2, 1e-3], STOPPED.replace("30", "12"), 12, 12),
+        ([0.3, 0.04, 0.3, None, 1e-3, 1e-3], STOPPED.replace("30", "35"), 35, 35),
+    ],
+)
+def test_a_run_that_broke_off_says_when_its_measures_noticed(
+    spread, collapsed, drifting, at
+):
+    steps = [1, *range(10, 10 * len(spread), 10)]
+    curves = {
+        "epoch": [steps, [step / 10 for step in steps]],
+        "collapse/feature_std": [steps, spread],
+        "collapse/negative_cosine": [steps, [0.3] * len(steps)],
+    }
+    config = {"optim": {"warmup_epochs": 1.0}}
+    row = {"summary": None, "collapsed": collapsed, "curves": curves, "config": config}
+    assert warnings(row) == {"drifting": drifting, "collapsed": at}
+    assert warnings(row | {"curves": {}, "collapsed": None}) == dict.fromkeys(
+        ("drifting", "collapsed")
+    )
 
 
 def test_rows_of_other_settings_are_left_out():

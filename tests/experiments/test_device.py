@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -152,3 +153,43 @@ def test_the_script_refuses_a_cpu_for_a_gpu(tmp_path):
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 2
     assert "not on a gpu; install the extra" in done.stdout + done.stderr
+
+
+# Stands for Python. The grid ends well once its rows are in $OUT while it runs.
+WAITS_FOR_ROWS = """#!/bin/bash
+case "$*" in
+  -c*) echo "gpu of a test" ;;
+  "-m experiments "*)
+    for _ in $(seq 100); do
+      [ ! -s "$OUT/results.jsonl" ] || exit 0
+      /bin/sleep 0.1
+    done
+    exit 1 ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    "what, grid", [("gpu30", "norm_comparison"), ("views100", "views")]
+)
+def test_the_script_copies_the_rows_of_a_grid_that_still_runs(tmp_path, what, grid):
+    rows = tmp_path / "experiments" / grid / "results.jsonl"
+    rows.parent.mkdir(parents=True)
+    rows.write_text("rows\n")
+    script = shutil.copy(ROOT / "experiments" / "gpu.sh", tmp_path / "experiments")
+    for name, text in (
+        ("python", WAITS_FOR_ROWS),
+        ("sleep", "#!/bin/bash\n/bin/sleep 0.1"),
+    ):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    environment = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "OUT": str(tmp_path / "out"),
+    }
+    environment |= {"PYTHON": str(tmp_path / "python")}
+    command = ["bash", script, "train", "60", str(tmp_path), what]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert f"experiments {grid}" in done.stdout
+    assert (tmp_path / "out" / "results.jsonl").read_text() == "rows\n"

@@ -42,6 +42,19 @@ def test_the_weight_decays_of_rates_matter_at_every_scale(scale):
         assert found == pytest.approx([unit * x for x in (0, 0.1, 0.5, 1, 5, 10)])
 
 
+@pytest.mark.parametrize(
+    "name", ["norm_comparison", "initialization", "norm_placement", "simclr_norms"]
+)
+def test_arms_with_lars_have_the_preset_of_their_experiments_epochs(name):
+    experiment, scale = load_experiment(name), SCALES["paper"]
+    base = scale.flags(experiment.paper_epochs)
+    preset = parse_args((*base, "--norm=bn"))
+    for arm in experiment.arms(scale):
+        found = parse_args((*base, *arm.flags))
+        if found.optim.name == "lars":
+            assert (found.base_lr, found.optim) == (preset.base_lr, preset.optim)
+
+
 def test_the_scales_batches_are_those_of_their_recipes():
     for scale in SCALES.values():
         assert parse_args(scale.flags(300)).batch_size == scale.batch_size

@@ -5,6 +5,7 @@ import re
 import pytest
 from rows import comparison, row, rows_of
 
+from experiments.comparison import compare
 from experiments.grid import load_experiment, make_runs
 from experiments.places import Places
 from experiments.report import state
@@ -84,6 +85,57 @@ def test_a_row_that_fails_in_the_paper_should_fail(figures, word):
     found = comparison("target_network", {name: figures})
     (row,) = row_verdicts(found)
     assert (row.arm.name, row.arm.paper, row.word) == (name, 0.3, word)
+
+
+def stopped(reason: str, spread: float, name: str = "contrastive", **figures):
+    """A run that --on-collapse=stop ended at step 20, and others."""
+    steps = [[1, 20, 40], [0.3, spread, spread]]
+    experiment = load_experiment(name)
+    (arm,) = (arm for arm, value in figures.items() if value == ["stopped"])
+    rows = rows_of(
+        experiment,
+        {arm: [None]},
+        collapsed=f"error: the representation collapsed at step 20 ({reason} is below)",
+        curves={"epoch": steps, "collapse/feature_std": steps},
+    )
+    others = {arm: value for arm, value in figures.items() if value != ["stopped"]}
+    rows += rows_of(experiment, others)
+    return compare(experiment, SCALES["cpu"], rows)
+
+
+COSINE = "1 - negative_cosine 7.75e-07"
+
+
+@pytest.mark.parametrize(
+    "reason, spread, word",
+    [
+        (COSINE, 0.3, "not decided yet"),
+        (COSINE, 0.001, "as in the paper"),
+        ("feature_std 0.001", 0.001, "as in the paper"),
+    ],
+)
+def test_projections_that_collapse_alone_decide_nothing(reason, spread, word):
+    """The paper's figure is of the representation, of which there is no accuracy."""
+    byol = {"bn-predictor-target-beta0": [0.5]}
+    found = stopped(reason, spread, **byol, **{"bn-plain-gradient-beta0": ["stopped"]})
+    rows = {row.arm.name: row for row in row_verdicts(found)}
+    assert rows["bn-plain-gradient-beta0"].word == word
+    undecided = word == "not decided yet"
+    assert orders(found) == ((0, 0) if undecided else (1, 1))
+    count = "1 as in the paper, 0 unlike the paper, 1 not decided yet"
+    assert (count in found.answer()) is undecided
+
+
+def test_answers_leave_projections_that_collapse_alone_open():
+    rows = {"bn-bn-bn": [0.4], "none-none-none": ["stopped"]}
+    said = stopped(COSINE, 0.3, "norm_placement", **rows).answer()
+    assert said.startswith("1 of 1 rows that were decided (the paper has 15) learn or")
+    assert "was stopped: none-none-none." in said
+    rows = {"none": ["stopped"], "none_data_init": [0.4]}
+    said = stopped(COSINE, 0.3, "initialization", **rows).answer()
+    assert "it is not decided if a network without normalization learns" in said
+    said = stopped("feature_std", 1e-3, "initialization", **rows).answer()
+    assert "learns only with a data-dependent initialization" in said
 
 
 @pytest.mark.parametrize("figure", [None, "collapsed", 0.5])

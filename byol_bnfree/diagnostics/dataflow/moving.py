@@ -107,14 +107,18 @@ def unstack(site: Site, inputs: list[Value]) -> list[Owners]:
 
 
 def pad(site: Site, inputs: list[Value]) -> list[Owners]:
-    """Pad with the owners of the padding value. Negative padding cuts."""
+    """Pad with the owners of the padding value. Negative padding cuts.
+
+    A padded axis becomes full, even if one example owns all of it: the padding is not
+    its own. The gradient of a slice is such a padding, and a sum joins it with others.
+    """
     table, value = (v.owners for v in inputs)
     config = site.equation.params["padding_config"]
     shape = site.equation.invars[0].aval.shape
     for axis, (low, high, inside) in enumerate(config):
-        if table.shape[axis] == 1:
+        if not (low or high or inside):
             continue
-        size = shape[axis] + inside * (shape[axis] - 1)
+        size = shape[axis] + inside * max(shape[axis] - 1, 0)
         spread = np.full((*table.shape[:axis], size, *table.shape[axis + 1 :]), FREE)
         spread[(slice(None),) * axis + (slice(None, None, inside + 1),)] = table
         widths = [(0, 0)] * table.ndim
