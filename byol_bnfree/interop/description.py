@@ -25,6 +25,9 @@ NETWORK = (
 )
 LATER = ("unit_kernels",)
 """Settings of the network that older descriptions do not have."""
+CONVERSION = ("white", "alpha", "max_pixels")
+"""Settings of the data that turn stored values into pixels. Older descriptions may lack
+them."""
 CROP_SHARE = 224 / 256  # of the shorter side; DeepMind's evaluation crop
 LARGE = 128  # pixels; smaller pictures are evaluated whole
 
@@ -65,7 +68,7 @@ def describe(
             "resize": "largest central part of the shape of image_size, crop_share of "
             "its sides, bicubic",
             "scale": 1 / 255,
-            "white": data.white,
+            **{name: getattr(data, name) for name in CONVERSION},
             "mean": list(config.augment.mean),
             "std": list(config.augment.std),
         },
@@ -105,6 +108,7 @@ def to_config(description: dict[str, Any]) -> TrainConfig:
         settings = {name: network[name] for name in NETWORK}
         # Without a later setting, its default is the behaviour of the older version.
         settings |= {name: network[name] for name in LATER if name in network}
+        pixels = {name: images[name] for name in CONVERSION if name in images}
         return TrainConfig(
             norm=network["norm"],
             dataset=description["dataset"] or "shapes",
@@ -113,7 +117,7 @@ def to_config(description: dict[str, Any]) -> TrainConfig:
             data=DataConfig(
                 image_size=tuple(size) if isinstance(size, list) else size,
                 channels=images["channels"],
-                white=images.get("white"),
+                **pixels,
             ),
         )
     except (KeyError, TypeError) as error:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from byol_bnfree import InputError, RunStopped, load_encoder
-from byol_bnfree.config import HeadConfig, RunConfig, TrainConfig
+from byol_bnfree.config import DataConfig, HeadConfig, RunConfig, TrainConfig
 from byol_bnfree.export import ExportConfig
 from byol_bnfree.files import write_json
 from byol_bnfree.interop import exporting
@@ -190,6 +190,16 @@ def test_a_description_of_an_older_version_is_read():
     assert to_config(old).model == dataclasses.replace(
         cfg.model, projector=HeadConfig(512, 128), predictor=HeadConfig(512, 128)
     )
+
+
+def test_a_description_keeps_how_pictures_become_pixels():
+    data = DataConfig(8, 3, white=4095.0, alpha="ignore", max_pixels=1000)
+    cfg = dataclasses.replace(files.config("gn_ws"), data=data)
+    made = describe(cfg, family="byol_bnfree", step=1)
+    assert to_config(made).data == data
+    for name in ("white", "alpha", "max_pixels"):  # an older version wrote none
+        del made["preprocessing"][name]
+    assert to_config(made).data == DataConfig(8, 3)
 
 
 @pytest.mark.parametrize("padding", ["torch", "solo_learn"])
