@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 from byol_bnfree.encoder import load_encoder, read_run
 from byol_bnfree.errors import InputError
 from byol_bnfree.files import expanded
+from byol_bnfree.interop.description import CROP_SHARE
 from byol_bnfree.interop.hub import write_hub_folder
-from byol_bnfree.interop.weights import holds_weights
+from byol_bnfree.interop.weights import description_of, holds_weights
 from byol_bnfree.interop.writing import Settings, write
 
 
@@ -88,9 +90,33 @@ def _folder(config: Any, source: Path) -> Iterator[Path]:
 
 
 def origin_of(source: Path, licence: str | None) -> dict[str, Any]:
-    """Return crop, source and licence for the description, from the work folder."""
-    text = None
-    if (source / "source.json").is_file():  # networks of other projects
-        text = json.loads((source / "source.json").read_text())["source"]
-        licence = licence or text.partition(". ")[2] or None
-    return {"source": text, "licence": licence}
+    """Return crop, source and licence for the description.
+
+    They come from a work folder, or from the description that a file of weights has.
+    """
+    found: dict[str, Any] = {"crop_share": None, "source": None, "licence": None}
+    if holds_weights(source):
+        known = description_of(source)
+        known |= known.get("preprocessing", {})
+        found |= {name: known.get(name) for name in found}
+    elif (source / "source.json").is_file():  # networks of other projects
+        found["source"] = json.loads((source / "source.json").read_text())["source"]
+        found["licence"] = found["source"].partition(". ")[2] or None
+    else:
+        found["crop_share"] = crop_share_of(source)
+    return found | {"licence": licence or found["licence"]}
+
+
+def crop_share_of(run: Path) -> float | None:
+    """Return the share of a picture's shorter side that the run's evaluation sees.
+
+    None for a folder without that record. The rule is that of `data.stream`: pictures
+    in memory, and those of the input's size, are used whole.
+    """
+    data = json.loads((run / "dataset.json").read_text())
+    if "held" not in data:
+        return None
+    height, width, _ = data["image_shape"]
+    same = re.search(rf" {width} x {height}\b", data["size"])
+    whole = same and "sizes differ" not in data["size"]
+    return 1.0 if whole or data["held"] == "in memory" else CROP_SHARE

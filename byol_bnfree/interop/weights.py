@@ -62,6 +62,14 @@ def find(path: Path) -> Path:
     return path
 
 
+def description_of(path: Path) -> dict[str, Any]:
+    """Return the description in a safetensors file at `path` or in it; {} without."""
+    file = find(path)
+    if file.suffix != ".safetensors":
+        return {}
+    return from_metadata(read_safetensors(file)[1]) or {}
+
+
 def read_weights(path: str | Path, network: Network = "online") -> Weights:
     """Read the encoder in a file, or in a folder of our exports.
 

@@ -18,7 +18,7 @@ from byol_bnfree.files import write_json
 from byol_bnfree.interop import exporting
 from byol_bnfree.interop.comparison import Comparison, compared, pictures
 from byol_bnfree.interop.description import describe, to_config
-from byol_bnfree.interop.exporting import export
+from byol_bnfree.interop.exporting import export, origin_of
 from byol_bnfree.interop.folding import alone, folded
 from byol_bnfree.interop.hub import load_pretrained, public
 from byol_bnfree.interop.names import from_torch, to_torch
@@ -202,6 +202,27 @@ def test_a_description_keeps_how_pictures_become_pixels():
     assert to_config(made).data == DataConfig(8, 3)
 
 
+SIZES = [
+    ("in memory", "all 9 pictures are 300 x 224, colour", 1.0),
+    ("on disk", "all 9 pictures are 300 x 224, colour", 1.0),
+    ("on disk", "all 9 pictures are 3000 x 224, colour", 0.875),
+    ("on disk", "all 9 pictures were checked: sizes differ (most 300 x 224)", 0.875),
+]
+
+
+@pytest.mark.parametrize("held, size, share", SIZES)
+def test_the_crop_in_a_description_is_that_of_the_run(tmp_path, held, size, share):
+    record = {"image_shape": (224, 300, 3), "held": held, "size": size}
+    write_json(tmp_path / "dataset.json", record)
+    found = origin_of(tmp_path, "mit")
+    assert found == {"crop_share": share, "source": None, "licence": "mit"}
+    file = tmp_path / "again" / "model.safetensors"
+    file.parent.mkdir()
+    cfg = files.config()
+    save_weights(files.encoder(cfg), file, "byol_bnfree", found, plain=False)
+    assert origin_of(file, None) == found
+
+
 @pytest.mark.parametrize("padding", ["torch", "solo_learn"])
 def test_the_torch_program_pads_as_the_encoder(tmp_path, padding):
     settings = Settings("torch", python=files.torch_python())
@@ -268,6 +289,7 @@ def test_a_refused_export_writes_nothing(tmp_path, options, monkeypatch):
     encoder = files.encoder(files.config())
     monkeypatch.setattr(exporting, "load_encoder", lambda *_: encoder)
     monkeypatch.setattr(exporting, "read_run", lambda _: (encoder.config, None))
+    write_json(tmp_path / "dataset.json", {})
     config = ExportConfig(str(tmp_path), out=str(tmp_path / "out"), **options)
     with pytest.raises(InputError, match="give --python|use --format=torch"):
         list(export(config))
