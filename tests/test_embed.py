@@ -10,10 +10,16 @@ from PIL import Image
 import runs
 import tiny
 from byol_bnfree.config import DataConfig, EvalConfig, TrainConfig
+from byol_bnfree.data.preparing import prepare
 from byol_bnfree.embed import EmbedConfig, embed
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.kept.embedding import check_file, save_embedding
-from byol_bnfree.evaluation.pictures_of import everything, represented
+from byol_bnfree.evaluation.pictures_of import (
+    asked_for,
+    everything,
+    files_of,
+    represented,
+)
 
 ODD = ["a$b$.png", "[bold].png", "ü.png", os.fsdecode(b"\xff.png")]
 
@@ -54,6 +60,21 @@ def test_every_picture_is_there_once_labels_or_not(classes):
     for name, features in zip(without.files, without.features, strict=True):
         np.testing.assert_allclose(features, by_file[name], rtol=1e-5)
     assert len(found(classes, split="test").files) < 8
+
+
+def test_a_prepared_folder_has_the_files_of_the_folder_each_once(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    for k in range(20):  # two of which are held out, and are in both splits
+        pixels = rng.integers(0, 256, (8, 8, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{k}.png")
+    root = str(tmp_path / "sets")
+    prepare(f"folder:{tmp_path / 'photos'}", root)
+    data = DataConfig(image_size=8, channels=3)
+    config = TrainConfig(dataset="photos", data_dir=root, data=data)
+    pictures = everything(asked_for(config, None, None, False, None), "all", tmp_path)
+    names = [name for source in pictures.sources for name in files_of(source)]
+    assert sorted(names) == sorted(f"{k}.png" for k in range(20))
 
 
 @pytest.mark.parametrize("ending", ["npz", "csv", "parquet"])
