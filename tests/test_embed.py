@@ -11,6 +11,7 @@ import runs
 import tiny
 from byol_bnfree.config import DataConfig, EvalConfig, TrainConfig
 from byol_bnfree.data.preparing import prepare
+from byol_bnfree.data.set_writer import Description, Picture, Split, write_set
 from byol_bnfree.embed import EmbedConfig, embed
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.kept.embedding import check_file, save_embedding
@@ -75,6 +76,31 @@ def test_a_prepared_folder_has_the_files_of_the_folder_each_once(tmp_path):
     pictures = everything(asked_for(config, None, None, False, None), "all", tmp_path)
     names = [name for source in pictures.sources for name in files_of(source)]
     assert sorted(names) == sorted(f"{k}.png" for k in range(20))
+
+
+def write_splits(root, *names):
+    """A prepared set with a picture in each of these splits."""
+    file = root / "one.png"
+    draw(file)
+    pictures = [Picture(file.read_bytes(), None, "one")]
+    splits = {name: Split(1, pictures) for name in names}
+    write_set(root, Description("seen", "1.0.0", "", (), (8, 8, 3)), splits)
+    data = DataConfig(image_size=8, channels=3)
+    return TrainConfig(data_dir=str(root), data=data)
+
+
+@pytest.mark.parametrize("second", ["test", "validation"])
+def test_the_second_split_of_a_set_is_taken_whatever_its_name(second, tmp_path):
+    run = write_splits(tmp_path, "train", second)
+    pictures = everything(asked_for(run, "seen", None, False, None), "all", tmp_path)
+    assert len(pictures.sources) == 2
+
+
+def test_a_split_that_is_not_taken_is_named(tmp_path, capsys):
+    run = write_splits(tmp_path, "train", "dev")
+    pictures = everything(asked_for(run, "seen", None, False, None), "all", tmp_path)
+    assert len(pictures.sources) == 1
+    assert "no split 'test'; it has train, dev" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("ending", ["npz", "csv", "parquet"])

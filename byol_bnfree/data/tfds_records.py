@@ -115,12 +115,16 @@ class PreparedRecords:
 
 def open_both(config: TrainConfig) -> Found:
     """Open both splits of a prepared data set; see `open_prepared`."""
-    train, test = open_prepared(config, "train"), None
-    with contextlib.suppress(*(() if needs_test(config) else (InputError,))):
+    train, test, notes = open_prepared(config, "train"), None, []
+    try:
         test = open_prepared(config, "test")
+    except InputError as error:
+        if needs_test(config):
+            raise
+        notes.append(f"the test split is not used: {error}")
     height, width, _ = train.stored_shape
     kind = "sizes differ" if height is None else f"all pictures are {width} x {height}"
-    return Found(train, test, [], {}, f"{kind}, as the data set says")
+    return Found(train, test, notes, {}, f"{kind}, as the data set says")
 
 
 def open_prepared(
