@@ -5,7 +5,7 @@ It is small and independent of the settings of a run, so old files stay readable
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from byol_bnfree.config import (
     AugmentConfig,
@@ -37,6 +37,7 @@ def describe(
     *,
     family: str,
     step: int,
+    encoder: Literal["online", "target"] = "online",
     crop_share: float | None = None,
     source: str | None = None,
     licence: str | None = None,
@@ -47,6 +48,7 @@ def describe(
       config: `norm` is the norm of the encoder.
       family: the family of names that the arrays have.
       step: optimizer steps of its training.
+      encoder: the network that it belongs to.
       crop_share: share of a picture's shorter side that the network sees.
       source: origin of the weights.
       licence: licence of the weights.
@@ -72,6 +74,7 @@ def describe(
             "mean": list(config.augment.mean),
             "std": list(config.augment.std),
         },
+        "encoder": encoder,
         "step": step,
         "dataset": without_place(config.dataset),
         "source": source,

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from byol_bnfree.encoder import load_encoder, read_run
 from byol_bnfree.errors import InputError
@@ -30,7 +30,7 @@ def export(config: Any) -> Iterator[str]:
     source = expanded(config.workdir)
     _refuse_own_encoder(source)
     encoder = load_encoder(source, config.network)
-    origin = origin_of(source, config.licence)
+    origin = origin_of(source, config.licence, config.network)
     python = os.path.expanduser(config.python) if config.compare else None
     settings = Settings(config.format, config.names, python, origin)
     with _folder(config, source) as folder:
@@ -89,16 +89,20 @@ def _folder(config: Any, source: Path) -> Iterator[Path]:
         raise
 
 
-def origin_of(source: Path, licence: str | None) -> dict[str, Any]:
-    """Return crop, source and licence for the description.
+def origin_of(
+    source: Path, licence: str | None, network: Literal["online", "target"] = "online"
+) -> dict[str, Any]:
+    """Return encoder, crop, source and licence for the description.
 
     They come from a work folder, or from the description that a file of weights has.
     """
-    found: dict[str, Any] = {"crop_share": None, "source": None, "licence": None}
+    found: dict[str, Any] = {"encoder": network} | dict.fromkeys(
+        ("crop_share", "source", "licence")
+    )
     if holds_weights(source):
         known = description_of(source)
         known |= known.get("preprocessing", {})
-        found |= {name: known.get(name) for name in found}
+        found = {name: known.get(name, usual) for name, usual in found.items()}
     elif (source / "source.json").is_file():  # networks of other projects
         found["source"] = json.loads((source / "source.json").read_text())["source"]
         found["licence"] = found["source"].partition(". ")[2] or None
