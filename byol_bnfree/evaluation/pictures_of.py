@@ -88,7 +88,8 @@ def everything(
             f"{config.dataset} has no {split} split with pictures; give --split=all."
         )
     sources: list[Source] = []
-    for source in (usable_only(source, folder) for source in opened):
+    skip = config.on_bad_image == "skip"
+    for source in (usable_only(source, folder, skip=skip) for source in opened):
         # Pictures without a class may occur in both splits.
         known = {name for before in sources for name in files_of(before)}
         new = np.array([name not in known for name in files_of(source)], bool)

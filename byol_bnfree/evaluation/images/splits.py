@@ -58,8 +58,11 @@ def open_splits(
         return open_source(run, split, print if other and split == "train" else None)
 
     folder = Path(config.workdir) / "evaluation"
+    skip = run.on_bad_image == "skip"
     train, test = (
-        usable_only(limited(open_split(run, split), limit, config.seed), folder)
+        usable_only(
+            limited(open_split(run, split), limit, config.seed), folder, skip=skip
+        )
         for split, limit in (("train", config.max_train), ("test", config.max_test))
     )
     if not several and not (config.plot and train.num_classes is None):
