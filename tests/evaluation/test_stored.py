@@ -43,6 +43,25 @@ def with_pixel(source: MemorySource, row: int) -> MemorySource:
     return dataclasses.replace(source, pixels=pixels)
 
 
+def test_an_edit_of_the_users_encoder_makes_another_figure(tmp_path):
+    """Its weights may stay the same."""
+    file, data = tmp_path / "mine.py", tiny.light()
+    subject = bench(tmp_path, data, data)
+    assert "code" not in subject.identity("knn", {})  # older rows have none
+    own = dataclasses.replace(subject.encoder.config, encoder=f"{file}:small")
+    encoder = dataclasses.replace(subject.encoder, config=own)
+
+    def of(program: str):
+        file.write_text(program)
+        subject = dataclasses.replace(bench(tmp_path, data, data), encoder=encoder)
+        subject.features(data)
+        return subject.identity("knn", {}), len([*tmp_path.glob("features/*")])
+
+    first, again, edited = map(of, ("x = 1", "x = 1  # one", "x = 2"))
+    assert first == again and first[0] != edited[0]
+    assert (first[1], edited[1]) == (1, 2)
+
+
 def test_one_pixel_or_label_of_either_split_makes_another_figure(tmp_path):
     train, test = tiny.light("train"), tiny.light("test")
     identity = bench(tmp_path, train, test).identity("knn", {})
