@@ -217,8 +217,20 @@ def test_a_split_of_bad_pictures_only_is_one_sentence(tmp_path, half_bad):
 
 
 def test_the_first_images_are_good_ones(half_bad):
-    test = open_source(half_bad, "test")  # five bad ones are first
-    assert [len(first_images(test, count)) for count in (8, 5)] == [3, 5]
+    test = open_source(half_bad, "test")  # the first of both classes are bad
+    mixed = Subset(test, np.array([0, 10, 1, 2, 3, 4, 5, 19]))
+    assert [len(first_images(mixed, count)) for count in (7, 5)] == [1, 2]
+
+
+def test_the_first_images_of_a_folder_are_of_all_its_classes():
+    mixed = tiny.light()
+    by_class = Subset(mixed, np.argsort(mixed.labels(), kind="stable"))
+    found = first_images(by_class, 9)
+    np.testing.assert_array_equal(
+        found, by_class.images(np.linspace(0, 47, 9).astype(int))
+    )
+    assert len(np.unique(found.mean((1, 2, 3)) > 100)) == 2
+    np.testing.assert_array_equal(first_images(mixed, 9), mixed.images(np.arange(9)))
 
 
 def test_what_is_known_to_be_bad_is_not_tried_again(tmp_path, half_bad, monkeypatch):
