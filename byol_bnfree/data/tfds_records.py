@@ -148,7 +148,7 @@ def open_prepared(
         for name in names
     }
     # Slices such as train[:90%] and train[50%:] would overlap.
-    check_disjoint(names, ranges, "--data.")
+    check_disjoint(names, ranges)
     image, (height, width, channels), label, classes = read_features(found)
     examples = ArrayRecordDataSource(spans[split])
     unread = UNREAD if label else -1
@@ -212,16 +212,16 @@ def object_classes(
 
 
 def check_disjoint(
-    names: dict[str, str], ranges: dict[str, list[tuple[str, int, int]]], prefix: str
+    names: dict[str, str], ranges: dict[str, list[tuple[str, int, int]]]
 ) -> None:
     """Raise `InputError` if the ranges of records of both splits overlap.
 
-    `names` holds the names of both splits. `prefix` is that of their flags.
+    `names` holds the names of both splits.
     """
     for file, start, stop in ranges["train"]:
         for other, first, last in ranges["test"]:
             if file == other and start < last and first < stop:
                 raise InputError(
-                    f"{prefix}train-split {names['train']!r} and {prefix}test-split "
+                    f"the training split {names['train']!r} and the test split "
                     f"{names['test']!r} share images; choose splits that do not."
                 )
