@@ -10,10 +10,17 @@ from PIL import Image
 import runs
 import tiny
 from byol_bnfree.config import DataConfig, EvalConfig, TrainConfig
+from byol_bnfree.data.preparing import prepare
+from byol_bnfree.data.set_writer import Description, Picture, Split, write_set
 from byol_bnfree.embed import EmbedConfig, embed
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.kept.embedding import check_file, save_embedding
-from byol_bnfree.evaluation.pictures_of import everything, represented
+from byol_bnfree.evaluation.pictures_of import (
+    asked_for,
+    everything,
+    files_of,
+    represented,
+)
 
 ODD = ["a$b$.png", "[bold].png", "ü.png", os.fsdecode(b"\xff.png")]
 
@@ -54,6 +61,46 @@ def test_every_picture_is_there_once_labels_or_not(classes):
     for name, features in zip(without.files, without.features, strict=True):
         np.testing.assert_allclose(features, by_file[name], rtol=1e-5)
     assert len(found(classes, split="test").files) < 8
+
+
+def test_a_prepared_folder_has_the_files_of_the_folder_each_once(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    for k in range(20):  # two of which are held out, and are in both splits
+        pixels = rng.integers(0, 256, (8, 8, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{k}.png")
+    root = str(tmp_path / "sets")
+    prepare(f"folder:{tmp_path / 'photos'}", root)
+    data = DataConfig(image_size=8, channels=3)
+    config = TrainConfig(dataset="photos", data_dir=root, data=data)
+    pictures = everything(asked_for(config, None, None, False, None), "all", tmp_path)
+    names = [name for source in pictures.sources for name in files_of(source)]
+    assert sorted(names) == sorted(f"{k}.png" for k in range(20))
+
+
+def write_splits(root, *names):
+    """A prepared set with a picture in each of these splits."""
+    file = root / "one.png"
+    draw(file)
+    pictures = [Picture(file.read_bytes(), None, "one")]
+    splits = {name: Split(1, pictures) for name in names}
+    write_set(root, Description("seen", "1.0.0", "", (), (8, 8, 3)), splits)
+    data = DataConfig(image_size=8, channels=3)
+    return TrainConfig(data_dir=str(root), data=data)
+
+
+@pytest.mark.parametrize("second", ["test", "validation"])
+def test_the_second_split_of_a_set_is_taken_whatever_its_name(second, tmp_path):
+    run = write_splits(tmp_path, "train", second)
+    pictures = everything(asked_for(run, "seen", None, False, None), "all", tmp_path)
+    assert len(pictures.sources) == 2
+
+
+def test_a_split_that_is_not_taken_is_named(tmp_path, capsys):
+    run = write_splits(tmp_path, "train", "dev")
+    pictures = everything(asked_for(run, "seen", None, False, None), "all", tmp_path)
+    assert len(pictures.sources) == 1
+    assert "no split 'test'; it has train, dev" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("ending", ["npz", "csv", "parquet"])

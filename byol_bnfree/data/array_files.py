@@ -186,7 +186,7 @@ def _check(shape: tuple[int, ...], dtype: np.dtype, how: Conversion) -> None:
     if layout.height * layout.width > how.max_pixels:
         raise ValueError(
             f"{layout.width} x {layout.height} pixels are more than "
-            f"{how.max_pixels:,} (--data.max-pixels)"
+            f"{how.max_pixels:,} (--data.max-pixels of training)"
         )
 
 

@@ -11,7 +11,9 @@ from byol_bnfree.data.reading import MAX_PIXELS
 
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a tag of TIFF, and one of its values
 DEEPEST = 65535  # white in 16 bits
-FLOATS = "the value of white in floating-point pixels is unknown; give --data.white"
+FLOATS = (
+    "the value of white in floating-point pixels is unknown; train with --data.white"
+)
 
 
 class Conversion(NamedTuple):
@@ -80,7 +82,7 @@ def scaled(pixels: np.ndarray, white: float | None) -> UInt8[np.ndarray, "..."]:
         if pixels.dtype.kind == "f":
             raise ValueError(FLOATS)
         if pixels.max() > DEEPEST:
-            raise ValueError("it has pixels above 65,535; give white with --data.white")
+            raise ValueError("it has pixels above 65,535; train with --data.white")
         white = DEEPEST
     values = np.rint(pixels * np.float32(255 / white))
     return np.clip(values, 0, 255).astype(np.uint8)

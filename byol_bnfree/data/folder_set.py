@@ -107,12 +107,14 @@ def _sum(records: Records) -> str:
 def _pictures(records: Records, how: Conversion) -> Iterator[Picture]:
     labels = records.labels(np.arange(len(records)))
     doing = f"writing {records.name} {records.split}"
+    # Relative names: a prepared set may be given to others.
+    names = records.file_names(np.arange(len(records)))
     for index in shown(range(len(records)), len(records), doing):
         ((name, file),) = records.read(np.array([index]))
         encoded = _bytes_of(name, file)
         _check_readable(name, file, encoded, how)
         label = int(labels[index]) if labels[index] >= 0 else None
-        yield Picture(encoded, label, name)
+        yield Picture(encoded, label, names[index])
 
 
 def _bytes_of(name: str, file: str | bytes) -> bytes:

@@ -41,9 +41,9 @@ def list_splits(
     if train is not None:
         if (test is None or test == train) and needs_test(config):
             raise InputError(
-                f"--data.test-split {wanted[1]!r} is not a folder of {printable(root)} "
+                f"the test split {wanted[1]!r} is not a folder of {printable(root)} "
                 f"beside {wanted[0]!r} (folders: {_list_names(names)}); name the "
-                f"test split with --data.test-split, give "
+                f"test split with --data.test-split (--test-split in evaluate), give "
                 f"folder:{printable(root / train)} to hold out a tenth of it, or train "
                 f"without a test split (--evaluation.skip)."
             )
@@ -57,8 +57,10 @@ def list_splits(
     # Whoever names a split wants that split, and not a tenth that we hold out.
     if _are_splits(names) or wanted != ("train", "test"):
         raise InputError(
-            f"--data.train-split {wanted[0]!r} is not a folder of {printable(root)} "
-            f"(folders: {_list_names(names)}); name one with --data.train-split."
+            f"the training split {wanted[0]!r} is not a folder of {printable(root)} "
+            f"(folders: {_list_names(names)}); name one with --data.train-split "
+            f"(--train-split in evaluate), or rename it, because embed and predict "
+            f"take train and test."
         )
     train_files, test_files = {}, {}
     for name, paths in _list_one(root, config, unused).items():

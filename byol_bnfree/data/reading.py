@@ -92,7 +92,7 @@ def open_picture(
             raise BadImage(
                 name,
                 f"{image.width} x {image.height} pixels are more than {max_pixels:,} "
-                f"(--data.max-pixels)",
+                f"(--data.max-pixels of training)",
             )
         return Opened(image, source)
     except BaseException:
@@ -131,7 +131,7 @@ def _problem(status: os.stat_result, max_pixels: int) -> str | None:
     if status.st_size > BYTES_PER_PIXEL * max_pixels:
         return (
             f"the file has {status.st_size:,} bytes, too many for {max_pixels:,} "
-            f"pixels (--data.max-pixels)"
+            f"pixels (--data.max-pixels of training)"
         )
     return None
 

@@ -13,12 +13,19 @@ from jaxtyping import Int, Int8, Int32, Int64
 from byol_bnfree.config import InputError, TrainConfig
 from byol_bnfree.data.fingerprint import checksum, sizes_and_times
 from byol_bnfree.data.names import printable
-from byol_bnfree.data.prepared import check_features, data_root, find_set, needs_reader
+from byol_bnfree.data.prepared import (
+    PreparedSet,
+    check_features,
+    data_root,
+    find_set,
+    needs_reader,
+)
 from byol_bnfree.data.records import Found, needs_test
 from byol_bnfree.data.set_files import Span, read_features, read_spans
+from byol_bnfree.data.set_writer import checksums
 from byol_bnfree.data.tf_example import decode_example
 
-LABEL_CHUNK = 1024  # records held at a time when only labels are wanted
+LABEL_CHUNK = 1024  # records held at a time when only labels or names are wanted
 UNREAD = -2  # label of a record that was not read yet
 
 
@@ -37,6 +44,7 @@ class PreparedRecords:
     examples: ArrayRecordDataSource  # of serialized tf.train.Example
     keys: tuple[str, str | None]  # feature names of image and label
     known_labels: Int32[np.ndarray, " n"]  # UNREAD until the record is read
+    known_names: list[str] | None  # "" until read; None: the set names no files
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -48,19 +56,34 @@ class PreparedRecords:
         if label is not None:
             found = [e[label].int64_list.value[0] for e in examples]
             self.known_labels[indices] = found
+        if self.known_names is not None:
+            for index, example in zip(indices.tolist(), examples, strict=True):
+                (name,) = example["id"].bytes_list.value
+                self.known_names[index] = name.decode()
         names = [f"record {i} of {self.name} {self.split}" for i in indices]
         pictures = [e[image].bytes_list.value[0] for e in examples]
         return list(zip(names, pictures, strict=True))
 
     def labels(self, indices: Int[np.ndarray, " b"]) -> Int32[np.ndarray, " b"]:
         """Return labels. Records that were not read yet are read for this."""
-        unread = indices[self.known_labels[indices] == UNREAD]
-        for start in range(0, len(unread), LABEL_CHUNK):
-            self.read(unread[start : start + LABEL_CHUNK])
+        self._read_all(indices[self.known_labels[indices] == UNREAD])
         return self.known_labels[indices]
 
     def file_names(self, indices: Int[np.ndarray, " b"]) -> list[str]:
-        return [f"{self.name}/{self.split}/{i}" for i in indices]
+        """Return the files that a folder had before it was prepared, or numbers.
+
+        Both splits of a folder may have a file, which then has one name. Records that
+        were not read yet are read for this.
+        """
+        known = self.known_names
+        if known is None:
+            return [f"{self.name}/{self.split}/{i}" for i in indices]
+        self._read_all(np.array([i for i in indices if not known[i]], int))
+        return [known[i] for i in indices]
+
+    def _read_all(self, unread: Int[np.ndarray, " m"]) -> None:
+        for start in range(0, len(unread), LABEL_CHUNK):
+            self.read(unread[start : start + LABEL_CHUNK])
 
     @cached_property
     def identity(self) -> str:
@@ -92,12 +115,16 @@ class PreparedRecords:
 
 def open_both(config: TrainConfig) -> Found:
     """Open both splits of a prepared data set; see `open_prepared`."""
-    train, test = open_prepared(config, "train"), None
-    with contextlib.suppress(*(() if needs_test(config) else (InputError,))):
+    train, test, notes = open_prepared(config, "train"), None, []
+    try:
         test = open_prepared(config, "test")
+    except InputError as error:
+        if needs_test(config):
+            raise
+        notes.append(f"the test split is not used: {error}")
     height, width, _ = train.stored_shape
     kind = "sizes differ" if height is None else f"all pictures are {width} x {height}"
-    return Found(train, test, [], {}, f"{kind}, as the data set says")
+    return Found(train, test, notes, {}, f"{kind}, as the data set says")
 
 
 def open_prepared(
@@ -121,7 +148,7 @@ def open_prepared(
         for name in names
     }
     # Slices such as train[:90%] and train[50%:] would overlap.
-    check_disjoint(names, ranges, "--data.")
+    check_disjoint(names, ranges)
     image, (height, width, channels), label, classes = read_features(found)
     examples = ArrayRecordDataSource(spans[split])
     unread = UNREAD if label else -1
@@ -137,7 +164,13 @@ def open_prepared(
         examples=examples,
         keys=(image, label),
         known_labels=np.full(len(examples), unread, np.int32),
+        known_names=[""] * len(examples) if _was_folder(found) else None,
     )
+
+
+def _was_folder(found: PreparedSet) -> bool:
+    """Whether `prepare` wrote the set from a folder, whose files its records name."""
+    return bool(checksums(found.path).keys() & found.splits.keys())
 
 
 def object_classes(
@@ -179,16 +212,16 @@ def object_classes(
 
 
 def check_disjoint(
-    names: dict[str, str], ranges: dict[str, list[tuple[str, int, int]]], prefix: str
+    names: dict[str, str], ranges: dict[str, list[tuple[str, int, int]]]
 ) -> None:
     """Raise `InputError` if the ranges of records of both splits overlap.
 
-    `names` holds the names of both splits. `prefix` is that of their flags.
+    `names` holds the names of both splits.
     """
     for file, start, stop in ranges["train"]:
         for other, first, last in ranges["test"]:
             if file == other and start < last and first < stop:
                 raise InputError(
-                    f"{prefix}train-split {names['train']!r} and {prefix}test-split "
+                    f"the training split {names['train']!r} and the test split "
                     f"{names['test']!r} share images; choose splits that do not."
                 )

@@ -30,6 +30,7 @@ from byol_bnfree.evaluation.methods.logistic import Fit, fit_logistic
 from byol_bnfree.evaluation.outcome import Outcome
 from byol_bnfree.evaluation.shown.sentence import KINDS, sentence
 from byol_bnfree.files import file_name, strict
+from byol_bnfree.own_code import code_of
 
 # Raise a number when a change of code changes the results of its protocol. Results of
 # the older revision are then measured again.
@@ -110,7 +111,8 @@ class Bench:
         They are float16 with `half_precision` and float32 otherwise.
         """
         dtype = "float16" if self.config.half_precision else "float32"
-        key = checksum(self.fingerprint, source.fingerprint, dtype, __version__)
+        parts = (self.fingerprint, source.fingerprint, dtype, __version__, *self.code)
+        key = checksum(*parts)
         name = f"{self.network}-{self.encoder.step}-{source.split}-{key}"
         path = self.folder / "features" / f"{file_name(name)}.npz"
 
@@ -140,6 +142,15 @@ class Bench:
         """A checksum of the encoder's weights and statistics."""
         return checksum(*jax.tree.leaves(self.encoder.variables))
 
+    @cached_property
+    def code(self) -> tuple[str, ...]:
+        """A checksum of the user's program of --model; () without one.
+
+        An edit may keep all weights and change what the encoder computes.
+        """
+        found = code_of(self.encoder.config)
+        return tuple(text for text in found if text.startswith("model "))
+
     def identity(self, protocol: str, settings: Row) -> Row:
         """Describe a measurement.
 
@@ -161,6 +172,7 @@ class Bench:
             "network": self.network,
             "step": self.encoder.step,
             "weights": self.fingerprint,
+            **({"code": list(self.code)} if self.code else {}),
             "seed": self.config.seed,
             "settings": settings,
         }

@@ -28,8 +28,17 @@ def evaluation_indices(n: int, limit: int, seed: int) -> Int[np.ndarray, " m"]:
 
 
 def first_images(source: Any, count: int) -> UInt8[np.ndarray, "b h w c"]:
-    """Return the first `count` images of a source, without those that are bad."""
-    rows = source.usable(np.arange(min(count, len(source))))
+    """Return the first `count` images of a source, without those that are bad.
+
+    Folders are sorted by class, so their first images are of one class. Of such a
+    source images at equal distances are taken.
+    """
+    rows = np.arange(min(count, len(source)))
+    labels = source.labels(rows)  # -1, or rows of them, for pictures of no single class
+    one_each = labels.ndim == 1 and (labels >= 0).all()
+    if one_each and (np.diff(labels) >= 0).all():
+        rows = np.linspace(0, len(source) - 1, len(rows)).astype(int)
+    rows = source.usable(rows)
     if not len(rows):  # all of them are bad, so those after them are tried
         rows = source.usable(np.arange(len(source)))[:count]
     return source.images(rows)

@@ -174,9 +174,10 @@ class Evaluator:
     def untrained(self, batch: dict[str, Any]) -> TrainState:
         """Return the random state of step 0, with `first_statistics` in its encoder.
 
-        They are taken from the first training images. `evaluate` takes the same images,
-        so both give the same accuracy for the untrained encoder. It is random after
-        --init-from too, because a run that resumes need not have those weights.
+        They are taken from `first_images` of the training split. `evaluate` takes the
+        same images, so both give the same accuracy for the untrained encoder. It is
+        random after --init-from too, because a run that resumes need not have those
+        weights.
         """
         state = self._program.untrained(batch)
         variables = encoder_variables(state.online_params, state.online_stats)

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from byol_bnfree.config import TrainConfig
+from byol_bnfree.data.prepared import data_root, find_set
 from byol_bnfree.data.sources import Source, find_data
 from byol_bnfree.encoder import Encoder
 from byol_bnfree.errors import InputError
@@ -34,14 +35,18 @@ def asked_for(
     unlabelled: bool,
     on_bad_image: Literal["stop", "skip"] | None,
 ) -> TrainConfig:
-    """Return the settings that read a data set as a run would. None: the run's own."""
+    """Return the settings that read a data set as a run would. None: the run's own.
+
+    Raises:
+      InputError: if another prepared set is not on disk.
+    """
     other = dataset not in (None, run.dataset)
     # The run's own data set is read as the run read it.
     unlabelled = unlabelled or (run.data.unlabelled and not other)
     data = dataclasses.replace(run.data, unlabelled=unlabelled)
     if other:
         data = dataclasses.replace(data, train_split="train", test_split="test")
-    return dataclasses.replace(
+    config = dataclasses.replace(
         run,
         dataset=dataset or run.dataset,
         data_dir=data_dir or run.data_dir,
@@ -51,6 +56,18 @@ def asked_for(
         evaluation=dataclasses.replace(run.evaluation, skip=True, knn_every_epochs=0),
         run=dataclasses.replace(run.run, keep_best=False),
     )
+    return _with_second_split(config) if other else config
+
+
+def _with_second_split(config: TrainConfig) -> TrainConfig:
+    """Take the split `validation` of a prepared set without `test`, as food101 is."""
+    if config.dataset == "shapes" or config.dataset.startswith("folder:"):
+        return config
+    splits = find_set(config.dataset, data_root(config.data_dir)).splits
+    if "test" in splits or "validation" not in splits:
+        return config
+    data = dataclasses.replace(config.data, test_split="validation")
+    return dataclasses.replace(config, data=data)
 
 
 def everything(
@@ -71,7 +88,8 @@ def everything(
             f"{config.dataset} has no {split} split with pictures; give --split=all."
         )
     sources: list[Source] = []
-    for source in (usable_only(source, folder) for source in opened):
+    skip = config.on_bad_image == "skip"
+    for source in (usable_only(source, folder, skip=skip) for source in opened):
         # Pictures without a class may occur in both splits.
         known = {name for before in sources for name in files_of(before)}
         new = np.array([name not in known for name in files_of(source)], bool)

@@ -40,9 +40,22 @@ def _of_all(config: EvaluateConfig) -> Iterator[tuple[str, str]]:
         yield "save", "no protocol that was asked for fits a classifier"
     if config.plot and asked <= {*TASKS}:
         yield "plot", "dense tasks draw their own pictures"
-    stores = {*FROM_FEATURES} - ({"transfer"} if "finetune" in asked else set())
+    tunes = config.transfer.method == "finetune"
+    stores = {*FROM_FEATURES} - ({"transfer"} if tunes else set())
     if config.half_precision and not asked & stores:
         yield "half-precision", "no protocol that was asked for stores features"
+    if asked and asked <= {*TASKS}:
+        yield from _of_pictures(config)
+
+
+def _of_pictures(config: EvaluateConfig) -> Iterator[tuple[str, str]]:
+    """Name the settings that only protocols on whole pictures read."""
+    if config.on_bad_image == "skip":
+        yield "on-bad-image", "dense tasks stop at a picture that cannot be decoded"
+    if config.unlabelled:
+        yield "data.unlabelled", "dense tasks read masks, depths or boxes, no classes"
+    if config.batch_size != EvaluateConfig(config.workdir).batch_size:
+        yield "batch-size", "each dense task has a batch size of its own"
 
 
 def _of_groups(config: EvaluateConfig) -> Iterator[tuple[str, str]]:

@@ -23,7 +23,7 @@ An encoder trained without labels by BYOL
 | normalization | `{norm}` |
 | trained on | {dataset}, {step:,} steps |
 | licence of the weights | {licence_words} |
-{source_line}
+{encoder_line}{source_line}
 ## Figures
 
 {figures}
@@ -53,6 +53,9 @@ The encoder was trained on one data set, without labels. Its figures are of that
 It was not checked for other pictures or for fairness between groups of people.
 """
 STANDARDIZES = ", which standardizes the kernels when it loads them"
+TARGET_LINE = "| encoder | that of the target network, an average over training |\n"
+NO_FIGURES = "The run was not evaluated."
+NO_TARGET_FIGURES = "The run measured its online encoder only."
 NORMS = {
     "bn": "Its BatchNorm layers used the statistics of training batches.",
     "gn_ws": "It uses GroupNorm with Weight Standardization and no batch statistics\n"
@@ -84,7 +87,7 @@ def model_card(
     rows = [f"| {key} | {100 * value:.2f} % |" for key, value in figures.items()]
     table = "\n".join(["| figure | |", "|---|---|", *rows])
     source = description["source"]
-    norm = network["norm"]
+    norm, online = network["norm"], description["encoder"] == "online"
     standardized = norm in ("gn_ws", "ws") and network["standardize_conv"]
     return CARD.format(
         name=name,
@@ -100,8 +103,9 @@ def model_card(
         padding=network["padding"],
         dataset=dataset,
         step=description["step"],
+        encoder_line="" if online else TARGET_LINE,
         source_line=f"| source | {source} |\n" if source else "",
-        figures=table if rows else "The run was not evaluated.",
+        figures=table if rows else NO_FIGURES if online else NO_TARGET_FIGURES,
         pictures="".join(f"\n![{p}]({p})\n" for p in pictures),
         preprocessing=f"`{json.dumps(images)}`",
         comparisons="".join(f"Export checked: {line}.\n\n" for line in comparisons),

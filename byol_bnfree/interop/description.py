@@ -5,7 +5,7 @@ It is small and independent of the settings of a run, so old files stay readable
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from byol_bnfree.config import (
     AugmentConfig,
@@ -25,6 +25,9 @@ NETWORK = (
 )
 LATER = ("unit_kernels",)
 """Settings of the network that older descriptions do not have."""
+CONVERSION = ("white", "alpha", "max_pixels")
+"""Settings of the data that turn stored values into pixels. Older descriptions may lack
+them."""
 CROP_SHARE = 224 / 256  # of the shorter side; DeepMind's evaluation crop
 LARGE = 128  # pixels; smaller pictures are evaluated whole
 
@@ -34,6 +37,7 @@ def describe(
     *,
     family: str,
     step: int,
+    encoder: Literal["online", "target"] = "online",
     crop_share: float | None = None,
     source: str | None = None,
     licence: str | None = None,
@@ -44,6 +48,7 @@ def describe(
       config: `norm` is the norm of the encoder.
       family: the family of names that the arrays have.
       step: optimizer steps of its training.
+      encoder: the network that it belongs to.
       crop_share: share of a picture's shorter side that the network sees.
       source: origin of the weights.
       licence: licence of the weights.
@@ -65,10 +70,11 @@ def describe(
             "resize": "largest central part of the shape of image_size, crop_share of "
             "its sides, bicubic",
             "scale": 1 / 255,
-            "white": data.white,
+            **{name: getattr(data, name) for name in CONVERSION},
             "mean": list(config.augment.mean),
             "std": list(config.augment.std),
         },
+        "encoder": encoder,
         "step": step,
         "dataset": without_place(config.dataset),
         "source": source,
@@ -105,6 +111,7 @@ def to_config(description: dict[str, Any]) -> TrainConfig:
         settings = {name: network[name] for name in NETWORK}
         # Without a later setting, its default is the behaviour of the older version.
         settings |= {name: network[name] for name in LATER if name in network}
+        pixels = {name: images[name] for name in CONVERSION if name in images}
         return TrainConfig(
             norm=network["norm"],
             dataset=description["dataset"] or "shapes",
@@ -113,7 +120,7 @@ def to_config(description: dict[str, Any]) -> TrainConfig:
             data=DataConfig(
                 image_size=tuple(size) if isinstance(size, list) else size,
                 channels=images["channels"],
-                white=images.get("white"),
+                **pixels,
             ),
         )
     except (KeyError, TypeError) as error:

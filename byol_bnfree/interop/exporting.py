@@ -3,15 +3,17 @@
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from byol_bnfree.encoder import load_encoder, read_run
 from byol_bnfree.errors import InputError
 from byol_bnfree.files import expanded
+from byol_bnfree.interop.description import CROP_SHARE
 from byol_bnfree.interop.hub import write_hub_folder
-from byol_bnfree.interop.weights import holds_weights
+from byol_bnfree.interop.weights import description_of, holds_weights
 from byol_bnfree.interop.writing import Settings, write
 
 
@@ -28,7 +30,7 @@ def export(config: Any) -> Iterator[str]:
     source = expanded(config.workdir)
     _refuse_own_encoder(source)
     encoder = load_encoder(source, config.network)
-    origin = origin_of(source, config.licence)
+    origin = origin_of(source, config.licence, config.network)
     python = os.path.expanduser(config.python) if config.compare else None
     settings = Settings(config.format, config.names, python, origin)
     with _folder(config, source) as folder:
@@ -87,10 +89,38 @@ def _folder(config: Any, source: Path) -> Iterator[Path]:
         raise
 
 
-def origin_of(source: Path, licence: str | None) -> dict[str, Any]:
-    """Return crop, source and licence for the description, from the work folder."""
-    text = None
-    if (source / "source.json").is_file():  # networks of other projects
-        text = json.loads((source / "source.json").read_text())["source"]
-        licence = licence or text.partition(". ")[2] or None
-    return {"source": text, "licence": licence}
+def origin_of(
+    source: Path, licence: str | None, network: Literal["online", "target"] = "online"
+) -> dict[str, Any]:
+    """Return encoder, crop, source and licence for the description.
+
+    They come from a work folder, or from the description that a file of weights has.
+    """
+    found: dict[str, Any] = {"encoder": network} | dict.fromkeys(
+        ("crop_share", "source", "licence")
+    )
+    if holds_weights(source):
+        known = description_of(source)
+        known |= known.get("preprocessing", {})
+        found = {name: known.get(name, usual) for name, usual in found.items()}
+    elif (source / "source.json").is_file():  # networks of other projects
+        found["source"] = json.loads((source / "source.json").read_text())["source"]
+        found["licence"] = found["source"].partition(". ")[2] or None
+    else:
+        found["crop_share"] = crop_share_of(source)
+    return found | {"licence": licence or found["licence"]}
+
+
+def crop_share_of(run: Path) -> float | None:
+    """Return the share of a picture's shorter side that the run's evaluation sees.
+
+    None for a folder without that record. The rule is that of `data.stream`: pictures
+    in memory, and those of the input's size, are used whole.
+    """
+    data = json.loads((run / "dataset.json").read_text())
+    if "held" not in data:
+        return None
+    height, width, _ = data["image_shape"]
+    same = re.search(rf" {width} x {height}\b", data["size"])
+    whole = same and "sizes differ" not in data["size"]
+    return 1.0 if whole or data["held"] == "in memory" else CROP_SHARE

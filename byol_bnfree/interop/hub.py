@@ -44,7 +44,8 @@ def write_hub_folder(
     Returns:
       The comparisons with PyTorch.
     """
-    name = name or default_name(encoder, source)
+    network = settings.origin.get("encoder", "online")
+    name = name or default_name(encoder, network)
     origin = settings.origin | {
         "licence": settings.origin["licence"] or DEFAULT_LICENCE
     }
@@ -55,11 +56,13 @@ def write_hub_folder(
     # config.json has the same content, under the name that hubs expect.
     (folder / "encoder.json").unlink()
     write_json(folder / "config.json", description | {"model_type": "byol_bnfree"})
-    figures = figures_of(source)
+    # The run measured and drew its online encoder.
+    figures = figures_of(source) if network == "online" else {}
     for file, there in RECORDS.items():
         if (source / "checkpoints").is_dir() and (source / file).is_file():
             write_json(folder / there, public(json.loads((source / file).read_text())))
-    pictures = [file for file in PICTURES if (source / file).is_file()]
+    drawn = PICTURES if network == "online" else ()
+    pictures = [file for file in drawn if (source / file).is_file()]
     for file in pictures:
         shutil.copy(source / file, folder / file)
     card = model_card(name, description, figures, pictures, [str(r) for r in results])
@@ -81,12 +84,16 @@ def public(settings: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def default_name(encoder: Encoder, source: Path) -> str:
-    """Return data set, network, norm and seed, as in cifar10-resnet14-gn_ws-seed0."""
+def default_name(encoder: Encoder, network: str) -> str:
+    """Return data set, network, norm and seed, as in cifar10-resnet14-gn_ws-seed0.
+
+    The target network has "-target" after them.
+    """
     config = encoder.config
     data = Path(config.dataset.removeprefix("folder:")).name
     norm = config.encoder_norm or config.norm
-    return f"{data}-{config.model.name}-{norm}-seed{config.seed}"
+    ending = "" if network == "online" else f"-{network}"
+    return f"{data}-{config.model.name}-{norm}-seed{config.seed}{ending}"
 
 
 def figures_of(source: Path) -> dict[str, float]:

@@ -62,12 +62,21 @@ def find(path: Path) -> Path:
     return path
 
 
+def description_of(path: Path) -> dict[str, Any]:
+    """Return the description in a safetensors file at `path` or in it; {} without."""
+    file = find(path)
+    if file.suffix != ".safetensors":
+        return {}
+    return from_metadata(read_safetensors(file)[1]) or {}
+
+
 def read_weights(path: str | Path, network: Network = "online") -> Weights:
     """Read the encoder in a file, or in a folder of our exports.
 
     Args:
       path: see the table of this module.
-      network: "online" or "target", if the file has both.
+      network: "online" or "target", if the file has both. "online" also takes the
+        only encoder of a file of ours, whichever it is.
 
     Raises:
       InputError: for another kind of file, or an encoder that `create_encoder` cannot
@@ -102,7 +111,8 @@ def _from_safetensors(path: Path, network: Network) -> Weights:
     description = from_metadata(metadata)
     if description is None:
         return _foreign(arrays, network)
-    if network != "online":
+    # "online" is the default, which takes the only encoder that there is.
+    if network == "target" and description.get("encoder", "online") != "target":
         raise InputError(f"{path} holds one encoder, the online one; load that.")
     found, _ = imported(arrays, description["family"])
     return Weights(to_config(description), _nested(found), description["step"])

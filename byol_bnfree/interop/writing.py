@@ -64,7 +64,7 @@ class Settings:
     python: str | None = None
     """An interpreter with torch; None compares nothing in torch."""
     origin: dict[str, Any] = field(default_factory=dict)
-    """Crop share, source and licence for the description."""
+    """Encoder, crop share, source and licence for the description."""
 
 
 def save_weights(

@@ -90,7 +90,10 @@ def build_parts(
         config.optim, schedules.learning_rate, constant_predictor_rate(config)
     )
     init = _make_init(config, classes, optimizer, encoder)
-    abstract = jax.eval_shape(init, _abstract_batch(config, data))
+    batch = _abstract_batch(config, data)
+    # Finds views that these images cannot have, before any picture is read.
+    jax.eval_shape(views_of_step_0(config), batch)
+    abstract = jax.eval_shape(init, batch)
     _check_own_statistics(config, network, abstract)
     return Parts(network, optimizer, schedules, warmup, total, init, abstract)
 
@@ -103,17 +106,22 @@ def _make_init(
 ) -> Callable[[Batch], TrainState]:
     """Return the function from the first batch to the state of step 0."""
     views = views_of_step_0(config)
+    data_dependent = config.init == "data_dependent"
 
     def init(batch: Batch) -> TrainState:
         """Return the state of step 0."""
         # 2**32 - 1 is no step, so these keys differ from all keys of augmentation.
         key = jax.random.fold_in(jax.random.key(config.seed), 2**32 - 1)
-        images = normalize(views(batch)[0], config.augment)
         # Only shapes matter, so few images are enough. One group, because few images
         # cannot be cut into many.
         fresh = create_network(config, classes, stat_groups=1, encoder=encoder)
+        if data_dependent or fresh.own_encoder:  # whose layers may read the images
+            images = normalize(views(batch)[0], config.augment)
+        else:
+            shape = batch["image" if "image" in batch else "crops"].shape[-3:]
+            images = jnp.zeros((2, *shape))
         variables = fresh.init(key, images[:2], config.target_init)
-        if config.init == "data_dependent":
+        if data_dependent:
             variables = data_dependent_init(config, variables, images, encoder)
         return create_state(variables, optimizer, first_memory(config, key))
 

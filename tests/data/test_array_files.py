@@ -79,7 +79,9 @@ def test_deep_values_are_scaled_as_those_of_other_files(tmp_path):
     np.testing.assert_array_equal(read(file, 4), np.rint(deep / 257))
     assert (read(file, 4, white=255.0) == np.minimum(deep, 255)).all()
     floats = write(tmp_path / "floats.npy", drawn(H, W, 4, dtype=np.float32))
-    with pytest.raises(BadImage, match="floating-point pixels .* --data.white"):
+    with pytest.raises(
+        BadImage, match="floating-point pixels .* train with --data.white"
+    ):
         read(floats, 4)
     expected = np.rint(drawn(H, W, 4, dtype=np.float32) * 255)
     np.testing.assert_array_equal(read(floats, 4, white=1.0), expected)

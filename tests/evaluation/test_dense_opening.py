@@ -166,7 +166,7 @@ def test_splits_that_share_pictures_are_refused():
         return DensePrepared("s", split, words, *empty, "", spans, KINDS["voc"], 3)
 
     train, test = part("train", "train[:9]", 0, 9), part("test", "train[8:]", 8, 2)
-    with pytest.raises(InputError, match="--train-split 'train.:9.' and --test-split"):
+    with pytest.raises(InputError, match="split 'train.:9.' and the test split"):
         _check_disjoint({"train": train, "test": test})
     _check_disjoint({"train": train, "test": part("test", "train[9:]", 9, 1)})
 

@@ -151,6 +151,16 @@ def test_a_class_that_train_lacks_is_named():
         check_labels(labelled([0, 1], "train"), labelled([0, 2]))
 
 
+def test_a_class_that_a_limit_leaves_out_counts_as_wrong(capsys):
+    check_labels(labelled([0, 1], "train"), labelled([0, 2]), limit=2)
+    said = capsys.readouterr().out
+    assert "1 of 2 classes" in said and "--max-train 2" in said
+    check_labels(labelled([0, 1], "train"), labelled([0, 1]), limit=2)
+    assert not capsys.readouterr().out
+    with pytest.raises(InputError, match="--max-train 1 leaves images of one class"):
+        check_labels(labelled([1], "train"), labelled([0, 1]), limit=1)
+
+
 def test_images_of_another_shape_are_refused(workdir):
     source = labelled([0], shape=(28, 28, 1))
     with pytest.raises(InputError, match="are 28x28x1, .* made for 16x16x3"):

@@ -35,6 +35,14 @@ TUNED = TransferSettings("finetune")
             {"half_precision": True, "transfer": TUNED},
             ["--half-precision"],
         ),
+        (("transfer", "finetune"), {"half_precision": True}, []),
+        (
+            ("depth", "random"),
+            {"on_bad_image": "skip", "unlabelled": True, "batch_size": 8},
+            ["--on-bad-image", "--data.unlabelled", "--batch-size"],
+        ),
+        (("depth", "knn"), {"on_bad_image": "skip", "batch_size": 8}, []),
+        (("depth",), {"on_bad_image": "stop"}, []),
         (("knn",), {"knn": KnnSettings(k=9)}, []),
         (("linear", "random"), {"knn": KnnSettings(k=9)}, ["--knn.k"]),
         (

@@ -43,6 +43,25 @@ def with_pixel(source: MemorySource, row: int) -> MemorySource:
     return dataclasses.replace(source, pixels=pixels)
 
 
+def test_an_edit_of_the_users_encoder_makes_another_figure(tmp_path):
+    """Its weights may stay the same."""
+    file, data = tmp_path / "mine.py", tiny.light()
+    subject = bench(tmp_path, data, data)
+    assert "code" not in subject.identity("knn", {})  # older rows have none
+    own = dataclasses.replace(subject.encoder.config, encoder=f"{file}:small")
+    encoder = dataclasses.replace(subject.encoder, config=own)
+
+    def of(program: str):
+        file.write_text(program)
+        subject = dataclasses.replace(bench(tmp_path, data, data), encoder=encoder)
+        subject.features(data)
+        return subject.identity("knn", {}), len([*tmp_path.glob("features/*")])
+
+    first, again, edited = map(of, ("x = 1", "x = 1  # one", "x = 2"))
+    assert first == again and first[0] != edited[0]
+    assert (first[1], edited[1]) == (1, 2)
+
+
 def test_one_pixel_or_label_of_either_split_makes_another_figure(tmp_path):
     train, test = tiny.light("train"), tiny.light("test")
     identity = bench(tmp_path, train, test).identity("knn", {})
@@ -194,26 +213,39 @@ def test_a_split_of_bad_pictures_only_is_one_sentence(tmp_path, half_bad):
     assert len(bad) == 3
     for _ in range(2):  # the second time from the file
         with pytest.raises(InputError, match="no picture of the test split of pict"):
-            usable_only(test, tmp_path)
+            usable_only(test, tmp_path, skip=True)
 
 
 def test_the_first_images_are_good_ones(half_bad):
-    test = open_source(half_bad, "test")  # five bad ones are first
-    assert [len(first_images(test, count)) for count in (8, 5)] == [3, 5]
+    test = open_source(half_bad, "test")  # the first of both classes are bad
+    mixed = Subset(test, np.array([0, 10, 1, 2, 3, 4, 5, 19]))
+    assert [len(first_images(mixed, count)) for count in (7, 5)] == [1, 2]
+
+
+def test_the_first_images_of_a_folder_are_of_all_its_classes():
+    mixed = tiny.light()
+    by_class = Subset(mixed, np.argsort(mixed.labels(), kind="stable"))
+    found = first_images(by_class, 9)
+    np.testing.assert_array_equal(
+        found, by_class.images(np.linspace(0, 47, 9).astype(int))
+    )
+    assert len(np.unique(found.mean((1, 2, 3)) > 100)) == 2
+    np.testing.assert_array_equal(first_images(mixed, 9), mixed.images(np.arange(9)))
 
 
 def test_what_is_known_to_be_bad_is_not_tried_again(tmp_path, half_bad, monkeypatch):
-    first = usable_only(open_source(half_bad, "test"), tmp_path)
+    first = usable_only(open_source(half_bad, "test"), tmp_path, skip=True)
 
     def fail(self, indices):
         raise AssertionError("it was tried again")
 
     monkeypatch.setattr("byol_bnfree.data.stream.StreamSource.usable", fail)
-    again = usable_only(open_source(half_bad, "test"), tmp_path)
+    again = usable_only(open_source(half_bad, "test"), tmp_path, skip=True)
     assert again.fingerprint == first.fingerprint
 
 
 def test_a_stop_stays_a_stop(tmp_path, half_bad):
+    open_splits(half_bad, EvaluateConfig(str(tmp_path)))  # leaves pictures out
     config = EvaluateConfig(str(tmp_path), on_bad_image="stop")
     _, test = open_splits(half_bad, config)
     with pytest.raises(InputError, match=r"\.png"):

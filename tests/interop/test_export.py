@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 
 from byol_bnfree import InputError, RunStopped, load_encoder
-from byol_bnfree.config import HeadConfig, RunConfig, TrainConfig
+from byol_bnfree.config import DataConfig, HeadConfig, RunConfig, TrainConfig
 from byol_bnfree.export import ExportConfig
 from byol_bnfree.files import write_json
 from byol_bnfree.interop import exporting
 from byol_bnfree.interop.comparison import Comparison, compared, pictures
 from byol_bnfree.interop.description import describe, to_config
-from byol_bnfree.interop.exporting import export
+from byol_bnfree.interop.exporting import export, origin_of
 from byol_bnfree.interop.folding import alone, folded
-from byol_bnfree.interop.hub import load_pretrained, public
+from byol_bnfree.interop.hub import load_pretrained, public, write_hub_folder
 from byol_bnfree.interop.names import from_torch, to_torch
 from byol_bnfree.interop.trees import flat
 from byol_bnfree.interop.writing import (
@@ -192,6 +192,37 @@ def test_a_description_of_an_older_version_is_read():
     )
 
 
+def test_a_description_keeps_how_pictures_become_pixels():
+    data = DataConfig(8, 3, white=4095.0, alpha="ignore", max_pixels=1000)
+    cfg = dataclasses.replace(files.config("gn_ws"), data=data)
+    made = describe(cfg, family="byol_bnfree", step=1)
+    assert to_config(made).data == data
+    for name in ("white", "alpha", "max_pixels"):  # an older version wrote none
+        del made["preprocessing"][name]
+    assert to_config(made).data == DataConfig(8, 3)
+
+
+SIZES = [
+    ("in memory", "all 9 pictures are 300 x 224, colour", 1.0),
+    ("on disk", "all 9 pictures are 300 x 224, colour", 1.0),
+    ("on disk", "all 9 pictures are 3000 x 224, colour", 0.875),
+    ("on disk", "all 9 pictures were checked: sizes differ (most 300 x 224)", 0.875),
+]
+
+
+@pytest.mark.parametrize("held, size, share", SIZES)
+def test_the_crop_in_a_description_is_that_of_the_run(tmp_path, held, size, share):
+    record = {"image_shape": (224, 300, 3), "held": held, "size": size}
+    write_json(tmp_path / "dataset.json", record)
+    found = origin_of(tmp_path, "mit")
+    assert (found["crop_share"], found["licence"]) == (share, "mit")
+    file = tmp_path / "again" / "model.safetensors"
+    file.parent.mkdir()
+    cfg = files.config()
+    save_weights(files.encoder(cfg), file, "byol_bnfree", found, plain=False)
+    assert origin_of(file, None) == found
+
+
 @pytest.mark.parametrize("padding", ["torch", "solo_learn"])
 def test_the_torch_program_pads_as_the_encoder(tmp_path, padding):
     settings = Settings("torch", python=files.torch_python())
@@ -258,6 +289,7 @@ def test_a_refused_export_writes_nothing(tmp_path, options, monkeypatch):
     encoder = files.encoder(files.config())
     monkeypatch.setattr(exporting, "load_encoder", lambda *_: encoder)
     monkeypatch.setattr(exporting, "read_run", lambda _: (encoder.config, None))
+    write_json(tmp_path / "dataset.json", {})
     config = ExportConfig(str(tmp_path), out=str(tmp_path / "out"), **options)
     with pytest.raises(InputError, match="give --python|use --format=torch"):
         list(export(config))
@@ -291,6 +323,23 @@ def test_a_hub_folder_is_complete_and_shipped_weights_are_read(tmp_path, monkeyp
     folder.with_name("mine-seed0").rename(folder)
     with pytest.raises(InputError, match="'other' ship .* choose one of: mine"):
         load_pretrained("other")
+
+
+def test_a_target_encoder_is_not_given_the_figures_of_the_online_one(tmp_path):
+    files.work_folder(tmp_path, files.config())
+    summary = {"knn": {"untrained": 0.25, "trained": 0.5}}
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    (tmp_path / "curves.png").write_bytes(b"")
+    encoder, out = files.encoder(files.config()), tmp_path / "out"
+    out.mkdir()
+    origin = origin_of(tmp_path, None, "target")
+    write_hub_folder(encoder, tmp_path, out, Settings("hub-folder", origin=origin))
+    card = (out / "README.md").read_text()
+    assert "50.00 %" not in card and "curves.png" not in card
+    assert "resnet8-gn_ws-seed0-target" in card and "of the target network" in card
+    assert json.loads((out / "config.json").read_text())["encoder"] == "target"
+    for network in ("target", "online"):  # the only one that there is
+        assert load_encoder(out, network).step == 5
 
 
 def test_shipped_names_cannot_leave_their_folder():

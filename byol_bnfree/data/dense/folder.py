@@ -154,8 +154,9 @@ class DenseFolder:
 
     @property
     def identity(self) -> str:
+        """A checksum of the files' names and sizes, and of the named classes."""
         names = [printable(file.name) for file in self._files]
-        return checksum(names, self._on_disk[:, 0])
+        return checksum([*names, *self.named], self._on_disk[:, 0])
 
     @property
     def fingerprint(self) -> str:

@@ -149,7 +149,6 @@ def _check_disjoint(both: dict[str, DenseSource]) -> None:
             split: [(s.filename, s.skip, s.skip + s.take) for s in source.spans]
             for split, source in prepared.items()
         },
-        "--",
     )
 
 

@@ -12,16 +12,18 @@ from byol_bnfree.evaluation.images.subset import Subset
 from byol_bnfree.files import file_name, write_json
 
 
-def usable_only(source: Source, folder: Path) -> Source:
+def usable_only(source: Source, folder: Path, *, skip: bool) -> Source:
     """Return the images that can be decoded. No image is counted twice.
 
-    It prints how many are used. It also writes a file to `folder` that names the others
-    and the reasons. The next evaluation reads this file instead of decoding everything.
+    Without `skip` that is every image: one that cannot be decoded must stop the
+    evaluation, whatever an earlier one has left out. With `skip` it prints how many are
+    used. It also writes a file to `folder` that names the others and the reasons. The
+    next evaluation reads this file instead of decoding everything.
 
     Raises:
       InputError: if no image can be decoded.
     """
-    if source.in_memory and not source.skipped:
+    if not skip or (source.in_memory and not source.skipped):
         return source
     name = file_name(f"skipped-{source.name}-{source.split}-{source.fingerprint}")
     path = folder / f"{name}.json"

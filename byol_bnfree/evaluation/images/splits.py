@@ -58,17 +58,25 @@ def open_splits(
         return open_source(run, split, print if other and split == "train" else None)
 
     folder = Path(config.workdir) / "evaluation"
+    skip = run.on_bad_image == "skip"
     train, test = (
-        usable_only(limited(open_split(run, split), limit, config.seed), folder)
+        usable_only(
+            limited(open_split(run, split), limit, config.seed), folder, skip=skip
+        )
         for split, limit in (("train", config.max_train), ("test", config.max_test))
     )
     if not several and not (config.plot and train.num_classes is None):
-        check_labels(train, test)
+        check_labels(train, test, limit=config.max_train)
     return train, test
 
 
-def check_labels(train: Source, test: Source) -> None:
-    """Raise `InputError` without labels, or if only test images have some class."""
+def check_labels(train: Source, test: Source, limit: int | None = None) -> None:
+    """Raise `InputError` without labels, or if only test images have some class.
+
+    With `limit`, that of --max-train, `train` may lack classes that its whole split
+    has. Their test images then count as wrong, as at the end of a run; a line says so.
+    The labels of the whole split are not read: that may take a pass over its files.
+    """
     for source in (train, test):
         if source.num_classes is None or (source.labels() < 0).any():
             raise InputError(
@@ -91,7 +99,19 @@ def check_labels(train: Source, test: Source) -> None:
             f"the same."
         )
     # A classifier never names a class that it has not seen.
-    if len(missing):
+    if len(missing) and limit is not None:
+        if len(known) < 2:
+            raise InputError(
+                f"--max-train {limit} leaves images of one class of {train.name} "
+                f"{train.split}, {train.class_names[known[0]]}; raise it."
+            )
+        print(
+            f"note: {len(missing)} of {len(asked)} classes in the {test.split} split "
+            f"of {test.name} have no image among those that --max-train {limit} "
+            f"leaves, so their images count as wrong",
+            flush=True,
+        )
+    elif len(missing):
         raise InputError(
             f"class {test.class_names[missing[0]]!r} in the {test.split} split of "
             f"{test.name} has no image in {train.split}; add some or leave it out."

@@ -65,6 +65,16 @@ def test_a_palette_is_only_for_display_and_names_come_from_a_file(tmp_path):
     assert (source.example(0)["mask"] == 1).all() and root
 
 
+def test_other_names_of_classes_make_another_set(tmp_path):
+    make(tmp_path / "train")
+    found = set()
+    for names in (None, "wall\nred\n", "wall\nblue\n"):
+        if names is not None:
+            (tmp_path / "classes.txt").write_text(names)
+        found.add(DenseFolder.open(str(tmp_path), "train", 3).fingerprint)
+    assert len(found) == 3
+
+
 def test_the_layout_of_voc_is_read(tmp_path):
     for stem in "ab":
         put(tmp_path / "JPEGImages", f"{stem}.jpg", np.zeros((6, 8, 3), np.uint8))
