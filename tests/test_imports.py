@@ -1,6 +1,7 @@
 """Imports point one way; the map is in docs/structure.md."""
 
 import ast
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,9 @@ def test_the_package_never_imports_configs_experiments_or_optional_packages():
     files = [f for f in PACKAGE.rglob("*.py") if f.parent.name != "for_torch"]
     roots = {n.split(".")[0] for f in files for n in imported(f)}
     assert not roots & {"configs", "experiments", "tests", *OPTIONAL}
+
+
+def test_no_two_files_of_tests_have_one_name():
+    """pytest imports each by its name alone, so it would refuse the second."""
+    names = Counter(path.name for path in Path(__file__).parent.rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
