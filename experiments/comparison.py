@@ -129,3 +129,13 @@ def compare(experiment: Experiment, scale: Scale, rows: Sequence[Row]) -> Compar
         if own:
             results[arm.name] = Result(arm, dict(sorted(own.items())))
     return Comparison(experiment, scale, arms, results)
+
+
+def older_rows(experiment: Experiment, scale: Scale, rows: Sequence[Row]) -> list[Row]:
+    """Return the rows at a scale that `compare` leaves out: of no arm of today."""
+    settings = arm_settings(experiment, scale)
+    return [
+        row
+        for row in rows
+        if row["scale"] == scale.name and settings.get(row["arm"]) != row["settings"]
+    ]

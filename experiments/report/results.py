@@ -3,7 +3,8 @@
     python -m experiments.report.results              # writes the page anew
     python -m experiments.report.results --add RUN    # adds a finished run to it first
 
-It is made from results files alone: those of the experiments, of `throughput` and
+Runs whose settings the experiments no longer have stand in a table of their own. The
+page is made from results files alone: those of the experiments, of `throughput` and
 `evaluation_speed`, and docs/runs.jsonl, which `--add` appends to.
 """
 
@@ -16,7 +17,7 @@ from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.errors import InputError
 from byol_bnfree.flags import cli
 from experiments import GRIDS
-from experiments.comparison import Comparison, compare
+from experiments.comparison import Comparison, compare, older_rows
 from experiments.grid import load_experiment
 from experiments.report.blocks import (
     Block,
@@ -81,6 +82,7 @@ def results_page() -> str:
     blocks: list[Block] = [
         *_runs(),
         *_experiments(),
+        *_older(),
         *step_speed(),
         *evaluation_speed(),
     ]
@@ -149,6 +151,34 @@ def _experiments() -> Iterator[Block]:
             if compared.results:
                 title = f"{experiment.question} ({scale.name} scale)"
                 yield Section(title, _experiment(compared))
+
+
+def _older() -> Iterator[Block]:
+    """List the runs whose settings are no longer those of an arm."""
+    lines = []
+    for name in GRIDS:
+        rows = read_rows(ROOT / "experiments" / name / "results.jsonl")
+        experiment, run = load_experiment(name), {row["scale"] for row in rows}
+        for scale in (s for s in SCALES.values() if s.name in run - {"smoke"}):
+            found = older_rows(experiment, scale, rows)
+            lines += [(name, scale.name, *_older_line(row)) for row in found]
+    if not lines:
+        return
+    head = ("experiment", "scale", "arm", "seed", "kNN, %", "linear, %", "commit")
+    text = (
+        "An experiment compares the settings that its arms have today. These runs had "
+        "other settings, so they are in no comparison above. The lines of "
+        "experiments/NAME/results.jsonl have their settings."
+    )
+    table = Table(head, lines, words=(0, 1, 2, 6))
+    yield Section("Runs with older settings", [Text(text), table])
+
+
+def _older_line(row: Row) -> tuple[str, ...]:
+    none = {"untrained": None, "trained": None}
+    summary = row["summary"] or {"knn": none, "linear": none}
+    knn, linear = (_from_to(summary[name]) for name in ("knn", "linear"))
+    return row["arm"], str(row["seed"]), knn, linear, commit_of(row)
 
 
 def _experiment(compared: Comparison) -> list[Block]:

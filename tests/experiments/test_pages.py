@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from rows import rows_of
 
 from byol_bnfree.errors import InputError
+from experiments.grid import load_experiment
 from experiments.report import expect, results
 from experiments.report.finished_runs import read_runs
 from experiments.results import append_row, curves, read_rows
@@ -101,3 +103,22 @@ def test_results_hold_added_runs_with_their_conditions(tmp_path, monkeypatch):
     assert "2 cores of a cpu" in page and "secret" not in page
     with pytest.raises(InputError, match="give a finished run"):
         results.main(results.Arguments(add=(tmp_path,)))
+
+
+def test_results_list_runs_whose_settings_the_arms_no_longer_have(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    monkeypatch.setattr(results, "RUNS", tmp_path / "runs.jsonl")
+    monkeypatch.setattr(results, "GRIDS", ("norm_comparison",))
+    found = rows_of(load_experiment("norm_comparison"), {"bn": [0.4, 0.5, None]})
+    file = tmp_path / "experiments" / "norm_comparison" / "results.jsonl"
+    append_row(file, found[0])
+    assert "older" not in results.results_page()
+    for row in (found[1], found[2], found[2] | {"scale": "cpu30"}):
+        append_row(file, row | {"settings": "of old"})
+    page = results.results_page()
+    conditions = "| norm_comparison | cpu | bn | 1 | 25.0 -> 50.0 | 27.0 -> 50.0 |"
+    assert "## Runs with older settings" in page and conditions in page
+    assert "| norm_comparison | cpu30 | bn | 2 |  |  | ccccccc |" in page
+    assert "| bn | 40.0 |" in page
