@@ -69,13 +69,21 @@ def no_steps(monkeypatch):
     return seen
 
 
+def save(workdir):
+    """Make a run look as if it had saved step 1."""
+    checkpoint = workdir / "checkpoints" / "1"
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    (checkpoint / "manifest.json").write_text("{}")
+
+
 @pytest.fixture
 def begun(tmp_path, no_steps):
-    """A run that has looked at its data."""
+    """A run that has looked at its data and has something to resume."""
     names = [f"{c}/{k}.png" for c in "ab" for k in range(10)]
     root = pictures(tmp_path / "pictures", names)
     begun = config(root, tmp_path / "run")
     whole_run.train(begun)
+    save(tmp_path / "run")
     return root, begun
 
 
@@ -137,6 +145,7 @@ def test_other_pixels_in_files_of_one_size_are_said(tmp_path, no_steps, capsys):
     begun = config(pictures(tmp_path / "p", names), tmp_path / "run")
     for _ in range(2):
         whole_run.train(begun)
+        save(tmp_path / "run")
     assert "the pixels of" not in capsys.readouterr().out
     file = next(path for path in (tmp_path / "p/a").iterdir())
     data = bytearray(file.read_bytes())
