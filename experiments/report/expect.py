@@ -17,6 +17,7 @@ import tyro
 
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.diagnostics.verdict import COLLAPSED
+from byol_bnfree.errors import InputError
 from byol_bnfree.flags import cli
 from experiments.report.blocks import Table, to_markdown
 from experiments.report.conditions import machine
@@ -54,8 +55,18 @@ class Arguments:
 
 
 def main(arguments: Arguments) -> None:
-    """Write the page and its pictures."""
-    write_page([run for path in arguments.runs for run in read_runs(path)], DOCS)
+    """Write the page and its pictures.
+
+    Raises:
+      InputError: if there is no run of `bn` or `gn_ws`.
+    """
+    runs = [run for path in arguments.runs for run in read_runs(path)]
+    if not runs:
+        raise InputError(
+            "no finished run of bn or gn_ws is given; name work folders, or a "
+            "results.jsonl such as experiments/norm_comparison/results.jsonl."
+        )
+    write_page(runs, DOCS)
     print(DOCS / "what_to_expect.md")
 
 

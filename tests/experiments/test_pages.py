@@ -122,3 +122,8 @@ def test_results_list_runs_whose_settings_the_arms_no_longer_have(
     assert "## Runs with older settings" in page and conditions in page
     assert "| norm_comparison | cpu30 | bn | 2 |  |  | ccccccc |" in page
     assert "| bn | 40.0 |" in page
+
+
+def test_a_page_of_no_runs_is_refused():
+    with pytest.raises(InputError, match="no finished run of bn or gn_ws"):
+        expect.main(expect.Arguments(()))
