@@ -155,6 +155,29 @@ def test_other_pixels_in_files_of_one_size_are_said(tmp_path, no_steps, capsys):
     assert "the pixels of t" in capsys.readouterr().out
 
 
+IN_FILES = "--data.in-memory-gib=1e-9"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "arguments", "share"),
+    [
+        ((16, 16), [], 1.0),
+        ((16, 16), [IN_FILES], 1.0),
+        ((32, 32), [IN_FILES, "--data.image-size=16"], 224 / 256),
+        ((16, 24), ["--data.image-size=16"], 224 / 256),
+    ],
+)
+def test_the_central_part_of_evaluation_is_written(
+    sizes, arguments, share, tmp_path, no_steps
+):
+    """Exports record it too."""
+    for label, size in zip("ab", sizes, strict=True):
+        pictures(tmp_path / "p", [f"{label}/{k}.png" for k in range(4)], size)
+    whole_run.train(config(tmp_path / "p", tmp_path / "run", *arguments))
+    written = json.loads((tmp_path / "run" / "dataset.json").read_text())
+    assert written["crop_share"] == share
+
+
 def test_a_file_of_an_older_version_compares_what_it_has(begun):
     _, begun = begun
     path = Path(begun.workdir) / "dataset.json"

@@ -38,6 +38,7 @@ class MemorySource:
     resized: int = 0
     """Number of pictures that differed in size and were cut and resized."""
     in_memory = True
+    crop_share = 1.0
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -139,7 +140,9 @@ def _decode_all(
             try:
                 image = decode(file, name, layout.channels, how)
                 others[row] = image.size != (width, height)
-                pixels[row] = to_array(centre_crop(image, layout.size, share=1.0))
+                pixels[row] = to_array(
+                    centre_crop(image, layout.size, share=MemorySource.crop_share)
+                )
             except Fault as fault:
                 raise fault.stop() from fault
             except BadImage as error:

@@ -44,9 +44,8 @@ class StreamSource:
         # Small sets such as CIFAR-10 are evaluated whole, as if held in memory.
         # DeepMind's code knows ImageNet only. It would cut and enlarge such pictures.
         whole = records.stored_shape[:2] == layout.size
-        self._evaluation_view = partial(
-            _central_part, share=1.0 if whole else EVAL_SHARE
-        )
+        self.crop_share = 1.0 if whole else EVAL_SHARE
+        self._evaluation_view = partial(_central_part, share=self.crop_share)
 
     def __len__(self) -> int:
         return len(self._records)

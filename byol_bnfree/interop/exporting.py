@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +10,6 @@ from typing import Any, Literal
 from byol_bnfree.encoder import load_encoder, read_run
 from byol_bnfree.errors import InputError
 from byol_bnfree.files import expanded
-from byol_bnfree.interop.description import CROP_SHARE
 from byol_bnfree.interop.hub import write_hub_folder
 from byol_bnfree.interop.weights import description_of, holds_weights
 from byol_bnfree.interop.writing import Settings, write
@@ -114,13 +112,6 @@ def origin_of(
 def crop_share_of(run: Path) -> float | None:
     """Return the share of a picture's shorter side that the run's evaluation sees.
 
-    None for a folder without that record. The rule is that of `data.stream`: pictures
-    in memory, and those of the input's size, are used whole.
+    None for a run of an older version, which has no record of it.
     """
-    data = json.loads((run / "dataset.json").read_text())
-    if "held" not in data:
-        return None
-    height, width, _ = data["image_shape"]
-    same = re.search(rf" {width} x {height}\b", data["size"])
-    whole = same and "sizes differ" not in data["size"]
-    return 1.0 if whole or data["held"] == "in memory" else CROP_SHARE
+    return json.loads((run / "dataset.json").read_text()).get("crop_share")

@@ -21,6 +21,7 @@ def describe_data(
         "image_shape": train.image_shape,
         "size": "generated" if found is None else found.why,
         "held": "in memory" if train.in_memory else "on disk",
+        "crop_share": train.crop_share,
         "train": _describe_split(train),
         "test": None if test is None else _describe_split(test),
         "skipped": len({*train.skipped, *(test.skipped if test else ())}),
