@@ -25,6 +25,7 @@ from byol_bnfree.whole_run.steps import _periodic
 @pytest.mark.parametrize(
     "fields, words",
     [
+        ({}, "byol: loss_normalization l2, predictor network"),
         ({"objective": "simsiam"}, "simsiam: the target network is not used"),
         (
             {"objective": "infonce"},

@@ -8,7 +8,7 @@ import jax
 from jax.sharding import Mesh
 
 from byol_bnfree.assembly import encoder_name, part_norms
-from byol_bnfree.config import BYOLConfig, TrainConfig
+from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.sources import Source
 from byol_bnfree.data.view_settings import small_side
 from byol_bnfree.precision import resolve_dtype
@@ -72,8 +72,7 @@ def introduce(
         + ", ".join(f"{part} {norm}" for part, norm in part_norms(config).items())
         + f"; {parameters / 1e6:.2f} M parameters"
     )
-    if config.objective != "byol" or config.byol != BYOLConfig():
-        say(f"objective  {objective_words(config)}")
+    say(f"objective  {objective_words(config)}")
     say(f"optimizer  {_optimizer(program)}")
     if not config.views.plain:
         say(f"views      {_views(config, train.image_shape)}")
