@@ -38,7 +38,7 @@ class MemorySource:
     resized: int = 0
     """Number of pictures that differed in size and were cut and resized."""
     in_memory = True
-    crop_share = 1.0
+    crop_share = 1.0  # part of a picture's shorter side that evaluation uses
 
     def __len__(self) -> int:
         return len(self.pixels)

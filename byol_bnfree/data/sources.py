@@ -43,7 +43,6 @@ class Source(Protocol):
     class_names: tuple[str, ...]  # () without labels
     image_shape: tuple[int, int, int]  # (h, w, c) of the network's input
     in_memory: bool  # True: all images are held at `image_shape`, the device crops
-    crop_share: float  # part of a picture's shorter side that evaluation uses
     skipped: dict[str, str]  # left out under on_bad_image="skip": name to reason
     location: str  # folder on disk; "" if the set is generated
     identity: str  # checksum of the images; copying the set does not change it

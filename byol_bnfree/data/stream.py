@@ -44,6 +44,7 @@ class StreamSource:
         # Small sets such as CIFAR-10 are evaluated whole, as if held in memory.
         # DeepMind's code knows ImageNet only. It would cut and enlarge such pictures.
         whole = records.stored_shape[:2] == layout.size
+        # The part of a picture's shorter side that evaluation uses.
         self.crop_share = 1.0 if whole else EVAL_SHARE
         self._evaluation_view = partial(_central_part, share=self.crop_share)
 

@@ -5,11 +5,15 @@ from typing import Any
 from byol_bnfree.data.memory_source import MemorySource
 from byol_bnfree.data.names import some
 from byol_bnfree.data.sources import DataSet, Source
+from byol_bnfree.data.stream import StreamSource
 from byol_bnfree.files import strict
 
 
 def describe_data(
-    data_set: DataSet, train: Source, test: Source | None, notes: list[str]
+    data_set: DataSet,
+    train: MemorySource | StreamSource,
+    test: Source | None,
+    notes: list[str],
 ) -> dict[str, Any]:
     """Return the content of dataset.json."""
     found = data_set.found
