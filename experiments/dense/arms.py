@@ -14,9 +14,8 @@ from experiments.dense.arguments import NORMS
 from experiments.dense.encoders import KINDS
 
 USUAL, SMALL = 16, 2  # pictures of a batch
-RATES = (0.1, 0.3, 1.0)  # of segmentation with a batch of 16; held-out pictures choose
+RATES = (0.01, 0.03, 0.1, 0.3, 1.0)  # of segmentation with a batch of 16
 LOWER = 0.2  # share of these rates for depth and detection, whose losses are steeper
-FROZEN = 0.1  # share of the rates under a frozen encoder, whose maps have no norm
 TRIAL = 0.3  # share of the steps of a fit that only chooses a rate
 STRIDE = 8  # of the last map: 8 x 8 places on a scene
 WIDTH = 32  # channels of a head; the paper's 256 would outweigh this encoder
@@ -70,8 +69,7 @@ def settings_of(arm: Arm, pictures: int) -> DenseSettings:
         )
     usual = getattr(EvaluateConfig("unused"), arm.task)
     frozen = arm.tuned == "linear"
-    share = arm.batch / USUAL
-    share *= (FROZEN if frozen else 1) * (1 if arm.task == "segmentation" else LOWER)
+    share = arm.batch / USUAL * (1 if arm.task == "segmentation" else LOWER)
     steps = pictures // arm.batch
     return dataclasses.replace(
         usual,

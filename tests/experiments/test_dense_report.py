@@ -9,7 +9,7 @@ from byol_bnfree.data.dense.shapes import Scenes
 from byol_bnfree.errors import InputError
 from experiments.dense import comparison as dense
 from experiments.dense.arguments import FOLDER, Arguments
-from experiments.dense.arms import NORMS, Arm, arms, settings_of
+from experiments.dense.arms import NORMS, RATES, Arm, arms, settings_of
 from experiments.dense.report import MARKS, SHOWN, draw, spread, table
 
 ROWS = dense.rows(FOLDER / "results.jsonl")
@@ -70,7 +70,7 @@ def test_pictures_that_fill_no_batch_are_refused():
 
 def test_every_row_chose_its_rate_on_held_out_pictures():
     for found in ROWS:
-        assert len(found["trials"]) == 3
+        assert len(found["trials"]) == len(RATES)
         assert found["chosen"] in found["trials"]
 
 
