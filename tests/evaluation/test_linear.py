@@ -50,8 +50,8 @@ class Stream(MemorySource):
 
     in_memory = False
 
-    def crops(self, indices, positions, step, views=2):
-        self.made = views
+    def crops(self, indices, positions, step, views=2, augment=None):
+        self.made, self.augment = views, augment
         return {"crops": np.stack([self.pixels[indices]] * views, axis=1)}
 
 
@@ -61,6 +61,7 @@ def test_of_a_stream_each_picture_is_cropped_once():
     short = dataclasses.replace(SETTINGS, epochs=16 / 48)
     assert np.isfinite(linear.fit_probes(MEAN, source, short, **options).kernel).all()
     assert source.made == 1
+    assert source.augment == views.crops_and_flips(MEAN.config.augment)
 
 
 def test_each_rate_trains_as_if_it_were_alone():
