@@ -12,6 +12,7 @@ from byol_bnfree.config import (
     OptimConfig,
     RunConfig,
     TrainConfig,
+    ViewsConfig,
     height_and_width,
 )
 from byol_bnfree.training.parts import DataShape
@@ -42,11 +43,21 @@ def for_analysis(
         model=_few_features(config, size // 2),
         steps=STEPS,
         micro_batches=1,
+        views=_small_enough(config, image_size),
         optim=dataclasses.replace(config.optim, warmup_epochs=0),
     )
     channels = config.data.channels or 3
     shape = (*height_and_width(image_size), channels)
     return few, DataShape(100 * size, CLASSES, shape)
+
+
+def _small_enough(config: TrainConfig, image_size: ImageSize) -> ViewsConfig:
+    """Return the run's views. Small ones are no larger than images of this size."""
+    views = config.views
+    if views.small_size is None:
+        return views
+    most = min(height_and_width(image_size))
+    return dataclasses.replace(views, small_size=min(views.small_size, most))
 
 
 def tiny(config: TrainConfig, **fields) -> TrainConfig:

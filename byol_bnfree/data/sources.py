@@ -153,7 +153,8 @@ def open_source(
 def _open(records: Records, config: TrainConfig) -> Source:
     layout = layout_of(records, config.data)
     if len(records) and not layout.in_memory:
-        check_memory(_crop_bytes(layout, config), "lower --data.image-size")
+        advice = "lower --data.image-size, --views.count or --views.small"
+        check_memory(_crop_bytes(layout, config), advice)
         return StreamSource(records, layout, config)
     skip = config.on_bad_image == "skip"
     source = load(records, layout, conversion(config.data), skip)
