@@ -80,8 +80,8 @@ class Experiment:
     paper_curves: Mapping[str, Mapping[float, float]] = field(default_factory=dict)
     """By method: the paper's figures along that axis, percent, including values without
     an arm."""
-    cell_axes: tuple[str, str] | None = None
-    """Titles of the map's rows and columns, which `Arm.cell` names."""
+    cell_axes: Callable[[Scale], tuple[str, str]] | None = None
+    """Titles of the map's rows and columns at a scale, which `Arm.cell` names."""
     note: str = ""
     """A remark that stands beside the table."""
     what: Mapping[str, str] = field(default_factory=dict)
