@@ -5,15 +5,12 @@ import functools
 import hashlib
 import importlib
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from byol_bnfree.assembly import encoder_name, part_norms
 from byol_bnfree.config import HOW_NOT_WHAT, TrainConfig
-from byol_bnfree.cpu.allocator import accelerators_possible
 from byol_bnfree.own_code import code_of
 from experiments.parsing import parsed
 from experiments.scales import Scale
@@ -161,9 +158,8 @@ def settings_checksum(flags: Sequence[str]) -> str:
     values.
 
     A setting that a later version adds does not change the checksum of earlier runs.
-    Different flags for the same norms of the parts give the same checksum. The dtype of
-    activations counts as what it is on this machine, since no comparison has two. A
-    user's encoder counts by its code.
+    Different flags for the same norms of the parts give the same checksum. A user's
+    encoder counts by its code. Every scale names the dtype of activations.
     """
     return _checksum(tuple(flags))
 
@@ -172,30 +168,14 @@ def settings_checksum(flags: Sequence[str]) -> str:
 def _checksum(flags: tuple[str, ...]) -> str:
     config = parsed(flags)
     norms = {f"{part}_norm": norm for part, norm in part_norms(config).items()}
-    dtype = config.compute_dtype
-    dtype = dtype_here() if dtype == "auto" else dtype
-    usual = {"float32": TrainConfig.compute_dtype}  # the default before "auto" existed
-    norms["compute_dtype"] = usual.get(dtype, dtype)
     config = dataclasses.replace(config, norm=TrainConfig.norm, **norms)
+    if config.compute_dtype == "float32":  # the default before "auto" existed
+        config = dataclasses.replace(config, compute_dtype=TrainConfig.compute_dtype)
     found = _not_default(config, TrainConfig())
     if config.encoder is not None:  # the file may move, but its code must not change
         found |= {"encoder": encoder_name(config), "own_code": code_of(config)}
     text = json.dumps({k: v for k, v in found.items() if k not in _FREE})
     return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-@functools.cache
-def dtype_here() -> str:
-    """Return the dtype of --compute-dtype=auto on this machine.
-
-    Another process asks the accelerator, because this one must not take its memory.
-    """
-    if not accelerators_possible():
-        return "float32"
-    ask = "from byol_bnfree import precision; print(precision.resolve_dtype('auto'))"
-    command = [sys.executable, "-c", ask]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return done.stdout.split()[-1]
 
 
 def _not_default(config: Any, default: Any) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from pathlib import Path
 # Curves for the reports, and a single checkpoint, because a grid has many work folders.
 CURVES = ("--run.log-every=50", "--run.layers-every=200", "--run.keep=1")
 # kNN as lightly counts it: 200 neighbours, and the best accuracy over the epochs.
+# On every machine, so that rows of different machines stand in one table.
+FLOAT32, BFLOAT16 = "--compute-dtype=float32", "--compute-dtype=bfloat16"
 AS_LIGHTLY = ("--evaluation.knn-k=200", "--evaluation.knn-every-epochs=5")
 
 
@@ -64,6 +66,7 @@ SCALES = {
             machine="2 CPU cores",
             caveat="20 steps tell nothing about any method.",
             cores=2,
+            extra=(FLOAT32,),
         ),
         *(
             Scale(
@@ -77,7 +80,7 @@ SCALES = {
                 caveat=f"{epochs} epochs of CIFAR-10 in a small network are far from "
                 "300 epochs of ImageNet: late failures do not show here.",
                 cores=2,
-                extra=(*CURVES, f"--evaluation.knn-every-epochs={knn_every}"),
+                extra=(FLOAT32, *CURVES, f"--evaluation.knn-every-epochs={knn_every}"),
             )
             for name, config, epochs, knn_every in (
                 ("cpu4", "configs/cifar10_cpu.py:4", 4, 2),
@@ -99,7 +102,7 @@ SCALES = {
                 machine="one H100",
                 caveat=f"{epochs} epochs of CIFAR-10 with ResNet-18 are another task "
                 "than 300 epochs of ImageNet with ResNet-50.",
-                extra=(*CURVES, *AS_LIGHTLY, "--compute-dtype=bfloat16"),
+                extra=(BFLOAT16, *CURVES, *AS_LIGHTLY),
             )
             for epochs in (30, 100, 200)
         ),
@@ -113,7 +116,8 @@ SCALES = {
             machine="an accelerator pod (DeepMind: 8 hours for 1000 epochs on 512 "
             "TPU v3 cores)",
             caveat="Nothing is run at this scale.",
-            extra=("--model.last-scale-init=1",),  # as for both papers' results
+            # As for both papers' results.
+            extra=(BFLOAT16, "--model.last-scale-init=1"),
         ),
     )
 }

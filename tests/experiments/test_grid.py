@@ -8,7 +8,7 @@ from rows import row
 from byol_bnfree import InputError
 from byol_bnfree.assembly import part_norms
 from byol_bnfree.command_line import parse_args
-from experiments import GRIDS, grid
+from experiments import GRIDS
 from experiments.__main__ import main
 from experiments.grid import (
     Arm,
@@ -245,21 +245,19 @@ def test_shards_share_the_grid_out(capsys):
     assert max(lengths) - min(lengths) <= 1 < min(lengths)
 
 
-def test_runs_in_another_type_of_activations_are_runs_of_other_settings(monkeypatch):
-    """So a comparison that goes on where auto means another type mixes no figures."""
-    here = settings_checksum(["--norm=bn"])
-    assert here == settings_checksum(["--norm=bn", "--compute-dtype=float32"])
-    in_bfloat16 = settings_checksum(["--norm=bn", "--compute-dtype=bfloat16"])
-    assert here != in_bfloat16
-    monkeypatch.setattr(grid, "dtype_here", lambda: "bfloat16")
-    monkeypatch.setattr(grid, "_checksum", grid._checksum.__wrapped__)  # no cache
-    assert settings_checksum(["--norm=bn"]) == in_bfloat16
-    assert settings_checksum(["--norm=bn", "--compute-dtype=float32"]) == here
+@pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
+def test_no_machine_chooses_the_type_of_activations(scale):
+    """So rows of any machine stand in one table, and a report needs no other."""
+    for norm in ("--norm=bn", "--norm=gn_ws"):
+        assert recipe_of(scale, (norm,)).compute_dtype in ("float32", "bfloat16")
 
 
-def test_another_process_tells_the_type_of_this_machine(monkeypatch):
-    monkeypatch.setattr(grid, "accelerators_possible", lambda: True)
-    assert grid.dtype_here.__wrapped__() == "float32"
+def test_runs_in_another_type_of_activations_are_runs_of_other_settings():
+    checksums = [
+        settings_checksum(["--norm=bn", f"--compute-dtype={dtype}"])
+        for dtype in ("float32", "bfloat16")
+    ]
+    assert len(set(checksums)) == 2
 
 
 def test_a_trial_of_fewer_epochs_is_expected_to_take_less_time():
