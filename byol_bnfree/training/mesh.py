@@ -91,11 +91,16 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
-def left_whole(abstract_state: Any, mesh: Mesh) -> dict[str, int]:
-    """Return the arrays that `--shard-state` cannot split, with their bytes.
+def splits_state(config: TrainConfig) -> bool:
+    """True if the settings ask to split the state over the devices of either axis."""
+    return config.shard_state or config.run.model_devices > 1
 
-    None of their axes is a multiple of the number of devices. Small arrays are not
-    counted, because they are never split.
+
+def left_whole(abstract_state: Any, mesh: Mesh) -> dict[str, int]:
+    """Return the arrays that every device holds whole, with their bytes.
+
+    No axis that may be split is a multiple of the number of devices. Small arrays are
+    not counted, because they are never split.
     """
     if mesh.size == 1:
         return {}
