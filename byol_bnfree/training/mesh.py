@@ -63,10 +63,7 @@ def check_state_fits(abstract_state: Any, view_bytes: int, mesh: Mesh) -> None:
       view_bytes: bytes of all views that are in memory at once.
       mesh: the devices.
     """
-    state = sum(
-        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-        for leaf in jax.tree.leaves(abstract_state)
-    )
+    state = bytes_of_a_device(abstract_state)
     views = view_bytes / mesh.shape["data"]
     device = mesh.local_devices[0]
     limit = (device.memory_stats() or {}).get("bytes_limit")
@@ -78,6 +75,14 @@ def check_state_fits(abstract_state: Any, view_bytes: int, mesh: Mesh) -> None:
         },
         "choose a smaller network or batch, or shard them over more devices",
         limit,
+    )
+
+
+def bytes_of_a_device(abstract_state: Any) -> int:
+    """Return the bytes of a device's part of the state, from its shardings."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(abstract_state)
     )
 
 

@@ -14,7 +14,7 @@ from byol_bnfree.data.view_settings import small_side
 from byol_bnfree.precision import resolve_dtype
 from byol_bnfree.settings.objective_checks import uses_predictor, uses_target_network
 from byol_bnfree.training.extension import describe
-from byol_bnfree.training.mesh import left_whole, splits_state
+from byol_bnfree.training.mesh import bytes_of_a_device, left_whole, splits_state
 from byol_bnfree.training.program import Program
 from byol_bnfree.training.schedules import peak_learning_rate
 from byol_bnfree.training.state import parameter_count
@@ -83,10 +83,11 @@ def introduce(
         f"{program.processes} process{'es' * (program.processes > 1)}; "
         f"layers in {resolve_dtype(config.compute_dtype)} by {program.kernels}"
     )
-    state, over_data = program.abstract_state, config.shard_state
-    whole = what_stays_whole(state, program.mesh, over_data)
-    if splits_state(config) and whole:
-        say(f"state      {whole}")
+    if splits_state(config):
+        state, over_data = program.abstract_state, config.shard_state
+        say(f"state      {bytes_of_a_device(state) / 1e6:,.1f} MB on each device")
+        if whole := what_stays_whole(state, program.mesh, over_data):
+            say(f"state      {whole}")
 
 
 def _optimizer(program: Program) -> str:

@@ -16,6 +16,7 @@ from byol_bnfree.training import mesh as meshes
 from byol_bnfree.training.footprint import Footprint, footprint
 from byol_bnfree.training.gradient import make_gradient
 from byol_bnfree.training.mesh import (
+    bytes_of_a_device,
     left_whole,
     make_mesh,
     splits_state,
@@ -204,6 +205,7 @@ def test_arrays_that_no_device_count_divides_are_named(monkeypatch):
     shardings = state_shardings(state, mesh, True)
     state = {k: state[k].update(sharding=shardings[k]) for k in state}
     assert left_whole(state, mesh) == {"odd": 60}
+    assert bytes_of_a_device(state) == 4 * (12 / 2 + 15 + 3)
     said = what_stays_whole(state, mesh, over_data=True)
     assert "because 2 data devices divide none of their axes: odd" in said
 
