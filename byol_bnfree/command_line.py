@@ -57,7 +57,8 @@ def default_config(argv: Sequence[str]) -> TrainConfig:
     """Return the configuration that the flags change, for their norm.
 
     `--config` gives it, or with `--extend` the run in `--workdir`. Otherwise it is the
-    recipe for the generated shapes.
+    recipe for the generated shapes. It prints a note if the file of `--config` has no
+    recipe for the norm.
     """
     paths, norms = (_arguments(list(argv), name) for name in ("--config", "--norm"))
     if len(paths) > 1:
@@ -72,7 +73,16 @@ def default_config(argv: Sequence[str]) -> TrainConfig:
         run = config_of_run(workdirs[-1]) if workdirs else None
         if run is not None:
             return run
-    return load_config(path, norm) if path else shapes(norm or "gn_ws")
+    if not path:
+        return shapes(norm or "gn_ws")
+    config = load_config(path, norm)
+    if norm not in (None, config.norm):
+        print(
+            f"note: {path} has one recipe for all norms, written for {config.norm}. It "
+            f"was not tuned for {norm}, and may not learn with it.",
+            file=sys.stderr,
+        )
+    return config
 
 
 def config_of_run(workdir: str) -> TrainConfig | None:

@@ -39,7 +39,8 @@ def load_config(path: str, norm: str | None = None) -> TrainConfig:
     Args:
       path: the file, and optionally an argument for its function.
       norm: passed to a `get_config` with an argument `norm`, which returns settings for
-        this norm. None takes the function's default.
+        this norm. None takes the function's default. A function without this argument
+        has one recipe, which is returned as it is.
 
     Raises:
       InputError: if there is no such file, it fails, or it returns something else.

@@ -12,6 +12,7 @@ from byol_bnfree.data.pipeline import Batches, stream_order
 from byol_bnfree.data.sources import Source, open_source
 from byol_bnfree.errors import InputError
 from byol_bnfree.files import expanded
+from byol_bnfree.settings.view_checks import check_small_size
 from byol_bnfree.training.figures import Sheet, save_views
 from byol_bnfree.training.mesh import make_mesh, replicated
 from byol_bnfree.training.parts import views_of_step_0
@@ -32,6 +33,7 @@ def draw_views(out: str, argv: Sequence[str]) -> None:
     config = parse_args(argv)
     source = open_source(config, "train")
     height, width, channels = source.image_shape
+    check_small_size(config.views.small_size, height, width)
     size = image_size_of(height, width)
     images = dataclasses.replace(config.data, image_size=size, channels=channels)
     # The batch size affects neither the order of the images nor their augmentation, so

@@ -35,15 +35,18 @@ def load_encoder_module(where: str, layers: Layers) -> nn.Module:
 
 
 def check_encoder(
-    module: nn.Module, image_shape: tuple[int, int, int], where: str
+    module: nn.Module,
+    image_shape: tuple[int, int, int],
+    where: str,
+    small_shape: tuple[int, int, int] | None = None,
 ) -> None:
     """Raise `InputError` unless the training step can use a module as its encoder.
 
     The step calls `module(images, train)` on float32 [b h w c]. The module must return
-    floats [b d] and may keep only parameters and `batch_stats`. The check traces the
+    floats [b d] and may keep only parameters and `batch_stats`. With `small_shape` the
+    same parameters must also take small views of this shape. The check traces the
     shapes of two images and computes nothing.
     """
-    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
     key = jax.random.key(0)
 
     def run(images):
@@ -51,7 +54,7 @@ def check_encoder(
         y, changed = module.apply(variables, images, True, mutable=["batch_stats"])
         return y, module.apply(variables, images, False), variables, changed
 
-    y, again, variables, _ = _explained(run, images, where)
+    y, again, variables, _ = _explained(run, where, _two(image_shape))
     other = set(variables) - {"params", "batch_stats", "intermediates"}
     if other or "params" not in variables:
         raise InputError(
@@ -65,17 +68,48 @@ def check_encoder(
             f"model {where} gives {shape or type(y).__name__} for 2 images; it must "
             f"give representations [b d]."
         )
+    if small_shape is not None:
+        _check_small(module, variables, small_shape, shape, where)
 
 
-def _explained(run: Callable[..., Any], images: Any, where: str) -> Any:
+def _check_small(
+    module: nn.Module, variables: Any, small_shape: tuple, wanted: tuple, where: str
+) -> None:
+    """Raise `InputError` unless a module takes small views with these variables."""
+
+    def run(images, variables):
+        return module.apply(variables, images, True, mutable=["batch_stats"])[0]
+
+    needs = "small views pass through it too, so remove --views.small or change it"
+    y = _explained(run, where, _two(small_shape), variables, needs=needs)
+    found = getattr(y, "shape", None)
+    if found != wanted:
+        raise InputError(
+            f"model {where} gives {found} for 2 small views of {small_shape}, and "
+            f"{wanted} for large ones; remove --views.small, or use an encoder whose "
+            f"representations have one width."
+        )
+
+
+def _two(shape: tuple[int, int, int]) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((2, *shape), jnp.float32)
+
+
+def _explained(
+    run: Callable[..., Any],
+    where: str,
+    images: Any,
+    *others: Any,
+    needs: str = "it is called as module(images, train)",
+) -> Any:
     """Trace `run` on images; errors become an `InputError` that names the model."""
     try:
-        return jax.eval_shape(run, images)
+        return jax.eval_shape(run, images, *others)
     except InputError:
         raise
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
             f"model {where} fails on images {images.shape} with "
-            f"{type(error).__name__}: {reason}; it is called as module(images, train)."
+            f"{type(error).__name__}: {reason.rstrip('.')}; {needs}."
         ) from error

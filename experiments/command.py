@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
-from byol_bnfree.command_line import parse_args
 from byol_bnfree.data.prepared import data_root, find_set
 from byol_bnfree.errors import InputError, RunStopped, flag
 from byol_bnfree.files import expanded, why_no_folder
@@ -14,6 +13,7 @@ from experiments.arguments import Arguments
 from experiments.choice import chosen_names, chosen_runs, shared
 from experiments.grid import Experiment, Run, load_experiment
 from experiments.paper_scale import compile_all
+from experiments.parsing import parsed
 from experiments.places import Places
 from experiments.plan import expectation, print_plan
 from experiments.queue import run_queue
@@ -138,5 +138,5 @@ def _model(where: str | None) -> str | None:
 
 def _check_data(runs: list[Run], data_dir: str | None) -> None:
     """Report a missing data set once, instead of in every run."""
-    for dataset in {parse_args(run.flags).dataset for run in runs} - {"shapes"}:
+    for dataset in {parsed(run.flags).dataset for run in runs} - {"shapes"}:
         find_set(dataset, data_root(data_dir))

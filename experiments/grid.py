@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from byol_bnfree.assembly import encoder_name, part_norms
-from byol_bnfree.command_line import parse_args
 from byol_bnfree.config import HOW_NOT_WHAT, TrainConfig
 from byol_bnfree.cpu.allocator import accelerators_possible
 from byol_bnfree.own_code import code_of
+from experiments.parsing import parsed
 from experiments.scales import Scale
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ class Experiment:
     paper_curves: Mapping[str, Mapping[float, float]] = field(default_factory=dict)
     """By method: the paper's figures along that axis, percent, including values without
     an arm."""
-    cell_axes: tuple[str, str] | None = None
-    """Titles of the map's rows and columns, which `Arm.cell` names."""
+    cell_axes: Callable[[Scale], tuple[str, str]] | None = None
+    """Titles of the map's rows and columns at a scale, which `Arm.cell` names."""
     note: str = ""
     """A remark that stands beside the table."""
     what: Mapping[str, str] = field(default_factory=dict)
@@ -153,7 +153,7 @@ def distinct(scale: Scale, arms: Sequence[Arm]) -> tuple[Arm, ...]:
 
 def recipe_of(scale: Scale, flags: Sequence[str]) -> TrainConfig:
     """Return the settings of an arm with these flags at a scale."""
-    return parse_args((*scale.flags(300), *flags))
+    return parsed((*scale.flags(300), *flags))
 
 
 def settings_checksum(flags: Sequence[str]) -> str:
@@ -168,9 +168,9 @@ def settings_checksum(flags: Sequence[str]) -> str:
     return _checksum(tuple(flags))
 
 
-@functools.cache  # a large grid asks several times, and parsing is slow
+@functools.cache  # a large grid asks several times
 def _checksum(flags: tuple[str, ...]) -> str:
-    config = parse_args(flags)
+    config = parsed(flags)
     norms = {f"{part}_norm": norm for part, norm in part_norms(config).items()}
     dtype = config.compute_dtype
     dtype = dtype_here() if dtype == "auto" else dtype

@@ -1,9 +1,9 @@
 """Where a grid keeps its runs, and which of them are finished.
 
 The work folder shows the state of a run. It is finished if the folder holds `row.json`,
-the line that was added to results.jsonl. It is also finished if another experiment has
-a finished run with the same settings and seed, or if results.jsonl has its line from
-another machine.
+the line that was added to results.jsonl. It is also finished if a results.jsonl has its
+line from another machine. A finished run of another experiment with the same scale,
+settings and seed is the same run.
 """
 
 import functools
@@ -13,6 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from experiments import GRIDS
 from experiments.grid import Run
 from experiments.results import Row, read_rows
 
@@ -46,23 +47,33 @@ class Places(NamedTuple):
 
     def known(self, run: Run) -> "Found | None":
         """Find the row of the run, or of the same run in another experiment."""
-        return next(filter(self._counts, self._candidates(run)), None)
+        return next((f for f in self._candidates(run) if self._counts(f.row)), None)
+
+    def _counts(self, row: Row) -> bool:
+        return self.stop_collapsed or not row.get("collapsed")
 
     def _candidates(self, run: Run) -> Iterator["Found"]:
-        """Yield the rows of equal runs: its own, those of other experiments, and those
-        of results.jsonl, newest first.
+        """Yield the rows of equal runs: those of work folders, and then those of every
+        experiment's results.jsonl. Its own rows go first, then the newest.
+
+        The work folder of a row of results.jsonl may be missing. Such a row has all
+        figures, so nothing needs the folder.
         """
         same = f"*/{run.scale}/*-seed{run.seed}-{run.settings}/{ROW}"
         own = self.workdir(run) / ROW
         for file in chain([own] * own.exists(), self.runs.glob(same)):
             yield Found(json.loads(file.read_text()), file.parent)
-        wanted = (run.scale, run.arm, run.seed, run.settings)
-        for row in reversed(_rows_of(self.rows(run.experiment))):
-            if tuple(row[k] for k in ("scale", "arm", "seed", "settings")) == wanted:
-                yield Found(row, self.workdir(run))
-
-    def _counts(self, found: "Found") -> bool:
-        return self.stop_collapsed or not found.row.get("collapsed")
+        equal = [
+            row
+            for name in dict.fromkeys((run.experiment, *GRIDS))
+            for row in reversed(_rows_of(self.rows(name)))
+            if (row["scale"], row["seed"], row["settings"])
+            == (run.scale, run.seed, run.settings)
+        ]
+        # Its own row goes before a copy of another's. The sort keeps the order else.
+        own_name = (run.experiment, run.arm)
+        equal.sort(key=lambda row: (row["experiment"], row["arm"]) != own_name)
+        yield from (Found(row, self.workdir(run)) for row in equal)
 
     def state(self, run: Run) -> State:
         """Return the state of the run."""

@@ -3,9 +3,7 @@
 The recipe's config file has the settings for each norm, so an arm only names its norm.
 """
 
-import functools
-
-from byol_bnfree.command_line import parse_args
+from experiments.parsing import parsed
 from experiments.scales import Scale
 
 BN = ("--norm=bn",)
@@ -62,8 +60,7 @@ def lars(scale: Scale, epochs: int = 300) -> tuple[str, ...]:
     )
 
 
-@functools.cache  # parsing is slow, and every row of a table asks
 def _imagenet(scale: Scale, epochs: int) -> tuple[float, float]:
     """Return base learning rate and weight decay of BatchNorm's recipe."""
-    recipe = parse_args((*scale.flags(epochs), *BN))
+    recipe = parsed((*scale.flags(epochs), *BN))
     return recipe.base_lr, recipe.optim.weight_decay

@@ -98,7 +98,8 @@ def initialization(comparison: Comparison) -> str:
     states = [f"{name}: {_state(r)}" for name, r in comparison.results.items()]
     few = few_seeds([plain, started])
     so = "In this seed" if few else "Here"
-    return f"{'; '.join(states)}. {so} {conclusion}.{few}"
+    caveat = comparison.scale.caveat
+    return f"{'; '.join(states)}. {so} {conclusion}.{few} {caveat}"
 
 
 def flatness(comparison: Comparison) -> str:

@@ -183,17 +183,24 @@ def against_paper(comparison: Comparison) -> str:
     ]
     ran = "was" if len(rows) == 1 else "were"
     text = f"{len(rows)} of the paper's {total} rows {ran} run: {', '.join(parts)}."
-    same = orders(comparison)
+    return f"{text} {ranking(comparison)}"
+
+
+def ranking(comparison: Comparison) -> str:
+    """Summarize the order of pairs and the winner, with the caveat of the scale."""
+    parts, same = [], orders(comparison)
     if same.pairs == 1:
         which = "the same" if same.same else "another"
-        text += f" The one pair that the paper orders has {which} order here."
+        parts.append(f"The one pair that the paper orders has {which} order here.")
     elif same.pairs:
-        text += (
-            f" {same.same} of the {same.pairs} pairs of rows that differ in the paper "
+        parts.append(
+            f"{same.same} of the {same.pairs} pairs of rows that differ in the paper "
             f"have the same order here."
         )
     if found := winners(comparison):
         theirs, ours = found
         agree = "also one" if ours in theirs else "not one"
-        text += f" The best row here, {ours}, is {agree} of the paper's best."
-    return f"{text}{few_seeds(_known(comparison))} {comparison.scale.caveat}"
+        parts.append(f"The best row here, {ours}, is {agree} of the paper's best.")
+    if warning := few_seeds(_known(comparison)):
+        parts.append(warning.strip())
+    return " ".join([*parts, comparison.scale.caveat])

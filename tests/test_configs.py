@@ -158,6 +158,15 @@ def test_a_file_without_norms_gives_its_settings_for_every_norm(tmp_path):
     assert (config.norm, config.base_lr) == ("bn", 0.5)
 
 
+@pytest.mark.parametrize("name", ["cifar10_lightly", "cifar10_sololearn", "smoke"])
+def test_a_recipe_that_is_used_with_a_norm_it_was_not_written_for_says_so(name, capsys):
+    assert parse_args([f"--config={name}", "--norm=bn"]).norm == "bn"
+    assert parse_args([f"--config={name}"]) and not capsys.readouterr().err
+    assert parse_args([f"--config={name}", "--norm", "gn_ws"]).norm == "gn_ws"
+    said, only_bn = capsys.readouterr().err, name != "smoke"
+    assert ("written for bn. It was not tuned for gn_ws" in said) is only_bn
+
+
 def test_a_recipe_of_the_package_is_found_by_its_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     by_path = load_config(str(CONFIGS / "cifar10_cpu.py"))

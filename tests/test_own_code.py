@@ -14,7 +14,7 @@ import runs
 import tiny
 from byol_bnfree import parse_args, train
 from byol_bnfree.assembly import create_network
-from byol_bnfree.config import AugmentConfig, TrainConfig
+from byol_bnfree.config import AugmentConfig, TrainConfig, ViewsConfig
 from byol_bnfree.data.augment import two_views
 from byol_bnfree.diagnostics import batch_independence
 from byol_bnfree.encoder import load_encoder
@@ -65,6 +65,25 @@ class Maps(nn.Module):
 
 def maps(layers):
     return Maps()
+
+
+class Flat(nn.Module):
+    features: int | None
+
+    @nn.compact
+    def __call__(self, images, train):
+        x = images.reshape(len(images), -1)
+        if self.features is not None:
+            return nn.Dense(self.features)(x)
+        return x * self.param("scale", nn.initializers.ones, ())
+
+
+def flat(layers):
+    return Flat(4)
+
+
+def wide(layers):
+    return Flat(None)
 
 
 def number(layers):
@@ -147,6 +166,21 @@ def test_statistics_of_an_own_batchnorm_are_those_of_one_view():
 def test_what_is_no_encoder_is_refused_in_a_sentence(file, name, words):
     with pytest.raises(InputError, match=words):
         build_parts(config(file, name), DataShape(80, CLASSES, (8, 8, 3)))
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("flat", r"fails on images \(2, 4, 4, 3\).*remove --views.small"),
+        ("wide", r"gives \(2, 48\) for 2 small views .*\(2, 192\) for large"),
+    ],
+)
+def test_an_encoder_of_one_size_and_small_views_are_refused(file, name, words):
+    data = DataShape(80, CLASSES, (8, 8, 3))
+    build_parts(config(file, "small", views=ViewsConfig(small=1)), data)
+    build_parts(config(file, name), data)
+    with pytest.raises(InputError, match=words):
+        build_parts(config(file, name, views=ViewsConfig(small=1)), data)
 
 
 @pytest.mark.parametrize("value", ["mine.py", "/nowhere/mine.py:small", ":small"])

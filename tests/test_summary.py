@@ -10,15 +10,21 @@ import pytest
 
 import runs
 import tiny
-from byol_bnfree.config import EvalConfig, TrainConfig
+from byol_bnfree.config import EvalConfig, OptimConfig, TrainConfig
 from byol_bnfree.data.sources import MemorySource
 from byol_bnfree.diagnostics.usual import usual
 from byol_bnfree.evaluation import final
 from byol_bnfree.evaluation.final import Evaluator, Features
+from byol_bnfree.recipes import muon
 from byol_bnfree.summary import conclude
 from byol_bnfree.training.parts import DataShape
 from byol_bnfree.training.program import Program
-from byol_bnfree.whole_run.introduction import crowded, objective_words
+from byol_bnfree.whole_run.introduction import (
+    crowded,
+    objective_words,
+    optimizer_words,
+    rate_words,
+)
 from byol_bnfree.whole_run.steps import _periodic
 
 
@@ -40,6 +46,34 @@ from byol_bnfree.whole_run.steps import _periodic
 )
 def test_a_run_says_its_objective_and_what_it_does_not_use(fields, words):
     assert objective_words(TrainConfig(**fields)) == words
+
+
+@pytest.mark.parametrize("norm, decay", [("bn", 0.1), ("gn_ws", 0.02)])
+def test_a_run_says_the_weight_decay_that_the_norm_chose(norm, decay):
+    words = optimizer_words(TrainConfig(norm=norm, optim=muon(norm, 20)))
+    assert words == f"muon, momentum 0.95, weight decay {decay}"
+
+
+def test_a_run_says_the_unusual_settings_of_its_optimizer():
+    changed = {"bias_weight_decay": 2e-3, "bias_lr_scale": 2.0}
+    changed |= {"predictor_lr_scale": 10.0, "trust_coefficient": 0.02}
+    lars = TrainConfig(optim=OptimConfig(**changed, lars_clip=True))
+    assert optimizer_words(lars) == (
+        "lars, momentum 0.9, weight decay 1e-06, bias-weight-decay 0.002, "
+        "bias-lr-scale 2, predictor-lr-scale 10, trust-coefficient 0.02, lars-clip"
+    )
+    sgd = TrainConfig(optim=OptimConfig(name="sgd", **changed))
+    assert "trust" not in optimizer_words(sgd)  # only lars has it
+
+
+def test_a_run_says_the_constant_rate_of_the_predictor():
+    config = TrainConfig(objective="simsiam", base_lr=0.05, batch_size=512)
+    assert "predictor constant at 0.1" in rate_words(config, 0, 10)
+    assert "predictor" not in rate_words(TrainConfig(), 0, 10)
+    optim = OptimConfig(predictor_lr_scale=2.0)
+    faster = TrainConfig(objective="simsiam", base_lr=0.05, batch_size=512, optim=optim)
+    assert "predictor constant at 0.2" in rate_words(faster, 0, 10)
+    assert "scale" not in optimizer_words(faster)  # the rate has it already
 
 
 def test_a_batch_larger_than_the_data_is_said():

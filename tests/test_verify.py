@@ -9,14 +9,15 @@ import pytest
 
 import tiny
 from byol_bnfree import verify
-from byol_bnfree.claims import communication, network, places, rounding
+from byol_bnfree.claims import communication, network, places, rounding, training
 from byol_bnfree.claims.finding import Finding
 from byol_bnfree.claims.hlo import collectives
 from byol_bnfree.claims.processes import run_tasks
-from byol_bnfree.claims.settings import other_optimizer
+from byol_bnfree.claims.runs import Runs
+from byol_bnfree.claims.settings import for_analysis, other_optimizer
 from byol_bnfree.claims.settings import tiny as tiny_run
 from byol_bnfree.command_line import exit_on_error
-from byol_bnfree.config import TrainConfig
+from byol_bnfree.config import TrainConfig, ViewsConfig
 from byol_bnfree.config_files import load_config
 from byol_bnfree.diagnostics import static_independence
 from byol_bnfree.diagnostics.dataflow import Place
@@ -209,6 +210,30 @@ def test_bad_input_is_one_sentence_and_status_2(
 def test_claims_on_the_training_step_hold(norm, claim, tmp_path):
     finding = verify.check(claim, TrainConfig(norm=norm), tmp_path)
     assert finding.holds, finding.deviation
+
+
+def test_claims_on_the_training_step_have_the_views_of_the_run(tmp_path):
+    """Of many views a few, because the claims run a dozen programs."""
+    flags = ["--views.count=8", "--views.small=4", "--views.targets=pairs"]
+    config, _ = verify.parse([*SMALL, *flags, "--views.small-predictor=shared"])
+    views = tiny_run(config).views
+    assert views == ViewsConfig(3, "pairs", 1, small_predictor="shared")
+    apart = Runs(tiny_run(config), tmp_path)._views(count=4, accumulate=True)
+    assert apart == ViewsConfig(4, "pairs", 1, None, views.small_area, "shared", True)
+
+
+@pytest.mark.parametrize(
+    "apart, flat", [((7, 8), True), ((7, 12), False), ((np.nan, np.nan), True)]
+)
+def test_memory_that_grows_with_views_one_at_a_time_is_a_failure(apart, flat):
+    assert training.Memory(apart, together=(10, 30)).is_flat == flat
+
+
+def test_small_views_are_no_larger_than_the_images_of_an_analysis():
+    flags = ["--views.small=1", "--views.small-size=48", "--data.image-size=64"]
+    config, _ = verify.parse([*SMALL, *flags])
+    few, _ = for_analysis(config, 32)
+    assert few.views.small_size == 32
 
 
 def test_bn_is_checked_with_an_optimizer_that_does_not_amplify_rounding():

@@ -27,6 +27,9 @@ from byol_bnfree.training.parts import DataShape
 from byol_bnfree.training.program import Program, build_program
 
 Numbers = dict[str, np.ndarray]
+WIDTH_OF_MEMORY = 2.0
+"""Width of the network whose memory is measured. In a narrow one the images of the
+views, which add up in every case, outweigh the activations."""
 
 
 class Runs:
@@ -51,7 +54,7 @@ class Runs:
         if name == "pieces":
             return self._run(self._program(micro_batches=int(number)))
         if name == "views":
-            views = ViewsConfig(count=3, small=1, accumulate=number != "together")
+            views = self._views(count=3, small=1, accumulate=number != "together")
             pieces = 2 if number == "pieces" else 1
             return self._run(self._program(views=views, micro_batches=pieces))
         if name == "temporaries":
@@ -79,10 +82,15 @@ class Runs:
         data = DataShape(len(source), source.num_classes, source.image_shape)
         return build_program(config, data, unroll)
 
+    def _views(self, **fields: Any) -> ViewsConfig:
+        """Return views with the targets and the small predictor of this run."""
+        return dataclasses.replace(self._config.views, **fields)
+
     def _temporaries(self, count: int, apart: bool) -> float:
         """Return the memory of the program that accelerators run, with a loop."""
-        views = ViewsConfig(count=count, accumulate=apart)
-        program = self._program(unroll=False, views=views)
+        views = self._views(count=count, small=0, accumulate=apart)
+        model = dataclasses.replace(self._config.model, width=WIDTH_OF_MEMORY)
+        program = self._program(unroll=False, views=views, model=model)
         found = program.compile_step(self._batches(program)(0))
         return found.temporaries if found else np.nan
 

@@ -12,6 +12,7 @@ from byol_bnfree.config import (
     OptimConfig,
     RunConfig,
     TrainConfig,
+    ViewsConfig,
     height_and_width,
 )
 from byol_bnfree.training.parts import DataShape
@@ -42,6 +43,7 @@ def for_analysis(
         model=_few_features(config, size // 2),
         steps=STEPS,
         micro_batches=1,
+        views=_small_enough(config, image_size),
         optim=dataclasses.replace(config.optim, warmup_epochs=0),
     )
     channels = config.data.channels or 3
@@ -49,9 +51,19 @@ def for_analysis(
     return few, DataShape(100 * size, CLASSES, shape)
 
 
-def tiny(config: TrainConfig, **fields) -> TrainConfig:
-    """Return a short run of a small network with the same norms and optimizer.
+def _small_enough(config: TrainConfig, image_size: ImageSize) -> ViewsConfig:
+    """Return the run's views. Small ones are no larger than images of this size."""
+    views = config.views
+    if views.small_size is None:
+        return views
+    most = min(height_and_width(image_size))
+    return dataclasses.replace(views, small_size=min(views.small_size, most))
 
+
+def tiny(config: TrainConfig, **fields) -> TrainConfig:
+    """Return a short run of a small network with the same norms, optimizer and views.
+
+    More than three large views, and more small ones, would only take more time.
     Under BatchNorm LARS may replace the optimizer: see `other_optimizer`. The run
     serves claims about the training step, which hold for any network. Its low rate
     keeps rounding errors small: with bn a relative error of 1e-7 grows to 4e-7 over 6
@@ -75,6 +87,12 @@ def tiny(config: TrainConfig, **fields) -> TrainConfig:
         target_init=config.target_init,
         compute_dtype=config.compute_dtype,
         augment=config.augment,
+        views=dataclasses.replace(
+            config.views,
+            count=min(config.views.count, 3),
+            small=min(config.views.small, 1),
+            small_size=None,
+        ),
         optim=dataclasses.replace(_optimizer(config), warmup_epochs=0.1),
         model=dataclasses.replace(
             config.model,

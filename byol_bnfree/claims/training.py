@@ -6,13 +6,14 @@ devices takes the same steps, so it is bit-identical.
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from byol_bnfree.claims.finding import Finding
 from byol_bnfree.claims.processes import run_tasks
 from byol_bnfree.claims.rounding import rounding
-from byol_bnfree.claims.runs import Numbers
+from byol_bnfree.claims.runs import WIDTH_OF_MEMORY, Numbers
 from byol_bnfree.claims.settings import (
     STEPS,
     other_optimizer,
@@ -26,6 +27,8 @@ from byol_bnfree.settings.objective_checks import couples_in_loss
 Say = Callable[[str], None]
 PIECES = (1, 2, 4, 8)  # numbers of micro-batches, and of devices
 FEW_AND_MANY = (3, 8)  # views whose memory is compared
+LARGEST_SHARE = 1 / 4
+"""Of the memory that a view adds in a common pass, if views pass one at a time."""
 
 
 def pieces_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
@@ -76,8 +79,9 @@ def views_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
     """Views that pass one at a time train the network as views that pass together.
 
     Where micro-batches are allowed, so do views one at a time in two micro-batches.
-    The memory of a step is reported for few and for many views. Other objectives than
-    BYOL have two views, which always pass together.
+    The memory of a step must then grow by less than a quarter with the number of views:
+    views together keep the activations of all. Targets and small predictor are those of
+    the run. Other objectives than BYOL have two views, which always pass together.
     """
     claim = "views one at a time give the same gradient"
     if config.objective != "byol" or config.byol.predictor == "closed_form":
@@ -90,31 +94,62 @@ def views_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
     together = results["views:together"]
     limit = rounding(settings, folder, together, "views:together")
     worst = max(limit.apart(results[way], together) for way in ways)
-    notes = [_memory(settings, folder), other_optimizer(config)]
+    memory = _memory(settings, folder)
     also = ", and so in 2 micro-batches" if len(ways) > 1 else ""
     return Finding(
         claim,
         f"3 large views and a small one, one at a time{also}; {STEPS} steps of a small "
         f"network: state and metrics",
-        f"{worst:.1e}{limit.words}",
-        worst <= limit.tolerance,
-        note=" ".join(filter(None, notes)),
+        f"{worst:.1e}{limit.words}; {memory.words}",
+        worst <= limit.tolerance and memory.is_flat,
+        note=" ".join(filter(None, [memory.note, other_optimizer(config)])),
     )
 
 
-def _memory(settings: TrainConfig, folder: Path) -> str:
-    """Say how the memory of a step grows with the number of views."""
+class Memory(NamedTuple):
+    """Temporary bytes of a step by the number of views, which are few or many."""
+
+    apart: tuple[float, float]
+    together: tuple[float, float]
+
+    @property
+    def is_flat(self) -> bool:
+        """True if views apart add little memory, or the backend reports none."""
+        return not self.share >= LARGEST_SHARE  # NaN where it is not reported
+
+    @property
+    def share(self) -> float:
+        """Growth with views one at a time, over the growth with views together."""
+        growth = (many - few for few, many in (self.apart, self.together))
+        return float(np.divide(*growth))
+
+    @property
+    def words(self) -> str:
+        """The share, for the table."""
+        if np.isnan(self.share):
+            return "memory not reported"
+        return f"memory grows {self.share:.2f} times as much"
+
+    @property
+    def note(self) -> str:
+        """A sentence with the sizes."""
+        few, many = FEW_AND_MANY
+        apart, together = (
+            " and ".join(f"{size / 1e6:.1f}" for size in sizes) for sizes in self
+        )
+        return (
+            f"{few} and {many} large views take {apart} MB of temporary memory one at "
+            f"a time, and {together} MB together, in a step of this network at width "
+            f"{WIDTH_OF_MEMORY:g}. The images of all views are drawn first, so they "
+            f"add up either way."
+        )
+
+
+def _memory(settings: TrainConfig, folder: Path) -> Memory:
     tasks = [f"temporaries:{count}" for count in FEW_AND_MANY]
     found = run_tasks(settings, folder, tasks, devices=1).values()
-    apart, together = (
-        " and ".join(f"{float(sizes[how]) / 1e6:.1f}" for sizes in found)
-        for how in ("apart", "together")
-    )
-    few, many = FEW_AND_MANY
-    return (
-        f"{few} and {many} large views take {apart} MB of temporary memory one at a "
-        f"time, and {together} MB together, in a step of this network. The images of "
-        f"all views are drawn first, so they add up either way."
+    return Memory(
+        *(tuple(float(sizes[how]) for sizes in found) for how in ("apart", "together"))
     )
 
 

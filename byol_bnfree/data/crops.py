@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from byol_bnfree.config import ViewConfig
-from byol_bnfree.data.geometry import BICUBIC, Picture, centre_crop, cut, to_array
+from byol_bnfree.data.geometry import BICUBIC, Picture, cut, to_array
 
 
 def crop_box(
@@ -65,20 +65,6 @@ def large_and_small_crops(
     rng = np.random.default_rng(key)
     large = _crops(rng, image, size, views)
     return large, _crops(rng, image, small_size, small)
-
-
-def whole_pictures(
-    image: Picture,
-    size: tuple[int, int],
-    sizes: Sequence[tuple[int, int]],
-    key: tuple[int, ...],
-) -> list[UInt8[np.ndarray, "h w c"]]:
-    """Resize the largest central part of a shape to each of `sizes`.
-
-    A user's own views are made of it, as of the pictures of a set in memory.
-    """
-    del size, key  # nothing is random
-    return [to_array(centre_crop(image, each, 1.0)) for each in sizes]
 
 
 def _crops(

@@ -16,6 +16,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jaxtyping import Int
 
+from byol_bnfree.config import AugmentConfig
 from byol_bnfree.data.sources import Source
 from byol_bnfree.errors import InputError
 
@@ -50,13 +51,15 @@ class Batches:
 
     A batch is a dict of global arrays:
 
-    - "image": uint8 [B h w c], or "crops": uint8 [B views h w c] if the source streams,
-      with "small_crops" if training has small views;
+    - "image": uint8 [B h w c]; or, if the source streams and a user's function does not
+      make the views, "crops": uint8 [B views h w c], with "small_crops" if training has
+      small views;
     - "label": int32 [B]; -1 means no label;
     - "position": int32 [B], the place of each example in the batch. Its random numbers
       derive from it.
 
-    `views` is the number of crops; None makes those of training.
+    `views` is the number of crops, and `augment` has their areas; None makes those of
+    training.
     `sharding` splits axis 0 over the mesh axis `data`. Every process reads only the
     rows of its own devices, each row once.
     """
@@ -68,11 +71,13 @@ class Batches:
         seed: int,
         sharding: NamedSharding,
         views: int | None = None,
+        augment: AugmentConfig | None = None,
     ):
         if len(source) == 0:
             raise InputError(f"the {source.split} split of {source.name} is empty.")
         self._source, self._sharding = source, sharding
-        self._batch_size, self._seed, self._views = batch_size, seed, views
+        self._batch_size, self._seed = batch_size, seed
+        self._views, self._augment = views, augment
         slices = sharding.addressable_devices_indices_map((batch_size,)).values()
         rows = [np.arange(batch_size)[index] for index in slices]
         # Several devices may hold the same rows.
@@ -85,7 +90,9 @@ class Batches:
         if self._source.in_memory:
             local = {"image": self._source.images(indices)}
         else:
-            local = self._source.crops(indices, self._rows, step, self._views)
+            local = self._source.crops(
+                indices, self._rows, step, self._views, self._augment
+            )
         local["label"] = self._source.labels(indices)  # after the pictures: see stream
         local["position"] = self._rows.astype(np.int32)
         return {name: self._global_array(rows) for name, rows in local.items()}

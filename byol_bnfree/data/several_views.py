@@ -41,9 +41,9 @@ def all_views(
 
     Args:
       key: the run's key, folded with the step.
-      batch: "image" (uint8 [b h w c]); or "crops" (uint8 [b n h w c]), with
-        "small_crops" (uint8 [b m s s c]) if there are small views. "position" (int32
-        [b]) is the place in the global batch.
+      batch: "image" (uint8 [b h w c]), of which every view is made; or "crops" (uint8
+        [b n h w c]), with "small_crops" (uint8 [b m s s c]) if there are small views.
+        "position" (int32 [b]) is the place in the global batch.
       augment: T, T' and the normalization.
       views: number and size of the views.
     """

@@ -25,9 +25,10 @@ from byol_bnfree.data.fingerprint import checksum
 from byol_bnfree.data.folder import open_folder
 from byol_bnfree.data.memory_source import MemorySource as MemorySource
 from byol_bnfree.data.memory_source import load
-from byol_bnfree.data.records import Found, Records, layout_of
+from byol_bnfree.data.records import Found, Layout, Records, layout_of
 from byol_bnfree.data.stream import StreamSource
 from byol_bnfree.data.tfds_records import open_both
+from byol_bnfree.data.view_settings import small_side
 from byol_bnfree.memory import check_memory
 
 SHAPE_BYTES = 1000  # approximate memory of a shape's random numbers
@@ -152,15 +153,8 @@ def open_source(
 def _open(records: Records, config: TrainConfig) -> Source:
     layout = layout_of(records, config.data)
     if len(records) and not layout.in_memory:
-        crops = config.views.count
-        check_memory(
-            {
-                f"{crops} crops of {layout.words} pixels": crops
-                * math.prod(layout.size)
-                * layout.channels
-            },
-            "lower --data.image-size",
-        )
+        advice = "lower --data.image-size, --views.count or --views.small"
+        check_memory(_crop_bytes(layout, config), advice)
         return StreamSource(records, layout, config)
     skip = config.on_bad_image == "skip"
     source = load(records, layout, conversion(config.data), skip)
@@ -170,6 +164,19 @@ def _open(records: Records, config: TrainConfig) -> Source:
             f"({len(source.skipped)} were left out as bad); add some."
         )
     return source
+
+
+def _crop_bytes(layout: Layout, config: TrainConfig) -> dict[str, int]:
+    """Return the bytes of what the host cuts from one picture, by its name."""
+    views, large = config.views, math.prod(layout.size) * layout.channels
+    if config.augment.function is not None:
+        return {f"a picture of {layout.words} pixels": large}
+    needed = {f"{views.count} crops of {layout.words} pixels": views.count * large}
+    if views.small:
+        height, width = (small_side(side, views) for side in layout.size)
+        words = f"{views.small} small crops of {image_size_of(height, width)} pixels"
+        needed[words] = views.small * height * width * layout.channels
+    return needed
 
 
 def _check_shapes(config: TrainConfig) -> None:

@@ -8,8 +8,8 @@ from functools import partial
 import numpy as np
 from jaxtyping import Int, Int32, UInt8
 
-from byol_bnfree.config import TrainConfig, image_size_of
-from byol_bnfree.data.crops import large_and_small_crops, random_crops, whole_pictures
+from byol_bnfree.config import AugmentConfig, TrainConfig, image_size_of
+from byol_bnfree.data.crops import large_and_small_crops, random_crops
 from byol_bnfree.data.eight_bits import conversion
 from byol_bnfree.data.fingerprint import checksum
 from byol_bnfree.data.geometry import Picture, centre_crop, to_array
@@ -115,7 +115,8 @@ class StreamSource:
         positions: Int[np.ndarray, " b"],
         step: int,
         views: int | None = None,
-    ) -> dict[str, UInt8[np.ndarray, "b v h w c"]]:
+        augment: AugmentConfig | None = None,
+    ) -> dict[str, UInt8[np.ndarray, "b *v h w c"]]:
         """Return random resized crops of each picture: the part of a batch.
 
         "crops" holds `views` crops, or those of training (None). Training with small
@@ -123,14 +124,18 @@ class StreamSource:
         position in the global batch) only. A view does not change if others after it
         are left out.
 
-        For training with a user's own views they are no crops, but `whole_pictures`.
+        `augment` has the areas of the crops; None takes those of training. If it has a
+        user's function, there is no crop. The result is then "image" [b h w c], as for
+        a set in memory: the largest central parts of the input's shape, resized to it.
         """
         config, settings = self._config, self._config.views
+        augment = augment or config.augment
         keys = [(config.seed, int(step), int(p), CROP_STREAM) for p in positions]
-        if views is None and config.augment.function is not None:
-            return self._whole(indices, keys)
+        if augment.function is not None:
+            cut = partial(_central_part, share=1.0)
+            return {"image": np.stack(self.pictures.decode(cut, indices, keys))}
         count = settings.count if views is None else views
-        large = [view_config(i, config.augment, settings) for i in range(count)]
+        large = [view_config(i, augment, settings) for i in range(count)]
         if views is not None or not settings.small:
             cut = partial(random_crops, views=large)
             return {"crops": np.stack(self.pictures.decode(cut, indices, keys))}
@@ -138,8 +143,7 @@ class StreamSource:
             large_and_small_crops,
             views=large,
             small=[
-                view_config(count + i, config.augment, settings)
-                for i in range(settings.small)
+                view_config(count + i, augment, settings) for i in range(settings.small)
             ],
             small_size=self._small_size,
         )
@@ -151,21 +155,6 @@ class StreamSource:
         height, width, _ = self.image_shape
         views = self._config.views
         return small_side(height, views), small_side(width, views)
-
-    def _whole(
-        self, indices: Int[np.ndarray, " b"], keys: list[tuple]
-    ) -> dict[str, UInt8[np.ndarray, "b v h w c"]]:
-        """Return the part of a batch with a whole picture in place of each crop."""
-        views = self._config.views
-        parts = {"crops": (views.count, self.image_shape[:2])}
-        if views.small:
-            parts["small_crops"] = (views.small, self._small_size)
-        cut = partial(whole_pictures, sizes=[size for _, size in parts.values()])
-        found = zip(*self.pictures.decode(cut, indices, keys), strict=True)
-        return {
-            name: np.repeat(np.stack(pictures)[:, None], count, axis=1)
-            for (name, (count, _)), pictures in zip(parts.items(), found, strict=True)
-        }
 
     def file_names(self, indices: Int[np.ndarray, " b"]) -> list[str]:
         """Return printable names, relative to the data set."""

@@ -1,4 +1,4 @@
-"""Checks that the views of an image fit the other settings. They need no data."""
+"""Checks that the views of an image fit the other settings and the input."""
 
 from typing import Any
 
@@ -43,4 +43,14 @@ def validate_views(config: Any) -> None:
         raise InputError(
             "--byol.predictor closed_form is fitted to two views; remove --views, "
             "or use --byol.predictor network."
+        )
+
+
+def check_small_size(size: int | None, height: int, width: int) -> None:
+    """Raise `InputError` if small views of `size` pixels exceed the input's sides."""
+    if size is not None and size > min(height, width):
+        raise InputError(
+            f"--views.small-size is {size}, but the input has {height}x{width} pixels; "
+            f"a small view is no larger than a large one, so give at most "
+            f"{min(height, width)}."
         )

@@ -14,11 +14,13 @@ from byol_bnfree.assembly import create_network
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.augment import normalize
 from byol_bnfree.data.several_views import all_views
+from byol_bnfree.data.view_settings import small_side
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.models.kernels import XLA, Kernels
 from byol_bnfree.objectives import make_objective
 from byol_bnfree.own_encoder import check_encoder
+from byol_bnfree.settings.view_checks import check_small_size
 from byol_bnfree.training.data_dependent import data_dependent_init
 from byol_bnfree.training.extension import schedules_of
 from byol_bnfree.training.gradient import make_views, step_key
@@ -67,7 +69,8 @@ def build_parts(
 
     Raises:
       InputError: if the settings do not fit each other, such as a width that the groups
-        do not divide, or if a user's encoder cannot be used.
+        do not divide, or small views larger than the images; or if a user's encoder
+        cannot be used.
     """
     classes = data.num_classes if (data.num_classes or 0) > 1 else None
     # A micro-batch has its share of the groups of statistics. Norms without groups
@@ -80,8 +83,15 @@ def build_parts(
         views,
         encoder,
     )
+    height, width, channels = data.image_shape
+    check_small_size(config.views.small_size, height, width)
     if network.own_encoder:
-        check_encoder(network.encoder, data.image_shape, config.encoder or "encoder")
+        small = None
+        if config.views.small:
+            small = (*(small_side(s, config.views) for s in (height, width)), channels)
+        check_encoder(
+            network.encoder, data.image_shape, config.encoder or "encoder", small
+        )
     _check_square(config, data)
     total = total_steps(config, data.num_examples)
     warmup = warmup_steps(config, data.num_examples)

@@ -8,13 +8,14 @@ import jax
 from jax.sharding import Mesh
 
 from byol_bnfree.assembly import encoder_name, part_norms
-from byol_bnfree.config import TrainConfig
+from byol_bnfree.config import OptimConfig, TrainConfig
 from byol_bnfree.data.sources import Source
 from byol_bnfree.data.view_settings import small_side
 from byol_bnfree.precision import resolve_dtype
 from byol_bnfree.settings.objective_checks import uses_predictor, uses_target_network
 from byol_bnfree.training.extension import describe
 from byol_bnfree.training.mesh import bytes_of_a_device, left_whole, splits_state
+from byol_bnfree.training.optim import constant_predictor_rate
 from byol_bnfree.training.program import Program
 from byol_bnfree.training.schedules import peak_learning_rate
 from byol_bnfree.training.state import parameter_count
@@ -73,7 +74,8 @@ def introduce(
         + f"; {parameters / 1e6:.2f} M parameters"
     )
     say(f"objective  {objective_words(config)}")
-    say(f"optimizer  {_optimizer(program)}")
+    say(f"optimizer  {optimizer_words(config)}")
+    say(f"rate       {rate_words(config, program.warmup_steps, program.total_steps)}")
     if not config.views.plain:
         say(f"views      {_views(config, train.image_shape)}")
     if config.extensions:
@@ -90,17 +92,39 @@ def introduce(
             say(f"state      {whole}")
 
 
-def _optimizer(program: Program) -> str:
-    """The optimizer with its rates in words; tau only if there is a target network."""
-    config, optim = program.config, program.config.optim
+def optimizer_words(config: TrainConfig) -> str:
+    """Describe the optimizer: momentum, weight decay, and what is not usual for it.
+
+    The settings are those that the norm of a recipe chooses, and those of the command.
+    """
+    optim, usual = config.optim, OptimConfig()
+    text = f"{optim.name}, momentum {optim.momentum:g}, "
+    text += f"weight decay {optim.weight_decay:g}"
+    names = ["bias_weight_decay", "bias_lr_scale", "projector_lr_scale"]
+    if uses_predictor(config) and constant_predictor_rate(config) is None:
+        names.append("predictor_lr_scale")
+    if optim.name == "lars":
+        names.append("trust_coefficient")
+    for name in names:
+        if (value := getattr(optim, name)) != getattr(usual, name):
+            text += f", {name.replace('_', '-')} {value:g}"
+    return text + ", lars-clip" * optim.lars_clip
+
+
+def rate_words(config: TrainConfig, warmup_steps: int, total_steps: int) -> str:
+    """Describe the learning rates and, if there is a target network, its tau."""
     text = (
-        f"{optim.name}, learning rate {config.base_lr:g} x {config.batch_size} / 256 = "
-        f"{peak_learning_rate(config):g}, {program.warmup_steps} of "
-        f"{program.total_steps} steps of warm-up"
+        f"{config.base_lr:g} x {config.batch_size} / 256 = "
+        f"{peak_learning_rate(config):g}, {warmup_steps} of {total_steps} steps of "
+        f"warm-up"
     )
+    constant = constant_predictor_rate(config)
+    if constant is not None and uses_predictor(config):
+        rate = constant * config.optim.predictor_lr_scale
+        text += f", predictor constant at {rate:g}"
     if uses_target_network(config):
-        text += f", tau {optim.tau_base:g}"
-        text += " to 1" if optim.tau_schedule == "cosine" else ""
+        text += f", tau {config.optim.tau_base:g}"
+        text += " to 1" if config.optim.tau_schedule == "cosine" else ""
     return text
 
 

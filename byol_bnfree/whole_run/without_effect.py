@@ -6,6 +6,7 @@ stay readable. A run names them before its first step.
 
 import dataclasses
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Any
 
 from byol_bnfree.config import TrainConfig, ViewConfig
@@ -15,7 +16,10 @@ from byol_bnfree.settings.objective_checks import uses_target_network
 
 OF_RESNETS = ("name", "width", "stem", "stem_stride", "stem_channels", "padding")
 OF_RESNETS += ("shortcuts", "last_scale_init")
+OF_EVALUATION = ("crop_area", "crop_aspect", "flip", "vertical_flip", "quarter_turn")
+"""Settings of view 1 that the probes of evaluation use too."""
 OF_JITTER = ("brightness", "contrast", "saturation", "hue")
+DEFAULTS = TrainConfig()  # both views are of one class, but differ in their defaults
 GROUPED, STANDARDIZED = {"gn", "gn_ws"}, {"gn_ws", "ws"}
 
 
@@ -79,6 +83,8 @@ def _of_the_optimizer(config: TrainConfig) -> Rules:
 
 def _of_the_views(config: TrainConfig) -> Rules:
     views, augment = config.views, config.augment
+    if augment.function is not None:
+        yield ("views.small_area",), f"{augment.function} makes the views"
     if not views.small:
         names = ("views.small_area", "views.small_predictor")
         yield names, "there are no small views; add --views.small"
@@ -86,15 +92,17 @@ def _of_the_views(config: TrainConfig) -> Rules:
             yield ("views.targets",), "with two views both are the same loss"
     for view in ("view1", "view2"):
         chances = getattr(augment, view)
-        for names, why in _of_a_view(chances, augment.function):
+        rules = _of_a_view(chances)
+        if augment.function is not None:
+            used = OF_EVALUATION if view == "view1" else ()
+            fields = (field.name for field in dataclasses.fields(chances))
+            names = tuple(name for name in fields if name not in used)
+            rules = iter([(names, f"{augment.function} makes the views")])
+        for names, why in rules:
             yield tuple(f"augment.{view}.{name}" for name in names), why
 
 
-def _of_a_view(view: ViewConfig, function: str | None) -> Rules:
-    if function is not None:
-        names = tuple(field.name for field in dataclasses.fields(view))
-        yield names, f"{function} makes the views"
-        return
+def _of_a_view(view: ViewConfig) -> Rules:
     if view.jitter == 0:
         yield OF_JITTER, "the probability of jitter is 0"
     if view.blur == 0:
@@ -117,11 +125,6 @@ def _of_the_rest(config: TrainConfig) -> Rules:
 
 
 def _changed(config: TrainConfig, name: str) -> Any:
-    """Return the value of a setting, or None if it is the default of its class."""
-    *path, last = name.split(".")
-    of = config
-    for part in path:
-        of = getattr(of, part)
-    (field,) = (f for f in dataclasses.fields(of) if f.name == last)
-    value = getattr(of, last)
-    return None if value == field.default else value
+    """Return the value of a setting, or None if it is the default of a run."""
+    of = attrgetter(name)
+    return None if of(config) == of(DEFAULTS) else of(config)

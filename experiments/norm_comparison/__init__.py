@@ -4,7 +4,8 @@ from experiments.comparison import Comparison
 from experiments.grid import Arm, Experiment
 from experiments.recipes import BN, GN_WS, SGD, lars
 from experiments.scales import Scale
-from experiments.sentences import versus
+from experiments.sentences import both, versus
+from experiments.verdicts import against_paper
 
 PAPER_EPOCHS = 1000
 WS_HEADS = ("--projector-norm=ws", "--predictor-norm=ws")
@@ -55,7 +56,7 @@ EXPERIMENT = Experiment(
     name="norm_comparison",
     question="Does GroupNorm with Weight Standardization match BatchNorm?",
     arms=arms,
-    answer=answer,
+    answer=both(answer, against_paper),
     reference="bn",
     paper="arXiv 2010.10241: ImageNet, ResNet-50, probably 1000 epochs, linear top-1",
     paper_epochs=PAPER_EPOCHS,

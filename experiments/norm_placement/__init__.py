@@ -3,7 +3,8 @@
 from experiments.grid import Arm, Experiment
 from experiments.recipes import GN_WS, lars
 from experiments.scales import Scale
-from experiments.sentences import agreement
+from experiments.sentences import agreement, both
+from experiments.verdicts import ranking
 
 # Encoder, projector, predictor, and BYOL's top-1 after 300 epochs on ImageNet.
 TABLE_1 = (
@@ -49,7 +50,7 @@ EXPERIMENT = Experiment(
     name="norm_placement",
     question="In which part of the network does BYOL need normalization?",
     arms=arms,
-    answer=agreement,
+    answer=both(agreement, ranking),
     paper="arXiv 2010.10241, Table 1: ImageNet, ResNet-50, 300 epochs, linear top-1; "
     "0.1 is chance",
     note="An arm is named encoder-projector-predictor. These rows use BYOL's LARS, as "

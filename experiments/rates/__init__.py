@@ -20,21 +20,35 @@ TABLE_15A = {0.01: 34.8, 0.1: 65.0, 0.2: 71.7, 0.3: 72.5, 0.4: 72.3, 0.5: 71.5, 
 TABLE_15B = {0: None, 1e-7: 72.1, 5e-7: 72.6, 1e-6: 72.5, 5e-6: 71.0, 1e-5: 69.6}
 
 
+def unit(scale: Scale, flags: tuple[str, ...]) -> float:
+    """Return the weight decay of `decay1`: `UNIT`, or the recipe's own with LARS."""
+    recipe = recipe_of(scale, flags)
+    muon = recipe.optim.name == "muon"
+    return UNIT[recipe.norm] if muon else recipe.optim.weight_decay
+
+
+def axes(scale: Scale) -> tuple[str, str]:
+    """Return the titles of the map's axes."""
+    return (
+        "base learning rate, in units of the recipe's",
+        f"weight decay, in units of {unit(scale, BN):g} (bn) or "
+        f"{unit(scale, GN_WS):g} (gn_ws)",
+    )
+
+
 def arms(scale: Scale) -> tuple[Arm, ...]:
     """The paper's values in parts of its recipe's, times the rate of each norm's recipe
-    and times `UNIT`, or the decay of the recipe if it has LARS."""
+    and times `unit`."""
 
     def grid(norm: str, flags: tuple[str, ...]) -> list[Arm]:
-        recipe = recipe_of(scale, flags)
-        base_lr, optim = recipe.base_lr, recipe.optim
-        unit = UNIT[norm] if optim.name == "muon" else optim.weight_decay
+        base_lr, one = recipe_of(scale, flags).base_lr, unit(scale, flags)
         return [
             Arm(
                 f"{norm}-rate{rate / RATE:.2g}-decay{decay / DECAY:.2g}",
                 (
                     *flags,
                     f"--base-lr={base_lr * rate / RATE:.6g}",
-                    f"--optim.weight-decay={unit * decay / DECAY:.6g}",
+                    f"--optim.weight-decay={one * decay / DECAY:.6g}",
                 ),
                 paper=_paper(rate, decay) if norm == "bn" else None,
                 paper_fails=norm == "bn" and (rate, decay) == (RATE, 0),
@@ -63,13 +77,11 @@ EXPERIMENT = Experiment(
     reference="bn-rate1-decay1",
     paper="arXiv 2006.07733, Tables 15a and 15b: BatchNorm and LARS, ImageNet, "
     "ResNet-50, 300 epochs, linear top-1",
-    cell_axes=(
-        "base learning rate, in units of the recipe's",
-        "weight decay, in units of 0.1 (bn) or 0.02 (gn_ws)",
-    ),
-    note="rate0.67-decay5 has two thirds of the recipe's rate and 5 units of decay. A "
-    "unit is 0.1 for bn and 0.02 for gn_ws, at every scale with Muon. It is the decay "
-    "of recipes of 20 epochs and more. Shorter recipes have 1e-5, and multiples of "
-    "that train the same network. So decay1 is not their own decay. The paper varied "
-    "one at a time, around 0.3 and 1e-6. It says that without decay runs diverge.",
+    cell_axes=axes,
+    note="rate0.67-decay5 has two thirds of the recipe's rate and 5 units of decay. "
+    "With Muon a unit is 0.1 for bn and 0.02 for gn_ws at every scale. It is the "
+    "decay of recipes of 20 epochs and more. Shorter recipes have 1e-5, and multiples "
+    "of that train the same network. So decay1 is not their own decay. With LARS (bn "
+    "at smoke and paper scale) a unit is the recipe's 1e-6. The paper varied one at a "
+    "time, around 0.3 and 1e-6. It says that without decay runs diverge.",
 )

@@ -26,6 +26,7 @@ def maps(comparison: Comparison) -> list[Figure]:
         found["the paper"] = paper
     rows, columns = (list(dict.fromkeys(arm.cell[i] for arm in arms)) for i in (0, 1))
     rows, columns = sorted(rows, key=float), sorted(columns, key=float)
+    titles = comparison.experiment.cell_axes(comparison.scale)
     caption = (
         "Linear top-1, %, over two settings. An x is a run without an accuracy: it "
         "diverged or was stopped. White cells were not run. Each map has colours of "
@@ -39,8 +40,8 @@ def maps(comparison: Comparison) -> list[Figure]:
         for axis, (title, cells) in zip(axes, found.items(), strict=True):
             _map(axis, rows, columns, cells)
             axis.set_title(title, fontsize=8)
-            axis.set_xlabel(comparison.experiment.cell_axes[1], fontsize=7)
-        axes[0].set_ylabel(comparison.experiment.cell_axes[0], fontsize=7)
+            axis.set_xlabel(titles[1], fontsize=7)
+        axes[0].set_ylabel(titles[0], fontsize=7)
         return [Figure("map", caption, svg(figure))]
 
 

@@ -1,6 +1,7 @@
 """One page with the state of all experiments at a scale: done, open, and how long.
 
-A run is finished if results.jsonl has its row, or if its work folder holds one.
+A run is finished if a grid would not do it: see `places`. So a run that was stopped at
+its collapse is finished with --stop-collapsed only.
 """
 
 from collections import Counter
@@ -60,7 +61,7 @@ def _states(
     for run in runs:
         result = compared.results.get(run.arm)
         row = result.rows.get(run.seed) if result else None
-        found[run] = (places.state(run) if row is None else "finished", row)
+        found[run] = (places.state(run), row)
     return found
 
 

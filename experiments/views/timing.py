@@ -13,14 +13,19 @@ from byol_bnfree.config_files import load_config
 from byol_bnfree.training.parts import DataShape
 from byol_bnfree.training.program import Program, build_program
 
+SIDE = 32  # of large views, pixels; small ones have half of it, or the size named
 CASES = {
     "2": ViewsConfig(),
     "3": ViewsConfig(count=3),
     "4": ViewsConfig(count=4),
     "2, 4 small": ViewsConfig(small=4),
     "3, 4 small": ViewsConfig(count=3, small=4),
+    "4, 4 small": ViewsConfig(count=4, small=4),
+    "2, 4 small of 8": ViewsConfig(small=4, small_size=8),
+    "2, 4 small of 24": ViewsConfig(small=4, small_size=24),
     "2, one at a time": ViewsConfig(accumulate=True),
     "4, one at a time": ViewsConfig(count=4, accumulate=True),
+    "2, 4 small, one at a time": ViewsConfig(small=4, accumulate=True),
 }
 
 
@@ -62,13 +67,13 @@ def measure(
 def _program(norm: Norm, views: ViewsConfig, batch_size: int) -> Program:
     config = load_config("configs/cifar10_cpu.py", norm)
     config = dataclasses.replace(config, batch_size=batch_size, views=views)
-    return build_program(config, DataShape(50_000, 10, (32, 32, 3)))
+    return build_program(config, DataShape(50_000, 10, (SIDE, SIDE, 3)))
 
 
 def _noise(size: int) -> dict[str, np.ndarray]:
     draws = np.random.default_rng(0)
     return {
-        "image": draws.integers(0, 256, (size, 32, 32, 3), dtype=np.uint8),
+        "image": draws.integers(0, 256, (size, SIDE, SIDE, 3), dtype=np.uint8),
         "label": draws.integers(0, 10, size).astype(np.int32),
         "position": np.arange(size, dtype=np.int32),
     }

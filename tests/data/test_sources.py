@@ -22,8 +22,9 @@ from byol_bnfree.config import (
 )
 from byol_bnfree.data.crops import crop_box, random_crops
 from byol_bnfree.data.geometry import centre_crop
+from byol_bnfree.data.records import Layout
 from byol_bnfree.data.shapes import CLASS_NAMES
-from byol_bnfree.data.sources import Source, find_data, open_source
+from byol_bnfree.data.sources import Source, _crop_bytes, find_data, open_source
 
 TFDS = Path(__file__).parents[2] / "../shared/tfds"
 needs_tfds = pytest.mark.skipif(not TFDS.is_dir(), reason="prepared data sets absent")
@@ -284,28 +285,42 @@ def test_more_crops_and_small_ones_leave_the_first_two(stream_config):
 
 
 @pytest.mark.parametrize("small", [0, 2])
-def test_own_views_get_the_whole_pictures_of_a_stream_too(stream_config, small):
+@pytest.mark.parametrize("views", [None, 1])
+def test_own_views_get_each_whole_picture_of_a_stream_once(stream_config, small, views):
+    own = AugmentConfig(function="mine.py:views")
     config = dataclasses.replace(
-        stream_config,
-        augment=AugmentConfig(function="mine.py:views"),
-        views=ViewsConfig(count=2, small=small),  # of half the side
+        stream_config, augment=own, views=ViewsConfig(small=small)
     )
     source, some = open_source(config, "train"), np.arange(6)
     assert not source.in_memory
-    names = source.file_names(some)
     folder = Path(config.dataset.removeprefix("folder:"))
-    images = [Image.open(folder / name) for name in names]
-    batch = source.crops(some, some, 5)
-    assert batch.keys() == {"crops"} | ({"small_crops"} if small else set())
-    for name, count, side in [("crops", 2, 8), ("small_crops", small, 4)][: len(batch)]:
-        whole = [np.asarray(centre_crop(i, (side, side), 1.0)) for i in images]
-        expected = np.stack([np.stack([picture] * count) for picture in whole])
-        np.testing.assert_array_equal(batch[name], expected)
-    # Evaluation draws its own crops.
-    crops = open_source(stream_config, "train").crops(some, some, 5, views=1)
-    np.testing.assert_array_equal(
-        source.crops(some, some, 5, views=1)["crops"], crops["crops"]
+    images = [Image.open(folder / name) for name in source.file_names(some)]
+    batch = source.crops(some, some, 5, views)
+    assert batch.keys() == {"image"}
+    whole = [np.asarray(centre_crop(i, (8, 8), 1.0)) for i in images]
+    np.testing.assert_array_equal(batch["image"], np.stack(whole))
+
+
+def test_an_evaluation_without_own_views_gets_crops_of_a_stream(stream_config):
+    plain, some = stream_config.augment, np.arange(6)
+    own = dataclasses.replace(plain, function="mine.py:views")
+    config = dataclasses.replace(stream_config, augment=own)
+    found, expected = (
+        open_source(c, "train").crops(some, some, 5, views=1, augment=plain)["crops"]
+        for c in (config, stream_config)
     )
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_the_memory_of_small_crops_is_counted_too(stream_config):
+    layout = Layout((8, 6), 3, in_memory=False)
+    several = dataclasses.replace(
+        stream_config, views=ViewsConfig(count=3, small=2, small_size=4)
+    )
+    assert list(_crop_bytes(layout, several).values()) == [3 * 8 * 6 * 3, 2 * 4 * 4 * 3]
+    own = AugmentConfig(function="mine.py:views")
+    own_views = dataclasses.replace(several, augment=own)
+    assert list(_crop_bytes(layout, own_views).values()) == [8 * 6 * 3]
 
 
 @pytest.mark.parametrize("name", ["shapes", "digits"])

@@ -50,17 +50,20 @@ class Stream(MemorySource):
 
     in_memory = False
 
-    def crops(self, indices, positions, step, views=2):
-        self.made = views
+    def crops(self, indices, positions, step, views=2, augment=None):
+        self.made, self.augment = views, augment
         return {"crops": np.stack([self.pixels[indices]] * views, axis=1)}
 
 
-def test_of_a_stream_each_picture_is_cropped_once():
+@pytest.mark.parametrize("how", ["crops", "pretraining"])
+def test_of_a_stream_each_picture_is_cropped_once(how):
     source = Stream(**vars(light()))
     options = {"seed": 0, "mesh": make_mesh(), "snapshot": Snapshot()}
-    short = dataclasses.replace(SETTINGS, epochs=16 / 48)
+    short = dataclasses.replace(SETTINGS, epochs=16 / 48, augmentation=how)
     assert np.isfinite(linear.fit_probes(MEAN, source, short, **options).kernel).all()
     assert source.made == 1
+    own = MEAN.config.augment  # where a user's function would be
+    assert source.augment == (own if how != "crops" else views.crops_and_flips(own))
 
 
 def test_each_rate_trains_as_if_it_were_alone():

@@ -7,8 +7,10 @@ from rows import comparison, rows_of
 from scipy.stats import t
 
 from experiments.collapse import outcome, probe_says, warnings
+from experiments.comparison import compare
 from experiments.grid import load_experiment
 from experiments.report.tables import accuracy_table
+from experiments.scales import SCALES
 from experiments.seeds import paired_difference, seeds_needed, spread
 
 OPEN = "is not decided yet if gn_ws is more than 1.0 point behind: "
@@ -31,16 +33,17 @@ def test_the_answer_of_norm_comparison_says_how_far_behind():
     assert "40.5 % and bn 41.0 %" in said and "0.5 points less" in said
     assert "over 3 seeds" in said and "gn_ws is not behind" in said
     missing = comparison("norm_comparison", {"bn": [0.4]}).answer()
-    assert missing == "Not answered yet: no figure of gn_ws."
+    assert missing.startswith("Not answered yet: no figure of gn_ws. 1 of the paper's")
 
 
 def test_the_answer_of_norm_comparison_adds_the_pair_with_more_decay():
     figures = {"bn": [0.5, 0.5, 0.5], "gn_ws": [0.5, 0.5, 0.5], "bn_decay": [0.6, 0.6]}
     said = comparison("norm_comparison", figures).answer()
     assert "decay" not in said  # half a pair is no comparison
+    assert "2 of the paper's 2 rows were run" in said and "CIFAR-10" in said
     figures["gn_ws_decay"] = [0.57, 0.58]
     both = comparison("norm_comparison", figures).answer()
-    assert both.startswith(said)
+    assert both.startswith(said.partition(" 2 of the paper's")[0])
     assert "longer runs, gn_ws_decay reaches 57.5 % and bn_decay 60.0 %" in both
 
 
@@ -76,6 +79,8 @@ def test_the_answer_of_norm_placement_names_the_rows_that_differ():
     said = comparison("norm_placement", figures).answer()
     assert said.startswith("2 of 3 rows that were run (the paper has 15) learn or")
     assert "Learned here, unlike the paper: ln-ln-ln." in said and "none" not in said
+    assert "1 of the 2 pairs of rows that differ in the paper" in said
+    assert said.count("one seed each") == 1 and SCALES["cpu"].caveat in said
 
 
 def test_the_answer_of_initialization_follows_the_outcomes():
@@ -89,6 +94,7 @@ def test_the_answer_of_initialization_follows_the_outcomes():
     assert "learns with the standard initialization" in said(0.4, 0.4)
     assert "none: diverged;" in said(None, 0.4)
     assert "In this seed" in said("collapsed", 0.4)
+    assert said(0.4, 0.4).endswith(SCALES["cpu"].caveat)
     assert "Not decided yet: one seed each" in said("collapsed", 0.4)
     figures = {"none": ["collapsed"] * 3, "none_data_init": [0.4, 0.4, 0.4]}
     repeated = comparison("initialization", figures).answer()
@@ -181,8 +187,5 @@ def test_rows_of_other_settings_are_left_out():
     experiment = load_experiment("norm_comparison")
     rows = rows_of(experiment, {"bn": [0.4, 0.5]})
     rows[0]["settings"] = "of an older recipe"
-    from experiments.comparison import compare
-    from experiments.scales import SCALES
-
     found = compare(experiment, SCALES["cpu"], [*rows, rows[1] | {"seed": 1}])
     assert list(found.results["bn"].rows) == [1]

@@ -1,5 +1,7 @@
 """Grids of runs: every arm can be run, and none is lost or done twice."""
 
+import dataclasses
+
 import pytest
 from rows import row
 
@@ -13,6 +15,7 @@ from experiments.grid import (
     distinct,
     load_experiment,
     make_runs,
+    recipe_of,
     settings_checksum,
 )
 from experiments.plan import expected_seconds, total_of
@@ -40,6 +43,28 @@ def test_the_weight_decays_of_rates_matter_at_every_scale(scale):
             if arm.name.startswith(f"{norm}-rate1-")
         ]
         assert found == pytest.approx([unit * x for x in (0, 0.1, 0.5, 1, 5, 10)])
+
+
+@pytest.mark.parametrize("scale, bn", [("cpu", "0.1"), ("smoke", "1e-06")])
+def test_the_map_of_rates_names_the_unit_of_its_scale(scale, bn):
+    experiment, scale = load_experiment("rates"), SCALES[scale]
+    _, title = experiment.cell_axes(scale)
+    assert f"units of {bn} (bn) or 0.02 (gn_ws)" in title
+    (one,) = (a for a in experiment.arms(scale) if a.name == "bn-rate1-decay1")
+    assert recipe_of(scale, one.flags).optim.weight_decay == float(bn)
+
+
+def test_a_linear_predictor_and_the_identity_differ_in_their_start_alone():
+    experiment, scale = load_experiment("predictor"), SCALES["cpu"]
+    flags = {arm.name: arm.flags for arm in experiment.arms(scale)}
+    for norm in ("bn", "gn_ws"):
+        linear, identity = (
+            recipe_of(scale, flags[f"{norm}-{name}"]).model
+            for name in ("linear", "identity")
+        )
+        start = identity.predictor_start
+        assert dataclasses.replace(linear, predictor_start=start) == identity
+        assert linear != identity
 
 
 @pytest.mark.parametrize(

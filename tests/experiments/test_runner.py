@@ -6,6 +6,7 @@ import signal
 import subprocess
 
 import pytest
+from rows import row
 
 from byol_bnfree.errors import InputError
 from byol_bnfree.training.workdir import lock_workdir
@@ -14,7 +15,7 @@ from experiments.collapse import outcome
 from experiments.grid import Run
 from experiments.places import Places
 from experiments.queue import claimed, run_queue
-from experiments.results import make_row, read_rows
+from experiments.results import append_row, make_row, read_rows
 from experiments.runner import Options, describe
 from experiments.slots import Slot, slots
 from runs import ARGUMENTS, copy_of, trained
@@ -187,6 +188,20 @@ def test_a_row_of_results_is_enough_where_no_work_folder_is(pretended, tmp_path)
         assert clone.state(other) == "new"
     assert run_queue([run], clone) == ([], [])
     assert len(read_rows(clone.rows("tiny"))) == 1
+
+
+def test_a_row_of_another_experiment_is_enough_where_no_work_folder_is(tmp_path):
+    """The row is copied with its own conditions. Nothing is measured again."""
+    places = Places(tmp_path / "runs", tmp_path / "results", None)
+    theirs = tiny("arm")._replace(experiment="contrastive")
+    run = theirs._replace(experiment="objectives", arm="other")
+    append_row(places.rows("contrastive"), row(theirs, 0.5, command="theirs"))
+    assert places.state(run) == "finished"
+    assert places.state(run._replace(scale="cpu8")) == "new"
+    for _ in range(2):
+        assert run_queue([run], places) == ([], [])
+    (copied,) = read_rows(places.rows("objectives"))
+    assert copied == row(run, 0.5, command="theirs")
 
 
 def test_a_run_whose_training_lives_without_its_queue_is_left_to_it(pretended):

@@ -288,14 +288,16 @@ def test_a_report_has_the_verdicts_and_a_page_the_state_of_all(tmp_path, monkeyp
     text = (tmp_path / "target_network" / "report.md").read_text()
     assert "| bn-gradient | 0.3 | as in the paper | fails here (collapsed)" in text
     assert "| bn-tau0 | 0.3 | unlike the paper | learns here (learned)" in text
-    page = write_state(
-        SCALES["cpu"], (0,), Places(tmp_path, tmp_path, None)
-    ).read_text()
-    plain = re.sub(r"<[^>]+>", " ", page).replace("&nbsp;", " ")
-    line = " ".join(plain[plain.index("target_network") :].split())
     # The rows count, although no work folder is there: 4 of 14, two of them collapsed.
-    assert re.match(r"target_network 4 14 0 2 0 2\.\d ", line)
-    assert "loss_normalization 0 8 0 0 0" in line and "Not run yet." in line
+    # One of those was stopped, so a grid without --stop-collapsed goes on with it.
+    for stop, finished in ((True, 4), (False, 3)):
+        places = Places(tmp_path, tmp_path, None, stop_collapsed=stop)
+        page = write_state(SCALES["cpu"], (0,), places).read_text()
+        plain = re.sub(r"<[^>]+>", " ", page).replace("&nbsp;", " ")
+        line = " ".join(plain[plain.index("target_network") :].split())
+        assert re.match(rf"target_network {finished} 14 0 2 0 2\.\d ", line)
+        # Its bn-l2 is bn-tau0.99, which a grid copies.
+        assert "loss_normalization 1 8 0 0 0" in line and "Not run yet." in line
 
 
 def test_each_scale_of_a_report_has_its_own_figures(tmp_path):

@@ -15,6 +15,8 @@ from byol_bnfree.errors import InputError
 from byol_bnfree.losses import byol_loss, l2_normalize
 from byol_bnfree.models.norm import NORMS
 from byol_bnfree.objectives.several_views import aims_of, loss_of_view
+from byol_bnfree.settings.view_checks import check_small_size
+from byol_bnfree.training.parts import DataShape, build_parts
 
 FOUR = ViewsConfig(count=4)
 MIXED = ViewsConfig(count=3, small=2, small_size=5)
@@ -171,6 +173,13 @@ def test_memory_of_activations_does_not_grow_with_the_views():
 
     alone, joint = (temporary(8, how) - temporary(3, how) for how in (True, False))
     assert alone < joint / 4
+
+
+def test_small_views_are_no_larger_than_large_ones():
+    data = DataShape(80, 3, (8, 12, 3))
+    check_small_size(8, 8, 12)
+    with pytest.raises(InputError, match="--views.small-size is 9, but .* 8x12"):
+        build_parts(with_views(small=1, small_size=9), data)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Int32, UInt8
 
+from byol_bnfree.config import AugmentConfig
 from byol_bnfree.data.dense.example import DenseSource, Example, stacked
 from byol_bnfree.data.dense.transform import (
     HALF,
@@ -125,8 +126,12 @@ class DenseView:
         rows: Int[np.ndarray, " b"],
         step: int,
         views: int | None = None,
+        augment: AugmentConfig | None = None,
     ) -> Example:
-        """Return random windows; every array of an example gets a first axis b."""
+        """Return random windows; every array of an example gets a first axis b.
+
+        Windows have settings of their own, so `views` and `augment` have no effect.
+        """
         found = []
         for index, row in zip(indices, rows, strict=True):
             key = [self.seed, step, int(row), WINDOW_STREAM]

@@ -46,9 +46,17 @@ class Subset:
         """Return printable names, as `source` does."""
         return self.source.file_names(self._indices[indices])
 
-    def crops(self, indices: Int[np.ndarray, " b"], positions, step: int, views=None):
+    def crops(
+        self,
+        indices: Int[np.ndarray, " b"],
+        positions,
+        step: int,
+        views=None,
+        augment=None,
+    ):
         """Return random crops, as a source that streams does."""
-        return self.source.crops(self._indices[indices], positions, step, views)
+        chosen = self._indices[indices]
+        return self.source.crops(chosen, positions, step, views, augment)
 
     def close(self) -> None:
         """Close the source, which also closes its other subsets."""

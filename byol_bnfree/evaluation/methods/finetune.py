@@ -107,7 +107,14 @@ class Tuner:
         return train_loop(
             step,
             jax.device_put(self.start(source), replicated(self.mesh)),
-            Batches(source, size, self.seed, batch_sharding(self.mesh), views=1),
+            Batches(
+                source,
+                size,
+                self.seed,
+                batch_sharding(self.mesh),
+                views=1,
+                augment=augment,
+            ),
             total,
             self.unfinished.snapshot(self.describe(source, trial)),
         )

@@ -128,7 +128,14 @@ def fit_probes(
     if settings.augmentation == "crops":
         augment = crops_and_flips(augment)
     # A probe sees one crop of an image at a time. A second would be made for nothing.
-    batches = Batches(source, settings.batch_size, seed, batch_sharding(mesh), views=1)
+    batches = Batches(
+        source,
+        settings.batch_size,
+        seed,
+        batch_sharding(mesh),
+        views=1,
+        augment=augment,
+    )
     variables = jax.device_put(encoder.variables, replicated(mesh))
     width = feature_width(encoder, source)
     probes = _start(len(settings.rates), width, source.num_classes, seed)
