@@ -156,8 +156,8 @@ class TrainConfig:
     on devices that compute it fast, otherwise float32. A resumed run keeps its own."""
     remat: bool = False
     """Keep only the outputs of the encoder's stages, and recompute the rest in the
-    backward pass. It saves memory, gives the same gradient, and counts up to a quarter
-    more operations."""
+    backward pass. It saves memory on GPUs and TPUs (none on CPUs), gives the same
+    gradient, and counts up to a quarter more operations."""
     shard_state: bool = False
     """Also shard parameters and optimizer state over the `data` axis."""
     on_collapse: Literal["warn", "stop"] = "warn"

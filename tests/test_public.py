@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import byol_bnfree
 from byol_bnfree import evaluation, grids
@@ -112,6 +113,22 @@ def test_the_console_commands_exist():
     for target in scripts.values():
         module, function = target.split(":")
         assert callable(getattr(importlib.import_module(module), function))
+
+
+@pytest.mark.parametrize(
+    "system, machine, package",
+    [
+        ("linux", "x86_64", "tensorflow-cpu"),
+        ("linux", "aarch64", "tensorflow"),
+        ("darwin", "arm64", "tensorflow"),
+    ],
+)
+def test_the_tf_extra_asks_for_one_package_that_has_wheels(system, machine, package):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = map(Requirement, project["optional-dependencies"]["tf"])
+    here = {"sys_platform": system, "platform_machine": machine}
+    chosen = [w.name for w in wanted if w.marker is None or w.marker.evaluate(here)]
+    assert chosen == ["byol_bnfree", package]
 
 
 def test_every_command_has_a_script_and_the_wheel_carries_what_it_needs():

@@ -49,9 +49,9 @@ WITH_EFFECT = {
 }
 
 
-def named(*flags: str) -> list[str]:
+def named(*flags: str, backend: str = "gpu") -> list[str]:
     """Return the flags that a command names."""
-    return [s.split()[0] for s in without_effect(parse_args([*flags]))]
+    return [s.split()[0] for s in without_effect(parse_args([*flags]), backend)]
 
 
 @pytest.mark.parametrize("setting", IN_VAIN)
@@ -83,3 +83,8 @@ def test_own_parts_leave_the_settings_of_ours_without_effect():
 @pytest.mark.parametrize("norm", ["bn", "gn_ws"])
 def test_no_recipe_sets_anything_in_vain(config, norm):
     assert named(f"--config={config}", f"--norm={norm}") == []
+
+
+def test_remat_is_in_vain_on_cpus_alone():
+    assert named("--remat", backend="cpu") == ["--remat"]
+    assert named("--remat", backend="gpu") == []

@@ -6,9 +6,10 @@ an ordered parallel map. Errors keep their type, and only pictures travel to the
 workers, not lists of a million files.
 """
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,10 @@ from byol_bnfree.data.geometry import Picture
 from byol_bnfree.data.patience import shown
 from byol_bnfree.data.reading import BadImage, Fault, ReadingFailed
 from byol_bnfree.data.records import Records
-from byol_bnfree.data.workers import reading_pool
+from byol_bnfree.data.workers import reading_pool, worker_processes
 
-TASKS_PER_MESSAGE = 4  # pictures sent to a worker process at a time
+MESSAGES_PER_WORKER = 2  # of a batch, so that no worker waits long for the others
+PICTURES_PER_MESSAGE = 4  # at most, sent to a worker process at a time
 USABLE_CHUNK = 1024  # pictures tried between two progress lines
 
 
@@ -31,7 +33,9 @@ class PicturePool:
     """Decodes pictures of one split, by index.
 
     A bad picture raises `InputError`. Under on_bad_image="skip" it is added to
-    `skipped` instead, and the next good picture stands in for it.
+    `skipped` instead, and the next good picture stands in for it. Which one that is
+    does not depend on the pictures that are known to be bad, so several threads may
+    decode at a time.
     """
 
     def __init__(
@@ -45,6 +49,8 @@ class PicturePool:
         """Called with each picture that turns out to be bad."""
         self._records, self._shape, self._config = records, shape, config
         self._how = conversion(config.data)
+        self._lock = threading.RLock()  # of the bad pictures and of the pool
+        self._pool: Executor | None = None
 
     def decode(
         self, view: Callable, indices: Int[np.ndarray, " b"], keys: Sequence[tuple]
@@ -73,12 +79,12 @@ class PicturePool:
         """
         task = partial(_view_of, view, self._shape, self._how)
         pictures = self._records.read(indices)
+        pool = self._running()
+        size = message_size(len(indices), worker_processes(self._config.data.workers))
         try:
-            found = list(
-                self._pool.map(task, pictures, keys, chunksize=TASKS_PER_MESSAGE)
-            )
+            found = list(pool.map(task, pictures, keys, chunksize=size))
         except BrokenExecutor as error:
-            self.close()  # such a pool stays broken
+            self._end(pool)  # such a pool stays broken
             raise ReadingFailed(
                 "a process that decodes pictures was ended, perhaps for lack of "
                 "memory; lower --data.workers."
@@ -89,9 +95,16 @@ class PicturePool:
         return found
 
     def stand_in(self, indices: Int[np.ndarray, " b"]) -> Int[np.ndarray, " b"]:
-        """Replace each bad picture by the next one that is not known to be bad."""
+        """Replace each bad picture by the next one that is not known to be bad.
+
+        Raises:
+          InputError: if all pictures are bad.
+        """
+        with self._lock:
+            self._check_some_left()
+            known = list(self.bad)
         chosen = np.array(indices)
-        while (bad := np.isin(chosen, list(self.bad))).any():
+        while (bad := np.isin(chosen, known)).any():
             chosen[bad] = (chosen[bad] + 1) % len(self._records)
         return chosen
 
@@ -116,31 +129,58 @@ class PicturePool:
 
     def leave_out(self, bad: Mapping[int, BadImage]) -> None:
         """Skip pictures that an earlier part of the run has skipped."""
-        self.bad |= bad
-        self.skipped |= {picture.name: picture.reason for picture in bad.values()}
+        with self._lock:
+            self.bad |= bad
+            self.skipped |= {picture.name: picture.reason for picture in bad.values()}
 
     def close(self) -> None:
         """End the threads or processes that read; new ones start when they must."""
-        if pool := self.__dict__.pop("_pool", None):
-            pool.shutdown(wait=False, cancel_futures=True)
+        if self._pool is not None:
+            self._end(self._pool)
+
+    def _running(self) -> Executor:
+        """Return the pool. The first call starts it."""
+        with self._lock:
+            if self._pool is None:
+                self._pool = reading_pool(self._config.data.workers)
+            return self._pool
+
+    def _end(self, pool: Executor) -> None:
+        """End this pool. Another thread may have started a new one meanwhile."""
+        with self._lock:
+            if self._pool is pool:
+                self._pool = None
+        pool.shutdown(wait=False, cancel_futures=True)
 
     def _reject(self, index: int, bad: BadImage) -> None:
         if self._config.on_bad_image == "stop":
             raise bad.stop() from bad
-        # A batch may have a picture twice: as itself and as a stand-in.
-        if index not in self.bad:
-            self.bad[index] = bad
-            self.skipped[bad.name] = bad.reason
-            self.on_skip(index, bad)
-        if len(self.bad) == len(self._records):  # nothing is left to stand in
+        with self._lock:
+            # A batch may have a picture twice: as itself and as a stand-in.
+            if index not in self.bad:
+                self.bad[index] = bad
+                self.skipped[bad.name] = bad.reason
+                self.on_skip(index, bad)
+            self._check_some_left()
+
+    def _check_some_left(self) -> None:
+        """Raise `InputError` if no picture is left to stand in for the bad ones."""
+        if len(self.bad) == len(self._records):
+            last = list(self.bad.values())[-1]
             raise InputError(
                 f"no picture of {self._records.name} {self._records.split} can be "
-                f"decoded; the last one, {bad.name}: {bad.reason}."
+                f"decoded; the last one, {last.name}: {last.reason}."
             )
 
-    @cached_property
-    def _pool(self) -> Executor:
-        return reading_pool(self._config.data.workers)
+
+def message_size(pictures: int, workers: int) -> int:
+    """Return how many pictures a message to a worker process holds.
+
+    Large messages cost less each. But the last ones of a batch would then keep a few
+    workers busy while the others wait.
+    """
+    fair = pictures // (MESSAGES_PER_WORKER * max(1, workers))
+    return max(1, min(fair, PICTURES_PER_MESSAGE))
 
 
 def _view_of(

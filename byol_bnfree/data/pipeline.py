@@ -20,7 +20,7 @@ from byol_bnfree.config import AugmentConfig
 from byol_bnfree.data.sources import Source
 from byol_bnfree.errors import InputError
 
-PREFETCH = 2  # batches that are made ahead
+PREFETCH = 2  # batches that are made ahead, at the same time
 
 
 def stream_order(
@@ -98,21 +98,24 @@ class Batches:
         return {name: self._global_array(rows) for name, rows in local.items()}
 
     def iterate(self, start_step: int, stop_step: int) -> Iterator[dict]:
-        """Yield the batches start_step to stop_step - 1. A thread makes them ahead.
+        """Yield the batches start_step to stop_step - 1. Threads make them ahead.
 
-        An error in the thread is raised here, at the batch it belongs to. Closing the
-        iterator drops the batches made ahead and ends the thread.
+        Each thread makes one batch at a time. The workers that decode can then begin
+        the next batch before the last pictures of this one are done.
+
+        An error in a thread is raised here, at the batch it belongs to. Closing the
+        iterator drops the batches made ahead and ends the threads.
         """
-        thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        threads = ThreadPoolExecutor(PREFETCH, thread_name_prefix="batches")
         try:
             ahead: deque = deque()
             for step in range(start_step, stop_step + PREFETCH):
                 if step < stop_step:
-                    ahead.append(thread.submit(self, step))
+                    ahead.append(threads.submit(self, step))
                 if step >= start_step + PREFETCH:
                     yield ahead.popleft().result()
         finally:
-            thread.shutdown(wait=True, cancel_futures=True)
+            threads.shutdown(wait=True, cancel_futures=True)
 
     def _global_array(self, local: np.ndarray) -> jax.Array:
         """Build a global array from this process's rows."""

@@ -50,7 +50,10 @@ class PreparedRecords:
         return len(self.examples)
 
     def read(self, indices: Int[np.ndarray, " b"]) -> list[tuple[str, bytes]]:
-        """Return a printable name and the encoded picture of each. Keep its label."""
+        """Return a printable name and the encoded picture of each. Keep its label.
+
+        Several threads may read. What one keeps of a record equals what another keeps.
+        """
         image, label = self.keys
         examples = self.parse(indices.tolist())
         if label is not None:

@@ -102,14 +102,16 @@ def extract_features(
 ) -> Float[np.ndarray, "n d"]:
     """Apply `encode` to `source.images(indices)` in batches of one fixed size.
 
-    A thread reads the next batch while the device works on the current one. The last
-    batch is padded with zero images, so a jitted `encode` compiles once.
+    Two threads read batches while the device works on an earlier one: the workers that
+    decode begin a batch before the one ahead of it is done. The last batch is padded
+    with zero images, so a jitted `encode` compiles once.
 
     Args:
       encode: a jitted function from uint8 images to features of any float dtype. Each
         feature may depend on its own image only (BatchNorm in inference mode),
         otherwise the zero images would change it.
-      source: has `images(indices) -> uint8 [b h w c]`.
+      source: has `images(indices) -> uint8 [b h w c]`. Two threads may call it at a
+        time.
       indices: the images to encode.
       batch_size: global batch size; the devices must divide it.
       sharding: distribution of a batch over devices, such as `NamedSharding(mesh,
@@ -144,8 +146,8 @@ def _read_ahead(
     batch_size: int,
     sharding: Sharding | None,
 ) -> Iterator[UInt8[Array, "b h w c"] | UInt8[np.ndarray, "b h w c"]]:
-    """Yield the batches. Each is read while the one before it is used."""
-    with ThreadPoolExecutor(1, thread_name_prefix="read-features") as reader:
+    """Yield the batches. Two are read at a time."""
+    with ThreadPoolExecutor(2, thread_name_prefix="read-features") as reader:
         pending = None
         for start in range(0, len(indices), batch_size):
             batch = indices[start : start + batch_size]

@@ -1,16 +1,20 @@
 """Start, agreement and end of several processes that run one program."""
 
 import contextlib
+import functools
 import os
 import re
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.errors import RunStopped
@@ -140,11 +144,22 @@ def is_primary() -> bool:
     return jax.process_index() == 0
 
 
-def agreed(flag: bool) -> bool:
-    """Return process 0's flag in every process. All must call it at the same step."""
-    if jax.process_count() == 1:
-        return flag
-    return bool(multihost_utils.broadcast_one_to_all(np.bool_(flag)))
+def spread(flag: bool) -> jax.Array:
+    """Send process 0's flag to every process, and return at once.
+
+    All must call it at the same step. `bool` of the result waits until the devices have
+    done all that was dispatched before.
+    """
+    devices = np.array(jax.devices()).reshape(jax.process_count(), -1)
+    mesh = Mesh(devices, ("processes", "local_devices"))
+    own = np.array([flag and is_primary()])
+    flags = multihost_utils.host_local_array_to_global_array(own, mesh, P("processes"))
+    return _any(mesh)(flags)
+
+
+@functools.lru_cache(maxsize=1)  # otherwise each call would compile it anew
+def _any(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
+    return jax.jit(jnp.any, out_shardings=NamedSharding(mesh, P()))
 
 
 def wait_for_all(name: str) -> None:

@@ -32,7 +32,7 @@ class Footprint(NamedTuple):
     cuts: tuple[int, ...] = ()
     """Numbers of micro-batches that the run may have, in ascending order."""
     remat: bool = False
-    """True if --remat can still be added."""
+    """True if --remat can still be added and would save memory."""
     accumulate: bool = False
     """True if --views.accumulate can still be added."""
 
@@ -114,9 +114,15 @@ def footprint(compiled: Any, program: Any) -> Footprint | None:
         devices=jax.device_count() // program.config.run.model_devices,
         micro_batches=program.config.micro_batches,
         cuts=tuple(_cuts(program)),
-        remat=not (program.config.remat or program.network.own_encoder),
+        remat=_can_remat(program),
         accumulate=_can_accumulate(program.config),
     )
+
+
+def _can_remat(program: Any) -> bool:
+    """True if --remat saves memory and is not on yet. On CPUs it saves none."""
+    on = program.config.remat or program.network.own_encoder
+    return not on and jax.default_backend() != "cpu"
 
 
 def _can_accumulate(config: TrainConfig) -> bool:

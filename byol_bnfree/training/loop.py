@@ -12,9 +12,9 @@ from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.errors import InputError, Interrupted, RunStopped, same_command
 from byol_bnfree.training.best import Best
 from byol_bnfree.training.checkpoint import Checkpoints, SaveFailed
-from byol_bnfree.training.distributed import agreed, fate_shared
+from byol_bnfree.training.distributed import fate_shared, spread
 from byol_bnfree.training.interrupts import interrupts, name
-from byol_bnfree.training.journal import Journal
+from byol_bnfree.training.journal import AHEAD, Journal
 from byol_bnfree.training.judge import Collapsed
 from byol_bnfree.training.logs import CallerFailed
 from byol_bnfree.training.program import Program
@@ -201,22 +201,33 @@ def _stopped_by_error(
 def _checkpoint_timer(program: Program) -> Callable[[int], bool]:
     """Return a function that says if a step is saved, alike in all processes.
 
-    With several processes the clock of process 0 decides, at logged steps only.
+    It must be called after every step. With several processes the clock of process 0
+    decides, at logged steps. Its decision travels over the devices, behind the steps
+    that they have to do. It is read `AHEAD` steps later, when the journal has waited
+    for that step anyway, so the devices do not run out of work.
     """
     run = program.config.run
-    last = time.monotonic()
+    last, asked = time.monotonic(), None
+
+    def by_clock(step: int) -> bool:
+        nonlocal asked
+        late = time.monotonic() - last >= run.checkpoint_seconds
+        if program.processes == 1:
+            return late
+        if asked is not None and step == asked[0] + AHEAD:
+            decision, asked = bool(asked[1]), None
+            return decision
+        if asked is None and program.is_logged(step):
+            asked = step, spread(late)
+        return False
 
     def due(step: int) -> bool:
         """Say if the state is saved after `step` steps."""
-        nonlocal last
+        nonlocal last, asked
         by_count = run.checkpoint_steps > 0 and step % run.checkpoint_steps == 0
-        # `agreed` waits for all processes, and logged steps wait for the device anyway.
-        if program.processes == 1 or program.is_logged(step):
-            by_clock = agreed(time.monotonic() - last >= run.checkpoint_seconds)
-        else:
-            by_clock = False
-        if by_count or by_clock:
-            last = time.monotonic()
-        return by_count or by_clock
+        if by_count or by_clock(step):
+            last, asked = time.monotonic(), None
+            return True
+        return False
 
     return due

@@ -63,10 +63,7 @@ def check_state_fits(abstract_state: Any, view_bytes: int, mesh: Mesh) -> None:
       view_bytes: bytes of all views that are in memory at once.
       mesh: the devices.
     """
-    state = sum(
-        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-        for leaf in jax.tree.leaves(abstract_state)
-    )
+    state = bytes_of_a_device(abstract_state)
     views = view_bytes / mesh.shape["data"]
     device = mesh.local_devices[0]
     limit = (device.memory_stats() or {}).get("bytes_limit")
@@ -81,6 +78,14 @@ def check_state_fits(abstract_state: Any, view_bytes: int, mesh: Mesh) -> None:
     )
 
 
+def bytes_of_a_device(abstract_state: Any) -> int:
+    """Return the bytes of a device's part of the state, from its shardings."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(abstract_state)
+    )
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Split examples over `data`; repeat them over `model`."""
     return NamedSharding(mesh, P("data"))
@@ -91,11 +96,16 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
-def left_whole(abstract_state: Any, mesh: Mesh) -> dict[str, int]:
-    """Return the arrays that `--shard-state` cannot split, with their bytes.
+def splits_state(config: TrainConfig) -> bool:
+    """True if the settings ask to split the state over the devices of either axis."""
+    return config.shard_state or config.run.model_devices > 1
 
-    None of their axes is a multiple of the number of devices. Small arrays are not
-    counted, because they are never split.
+
+def left_whole(abstract_state: Any, mesh: Mesh) -> dict[str, int]:
+    """Return the arrays that every device holds whole, with their bytes.
+
+    No axis that may be split is a multiple of the number of devices. Small arrays are
+    not counted, because they are never split.
     """
     if mesh.size == 1:
         return {}

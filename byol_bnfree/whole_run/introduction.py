@@ -14,7 +14,7 @@ from byol_bnfree.data.view_settings import small_side
 from byol_bnfree.precision import resolve_dtype
 from byol_bnfree.settings.objective_checks import uses_predictor, uses_target_network
 from byol_bnfree.training.extension import describe
-from byol_bnfree.training.mesh import left_whole
+from byol_bnfree.training.mesh import bytes_of_a_device, left_whole, splits_state
 from byol_bnfree.training.optim import constant_predictor_rate
 from byol_bnfree.training.program import Program
 from byol_bnfree.training.schedules import peak_learning_rate
@@ -65,7 +65,7 @@ def introduce(
     say(f"size       {why}")
     if note := crowded(config.batch_size, len(train)):
         say(f"note       {note}")
-    for note in without_effect(config):
+    for note in without_effect(config, jax.default_backend()):
         say(f"note       {note}")
     say(
         f"network    {encoder_name(config)}"
@@ -85,9 +85,11 @@ def introduce(
         f"{program.processes} process{'es' * (program.processes > 1)}; "
         f"layers in {resolve_dtype(config.compute_dtype)} by {program.kernels}"
     )
-    whole = what_stays_whole(program.abstract_state, program.mesh)
-    if config.shard_state and whole:
-        say(f"state      {whole}")
+    if splits_state(config):
+        state, over_data = program.abstract_state, config.shard_state
+        say(f"state      {bytes_of_a_device(state) / 1e6:,.1f} MB on each device")
+        if whole := what_stays_whole(state, program.mesh, over_data):
+            say(f"state      {whole}")
 
 
 def optimizer_words(config: TrainConfig) -> str:
@@ -150,19 +152,22 @@ def _views(config: TrainConfig, image_shape: tuple[int, ...]) -> str:
     return f"{text}; each predicts {aim}{passed}"
 
 
-def what_stays_whole(state: Any, mesh: Mesh) -> str | None:
-    """Return a sentence about the arrays that --shard-state does not split.
+def what_stays_whole(state: Any, mesh: Mesh, over_data: bool) -> str | None:
+    """Return a sentence about the arrays that every device holds whole.
 
-    None if it splits all. `state` is the abstract state with its shardings.
+    None if there are none that should be split. `state` is the abstract state with its
+    shardings. `over_data` is True under --shard-state.
     """
-    whole, devices = left_whole(state, mesh), mesh.shape["data"]
+    whole, reasons = left_whole(state, mesh), []
     if not whole:
         return None
-    if devices == 1:
-        return (
-            f"--shard-state splits nothing, because --run.model-devices takes all "
-            f"{mesh.size} devices"
-        )
+    data, model = mesh.shape["data"], mesh.shape["model"]
+    if model > 1:
+        reasons.append(f"{model} model devices do not divide their last axis")
+    if over_data and data > 1:
+        reasons.append(f"{data} data devices divide none of their axes")
+    elif over_data:
+        reasons.append("--run.model-devices leaves none to --shard-state")
     leaves = jax.tree.leaves(state)
     total = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
     largest = sorted(whole, key=whole.get, reverse=True)[:NAMED]
@@ -170,6 +175,5 @@ def what_stays_whole(state: Any, mesh: Mesh) -> str | None:
     return (
         f"{len(whole)} of {len(leaves)} arrays "
         f"({sum(whole.values()) / 1e6:,.1f} of {total / 1e6:,.1f} MB) are not "
-        f"split, because {devices} divides none of their axes: "
-        f"{', '.join(largest)}{more}"
+        f"split, because {' and '.join(reasons)}: {', '.join(largest)}{more}"
     )

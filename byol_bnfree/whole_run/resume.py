@@ -19,7 +19,7 @@ from byol_bnfree.training.checkpoint import Checkpoints
 from byol_bnfree.training.dataset_file import compare_data, other_pixels
 from byol_bnfree.training.environment import environment, keep_earlier
 from byol_bnfree.training.extension import SETTINGS, begins_extension
-from byol_bnfree.training.mesh import left_whole
+from byol_bnfree.training.mesh import left_whole, splits_state
 from byol_bnfree.training.program import Program
 from byol_bnfree.training.restore import committed_steps
 from byol_bnfree.training.workdir import lock_workdir
@@ -128,7 +128,7 @@ def write_inputs(workdir: Path, program: Program, data: Data) -> None:
     """
     write_json(workdir / "config.json", dataclasses.asdict(program.config))
     where = environment() | {"kernels": program.kernels}
-    if program.config.shard_state:
+    if splits_state(program.config):
         where["left_whole"] = left_whole(program.abstract_state, program.mesh)
     note = keep_earlier(workdir, where)
     if note is not None:

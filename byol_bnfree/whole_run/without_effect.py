@@ -23,16 +23,21 @@ DEFAULTS = TrainConfig()  # both views are of one class, but differ in their def
 GROUPED, STANDARDIZED = {"gn", "gn_ws"}, {"gn_ws", "ws"}
 
 
-def without_effect(config: TrainConfig) -> list[str]:
-    """Return a sentence for each setting that differs from its default in vain."""
+def without_effect(config: TrainConfig, backend: str) -> list[str]:
+    """Return a sentence for each setting that differs from its default in vain.
+
+    `backend` is the one of JAX: "cpu", "gpu" or "tpu".
+    """
     rules = (_of_the_network, _of_the_optimizer, _of_the_views, _of_the_rest)
+    found = [pair for rule in rules for pair in rule(config)]
+    if backend == "cpu":
+        found.append((("remat",), "on CPUs a step needs as much memory with it"))
     sentences = []
-    for rule in rules:
-        for names, why in rule(config):
-            for name in names:
-                value = _changed(config, name)
-                if value is not None:
-                    sentences.append(f"{flag(name)} {value} has no effect: {why}")
+    for names, why in found:
+        for name in names:
+            value = _changed(config, name)
+            if value is not None:
+                sentences.append(f"{flag(name)} {value} has no effect: {why}")
     return sentences
 
 

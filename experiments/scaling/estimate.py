@@ -11,15 +11,16 @@ DEVICES = 8, 64, 512
 
 @dataclass(frozen=True)
 class Machine:
-    """Accelerators, links, hosts and disk. Links, disk and cores are assumptions."""
+    """Accelerators, links, hosts and disk. None of it was measured here."""
 
-    tflops: float = 780.0
-    """Rate of a device's bfloat16 matrix products, in 1e12 operations per second; 769
-    to 798 were measured on an H200."""
-    utilization: float = 0.28
-    """Share of this rate that a ResNet step reaches; measured on an H100."""
-    memory_gb: float = 149.0
-    """Memory of a device; an H200 has 139 GiB."""
+    tflops: float = 989.0
+    """Rate of a device's bfloat16 matrix products, in 1e12 operations per second; that
+    of an H100 by its data sheet."""
+    utilization: float = 0.17
+    """Share of this rate that a step reaches; from MLPerf's time for supervised
+    training of ResNet-50 on H100s (docs/scaling.md)."""
+    memory_gb: float = 80.0
+    """Memory of a device; that of an H100 by its data sheet."""
     link_gb: float = 50.0
     """Rate at which a device sends in an all-reduce, GB/s."""
     latency_us: float = 5.0

@@ -5,8 +5,8 @@
 Every measurement is a process of its own. Its line of device.jsonl is written at once,
 so a run that is cut off loses nothing. What the ratios need comes first: bn's step, the
 peer, gn_ws's step; whole runs are last. PEER.py takes NETWORK,SIDE,BATCH,SMALL_STEM,
-COMPILE (the last two are 0 or 1) and prints a line of JSON with images_per_s. `--tiny`
-tries everything at a small size.
+COMPILE (the last two are 0 or 1) and prints a line of JSON with images_per_s, and with
+peak_gb and compile_seconds if it knows them. `--tiny` tries everything at a small size.
 """
 
 import json
@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from byol_bnfree.errors import InputError
-from experiments.throughput.ratios import ratios
+from experiments.throughput.ratios import costs, ratios, slowest
 
 HERE = Path(__file__).parent
 NORMS = ("bn", "gn_ws")
@@ -101,7 +101,7 @@ class Arm(NamedTuple):
 
 
 def measure_device(plan: Plan) -> None:
-    """Measure, write every result at once, print the ratios.
+    """Measure, write every result at once, print costs, operations and ratios.
 
     Raises:
       InputError: if JAX does not run on the platform, or a workload is unknown.
@@ -123,7 +123,8 @@ def measure_device(plan: Plan) -> None:
         print(_line(row), flush=True)
     console = Console()
     console.width = max(console.width, 100)
-    console.print(ratios(found, workloads))
+    for table in (costs(found), slowest(found), ratios(found, workloads)):
+        console.print(table)
     if all("failed" in row for row in found):
         sys.exit("nothing could be measured; read the messages above.")
 

@@ -1,9 +1,55 @@
-"""The ratios of one run of `device`, as a table."""
+"""The results of one run of `device`, as tables."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from rich.table import Table
+
+GB_OF_GIB = 2**30 / 1e9
+SLOWEST = 5  # operations of each arm
+
+
+def costs(found: Sequence[dict[str, Any]]) -> Table:
+    """A line for every arm: memory, time to compile, and the share of the limit.
+
+    The limit is the measured rate of bfloat16 matrix products. A cell is empty if the
+    arm does not measure it. Of a peer, memory is its own peak_gb.
+    """
+    table = Table(title="each arm on one device")
+    for head in ("workload", "arm"):
+        table.add_column(head)
+    for head in ("images/s", "peak GB", "compile s", "of the matrix rate"):
+        table.add_column(head, justify="right")
+    for row in found:
+        if "failed" in row:
+            table.add_row(row["workload"], row["arm"], "failed")
+            continue
+        peak, part = row.get("peak_gb"), row.get("part_of_limit")
+        if ours := row.get("peak_gib"):  # CPUs count only the process's memory
+            peak = GB_OF_GIB * (ours["device"] or ours["host"])
+        seconds = row.get("compile_seconds")
+        table.add_row(
+            row["workload"],
+            row["arm"],
+            f"{row['images_per_s']:,.1f}",
+            "" if peak is None else f"{peak:.1f}",
+            "" if seconds is None else f"{seconds:.1f}",
+            "" if part is None else f"{part:.1%}",
+        )
+    return table
+
+
+def slowest(found: Sequence[dict[str, Any]]) -> Table:
+    """The operations of the profile that take longest, in milliseconds a step."""
+    table = Table(title="slowest operations of a step")
+    for head in ("workload", "arm", "operation"):
+        table.add_column(head)
+    table.add_column("ms", justify="right")
+    for row in found:
+        top = sorted(row.get("top_ms", {}).items(), key=lambda pair: -pair[1])
+        for operation, time in top[:SLOWEST]:
+            table.add_row(row["workload"], row["arm"], operation, f"{time:.3f}")
+    return table
 
 
 def ratios(found: Sequence[dict[str, Any]], workloads: dict[str, Any]) -> Table:

@@ -35,3 +35,10 @@ def test_a_killed_process_is_one_sentence_and_the_pool_starts_anew(
     monkeypatch.setattr(picture_pool, "reading_pool", ThreadPoolExecutor)
     assert source.crops(some, some, 0)["crops"].shape == (3, 2, 4, 4, 3)
     source.close()
+
+
+@pytest.mark.parametrize("pictures, workers", [(64, 15), (256, 15), (8, 15), (9, 0)])
+def test_each_worker_has_two_messages_of_a_batch_if_there_are_enough(pictures, workers):
+    size = picture_pool.message_size(pictures, workers)
+    assert 1 <= size <= picture_pool.PICTURES_PER_MESSAGE
+    assert size == 1 or pictures / size >= 2 * workers

@@ -1,5 +1,6 @@
 """Batches are a pure function of (seed, step), whatever the devices."""
 
+import dataclasses
 import threading
 from concurrent.futures import Future
 
@@ -186,6 +187,32 @@ def test_two_batches_are_made_ahead(monkeypatch):
     assert steps == [0, 1, 2]
     next(iterator)
     assert steps == [0, 1, 2, 3]
+
+
+def test_a_batch_begins_before_the_one_ahead_of_it_is_done(monkeypatch):
+    both = threading.Barrier(2, timeout=60)
+    made = batches()
+    monkeypatch.setattr(Batches, "__call__", lambda self, step: both.wait() * 0 + step)
+    assert list(made.iterate(0, 4)) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("bad", [(1, 2, 7), range(12)])
+def test_bad_pictures_are_replaced_alike_by_threads_and_alone(
+    stream_config, tmp_path, bad
+):
+    for k in bad:
+        cut = tmp_path / str(k % 2) / f"{k}.png"
+        cut.write_bytes(cut.read_bytes()[:-40])
+    config = dataclasses.replace(stream_config, on_bad_image="skip")
+    alone, ahead = (
+        Batches(open_source(config, "train"), 4, 0, sharding(1)) for _ in range(2)
+    )
+    if len(bad) == 12:
+        with pytest.raises(InputError, match="no picture"):
+            list(ahead.iterate(0, 6))
+        return
+    for step, batch in enumerate(ahead.iterate(0, 6)):
+        jax.tree.map(np.testing.assert_array_equal, batch, alone(step))
 
 
 def test_empty_source_is_one_sentence():

@@ -1,5 +1,7 @@
 """Features come back complete, in order, and from one compilation."""
 
+import threading
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,6 +37,18 @@ def test_features_are_in_the_order_of_the_indices():
     chosen = np.array([7, 2, 9, 2, 0])
     features = extract_features(encode, Source(), chosen, 2)
     np.testing.assert_allclose(features, DIRECT[chosen], rtol=1e-6)
+
+
+def test_a_batch_is_read_before_the_one_ahead_of_it_is_done():
+    both = threading.Barrier(2, timeout=60)
+
+    class Waiting(Source):
+        def images(self, indices):
+            both.wait()
+            return super().images(indices)
+
+    features = extract_features(encode, Waiting(), np.arange(8), 2)
+    np.testing.assert_allclose(features, DIRECT[:8], rtol=1e-6)
 
 
 def test_encoder_is_compiled_once():

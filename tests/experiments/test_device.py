@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from byol_bnfree.errors import InputError
+from experiments.throughput import __main__ as throughput
 from experiments.throughput import device
 from experiments.throughput.__main__ import Arguments, main
 from experiments.throughput.device import Plan, arms, result
 from experiments.throughput.profile import by_kind
-from experiments.throughput.ratios import ratios
+from experiments.throughput.ratios import costs, ratios, slowest
 
 ROOT = Path(__file__).parents[2]
 PEER = "import json; print(json.dumps({'images_per_s': 100.0}))"
@@ -63,6 +64,31 @@ def test_ratios_are_over_the_faster_peer():
     assert measured["with our augmentation, over the same PyTorch step"] == "1.200"
     assert measured["gn_ws over bn, time of a step"] == "1.200"
     assert measured["run by the clock, over its step"] == "?"
+
+
+def test_every_arm_shows_memory_compile_time_share_and_slowest_operations():
+    step = {"part_of_limit": 0.284, "compile_seconds": 31.0}
+    step |= {"peak_gib": {"host": 9.0, "device": 2.0}}
+    step |= {"images_per_s": 9.0, "top_ms": {f"op {k}": float(k) for k in range(7)}}
+    found = [{"workload": "w", "arm": "bn"} | step]
+    torch = {"images_per_s": 8.0, "peak_gb": 3.0}
+    found.append({"workload": "w", "arm": "torch eager"} | torch)
+    found.append({"workload": "w", "arm": "gn_ws", "failed": "status 1"})
+    cells = [list(column.cells) for column in costs(found).columns]
+    assert list(zip(*cells, strict=True)) == [
+        ("w", "bn", "9.0", "2.1", "31.0", "28.4%"),
+        ("w", "torch eager", "8.0", "3.0", "", ""),
+        ("w", "gn_ws", "failed", "", "", ""),
+    ]
+    assert list(slowest(found).columns[2].cells) == [f"op {k}" for k in (6, 5, 4, 3, 2)]
+
+
+@pytest.mark.parametrize("given, used", [(None, 4.0), (9.0, 9.0), (2.0, 2.0)])
+def test_the_length_of_a_timing_is_what_was_given(monkeypatch, given, used):
+    plans = []
+    monkeypatch.setattr(throughput, "measure_device", plans.append)
+    main(Arguments(device="gpu", seconds=given))
+    assert plans[0].seconds == used
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,18 @@ import pytest
 from flax import linen as nn
 
 import tiny
-from byol_bnfree.config import ViewsConfig
+from byol_bnfree.config import RunConfig, ViewsConfig
 from byol_bnfree.errors import InputError
 from byol_bnfree.training import mesh as meshes
 from byol_bnfree.training.footprint import Footprint, footprint
 from byol_bnfree.training.gradient import make_gradient
-from byol_bnfree.training.mesh import left_whole, make_mesh, state_shardings
+from byol_bnfree.training.mesh import (
+    bytes_of_a_device,
+    left_whole,
+    make_mesh,
+    splits_state,
+    state_shardings,
+)
 from byol_bnfree.training.parts import DataShape, build_parts
 from byol_bnfree.training.program import build_program, view_bytes
 from byol_bnfree.whole_run.introduction import what_stays_whole
@@ -91,11 +97,19 @@ class Reported(NamedTuple):
         ({"norm": "gn_ws"}, Pooling(), (2, 4), False),
     ],
 )
-def test_the_advice_names_settings_that_the_run_accepts(fields, encoder, cuts, remat):
+def test_the_advice_names_settings_that_the_run_accepts(
+    fields, encoder, cuts, remat, monkeypatch
+):
     data = DataShape(100, 3, (16, 16, 3))
     program = build_program(tiny.config(**fields), data, encoder=encoder)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     found = footprint(Reported(), program)
     assert (found.cuts, found.remat) == (cuts, remat)
+
+
+def test_a_setting_that_saves_nothing_on_cpus_is_not_advised_there():
+    program = build_program(tiny.config(), DataShape(100, 3, (16, 16, 3)))
+    assert not footprint(Reported(), program).remat
 
 
 @pytest.mark.parametrize(
@@ -191,15 +205,26 @@ def test_arrays_that_no_device_count_divides_are_named(monkeypatch):
     shardings = state_shardings(state, mesh, True)
     state = {k: state[k].update(sharding=shardings[k]) for k in state}
     assert left_whole(state, mesh) == {"odd": 60}
-    assert "because 2 divides none of their axes: odd" in what_stays_whole(state, mesh)
+    assert bytes_of_a_device(state) == 4 * (12 / 2 + 15 + 3)
+    said = what_stays_whole(state, mesh, over_data=True)
+    assert "because 2 data devices divide none of their axes: odd" in said
 
 
-def test_no_device_of_the_data_axis_is_a_reason_of_its_own(monkeypatch):
+@pytest.mark.parametrize("over_data", [False, True])
+def test_what_model_devices_leave_whole_is_named_with_its_reason(
+    monkeypatch, over_data
+):
     monkeypatch.setattr(meshes, "SMALLEST_SHARDED", 8)
     mesh = make_mesh(2)
     state = {"odd": jax.ShapeDtypeStruct((5, 3), np.float32)}
-    shardings = state_shardings(state, mesh, True)
+    shardings = state_shardings(state, mesh, over_data)
     state = {"odd": state["odd"].update(sharding=shardings["odd"])}
-    assert what_stays_whole(state, mesh) == (
-        "--shard-state splits nothing, because --run.model-devices takes all 2 devices"
-    )
+    said = what_stays_whole(state, mesh, over_data)
+    assert "because 2 model devices do not divide their last axis" in said
+    assert ("leaves none to --shard-state" in said) == over_data
+
+
+def test_both_axes_of_the_mesh_count_as_splitting_the_state():
+    assert splits_state(tiny.config(shard_state=True))
+    assert splits_state(tiny.config(run=RunConfig(model_devices=2)))
+    assert not splits_state(tiny.config())

@@ -12,9 +12,10 @@ import tiny
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.errors import Interrupted, RunStopped
 from byol_bnfree.settings.run import RunConfig
+from byol_bnfree.training import loop as loop_module
 from byol_bnfree.training.checkpoint import Checkpoints
 from byol_bnfree.training.divergence import Diverged
-from byol_bnfree.training.journal import MUST_BE_FINITE, Journal
+from byol_bnfree.training.journal import AHEAD, MUST_BE_FINITE, Journal
 from byol_bnfree.training.judge import COLLAPSED, MEASURES
 from byol_bnfree.training.logs import MetricsLog
 from byol_bnfree.training.loop import Evaluation, run_loop
@@ -123,3 +124,28 @@ def test_a_signal_during_the_last_evaluation_ends_the_run(tmp_path, monkeypatch)
         loop(tmp_path, monkeypatch, lambda step: FINE, evaluation=last)
     assert stopped.value.status == 128 + signal.SIGTERM and saved(tmp_path) == [12]
     assert MetricsLog(tmp_path).rows()[-1] == {"step": TOTAL, "knn/top1": 0.5}
+
+
+def test_processes_read_the_decision_to_save_when_its_step_is_done(monkeypatch):
+    """By then the journal has waited for the step; until then no process may wait."""
+    sent, read = [], []
+
+    class Decision:
+        def __init__(self, flag):
+            self.flag = flag
+            sent.append(now)
+
+        def __bool__(self):
+            read.append(now)
+            return self.flag
+
+    monkeypatch.setattr(loop_module, "spread", Decision)
+    monkeypatch.setattr(Program, "processes", 2)
+    run = RunConfig(log_every=4, checkpoint_seconds=1e-9)
+    fields = dict.fromkeys(Program._fields) | {"config": tiny.config(run=run)}
+    program = tuple.__new__(Program, (fields | {"total_steps": 12}).values())
+    due, saved = loop_module._checkpoint_timer(program), []
+    for now in range(1, 13):
+        saved += [now] * due(now)
+    assert sent == [1, 4, 8, 12]  # the logged steps
+    assert read == saved == [step + AHEAD for step in sent[:-1]]
