@@ -45,12 +45,14 @@ if TYPE_CHECKING:  # for editors and type checkers; keep it equal to `_HOME`
     from byol_bnfree.models.standardize import weight_standardize
     from byol_bnfree.training.ema import ema_update
     from byol_bnfree.training.optim import make_optimizer
+    from byol_bnfree.training.parts import DataShape, build_parts
     from byol_bnfree.training.state import TrainState
-    from byol_bnfree.training.step import make_train_step
+    from byol_bnfree.training.step import Schedules, make_train_step
     from byol_bnfree.whole_run.run import train
 
 _HOME = {
     "BYOLNetwork": "models.byol",
+    "DataShape": "training.parts",
     "Encoder": "encoder",
     "InputError": "errors",
     "Layers": "models.norm",
@@ -58,11 +60,13 @@ _HOME = {
     "Norm": "config",
     "ResNet": "models.resnet",
     "RunStopped": "errors",
+    "Schedules": "training.step",
     "StdConv": "models.norm",
     "StdDense": "models.norm",
     "TrainConfig": "config",
     "TrainState": "training.state",
     "batch_independence": "diagnostics",
+    "build_parts": "training.parts",
     "byol_loss": "losses",
     "create_encoder": "models.encoders",
     "create_network": "assembly",
@@ -85,6 +89,7 @@ _HOME = {
 
 __all__ = [
     "BYOLNetwork",
+    "DataShape",
     "Encoder",
     "InputError",
     "Layers",
@@ -92,11 +97,13 @@ __all__ = [
     "Norm",
     "ResNet",
     "RunStopped",
+    "Schedules",
     "StdConv",
     "StdDense",
     "TrainConfig",
     "TrainState",
     "batch_independence",
+    "build_parts",
     "byol_loss",
     "create_encoder",
     "create_network",

@@ -49,8 +49,7 @@ def two_views(
     Raises:
       InputError: for images of another dtype.
     """
-    if positions is None:
-        positions = jnp.arange(len(images))
+    positions = _placed(images, positions)
     planes = planes_of(images)
     draw = partial(_random_views, augment=augment, crop_to=size or images.shape[1:3])
     views = jax.vmap(draw)(example_keys(key, positions), planes, planes)
@@ -68,12 +67,28 @@ def two_views_of_crops(
 
     Callers that need only view 1 may give one crop. View 2 is then made of it too.
     """
-    if positions is None:
-        positions = jnp.arange(len(crops))
+    positions = _placed(crops, positions)
     planes1, planes2 = planes_of(crops[:, 0]), planes_of(crops[:, -1])
     draw = partial(_random_views, augment=augment, crop_to=None)
     views = jax.vmap(draw)(example_keys(key, positions), planes1, planes2)
     return _pixels(views[0]), _pixels(views[1])
+
+
+def _placed(images: Array, positions: Int[Array, " b"] | None) -> Int[Array, " b"]:
+    """Return the positions, sharded as the images. None means 0, 1, ...
+
+    On meshes with Explicit axes, which are JAX's default, `vmap` refuses arguments that
+    are not sharded alike.
+    """
+    if positions is None:
+        positions = jnp.arange(len(images))
+    sharding = jax.typeof(images).sharding
+    if sharding.spec[0] is None:  # on one device, or on a mesh of Auto axes
+        return positions
+    if not isinstance(images, jax.core.Tracer):
+        sharding = images.sharding  # its mesh knows the devices
+    rows = jax.NamedSharding(sharding.mesh, jax.P(sharding.spec[0]))
+    return jax.sharding.reshard(positions, rows)
 
 
 def normalize(

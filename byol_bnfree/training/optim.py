@@ -31,12 +31,23 @@ def decayed_mask(params):
     """
 
     def is_kernel(path: tuple, _: Any) -> bool:
-        names = [str(key.key) for key in path]
+        names = _names(path)
         return names[-1] not in ("bias", "scale") and not any(
             "norm" in name for name in names
         )
 
     return jax.tree_util.tree_map_with_path(is_kernel, params)
+
+
+def _names(path: tuple) -> list[str]:
+    """Return the names from the root to an array, in a tree of any kind.
+
+    The box of an array in Flax, such as `nnx.Param`, is no name. A tree that is one
+    array has the name "".
+    """
+    if path and path[-1] == jax.tree_util.GetAttrKey("value"):
+        path = path[:-1]
+    return [jax.tree_util.keystr((key,), simple=True) for key in path] or [""]
 
 
 def constant_predictor_rate(config: TrainConfig) -> float | None:
@@ -66,6 +77,10 @@ def make_optimizer(
     All of them multiply the weight decay by the learning rate. `bias_lr_scale`,
     `predictor_lr_scale` and `projector_lr_scale` multiply the finished update.
     `predictor_rate` replaces the schedule for the predictor.
+
+    The parameters are a tree of any kind: dicts, lists, `FrozenDict`, `nnx.State`. The
+    names in it decide, as in Flax: "bias" and "scale" are no kernels, and neither is
+    any array of a layer with "norm" in its name.
 
     References: You et al. 2017 (LARS), https://arxiv.org/abs/1708.03888; Jordan et al.
     2024 (Muon), https://kellerjordan.github.io/posts/muon; Liu et al. 2025 (Muon's
@@ -133,7 +148,7 @@ def _as_matrices(params):
 
     def matrix(path: tuple, leaf: Any):
         """Describe one array."""
-        *layers, name = (str(key.key) for key in path)
+        *layers, name = _names(path)
         if name != "kernel" or leaf.ndim < 2:
             return None
         inputs = leaf.ndim - 1
@@ -197,12 +212,12 @@ def _rates_by_part(
     def update(updates, state, params=None):
         """Multiply the updates of each part by its rate, and count the step."""
         rate = schedule(state.count)
-        scaled = {
-            part: jax.tree.map(
-                lambda u, r=predictor_rate if part in PREDICTORS else rate: r * u, tree
-            )
-            for part, tree in updates.items()
-        }
+
+        def scale(path: tuple, update: Any):
+            own = _names(path)[0] in PREDICTORS
+            return (predictor_rate if own else rate) * update
+
+        scaled = jax.tree_util.tree_map_with_path(scale, updates)
         return scaled, optax.ScaleByScheduleState(state.count + 1)
 
     def init(_):
@@ -218,7 +233,7 @@ def _scale_by_part(optim: OptimConfig) -> optax.GradientTransformation:
 
     def scale(path: tuple, is_kernel: bool, update: Any):
         factor = 1.0 if is_kernel else optim.bias_lr_scale
-        return factor * parts.get(path[0].key, 1.0) * update
+        return factor * parts.get(_names(path)[0], 1.0) * update
 
     return optax.stateless(
         lambda updates, _: jax.tree_util.tree_map_with_path(

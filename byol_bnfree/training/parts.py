@@ -35,8 +35,11 @@ class DataShape(NamedTuple):
     """The properties of the data that the program depends on."""
 
     num_examples: int
+    """Images of an epoch. Schedules in epochs depend on it."""
     num_classes: int | None
+    """Classes of the linear probe; None or 1: no probe."""
     image_shape: tuple[int, int, int]
+    """Height, width and channels."""
 
 
 class Parts(NamedTuple):
@@ -66,6 +69,12 @@ def build_parts(
       kernels: the functions that compute the layers.
       views: views of each image that pass through the network together in training.
       encoder: a module that replaces the configuration's encoder.
+
+    Returns:
+      A named tuple of `network` (`BYOLNetwork`), `optimizer`, `schedules`
+      (`Schedules`), `warmup_steps`, `total_steps`, `init` and `abstract_state`.
+      `init(batch)` returns the `TrainState` of step 0. `abstract_state` is the same
+      tree, of `ShapeDtypeStruct`.
 
     Raises:
       InputError: if the settings do not fit each other, such as a width that the groups

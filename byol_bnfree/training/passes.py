@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Float
 
+from byol_bnfree.errors import InputError
+
 Batch = dict[str, Array]
 
 
@@ -22,6 +24,19 @@ class Forward(NamedTuple):
     logits: Float[Array, "b c"] | None
     kept: Any = None
     """Arrays that the objective keeps of each example, or None."""
+
+
+def check_keys(batch: Batch) -> None:
+    """Raise `InputError` if a batch lacks what every step reads."""
+    needed = {
+        "label": "int32 [b], the class of each image, or -1",
+        "position": "int32 [b], the place of each image in the global batch",
+    }
+    if "crops" not in batch:
+        needed = {"image": "uint8 [b h w c]"} | needed
+    for key, meaning in needed.items():
+        if key not in batch:
+            raise InputError(f"the batch has no {key!r}; add it: {meaning}.")
 
 
 def of_views(

@@ -20,7 +20,7 @@ from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.objectives import make_objective
 from byol_bnfree.training.ema import ema_update
 from byol_bnfree.training.gradient import make_gradient
-from byol_bnfree.training.passes import Batch, Forward
+from byol_bnfree.training.passes import Batch, Forward, check_keys
 from byol_bnfree.training.state import TrainState
 
 Metrics = dict[str, Float[Array, ""]]
@@ -32,7 +32,9 @@ class Schedules(NamedTuple):
     """Functions from the step to a value."""
 
     learning_rate: optax.Schedule
+    """The rate that a step logs. The optimizer has its own."""
     tau: optax.Schedule
+    """The target network keeps this share of itself, from 0 to 1."""
 
 
 def make_train_step(
@@ -47,6 +49,11 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Build the training step as a plain function. The caller jits it with shardings.
 
+    It takes a `TrainState` and a batch, and returns the next state and the metrics. A
+    batch is a dict of "image" (uint8 or floats in [0, 1], [b h w c]), "label" (int32
+    [b]; -1 where there is none) and "position" (int32 [b]). The position in the global
+    batch gives each image random views of its own.
+
     `network` must have `bn_stat_groups / micro_batches` groups of statistics.
     Optimizer, target and schedules advance once per step, however many micro-batches it
     has. Collapse measures are computed at the first, every `run.log_every`-th and the
@@ -55,6 +62,9 @@ def make_train_step(
     `unroll` repeats the code of a micro-batch instead of looping over it. XLA on CPUs
     needs this: its gradient of a convolution is 30 times slower in a loop. None unrolls
     on CPUs only.
+
+    Raises:
+      InputError: when the step gets a batch without one of these keys.
     """
     unroll = jax.default_backend() == "cpu" if unroll is None else unroll
     gradient = make_gradient(network, config, data_devices, unroll)
@@ -62,6 +72,7 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         """Return the state after one update of all parts, and the step's metrics."""
+        check_keys(batch)
         (grads, (stats, target_stats)), (forward, labels) = gradient(state, batch)
         updates, opt_state = optimizer.update(
             grads, state.opt_state, state.online_params

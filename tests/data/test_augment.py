@@ -360,3 +360,21 @@ def test_normalize_subtracts_mean_and_divides_by_deviation():
     np.testing.assert_allclose(rgb[0, 0, 0], [1.8, 3.2, 0.4 / 0.75], rtol=1e-6)
     np.testing.assert_allclose(gray[0, 0, 0], [0.7 / 0.5], rtol=1e-6)
     assert rgb.dtype == jnp.float32
+
+
+def test_views_of_images_on_explicit_axes_are_those_of_one_device():
+    """Explicit axes are JAX's default for a mesh."""
+    images, config = pictures(2, 8, 8), AugmentConfig()
+    mesh = jax.make_mesh((2,), ("b",), axis_types=(AxisType.Explicit,))
+    spread = jax.device_put(images, NamedSharding(mesh, P("b")))
+    key = jax.random.key(0)
+    for draw, one, many in (
+        (two_views, images, spread),
+        (two_views_of_crops, images[:, None], spread[:, None]),
+    ):
+        found = draw(key, many, config)
+        assert found[0].sharding.spec[0] == "b"
+        for x, y in zip(found, draw(key, one, config), strict=True):
+            np.testing.assert_allclose(x, y, atol=1e-6)
+    for positions in (None, jnp.arange(2)):  # outside jit
+        assert augment._placed(spread, positions).sharding.spec == P("b")

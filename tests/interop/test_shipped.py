@@ -93,3 +93,53 @@ def test_an_installed_package_reads_its_own_copy(tmp_path):
         command, capture_output=True, text=True, cwd=tmp_path, env=environment
     )
     assert done.stdout.split() == [str(tmp_path / "byol_bnfree/__init__.py"), "3125"]
+
+
+IN_TORCH = """
+import json, torch
+from encoder import load_encoder
+
+pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+expected, given = load_encoder()(pixels), pixels / 255
+wrong = [pixels.long(), pixels.float(), given - 1, given / 0, given[0], given[:0]]
+wrong += [pixels.permute(0, 2, 3, 1), given[:, :1], pixels.numpy()]
+said = []
+for images in wrong:
+    try:
+        load_encoder()(images)
+    except ValueError as error:
+        said.append(str(error))
+differences = []
+for dtype in (torch.float64, torch.float16):
+    found = load_encoder().to(dtype)(pixels)
+    assert found.dtype == dtype
+    differences.append(float((found - expected).abs().max() / expected.abs().max()))
+torch.func.vmap(load_encoder())(given[:, None])
+torch.compile(load_encoder(), fullgraph=True, backend="eager")(given)
+print(json.dumps([said, differences]))
+"""
+REFUSED = [
+    "images are torch.int64; give uint8 pixels",
+    "images are floats from 0 to 255; give floats from 0 to 1",
+    "images are floats from -1 to 0; give",
+    "images hold NaN or infinity; give",
+    "images have shape (3, 32, 32); give a batch [b c h w]",
+    "images have shape (0, 3, 32, 32); give a batch [b c h w]",
+    "images have 32 channels in their second axis",
+    "images have 1 channel in their second axis",
+    "images are a ndarray; give a torch.Tensor.",
+]
+
+
+def test_the_pytorch_program_refuses_what_the_encoder_refuses_in_every_precision():
+    done = subprocess.run(
+        [files.torch_python(), "-W", "ignore", "-B", "-c", IN_TORCH],
+        capture_output=True,
+        text=True,
+        cwd=ROOT / "weights" / NAMES[-1],
+    )
+    assert done.returncode == 0, done.stderr
+    said, differences = json.loads(done.stdout)
+    for message, start in zip(said, REFUSED, strict=True):
+        assert message.startswith(start)
+    assert differences[0] < 1e-5 and differences[1] < 0.01

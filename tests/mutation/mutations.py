@@ -66,7 +66,7 @@ MUTATIONS = [Mutation(*fields) for fields in [
      f"{STEP} -k probe_does_not_train"),
     # moving average
     ("tau and 1 - tau swapped", "training/ema.py",
-     "xi + (1 - tau) * (theta - xi)", "xi + tau * (theta - xi)",
+     "xi + (1 - tau) * (theta[path] - xi)", "xi + tau * (theta[path] - xi)",
      f"{STEP} -k target_moves"),
     ("target follows the old parameters", "training/step.py",
      "ema_update(state.target_params, online_params, tau)",

@@ -49,6 +49,15 @@ def run_on_two_devices(cfg, shard_state: bool):
     return state, losses
 
 
+@pytest.mark.parametrize("key", ["image", "label", "position"])
+def test_a_batch_without_a_key_is_refused_by_its_name(key):
+    state, step = tiny.start(tiny.config())
+    batch = tiny.batch(8)
+    del batch[key]
+    with pytest.raises(InputError, match=f"the batch has no '{key}'; add it: "):
+        jax.eval_shape(step, state, batch)
+
+
 QUICK = ("bn", "gn_ws")
 SOME_SLOW = [
     norm if norm in QUICK else pytest.param(norm, marks=pytest.mark.slow)

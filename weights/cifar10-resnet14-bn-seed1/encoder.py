@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 WEIGHTS = ("encoder.safetensors", "model.safetensors")
 DTYPES = {"F32": torch.float32, "I64": torch.int64}
+ROUNDING = 1e-3  # tolerance beyond [0, 1]; a resize in bfloat16 may leave it by as much
 
 
 def load_encoder(path: str | Path | None = None) -> "Encoder":
@@ -111,12 +112,14 @@ class Encoder(nn.Module):
         return Conv(into, out, size, stride, self.padding == "same")
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """[b c h w] to [b d]."""
+        """[b c h w], uint8 or floats in [0, 1], to [b d]; see `check` for errors."""
         return self.stages(images)[-1].mean((2, 3))
 
     def stages(self, images: torch.Tensor) -> list[torch.Tensor]:
         """The feature maps that leave every stage."""
-        x = images.float() / (255 if images.dtype == torch.uint8 else 1)
+        check(images, self.conv1.in_channels)
+        x = images.to(self.mean.dtype)
+        x = x / 255 if images.dtype == torch.uint8 else x
         x = (x - self.mean) / self.std
         if self.padding == "solo_learn" and not self.pooled:
             x = F.pad(x, (1, 1, 1, 1))
@@ -133,6 +136,56 @@ class Encoder(nn.Module):
         if self.preactivation:
             maps[-1] = torch.relu(self.norm(x))
         return maps
+
+
+def check(images: torch.Tensor, channels: int) -> None:
+    """Raise ValueError unless images are uint8, or floats in [0, 1], [b c h w].
+
+    Compiled, exported and traced programs check the type only, because they know no
+    values.
+    """
+    if not isinstance(images, torch.Tensor):
+        raise ValueError(f"images are a {type(images).__name__}; give a torch.Tensor.")
+    if not (images.dtype == torch.uint8 or images.is_floating_point()):
+        raise ValueError(
+            f"images are {images.dtype}; give uint8 pixels from 0 to 255, or floats "
+            f"from 0 to 1."
+        )
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return
+    shape = tuple(images.shape)
+    if len(shape) != 4 or 0 in shape:
+        example = " (images[None] makes it a batch)" if len(shape) == 3 else ""
+        raise ValueError(
+            f"images have shape {shape}; give a batch [b c h w] of at least one "
+            f"image{example}."
+        )
+    if shape[1] != channels:
+        last = shape[3] == channels
+        raise ValueError(
+            f"images have {shape[1]} channel{'s' * (shape[1] > 1)} in their second "
+            f"axis, but the encoder was trained on {channels}; "
+            + ("move their last axis there." if last else "convert them first.")
+        )
+    if images.is_floating_point():
+        check_range(images)
+
+
+def check_range(images: torch.Tensor) -> None:
+    """Raise ValueError for floats outside [0, 1]."""
+    try:
+        least, most = (float(x) for x in torch.aminmax(images.detach()))
+    except RuntimeError:  # there are no values inside torch.func.vmap
+        return
+    if not (math.isfinite(least) and math.isfinite(most)):
+        raise ValueError(
+            "images hold NaN or infinity; give floats from 0 to 1, or uint8 pixels."
+        )
+    if least < -ROUNDING or most > 1 + ROUNDING:
+        raise ValueError(
+            f"images are floats from {least:g} to {most:g}; give floats from 0 to 1, "
+            f"not normalized (divide pixels by 255), or uint8 pixels."
+        )
 
 
 class Block(nn.Module):
