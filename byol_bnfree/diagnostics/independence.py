@@ -77,7 +77,9 @@ def batch_independence(
         statistics may change as in training. An NNX module is not modified.
       images: two or more images [b ...], floats. The proof takes a whole batch; the
         numbers are measured on at most 32 of its rows.
-      *args: further arguments, such as a module's `train`.
+      *args: further arguments, such as a module's `train`. Arrays among them are
+        constants that belong to no example, so none may have one row per image. Close
+        over such a constant. Give a second input together with the first, in one array.
       variables: of a Linen module; None initializes it.
       rngs: random keys of a Linen module, such as `{"dropout": jax.random.key(0)}`, or
         one key for all. In numbers every call gets the same keys. The proof holds for
@@ -88,8 +90,9 @@ def batch_independence(
       A report that prints as a table. `report.holds` is the answer.
 
     Raises:
-      InputError: for fewer than two images, an output that is not [b ...], a module
-        that draws random numbers without `rngs`, or one that does not take `variables`.
+      InputError: for fewer than two images, an output that is not [b ...], a further
+        argument [b ...], a module that draws random numbers without `rngs`, or one that
+        does not take `variables`.
     """
     images = _as_array(images)
     checked = as_checked(function, images, args, kwargs, variables, rngs)

@@ -41,8 +41,10 @@ def as_checked(
 
     Raises:
       InputError: if a Linen module draws random numbers without `rngs` or does not take
-        `variables`, or if these are given for anything but a Linen module.
+        `variables`, if these are given for anything but a Linen module, or if a further
+        argument is an array with one row per image.
     """
+    _refuse_rows(len(images), args, kwargs)
     if isinstance(function, nn.Module):
         return _linen(function, images, args, kwargs, variables, rngs)
     if variables is not None or rngs is not None:
@@ -53,6 +55,25 @@ def as_checked(
     if isinstance(function, nnx.Module):
         return _nnx(function, args, kwargs)
     return Checked(lambda images: (function(images, *args, **kwargs), {}))
+
+
+def _refuse_rows(size: int, args: tuple, kwargs: dict[str, Any]) -> None:
+    """Raise `InputError` if an argument may hold a row of each example.
+
+    Further arguments are constants that belong to no example. Rows of a second input
+    would be proven apart although the function mixes them.
+    """
+    for path, leaf in jax.tree.leaves_with_path((args, kwargs)):
+        shape = getattr(leaf, "shape", ())
+        if shape and shape[0] == size:
+            name = jax.tree_util.keystr(path[1:], simple=True, separator="/")
+            raise InputError(
+                f"argument {name} after the images is an array of shape {shape}, whose "
+                f"rows may belong to the {size} images; if it is a constant that all "
+                f"images share, close over it, as in lambda x: f(x, constant), and if "
+                f"it is a second input, give both in one array [b ...] and split it in "
+                f"the function."
+            )
 
 
 def _linen(module: nn.Module, images, args, kwargs, variables, rngs) -> Checked:
@@ -66,7 +87,8 @@ def _linen(module: nn.Module, images, args, kwargs, variables, rngs) -> Checked:
         outputs, changed = module.apply(
             variables, images, *args, rngs=rngs, mutable=changing, **kwargs
         )
-        return outputs, {k: v for k, v in changed.items() if k != "intermediates"}
+        sown = {"intermediates": changed.get("intermediates", {})}
+        return outputs, _kept(changed, variables, sown)
 
     name = type(module).__name__
     try:
@@ -95,6 +117,23 @@ def _nnx(module: nnx.Module, args, kwargs) -> Checked:
     def run(images, state):
         copy = nnx.merge(graph, state, copy=True)
         outputs = copy(images, *args, **kwargs)
-        return outputs, nnx.state(copy, nnx.Not(nnx.Intermediate))
+        return outputs, _kept(nnx.state(copy), state, nnx.state(copy, nnx.Intermediate))
 
     return Checked(run, (state,))
+
+
+def _kept(after: Any, before: Any, sown: Any) -> dict[str, Array]:
+    """Return the arrays of a module that a later call can read, by their paths.
+
+    What a call sows is a record for its caller. A record that was there before the call
+    may be read by it, so it counts.
+    """
+    records = _by_path(sown).keys() - _by_path(before).keys()
+    return {path: x for path, x in _by_path(after).items() if path not in records}
+
+
+def _by_path(tree: Any) -> dict[str, Array]:
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree.leaves_with_path(tree)
+    }

@@ -323,12 +323,85 @@ class MovingAverageNNX(nnx.Module):
         return x - old[None]
 
 
-@pytest.mark.parametrize("module", [MovingAverage(), MovingAverageNNX()])
+class AverageNNX(nnx.Module):
+    """Keeps the mean in a variable that is usually a record of one call."""
+
+    def __init__(self):
+        self.mean = nnx.Intermediate(jnp.zeros(IMAGES.shape[1:]))
+
+    __call__ = MovingAverageNNX.__call__
+
+
+@pytest.mark.parametrize("module", [MovingAverage(), MovingAverageNNX(), AverageNNX()])
 def test_statistics_kept_for_later_batches_are_found_and_named(module):
     report = batch_independence(module, IMAGES)
     assert report.static.verdict == "independent" and not report.holds
     assert len(report.kept) == 1 and "mean" in report.kept[0]
     assert "earlier batches" in str(report).splitlines()[-1]
+
+
+class SowingNNX(nnx.Module):
+    def __call__(self, x):
+        self.sow(nnx.Intermediate, "seen", x)
+        return jnp.sin(x)
+
+
+class Sowing(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        self.sow("intermediates", "seen", x)
+        return jnp.sin(x)
+
+
+def test_what_a_call_only_sows_is_not_kept():
+    module, linen = SowingNNX(), Sowing()
+    assert batch_independence(module, IMAGES).holds
+    module(IMAGES)  # now it has a record of this call
+    assert batch_independence(module, IMAGES).holds
+    _, before = linen.apply({}, IMAGES, mutable=["intermediates"])
+    assert batch_independence(linen, IMAGES, variables=before).holds
+
+
+def test_intermediates_of_linen_that_the_next_call_reads_are_kept():
+    class Average(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            mean = self.variable("intermediates", "mean", jnp.zeros, x.shape[1:])
+            old, mean.value = mean.value, x.mean(0)
+            return x - old[None]
+
+    before = {"intermediates": {"mean": jnp.zeros(IMAGES.shape[1:])}}
+    report = batch_independence(Average(), IMAGES, variables=before)
+    assert report.kept == ("intermediates/mean",)
+
+
+def attend(q, k):
+    return jax.nn.softmax(q @ k.T) @ k
+
+
+class Two(nn.Module):
+    @nn.compact
+    def __call__(self, a, b=None):
+        return nn.Dense(3)(a) - b.mean(0)[None, :3]
+
+
+ROWS = IMAGES[:, 0, :, 0]
+
+
+@pytest.mark.parametrize("function, name", [(attend, "k"), (Two(), "b")])
+@pytest.mark.parametrize("other", [ROWS, np.asarray(ROWS), {"tree": ROWS}])
+def test_a_second_array_with_a_row_for_each_image_is_refused(function, name, other):
+    with pytest.raises(InputError, match="argument 0.* close over it"):
+        batch_independence(function, ROWS, other)
+    with pytest.raises(InputError, match=f"argument {name}.* one array"):
+        batch_independence(function, ROWS, **{name: other})
+
+
+def test_a_second_input_in_one_array_is_followed_and_a_constant_may_be_given():
+    pairs = jnp.stack([ROWS, jnp.cos(ROWS)], 1)
+    assert not batch_independence(lambda x: attend(x[:, 0], x[:, 1]), pairs).holds
+    assert batch_independence(lambda x: x[:, 0] * x[:, 1], pairs).holds
+    assert batch_independence(lambda x, w: x @ w, ROWS, jnp.ones((6, 2))).holds
 
 
 def test_one_key_serves_all_names():
