@@ -1,11 +1,12 @@
 """Static check that a function of a batch keeps examples apart, for all inputs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
 import numpy as np
+from jax.extend import core
 
 from byol_bnfree.diagnostics.dataflow import Place, Trace, trace_owners
 from byol_bnfree.diagnostics.dataflow.owners import (
@@ -17,7 +18,8 @@ from byol_bnfree.diagnostics.dataflow.owners import (
 from byol_bnfree.diagnostics.dataflow.trace import source_line
 from byol_bnfree.errors import InputError
 
-Verdict = Literal["independent", "mixes examples", "not proven"]
+Verdict = Literal["independent", "mixes examples", "not proven", "no gradient"]
+"""The last one is about gradients only: none reaches the images."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,23 @@ def follow(jaxpr: Any, batch: Any, fixed: Any, size: int) -> StaticReport:
     """Judge a program of `batch`, whose leaves are [b ...], and of `fixed`."""
     inputs = [along_batch(size, len(x.shape)) for x in jax.tree.leaves(batch)]
     inputs += [free(np.ndim(x)) for x in jax.tree.leaves(fixed)]
-    tables, trace = trace_owners(jaxpr, inputs)
+    needed = only(jaxpr, range(len(jaxpr.out_avals)))
+    tables, trace = trace_owners(needed, inputs)
     return judge(tables, trace, size)
+
+
+def only(program: core.ClosedJaxpr, outputs: Iterable[int]) -> core.ClosedJaxpr:
+    """Return the part of a program that computes some of its outputs."""
+    jaxpr = program.jaxpr
+    chosen = [jaxpr.outvars[index] for index in outputs]
+    needed, equations = set(map(id, chosen)), []
+    for equation in reversed(jaxpr.eqns):
+        if needed.intersection(map(id, equation.outvars)):
+            equations.append(equation)
+            needed.update(map(id, equation.invars))
+    info = jaxpr.debug_info._replace(result_paths=None)
+    part = jaxpr.replace(eqns=equations[::-1], outvars=chosen, debug_info=info)
+    return program.replace(jaxpr=part)
 
 
 def along_batch(size: int, rank: int) -> Owners:

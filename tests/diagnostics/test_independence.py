@@ -1,5 +1,7 @@
 """Batch independence of other people's functions and Flax modules."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +17,7 @@ from byol_bnfree.diagnostics import (
 from byol_bnfree.errors import InputError
 
 IMAGES = jax.random.normal(jax.random.key(0), (4, 6, 6, 2))
+ROWS = IMAGES[:, 0, :, 0]
 
 
 class Net(nn.Module):
@@ -238,6 +241,90 @@ def test_values_that_only_training_uses_are_examined(function):
     assert numbers.cross_derivative == 0 < numbers.changed_by_others
 
 
+@jax.custom_vjp
+def scaled(w, h):
+    return h * w
+
+
+scaled.defvjp(
+    lambda w, h: (less_the_mean(h) * w, (w, h)),
+    lambda saved, g: (jnp.sum(g * saved[1]), g * saved[0]),
+)
+
+
+@jax.custom_jvp
+def scaled_tangent(w, h):
+    return h * w
+
+
+@scaled_tangent.defjvp
+def _(primals, tangents):
+    w, h = primals[0], less_the_mean(primals[1])
+    return h * w, h * tangents[0] + w * tangents[1]
+
+
+def frozen(x):
+    return jax.lax.stop_gradient(jnp.sin(x))
+
+
+def as_tokens(x):
+    return jnp.cos((3 * x).astype(int))
+
+
+class Headed(nn.Module):
+    """A head with a weight, after a part that passes no gradient on."""
+
+    stem: Callable
+    head: Callable
+
+    @nn.compact
+    def __call__(self, x):
+        return self.head(self.param("w", nn.initializers.ones, ()), self.stem(x))
+
+
+def closing_over(head, stem):
+    w = jnp.full((2,), 1.5)
+    return lambda x: head(w[0], stem(x))
+
+
+@pytest.mark.parametrize("make", [lambda h, s: Headed(s, h), closing_over])
+@pytest.mark.parametrize("stem", [frozen, as_tokens])
+@pytest.mark.parametrize("head", [scaled, scaled_tangent])
+def test_values_that_only_training_of_the_weights_uses_are_examined(make, stem, head):
+    report = batch_independence(make(head, stem), ROWS)
+    assert report.static.verdict == "independent" and not report.holds
+    assert report.backward.verdict == "mixes examples"
+    assert __file__ in report.backward.places[0].source
+    assert report.numerical.changed_by_others > 0
+    by_weight = lambda x: jax.vjp(lambda w: head(w, stem(x)), 1.5)[0]  # noqa: E731
+    assert (by_weight(ROWS)[0] != by_weight(ROWS.at[1:].multiply(-3))[0]).any()
+
+
+def test_integer_images_have_no_gradient_but_values_that_only_training_uses():
+    tokens = jnp.arange(24).reshape(4, 6) % 9
+    table = jnp.cos(jnp.arange(9.0))
+    report = gradient_independence(lambda x: scaled(table[0], table[x]), tokens)
+    assert report.verdict == "mixes examples"
+    report = gradient_independence(lambda x: table[x] * 2, tokens)
+    assert report.verdict == "no gradient"
+
+
+def test_a_weight_without_a_derivative_counts_as_a_constant():
+    rotate = jnp.eye(6)
+    report = batch_independence(
+        lambda x: x @ no_derivative(rotate[None, ..., None])[0], ROWS
+    )
+    assert report.holds and report.backward.verdict == "independent"
+
+
+def test_a_backward_rule_that_no_gradient_to_the_images_passes_is_not_proven():
+    report = batch_independence(lambda x: leaking_backward(frozen(x)), ROWS)
+    assert report.holds and report.backward.verdict == "no gradient"
+    table = str(report)
+    assert "no gradient reaches the images" in table.splitlines()[-1]
+    assert batch_independence(jnp.sin, ROWS).backward.verdict == "independent"
+
+
 def no_derivative(x):
     return jnp.linalg.svd(x[..., 0])[2]
 
@@ -383,9 +470,6 @@ class Two(nn.Module):
     @nn.compact
     def __call__(self, a, b=None):
         return nn.Dense(3)(a) - b.mean(0)[None, :3]
-
-
-ROWS = IMAGES[:, 0, :, 0]
 
 
 @pytest.mark.parametrize("function, name", [(attend, "k"), (Two(), "b")])
