@@ -15,7 +15,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from byol_bnfree.diagnostics.derivatives import gradient_independence
-from byol_bnfree.diagnostics.modules import as_checked
+from byol_bnfree.diagnostics.modules import as_checked, in_sentences
 from byol_bnfree.diagnostics.numerical import (
     NumericalReport,
     numerical_independence,
@@ -96,18 +96,19 @@ def batch_independence(
       A report that prints as a table. `report.holds` is the answer.
 
     Raises:
-      InputError: for fewer than two images, an output that is not [b ...], a further
-        argument [b ...], a module that draws random numbers without `rngs`, or one that
-        does not take `variables`.
+      InputError: for fewer than two images, an output that is not numbers [b ...], a
+        further argument [b ...], a module that draws random numbers without `rngs`, one
+        that does not take `variables`, or a function that JAX cannot trace.
     """
     images = _as_array(images)
-    checked = as_checked(function, images, args, kwargs, variables, rngs)
-    static = static_independence(checked.outputs, images, *checked.fixed)
-    backward = gradient_independence(checked.outputs, images, *checked.fixed)
-    numerical = numerical_independence(
-        lambda images: checked.outputs(images, *checked.fixed), images
-    )
-    kept = stored_examples(checked.kept, checked.fixed, images)
+    with in_sentences():
+        checked = as_checked(function, images, args, kwargs, variables, rngs)
+        static = static_independence(checked.outputs, images, *checked.fixed)
+        backward = gradient_independence(checked.outputs, images, *checked.fixed)
+        numerical = numerical_independence(
+            lambda images: checked.outputs(images, *checked.fixed), images
+        )
+        kept = stored_examples(checked.kept, checked.fixed, images)
     return IndependenceReport(numerical, static, backward, kept)
 
 

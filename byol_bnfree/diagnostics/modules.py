@@ -1,12 +1,14 @@
 """Turns Flax modules into functions of images, to check batch independence."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
 from flax import linen as nn
 from flax import nnx
-from flax.errors import FlaxError, InvalidRngError
+from flax.errors import FlaxError, InvalidRngError, TraceContextError
+from jax.errors import JAXTypeError, UnexpectedTracerError
 from jaxtyping import Array
 
 from byol_bnfree.errors import InputError
@@ -41,9 +43,14 @@ def as_checked(
 
     Raises:
       InputError: if a Linen module draws random numbers without `rngs` or does not take
-        `variables`, if these are given for anything but a Linen module, or if a further
-        argument is an array with one row per image.
+        `variables`, if these are given for anything but a Linen module, if a further
+        argument is an array with one row per image, or for the class of a module.
     """
+    if isinstance(function, type) and issubclass(function, (nn.Module, nnx.Module)):
+        raise InputError(
+            f"{function.__name__} is a class of modules; give a module of it, such as "
+            f"{function.__name__}(...)."
+        )
     _refuse_rows(len(images), args, kwargs)
     if isinstance(function, nn.Module):
         return _linen(function, images, args, kwargs, variables, rngs)
@@ -55,6 +62,45 @@ def as_checked(
     if isinstance(function, nnx.Module):
         return _nnx(function, args, kwargs)
     return Checked(lambda images: (function(images, *args, **kwargs), {}))
+
+
+@contextmanager
+def in_sentences() -> Iterator[None]:
+    """Turn errors of JAX and Flax about a function into sentences that say what to do.
+
+    Raises:
+      InputError: if JAX cannot trace the function, or Flax cannot call its modules.
+    """
+    try:
+        yield
+    except TraceContextError as error:
+        raise InputError(
+            "the function changes an NNX module that it closes over; pass the module "
+            "itself instead of the function."
+        ) from error
+    except FlaxError as error:
+        raise InputError(
+            f"the function cannot call its module: {_reason(error)}; pass the module "
+            f"itself, or a function that calls module.apply(variables, images)."
+        ) from error
+    except NameError as error:
+        if "unbound axis name" not in str(error):
+            raise
+        raise InputError(
+            f"the function combines devices, which are not there: {_reason(error)}; "
+            f"leave out the name of the axis, such as axis_name=None."
+        ) from error
+    except (JAXTypeError, UnexpectedTracerError) as error:
+        raise InputError(
+            f"JAX cannot trace the function: {_reason(error)}; use jax.numpy, and "
+            f"jnp.where or lax.cond for conditions, and store no array elsewhere."
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return the first sentence of an error, without its link and full stop."""
+    first = str(error).splitlines()[0].split(" (https:")[0].split(". ")[0]
+    return first.rstrip(".")
 
 
 def _refuse_rows(size: int, args: tuple, kwargs: dict[str, Any]) -> None:

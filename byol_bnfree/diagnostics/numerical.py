@@ -80,7 +80,7 @@ def numerical_independence(
     batch larger than `MOST_ROWS` this many rows are examined, evenly spread.
     """
     for leaf in jax.tree.leaves(jax.eval_shape(function, images)):
-        check_rows(leaf.shape, len(images))
+        check_rows(leaf, len(images))
     count = min(len(images), MOST_ROWS)
     rows = np.linspace(0, len(images) - 1, count).astype(int).tolist()
     program = str(jax.make_jaxpr(function)(images))

@@ -52,14 +52,14 @@ def static_independence(
       lines that prevent it.
 
     Raises:
-      InputError: for fewer than two images, or an output that is not [b ...].
+      InputError: for fewer than two images, or an output that is not numbers [b ...].
     """
     size = batch_size(images)
     jaxpr = jax.make_jaxpr(function)(images, *fixed)
     if not jaxpr.out_avals:
         raise InputError("the function returns no array; return arrays [b ...].")
     for output in jaxpr.out_avals:
-        check_rows(output.shape, size)
+        check_rows(output, size)
     return follow(jaxpr, images, fixed, size)
 
 
@@ -175,10 +175,16 @@ def batch_size(images: Any) -> int:
     return shape[0]
 
 
-def check_rows(shape: tuple[int, ...], size: int) -> None:
-    """Raise `InputError` unless an output has one row per image."""
+def check_rows(output: Any, size: int) -> None:
+    """Raise `InputError` unless an output is numbers with one row per image."""
+    shape = output.shape
     if not shape or shape[0] != size:
         raise InputError(
             f"an output of shape {shape} has no row for each of the {size} images; "
             f"return arrays [b ...] only."
+        )
+    if jax.dtypes.issubdtype(output.dtype, jax.dtypes.extended):
+        raise InputError(
+            f"an output holds {output.dtype}, random keys that are no numbers; return "
+            f"jax.random.key_data of them, or leave them out."
         )

@@ -102,6 +102,39 @@ def test_what_is_no_function_of_a_batch_is_refused(function, images, sentence):
         batch_independence(function, images)
 
 
+NORM = nnx.BatchNorm(6, rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize(
+    "function, sentence",
+    [
+        (lambda x: NORM(x), "pass the module itself"),
+        (lambda x: nn.Dense(3)(x), "module.apply"),
+        (nn.Dense, r"Dense is a class.* Dense\(...\)"),
+        (nnx.BatchNorm, "BatchNorm is a class"),
+        (nn.BatchNorm(False, axis_name="batch"), "axis name: batch; .*axis_name=None"),
+        (lambda x: jax.random.split(jax.random.key(0), 4), "key_data"),
+        (lambda x: x if x.sum() > 0 else -x, "cannot trace.*where"),
+        (lambda x: np.sin(x), "cannot trace.*jax.numpy"),
+    ],
+)
+def test_what_cannot_be_traced_is_refused_in_a_sentence(function, sentence):
+    with pytest.raises(InputError, match=sentence) as raised:
+        batch_independence(function, ROWS)
+    assert "\n" not in str(raised.value) and "https" not in str(raised.value)
+
+
+def test_a_function_that_stores_arrays_elsewhere_is_refused_in_a_sentence():
+    stored = [jnp.zeros(6)]
+
+    def less_the_last(x):
+        old, stored[0] = stored[0], x.mean(0)
+        return x - old[None]
+
+    with pytest.raises(InputError, match="store no array elsewhere"):
+        batch_independence(less_the_last, ROWS)
+
+
 class Dropping(nn.Module):
     """Dropout, and `train` by keyword only."""
 
