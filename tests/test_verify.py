@@ -105,6 +105,20 @@ def test_the_values_that_go_with_a_gradient_are_examined():
     assert static_independence(program, one[:, None] * np.ones((4, 2)), {}).places
 
 
+def test_so_are_those_of_a_gradient_that_reaches_the_weights_only():
+    @jax.custom_vjp
+    def leaking(weight, x):
+        return weight * x
+
+    leaking.defvjp(
+        lambda w, x: (w * (x - x.mean(0)[None]), x), lambda x, g: ((g * x).sum(), g)
+    )
+    stop = jax.lax.stop_gradient
+    program = network._gradient_and_values(lambda x, w: {"loss": leaking(w, stop(x))})
+    images = one[:, None] * np.ones((4, 2), np.float32)
+    assert static_independence(program, images, np.float32(1)).places
+
+
 def test_an_error_in_a_claim_fails_it_and_the_other_claims_are_kept(
     monkeypatch, capsys
 ):

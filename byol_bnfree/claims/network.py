@@ -162,15 +162,20 @@ def _loss(online: Outputs, target: Array) -> Array:
 def _gradient_and_values(outputs):
     """Return a function to the gradients of losses by their images, and all values.
 
-    The values are those of the differentiated program, which training uses: a custom
-    derivative has a forward pass of its own.
+    The values are those of the program that is differentiated by images and weights,
+    as in training: a custom derivative has a forward pass of its own.
     """
 
     def loss(images, variables):
         values = outputs(images, variables)
         return jnp.sum(values["loss"]), values
 
-    return jax.grad(loss, has_aux=True)
+    def gradient(images, variables):
+        derive = jax.grad(loss, argnums=(0, 1), has_aux=True, allow_int=True)
+        (by_images, _), values = derive(images, variables)
+        return by_images, values
+
+    return gradient
 
 
 def _views(config: TrainConfig):

@@ -1,15 +1,23 @@
 """Static check that the derivative of a function keeps examples apart."""
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend import core
 from jaxtyping import Array
 
-from byol_bnfree.diagnostics.static import StaticReport, batch_size, follow
+from byol_bnfree.diagnostics.dataflow import trace_owners
+from byol_bnfree.diagnostics.dataflow.owners import free, is_free
+from byol_bnfree.diagnostics.static import (
+    StaticReport,
+    along_batch,
+    batch_size,
+    follow,
+    only,
+)
 
 
 def gradient_independence(
@@ -19,27 +27,44 @@ def gradient_independence(
 
     A custom derivative (`jax.custom_vjp`, `jax.custom_jvp`) has a forward pass of its
     own, which training uses instead of the function. Its values and its derivative may
-    mix examples although the function does not. Gradients of parameters are sums over
-    examples and not examined. The arguments are those of `static_independence`.
+    mix examples although the function does not. The program is differentiated by the
+    images and by all weights, as in training: floats in `fixed`, and those that the
+    function closes over. Weights without a derivative count as constants. Gradients of
+    weights are sums over examples and not examined. A custom backward rule is therefore
+    only examined on the way of a gradient to the images. The arguments are those of
+    `static_independence`.
 
     Returns:
       The verdict on row i of the images' gradient as a function of row i of the
-      outputs' gradients, and on the outputs of that forward pass. Outputs without a
+      outputs' gradients, and on the outputs of that forward pass. "no gradient" if that
+      forward pass is independent and no gradient reaches the images. Outputs without a
       gradient are judged by their tangents. None if an output has neither, and nothing
       is wrong with the others.
     """
-    batch_size(images)
-    parts = partial(floats_and_others, function)
-    together = _backward(parts, images, fixed)
-    if together:
-        return together
-    program = jax.make_jaxpr(lambda *inputs: parts(*inputs)[0])(images, *fixed)
+    size = batch_size(images)
+    program = jax.make_jaxpr(function)(images, *fixed)
+    tree = jax.tree.structure((images, *fixed))
+
+    def from_leaves(*leaves):
+        return function(*jax.tree.unflatten(tree, leaves))
+
+    everything = float_places(program)
+    images_only = float_places(program, by_weights=False)
+    given = [place for place in everything if place >= len(program.consts)]
+    # The traced program has fewer source lines than the function.
+    report = _backward(program, size, given, from_leaves)
+    if report and (report.places or given == everything):
+        return report
+    report = _backward(program, size, everything) or report
+    if report:
+        return report
     reports = []
     for index in range(len(program.out_avals)):
-        output = partial(_one_output, program, index)
-        reports.append(
-            _backward(output, images, fixed) or _tangents(output, images, fixed)
-        )
+        # Others may need operations without a derivative.
+        one = only(program, [index])
+        tried = ((way, by) for by in (everything, images_only) for way in _WAYS)
+        found = (way(one, size, by) for way, by in tried)
+        reports.append(next(filter(None, found), None))
     return _worst(reports)
 
 
@@ -56,49 +81,126 @@ def floats_and_others(
     return [x for x, yes in pairs if yes], [x for x, yes in pairs if not yes]
 
 
-def _one_output(program: Any, index: int, *inputs: Any) -> tuple[list[Array], list]:
-    """Compute one output only: others may need operations without a derivative."""
-    jaxpr = program.jaxpr
-    output = jaxpr.outvars[index]
-    needed, equations = {id(output)}, []
-    for equation in reversed(jaxpr.eqns):
-        if needed.intersection(map(id, equation.outvars)):
-            equations.append(equation)
-            needed.update(map(id, equation.invars))
-    info = jaxpr.debug_info._replace(result_paths=None)
-    one = jaxpr.replace(eqns=equations[::-1], outvars=[output], debug_info=info)
-    run = core.jaxpr_as_fun(program.replace(jaxpr=one))
-    return run(*jax.tree.leaves(inputs)), []
+class Differentiable(NamedTuple):
+    """A program as a function of what it is differentiated by."""
+
+    run: Callable[[list[Array]], tuple[list[Array], list[Array]]]
+    """Maps the arrays to outputs with a derivative, and to the others."""
+    arrays: list[Array]
 
 
-def _backward(parts: Callable[..., Any], images: Any, fixed: Any):
+def differentiable(
+    program: core.ClosedJaxpr,
+    inputs: list[Array],
+    places: list[int],
+    function: Callable[..., Any] | None = None,
+) -> Differentiable:
+    """Return a program in a form to differentiate.
+
+    Args:
+      program: of images and other inputs.
+      inputs: of the program.
+      places: of the arrays to differentiate by, such as `float_places` gives.
+      function: of the inputs, runs instead of the program.
+    """
+    every, count = [*program.consts, *inputs], len(program.consts)
+
+    def run(arrays: list[Array]) -> tuple[list[Array], list[Array]]:
+        full = list(every)
+        for place, array in zip(places, arrays, strict=True):
+            full[place] = array
+        closed = program.replace(consts=full[:count])
+        called = function or core.jaxpr_as_fun(closed)
+        return floats_and_others(called, *full[count:])
+
+    return Differentiable(run, [every[place] for place in places])
+
+
+def float_places(program: core.ClosedJaxpr, by_weights: bool = True) -> list[int]:
+    """Return the places of floats in [*constants, *inputs], the images first.
+
+    The images are the first input. They are left out if they are integers. The others
+    are weights.
+    """
+    jaxpr, first = program.jaxpr, len(program.consts)
+    avals = [variable.aval for variable in (*jaxpr.constvars, *jaxpr.invars)]
+    weights = (*range(first), *range(first + 1, len(avals)))
+    order = (first, *(weights if by_weights else ()))
+    return [place for place in order if _is_float(avals[place])]
+
+
+def _is_float(aval: Any) -> bool:
+    """Return True for arrays with a derivative; a mutable array has an inner aval."""
+    mutable = hasattr(aval, "inner_aval")
+    return not mutable and jnp.issubdtype(aval.dtype, jnp.inexact)
+
+
+def _backward(program: core.ClosedJaxpr, size: int, places: list[int], function=None):
     """Judge gradients and values in reverse mode; None if JAX has no derivative."""
+    images, *fixed = _shapes(program.in_avals)
+    outputs = _shapes(filter(_is_float, program.out_avals))
+    count = int(_is_float(images))
 
-    def pull_back(images, gradients, *fixed):
-        values, pull, others = jax.vjp(
-            lambda images: parts(images, *fixed), images, has_aux=True
-        )
-        return pull(gradients), values, others
+    def pull_back(images, gradients, fixed):
+        inputs = [images, *fixed]
+        run, arrays = differentiable(program, inputs, places, function)
+        values, pull, others = jax.vjp(run, arrays, has_aux=True)
+        (by_each,) = pull(gradients)
+        return by_each[:count], values, others
 
     try:
-        outputs, _ = jax.eval_shape(parts, images, *fixed)
-        jaxpr = jax.make_jaxpr(pull_back)(images, outputs, *fixed)
+        jaxpr = jax.make_jaxpr(pull_back)(images, outputs, fixed)
     except Exception:  # JAX and rules of users raise many kinds
         return None
-    return follow(jaxpr, (images, outputs), fixed, images.shape[0])
+    return _judge(jaxpr, count, (images, outputs), fixed, size)
 
 
-def _tangents(parts: Callable[..., Any], images: Any, fixed: Any):
+def _tangents(program: core.ClosedJaxpr, size: int, places: list[int]):
     """Judge tangents and values in forward mode; None if JAX has no derivative."""
+    images, *fixed = _shapes(program.in_avals)
+    variables = (*program.jaxpr.constvars, *program.jaxpr.invars)
+    seeds = _shapes(variables[n].aval for n in places)
+    count = int(_is_float(images))
+    of_images, of_weights = seeds[:count], seeds[count:]
 
-    def push_forward(images, tangents, *fixed):
-        return jax.jvp(lambda images: parts(images, *fixed)[0], (images,), (tangents,))
+    def push_forward(images, of_images, fixed, of_weights):
+        run, arrays = differentiable(program, [images, *fixed], places)
+        seeds = of_images + of_weights
+        values, tangents, others = jax.jvp(run, (arrays,), (seeds,), has_aux=True)
+        return tangents, values, others
 
     try:
-        jaxpr = jax.make_jaxpr(push_forward)(images, images, *fixed)
+        jaxpr = jax.make_jaxpr(push_forward)(images, of_images, fixed, of_weights)
     except Exception:  # as in `_backward`
         return None
-    return follow(jaxpr, (images, images), fixed, images.shape[0])
+    tangents = sum(map(_is_float, program.out_avals))
+    batch = (images, of_images)
+    return _judge(jaxpr, tangents, batch, (fixed, of_weights), size)
+
+
+_WAYS = (_backward, _tangents)
+
+
+def _shapes(avals: Iterable[Any]) -> list[jax.ShapeDtypeStruct]:
+    return [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals]
+
+
+def _judge(
+    jaxpr: core.ClosedJaxpr, count: int, batch: tuple, fixed: Any, size: int
+) -> StaticReport:
+    """Judge a program whose first `count` outputs are derivatives.
+
+    The batch is the images and the derivatives that the program starts from.
+    """
+    report = follow(jaxpr, batch, fixed, size)
+    if report.verdict != "independent":
+        return report
+    images, starts = batch
+    inputs = [free(len(images.shape))]
+    inputs += [along_batch(size, len(x.shape)) for x in starts]
+    inputs += [free(np.ndim(x)) for x in jax.tree.leaves(fixed)]
+    tables, _ = trace_owners(only(jaxpr, range(count)), inputs)
+    return StaticReport("no gradient") if all(map(is_free, tables)) else report
 
 
 def _worst(reports: list[StaticReport | None]) -> StaticReport | None:
@@ -107,4 +209,7 @@ def _worst(reports: list[StaticReport | None]) -> StaticReport | None:
     for verdict in ("mixes examples", "not proven"):
         if any(report and report.verdict == verdict for report in reports):
             return StaticReport(verdict, tuple(dict.fromkeys(places)))
-    return None if None in reports else StaticReport("independent")
+    if None in reports:
+        return None
+    reached = any(report.verdict == "independent" for report in reports)
+    return StaticReport("independent" if reached else "no gradient")

@@ -15,7 +15,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from byol_bnfree.diagnostics.derivatives import gradient_independence
-from byol_bnfree.diagnostics.modules import as_checked
+from byol_bnfree.diagnostics.modules import as_checked, in_sentences
 from byol_bnfree.diagnostics.numerical import (
     NumericalReport,
     numerical_independence,
@@ -38,7 +38,9 @@ class IndependenceReport:
     backward: StaticReport | None
     """Static check of the images' gradients, and of the values that go with them.
 
-    None if an output has no derivative and the others have no fault.
+    "no gradient" if the values are independent and no gradient reaches the images; a
+    custom backward rule is then not examined. None if an output has no derivative and
+    the others have no fault.
     """
     kept: tuple[str, ...] = ()
     """Variables that store something of the images for later batches, such as running
@@ -50,12 +52,16 @@ class IndependenceReport:
 
         Row i of the values and of the gradients depends on image i only, and nothing of
         an image is kept for later batches. Gradients that do not exist (`backward` is
-        None) do not count: the values are independent then, and the printed report says
-        so.
+        None) or do not reach the images ("no gradient") do not count: the values are
+        independent then, and the printed report says so.
         """
+        return self.numerical.holds and self._proven and not self.kept
+
+    @property
+    def _proven(self) -> bool:
         reports = [self.static] + ([self.backward] if self.backward else [])
-        proven = all(report.verdict == "independent" for report in reports)
-        return self.numerical.holds and proven and not self.kept
+        faults = ("mixes examples", "not proven")
+        return not any(report.verdict in faults for report in reports)
 
     def __str__(self) -> str:
         return as_table(self)
@@ -77,7 +83,9 @@ def batch_independence(
         statistics may change as in training. An NNX module is not modified.
       images: two or more images [b ...], floats. The proof takes a whole batch; the
         numbers are measured on at most 32 of its rows.
-      *args: further arguments, such as a module's `train`.
+      *args: further arguments, such as a module's `train`. Arrays among them are
+        constants that belong to no example, so none may have one row per image. Close
+        over such a constant. Give a second input together with the first, in one array.
       variables: of a Linen module; None initializes it.
       rngs: random keys of a Linen module, such as `{"dropout": jax.random.key(0)}`, or
         one key for all. In numbers every call gets the same keys. The proof holds for
@@ -88,17 +96,19 @@ def batch_independence(
       A report that prints as a table. `report.holds` is the answer.
 
     Raises:
-      InputError: for fewer than two images, an output that is not [b ...], a module
-        that draws random numbers without `rngs`, or one that does not take `variables`.
+      InputError: for fewer than two images, an output that is not numbers [b ...], a
+        further argument [b ...], a module that draws random numbers without `rngs`, one
+        that does not take `variables`, or a function that JAX cannot trace.
     """
     images = _as_array(images)
-    checked = as_checked(function, images, args, kwargs, variables, rngs)
-    static = static_independence(checked.outputs, images, *checked.fixed)
-    backward = gradient_independence(checked.outputs, images, *checked.fixed)
-    numerical = numerical_independence(
-        lambda images: checked.outputs(images, *checked.fixed), images
-    )
-    kept = stored_examples(checked.kept, checked.fixed, images)
+    with in_sentences():
+        checked = as_checked(function, images, args, kwargs, variables, rngs)
+        static = static_independence(checked.outputs, images, *checked.fixed)
+        backward = gradient_independence(checked.outputs, images, *checked.fixed)
+        numerical = numerical_independence(
+            lambda images: checked.outputs(images, *checked.fixed), images
+        )
+        kept = stored_examples(checked.kept, checked.fixed, images)
     return IndependenceReport(numerical, static, backward, kept)
 
 
@@ -141,16 +151,14 @@ def as_table(report: IndependenceReport) -> str:
 
 def _answer(report: IndependenceReport) -> str:
     """Return the verdict in one sentence."""
-    values = (report.static, report.backward or report.static)
+    values = "The values of the examples are independent"
     if report.holds and report.backward is None:
-        return (
-            "The values of the examples are independent; their gradients are not "
-            "proven."
-        )
+        return f"{values}; their gradients are not proven."
+    if report.holds and report.backward.verdict == "no gradient":
+        return f"{values}; no gradient reaches the images."
     if report.holds:
         return "The examples of the batch are independent."
-    apart = all(part.verdict == "independent" for part in values)
-    if apart and report.numerical.holds:
+    if report._proven and report.numerical.holds:
         return "The outputs are NOT independent of the examples of earlier batches."
     return "The examples of the batch are NOT independent, or not proven."
 
@@ -165,6 +173,8 @@ def _zero(number: float) -> tuple[str, str]:
 
 def _verdict(report: StaticReport) -> tuple[str, str]:
     words = {"independent": "holds", "mixes examples": "FAILS"}
+    if report.verdict == "no gradient":
+        return "none", "no gradient reaches the images"
     reasons = [*map(str, report.places[:2])]
     more = len(report.places) - len(reasons)
     reasons += [f"and {more} more places"] * (more > 0)

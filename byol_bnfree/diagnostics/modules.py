@@ -1,12 +1,14 @@
 """Turns Flax modules into functions of images, to check batch independence."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
 from flax import linen as nn
 from flax import nnx
-from flax.errors import FlaxError, InvalidRngError
+from flax.errors import FlaxError, InvalidRngError, TraceContextError
+from jax.errors import JAXTypeError, UnexpectedTracerError
 from jaxtyping import Array
 
 from byol_bnfree.errors import InputError
@@ -41,8 +43,15 @@ def as_checked(
 
     Raises:
       InputError: if a Linen module draws random numbers without `rngs` or does not take
-        `variables`, or if these are given for anything but a Linen module.
+        `variables`, if these are given for anything but a Linen module, if a further
+        argument is an array with one row per image, or for the class of a module.
     """
+    if isinstance(function, type) and issubclass(function, (nn.Module, nnx.Module)):
+        raise InputError(
+            f"{function.__name__} is a class of modules; give a module of it, such as "
+            f"{function.__name__}(...)."
+        )
+    _refuse_rows(len(images), args, kwargs)
     if isinstance(function, nn.Module):
         return _linen(function, images, args, kwargs, variables, rngs)
     if variables is not None or rngs is not None:
@@ -53,6 +62,64 @@ def as_checked(
     if isinstance(function, nnx.Module):
         return _nnx(function, args, kwargs)
     return Checked(lambda images: (function(images, *args, **kwargs), {}))
+
+
+@contextmanager
+def in_sentences() -> Iterator[None]:
+    """Turn errors of JAX and Flax about a function into sentences that say what to do.
+
+    Raises:
+      InputError: if JAX cannot trace the function, or Flax cannot call its modules.
+    """
+    try:
+        yield
+    except TraceContextError as error:
+        raise InputError(
+            "the function changes an NNX module that it closes over; pass the module "
+            "itself instead of the function."
+        ) from error
+    except FlaxError as error:
+        raise InputError(
+            f"the function cannot call its module: {_reason(error)}; pass the module "
+            f"itself, or a function that calls module.apply(variables, images)."
+        ) from error
+    except NameError as error:
+        if "unbound axis name" not in str(error):
+            raise
+        raise InputError(
+            f"the function combines devices, which are not there: {_reason(error)}; "
+            f"leave out the name of the axis, such as axis_name=None."
+        ) from error
+    except (JAXTypeError, UnexpectedTracerError) as error:
+        raise InputError(
+            f"JAX cannot trace the function: {_reason(error)}; use jax.numpy, and "
+            f"jnp.where or lax.cond for conditions, and store no array elsewhere."
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return the first sentence of an error, without its link and full stop."""
+    first = str(error).splitlines()[0].split(" (https:")[0].split(". ")[0]
+    return first.rstrip(".")
+
+
+def _refuse_rows(size: int, args: tuple, kwargs: dict[str, Any]) -> None:
+    """Raise `InputError` if an argument may hold a row of each example.
+
+    Further arguments are constants that belong to no example. Rows of a second input
+    would be proven apart although the function mixes them.
+    """
+    for path, leaf in jax.tree.leaves_with_path((args, kwargs)):
+        shape = getattr(leaf, "shape", ())
+        if shape and shape[0] == size:
+            name = jax.tree_util.keystr(path[1:], simple=True, separator="/")
+            raise InputError(
+                f"argument {name} after the images is an array of shape {shape}, whose "
+                f"rows may belong to the {size} images; if it is a constant that all "
+                f"images share, close over it, as in lambda x: f(x, constant), and if "
+                f"it is a second input, give both in one array [b ...] and split it in "
+                f"the function."
+            )
 
 
 def _linen(module: nn.Module, images, args, kwargs, variables, rngs) -> Checked:
@@ -66,7 +133,8 @@ def _linen(module: nn.Module, images, args, kwargs, variables, rngs) -> Checked:
         outputs, changed = module.apply(
             variables, images, *args, rngs=rngs, mutable=changing, **kwargs
         )
-        return outputs, {k: v for k, v in changed.items() if k != "intermediates"}
+        sown = {"intermediates": changed.get("intermediates", {})}
+        return outputs, _kept(changed, variables, sown)
 
     name = type(module).__name__
     try:
@@ -95,6 +163,23 @@ def _nnx(module: nnx.Module, args, kwargs) -> Checked:
     def run(images, state):
         copy = nnx.merge(graph, state, copy=True)
         outputs = copy(images, *args, **kwargs)
-        return outputs, nnx.state(copy, nnx.Not(nnx.Intermediate))
+        return outputs, _kept(nnx.state(copy), state, nnx.state(copy, nnx.Intermediate))
 
     return Checked(run, (state,))
+
+
+def _kept(after: Any, before: Any, sown: Any) -> dict[str, Array]:
+    """Return the arrays of a module that a later call can read, by their paths.
+
+    What a call sows is a record for its caller. A record that was there before the call
+    may be read by it, so it counts.
+    """
+    records = _by_path(sown).keys() - _by_path(before).keys()
+    return {path: x for path, x in _by_path(after).items() if path not in records}
+
+
+def _by_path(tree: Any) -> dict[str, Array]:
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree.leaves_with_path(tree)
+    }

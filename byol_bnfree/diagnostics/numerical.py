@@ -16,7 +16,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from byol_bnfree.diagnostics.dataflow.interpret import DRAWS
-from byol_bnfree.diagnostics.derivatives import floats_and_others
+from byol_bnfree.diagnostics.derivatives import (
+    differentiable,
+    float_places,
+    floats_and_others,
+)
 from byol_bnfree.diagnostics.static import check_rows
 
 ROUNDING = 1e-4
@@ -76,7 +80,7 @@ def numerical_independence(
     batch larger than `MOST_ROWS` this many rows are examined, evenly spread.
     """
     for leaf in jax.tree.leaves(jax.eval_shape(function, images)):
-        check_rows(leaf.shape, len(images))
+        check_rows(leaf, len(images))
     count = min(len(images), MOST_ROWS)
     rows = np.linspace(0, len(images) - 1, count).astype(int).tolist()
     program = str(jax.make_jaxpr(function)(images))
@@ -105,20 +109,24 @@ def _limit(program: str) -> float:
 def _with_derivatives_values(function, images: Array) -> Callable[[Array], Any]:
     """Return the outputs twice: plainly, and as differentiation computes them.
 
-    A custom derivative has a forward pass of its own.
+    A custom derivative has a forward pass of its own. The derivative is that by the
+    images and by the weights that the function closes over, or by the images alone.
     """
 
-    def twice(images):
-        values, _, others = jax.vjp(
-            partial(floats_and_others, function), images, has_aux=True
-        )
+    def twice(by_weights, images):
+        program = jax.make_jaxpr(function)(images)
+        places = float_places(program, by_weights)
+        run, arrays = differentiable(program, [images], places)
+        values, _, others = jax.vjp(run, arrays, has_aux=True)
         return function(images), values, others
 
-    try:
-        jax.eval_shape(twice, images)
-    except Exception:  # there is no derivative
-        return function
-    return twice
+    for by_weights in (True, False):
+        try:
+            jax.eval_shape(partial(twice, by_weights), images)
+        except Exception:  # there is no derivative
+            continue
+        return partial(twice, by_weights)
+    return function
 
 
 def _cross_derivative(

@@ -1,11 +1,12 @@
 """Static check that a function of a batch keeps examples apart, for all inputs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
 import numpy as np
+from jax.extend import core
 
 from byol_bnfree.diagnostics.dataflow import Place, Trace, trace_owners
 from byol_bnfree.diagnostics.dataflow.owners import (
@@ -17,7 +18,8 @@ from byol_bnfree.diagnostics.dataflow.owners import (
 from byol_bnfree.diagnostics.dataflow.trace import source_line
 from byol_bnfree.errors import InputError
 
-Verdict = Literal["independent", "mixes examples", "not proven"]
+Verdict = Literal["independent", "mixes examples", "not proven", "no gradient"]
+"""The last one is about gradients only: none reaches the images."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,14 @@ def static_independence(
       lines that prevent it.
 
     Raises:
-      InputError: for fewer than two images, or an output that is not [b ...].
+      InputError: for fewer than two images, or an output that is not numbers [b ...].
     """
     size = batch_size(images)
     jaxpr = jax.make_jaxpr(function)(images, *fixed)
     if not jaxpr.out_avals:
         raise InputError("the function returns no array; return arrays [b ...].")
     for output in jaxpr.out_avals:
-        check_rows(output.shape, size)
+        check_rows(output, size)
     return follow(jaxpr, images, fixed, size)
 
 
@@ -65,8 +67,23 @@ def follow(jaxpr: Any, batch: Any, fixed: Any, size: int) -> StaticReport:
     """Judge a program of `batch`, whose leaves are [b ...], and of `fixed`."""
     inputs = [along_batch(size, len(x.shape)) for x in jax.tree.leaves(batch)]
     inputs += [free(np.ndim(x)) for x in jax.tree.leaves(fixed)]
-    tables, trace = trace_owners(jaxpr, inputs)
+    needed = only(jaxpr, range(len(jaxpr.out_avals)))
+    tables, trace = trace_owners(needed, inputs)
     return judge(tables, trace, size)
+
+
+def only(program: core.ClosedJaxpr, outputs: Iterable[int]) -> core.ClosedJaxpr:
+    """Return the part of a program that computes some of its outputs."""
+    jaxpr = program.jaxpr
+    chosen = [jaxpr.outvars[index] for index in outputs]
+    needed, equations = set(map(id, chosen)), []
+    for equation in reversed(jaxpr.eqns):
+        if needed.intersection(map(id, equation.outvars)):
+            equations.append(equation)
+            needed.update(map(id, equation.invars))
+    info = jaxpr.debug_info._replace(result_paths=None)
+    part = jaxpr.replace(eqns=equations[::-1], outvars=chosen, debug_info=info)
+    return program.replace(jaxpr=part)
 
 
 def along_batch(size: int, rank: int) -> Owners:
@@ -158,10 +175,16 @@ def batch_size(images: Any) -> int:
     return shape[0]
 
 
-def check_rows(shape: tuple[int, ...], size: int) -> None:
-    """Raise `InputError` unless an output has one row per image."""
+def check_rows(output: Any, size: int) -> None:
+    """Raise `InputError` unless an output is numbers with one row per image."""
+    shape = output.shape
     if not shape or shape[0] != size:
         raise InputError(
             f"an output of shape {shape} has no row for each of the {size} images; "
             f"return arrays [b ...] only."
+        )
+    if jax.dtypes.issubdtype(output.dtype, jax.dtypes.extended):
+        raise InputError(
+            f"an output holds {output.dtype}, random keys that are no numbers; return "
+            f"jax.random.key_data of them, or leave them out."
         )

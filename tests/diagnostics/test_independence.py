@@ -1,5 +1,7 @@
 """Batch independence of other people's functions and Flax modules."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +17,7 @@ from byol_bnfree.diagnostics import (
 from byol_bnfree.errors import InputError
 
 IMAGES = jax.random.normal(jax.random.key(0), (4, 6, 6, 2))
+ROWS = IMAGES[:, 0, :, 0]
 
 
 class Net(nn.Module):
@@ -97,6 +100,39 @@ def test_each_measure_sees_its_leak(measure):
 def test_what_is_no_function_of_a_batch_is_refused(function, images, sentence):
     with pytest.raises(InputError, match=sentence):
         batch_independence(function, images)
+
+
+NORM = nnx.BatchNorm(6, rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize(
+    "function, sentence",
+    [
+        (lambda x: NORM(x), "pass the module itself"),
+        (lambda x: nn.Dense(3)(x), "module.apply"),
+        (nn.Dense, r"Dense is a class.* Dense\(...\)"),
+        (nnx.BatchNorm, "BatchNorm is a class"),
+        (nn.BatchNorm(False, axis_name="batch"), "axis name: batch; .*axis_name=None"),
+        (lambda x: jax.random.split(jax.random.key(0), 4), "key_data"),
+        (lambda x: x if x.sum() > 0 else -x, "cannot trace.*where"),
+        (lambda x: np.sin(x), "cannot trace.*jax.numpy"),
+    ],
+)
+def test_what_cannot_be_traced_is_refused_in_a_sentence(function, sentence):
+    with pytest.raises(InputError, match=sentence) as raised:
+        batch_independence(function, ROWS)
+    assert "\n" not in str(raised.value) and "https" not in str(raised.value)
+
+
+def test_a_function_that_stores_arrays_elsewhere_is_refused_in_a_sentence():
+    stored = [jnp.zeros(6)]
+
+    def less_the_last(x):
+        old, stored[0] = stored[0], x.mean(0)
+        return x - old[None]
+
+    with pytest.raises(InputError, match="store no array elsewhere"):
+        batch_independence(less_the_last, ROWS)
 
 
 class Dropping(nn.Module):
@@ -238,6 +274,90 @@ def test_values_that_only_training_uses_are_examined(function):
     assert numbers.cross_derivative == 0 < numbers.changed_by_others
 
 
+@jax.custom_vjp
+def scaled(w, h):
+    return h * w
+
+
+scaled.defvjp(
+    lambda w, h: (less_the_mean(h) * w, (w, h)),
+    lambda saved, g: (jnp.sum(g * saved[1]), g * saved[0]),
+)
+
+
+@jax.custom_jvp
+def scaled_tangent(w, h):
+    return h * w
+
+
+@scaled_tangent.defjvp
+def _(primals, tangents):
+    w, h = primals[0], less_the_mean(primals[1])
+    return h * w, h * tangents[0] + w * tangents[1]
+
+
+def frozen(x):
+    return jax.lax.stop_gradient(jnp.sin(x))
+
+
+def as_tokens(x):
+    return jnp.cos((3 * x).astype(int))
+
+
+class Headed(nn.Module):
+    """A head with a weight, after a part that passes no gradient on."""
+
+    stem: Callable
+    head: Callable
+
+    @nn.compact
+    def __call__(self, x):
+        return self.head(self.param("w", nn.initializers.ones, ()), self.stem(x))
+
+
+def closing_over(head, stem):
+    w = jnp.full((2,), 1.5)
+    return lambda x: head(w[0], stem(x))
+
+
+@pytest.mark.parametrize("make", [lambda h, s: Headed(s, h), closing_over])
+@pytest.mark.parametrize("stem", [frozen, as_tokens])
+@pytest.mark.parametrize("head", [scaled, scaled_tangent])
+def test_values_that_only_training_of_the_weights_uses_are_examined(make, stem, head):
+    report = batch_independence(make(head, stem), ROWS)
+    assert report.static.verdict == "independent" and not report.holds
+    assert report.backward.verdict == "mixes examples"
+    assert __file__ in report.backward.places[0].source
+    assert report.numerical.changed_by_others > 0
+    by_weight = lambda x: jax.vjp(lambda w: head(w, stem(x)), 1.5)[0]  # noqa: E731
+    assert (by_weight(ROWS)[0] != by_weight(ROWS.at[1:].multiply(-3))[0]).any()
+
+
+def test_integer_images_have_no_gradient_but_values_that_only_training_uses():
+    tokens = jnp.arange(24).reshape(4, 6) % 9
+    table = jnp.cos(jnp.arange(9.0))
+    report = gradient_independence(lambda x: scaled(table[0], table[x]), tokens)
+    assert report.verdict == "mixes examples"
+    report = gradient_independence(lambda x: table[x] * 2, tokens)
+    assert report.verdict == "no gradient"
+
+
+def test_a_weight_without_a_derivative_counts_as_a_constant():
+    rotate = jnp.eye(6)
+    report = batch_independence(
+        lambda x: x @ no_derivative(rotate[None, ..., None])[0], ROWS
+    )
+    assert report.holds and report.backward.verdict == "independent"
+
+
+def test_a_backward_rule_that_no_gradient_to_the_images_passes_is_not_proven():
+    report = batch_independence(lambda x: leaking_backward(frozen(x)), ROWS)
+    assert report.holds and report.backward.verdict == "no gradient"
+    table = str(report)
+    assert "no gradient reaches the images" in table.splitlines()[-1]
+    assert batch_independence(jnp.sin, ROWS).backward.verdict == "independent"
+
+
 def no_derivative(x):
     return jnp.linalg.svd(x[..., 0])[2]
 
@@ -323,12 +443,82 @@ class MovingAverageNNX(nnx.Module):
         return x - old[None]
 
 
-@pytest.mark.parametrize("module", [MovingAverage(), MovingAverageNNX()])
+class AverageNNX(nnx.Module):
+    """Keeps the mean in a variable that is usually a record of one call."""
+
+    def __init__(self):
+        self.mean = nnx.Intermediate(jnp.zeros(IMAGES.shape[1:]))
+
+    __call__ = MovingAverageNNX.__call__
+
+
+@pytest.mark.parametrize("module", [MovingAverage(), MovingAverageNNX(), AverageNNX()])
 def test_statistics_kept_for_later_batches_are_found_and_named(module):
     report = batch_independence(module, IMAGES)
     assert report.static.verdict == "independent" and not report.holds
     assert len(report.kept) == 1 and "mean" in report.kept[0]
     assert "earlier batches" in str(report).splitlines()[-1]
+
+
+class SowingNNX(nnx.Module):
+    def __call__(self, x):
+        self.sow(nnx.Intermediate, "seen", x)
+        return jnp.sin(x)
+
+
+class Sowing(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        self.sow("intermediates", "seen", x)
+        return jnp.sin(x)
+
+
+def test_what_a_call_only_sows_is_not_kept():
+    module, linen = SowingNNX(), Sowing()
+    assert batch_independence(module, IMAGES).holds
+    module(IMAGES)  # now it has a record of this call
+    assert batch_independence(module, IMAGES).holds
+    _, before = linen.apply({}, IMAGES, mutable=["intermediates"])
+    assert batch_independence(linen, IMAGES, variables=before).holds
+
+
+def test_intermediates_of_linen_that_the_next_call_reads_are_kept():
+    class Average(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            mean = self.variable("intermediates", "mean", jnp.zeros, x.shape[1:])
+            old, mean.value = mean.value, x.mean(0)
+            return x - old[None]
+
+    before = {"intermediates": {"mean": jnp.zeros(IMAGES.shape[1:])}}
+    report = batch_independence(Average(), IMAGES, variables=before)
+    assert report.kept == ("intermediates/mean",)
+
+
+def attend(q, k):
+    return jax.nn.softmax(q @ k.T) @ k
+
+
+class Two(nn.Module):
+    @nn.compact
+    def __call__(self, a, b=None):
+        return nn.Dense(3)(a) - b.mean(0)[None, :3]
+
+
+@pytest.mark.parametrize("function, name", [(attend, "k"), (Two(), "b")])
+@pytest.mark.parametrize("other", [ROWS, np.asarray(ROWS), {"tree": ROWS}])
+def test_a_second_array_with_a_row_for_each_image_is_refused(function, name, other):
+    with pytest.raises(InputError, match="argument 0.* close over it"):
+        batch_independence(function, ROWS, other)
+    with pytest.raises(InputError, match=f"argument {name}.* one array"):
+        batch_independence(function, ROWS, **{name: other})
+
+
+def test_a_second_input_in_one_array_is_followed_and_a_constant_may_be_given():
+    pairs = jnp.stack([ROWS, jnp.cos(ROWS)], 1)
+    assert not batch_independence(lambda x: attend(x[:, 0], x[:, 1]), pairs).holds
+    assert batch_independence(lambda x: x[:, 0] * x[:, 1], pairs).holds
+    assert batch_independence(lambda x, w: x @ w, ROWS, jnp.ones((6, 2))).holds
 
 
 def test_one_key_serves_all_names():

@@ -187,6 +187,97 @@ KEPT_APART = IN_PARTS | {
 }
 
 
+def apart_in_numbers(function, x):
+    """Return True if no change of the other rows changes a row's bits."""
+    found = jax.jit(function)(x)
+    others = [x.at[jnp.arange(len(x)) != i].multiply(-3) for i in range(len(x))]
+    return all(
+        np.array_equal(found[i], jax.jit(function)(changed)[i])
+        for i, changed in enumerate(others)
+    )
+
+
+def under_names(outer, inner):
+    """Subtract a collective's result in a batch [b p ...] of patches."""
+    less = lambda r: r - outer(inner(r))  # noqa: E731
+    return jax.vmap(jax.vmap(less, axis_name="p"), axis_name="b")
+
+
+def named(collective, *names):
+    return lambda r: collective(r, names)
+
+
+COLLECTIVES = {
+    f"{collective.__name__} over {names}": (
+        under_names(jnp.sin, named(collective, *names)),
+        "b" not in names,
+    )
+    for collective in (jax.lax.pmean, jax.lax.psum, jax.lax.pmax, jax.lax.pmin)
+    for names in ("p", "b", "bp")
+}
+
+
+@pytest.mark.parametrize("name", COLLECTIVES)
+def test_collectives_under_vmap_reduce_the_axis_of_their_name(name):
+    function, apart = COLLECTIVES[name]
+    assert apart_in_numbers(function, IMAGES[:, :3, :2, 0]) is apart
+    report = static_independence(function, IMAGES[:, :3, :2, 0])
+    assert report.verdict == ("independent" if apart else "mixes examples")
+    assert all(place.kind == "mixes" for place in report.places)
+
+
+def convolve(kernel, axes="NWC", strides=(1,), padding=((0, 0),), **options):
+    """Convolve a batch [b 6], laid out as `axes` of [1 b 6] or [b 1 6]."""
+
+    def function(x):
+        shape = (1, *x.shape) if axes == "NWC" else (len(x), 1, 6)
+        y = jax.lax.conv_general_dilated(
+            x.reshape(shape),
+            jnp.cos(jnp.arange(np.prod(kernel), dtype=float)).reshape(kernel),
+            strides,
+            padding,
+            dimension_numbers=("NWC", "WIO", "NWC"),
+            **options,
+        )
+        return jnp.resize(y.reshape(-1), (4, y.size // 4))
+
+    return function
+
+
+CONVOLUTIONS = {
+    "window 1": (convolve((1, 6, 3)), True),
+    "window 1 in groups": (convolve((1, 2, 6), feature_group_count=3), True),
+    "window 3": (convolve((3, 6, 3), padding="SAME"), False),
+    "shifted": (convolve((1, 6, 3), padding=((1, -1),)), False),
+    "cut and padded": (convolve((1, 6, 3), padding=((-1, 1),)), False),
+    "dilated": (
+        convolve((1, 6, 3), padding=((0, -3),), lhs_dilation=(2,)),
+        False,
+    ),
+    "groups of the batch": (
+        convolve((1, 6, 4), axes="batch", batch_group_count=2),
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_a_convolution_over_the_batch_keeps_rows_apart_if_its_window_is_one(name):
+    function, apart = CONVOLUTIONS[name]
+    images = IMAGES.reshape(4, -1)[:, :6]
+    assert apart_in_numbers(function, images) is apart
+    report = static_independence(function, images)
+    assert (report.verdict == "independent") is apart, str(report)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "tpu", "cuda"])
+def test_the_programs_of_all_platforms_are_followed(platform):
+    mixing = {platform: lambda x: x - x.mean(0)[None], "default": jnp.sin}
+    branches = lambda x: jax.lax.platform_dependent(x, **mixing)  # noqa: E731
+    assert apart_in_numbers(branches, IMAGES) is (platform != jax.default_backend())
+    assert static_independence(branches, IMAGES).verdict == "mixes examples"
+
+
 @pytest.mark.parametrize("name", KEPT_APART)
 def test_examples_kept_apart_are_proven_so(name):
     function = KEPT_APART[name]

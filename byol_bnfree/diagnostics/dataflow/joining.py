@@ -1,10 +1,11 @@
 """Rules for primitives that compute one element from many: their owners are merged."""
 
 from functools import reduce
+from typing import Any
 
 import numpy as np
 
-from byol_bnfree.diagnostics.dataflow.owners import Owners, combine, merge
+from byol_bnfree.diagnostics.dataflow.owners import Owners, combine, filled, merge
 from byol_bnfree.diagnostics.dataflow.trace import Site, Value
 
 
@@ -12,6 +13,20 @@ def reduction(site: Site, inputs: list[Value]) -> list[Owners]:
     """Sum, maximum and the like over `axes`."""
     axes = tuple(site.equation.params["axes"])
     return [merge(inputs[0].owners, axes, site.mixes).squeeze(axes)]
+
+
+def collective(site: Site, inputs: list[Value]) -> list[Owners]:
+    """Sum, maximum or minimum over axes of each array: numbers after `vmap`.
+
+    An axis with a name belongs to devices, and groups are parts of it.
+    """
+    params = site.equation.params
+    named = any(not isinstance(axis, int) for axis in params["axes"])
+    if named or params.get("axis_index_groups") is not None:
+        ranks = (variable.aval.ndim for variable in site.equation.outvars)
+        return [filled(site.unknown(), rank) for rank in ranks]
+    axes = tuple(params["axes"])
+    return [merge(value.owners, axes, site.mixes).squeeze(axes) for value in inputs]
 
 
 def cumulative(site: Site, inputs: list[Value]) -> list[Owners]:
@@ -94,7 +109,11 @@ def dot_general(site: Site, inputs: list[Value]) -> list[Owners]:
 
 
 def conv(site: Site, inputs: list[Value]) -> list[Owners]:
-    """Merge space and the features of a group. Examples stay apart along the batch."""
+    """Merge space and the features of a group. Examples stay apart along the batch.
+
+    They also stay apart along an axis of space whose kernel has one element, unless
+    strides, padding, dilation or groups of the batch change the axis.
+    """
     params = site.equation.params
     numbers = params["dimension_numbers"]
     (left, right), shapes = (
@@ -105,16 +124,25 @@ def conv(site: Site, inputs: list[Value]) -> list[Owners]:
     right = right.transpose(numbers.rhs_spec)  # [out in space...]
     space = tuple(range(2, left.ndim))
     batch, features = (shapes[0][axis] for axis in numbers.lhs_spec[:2])
-    left = merge(left, space, site.mixes)[(...,) + (0,) * len(space)]
-    left = np.broadcast_to(left, (batch, features))
+    groups, batches = params["feature_group_count"], params["batch_group_count"]
+    kernel = [shapes[1][axis] for axis in numbers.rhs_spec[2:]]
+    moved = tuple(a for a in space if batches > 1 or not _stays(params, kernel, a - 2))
+    left = merge(left, moved, site.mixes)
+    extent = left.shape[2:]
+    left = np.broadcast_to(left, (batch, features, *extent))
     right = merge(right, (1, *space), site.mixes).reshape(-1)
     right = np.broadcast_to(right, shapes[1][numbers.rhs_spec[0]])
-    groups, batches = params["feature_group_count"], params["batch_group_count"]
     # Output feature o belongs to group o // (out / groups), for both kinds of groups.
-    left = left.reshape(batches, batch // batches, groups, features // groups)
-    left = merge(left, (3,), site.mixes)[..., 0]
-    left = left.transpose(1, 0, 2).reshape(batch // batches, batches * groups)
+    left = left.reshape(batches, batch // batches, groups, features // groups, *extent)
+    left = np.moveaxis(merge(left, (3,), site.mixes).squeeze(3), 0, 1)
+    left = left.reshape(batch // batches, batches * groups, *extent)
     left = left.repeat(len(right) // (batches * groups), axis=1)
-    table = combine(left, right[None, :], site.mixes)
-    table = table.reshape(table.shape + (1,) * len(space))
+    table = combine(left, right.reshape(-1, *(1,) * len(space)), site.mixes)
     return [table.transpose(np.argsort(numbers.out_spec))]
+
+
+def _stays(params: dict[str, Any], kernel: list[int], axis: int) -> bool:
+    """Return True if a convolution leaves each element of an axis at its place."""
+    changes = ("window_strides", "lhs_dilation", "rhs_dilation")
+    steps = (kernel[axis], *(params[name][axis] for name in changes))
+    return steps == (1, 1, 1, 1) and tuple(params["padding"][axis]) == (0, 0)

@@ -2,9 +2,9 @@
 
 A rule takes the site and the inputs, and returns one owner table per output. It must
 hold for all parameters of its primitive, or return `site.unknown()`. A primitive
-without a rule cannot be judged. Among these are `shard_map` and what only occurs in it:
-collectives such as `psum`, `unreduced_psum`, `unreduced_reduce_scatter` and
-`vary_unreduced_cast_p`.
+without a rule cannot be judged. Among these are `shard_map` and collectives over its
+axes, such as `unreduced_psum`. Under a `vmap` whose axis has a name, `psum`, `pmax` and
+`pmin` reduce an axis of the array. Other collectives become operations on arrays there.
 """
 
 from collections.abc import Callable
@@ -41,6 +41,7 @@ _REDUCTIONS = """
 reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor argmax
 argmin
 """
+_COLLECTIVES = "psum pmax pmin"
 _CUMULATIVE = "cumsum cumprod cummax cummin cumlogsumexp"
 _WINDOWS = """
 reduce_window_sum reduce_window_max reduce_window_min select_and_scatter_add
@@ -102,6 +103,7 @@ RULES: dict[str, Rule] = {
     **_rules(_COPIES, _pass_through),
     **_rules("random_bits random_split random_unwrap", _key_to_numbers),
     **_rules(_REDUCTIONS, joining.reduction),
+    **_rules(_COLLECTIVES, joining.collective),
     **_rules(_CUMULATIVE, joining.cumulative),
     **_rules(_WINDOWS, joining.windows),
     **_rules(_MATRIX, joining.matrix),
