@@ -9,6 +9,7 @@ import pytest
 import tiny
 from byol_bnfree.data.dense.shapes import Scenes
 from byol_bnfree.data.dense.view import DenseView, Windows
+from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.dense import training
 from byol_bnfree.evaluation.dense.drawing import draw_curves
 from byol_bnfree.evaluation.dense.evaluation import DenseResult, dense_evaluation
@@ -160,6 +161,36 @@ def test_several_rates_are_compared_on_held_out_pictures():
     best = min(found.sweep, key=lambda point: point["validation_rel"])
     assert found.chosen == best
     assert set(found.figures) == {"pct1", "pct2", "pct3", "rel", "rms"}
+
+
+def test_a_fit_that_diverges_is_never_chosen_nor_reported(monkeypatch):
+    def measure(*rates):
+        settings = DepthSettings(steps=1, batch_size=4, rates=rates, head="linear")
+        data = view("train"), view("test", 4)
+        return dense_evaluation(DEPTH, tiny.encoder("gn_ws"), *data, settings).outcome
+
+    fit = training.Fitter.fit
+
+    def diverging(self, view, rate, *watch, **steps):
+        """Stand for SGD at a high rate: it ends with parameters that are NaN."""
+        if rate < 1:
+            return fit(self, view, rate, *watch, **steps)
+        start = self.start(view)
+        return start._replace(params=jax.tree.map(lambda x: x * np.nan, start.params))
+
+    monkeypatch.setattr(training.Fitter, "fit", diverging)
+    # The constant answer of a diverged fit may be better than that of one step.
+    found = measure(1e3, 1e-9)
+    assert found.chosen["rate"] == 1e-9 and found.sweep[0]["validation_rel"] is None
+    with pytest.raises(InputError, match="all 2 fits .* diverged.*give lower rates"):
+        measure(1e3, 1e2)
+    with pytest.raises(InputError, match="the rate 1000 diverged.*lower rates"):
+        measure(1e3)
+
+
+def test_the_end_of_a_fit_is_finite_or_an_error():
+    with pytest.raises(InputError, match="the rate 1e\\+38 diverged.*lower rates"):
+        fitted("gn_ws", rate=1e38)
 
 
 def test_the_last_batch_counts_its_true_rows_only():

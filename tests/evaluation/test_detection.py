@@ -13,7 +13,6 @@ from byol_bnfree.evaluation.dense.detection import (
     DETECTION,
     detected,
     detection_score,
-    stride_of,
 )
 from byol_bnfree.evaluation.dense.detection_head import Candidates
 from byol_bnfree.evaluation.dense.settings import DetectionSettings
@@ -32,14 +31,6 @@ def fitter(norm: str, **fields):
     settings = dataclasses.replace(SETTINGS, **fields)
     mesh = make_mesh()
     return DETECTION.fitter(tiny.encoder(norm), view(), settings, seed=0, mesh=mesh)
-
-
-@pytest.mark.parametrize(
-    "size, stride", [(64, 4), (50, 4), (65, 32), (33, 32), (32, 1), (480, 16)]
-)
-def test_the_stride_is_known_from_the_sizes(size, stride):
-    places = -(-size // stride)
-    assert stride_of((size, size), (places, places)) == stride
 
 
 @pytest.mark.slow

@@ -110,18 +110,3 @@ def test_maps_are_resized_as_torch_does():
     # torch.nn.functional.interpolate(mode="bilinear", align_corners=False), 2.13.0
     row = [0.75, 0.8928571, 1.3214285, 1.75, 2.1785715, 2.607143, 2.75]
     np.testing.assert_allclose(resized(maps, (4, 7))[0, 1, :, 0], row, rtol=1e-5)
-
-
-@pytest.mark.parametrize("stride", [2, 16])
-def test_the_corners_of_odd_pictures_and_their_maps_meet(stride):
-    places = 5
-    pixels = jnp.arange(stride * (places - 1) + 1.0)
-    rows = pixels[::stride][None, :, None, None]  # each place knows its pixel
-    found = resized(rows, (len(pixels), 1))[0, :, 0, 0]
-    np.testing.assert_allclose(found, pixels, atol=1e-4)
-
-
-def test_places_of_even_pictures_are_at_the_middle_of_their_pixels():
-    middle = jnp.arange(8.0) * 8 + 3.5
-    found = resized(middle[None, None, :, None], (1, 64))[0, 0, 4:-4, 0]
-    np.testing.assert_allclose(found, jnp.arange(4.0, 60.0), atol=1e-4)

@@ -38,7 +38,8 @@ class Task:
     best: str
     """The figure that chooses the learning rate."""
     head: Callable[[Encoder, DenseView, DenseSettings], nn.Module]
-    loss: Callable[[Any, dict[str, Array]], Float[Array, ""]]
+    loss: Callable[[Any, dict[str, Array], bool], Float[Array, ""]]
+    """From the head's outputs, a batch and `places.at_start` to the mean loss."""
     score: Callable[[Fitter, Fitted, DenseView], Score]
     less_is_better: bool = False
     """Of the figure `best`."""

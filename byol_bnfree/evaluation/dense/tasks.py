@@ -1,6 +1,5 @@
 """Segmentation and depth as tasks: their head, loss and metric. Also all tasks."""
 
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
@@ -21,6 +20,7 @@ from byol_bnfree.evaluation.dense.pixel_metrics import (
     class_counts,
     segmentation_figures,
 )
+from byol_bnfree.evaluation.dense.places import at_start
 from byol_bnfree.evaluation.dense.settings import DenseSettings, SegmentationSettings
 from byol_bnfree.evaluation.dense.task import Score, Task
 from byol_bnfree.evaluation.dense.training import Fitted, Fitter
@@ -45,15 +45,20 @@ def depth_head(encoder: Encoder, view: DenseView, settings: DenseSettings) -> nn
     return DepthHead(module.layers, min(4, blocks))
 
 
-def segmentation_loss(outputs: Array, batch: dict[str, Array]) -> Float[Array, ""]:
-    """Return the cross-entropy at the picture's size."""
+def segmentation_loss(
+    outputs: Array, batch: dict[str, Array], start: bool = False
+) -> Float[Array, ""]:
+    """Return the cross-entropy at the picture's size; `start` is `places.at_start`."""
     mask = batch["mask"]
-    return cross_entropy(resized(outputs, mask.shape[1:]), mask)
+    return cross_entropy(resized(outputs, mask.shape[1:], start), mask)
 
 
-def depth_loss(outputs: Array, batch: dict[str, Array]) -> Float[Array, ""]:
-    """Return the reverse Huber loss at the picture's size."""
-    return reverse_huber(_depths(outputs, batch["depth"].shape[1:]), batch["depth"])
+def depth_loss(
+    outputs: Array, batch: dict[str, Array], start: bool = False
+) -> Float[Array, ""]:
+    """Return the reverse Huber loss at the picture's size, as `segmentation_loss`."""
+    depth = batch["depth"]
+    return reverse_huber(_depths(outputs, depth.shape[1:], start), depth)
 
 
 def segmentation_score(fitter: Fitter, fitted: Fitted, view: DenseView) -> Score:
@@ -61,7 +66,8 @@ def segmentation_score(fitter: Fitter, fitted: Fitted, view: DenseView) -> Score
     classes = view.num_classes
     counts, first = np.zeros((classes, classes), np.int64), None
     for outputs, batch, count in fitter.outputs(fitted, view):
-        scores = resized(jnp.nan_to_num(outputs), batch["mask"].shape[1:])
+        size = batch["mask"].shape[1:]
+        scores = resized(outputs, size, at_start(fitter.module))
         predicted = np.asarray(scores.argmax(-1))
         counts += class_counts(predicted[:count], batch["mask"][:count], classes)
         first = first or _shown(batch, predicted, count)
@@ -72,7 +78,8 @@ def depth_score(fitter: Fitter, fitted: Fitted, view: DenseView) -> Score:
     """Return rel, rms and the shares within 1.25^n, on central windows."""
     sums, first = DepthSums(), None
     for outputs, batch, count in fitter.outputs(fitted, view):
-        depths = _depths(jnp.nan_to_num(outputs), batch["depth"].shape[1:])
+        size = batch["depth"].shape[1:]
+        depths = _depths(outputs, size, at_start(fitter.module))
         predicted = np.asarray(depths)
         sums = sums.plus(predicted[:count], batch["depth"][:count])
         first = first or _shown(batch, predicted, count)
@@ -86,8 +93,10 @@ def _shown(
     return {name: array[:count] for name, array in batch.items()}, predicted[:count]
 
 
-def _depths(outputs: Array, size: tuple[int, int]) -> Float[Array, "b h w"]:
-    return resized(outputs, size)[..., 0]
+def _depths(
+    outputs: Array, size: tuple[int, int], start: bool
+) -> Float[Array, "b h w"]:
+    return resized(outputs, size, start)[..., 0]
 
 
 SEGMENTATION = Task(
