@@ -46,17 +46,12 @@ def test_depth_errors_are_those_of_torchmetrics():
     assert figures["rel"] == pytest.approx(1.016818642616272, rel=1e-6)
 
 
-def test_metrics_equal_torchmetrics_if_it_is_there():
-    torch = pytest.importorskip("torch")
-    metrics = pytest.importorskip("torchmetrics")
-    index = metrics.classification.MulticlassJaccardIndex(5, ignore_index=255)
-    theirs = float(index(torch.tensor(PREDICTED), torch.tensor(MASK)))
-    ours = segmentation_figures(class_counts(PREDICTED, MASK, 5))["miou"]
-    assert ours == pytest.approx(theirs, abs=1e-6)
-    rel = metrics.regression.MeanAbsolutePercentageError()
-    found = DepthSums().plus(DEPTH, TRUE).figures()["rel"]
-    theirs = float(rel(torch.tensor(DEPTH), torch.tensor(TRUE)))
-    assert found == pytest.approx(theirs, rel=1e-6)
+def test_the_shares_of_near_depths_are_those_of_monodepth2():
+    figures = DepthSums().plus(DEPTH, TRUE).figures()
+    # torchmetrics has no such metric. This is compute_errors of nianticlabs/monodepth2,
+    # evaluate_depth.py at 77f1410: its a1, a2 and a3.
+    found = [figures[f"pct{n}"] for n in (1, 2, 3)]
+    assert found == pytest.approx([0.15625, 0.34375, 0.46875])
 
 
 def test_the_shares_within_powers_of_1_25_are_counted_by_hand():
