@@ -1,5 +1,6 @@
 """A dense task trains what its settings say, and learns."""
 
+import dataclasses
 import functools
 
 import jax
@@ -15,7 +16,8 @@ from byol_bnfree.evaluation.dense.drawing import draw_curves
 from byol_bnfree.evaluation.dense.evaluation import DenseResult, dense_evaluation
 from byol_bnfree.evaluation.dense.settings import DepthSettings, SegmentationSettings
 from byol_bnfree.evaluation.dense.sgd import step_rates
-from byol_bnfree.evaluation.dense.tasks import DEPTH, SEGMENTATION
+from byol_bnfree.evaluation.dense.task import Shown
+from byol_bnfree.evaluation.dense.tasks import DEPTH, SEGMENTATION, unnamed_classes
 from byol_bnfree.evaluation.outcome import Outcome
 from byol_bnfree.training.mesh import make_mesh
 
@@ -197,6 +199,26 @@ def test_the_last_batch_counts_its_true_rows_only():
     fitter, _, end = fitted("gn_ws", steps=1)
     counts = [count for _, _, count in fitter.outputs(end, view("test", 6))]
     assert counts == [4, 2]
+
+
+def test_six_examples_are_shown_however_small_the_batches():
+    shown = Shown()
+    for start in range(0, 10, 2):
+        images = np.arange(start, start + 2)[:, None]
+        shown.add({"image": images}, -images, 1 if start == 2 else 2)
+    score = shown.score({})
+    assert score.examples["image"].ravel().tolist() == [0, 1, 2, 4, 5, 6]
+    assert score.predicted.ravel().tolist() == [0, -1, -2, -4, -5, -6]
+
+
+def test_the_number_of_unnamed_classes_is_said():
+    settings = SegmentationSettings(stride=2, head="linear")
+    of = tiny.encoder("gn_ws"), view("train"), settings
+    fitter = SEGMENTATION.fitter(*of, seed=0, mesh=make_mesh())
+    assert unnamed_classes(fitter, view("train")) is None
+    source = dataclasses.replace(view("train").source, class_names=("0", "1", "2"))
+    said = unnamed_classes(fitter, dataclasses.replace(view("train"), source=source))
+    assert "has 3 classes" in said and "classes.txt" in said
 
 
 def test_curves_of_a_fit_that_had_ended_before_are_empty():

@@ -30,7 +30,8 @@ from byol_bnfree.evaluation.dense.detection_loss import (
 )
 from byol_bnfree.evaluation.dense.places import at_start
 from byol_bnfree.evaluation.dense.settings import DetectionSettings
-from byol_bnfree.evaluation.dense.task import Score, Task
+from byol_bnfree.evaluation.dense.small_boxes import lost_boxes
+from byol_bnfree.evaluation.dense.task import Score, Shown, Task
 from byol_bnfree.evaluation.dense.training import Fitted, Fitter
 
 LEAST_SCORE = 0.05  # of a detection, as in FCOS; lower ones hardly change the precision
@@ -69,7 +70,7 @@ def detection_score(fitter: Fitter, fitted: Fitted, view: DenseView) -> Score:
     """
     found: list[Detections] = []
     truth: list[Objects] = []
-    first = None
+    shown = Shown()
     for outputs, batch, count in fitter.outputs(fitted, view):
         chosen = _candidates(
             outputs, batch["image"].shape[1:3], at_start(fitter.module)
@@ -78,12 +79,12 @@ def detection_score(fitter: Fitter, fitted: Fitted, view: DenseView) -> Score:
         rows = [{name: batch[name][row] for name in batch} for row in range(count)]
         mine = [detected(best, row) for row in range(count)]
         found, truth = found + mine, truth + [objects_of(example) for example in rows]
-        first = first or Score({}, batch, mine)
+        shown.add(batch, mine, count)
     figures = detection_figures(found, truth, len(view.source.box_names))
     figures = {name: float(np.nan_to_num(value)) for name, value in figures.items()}
     objects = sum(int((~own.ignored).sum()) for own in truth)
     counts = {"pictures": len(truth), "objects": objects}
-    return first._replace(figures=figures | counts)
+    return shown.score(figures | counts)
 
 
 def detected(best: Candidates, row: int) -> Detections:
@@ -95,4 +96,12 @@ def detected(best: Candidates, row: int) -> Detections:
 
 _candidates = jax.jit(candidates, static_argnames=("size", "start"))
 
-DETECTION = Task("detection", "boxes", "ap_coco", fcos_head, fcos_loss, detection_score)
+DETECTION = Task(
+    "detection",
+    "boxes",
+    "ap_coco",
+    fcos_head,
+    fcos_loss,
+    detection_score,
+    note=lost_boxes,
+)

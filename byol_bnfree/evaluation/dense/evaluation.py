@@ -77,6 +77,8 @@ def dense_evaluation(
     fitter = task.fitter(
         encoder, train, settings, seed=seed, mesh=mesh, unfinished=unfinished
     )
+    if note := task.note(fitter, train):
+        say(note)
     best, sweep = _choose(task, fitter, train, say)
     course = _Course(task, fitter, test.subset(np.arange(min(WATCHED, len(test)))), say)
     try:
