@@ -37,7 +37,7 @@ class Header(NamedTuple):
 
 
 def read_header(file: str | bytes, name: str, how: Conversion = AS_IT_IS) -> Header:
-    """Read a picture's size (as displayed) and kind without decoding it.
+    """Read a picture's size (that of `decode`) and kind without decoding it.
 
     `file` is a path or the encoded bytes.
 
@@ -52,7 +52,7 @@ def read_header(file: str | bytes, name: str, how: Conversion = AS_IT_IS) -> Hea
     try:
         if image.mode == "F" and how.white is None:
             raise ValueError(FLOATS)
-        width, height = _upright_size(image)
+        width, height = _size(image, how.upright)
         grayscale = image.mode in GRAYSCALE_MODES or image.mode.startswith("I")
         channels = 1 if grayscale else 3
         if how.channels not in (None, 1, 3):
@@ -70,6 +70,7 @@ def decode(
 ) -> Picture:
     """Decode a picture to PIL mode L (1 channel) or RGB (3), rotated as EXIF says.
 
+    With `how.upright` False it keeps the frame in which it is stored.
     Another number of channels makes `Planes`, of the bands as they are stored.
 
     Of an animation we take the first frame. Transparent pixels show `how.alpha`. CMYK
@@ -90,7 +91,7 @@ def decode(
         deep = is_deep_colour(image)
         image.load()
         # `exif_transpose` copies every picture, so it is called for turned ones only.
-        if _orientation(image) != UPRIGHT:
+        if how.upright and _orientation(image) != UPRIGHT:
             image = ImageOps.exif_transpose(image)
         if channels not in (1, 3):
             _check_channels(len(image.getbands()), channels)
@@ -158,12 +159,12 @@ def _orientation(image: Image.Image) -> int:
         return UPRIGHT
 
 
-def _upright_size(image: Image.Image) -> tuple[int, int]:
-    """Return width and height as displayed, of an image that is not loaded."""
+def _size(image: Image.Image, upright: bool) -> tuple[int, int]:
+    """Return width and height, as displayed if `upright`, of an image not loaded."""
     # Some versions of Pillow have turned the size of a TIFF already, others have not.
     tags = getattr(image, "tag_v2", None)
     stored = image.size if tags is None else (tags[WIDTH], tags[HEIGHT])
-    return stored[::-1] if _orientation(image) in SWAPPED else stored
+    return stored[::-1] if upright and _orientation(image) in SWAPPED else stored
 
 
 def _has_pages(image: Image.Image) -> bool:

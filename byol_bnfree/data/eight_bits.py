@@ -24,6 +24,8 @@ class Conversion(NamedTuple):
     max_pixels: int = MAX_PIXELS
     channels: int | None = None
     """Of every picture; None: as they are."""
+    upright: bool = True
+    """Turn pictures as EXIF says."""
 
 
 AS_IT_IS = Conversion()

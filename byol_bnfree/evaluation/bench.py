@@ -38,14 +38,14 @@ REVISIONS = {
     "knn": 3,
     "linear": 3,
     "linear_cached": 3,
-    "semi_supervised": 3,
-    "finetune": 3,
-    "supervised": 3,
+    "semi_supervised": 4,
+    "finetune": 4,
+    "supervised": 4,
     "robustness": 3,
-    "transfer": 3,
-    "segmentation": 2,
-    "depth": 2,
-    "detection": 2,
+    "transfer": 4,
+    "segmentation": 3,
+    "depth": 3,
+    "detection": 3,
 }
 FROM_FEATURES = ("knn", "linear", "linear_cached", "robustness", "transfer")
 """Protocols that use stored features, so their precision matters."""

@@ -20,6 +20,10 @@ from byol_bnfree.represent import represent
 from byol_bnfree.training.mesh import batch_sharding, make_mesh, replicated
 
 
+class NotFinite(InputError):
+    """An encoder gives infinite features or NaN."""
+
+
 def evaluation_indices(n: int, limit: int, seed: int) -> Int[np.ndarray, " m"]:
     """Return range(n), or a random subset of `limit` fixed by `seed`; sorted."""
     if n <= limit:
@@ -124,8 +128,8 @@ def extract_features(
       Features [n d].
 
     Raises:
-      InputError: if there is nothing to encode, or a feature is not finite in `dtype`
-        (float16 ends at 65,504).
+      InputError: if there is nothing to encode.
+      NotFinite: if a feature is not finite in `dtype` (float16 ends at 65,504).
     """
     if len(indices) == 0:
         raise InputError("There are 0 images to encode; give at least 1.")
@@ -207,7 +211,7 @@ def _check_finite(features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"
     blocks = (features[i : i + 4096] for i in range(0, len(features), 4096))
     bad = sum(int((~np.isfinite(block).all(axis=1)).sum()) for block in blocks)
     if bad:
-        raise InputError(
+        raise NotFinite(
             f"The encoder gives features that are not finite for {bad} of "
             f"{len(features)} images; use a checkpoint from before it diverged."
         )

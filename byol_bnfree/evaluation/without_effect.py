@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from byol_bnfree.errors import flag
 from byol_bnfree.evaluation.bench import FITTING, FROM_FEATURES
 from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.evaluation.dense.settings import DenseSettings
 from byol_bnfree.evaluation.dense.tasks import TASKS
 
 READERS = {
@@ -75,8 +76,19 @@ def _of_groups(config: EvaluateConfig) -> Iterator[tuple[str, str]]:
                 why = "one rate needs no trial"
             elif name in OF_HEADS.get(group, ()) and settings.head == "linear":
                 why = "the head is linear"
+            elif group in TASKS:
+                why = _of_dense(name, settings)
             if why is not None:
                 yield flag(f"{group}.{name}")[2:], why
+
+
+def _of_dense(name: str, settings: DenseSettings) -> str | None:
+    """Return why another setting of a dense task makes this one change nothing."""
+    if name == "norms" and settings.encoder == "frozen":
+        return "the encoder is frozen, with its norms"
+    if name == "by_scale" and settings.scales == (1.0, 1.0):
+        return "all pictures have the scale 1"
+    return None
 
 
 def _asked(config: EvaluateConfig) -> set[str]:

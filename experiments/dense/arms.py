@@ -67,7 +67,7 @@ def settings_of(arm: Arm, pictures: int) -> DenseSettings:
             f"pictures, and choosing its rate takes {TRIAL:g} of all steps; give "
             f"{least} or more."
         )
-    usual = getattr(EvaluateConfig("unused"), arm.task)
+    usual = usual_settings(arm)
     frozen = arm.tuned == "linear"
     share = arm.batch / USUAL * (1 if arm.task == "segmentation" else LOWER)
     steps = pictures // arm.batch
@@ -84,3 +84,8 @@ def settings_of(arm: Arm, pictures: int) -> DenseSettings:
         head="linear" if frozen else "paper",
         **NARROW[arm.task],
     )
+
+
+def usual_settings(arm: Arm) -> DenseSettings:
+    """Return the defaults of an arm's task."""
+    return getattr(EvaluateConfig("unused"), arm.task)

@@ -16,7 +16,7 @@ from byol_bnfree.files import expanded
 from byol_bnfree.training.environment import environment
 from byol_bnfree.user_cache import compiled_programs_kept
 from experiments.dense.arguments import Arguments
-from experiments.dense.arms import Arm, arms, settings_of
+from experiments.dense.arms import Arm, arms, settings_of, usual_settings
 from experiments.dense.encoders import encoder_of, workdir_of
 from experiments.dense.report import write_report
 
@@ -36,7 +36,7 @@ def carry_out(arguments: Arguments) -> None:
     for arm in () if arguments.report else arms(arguments.seeds, arguments.norms):
         settings = settings_of(arm, arguments.pictures)
         asked = {"arm": arm._asdict(), "settings": asked_settings(arm, arguments)}
-        if any(row | asked == row for row in rows(arguments.results)):
+        if any(is_of(row, arm, arguments) for row in rows(arguments.results)):
             continue
         print(" ".join(map(str, arm)), flush=True)
         with compiled_programs_kept("auto"):
@@ -57,9 +57,19 @@ def of_settings(arguments: Arguments) -> list[dict[str, Any]]:
     newest = {}
     for row in rows(arguments.results):
         arm = Arm(**row["arm"])
-        if row["settings"] == asked_settings(arm, arguments):
+        if is_of(row, arm, arguments):
             newest[arm] = row
     return list(newest.values())
+
+
+def is_of(row: dict[str, Any], arm: Arm, arguments: Arguments) -> bool:
+    """Return True if a row is of an arm with the settings that were asked for.
+
+    A row from before a setting existed has the setting's default.
+    """
+    usual = json.loads(json.dumps(dataclasses.asdict(usual_settings(arm))))
+    asked = asked_settings(arm, arguments)
+    return row["arm"] == arm._asdict() and usual | row["settings"] == asked
 
 
 def measure(arm: Arm, settings: DenseSettings, arguments: Arguments) -> dict[str, Any]:

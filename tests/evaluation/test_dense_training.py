@@ -1,5 +1,6 @@
 """A dense task trains what its settings say, and learns."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,12 +10,14 @@ import pytest
 import tiny
 from byol_bnfree.data.dense.shapes import Scenes
 from byol_bnfree.data.dense.view import DenseView, Windows
+from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.dense import training
 from byol_bnfree.evaluation.dense.drawing import draw_curves
 from byol_bnfree.evaluation.dense.evaluation import DenseResult, dense_evaluation
 from byol_bnfree.evaluation.dense.settings import DepthSettings, SegmentationSettings
 from byol_bnfree.evaluation.dense.sgd import step_rates
-from byol_bnfree.evaluation.dense.tasks import DEPTH, SEGMENTATION
+from byol_bnfree.evaluation.dense.task import Shown
+from byol_bnfree.evaluation.dense.tasks import DEPTH, SEGMENTATION, unnamed_classes
 from byol_bnfree.evaluation.outcome import Outcome
 from byol_bnfree.training.mesh import make_mesh
 
@@ -162,10 +165,60 @@ def test_several_rates_are_compared_on_held_out_pictures():
     assert set(found.figures) == {"pct1", "pct2", "pct3", "rel", "rms"}
 
 
+def test_a_fit_that_diverges_is_never_chosen_nor_reported(monkeypatch):
+    def measure(*rates):
+        settings = DepthSettings(steps=1, batch_size=4, rates=rates, head="linear")
+        data = view("train"), view("test", 4)
+        return dense_evaluation(DEPTH, tiny.encoder("gn_ws"), *data, settings).outcome
+
+    fit = training.Fitter.fit
+
+    def diverging(self, view, rate, *watch, **steps):
+        """Stand for SGD at a high rate: it ends with parameters that are NaN."""
+        if rate < 1:
+            return fit(self, view, rate, *watch, **steps)
+        start = self.start(view)
+        return start._replace(params=jax.tree.map(lambda x: x * np.nan, start.params))
+
+    monkeypatch.setattr(training.Fitter, "fit", diverging)
+    # The constant answer of a diverged fit may be better than that of one step.
+    found = measure(1e3, 1e-9)
+    assert found.chosen["rate"] == 1e-9 and found.sweep[0]["validation_rel"] is None
+    with pytest.raises(InputError, match="all 2 fits .* diverged.*give lower rates"):
+        measure(1e3, 1e2)
+    with pytest.raises(InputError, match="the rate 1000 diverged.*lower rates"):
+        measure(1e3)
+
+
+def test_the_end_of_a_fit_is_finite_or_an_error():
+    with pytest.raises(InputError, match="the rate 1e\\+38 diverged.*lower rates"):
+        fitted("gn_ws", rate=1e38)
+
+
 def test_the_last_batch_counts_its_true_rows_only():
     fitter, _, end = fitted("gn_ws", steps=1)
     counts = [count for _, _, count in fitter.outputs(end, view("test", 6))]
     assert counts == [4, 2]
+
+
+def test_six_examples_are_shown_however_small_the_batches():
+    shown = Shown()
+    for start in range(0, 10, 2):
+        images = np.arange(start, start + 2)[:, None]
+        shown.add({"image": images}, -images, 1 if start == 2 else 2)
+    score = shown.score({})
+    assert score.examples["image"].ravel().tolist() == [0, 1, 2, 4, 5, 6]
+    assert score.predicted.ravel().tolist() == [0, -1, -2, -4, -5, -6]
+
+
+def test_the_number_of_unnamed_classes_is_said():
+    settings = SegmentationSettings(stride=2, head="linear")
+    of = tiny.encoder("gn_ws"), view("train"), settings
+    fitter = SEGMENTATION.fitter(*of, seed=0, mesh=make_mesh())
+    assert unnamed_classes(fitter, view("train")) is None
+    source = dataclasses.replace(view("train").source, class_names=("0", "1", "2"))
+    said = unnamed_classes(fitter, dataclasses.replace(view("train"), source=source))
+    assert "has 3 classes" in said and "classes.txt" in said
 
 
 def test_curves_of_a_fit_that_had_ended_before_are_empty():

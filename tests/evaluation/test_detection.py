@@ -13,10 +13,10 @@ from byol_bnfree.evaluation.dense.detection import (
     DETECTION,
     detected,
     detection_score,
-    stride_of,
 )
 from byol_bnfree.evaluation.dense.detection_head import Candidates
 from byol_bnfree.evaluation.dense.settings import DetectionSettings
+from byol_bnfree.evaluation.dense.small_boxes import lost_boxes
 from byol_bnfree.training.mesh import make_mesh
 
 SETTINGS = DetectionSettings(batch_size=4, tower_depth=1, tower_width=16)
@@ -34,14 +34,6 @@ def fitter(norm: str, **fields):
     return DETECTION.fitter(tiny.encoder(norm), view(), settings, seed=0, mesh=mesh)
 
 
-@pytest.mark.parametrize(
-    "size, stride", [(64, 4), (50, 4), (65, 32), (33, 32), (32, 1), (480, 16)]
-)
-def test_the_stride_is_known_from_the_sizes(size, stride):
-    places = -(-size // stride)
-    assert stride_of((size, size), (places, places)) == stride
-
-
 @pytest.mark.slow
 @NORMS
 def test_precision_rises_from_the_untrained_start(norm):
@@ -53,6 +45,25 @@ def test_precision_rises_from_the_untrained_start(norm):
     )
     assert before["ap50_voc"] < 0.05
     assert after.figures["ap50_voc"] > before["ap50_voc"] + 0.1  # 0.26, 0.29 here
+
+
+def test_boxes_without_a_place_are_counted_and_a_smaller_stride_is_named():
+    class Small(Scenes):
+        def example(self, index):
+            boxes = np.zeros((100, 4), np.float32)
+            boxes[0], boxes[1] = (1, 1, 3, 3), (0, 0, 30, 30)
+            classes = np.where(np.arange(100) < 2, 0, -1).astype(np.int32)
+            whole = {"boxes": boxes, "box_class": classes}
+            return super().example(index) | whole | {"difficult": np.zeros(100, bool)}
+
+    small = DenseView(Small("train", 3, 32), Windows((32, 32), flip=False))
+    coarse, fine = (fitter("gn_ws", stride=stride) for stride in (2, 1))
+    said = lost_boxes(coarse, small)
+    assert said.startswith(
+        "3 of 6 training boxes contain no place of the map at stride"
+    )
+    assert said.endswith("give --detection.stride=1.")
+    assert lost_boxes(fine, small) is None
 
 
 def test_weak_candidates_are_no_detections():
@@ -71,7 +82,7 @@ def test_objects_that_count_are_counted(norm):
     assert any(row["difficult"].any() for row in rows)
     assert score.figures["pictures"] == len(rows)
     assert score.figures["objects"] == np.sum(known)
-    assert len(score.predicted) == 4  # of the first batch
+    assert len(score.predicted) == len(score.examples["image"]) == 6
     assert 0 <= score.figures["ap_coco"] <= score.figures["ap50_coco"] <= 1
 
 

@@ -108,10 +108,21 @@ def test_few_labels_teach_a_network_and_leave_the_encoder_as_it_was(norm):
     jax.tree.map(np.testing.assert_array_equal, before, encoder.variables)
 
 
-def test_a_trial_that_diverges_scores_chance_and_the_sweep_goes_on():
-    diverging = tuner().fit(light(), Trial(1e20, 1.0))
-    scores = tuner().scores(diverging, light("test"))
-    assert np.isfinite(scores).all() and len(np.unique(scores.argmax(1))) == 1
+def test_a_trial_that_diverges_is_never_chosen_and_the_sweep_goes_on():
+    trials = [Trial(1e30, 1.0), Trial(1e-6, 1.0)]
+    found = sweep(tuner(), light(), light("test"), trials)
+    assert found.best == trials[1] and found.tuned is not None
+    assert found.points[0]["validation_top1"] is None
+
+
+def test_diverged_fits_end_with_a_sentence_that_names_the_rate():
+    with pytest.raises(InputError, match="all 1 fits .* diverged.*give lower rates"):
+        sweep(tuner(), light(), light("test"), [Trial(1e30, 1.0)])
+    settings = SupervisedSettings(rate=1e30, epochs=1.0, batch_size=BATCH)
+    with pytest.raises(InputError, match="the rate 1e\\+30 diverged.*lower rates"):
+        supervised_evaluation(
+            tiny.encoder("gn_ws"), light(), light("test"), settings=settings
+        )
 
 
 def test_an_interrupted_sweep_repeats_no_finished_trial(tmp_path, monkeypatch):

@@ -125,6 +125,15 @@ def test_the_best_rate_of_the_sweep_is_reported():
     assert found.chosen == best
 
 
+def test_a_rate_that_diverges_is_never_chosen():
+    settings = dataclasses.replace(SETTINGS, epochs=1, rates=(1e38, 1e-6))
+    found = linear.linear_evaluation(MEAN, light(), light("test"), settings)
+    assert found.chosen["rate"] == 1e-6 and found.sweep[0]["validation_top1"] is None
+    with pytest.raises(InputError, match="all 1 fits .* diverged.*give lower rates"):
+        settings = dataclasses.replace(settings, rates=(1e38,))
+        linear.linear_evaluation(MEAN, light(), light("test"), settings)
+
+
 def test_clipped_logits_are_bounded_and_penalized():
     probe = linear.Probes(jnp.full((1, 2), 1e6), jnp.zeros(2))
     loss = jax.jit(linear.probe_loss, static_argnums=3)

@@ -46,17 +46,12 @@ def test_depth_errors_are_those_of_torchmetrics():
     assert figures["rel"] == pytest.approx(1.016818642616272, rel=1e-6)
 
 
-def test_metrics_equal_torchmetrics_if_it_is_there():
-    torch = pytest.importorskip("torch")
-    metrics = pytest.importorskip("torchmetrics")
-    index = metrics.classification.MulticlassJaccardIndex(5, ignore_index=255)
-    theirs = float(index(torch.tensor(PREDICTED), torch.tensor(MASK)))
-    ours = segmentation_figures(class_counts(PREDICTED, MASK, 5))["miou"]
-    assert ours == pytest.approx(theirs, abs=1e-6)
-    rel = metrics.regression.MeanAbsolutePercentageError()
-    found = DepthSums().plus(DEPTH, TRUE).figures()["rel"]
-    theirs = float(rel(torch.tensor(DEPTH), torch.tensor(TRUE)))
-    assert found == pytest.approx(theirs, rel=1e-6)
+def test_the_shares_of_near_depths_are_those_of_monodepth2():
+    figures = DepthSums().plus(DEPTH, TRUE).figures()
+    # torchmetrics has no such metric. This is compute_errors of nianticlabs/monodepth2,
+    # evaluate_depth.py at 77f1410: its a1, a2 and a3.
+    found = [figures[f"pct{n}"] for n in (1, 2, 3)]
+    assert found == pytest.approx([0.15625, 0.34375, 0.46875])
 
 
 def test_the_shares_within_powers_of_1_25_are_counted_by_hand():
@@ -110,18 +105,3 @@ def test_maps_are_resized_as_torch_does():
     # torch.nn.functional.interpolate(mode="bilinear", align_corners=False), 2.13.0
     row = [0.75, 0.8928571, 1.3214285, 1.75, 2.1785715, 2.607143, 2.75]
     np.testing.assert_allclose(resized(maps, (4, 7))[0, 1, :, 0], row, rtol=1e-5)
-
-
-@pytest.mark.parametrize("stride", [2, 16])
-def test_the_corners_of_odd_pictures_and_their_maps_meet(stride):
-    places = 5
-    pixels = jnp.arange(stride * (places - 1) + 1.0)
-    rows = pixels[::stride][None, :, None, None]  # each place knows its pixel
-    found = resized(rows, (len(pixels), 1))[0, :, 0, 0]
-    np.testing.assert_allclose(found, pixels, atol=1e-4)
-
-
-def test_places_of_even_pictures_are_at_the_middle_of_their_pixels():
-    middle = jnp.arange(8.0) * 8 + 3.5
-    found = resized(middle[None, None, :, None], (1, 64))[0, 0, 4:-4, 0]
-    np.testing.assert_allclose(found, jnp.arange(4.0, 60.0), atol=1e-4)

@@ -54,6 +54,22 @@ TUNED = TransferSettings("finetune")
         (("transfer",), {"finetune": FinetuneSettings(9)}, ["--finetune.steps"]),
         (("transfer",), {"finetune": FinetuneSettings(9), "transfer": TUNED}, []),
         (
+            ("segmentation",),
+            {"segmentation": SegmentationSettings(encoder="frozen", norms="frozen")},
+            ["--segmentation.norms"],
+        ),
+        (("depth",), {"depth": DepthSettings(norms="inference")}, []),
+        (
+            ("depth",),
+            {"depth": DepthSettings(by_scale=False)},
+            ["--depth.by-scale"],
+        ),
+        (
+            ("depth",),
+            {"depth": DepthSettings(by_scale=False, scales=(1.0, 2.0))},
+            [],
+        ),
+        (
             ("depth",),
             {"depth": DepthSettings(trial_steps=9)},
             ["--depth.trial-steps"],

@@ -80,6 +80,16 @@ def test_the_figure_has_a_panel_for_each_task():
     assert [axes.get_title() for axes in figure.axes] == list(SHOWN)
 
 
+def test_a_row_from_before_a_setting_has_its_default(tmp_path):
+    arm = Arm(0, "depth", "bn", "untrained", "fine-tuned", 16)
+    settings = dense.asked_settings(arm, Arguments())
+    assert settings.pop("crop") == "random"
+    old = row("bn", "untrained", 0.1) | {"arm": arm._asdict(), "settings": settings}
+    file = tmp_path / "results.jsonl"
+    file.write_text(json.dumps(old) + "\n")
+    assert dense.of_settings(Arguments(results=file)) == [old]
+
+
 def test_other_settings_and_older_rows_are_not_reported(tmp_path):
     arm = Arm(0, "segmentation", "bn", "untrained", "fine-tuned", 16)
     rows = [

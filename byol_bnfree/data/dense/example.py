@@ -22,6 +22,11 @@ from byol_bnfree.errors import InputError
 
 Example = dict[str, np.ndarray]
 
+
+class WrongSize(InputError):
+    """A mask or a depth does not have the size of its picture."""
+
+
 IGNORE = 255  # class of a pixel that does not count, as in VOC
 PADDING = -1  # class of a row of `boxes` that holds no box
 MAX_BOXES = 100  # rows of `boxes`; COCO's pictures have up to 93 objects
@@ -51,8 +56,8 @@ class DenseSource(Protocol):
 
 def make_example(
     image: UInt8[np.ndarray, "h w c"],
-    mask: Integer[np.ndarray, "h w"] | None = None,
-    depth: Float[np.ndarray, "h w"] | None = None,
+    mask: Integer[np.ndarray, "_ _"] | None = None,
+    depth: Float[np.ndarray, "_ _"] | None = None,
     boxes: Float[np.ndarray, "k 4"] | None = None,
     box_class: Int[np.ndarray, " k"] | None = None,
     difficult: Bool[np.ndarray, " k"] | None = None,
@@ -62,8 +67,15 @@ def make_example(
 
     Raises:
       InputError: if there are more than `max_boxes` boxes.
+      WrongSize: if mask or depth has another size than the picture.
     """
     size = image.shape[:2]
+    for target, array in (("mask", mask), ("depth", depth)):
+        if array is not None and array.shape != size:
+            raise WrongSize(
+                f"a {target} has the shape {array.shape}, but its picture has {size}; "
+                f"give both in one size and orientation."
+            )
     count = 0 if boxes is None else len(boxes)
     if count > max_boxes:
         raise InputError(

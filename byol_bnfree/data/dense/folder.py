@@ -93,9 +93,16 @@ class DenseFolder:
             return self.named
         below = (self.root, self.root / "train", self.root / "test")
         files = [f for part in below for f in files_by_stem(part / "masks").values()]
-        values = [classes_of(file) for file in files]
-        most = max((v.max() for v in values if v.size), default=0)
-        return tuple(map(str, range(int(most) + 1)))
+        seen = sorted({int(v) for file in files for v in classes_of(file)})
+        count = seen[-1] + 1 if seen else 1
+        if len(seen) > 1 and len(seen) < count / 2:
+            raise InputError(
+                f"the masks of {printable(self.root)} have the values "
+                f"{', '.join(map(str, seen))}, so most of the {count} classes from 0 "
+                f"have no pixel; number the classes from 0 (255 is ignored), or name "
+                f"all {count} in classes.txt."
+            )
+        return tuple(map(str, range(count)))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -132,10 +139,11 @@ class DenseFolder:
                 size = check_depth(self.depths[file.stem])
             check_same_size(file, target, size, picture_size(file, self.how))
         if self.split == "train" and len(seen - {IGNORE}) == 1:
+            ignored = ", and 255, which is ignored" if IGNORE in seen else ""
             raise InputError(
                 f"all masks of {printable(self.root)} show only the class "
-                f"{min(seen)}, so nothing can be learned; give masks with at least "
-                f"two classes."
+                f"{min(seen)}{ignored}, so nothing can be learned; give masks with at "
+                f"least two classes, such as 0 and 1."
             )
 
     def _mask(self, file: Path) -> UInt8[np.ndarray, "h w"]:

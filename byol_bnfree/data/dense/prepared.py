@@ -20,7 +20,12 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from einops import rearrange
 from jaxtyping import Int
 
-from byol_bnfree.data.dense.example import IGNORE, Example, make_example
+from byol_bnfree.data.dense.example import (
+    IGNORE,
+    Example,
+    WrongSize,
+    make_example,
+)
 from byol_bnfree.data.dense.pixel_files import read_picture
 from byol_bnfree.data.eight_bits import AS_IT_IS, Conversion
 from byol_bnfree.data.fingerprint import checksum, sizes_and_times
@@ -55,7 +60,12 @@ def _objects(record: Any, size: tuple[int, int], mark: str) -> Parts:
 
 
 def _voc(record: Any, size: tuple[int, int]) -> Parts:
-    return _objects(record, size, "is_difficult")
+    """Move the first corners: VOC counts pixels from 1, and the set stores its numbers.
+
+    The last corner stays, because VOC's boxes include their last pixel.
+    """
+    parts = _objects(record, size, "is_difficult")
+    return parts | {"boxes": parts["boxes"] - np.float32([1, 1, 0, 0])}
 
 
 def _coco(record: Any, size: tuple[int, int]) -> Parts:
@@ -64,7 +74,8 @@ def _coco(record: Any, size: tuple[int, int]) -> Parts:
 
 def _pet(record: Any, size: tuple[int, int]) -> Parts:
     encoded = record["segmentation_mask"].bytes_list.value[0]
-    trimap = read_picture(encoded, "segmentation_mask", 1)[..., 0]
+    stored = AS_IT_IS._replace(upright=False)
+    trimap = read_picture(encoded, "segmentation_mask", 1, stored)[..., 0]
     return {"mask": TRIMAP[np.minimum(trimap, 3)]}
 
 
@@ -148,8 +159,13 @@ class DensePrepared:
         try:
             record = decode_example(self._records[index])
             encoded = record["image"].bytes_list.value[0]
-            image = read_picture(encoded, name, self.channels, self.how)
+            # The targets are in the frame in which the picture is stored.
+            stored = self.how._replace(upright=False)
+            image = read_picture(encoded, name, self.channels, stored)
             parts = self.kind.read(record, image.shape[:2])
+            return make_example(image, **parts)
+        except WrongSize as error:
+            raise InputError(f"{name}: {error}") from error
         except InputError:  # it is a ValueError too
             raise
         except (RuntimeError, ValueError, IndexError) as error:
@@ -157,7 +173,6 @@ class DensePrepared:
                 f"{name} does not have the targets of {self.name} ({error}); prepare "
                 f"the data set again."
             ) from error
-        return make_example(image, **parts)
 
     def file_names(self, indices: Int[np.ndarray, " b"]) -> list[str]:
         return [f"{self.name}/{self.split}/{i}" for i in indices]

@@ -41,16 +41,21 @@ def random_draw(
     window: tuple[int, int],
     scales: tuple[float, float] = (1.0, 1.0),
     flip: bool = True,
+    central: bool = False,
 ) -> Draw:
     """Draw a scale, a place of the window, and a mirror with probability 1/2.
 
     The window lies inside the resized picture where it fits, and around it elsewhere.
+    With `central` it lies at the centre.
     """
     height, width = _scaled(size, draws.uniform(*scales))
-    top, left = (
-        int(np.sign(free) * draws.integers(0, abs(free) + 1))
-        for free in (height - window[0], width - window[1])
-    )
+    if central:
+        top, left = central_draw((height, width), window)[2:4]
+    else:
+        top, left = (
+            int(np.sign(free) * draws.integers(0, abs(free) + 1))
+            for free in (height - window[0], width - window[1])
+        )
     mirrored = flip and bool(draws.integers(2))
     # Both sides are rounded to pixels, so their scales differ a little.
     zoom = float(np.sqrt(height * width / (size[0] * size[1])))

@@ -62,6 +62,8 @@ class Windows:
     test_scale: float = 1.0
     """Scale of all pictures, in training and in tests."""
     flip: bool = True
+    central: bool = False
+    """Training windows lie at the centre of their picture, as those of tests do."""
     depth_by_scale: bool = False
     fill: int = HALF
 
@@ -138,8 +140,14 @@ class DenseView:
             draws = np.random.default_rng(key)
             example = self.source.example(int(index))
             size = self._resized(example)
+            windows = self.windows
             draw = random_draw(
-                draws, size, self.windows.size, self.windows.scales, self.windows.flip
+                draws,
+                size,
+                windows.size,
+                windows.scales,
+                flip=windows.flip,
+                central=windows.central,
             )
             found.append(self._cut(example, draw))
         return stacked(found)

@@ -2,7 +2,8 @@
 
 A box is (y0, x0, y1, x1) in pixels. Its area is (y1 - y0) (x1 - x0): the corners lie on
 the edges of pixels, so the box of one pixel has the area 1. VOC's files count pixels
-from 1 and include the last one; their reader subtracts 1 from the first corner.
+from 1 and include the last one; `data.dense.prepared` subtracts 1 from the first
+corner.
 
 We know no maintained implementation of NMS or RoIAlign that a JAX project could
 install. KerasHub has NMS for JAX but depends on TensorFlow, and has no general

@@ -5,8 +5,6 @@ P1, the BYOL paper (arXiv 2006.07733), trains a Faster R-CNN on VOC 2007 (append
 encoder: section 4 fine-tunes it, and D.5 has it frozen. Here it is a setting.
 """
 
-import math
-
 import jax
 import numpy as np
 from jaxtyping import Array, Float
@@ -30,8 +28,10 @@ from byol_bnfree.evaluation.dense.detection_loss import (
     detection_loss,
     detection_targets,
 )
+from byol_bnfree.evaluation.dense.places import at_start
 from byol_bnfree.evaluation.dense.settings import DetectionSettings
-from byol_bnfree.evaluation.dense.task import Score, Task
+from byol_bnfree.evaluation.dense.small_boxes import lost_boxes
+from byol_bnfree.evaluation.dense.task import Score, Shown, Task
 from byol_bnfree.evaluation.dense.training import Fitted, Fitter
 
 LEAST_SCORE = 0.05  # of a detection, as in FCOS; lower ones hardly change the precision
@@ -48,25 +48,17 @@ def fcos_head(
     )
 
 
-def stride_of(size: tuple[int, int], places: tuple[int, int]) -> int:
-    """Return the stride of a map with these places on a picture of this size.
-
-    Strides are powers of two, and maps are rounded up.
-    """
-    ratio = max(side / count for side, count in zip(size, places, strict=True))
-    return 2 ** math.ceil(math.log2(ratio))
-
-
-def fcos_loss(outputs: Raw, batch: dict[str, Array]) -> Float[Array, ""]:
-    """Return FCOS's loss on a batch of examples."""
-    height, width = outputs.centre.shape[1:]
+def fcos_loss(
+    outputs: Raw, batch: dict[str, Array], start: bool = False
+) -> Float[Array, ""]:
+    """Return FCOS's loss on a batch of examples; `start` is `places.at_start`."""
     targets = detection_targets(
         batch["boxes"],
         batch["box_class"],
         batch["difficult"],
-        height=height,
-        width=width,
-        stride=stride_of(batch["image"].shape[1:3], (height, width)),
+        size=batch["image"].shape[1:3],
+        counts=outputs.centre.shape[1:],
+        start=start,
     )
     return detection_loss(outputs, targets)[0]
 
@@ -78,20 +70,21 @@ def detection_score(fitter: Fitter, fitted: Fitted, view: DenseView) -> Score:
     """
     found: list[Detections] = []
     truth: list[Objects] = []
-    first = None
+    shown = Shown()
     for outputs, batch, count in fitter.outputs(fitted, view):
-        size, places = batch["image"].shape[1:3], outputs.centre.shape[1:]
-        chosen = _candidates(outputs, stride_of(size, places), tuple(size))
+        chosen = _candidates(
+            outputs, batch["image"].shape[1:3], at_start(fitter.module)
+        )
         best = jax.tree.map(np.asarray, chosen)
         rows = [{name: batch[name][row] for name in batch} for row in range(count)]
         mine = [detected(best, row) for row in range(count)]
         found, truth = found + mine, truth + [objects_of(example) for example in rows]
-        first = first or Score({}, batch, mine)
+        shown.add(batch, mine, count)
     figures = detection_figures(found, truth, len(view.source.box_names))
     figures = {name: float(np.nan_to_num(value)) for name, value in figures.items()}
     objects = sum(int((~own.ignored).sum()) for own in truth)
     counts = {"pictures": len(truth), "objects": objects}
-    return first._replace(figures=figures | counts)
+    return shown.score(figures | counts)
 
 
 def detected(best: Candidates, row: int) -> Detections:
@@ -101,6 +94,14 @@ def detected(best: Candidates, row: int) -> Detections:
     return keep_best(Detections(boxes[sure], scores[sure], classes[sure]))
 
 
-_candidates = jax.jit(candidates, static_argnames=("stride", "size"))
+_candidates = jax.jit(candidates, static_argnames=("size", "start"))
 
-DETECTION = Task("detection", "boxes", "ap_coco", fcos_head, fcos_loss, detection_score)
+DETECTION = Task(
+    "detection",
+    "boxes",
+    "ap_coco",
+    fcos_head,
+    fcos_loss,
+    detection_score,
+    note=lost_boxes,
+)

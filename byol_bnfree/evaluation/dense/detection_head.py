@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
+from byol_bnfree.evaluation.dense.places import places, stride_of
 from byol_bnfree.models.norm import Layers
 
 PRIOR = 0.01  # probability of each class at the start, so that background costs little
@@ -74,12 +75,6 @@ def _predict(channels: int, name: str, bias: Array | float = 0.0) -> nn.Module:
     )
 
 
-def places(height: int, width: int, stride: int) -> Float[Array, "h w 2"]:
-    """Return the pixel (y, x) in the middle of what each place of a map stands for."""
-    axes = ((jnp.arange(side) + 0.5) * stride for side in (height, width))
-    return jnp.stack(jnp.meshgrid(*axes, indexing="ij"), axis=-1)
-
-
 class Candidates(NamedTuple):
     """The best predictions for each picture of a batch, best first."""
 
@@ -91,16 +86,17 @@ class Candidates(NamedTuple):
 
 
 def candidates(
-    raw: Raw, stride: int, size: tuple[int, int], most: int = 1000
+    raw: Raw, size: tuple[int, int], start: bool = False, most: int = 1000
 ) -> Candidates:
     """Return the `most` best pairs of place and class of each picture.
 
     `size` is the height and width of the pictures. The map may reach beyond them.
+    `start` is `places.at_start`.
     Non-maximum suppression on the host (`boxes.keep_best`) takes them further.
     """
     _, height, width, classes = raw.logits.shape
-    middle = places(height, width, stride)[None]
-    reach = stride * raw.distances
+    middle = places(size, (height, width), start)[None]
+    reach = stride_of(size, (height, width)) * raw.distances
     limits = jnp.array(size, jnp.float32)[None, None, None]
     low = jnp.clip(middle - reach[..., :2], 0, limits)
     high = jnp.clip(middle + reach[..., 2:], 0, limits)
@@ -108,9 +104,8 @@ def candidates(
     scores = jnp.sqrt(
         jax.nn.sigmoid(raw.logits) * jax.nn.sigmoid(raw.centre)[..., None]
     )
-    # A diverged fit must not stop an evaluation: its scores count as the worst.
-    flat = jnp.nan_to_num(scores).reshape(len(scores), height * width * classes)
+    flat = scores.reshape(len(scores), height * width * classes)
     best, rows = jax.lax.top_k(flat, min(most, flat.shape[1]))
-    corners = jnp.nan_to_num(corners).reshape(len(scores), height * width, 4)
+    corners = corners.reshape(len(scores), height * width, 4)
     chosen = jnp.take_along_axis(corners, (rows // classes)[..., None], axis=1)
     return Candidates(chosen, best, rows % classes)

@@ -17,7 +17,8 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from byol_bnfree.data.dense.example import PADDING
-from byol_bnfree.evaluation.dense.detection_head import Raw, places
+from byol_bnfree.evaluation.dense.detection_head import Raw
+from byol_bnfree.evaluation.dense.places import places, stride_of
 
 RADIUS = 1.5  # of the positive places around a centre, in strides
 ALPHA, GAMMA = 0.25, 2.0  # of the focal loss (arXiv 1708.02002)
@@ -40,15 +41,20 @@ def detection_targets(
     classes: Int[Array, "b m"],
     difficult: Bool[Array, "b m"],
     *,
-    height: int,
-    width: int,
-    stride: int,
+    size: tuple[int, int],
+    counts: tuple[int, int],
+    start: bool = False,
 ) -> Targets:
-    """Assign an object or the background to every place of a map [h w]."""
+    """Assign an object or the background to every place of a map.
+
+    `size` is the height and width of the pictures, `counts` are the places [h w] of the
+    map, and `start` is `places.at_start`.
+    """
+    middle = places(size, counts, start)[:, :, None, :]
+    stride = stride_of(size, counts)
 
     def of_one(boxes, classes, difficult) -> Targets:
         """Assign the objects of one picture: boxes [n 4], classes and difficult [n]."""
-        middle = places(height, width, stride)[:, :, None, :]
         low, high = boxes[None, None, :, :2], boxes[None, None, :, 2:]
         distances = jnp.concatenate([middle - low, high - middle], axis=-1)
         offset = jnp.abs(middle - (low + high) / 2).max(axis=-1)

@@ -18,7 +18,6 @@ from byol_bnfree.evaluation.dense.evaluation import DenseResult
 from byol_bnfree.evaluation.dense.task import Task
 from byol_bnfree.evaluation.shown.drawing import MOST_NAMES, plain_text
 
-COLUMNS = 6  # examples side by side
 GRAY = (0.5, 0.5, 0.5, 1.0)  # of pixels that are ignored
 
 
@@ -129,7 +128,7 @@ def class_palette(count: int) -> Float[np.ndarray, "k 4"]:
 
 
 def _count(found: DenseResult) -> int:
-    return min(COLUMNS, len(found.score.predicted))
+    return len(found.score.predicted)
 
 
 def _grid(title: str, columns: int, names: tuple[str, ...]) -> tuple[Figure, Any]:

@@ -12,6 +12,12 @@ from byol_bnfree.encoder import Encoder
 from byol_bnfree.evaluation.dense.settings import DenseSettings
 from byol_bnfree.evaluation.dense.task import Figures, Score, Task
 from byol_bnfree.evaluation.dense.training import Fitted, Fitter
+from byol_bnfree.evaluation.diverged import (
+    FitDiverged,
+    best_of,
+    diverged,
+    in_words,
+)
 from byol_bnfree.evaluation.images.subset import hold_out
 from byol_bnfree.evaluation.kept.unfinished import Unfinished
 from byol_bnfree.evaluation.outcome import Outcome
@@ -65,16 +71,22 @@ def dense_evaluation(
 
     Raises:
       InputError: if the encoder is no network of ours, or an example cannot be used.
+      FitDiverged: if the last fit diverges, or all fits that choose its rate do.
     """
     mesh = mesh or make_mesh()
     fitter = task.fitter(
         encoder, train, settings, seed=seed, mesh=mesh, unfinished=unfinished
     )
+    if note := task.note(fitter, train):
+        say(note)
     best, sweep = _choose(task, fitter, train, say)
     course = _Course(task, fitter, test.subset(np.arange(min(WATCHED, len(test)))), say)
-    fitted = fitter.fit(train, best["rate"], course.watch)
-    say(f"testing on {len(test):,} pictures ...")
-    score = task.score(fitter, fitted, test)
+    try:
+        fitted = fitter.fit(train, best["rate"], course.watch)
+        say(f"testing on {len(test):,} pictures ...")
+        score = task.score(fitter, fitted, test)
+    except FitDiverged as error:
+        raise diverged(f"the {task.name} fit at the rate {best['rate']:g}") from error
     outcome = Outcome(score.figures, best, sweep)
     losses = [(step, float(loss)) for step, loss in course.losses]
     return DenseResult(outcome, score, course.curve, losses, fitter, fitted)
@@ -105,7 +117,10 @@ class _Course:
 def _choose(
     task: Task, fitter: Fitter, train: DenseView, say: Callable[[str], None]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return the best rate on held-out pictures with its figure, and all rates."""
+    """Return the best rate on held-out pictures with its figure, and all rates.
+
+    The figure of a fit that diverged is None.
+    """
     rates, key = fitter.settings.rates, f"validation_{task.best}"
     if len(rates) == 1:
         return {"rate": rates[0]}, []
@@ -116,13 +131,24 @@ def _choose(
     for number, rate in enumerate(rates, 1):
         found = fitter.unfinished.find({"rate": rate})
         if found is None:
-            fitted = fitter.fit(source, rate, steps=fitter.settings.trial_steps)
-            found = {"figure": task.score(fitter, fitted, valid).figures[task.best]}
+            found = {"figure": _trial(task, fitter, (source, valid), rate)}
             fitter.unfinished.add({"rate": rate}, **found)
         points.append({"rate": rate, key: found["figure"]})
-        say(f"{number} of {len(rates)} rates: {rate:g}, {key} {found['figure']:.4f}")
-    order = min if task.less_is_better else max
-    return order(points, key=lambda point: point[key]), points
+        figure = in_words(found["figure"])
+        say(f"{number} of {len(rates)} rates: {rate:g}, {key} {figure}")
+    figures = [point[key] for point in points]
+    return points[best_of(figures, least=task.less_is_better)], points
+
+
+def _trial(
+    task: Task, fitter: Fitter, views: tuple[DenseView, DenseView], rate: float
+) -> float | None:
+    """Fit on the first view; return the figure on the second, None if it diverges."""
+    try:
+        fitted = fitter.fit(views[0], rate, steps=fitter.settings.trial_steps)
+        return task.score(fitter, fitted, views[1]).figures[task.best]
+    except FitDiverged:
+        return None
 
 
 def words(figures: Figures) -> str:

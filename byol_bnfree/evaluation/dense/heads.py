@@ -10,6 +10,7 @@ from einops import rearrange
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from byol_bnfree.evaluation.dense.places import on_first_pixel, stride_of
 from byol_bnfree.models.norm import Layers
 
 FCN_WIDTH, FCN_DILATION = 256, 6  # P1 appendix D.4
@@ -136,24 +137,28 @@ class UpConvolution(nn.Module):
 
 
 def resized(
-    maps: Float[Array, "b h w k"], size: tuple[int, int]
+    maps: Float[Array, "b h w k"], size: tuple[int, int], start: bool = False
 ) -> Float[Array, "b h2 w2 k"]:
     """Resize maps to the size of the picture, bilinearly.
 
-    A stage with stride 2 pads an odd side equally at both ends. Place i of such a map
-    then lies on pixel i * stride, so the corners are aligned, as with P1's window of
-    513. For an even side place i is at the middle of its `stride` pixels.
+    `start` is `places.at_start`. The corners of an odd side and its map are aligned. On
+    an even side place i is at the middle of its `stride` pixels, or with `start` on the
+    first of them. Beyond the outer places the map is constant.
     """
     old = maps.shape[1:3]
-    aligned = [_corners_meet(n, side) for n, side in zip(old, size, strict=True)]
+    if start:  # the last place is a stride from the edge; this repeats it
+        maps = jnp.pad(maps, ((0, 0), (0, 1), (0, 1), (0, 0)), mode="edge")
+    aligned = [
+        on_first_pixel(n, side, start) for n, side in zip(old, size, strict=True)
+    ]
     scale = [
-        (side - 1) / (n - 1) if corners else side / n
-        for n, side, corners in zip(old, size, aligned, strict=True)
+        _stride(n, side) if first else side / n
+        for n, side, first in zip(old, size, aligned, strict=True)
     ]
     # scale_and_translate counts from the outer edge of the first pixel.
     offset = [
-        0.5 * (1 - factor) if corners else 0.0
-        for factor, corners in zip(scale, aligned, strict=True)
+        0.5 * (1 - factor) if first else 0.0
+        for factor, first in zip(scale, aligned, strict=True)
     ]
     return jax.image.scale_and_translate(
         maps,
@@ -166,12 +171,8 @@ def resized(
     )
 
 
-def _corners_meet(places: int, side: int) -> bool:
-    """Return True if the map of an odd side has one place per power of two, and one."""
-    if places < 2 or side % 2 == 0 or (side - 1) % (places - 1):
-        return False
-    stride = (side - 1) // (places - 1)
-    return stride & (stride - 1) == 0
+def _stride(count: int, side: int) -> int:
+    return stride_of((side, side), (count, count))
 
 
 def _predict(outputs: int) -> nn.Module:

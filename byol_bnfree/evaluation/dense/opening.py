@@ -73,6 +73,7 @@ def open_dense(
         size,
         settings.scales,
         settings.resize or _usual_scale(name),
+        central=getattr(settings, "crop", "random") == "central",
         depth_by_scale=getattr(settings, "by_scale", False),
         # Outside its picture a window is about 0 after normalization.
         fill=round(255 * float(np.mean(run.augment.mean))),

@@ -81,6 +81,9 @@ class DepthSettings(DenseSettings):
     """Weight decay of kernels."""
     by_scale: bool = True
     """Divide the depth by the random scale: a larger picture looks nearer."""
+    crop: Literal["random", "central"] = "random"
+    """Where the training window lies in its picture. central: at the centre, as P1's
+    of 228 x 304. random: anywhere."""
     colour: bool = True
     """Also draw grayscale, brightness, saturation and hue, as P1 does."""
 

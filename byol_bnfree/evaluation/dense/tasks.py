@@ -1,11 +1,9 @@
 """Segmentation and depth as tasks: their head, loss and metric. Also all tasks."""
 
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from byol_bnfree.data.dense.example import Example
 from byol_bnfree.data.dense.view import DenseView
 from byol_bnfree.encoder import Encoder, dense_module
 from byol_bnfree.evaluation.dense.detection import DETECTION
@@ -21,8 +19,9 @@ from byol_bnfree.evaluation.dense.pixel_metrics import (
     class_counts,
     segmentation_figures,
 )
+from byol_bnfree.evaluation.dense.places import at_start
 from byol_bnfree.evaluation.dense.settings import DenseSettings, SegmentationSettings
-from byol_bnfree.evaluation.dense.task import Score, Task
+from byol_bnfree.evaluation.dense.task import Score, Shown, Task
 from byol_bnfree.evaluation.dense.training import Fitted, Fitter
 
 
@@ -45,49 +44,62 @@ def depth_head(encoder: Encoder, view: DenseView, settings: DenseSettings) -> nn
     return DepthHead(module.layers, min(4, blocks))
 
 
-def segmentation_loss(outputs: Array, batch: dict[str, Array]) -> Float[Array, ""]:
-    """Return the cross-entropy at the picture's size."""
+def unnamed_classes(fitter: Fitter, train: DenseView) -> str | None:
+    """Say how many classes there are if only the masks tell it."""
+    count = train.num_classes
+    if train.class_names != tuple(map(str, range(count))):
+        return None
+    return (
+        f"{train.name} has {count} classes, from 0 to the largest value in its masks "
+        f"but 255; classes.txt would name them."
+    )
+
+
+def segmentation_loss(
+    outputs: Array, batch: dict[str, Array], start: bool = False
+) -> Float[Array, ""]:
+    """Return the cross-entropy at the picture's size; `start` is `places.at_start`."""
     mask = batch["mask"]
-    return cross_entropy(resized(outputs, mask.shape[1:]), mask)
+    return cross_entropy(resized(outputs, mask.shape[1:], start), mask)
 
 
-def depth_loss(outputs: Array, batch: dict[str, Array]) -> Float[Array, ""]:
-    """Return the reverse Huber loss at the picture's size."""
-    return reverse_huber(_depths(outputs, batch["depth"].shape[1:]), batch["depth"])
+def depth_loss(
+    outputs: Array, batch: dict[str, Array], start: bool = False
+) -> Float[Array, ""]:
+    """Return the reverse Huber loss at the picture's size, as `segmentation_loss`."""
+    depth = batch["depth"]
+    return reverse_huber(_depths(outputs, depth.shape[1:], start), depth)
 
 
 def segmentation_score(fitter: Fitter, fitted: Fitted, view: DenseView) -> Score:
     """Return mIoU and the share of right pixels, in [0, 1], on central windows."""
     classes = view.num_classes
-    counts, first = np.zeros((classes, classes), np.int64), None
+    counts, shown = np.zeros((classes, classes), np.int64), Shown()
     for outputs, batch, count in fitter.outputs(fitted, view):
-        scores = resized(jnp.nan_to_num(outputs), batch["mask"].shape[1:])
+        size = batch["mask"].shape[1:]
+        scores = resized(outputs, size, at_start(fitter.module))
         predicted = np.asarray(scores.argmax(-1))
         counts += class_counts(predicted[:count], batch["mask"][:count], classes)
-        first = first or _shown(batch, predicted, count)
-    return Score(segmentation_figures(counts), *first)
+        shown.add(batch, predicted, count)
+    return shown.score(segmentation_figures(counts))
 
 
 def depth_score(fitter: Fitter, fitted: Fitted, view: DenseView) -> Score:
     """Return rel, rms and the shares within 1.25^n, on central windows."""
-    sums, first = DepthSums(), None
+    sums, shown = DepthSums(), Shown()
     for outputs, batch, count in fitter.outputs(fitted, view):
-        depths = _depths(jnp.nan_to_num(outputs), batch["depth"].shape[1:])
+        size = batch["depth"].shape[1:]
+        depths = _depths(outputs, size, at_start(fitter.module))
         predicted = np.asarray(depths)
         sums = sums.plus(predicted[:count], batch["depth"][:count])
-        first = first or _shown(batch, predicted, count)
-    return Score(sums.figures(), *first)
+        shown.add(batch, predicted, count)
+    return shown.score(sums.figures())
 
 
-def _shown(
-    batch: Example, predicted: np.ndarray, count: int
-) -> tuple[Example, np.ndarray]:
-    """Return what is drawn of a batch: its true examples, without the padding."""
-    return {name: array[:count] for name, array in batch.items()}, predicted[:count]
-
-
-def _depths(outputs: Array, size: tuple[int, int]) -> Float[Array, "b h w"]:
-    return resized(outputs, size)[..., 0]
+def _depths(
+    outputs: Array, size: tuple[int, int], start: bool
+) -> Float[Array, "b h w"]:
+    return resized(outputs, size, start)[..., 0]
 
 
 SEGMENTATION = Task(
@@ -97,6 +109,7 @@ SEGMENTATION = Task(
     segmentation_head,
     segmentation_loss,
     segmentation_score,
+    note=unnamed_classes,
 )
 # rel is an average over pixels. The share pct1 hardly differs between rates on pictures
 # that are mostly wall.

@@ -23,8 +23,10 @@ from byol_bnfree.data.dense.example import Example
 from byol_bnfree.data.dense.view import DenseView
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.encoder import Encoder, dense_module
+from byol_bnfree.evaluation.dense.places import at_start
 from byol_bnfree.evaluation.dense.settings import DenseSettings
 from byol_bnfree.evaluation.dense.sgd import next_momentum, step_rates
+from byol_bnfree.evaluation.diverged import check_finite
 from byol_bnfree.evaluation.images.views import train_loop
 from byol_bnfree.evaluation.kept.unfinished import Unfinished
 from byol_bnfree.models.resnet import ResNet
@@ -53,8 +55,8 @@ class Fitter:
     encoder: Encoder
     head: nn.Module
     """Called as head(last map [b h w c], train); its outputs go to `loss`."""
-    loss: Callable[[Any, dict[str, Array]], Float[Array, ""]]
-    """From the head's outputs and a batch of examples to the mean loss."""
+    loss: Callable[[Any, dict[str, Array], bool], Float[Array, ""]]
+    """From the head's outputs, a batch and `places.at_start` to the mean loss."""
     settings: DenseSettings
     seed: int
     mesh: Mesh
@@ -79,6 +81,9 @@ class Fitter:
 
         `watch(step, fitted, loss)` is called after every step, from 1. The network is
         valid until it returns. `steps` is `settings.steps` if None.
+
+        Raises:
+          FitDiverged: if its numbers are no longer finite.
         """
         total, size = steps or self.settings.steps, self.settings.batch_size
         rates = step_rates(rate, total, self.settings.warmup_steps)
@@ -92,7 +97,10 @@ class Fitter:
 
         fit = {"rate": rate, "pictures": len(view), "watched": watch is not None}
         start = jax.device_put(self.start(view), replicated(self.mesh))
-        return train_loop(step, start, batches, total, self.unfinished.snapshot(fit))
+        snapshot = self.unfinished.snapshot(fit)
+        fitted = train_loop(step, start, batches, total, snapshot)
+        check_finite(fitted, f"the fit at the rate {rate:g}")
+        return fitted
 
     def start(self, view: DenseView) -> Fitted:
         """Return the encoder with a new head, which the seed draws."""
@@ -117,13 +125,19 @@ class Fitter:
 
         Each item holds the outputs and examples of a batch and the number of its true
         rows. The rows after them repeat the last picture.
+
+        Raises:
+          FitDiverged: if an output is not finite.
         """
         size, total = self.settings.batch_size, len(view)
         for start in range(0, total, size):
             rows = np.minimum(np.arange(start, start + size), total - 1)
             batch = view.examples(rows)
             images = jax.device_put(batch["image"], batch_sharding(self.mesh))
-            yield self._infer(fitted, images), batch, min(size, total - start)
+            outputs = self._infer(fitted, images)
+            # Parameters can be finite and too large for their outputs to be.
+            check_finite(outputs, "the fit of a dense task")
+            yield outputs, batch, min(size, total - start)
 
     @cached_property
     def _infer(self) -> Callable[[Fitted, Array], Any]:
@@ -155,7 +169,7 @@ class Fitter:
                 variables, maps, True, mutable=["batch_stats"]
             )
             stats = {"encoder": own_stats, "head": updated.get("batch_stats", {})}
-            return self.loss(outputs, batch), stats
+            return self.loss(outputs, batch, at_start(self.module)), stats
 
         # A frozen encoder is no argument of the gradient, so it has no backward pass.
         trained = {n: p for n, p in state.params.items() if live or n == "head"}

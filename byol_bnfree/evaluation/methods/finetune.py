@@ -22,7 +22,12 @@ from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.data.sources import Source
 from byol_bnfree.encoder import Encoder
 from byol_bnfree.epochs import whole_steps
-from byol_bnfree.evaluation.features import extract_features, feature_width
+from byol_bnfree.evaluation.diverged import check_finite, diverged
+from byol_bnfree.evaluation.features import (
+    NotFinite,
+    extract_features,
+    feature_width,
+)
 from byol_bnfree.evaluation.images.views import (
     augmented_view,
     crops_and_flips,
@@ -93,6 +98,9 @@ class Tuner:
         """Train a copy on augmented images of `source`.
 
         Batches and augmentation depend on (seed, step) only.
+
+        Raises:
+          FitDiverged: if its numbers are no longer finite.
         """
         size = self.batch_size
         total = max(1, whole_steps(trial.epochs, len(source), size))
@@ -104,7 +112,7 @@ class Tuner:
         def step(state, batch, index):
             return _step(state, batch, index, Now(schedule(index), *fixed), **static)
 
-        return train_loop(
+        tuned = train_loop(
             step,
             jax.device_put(self.start(source), replicated(self.mesh)),
             Batches(
@@ -118,6 +126,8 @@ class Tuner:
             total,
             self.unfinished.snapshot(self.describe(source, trial)),
         )
+        check_finite(tuned, f"the fit at the rate {trial.rate:g}")
+        return tuned
 
     def start(self, source: Source) -> Tuned:
         """Return the encoder with a new head for the classes of `source`."""
@@ -132,16 +142,23 @@ class Tuner:
         return Tuned(params, settled(fresh.get("batch_stats", {})), zeros)
 
     def scores(self, tuned: Tuned, source: Source) -> Float[np.ndarray, "n k"]:
-        """Return the logits [n k] of all images of a source, in inference mode."""
+        """Return the logits [n k] of all images of a source, in inference mode.
+
+        Raises:
+          FitDiverged: if a logit is not finite.
+        """
         devices = self.mesh.shape["data"]
         encoder = self.encoder
-        return extract_features(
-            partial(_scores, encoder.module, encoder.config.augment, tuned),
-            source,
-            np.arange(len(source)),
-            -(-SCORING_BATCH // devices) * devices,
-            sharding=batch_sharding(self.mesh),
-        )
+        try:
+            return extract_features(
+                partial(_scores, encoder.module, encoder.config.augment, tuned),
+                source,
+                np.arange(len(source)),
+                -(-SCORING_BATCH // devices) * devices,
+                sharding=batch_sharding(self.mesh),
+            )
+        except NotFinite as error:
+            raise diverged("the fit of a whole network") from error
 
     def describe(self, source: Source, trial: Trial) -> dict[str, Any]:
         """Describe a fit by the settings that distinguish it from others."""
@@ -171,8 +188,7 @@ def _head(params: Any, features: Float[Array, "b d"]) -> Float[Array, "b k"]:
 def _scores(module, augment, tuned: Tuned, images):
     variables = _variables(tuned.params, tuned.stats)
     features = represent(module, variables, images, augment)
-    # A diverged fit must not stop its sweep: it scores like a constant classifier.
-    return jnp.nan_to_num(_head(tuned.params, features))
+    return _head(tuned.params, features)
 
 
 @partial(

@@ -27,6 +27,7 @@ from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.data.sources import Source
 from byol_bnfree.encoder import Encoder
 from byol_bnfree.epochs import whole_steps
+from byol_bnfree.evaluation.diverged import best_of, check_finite
 from byol_bnfree.evaluation.features import encoder_features, feature_width
 from byol_bnfree.evaluation.images.subset import Subset, hold_out
 from byol_bnfree.evaluation.images.views import (
@@ -87,6 +88,7 @@ def linear_evaluation(
 
     Raises:
       InputError: if no image would be left for training.
+      FitDiverged: if the probes of all rates diverge.
     """
     mesh = mesh or make_mesh()
     features = features or partial(encoder_features, encoder, mesh=mesh)
@@ -102,13 +104,14 @@ def linear_evaluation(
         {"rate": rate, "validation_top1": top1}
         for rate, top1 in zip(settings.rates, top1s, strict=True)
     ]
-    best = int(np.argmax(top1s))
+    best = best_of(top1s)
     probe = probes.one(best)
     if settings.refit:
         alone = dataclasses.replace(settings, rates=(settings.rates[best],))
         again = unfinished.snapshot({"refit": settings.rates[best]})
         probe = fit(train, alone, snapshot=again).one(0)
     scores = np.asarray(probe_scores(probe, features(test)))
+    check_finite(scores, f"the fit at the rate {settings.rates[best]:g}")
     figures = top_figures(scores, test.labels())
     return Outcome(figures, sweep[best], sweep, Fitted(*probe))
 
@@ -156,12 +159,17 @@ def probe_accuracies(
     probes: Probes,
     features: Float[np.ndarray, "n d"],
     labels: Int[np.ndarray, " n"],
-) -> list[float]:
-    """Return top-1 of every probe, one by one: all logits together may be large."""
-    return [
-        top_k_accuracy(np.asarray(probe_scores(probes.one(i), features)), labels, 1)
-        for i in range(len(probes.bias))
-    ]
+) -> list[float | None]:
+    """Return top-1 of every probe; None for one that diverged.
+
+    One by one, because all logits together may be large.
+    """
+    found = []
+    for index in range(len(probes.bias)):
+        scores = np.asarray(probe_scores(probes.one(index), features))
+        finite = np.isfinite(scores).all()
+        found.append(top_k_accuracy(scores, labels, 1) if finite else None)
+    return found
 
 
 @jax.jit

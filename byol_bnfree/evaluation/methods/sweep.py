@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 
 from byol_bnfree.data.sources import Source
+from byol_bnfree.evaluation.diverged import FitDiverged, best_of, in_words
 from byol_bnfree.evaluation.methods.finetune import Trial, Tuned, Tuner
 from byol_bnfree.evaluation.methods.metrics import METRICS, Metric
 
@@ -31,15 +32,20 @@ def sweep(
     """Find the trial with the best result on `valid`; ties go to the first.
 
     All trials share one compiled step. Finished trials are stored, so an interrupted
-    sweep does not repeat them.
+    sweep does not repeat them. The result of a trial that diverged is None.
+
+    Raises:
+      FitDiverged: if all trials diverge.
     """
-    best, tuned, points, key = 0, None, [], f"validation_{metric}"
-    for number, trial in enumerate(trials):
+    tuned, points, key = None, [], f"validation_{metric}"
+    for number, trial in enumerate(trials, 1):
         point, network = _measured(tuner, source, valid, trial, metric)
         points.append(point)
-        if number == 0 or point[key] > points[best][key]:
-            best, tuned = number, network
-        _say(f"{number + 1} of {len(trials)} done: {_words(point)}")
+        figures = [point[key] for point in points]
+        if point[key] is not None and best_of(figures) == len(points) - 1:
+            tuned = network
+        _say(f"{number} of {len(trials)} done: {_words(point)}")
+    best = best_of([point[key] for point in points])
     chosen = {name: value for name, value in points[best].items() if name != "seconds"}
     return Swept(trials[best], tuned, chosen, points)
 
@@ -52,8 +58,7 @@ def _measured(
     found = tuner.unfinished.find(fit)
     if found is None:
         began = time.perf_counter()
-        network = tuner.fit(source, trial)
-        figure = METRICS[metric](tuner.scores(network, valid), valid.labels())
+        figure, network = _fitted(tuner, source, valid, trial, metric)
         seconds = round(time.perf_counter() - began, 2)
         found = {key: figure, "seconds": seconds}
         tuner.unfinished.add(fit, **found)
@@ -61,8 +66,22 @@ def _measured(
     return swept | {n: found[n] for n in (key, "seconds")}, network
 
 
+def _fitted(
+    tuner: Tuner, source: Source, valid: Source, trial: Trial, metric: Metric
+) -> tuple[float | None, Tuned | None]:
+    """Return the figure of a trial and its network, or None if it diverges."""
+    try:
+        network = tuner.fit(source, trial)
+        scores = tuner.scores(network, valid)
+    except FitDiverged:
+        return None, None
+    return METRICS[metric](scores, valid.labels()), network
+
+
 def _words(point: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in point.items())
+    return ", ".join(
+        f"{name} {in_words(value, '.4g')}" for name, value in point.items()
+    )
 
 
 def _say(text: str) -> None:

@@ -115,6 +115,11 @@ def broken(root, fault):
     if fault == "one class":
         for stem in "abcd":
             put(root / "masks", f"{stem}.png", np.ones((6, 8), np.uint8))
+    if fault in ("binary 255", "binary 254"):
+        mask = np.zeros((6, 8), np.uint8)
+        mask[:3] = int(fault[-3:])
+        for stem in "abcd":
+            put(root / "masks", f"{stem}.png", mask)
     if fault == "empty":
         for file in (root / "masks").iterdir():
             file.unlink()
@@ -144,6 +149,8 @@ def use(path, target="mask"):
         ("jpeg named png", "a.png is a JPEG, which changes values"),
         ("two of a name", "images has two files of one name, a.jpg, a.png"),
         ("one class", "all masks of .* show only the class 1"),
+        ("binary 255", "only the class 0, and 255, which is ignored.* such as 0 and 1"),
+        ("binary 254", "the values 0, 254, so most of the 255 classes .* from 0"),
         ("empty", "no masks/ and no depths/, or they are empty"),
         ("names", "classes.txt names 256 classes; .* at most 255"),
     ],

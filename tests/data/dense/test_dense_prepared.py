@@ -8,6 +8,7 @@ import pytest
 from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
+from byol_bnfree.data.dense.example import make_example
 from byol_bnfree.data.dense.prepared import KINDS, DensePrepared
 from byol_bnfree.errors import InputError
 
@@ -67,9 +68,13 @@ OBJECT = {"bbox": (0.25, 0.5, 1.0, 1.0), "label": 1}
 
 
 @pytest.mark.parametrize(
-    "name, mark", [("voc/2007", "is_difficult"), ("coco/2017", "is_crowd")]
+    "name, mark, box",
+    [
+        ("voc/2007", "is_difficult", [0, 2, 4, 6]),  # 1 to 4 and 3 to 6 in its file
+        ("coco/2017", "is_crowd", [1, 3, 4, 6]),
+    ],
 )
-def test_boxes_are_in_pixels_with_their_names(tmp_path, name, mark):
+def test_boxes_are_in_pixels_with_their_names(tmp_path, name, mark, box):
     tfds = pytest.importorskip("tensorflow_datasets")
     found = {
         "bbox": tfds.features.BBox(*OBJECT["bbox"]),
@@ -79,7 +84,7 @@ def test_boxes_are_in_pixels_with_their_names(tmp_path, name, mark):
     source = write(tmp_path, name, {"objects": [found]})
     example = source.example(0)
     np.testing.assert_array_equal(example["image"], IMAGE)
-    assert example["boxes"][0].tolist() == [1, 3, 4, 6]
+    assert example["boxes"][0].tolist() == box
     assert example["box_class"][:2].tolist() == [1, -1] and example["difficult"][0]
     assert source.box_names == ("cat", "dog") and source.targets == {"boxes"}
     assert len(source) == (2 if name.startswith("voc") else 1)
@@ -90,6 +95,31 @@ def test_the_border_of_a_pet_is_ignored(tmp_path):
     source = write(tmp_path, "oxford_iiit_pet", {"segmentation_mask": trimap})
     assert source.example(0)["mask"][0].tolist() == [1, 0, 255] * 2
     assert source.class_names == ("background", "pet")
+
+
+def test_a_turned_picture_keeps_the_frame_of_its_targets(tmp_path):
+    exif = Image.Exif()
+    exif[0x112] = 6  # turn it by 90 degrees
+    buffer = io.BytesIO()
+    Image.fromarray(IMAGE).save(buffer, "png", exif=exif)
+    mask = png(np.ones((4, 6), np.uint8))
+    pictures = {"image": buffer.getvalue(), "segmentation_mask": mask}
+    example = write(tmp_path, "oxford_iiit_pet", pictures).example(0)
+    np.testing.assert_array_equal(example["image"], IMAGE)
+    assert example["mask"].shape == (4, 6)
+
+
+def test_a_mask_of_another_size_is_one_sentence(tmp_path):
+    mask = png(np.ones((6, 4), np.uint8))
+    source = write(tmp_path, "oxford_iiit_pet", {"segmentation_mask": mask})
+    with pytest.raises(InputError, match=r"pet/train/0: .*mask .*\(6, 4\).*\(4, 6\)"):
+        source.example(0)
+
+
+@pytest.mark.parametrize("target, kind", [("mask", np.uint8), ("depth", np.float32)])
+def test_a_source_of_ones_own_cannot_give_another_size(target, kind):
+    with pytest.raises(InputError, match=f"a {target} has the shape .*one size"):
+        make_example(IMAGE, **{target: np.ones((6, 4), kind)})
 
 
 def test_depth_that_is_no_number_is_unknown(tmp_path):

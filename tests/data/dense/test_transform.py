@@ -66,6 +66,16 @@ def test_a_mirror_twice_is_no_mirror():
         np.testing.assert_array_equal(twice[key], array)
 
 
+def test_a_central_draw_of_training_lies_where_that_of_tests_does():
+    draws = [
+        random_draw(np.random.default_rng(k), (20, 30), (10, 12), central=True)
+        for k in range(9)
+    ]
+    wanted = central_draw((20, 30), (10, 12))
+    assert {draw._replace(flip=False) for draw in draws} == {wanted}
+    assert {draw.flip for draw in draws} == {True, False}
+
+
 def test_a_box_is_cut_at_the_window_then_difficult_then_gone():
     def after(top: int):
         moved = transform(corner_example(), Draw(12, 16, top, 0), (12, 16))
