@@ -9,9 +9,11 @@ from typing import Any
 
 from byol_bnfree.data.dense.shapes import Scenes
 from byol_bnfree.data.dense.view import DenseView, Windows
+from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.dense.evaluation import dense_evaluation
 from byol_bnfree.evaluation.dense.settings import DenseSettings
 from byol_bnfree.evaluation.dense.tasks import TASKS
+from byol_bnfree.evaluation.diverged import FitDiverged
 from byol_bnfree.files import expanded
 from byol_bnfree.training.environment import environment
 from byol_bnfree.user_cache import compiled_programs_kept
@@ -25,7 +27,11 @@ SIDE = 64  # of a scene, pixels
 
 
 def carry_out(arguments: Arguments) -> None:
-    """Run the arms that the results lack, and report all of them."""
+    """Run the arms that the results lack, and report all of them.
+
+    Raises:
+      InputError: at the end, if fits diverged. It names their arms.
+    """
     arguments = dataclasses.replace(
         arguments,
         folder=expanded(arguments.folder),
@@ -33,17 +39,25 @@ def carry_out(arguments: Arguments) -> None:
     )
     machine = {k: v for k, v in environment().items() if k != "argv"}  # has paths
     now = {"commit": commit(), "environment": machine}
+    lost = []
     for arm in () if arguments.report else arms(arguments.seeds, arguments.norms):
         settings = settings_of(arm, arguments.pictures)
         asked = {"arm": arm._asdict(), "settings": asked_settings(arm, arguments)}
         if any(is_of(row, arm, arguments) for row in rows(arguments.results)):
             continue
         print(" ".join(map(str, arm)), flush=True)
-        with compiled_programs_kept("auto"):
-            row = asked | measure(arm, settings, arguments) | now
+        try:
+            with compiled_programs_kept("auto"):
+                row = asked | measure(arm, settings, arguments) | now
+        except FitDiverged as error:  # the other arms do not depend on it
+            lost.append(f"{' '.join(map(str, arm))}: {error}")
+            print(error, flush=True)
+            continue
         with arguments.results.open("a") as file:
             file.write(json.dumps(row) + "\n")
     write_report(of_settings(arguments), arguments.results.parent)
+    if lost:
+        raise InputError(f"these arms have no result. {' '.join(lost)}")
 
 
 def asked_settings(arm: Arm, arguments: Arguments) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import pytest
 
 from byol_bnfree.data.dense.shapes import Scenes
 from byol_bnfree.errors import InputError
+from byol_bnfree.evaluation.diverged import FitDiverged
 from experiments.dense import comparison as dense
 from experiments.dense.arguments import FOLDER, Arguments
 from experiments.dense.arms import NORMS, RATES, Arm, arms, settings_of
@@ -100,3 +101,20 @@ def test_other_settings_and_older_rows_are_not_reported(tmp_path):
     file = tmp_path / "results.jsonl"
     file.write_text("".join(json.dumps(r) + "\n" for r in rows))
     assert dense.of_settings(Arguments(results=file)) == [rows[1]]
+
+
+def test_an_arm_that_diverged_does_not_stop_the_others(tmp_path, monkeypatch):
+    def measure(arm, settings, arguments):
+        if arm.task == "depth":
+            raise FitDiverged("the fit with rate 3 diverged.")
+        return {"figures": {"miou": 0.2}}
+
+    monkeypatch.setattr(dense, "measure", measure)
+    monkeypatch.setattr(dense, "write_report", lambda found, folder: None)
+    results = tmp_path / "results.jsonl"
+    arguments = Arguments(seeds=(0,), norms=("bn",), results=results)
+    with pytest.raises(InputError, match="no result. 0 depth bn .* rate 3 diverged"):
+        dense.carry_out(arguments)
+    tasks = [row["arm"]["task"] for row in dense.rows(results)]
+    wanted = [arm.task for arm in arms((0,), ("bn",)) if arm.task != "depth"]
+    assert tasks == wanted
