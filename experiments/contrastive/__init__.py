@@ -78,7 +78,7 @@ EXPERIMENT = Experiment(
     reference="bn-predictor-target-beta0",
     paper="arXiv 2006.07733, Tables 5b, 18 and 19: BatchNorm, ImageNet, ResNet-50, 300 "
     "epochs, linear top-1",
-    cell_axes=("beta", "alpha"),
+    cell_axes=lambda scale: ("beta", "alpha"),
     note="An arm is named norm, predictor or plain, what makes the targets, and beta. "
     "target: the target network; stop: the online network as a constant; gradient: the "
     "online network with its gradient. predictor-target-beta0 is BYOL, "

@@ -66,7 +66,7 @@ EXPERIMENT = Experiment(
     reference="bn-depth22",
     paper="arXiv 2006.07733, Tables 14a and 14b: BatchNorm, ImageNet, ResNet-50, 300 "
     "epochs, linear top-1",
-    cell_axes=("layers of the projector", "layers of the predictor"),
+    cell_axes=lambda scale: ("layers of the projector", "layers of the predictor"),
     note="depth23 has a projector of 2 and a predictor of 3 dense layers. width16 has "
     "projections of 16 features.",
 )

@@ -274,6 +274,12 @@ def test_settings_are_mapped_for_each_norm_and_the_paper():
     assert drawn.svg.decode().count(">x<") == 2 and "An x is a run" in drawn.caption
 
 
+@pytest.mark.parametrize("name", ["contrastive", "heads", "predictor", "rates"])
+def test_every_experiment_over_two_settings_is_mapped(name):
+    cells = [arm for arm in load_experiment(name).arms(SCALES["cpu"]) if arm.cell]
+    assert len(maps(comparison(name, {cells[0].name: [0.5]}))) == 1
+
+
 def test_a_report_has_the_verdicts_and_a_page_the_state_of_all(tmp_path, monkeypatch):
     monkeypatch.setattr(state, "GRIDS", ("target_network", "loss_normalization"))
     experiment = load_experiment("target_network")
