@@ -249,6 +249,7 @@ CONVOLUTIONS = {
     "window 1 in groups": (convolve((1, 2, 6), feature_group_count=3), True),
     "window 3": (convolve((3, 6, 3), padding="SAME"), False),
     "shifted": (convolve((1, 6, 3), padding=((1, -1),)), False),
+    "with strides": (convolve((1, 6, 3), strides=(2,)), False),
     "cut and padded": (convolve((1, 6, 3), padding=((-1, 1),)), False),
     "dilated": (
         convolve((1, 6, 3), padding=((0, -3),), lhs_dilation=(2,)),
