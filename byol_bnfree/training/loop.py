@@ -1,7 +1,6 @@
 """The training loop. Only it causes side effects during training."""
 
 import contextlib
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -12,12 +11,13 @@ from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.errors import InputError, Interrupted, RunStopped, same_command
 from byol_bnfree.training.best import Best
 from byol_bnfree.training.checkpoint import Checkpoints, SaveFailed
-from byol_bnfree.training.distributed import fate_shared, spread
+from byol_bnfree.training.distributed import fate_shared
 from byol_bnfree.training.interrupts import interrupts, name
-from byol_bnfree.training.journal import AHEAD, Journal
+from byol_bnfree.training.journal import Journal
 from byol_bnfree.training.judge import Collapsed
 from byol_bnfree.training.logs import CallerFailed
 from byol_bnfree.training.program import Program
+from byol_bnfree.training.save_timer import SaveTimer
 from byol_bnfree.training.state import TrainState
 
 ENDED_ALREADY = (OSError, Collapsed, CallerFailed)
@@ -61,7 +61,7 @@ def run_loop(
       Exception: if the log's `on_row` raises it. The step is saved.
     """
     step, again = int(state.step), partial(_again, program, checkpoints)
-    due = _checkpoint_timer(program)
+    timer = SaveTimer(program)
     stream = batches.iterate(step, program.total_steps)
     keeper = _Keeper(journal, checkpoints, best)
     try:
@@ -77,7 +77,7 @@ def run_loop(
                 if signal := asked(step):
                     keeper.save(step, state)
                     raise _stopped_by(signal, step, total, again())
-                if due(step):
+                if timer.due(step):
                     keeper.save_and_go_on(step, state)
                 if evaluation is not None and evaluation.due(step, total):
                     keeper.evaluate(step, state, evaluation.measure)
@@ -196,38 +196,3 @@ def _stopped_by_error(
         outcome = f"Step {step} is not saved, and no checkpoint was before it."
     at_once = alone or isinstance(error, SaveFailed) or step not in kept
     return RunStopped(f"{error} {outcome}", status, at_once)
-
-
-def _checkpoint_timer(program: Program) -> Callable[[int], bool]:
-    """Return a function that says if a step is saved, alike in all processes.
-
-    It must be called after every step. With several processes the clock of process 0
-    decides, at logged steps. Its decision travels over the devices, behind the steps
-    that they have to do. It is read `AHEAD` steps later, when the journal has waited
-    for that step anyway, so the devices do not run out of work.
-    """
-    run = program.config.run
-    last, asked = time.monotonic(), None
-
-    def by_clock(step: int) -> bool:
-        nonlocal asked
-        late = time.monotonic() - last >= run.checkpoint_seconds
-        if program.processes == 1:
-            return late
-        if asked is not None and step == asked[0] + AHEAD:
-            decision, asked = bool(asked[1]), None
-            return decision
-        if asked is None and program.is_logged(step):
-            asked = step, spread(late)
-        return False
-
-    def due(step: int) -> bool:
-        """Say if the state is saved after `step` steps."""
-        nonlocal last, asked
-        by_count = run.checkpoint_steps > 0 and step % run.checkpoint_steps == 0
-        if by_count or by_clock(step):
-            last, asked = time.monotonic(), None
-            return True
-        return False
-
-    return due

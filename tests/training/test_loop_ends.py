@@ -12,7 +12,7 @@ import tiny
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.errors import Interrupted, RunStopped
 from byol_bnfree.settings.run import RunConfig
-from byol_bnfree.training import loop as loop_module
+from byol_bnfree.training import save_timer
 from byol_bnfree.training.checkpoint import Checkpoints
 from byol_bnfree.training.divergence import Diverged
 from byol_bnfree.training.journal import AHEAD, MUST_BE_FINITE, Journal
@@ -139,13 +139,13 @@ def test_processes_read_the_decision_to_save_when_its_step_is_done(monkeypatch):
             read.append(now)
             return self.flag
 
-    monkeypatch.setattr(loop_module, "spread", Decision)
+    monkeypatch.setattr(save_timer, "spread", Decision)
     monkeypatch.setattr(Program, "processes", 2)
     run = RunConfig(log_every=4, checkpoint_seconds=1e-9)
     fields = dict.fromkeys(Program._fields) | {"config": tiny.config(run=run)}
     program = tuple.__new__(Program, (fields | {"total_steps": 12}).values())
-    due, saved = loop_module._checkpoint_timer(program), []
+    timer, saved = save_timer.SaveTimer(program), []
     for now in range(1, 13):
-        saved += [now] * due(now)
+        saved += [now] * timer.due(now)
     assert sent == [1, 4, 8, 12]  # the logged steps
     assert read == saved == [step + AHEAD for step in sent[:-1]]
