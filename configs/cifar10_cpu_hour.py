@@ -4,12 +4,11 @@
     python -m byol_bnfree.train --config=configs/cifar10_cpu_hour.py --data-dir=DIR \\
         --norm=gn_ws
 
-This is cifar10_cpu.py with 64 epochs. Two idle cores train 1,071 to 1,121 images/s with
-gn_ws (experiments/views, steps alone), so 64 epochs take 48 to 50 minutes. The length
-was chosen for 940 images/s, which are 57 minutes. The two cores share capacity: one
-idle core alone reached 800 to 940 images/s, in timings that have no results file. The
-run below had one busy core and took 85 minutes. Compiling and evaluating take one or
-two minutes.
+This is cifar10_cpu.py with 64 epochs. Two idle cores of an Intel Xeon train 1,071 to
+1,121 images/s with gn_ws (steps alone, cost.json of experiments/views at commit
+c4b21a5), so 64 epochs take 48 to 50 minutes. Two idle cores of an AMD EPYC without
+AVX-512 train 464 images/s (cost.json now) and need 115 minutes: give fewer
+`--epochs` there. Compiling and evaluating take one or two minutes.
 
 It has two views. In the same time four views (8.9 epochs) were 1.3 points behind two
 (16 epochs) in linear accuracy, and 0.9 ahead in kNN (experiments/views: gn_ws, one
