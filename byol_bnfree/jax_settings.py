@@ -11,6 +11,11 @@ import traceback
 
 from byol_bnfree.errors import InputError
 
+# XLA_FLAGS for CPU programs that run once. They compile in half the time (measured with
+# jax 0.10.2: 19 s and 10 s for a step of BYOL on one core), and they run slower.
+QUICK_TO_COMPILE = (
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+)
 _READERS = ("xla_bridge.py", "config.py")  # files in jax/_src that read them
 _PARSE = "import jaxlib.xla_client as xla; xla.CompileOptions()"
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from byol_bnfree.files import write_json
+from byol_bnfree.jax_settings import QUICK_TO_COMPILE
 from byol_bnfree.training.divergence import DIVERGED
 from byol_bnfree.training.judge import COLLAPSED
 from experiments.grid import Run
@@ -184,7 +185,7 @@ def _layers(workdir: Path) -> Any:
     """Measure the layers; print the reason and return None if that fails."""
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",  # one run, so compile fast
+        "XLA_FLAGS": QUICK_TO_COMPILE,
     }
     command = [sys.executable, "-m", "experiments.layers", str(workdir)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)

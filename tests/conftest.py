@@ -8,9 +8,11 @@ import os
 import shutil
 import tempfile
 
+from byol_bnfree.jax_settings import QUICK_TO_COMPILE
+
 os.environ["JAX_NUM_CPU_DEVICES"] = "2"  # before jax starts
 os.environ["JAX_PLATFORMS"] = os.environ.get("TESTS_ON", "cpu")  # of experiments/gpu.sh
-os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = QUICK_TO_COMPILE
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # workers inherit it
     _cache = tempfile.mkdtemp(prefix="jax-cache-")
     atexit.register(shutil.rmtree, _cache, ignore_errors=True)

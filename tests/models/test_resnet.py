@@ -59,7 +59,7 @@ def test_every_norm_gives_the_same_parameter_tree(name):
 def test_any_number_of_channels_and_a_fractional_width(name, features, channels):
     encoder = create_encoder(name, width=0.25, stem="small")
     images = jnp.ones((2, 16, 16, channels))
-    y, _ = jax.jit(encoder.init_with_output)(jax.random.key(0), images)
+    y, _ = jax.eval_shape(encoder.init_with_output, jax.random.key(0), images)
     assert y.shape == (2, features) and y.dtype == jnp.float32
 
 
