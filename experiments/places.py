@@ -13,9 +13,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from byol_bnfree.files import read_rows
 from experiments import GRIDS
 from experiments.grid import Run
-from experiments.results import Row, read_rows
+from experiments.results import Row
 
 ROW = "row.json"
 State = Literal["finished", "interrupted", "new"]

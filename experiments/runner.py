@@ -13,12 +13,12 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from byol_bnfree.files import write_json
+from byol_bnfree.files import append_row, write_json
 from byol_bnfree.training.divergence import DIVERGED
 from byol_bnfree.training.judge import COLLAPSED
 from experiments.grid import Run
 from experiments.places import ROW, Places
-from experiments.results import Row, append_row, make_row
+from experiments.results import Row, make_row
 from experiments.slots import MACHINE, Slot
 
 UNMEASURED = "not measured yet"

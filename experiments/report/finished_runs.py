@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from byol_bnfree.command_line import parse_args
 from byol_bnfree.config import HOW_NOT_WHAT
 from byol_bnfree.errors import InputError
-from byol_bnfree.files import strict
-from experiments.results import curves, read_rows
+from byol_bnfree.files import read_rows, strict
+from experiments.results import curves
 
 ARMS = ("bn", "gn_ws")
 APART = "collapse/one_minus_negative_cosine"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.errors import InputError
+from byol_bnfree.files import append_row, read_rows
 from byol_bnfree.flags import cli
 from experiments import GRIDS
 from experiments.comparison import Comparison, compare, older_rows
@@ -29,7 +30,7 @@ from experiments.report.blocks import (
 from experiments.report.conditions import commit_of, machine
 from experiments.report.speed import evaluation_speed, step_speed
 from experiments.report.tables import accuracy_table
-from experiments.results import Row, append_row, read_rows
+from experiments.results import Row
 from experiments.scales import SCALES
 
 ROOT = Path(__file__).parents[2]

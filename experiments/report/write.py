@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from byol_bnfree.files import read_rows
 from experiments import GRIDS
 from experiments.comparison import Comparison, compare
 from experiments.grid import Experiment, load_experiment
@@ -23,7 +24,6 @@ from experiments.report.content import blocks_of
 from experiments.report.index import index_of
 from experiments.report.page import page
 from experiments.report.tables import accuracy_table
-from experiments.results import read_rows
 from experiments.scales import SCALES, Scale
 
 TITLE = "BYOL with and without batch statistics"

@@ -27,6 +27,7 @@ from rich.table import Table
 
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.errors import InputError
+from byol_bnfree.files import append_row
 from byol_bnfree.flags import cli
 from experiments.throughput.device import Plan, measure_device
 from experiments.throughput.workloads import NORMS, WORKLOADS
@@ -119,8 +120,7 @@ def _measure_cpu(arguments: Arguments) -> None:
                 command = [*shlex.split(arguments.peer), "--workload", name]
                 rounds["peer"].append(_last_json(command))
         rows.append(_row(name, rounds))
-        with (HERE / "results.jsonl").open("a") as file:
-            file.write(json.dumps(rows[-1]) + "\n")
+        append_row(HERE / "results.jsonl", rows[-1])
     from experiments.throughput.figure import save_figure  # Matplotlib takes a second
 
     console = Console()

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from byol_bnfree.errors import InputError
+from byol_bnfree.files import append_row
 from experiments.throughput.ratios import costs, ratios, slowest
 
 HERE = Path(__file__).parent
@@ -118,8 +119,7 @@ def measure_device(plan: Plan) -> None:
         row = {"workload": arm.workload, "arm": arm.name}
         row |= result(arm.command, min(left, plan.cap))
         found.append(row)
-        with (plan.out / "device.jsonl").open("a") as file:
-            file.write(json.dumps(row | {"tiny": plan.tiny}) + "\n")
+        append_row(plan.out / "device.jsonl", row | {"tiny": plan.tiny})
         print(_line(row), flush=True)
     console = Console()
     console.width = max(console.width, 100)

@@ -9,13 +9,14 @@ import pytest
 from rows import row
 
 from byol_bnfree.errors import InputError
+from byol_bnfree.files import append_row, read_rows
 from byol_bnfree.training.workdir import lock_workdir
 from experiments import queue, runner
 from experiments.collapse import outcome
 from experiments.grid import Run
 from experiments.places import Places
 from experiments.queue import claimed, run_queue
-from experiments.results import append_row, make_row, read_rows
+from experiments.results import make_row
 from experiments.runner import Options, describe
 from experiments.slots import Slot, slots
 from runs import ARGUMENTS, copy_of, trained
