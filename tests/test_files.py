@@ -8,6 +8,7 @@ from byol_bnfree.errors import InputError
 from byol_bnfree.files import (
     append_row,
     append_whole,
+    flatten,
     read_json,
     read_rows,
     why_no_folder,
@@ -73,3 +74,9 @@ def test_a_folder_can_be_where_nothing_stands_in_the_way(tmp_path):
     assert why_no_folder(tmp_path) is None
     for path in (tmp_path / "file", tmp_path / "file" / "a"):
         assert why_no_folder(path) == f"{tmp_path / 'file'} is a file"
+
+
+def test_nested_settings_have_dotted_names():
+    assert flatten({}) == {}
+    tree = {"a": {"b": 1, "c": {"d": None}}, "e": [{"f": 2}], "g": {}}
+    assert flatten(tree) == {"a.b": 1, "a.c.d": None, "e": [{"f": 2}]}

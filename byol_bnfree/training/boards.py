@@ -11,6 +11,7 @@ from typing import Any
 
 from byol_bnfree.data.names import printable
 from byol_bnfree.errors import InputError
+from byol_bnfree.files import flatten
 
 Settings = Mapping[str, Any]
 
@@ -177,17 +178,14 @@ def _identity(workdir: Path) -> str:
     return path.read_text().strip()
 
 
-def settings_of(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """Flatten settings to dotted names with numbers and texts, as dashboards need."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= settings_of(value, f"{above}{name}.")
-        elif isinstance(value, bool | int | float):
-            flat[f"{above}{name}"] = value
-        elif value is not None:  # a path may be no UTF-8, and their files must be
-            flat[f"{above}{name}"] = printable(str(value))
-    return flat
+    return {
+        # A path may be no UTF-8, and their files must be.
+        name: value if isinstance(value, bool | int | float) else printable(str(value))
+        for name, value in flatten(config).items()
+        if value is not None
+    }
 
 
 def figures_of(summary: Mapping[str, Any]) -> dict[str, float]:

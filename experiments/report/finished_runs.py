@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from byol_bnfree.command_line import parse_args
 from byol_bnfree.config import HOW_NOT_WHAT
 from byol_bnfree.errors import InputError
-from byol_bnfree.files import read_rows, strict
+from byol_bnfree.files import flatten, read_rows, strict
 from experiments.results import curves
 
 ARMS = ("bn", "gn_ws")
@@ -63,25 +63,17 @@ def _differences(row: Mapping[str, Any]) -> tuple[str, ...]:
 
     A run decides what its command leaves open: None, and the dtype "auto".
     """
-    today = _flat(strict(dataclasses.asdict(parse_args(row["command"].split()[3:]))))
+    today = _trained(strict(dataclasses.asdict(parse_args(row["command"].split()[3:]))))
     return tuple(
         f"{name} was {value}, today it is {today[name]}"
-        for name, value in _flat(row["config"]).items()
+        for name, value in _trained(row["config"]).items()
         if today.get(name) not in (None, "auto", value)
     )
 
 
-def _flat(settings: Mapping[str, Any], within: str = "") -> dict[str, Any]:
+def _trained(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings by dotted name, without those that say how and not what is trained."""
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        if not within and name in HOW_NOT_WHAT:
-            continue
-        if isinstance(value, dict):
-            found |= _flat(value, f"{within}{name}.")
-        else:
-            found[f"{within}{name}"] = value
-    return found
+    return flatten({k: v for k, v in settings.items() if k not in HOW_NOT_WHAT})
 
 
 def _whole(row: Mapping[str, Any]) -> dict[str, Any]:
