@@ -38,7 +38,8 @@ class Places(NamedTuple):
     """Folder of EXPERIMENT/results.jsonl and the report."""
     data_dir: str | None
     stop_collapsed: bool = False
-    """Count a run that was stopped at its collapse as finished. Else it goes on."""
+    """End a run that collapses, and count it as finished. It has no accuracy then.
+    Without this it goes on."""
 
     def workdir(self, run: Run) -> Path:
         return self.runs / run.experiment / run.scale / run.name

@@ -32,13 +32,6 @@ class Failure(NamedTuple):
     why: str
 
 
-class Options(NamedTuple):
-    """How runs are done. These options do not change what is trained."""
-
-    stop_collapsed: bool = False
-    """End a run that has collapsed. It has no accuracy then."""
-
-
 class Processes:
     """The runs in progress. All can be told to save and end."""
 
@@ -128,14 +121,13 @@ def _keep(run: Run, row: Row, places: Places) -> None:
 def do(
     run: Run,
     places: Places,
-    options: Options,
     processes: Processes,
     slot: Slot = MACHINE,
 ) -> Row | Failure:
     """Do one run from its present state to its row."""
     workdir, resumed = places.workdir(run), places.state(run) == "interrupted"
     command = train_command(run, workdir, places.data_dir)
-    if options.stop_collapsed:
+    if places.stop_collapsed:
         command.append("--on-collapse=stop")
     workdir.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
