@@ -82,10 +82,7 @@ def _protocol(comparison: Comparison) -> list[str]:
         f"and measured on {data['test_split']} of {row['config']['dataset']}. ± is "
         f"the standard deviation over the seeds. An arm has learned if its linear "
         f"accuracy is at least 2 points above the untrained encoder's.",
-        *(
-            [f"The paper's figures belong to another task: {experiment.paper}."]
-            * has_paper
-        ),
+        *([f"{ANOTHER_TASK}: {experiment.paper}."] * has_paper),
         *([experiment.note] if experiment.note else []),
     ]
 
