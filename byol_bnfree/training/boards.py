@@ -106,12 +106,8 @@ def _picture(name: str, path: Path) -> Any:
     return Summary.Value(tag=name, image=image)
 
 
-def check_wandb() -> None:
-    """Raise `InputError` if the package wandb is not installed."""
-    _wandb()
-
-
-def _wandb() -> Any:
+def import_wandb() -> Any:
+    """Import the package wandb. Raise `InputError` if it is not installed."""
     try:
         return importlib.import_module("wandb")
     except ImportError as error:
@@ -131,7 +127,7 @@ class Wandb:
           InputError: if the package wandb is not installed, or it cannot start a run,
             for instance without a key or a network.
         """
-        self._wandb = _wandb()
+        self._wandb = import_wandb()
         try:
             self._run = self._wandb.init(
                 project=project,
