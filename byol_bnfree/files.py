@@ -91,6 +91,16 @@ def read_json(path: Path) -> dict[str, Any] | None:
         raise InputError(f"{path} is not JSON; restore or delete it.") from None
 
 
+def last_json(output: str) -> Any:
+    """Read the JSON in the last line of what a program has printed.
+
+    Raises:
+      ValueError: if it is not JSON.
+      IndexError: if there is no line.
+    """
+    return json.loads(output.strip().splitlines()[-1])
+
+
 def write_json(path: Path, obj: Any) -> None:
     """Write `obj` as strict JSON. After a crash the file is the old or the new one."""
     text = json.dumps(strict(obj), indent=2, allow_nan=False) + "\n"

@@ -3,7 +3,6 @@
 `places` finds the state of the run. `train` resumes it if it was interrupted.
 """
 
-import json
 import os
 import shlex
 import subprocess
@@ -13,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from byol_bnfree.files import append_row, write_json
+from byol_bnfree.files import append_row, last_json, write_json
 from byol_bnfree.training.divergence import DIVERGED
 from byol_bnfree.training.judge import COLLAPSED
 from experiments.grid import Run
@@ -184,7 +183,7 @@ def _layers(workdir: Path) -> Any:
         lines = done.stderr.strip().splitlines() or ["no message"]
         _say(f"    layers were not measured: {lines[-1]}")
         return None
-    return json.loads(done.stdout.splitlines()[-1])
+    return last_json(done.stdout)
 
 
 def _say(text: str) -> None:

@@ -10,6 +10,7 @@ from byol_bnfree.command_line import parse_args
 from byol_bnfree.config import HOW_NOT_WHAT
 from byol_bnfree.errors import InputError
 from byol_bnfree.files import flatten, read_rows, strict
+from experiments.report.conditions import command_of
 from experiments.results import curves
 
 ARMS = ("bn", "gn_ws")
@@ -49,9 +50,7 @@ def read_runs(path: Path) -> list[Run]:
         raise InputError(f"{path / 'metrics.jsonl'} has no row; give a finished run.")
     names = ("summary", "environment", "config")
     row = {n: json.loads((path / f"{n}.json").read_text()) for n in names}
-    argv = row["environment"]["argv"][1:]
-    flags = [x for x in argv if not x.startswith(("--workdir", "--data-dir"))]
-    row["command"] = " ".join(["python -m byol_bnfree.train", *flags])
+    row["command"] = command_of(row["environment"])
     found = curves(rows)
     if row["config"]["evaluation"]["knn_every_epochs"]:  # else of fewer images
         found["knn/top1"] = _with_ends(found.get("knn/top1"), row["summary"])

@@ -46,7 +46,7 @@ def write_all(
         with Console().status(f"[{number}/{len(GRIDS)}] {name}"):
             compared = write_report(experiment, folder, scales)
         found.append((experiment, compared))
-        runs = sum(len(r.rows) for c in compared for r in c.results.values())
+        runs = sum(len(c.rows) for c in compared)
         seconds = time.monotonic() - began
         done = f"{runs} runs, {seconds:.0f} s" if compared else "no results"
         say(f"[{number}/{len(GRIDS)}] {name}: {done}")
