@@ -148,7 +148,7 @@ def test_perfect_predictions_cost_nothing_but_the_entropy_of_centres():
 def test_difficult_places_have_no_gradient():
     found = targets_of((SQUARE, 1), difficult=[0])
     raw = perfect(found)._replace(logits=jnp.zeros((1, 8, 8, 2)))
-    gradient = jax.jit(jax.grad(lambda raw: detection_loss(raw, found)))(raw)
+    gradient = jax.jit(jax.grad(lambda raw: detection_loss(raw, found)[0]))(raw)
     assert not np.asarray(gradient.logits)[~found.counted].any()
     assert np.asarray(gradient.logits)[found.counted].all()
 

@@ -60,7 +60,7 @@ def fcos_loss(
         counts=outputs.centre.shape[1:],
         start=start,
     )
-    return detection_loss(outputs, targets)
+    return detection_loss(outputs, targets)[0]
 
 
 def detection_score(fitter: Fitter, fitted: Fitted, view: DenseView) -> Score:

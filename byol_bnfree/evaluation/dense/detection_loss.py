@@ -75,8 +75,10 @@ def detection_targets(
     return jax.vmap(of_one)(boxes, classes, difficult)
 
 
-def detection_loss(raw: Raw, targets: Targets) -> Float[Array, ""]:
-    """Return the loss of a batch: that of the classes, the boxes and the centres."""
+def detection_loss(
+    raw: Raw, targets: Targets
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """Return the loss of a batch, and its three parts by name."""
     positive = targets.classes != BACKGROUND
     count = jnp.maximum(positive.sum(), 1)
     # one_hot gives zeros for the background.
@@ -85,11 +87,12 @@ def detection_loss(raw: Raw, targets: Targets) -> Float[Array, ""]:
     centre = jnp.where(positive, centreness(targets.distances), 0.0)
     misfit = 1 - generalized_overlap(raw.distances, targets.distances)
     entropy = optax.sigmoid_binary_cross_entropy(raw.centre, centre)
-    return (
-        jnp.sum(focal * targets.counted[..., None]) / count
-        + jnp.sum(misfit * centre) / jnp.maximum(centre.sum(), 1e-6)
-        + jnp.sum(entropy * positive) / count
-    )
+    parts = {
+        "class": jnp.sum(focal * targets.counted[..., None]) / count,
+        "box": jnp.sum(misfit * centre) / jnp.maximum(centre.sum(), 1e-6),
+        "centre": jnp.sum(entropy * positive) / count,
+    }
+    return parts["class"] + parts["box"] + parts["centre"], parts
 
 
 def centreness(distances: Float[Array, "*p 4"]) -> Float[Array, "*p"]:
