@@ -1,17 +1,14 @@
 """Reads `--config=FILE[:ARG]`: a Python file whose function returns the settings."""
 
-import contextlib
 import dataclasses
-import importlib.util
 import inspect
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from byol_bnfree.config import TrainConfig
-from byol_bnfree.errors import (
-    InputError,
-)
+from byol_bnfree.errors import InputError
+from byol_bnfree.own_code import execute, repaired_by_the_user
 
 EXAMPLE = "configs/cifar10_cpu.py"
 
@@ -55,20 +52,13 @@ def load_config(path: str, norm: str | None = None) -> TrainConfig:
                 f"of {', '.join(known) or 'your own files'}."
             )
         file = str(known[Path(file).stem])
-    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
-    if spec is None or spec.loader is None:
-        raise InputError(
-            f"config {file} is not a Python file; give one such as {EXAMPLE}."
-        )
-    module = importlib.util.module_from_spec(spec)
-    with _mended_by_the_user(file):
-        spec.loader.exec_module(module)
+    module = execute(file, f"config {file}")
     get_config = getattr(module, "get_config", None)
     if not callable(get_config):
         raise InputError(
             f"config {file} has no function get_config; add one, as {EXAMPLE} has."
         )
-    with _mended_by_the_user(path):
+    with repaired_by_the_user(f"config {path}"):
         takes_norm = "norm" in inspect.signature(get_config).parameters
         config = get_config(
             *([argument] if argument else []),
@@ -80,17 +70,3 @@ def load_config(path: str, norm: str | None = None) -> TrainConfig:
             f"a byol_bnfree.TrainConfig."
         )
     return dataclasses.replace(config, config=path)
-
-
-@contextlib.contextmanager
-def _mended_by_the_user(file: str) -> Iterator[None]:
-    """Turn errors of a config file's code into a message that names the file."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(
-            f"config {file} fails with {type(error).__name__}: {error}; repair the "
-            f"file."
-        ) from error

@@ -1,6 +1,5 @@
 """`python -m byol_bnfree.embed` writes representations of any pictures to a file."""
 
-import sys
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -77,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse the flags, encode, write, and print. See `--help`."""
     config = cli(
         EmbedConfig,
-        args=sys.argv[1:] if argv is None else list(argv),
+        args=argv,
         prog="python -m byol_bnfree.embed",
         description="Write the representation of every picture of a data set.",
     )

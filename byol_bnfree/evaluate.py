@@ -1,6 +1,5 @@
 """`python -m byol_bnfree.evaluate` evaluates a run with the papers' protocols."""
 
-import sys
 from collections.abc import Sequence
 
 from byol_bnfree.command_line import exit_on_error
@@ -15,7 +14,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse the flags, evaluate, and print. See `--help`."""
     config = cli(
         EvaluateConfig,
-        args=sys.argv[1:] if argv is None else list(argv),
+        args=argv,
         prog="python -m byol_bnfree.evaluate",
         description=f"Evaluate a finished run with the papers' protocols. {PAPERS}",
     )

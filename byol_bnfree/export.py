@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse the flags, write the files, compare, and print. See `--help`."""
     config = cli(
         ExportConfig,
-        args=sys.argv[1:] if argv is None else list(argv),
+        args=argv,
         prog="python -m byol_bnfree.export",
         description="Write a trained encoder for other frameworks.",
     )

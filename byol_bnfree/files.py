@@ -1,11 +1,13 @@
 """Files that survive a crash whole or not at all, and strict JSON."""
 
 import contextlib
+import fcntl
 import hashlib
 import io
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,17 @@ def strict(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return str(value) if isinstance(value, Path) else value
+
+
+def flatten(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Flatten nested dicts. Names are joined by ".", and an empty dict has none."""
+    flat = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{above}{name}.")
+        else:
+            flat[above + name] = value
+    return flat
 
 
 def expanded(path: str | Path) -> Path:
@@ -78,10 +91,64 @@ def read_json(path: Path) -> dict[str, Any] | None:
         raise InputError(f"{path} is not JSON; restore or delete it.") from None
 
 
+def last_json(output: str) -> Any:
+    """Read the JSON in the last line of what a program has printed.
+
+    Raises:
+      ValueError: if it is not JSON.
+      IndexError: if there is no line.
+    """
+    return json.loads(output.strip().splitlines()[-1])
+
+
 def write_json(path: Path, obj: Any) -> None:
     """Write `obj` as strict JSON. After a crash the file is the old or the new one."""
     text = json.dumps(strict(obj), indent=2, allow_nan=False) + "\n"
     write_atomically(path, text.encode())
+
+
+def read_rows(path: Path, mend: bool = False) -> list[dict[str, Any]]:
+    """Return the rows of a JSON-lines file; [] if there is no file.
+
+    A last row that a kill cut off is left out.
+
+    Args:
+      path: the file.
+      mend: removes a row that was cut off from the file too. Only its writer may do so.
+
+    Raises:
+      InputError: for a damaged line.
+    """
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if mend and whole != data:
+        os.truncate(path, len(whole))
+    try:
+        return [json.loads(line) for line in whole.splitlines()]
+    except ValueError as error:
+        raise InputError(
+            f"{path} has a line that is not JSON ({error}); repair or remove it."
+        ) from error
+
+
+def append_row(path: Path, row: dict[str, Any]) -> None:
+    """Append a row as strict JSON, whole or not at all. It is then on disk.
+
+    The folder is made if there is none. Programs that append together wait for each
+    other.
+
+    Raises:
+      OSError: if the row is not written. The file is then as it was.
+    """
+    line = json.dumps(strict(row), allow_nan=False).encode() + b"\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab", buffering=0) as file:
+        with contextlib.suppress(OSError):  # some network file systems have no flock
+            fcntl.flock(file, fcntl.LOCK_EX)
+        append_whole(file, line)
+        os.fsync(file.fileno())
 
 
 def append_whole(file: io.FileIO, line: bytes) -> None:

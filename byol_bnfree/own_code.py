@@ -1,15 +1,16 @@
-"""Loads functions from users' own files: `FILE:FUNCTION`."""
+"""Executes users' own Python files, and loads functions of them: `FILE:FUNCTION`."""
 
 import ast
+import contextlib
 import functools
 import hashlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import Any
 
 from byol_bnfree.errors import InputError
@@ -25,6 +26,42 @@ class _Fresh(SourceFileLoader):
 
     def get_code(self, fullname: str) -> CodeType:
         return self.source_to_code(self.get_data(self.path), self.path)
+
+
+def execute(file: str, what: str) -> ModuleType:
+    """Execute a Python file as it is now, and return its module.
+
+    Args:
+      file: the path.
+      what: what to call the file in messages: the setting and its value.
+
+    Raises:
+      InputError: if it is no Python file, or it fails.
+    """
+    name = f"own_code_{Path(file).stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{what} is not a Python file; give the path of one.")
+    if isinstance(spec.loader, SourceFileLoader):
+        spec.loader = _Fresh(name, file)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look up their module there
+    with repaired_by_the_user(what):
+        spec.loader.exec_module(module)
+    return module
+
+
+@contextlib.contextmanager
+def repaired_by_the_user(what: str) -> Iterator[None]:
+    """Turn any error of the user's code into an InputError that begins with `what`."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{what} fails with {type(error).__name__}: {error}; repair the file."
+        ) from error
 
 
 def load_function(where: str, setting: str) -> Callable[..., Any]:
@@ -67,21 +104,7 @@ def _function(where: str, setting: str, content: bytes) -> Callable[..., Any]:
     """Execute a file, and return a function of it. `content` tells it from others."""
     del content
     file, _, name = where.rpartition(":")
-    name_of_module = f"own_code_{Path(file).stem}"
-    spec = importlib.util.spec_from_file_location(name_of_module, file)
-    if spec is None or spec.loader is None:
-        raise InputError(f"{setting} {where}: {file} is not a Python file.")
-    if isinstance(spec.loader, SourceFileLoader):
-        spec.loader = _Fresh(name_of_module, file)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name_of_module] = module  # dataclasses look up their module there
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise InputError(
-            f"{setting} {where}: the file fails with {type(error).__name__}: {error}; "
-            f"repair it."
-        ) from error
+    module = execute(file, f"{setting} {where}")
     function = getattr(module, name, None)
     if not callable(function):
         names = [n for n, v in vars(module).items() if callable(v) and n[0] != "_"]

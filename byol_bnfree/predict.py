@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse the flags, predict, and print. See `--help`."""
     config = cli(
         PredictConfig,
-        args=sys.argv[1:] if argv is None else list(argv),
+        args=argv,
         prog="python -m byol_bnfree.predict",
         description="Write the class of every picture of a data set.",
     )

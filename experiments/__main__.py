@@ -1,6 +1,5 @@
 """`python -m experiments NAME...` runs grids; `report` and `state` write pages."""
 
-import sys
 from collections.abc import Sequence
 
 from byol_bnfree.command_line import exit_on_error
@@ -12,7 +11,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse the arguments and carry them out. See `--help`."""
     arguments = cli(
         Arguments,
-        args=sys.argv[1:] if argv is None else list(argv),
+        args=argv,
         prog="python -m experiments",
         description="Compare BYOL without batch statistics with vanilla BYOL.",
     )

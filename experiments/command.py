@@ -19,7 +19,6 @@ from experiments.plan import expectation, print_plan
 from experiments.queue import run_queue
 from experiments.report.state import write_state
 from experiments.report.write import write_all, write_report
-from experiments.runner import Options
 from experiments.scales import Scale, scales_of
 from experiments.slots import slots
 
@@ -71,7 +70,6 @@ def _run(
         runs,
         places,
         places_to_run,
-        Options(arguments.stop_collapsed),
         expectation(scale, places, places_to_run[0]),
     )
     finished = sum(places.state(run) == "finished" for run in runs)

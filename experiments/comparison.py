@@ -78,6 +78,11 @@ class Comparison(NamedTuple):
         return self.experiment.reference or self.arms[0].name
 
     @property
+    def rows(self) -> list[Row]:
+        """The runs of all arms."""
+        return [row for found in self.results.values() for row in found.rows.values()]
+
+    @property
     def what(self) -> str:
         """Data, network and length of its runs, in words."""
         return self.experiment.what.get(self.scale.name, self.scale.what)

@@ -13,9 +13,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from byol_bnfree.files import read_rows
 from experiments import GRIDS
 from experiments.grid import Run
-from experiments.results import Row, read_rows
+from experiments.results import Row
 
 ROW = "row.json"
 State = Literal["finished", "interrupted", "new"]
@@ -37,7 +38,8 @@ class Places(NamedTuple):
     """Folder of EXPERIMENT/results.jsonl and the report."""
     data_dir: str | None
     stop_collapsed: bool = False
-    """Count a run that was stopped at its collapse as finished. Else it goes on."""
+    """End a run that collapses, and count it as finished. It has no accuracy then.
+    Without this it goes on."""
 
     def workdir(self, run: Run) -> Path:
         return self.runs / run.experiment / run.scale / run.name

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from byol_bnfree.files import read_rows
 from experiments.grid import Experiment, Run
 from experiments.places import Places
-from experiments.results import Row, read_rows
+from experiments.results import Row
 from experiments.scales import Scale
 from experiments.slots import Slot
 

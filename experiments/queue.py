@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from byol_bnfree.signals import terminals, write_nowhere
 from experiments.grid import Run
 from experiments.places import Places
-from experiments.runner import Failure, Options, Processes, describe, do, recall
+from experiments.runner import Failure, Processes, describe, do, recall
 from experiments.slots import MACHINE, Slot
 
 Expect = Callable[[Run], float | None]
@@ -36,11 +36,10 @@ def run_queue(
     runs: Sequence[Run],
     places: Places,
     slots: Sequence[Slot] = (MACHINE,),
-    options: Options | None = None,
     expect: Expect = lambda run: None,
 ) -> Done:
     """Do every run that is not finished, each in the next free slot."""
-    queue = _Queue(runs, places, options or Options(), expect, len(slots))
+    queue = _Queue(runs, places, expect, len(slots))
     with _ended_by_signals():
         threads = [threading.Thread(target=queue.work, args=(slot,)) for slot in slots]
         for thread in threads:
@@ -63,9 +62,9 @@ def run_queue(
 class _Queue:
     """The remaining runs, shared by the threads of the slots."""
 
-    def __init__(self, runs, places, options, expect, slots):
+    def __init__(self, runs, places, expect, slots):
         self._numbered = list(enumerate(runs, 1))
-        self._places, self._options = places, options
+        self._places = places
         self._total = len(self._numbered)
         self._lock, self._processes = threading.Lock(), Processes()
         self._left = _TimeLeft(
@@ -112,7 +111,7 @@ class _Queue:
             word = "resumes" if state == "interrupted" else "starts"
             say(f"{title}: {word} on {slot.name}{self._left}")
             began = time.monotonic()
-            row = do(run, self._places, self._options, self._processes, slot)
+            row = do(run, self._places, self._processes, slot)
             self._left.ended(run, time.monotonic() - began)
         if isinstance(row, Failure):
             if self._processes.stopped:

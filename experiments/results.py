@@ -1,14 +1,11 @@
 """The file results.jsonl: one line per run. A report needs nothing else."""
 
 import datetime
-import fcntl
-import json
 import statistics
 from pathlib import Path
 from typing import Any
 
-from byol_bnfree.errors import InputError
-from byol_bnfree.files import append_whole, strict
+from byol_bnfree.files import read_json, read_rows, strict
 from experiments.grid import Run
 
 Row = dict[str, Any]
@@ -19,7 +16,7 @@ DIGITS = 5  # digits of each number in curves and layers
 
 def make_row(run: Run, workdir: Path, command: str, **measured: Any) -> Row:
     """Collect everything about an ended run; `summary` is None if it broke off."""
-    rows = _read_lines(workdir / "metrics.jsonl")
+    rows = read_rows(workdir / "metrics.jsonl")
     row = strict(
         {
             "experiment": run.experiment,
@@ -29,13 +26,13 @@ def make_row(run: Run, workdir: Path, command: str, **measured: Any) -> Row:
             "settings": run.settings,
             "command": command,
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "summary": _read_json(workdir / "summary.json"),
+            "summary": read_json(workdir / "summary.json"),
             "step_seconds": _step_seconds(rows),
             "final": {k: v for row in rows for k, v in row.items()},  # last of each
             **measured,
             "curves": curves(rows),
-            "config": _read_json(workdir / "config.json"),
-            "environment": _read_json(workdir / "environment.json"),
+            "config": read_json(workdir / "config.json"),
+            "environment": read_json(workdir / "environment.json"),
         }
     )
     return row | {name: rounded(row[name]) for name in ("curves", "layers")}
@@ -70,35 +67,3 @@ def _step_seconds(rows: list[Row]) -> float | None:
     pairs = zip(timed, timed[1:], strict=False)
     times = [b["perf/seconds"] / (b["step"] - a["step"]) for a, b in pairs]
     return statistics.median(times) if times else None
-
-
-def append_row(path: Path, row: Row) -> None:
-    """Append a row whole or not at all. Runs that end together wait for each other."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab", buffering=0) as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        append_whole(file, json.dumps(row, allow_nan=False).encode() + b"\n")
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Return all rows of a results.jsonl; [] if there is no file.
-
-    Raises:
-      InputError: for a damaged line.
-    """
-    try:
-        return _read_lines(path)
-    except ValueError as error:
-        raise InputError(
-            f"{path} has a line that is not JSON ({error}); repair or remove it."
-        ) from None
-
-
-def _read_lines(path: Path) -> list[Row]:
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text()) if path.exists() else None

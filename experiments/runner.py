@@ -3,7 +3,6 @@
 `places` finds the state of the run. `train` resumes it if it was interrupted.
 """
 
-import json
 import os
 import shlex
 import subprocess
@@ -13,13 +12,13 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from byol_bnfree.files import write_json
+from byol_bnfree.files import append_row, last_json, write_json
 from byol_bnfree.jax_settings import QUICK_TO_COMPILE
 from byol_bnfree.training.divergence import DIVERGED
 from byol_bnfree.training.judge import COLLAPSED
 from experiments.grid import Run
 from experiments.places import ROW, Places
-from experiments.results import Row, append_row, make_row
+from experiments.results import Row, make_row
 from experiments.slots import MACHINE, Slot
 
 UNMEASURED = "not measured yet"
@@ -31,13 +30,6 @@ class Failure(NamedTuple):
 
     run: Run
     why: str
-
-
-class Options(NamedTuple):
-    """How runs are done. These options do not change what is trained."""
-
-    stop_collapsed: bool = False
-    """End a run that has collapsed. It has no accuracy then."""
 
 
 class Processes:
@@ -129,14 +121,13 @@ def _keep(run: Run, row: Row, places: Places) -> None:
 def do(
     run: Run,
     places: Places,
-    options: Options,
     processes: Processes,
     slot: Slot = MACHINE,
 ) -> Row | Failure:
     """Do one run from its present state to its row."""
     workdir, resumed = places.workdir(run), places.state(run) == "interrupted"
     command = train_command(run, workdir, places.data_dir)
-    if options.stop_collapsed:
+    if places.stop_collapsed:
         command.append("--on-collapse=stop")
     workdir.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
@@ -193,7 +184,7 @@ def _layers(workdir: Path) -> Any:
         lines = done.stderr.strip().splitlines() or ["no message"]
         _say(f"    layers were not measured: {lines[-1]}")
         return None
-    return json.loads(done.stdout.splitlines()[-1])
+    return last_json(done.stdout)
 
 
 def _say(text: str) -> None:

@@ -1,7 +1,9 @@
 """Every recipe in configs/ is a configuration that builds."""
 
 import dataclasses
+import os
 import re
+import sys
 from pathlib import Path
 
 import jax
@@ -156,6 +158,37 @@ def test_a_file_without_norms_gives_its_settings_for_every_norm(tmp_path):
     )
     config = parse_args([f"--config={path}", "--norm=bn"])
     assert (config.norm, config.base_lr) == ("bn", 0.5)
+
+
+def test_a_config_file_may_hold_a_subclass_of_the_settings(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text(
+        "from __future__ import annotations\n"
+        "from dataclasses import dataclass\n"
+        "from typing import ClassVar\n"
+        "from byol_bnfree import TrainConfig\n"
+        "@dataclass(frozen=True)\n"
+        "class Own(TrainConfig):\n"
+        "    made_for: ClassVar[str] = 'digits'\n"
+        "    base_lr: float = 0.5\n"
+        "def get_config():\n    return Own()\n"
+    )
+    assert load_config(str(path)).base_lr == 0.5
+
+
+def test_a_config_is_that_of_the_file_as_it_is_now(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    path = tmp_path / "own.py"
+
+    def written(steps: int) -> int:
+        path.write_text(
+            "from byol_bnfree import TrainConfig\n"
+            f"def get_config():\n    return TrainConfig(steps={steps})\n"
+        )
+        os.utime(path, (0, 0))  # an edit that times and sizes do not show
+        return load_config(str(path)).steps
+
+    assert [written(1), written(2)] == [1, 2]
 
 
 @pytest.mark.parametrize("name", ["cifar10_lightly", "cifar10_sololearn", "smoke"])

@@ -5,8 +5,14 @@ import io
 import pytest
 
 from byol_bnfree.errors import InputError
-from byol_bnfree.files import append_whole, read_json, why_no_folder
-from experiments.results import append_row, read_rows
+from byol_bnfree.files import (
+    append_row,
+    append_whole,
+    flatten,
+    read_json,
+    read_rows,
+    why_no_folder,
+)
 
 
 class Full(io.FileIO):
@@ -29,6 +35,19 @@ def test_a_line_is_appended_in_pieces_or_not_at_all(tmp_path):
         with pytest.raises(OSError, match="No space"):
             append_whole(file, b"abcdefgh\n")
     assert path.read_bytes() == b"12345678\n"
+
+
+def test_a_row_that_was_cut_off_is_left_out_and_removed_by_its_writer(tmp_path):
+    path = tmp_path / "folder" / "rows.jsonl"
+    assert read_rows(path) == []
+    append_row(path, {"a": float("nan")})
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"b"')
+    assert read_rows(path) == [{"a": None}] and path.read_bytes() != whole
+    assert read_rows(path, mend=True) == [{"a": None}] and path.read_bytes() == whole
+    path.write_bytes(b'{"b"\n' + whole)
+    with pytest.raises(InputError, match="rows.jsonl has a line that is not JSON"):
+        read_rows(path)
 
 
 def test_a_row_of_results_is_whole_after_a_full_disk(tmp_path, monkeypatch):
@@ -55,3 +74,9 @@ def test_a_folder_can_be_where_nothing_stands_in_the_way(tmp_path):
     assert why_no_folder(tmp_path) is None
     for path in (tmp_path / "file", tmp_path / "file" / "a"):
         assert why_no_folder(path) == f"{tmp_path / 'file'} is a file"
+
+
+def test_nested_settings_have_dotted_names():
+    assert flatten({}) == {}
+    tree = {"a": {"b": 1, "c": {"d": None}}, "e": [{"f": 2}], "g": {}}
+    assert flatten(tree) == {"a.b": 1, "a.c.d": None, "e": [{"f": 2}]}

@@ -9,7 +9,7 @@ KINDS = (
     "collective-broadcast"
 )
 _LINE = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = (.*)$")
-_COLLECTIVE = re.compile(rf"^(.*?) ({KINDS})(?:-start)?\((.*?)\), ")
+_COLLECTIVE = re.compile(rf"^(.*?) (?:{KINDS})(?:-start)?\((.*?)\), ")
 _ARRAY = re.compile(r"\b([a-z]+)(\d+)\w*\[([\d,]*)\]")
 _OPERAND = re.compile(r"%([\w.\-]+)")
 _OP_NAME = re.compile(r'op_name="([^"]*)"')
@@ -21,7 +21,6 @@ class Moved(NamedTuple):
 
     collective: str
     """Name of the operation in the program."""
-    kind: str
     bytes: int
     """Bytes of the result on one device."""
     elements: int
@@ -40,7 +39,7 @@ def collectives(text: str) -> list[Moved]:
         match = _COLLECTIVE.match(line)
         if match is None:
             continue
-        shapes, kind, operands = match.groups()
+        shapes, operands = match.groups()
         arrays = _ARRAY.findall(shapes)
         makers = _OPERAND.findall(operands)
         # A collective may move several arrays. Each has an operand that made it.
@@ -52,7 +51,6 @@ def collectives(text: str) -> list[Moved]:
             found.append(
                 Moved(
                     name,
-                    kind,
                     elements * int(bits) // 8,
                     elements,
                     operation.group(1) if operation else "",

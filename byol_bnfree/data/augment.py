@@ -13,11 +13,8 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
-from byol_bnfree.config import AugmentConfig, ViewConfig
-from byol_bnfree.data.image_ops import (
-    Image,
-    Size,
-)
+from byol_bnfree.config import AugmentConfig, ImageSize, ViewConfig, height_and_width
+from byol_bnfree.data.image_ops import Image
 from byol_bnfree.data.one_view import random_view
 from byol_bnfree.data.pixels import check_type
 from byol_bnfree.errors import InputError
@@ -29,7 +26,7 @@ def two_views(
     images: UInt8[Array, "b h w c"] | Float[Array, "b h w c"],
     augment: AugmentConfig,
     *,
-    size: Size | None = None,
+    size: ImageSize | None = None,
     positions: Int[Array, " b"] | None = None,
 ) -> tuple[Float[Array, "b h2 w2 c"], Float[Array, "b h2 w2 c"]]:
     """Draw view 1 from T and view 2 from T' for every image (P1 section 3.1).
@@ -135,7 +132,7 @@ def _random_views(
     image2: Image,
     *,
     augment: AugmentConfig,
-    crop_to: Size | None,
+    crop_to: ImageSize | None,
 ) -> tuple[Array, Array]:
     key1, key2 = jax.random.split(key)
     if augment.function is not None:
@@ -161,7 +158,7 @@ def of_channels(view: ViewConfig, augment: AugmentConfig, channels: int) -> View
 
 
 def own_view(
-    key: PRNGKeyArray, image: Image, where: str, view: int, crop_to: Size | None
+    key: PRNGKeyArray, image: Image, where: str, view: int, crop_to: ImageSize | None
 ) -> Float[Array, "c h2 w2"]:
     """Make a view with a user's function and clip it to [0, 1].
 
@@ -169,8 +166,7 @@ def own_view(
       InputError: if there is no such function, or its result has another shape.
     """
     function = load_function(where, "augment.function")
-    size = crop_to or image.shape[1:]
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = height_and_width(crop_to or image.shape[1:])
     result = function(key, rearrange(image, "c h w -> h w c"), view)
     wanted = (height, width, image.shape[0])
     if getattr(result, "shape", None) != wanted:

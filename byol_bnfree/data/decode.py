@@ -1,8 +1,11 @@
 """Decodes one picture to upright 8-bit pixels, and reports its faults."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, SAMPLESPERPIXEL
 
 from byol_bnfree.data.array_files import array_layout, is_array, read_array
 from byol_bnfree.data.eight_bits import (
@@ -17,9 +20,8 @@ from byol_bnfree.data.geometry import Picture, Planes, from_array
 from byol_bnfree.data.reading import BadImage, Fault, open_picture
 from byol_bnfree.errors import InputError
 
-ORIENTATION = 0x0112  # EXIF tag
-UPRIGHT, SWAPPED = 1, (5, 6, 7, 8)  # values of it; the latter swap width and height
-WIDTH, HEIGHT, SAMPLES_PER_PIXEL = 256, 257, 277  # tags of TIFF
+# Orientations of EXIF. The latter swap width and height.
+UPRIGHT, SWAPPED = 1, (5, 6, 7, 8)
 GRAYSCALE_MODES = ("1", "L", "LA", "La", "F")  # and all modes that start with I
 
 
@@ -45,24 +47,12 @@ def read_header(file: str | bytes, name: str, how: Conversion = AS_IT_IS) -> Hea
       BadImage: if the picture cannot be used.
       Fault: if the machine failed.
     """
-    if _is_array(file, name, how):
-        return _array_header(file, name, how)
-    opened = open_picture(file, name, how.max_pixels, whole=False)
-    image = opened.image
-    try:
-        if image.mode == "F" and how.white is None:
-            raise ValueError(FLOATS)
-        width, height = _size(image, how.upright)
-        grayscale = image.mode in GRAYSCALE_MODES or image.mode.startswith("I")
-        channels = 1 if grayscale else 3
-        if how.channels not in (None, 1, 3):
-            channels = len(image.getbands())
-        _check_channels(channels, how.channels)
-        return Header(height, width, channels, _has_pages(image), _drops_bands(image))
-    except Exception as error:  # Pillow's readers raise almost anything
-        raise _whose(error, name) from error
-    finally:
-        opened.file.close()
+    with _blamed_on(name):
+        if is_array(file, name, how):
+            return _array_header(file, name, how)
+        opened = open_picture(file, name, how.max_pixels, whole=False)
+        with opened.file:
+            return _picture_header(opened.image, how)
 
 
 def decode(
@@ -82,63 +72,73 @@ def decode(
         than `how.max_pixels`.
       Fault: if the machine failed, whatever the picture.
     """
-    if _is_array(file, name, how):
-        return _array_picture(file, name, channels, how)
-    opened = open_picture(file, name, how.max_pixels, whole=True)
-    image = opened.image
-    try:
-        # Asked before `load`, which empties the list of tiles that tells it.
-        deep = is_deep_colour(image)
-        image.load()
-        # `exif_transpose` copies every picture, so it is called for turned ones only.
-        if how.upright and _orientation(image) != UPRIGHT:
-            image = ImageOps.exif_transpose(image)
-        if channels not in (1, 3):
-            _check_channels(len(image.getbands()), channels)
-            return Planes(image.split())
-        image = to_8bit(image, how, deep)
-        if image.mode not in ("1", "L", "LA", "RGB"):
-            image = image.convert("RGB")
-        mode = "L" if channels == 1 else "RGB"
-        return image if image.mode == mode else image.convert(mode)
-    except Exception as error:
-        raise _whose(error, name) from error
-    finally:
-        opened.file.close()
+    with _blamed_on(name):
+        if is_array(file, name, how):
+            return _array_picture(file, name, channels, how)
+        opened = open_picture(file, name, how.max_pixels, whole=True)
+        with opened.file:
+            return _picture(opened.image, channels, how)
 
 
-def _is_array(file: str | bytes, name: str, how: Conversion) -> bool:
+@contextlib.contextmanager
+def _blamed_on(name: str) -> Iterator[None]:
+    """Turn a decoder's error into a `BadImage`, and the machine's into a `Fault`."""
     try:
-        return is_array(file, name, how)
-    except OSError as error:
-        raise _whose(error, name) from error
+        yield
+    except (BadImage, Fault, InputError):
+        raise
+    except MemoryError as error:
+        raise Fault(name, "no memory is left") from error
+    except Exception as error:  # Pillow's readers raise almost anything
+        if isinstance(error, OSError) and error.errno is not None:
+            raise Fault(name, error.strerror or str(error)) from error
+        raise BadImage(name, str(error) or type(error).__name__) from error
+
+
+def _picture_header(image: Image.Image, how: Conversion) -> Header:
+    if image.mode == "F" and how.white is None:
+        raise ValueError(FLOATS)
+    width, height = _size(image, how.upright)
+    grayscale = image.mode in GRAYSCALE_MODES or image.mode.startswith("I")
+    channels = 1 if grayscale else 3
+    if how.channels not in (None, 1, 3):
+        channels = len(image.getbands())
+    _check_channels(channels, how.channels)
+    return Header(height, width, channels, _has_pages(image), _drops_bands(image))
+
+
+def _picture(image: Image.Image, channels: int, how: Conversion) -> Picture:
+    # Asked before `load`, which empties the list of tiles that tells it.
+    deep = is_deep_colour(image)
+    image.load()
+    # `exif_transpose` copies every picture, so it is called for turned ones only.
+    if how.upright and _orientation(image) != UPRIGHT:
+        image = ImageOps.exif_transpose(image)
+    if channels not in (1, 3):
+        _check_channels(len(image.getbands()), channels)
+        return Planes(image.split())
+    image = to_8bit(image, how, deep)
+    if image.mode not in ("1", "L", "LA", "RGB"):
+        image = image.convert("RGB")
+    mode = "L" if channels == 1 else "RGB"
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _array_header(file: str, name: str, how: Conversion) -> Header:
-    try:
-        layout, dtype = array_layout(file, name, how)
-        if dtype.kind == "f" and how.white is None:
-            raise ValueError(FLOATS)
-        _check_channels(layout.channels, how.channels)
-    except InputError:
-        raise
-    except Exception as error:
-        raise _whose(error, name) from error
+    layout, dtype = array_layout(file, name, how)
+    if dtype.kind == "f" and how.white is None:
+        raise ValueError(FLOATS)
+    _check_channels(layout.channels, how.channels)
     return Header(*layout[:3], pages=False, bands=False)
 
 
 def _array_picture(file: str, name: str, channels: int, how: Conversion) -> Picture:
-    try:
-        pixels = read_array(file, name, how)
-        _check_channels(pixels.shape[-1], channels)
-        image = from_array(scaled(pixels, how.white))
-        if isinstance(image, Planes) or pixels.shape[-1] == channels:
-            return image
-        return image.convert("L" if channels == 1 else "RGB")
-    except InputError:
-        raise
-    except Exception as error:
-        raise _whose(error, name) from error
+    pixels = read_array(file, name, how)
+    _check_channels(pixels.shape[-1], channels)
+    image = from_array(scaled(pixels, how.white))
+    if isinstance(image, Planes) or pixels.shape[-1] == channels:
+        return image
+    return image.convert("L" if channels == 1 else "RGB")
 
 
 def _check_channels(found: int, wanted: int | None) -> None:
@@ -153,7 +153,7 @@ def _check_channels(found: int, wanted: int | None) -> None:
 def _orientation(image: Image.Image) -> int:
     """Return 1 to 8. Pillow turns a picture by these values only."""
     try:
-        found = image.getexif().get(ORIENTATION)
+        found = image.getexif().get(ExifTags.Base.Orientation)
         return int(found) if found in range(1, 9) else UPRIGHT
     except Exception:  # unreadable metadata does not spoil a picture
         return UPRIGHT
@@ -163,7 +163,7 @@ def _size(image: Image.Image, upright: bool) -> tuple[int, int]:
     """Return width and height, as displayed if `upright`, of an image not loaded."""
     # Some versions of Pillow have turned the size of a TIFF already, others have not.
     tags = getattr(image, "tag_v2", None)
-    stored = image.size if tags is None else (tags[WIDTH], tags[HEIGHT])
+    stored = image.size if tags is None else (tags[IMAGEWIDTH], tags[IMAGELENGTH])
     return stored[::-1] if upright and _orientation(image) in SWAPPED else stored
 
 
@@ -175,16 +175,5 @@ def _has_pages(image: Image.Image) -> bool:
 
 
 def _drops_bands(image: Image.Image) -> bool:
-    stored = getattr(image, "tag_v2", {}).get(SAMPLES_PER_PIXEL, 1)
+    stored = getattr(image, "tag_v2", {}).get(SAMPLESPERPIXEL, 1)
     return image.mode == "RGBX" or stored > len(image.getbands())
-
-
-def _whose(error: Exception, name: str) -> Exception:
-    """Return a `BadImage` for a decoder's error, and a `Fault` for the machine's."""
-    if isinstance(error, BadImage | Fault):
-        return error
-    if isinstance(error, MemoryError):
-        return Fault(name, "no memory is left")
-    if isinstance(error, OSError) and error.errno is not None:
-        return Fault(name, error.strerror or str(error))
-    return BadImage(name, str(error) or type(error).__name__)

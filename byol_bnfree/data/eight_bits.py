@@ -5,11 +5,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION
 
 from byol_bnfree.config import DataConfig
 from byol_bnfree.data.reading import MAX_PIXELS
 
-PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a tag of TIFF, and one of its values
+WHITE_IS_ZERO = 0  # a photometric interpretation of TIFF
 DEEPEST = 65535  # white in 16 bits
 FLOATS = (
     "the value of white in floating-point pixels is unknown; train with --data.white"
@@ -52,7 +53,7 @@ def to_8bit(image: Image.Image, how: Conversion, deep: bool) -> Image.Image:
         values = scaled(np.asarray(image), how.white)
         # Pillow turns white-is-zero around in pictures of 8 bits only.
         tags = getattr(image, "tag_v2", {})
-        inverted = tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
+        inverted = tags.get(PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO
         return Image.fromarray(255 - values if inverted else values)
     if not image.has_transparency_data:
         return image

@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from byol_bnfree.config import DataConfig
+from byol_bnfree.data.reading import MAX_PIXELS
 
-MAX_PIXELS = DataConfig().max_pixels
+EVAL_SHARE = 224 / 256  # of the shorter side; DeepMind's evaluation crop
 BICUBIC = Image.Resampling.BICUBIC
 
 

@@ -13,18 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from byol_bnfree.config import ViewConfig
+from byol_bnfree.config import ImageSize, ViewConfig, height_and_width
 
 Image = Float[Array, "c h w"]
 Scalar = Float[Array, ""] | float
-Size = int | tuple[int, int]  # one side, or (height, width)
 
 LUMA = (0.2989, 0.5870, 0.1140)  # ITU-R 601, as in tf.image.rgb_to_grayscale
 SMALLEST_CHROMA = 1e-12  # avoids 0 / 0; every result is multiplied by the chroma
 
 
 def resized_crop(
-    image: Image, box: Int[Array, "4"], size: Size
+    image: Image, box: Int[Array, "4"], size: ImageSize
 ) -> Float[Array, "c h2 w2"]:
     """Resize the box (top, left, height, width) bicubically and clip to [0, 1].
 
@@ -32,7 +31,7 @@ def resized_crop(
     antialiasing, and no weight on pixels outside the box.
     `jax.image.scale_and_translate` gives weight to such pixels (errors up to 0.6).
     """
-    out_h, out_w = (size, size) if isinstance(size, int) else size
+    out_h, out_w = height_and_width(size)
     top, left, crop_h, crop_w = box
     rows = _bicubic_weights(top, crop_h, image.shape[1], out_h)
     columns = _bicubic_weights(left, crop_w, image.shape[2], out_w)

@@ -15,11 +15,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from byol_bnfree.config import ViewConfig
+from byol_bnfree.config import ImageSize, ViewConfig, height_and_width
 from byol_bnfree.data.image_ops import (
     Image,
     Scalar,
-    Size,
     color_jitter,
     flip,
     gaussian_blur,
@@ -33,12 +32,10 @@ from byol_bnfree.errors import InputError
 
 
 def random_view(
-    key: PRNGKeyArray, image: Image, view: ViewConfig, crop_to: Size | None
+    key: PRNGKeyArray, image: Image, view: ViewConfig, crop_to: ImageSize | None
 ) -> Float[Array, "c h2 w2"]:
     """Draw one view of one image. With `crop_to` None the image is not cropped."""
-    height, width = (
-        (crop_to, crop_to) if isinstance(crop_to, int) else crop_to or (1, 1)
-    )
+    height, width = height_and_width(crop_to or 1)
     draw = draw_view(key, image.shape[1:], view, width / height)
     return apply_view(image, draw, view, crop_to)
 
@@ -132,7 +129,7 @@ def _crop_box(
 
 
 def apply_view(
-    image: Image, draw: ViewDraw, view: ViewConfig, crop_to: Size | None
+    image: Image, draw: ViewDraw, view: ViewConfig, crop_to: ImageSize | None
 ) -> Float[Array, "c h2 w2"]:
     """Apply the drawn operations in BYOL's order, then clip to [0, 1]."""
     if crop_to is not None:

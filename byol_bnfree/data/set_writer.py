@@ -16,13 +16,13 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 from byol_bnfree.config import InputError
 from byol_bnfree.data.names import printable
+from byol_bnfree.data.set_files import TEMPLATE
 from byol_bnfree.data.tf_example import encode_example
 from byol_bnfree.files import sync_folder
 
 SHARD_RECORDS = 50_000  # of a file, at most
 FEATURES = "tensorflow_datasets.core.features"
 INFO = "dataset_info.json"
-TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 
 
 class Picture(NamedTuple):

@@ -12,13 +12,12 @@ from byol_bnfree.config import AugmentConfig, TrainConfig, image_size_of
 from byol_bnfree.data.crops import large_and_small_crops, random_crops
 from byol_bnfree.data.eight_bits import conversion
 from byol_bnfree.data.fingerprint import checksum
-from byol_bnfree.data.geometry import Picture, centre_crop, to_array
+from byol_bnfree.data.geometry import EVAL_SHARE, Picture, centre_crop, to_array
 from byol_bnfree.data.picture_pool import PicturePool
 from byol_bnfree.data.reading import BadImage
 from byol_bnfree.data.records import Layout, Records
 from byol_bnfree.data.view_settings import small_side, view_config
 
-EVAL_SHARE = 224 / 256  # of the shorter side; DeepMind's evaluation crop
 CROP_STREAM = 1  # separates the random numbers of crops from those of the data order
 
 

@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from byol_bnfree.data.augment import normalize
 from byol_bnfree.data.fingerprint import checksum
 from byol_bnfree.data.sources import Source
 from byol_bnfree.encoder import (
@@ -23,6 +21,7 @@ from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.features import extract_features
 from byol_bnfree.evaluation.kept.fitted import FOLDER, Fitted, read_fitted
 from byol_bnfree.files import expanded
+from byol_bnfree.represent import represent
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +45,7 @@ class Predictor:
 
         @jax.jit
         def run(images):
-            pixels = normalize(images.astype(jnp.float32) / 255, augment)
-            features = module.apply(variables, pixels, False)
+            features = represent(module, variables, images, augment)
             return self._probabilities(self._logits(features))
 
         rows = np.arange(len(source))

@@ -1,6 +1,5 @@
 """`python -m byol_bnfree.interop` turns checkpoints of others into work folders."""
 
-import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -30,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse the flags, convert, and print. See `--help`."""
     tyro.extras.subcommand_cli_from_dict(
         {"deepmind": deepmind},
-        args=sys.argv[1:] if argv is None else list(argv),
+        args=argv,
         prog="python -m byol_bnfree.interop",
         description="Make work folders from checkpoints of other projects.",
     )

@@ -1,6 +1,5 @@
 """Compares both sides of an export on the same 64 pictures."""
 
-import json
 import math
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from jaxtyping import Float, UInt8
 
 from byol_bnfree.config import TrainConfig, height_and_width
 from byol_bnfree.errors import InputError, RunStopped, why_not_read
+from byol_bnfree.files import last_json
 
 COUNT = 64  # pictures that pass through both sides
 TOLERANCE = 1e-4
@@ -147,5 +147,5 @@ def features_in_torch(
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise RunStopped(f"the exported weights do not run in {kind}: {last[:300]}")
         features = np.load(Path(folder) / "features.npy", allow_pickle=False)
-        versions = json.loads(done.stdout.splitlines()[-1])
+        versions = last_json(done.stdout)
     return features, ", ".join(f"{name} {v}" for name, v in versions.items())

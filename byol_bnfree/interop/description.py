@@ -14,6 +14,7 @@ from byol_bnfree.config import (
     TrainConfig,
     height_and_width,
 )
+from byol_bnfree.data.geometry import EVAL_SHARE
 from byol_bnfree.errors import InputError
 
 KEY = "byol_bnfree"
@@ -28,7 +29,6 @@ LATER = ("unit_kernels",)
 CONVERSION = ("white", "alpha", "max_pixels")
 """Settings of the data that turn stored values into pixels. Older descriptions may lack
 them."""
-CROP_SHARE = 224 / 256  # of the shorter side; DeepMind's evaluation crop
 LARGE = 128  # pixels; smaller pictures are evaluated whole
 
 
@@ -56,7 +56,7 @@ def describe(
     data = config.data
     if crop_share is None:
         large = min(height_and_width(data.image_size or 1)) >= LARGE
-        crop_share = CROP_SHARE if large else 1.0
+        crop_share = EVAL_SHARE if large else 1.0
     return {
         "version": VERSION,
         "family": family,

@@ -3,33 +3,21 @@
 from typing import Any
 
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from byol_bnfree.errors import InputError
 
 Flat = dict[str, np.ndarray]
 
 
-def flat(tree: dict[str, Any], prefix: str = "") -> Flat:
+def flat(tree: dict[str, Any]) -> Flat:
     """Flatten a tree. Names are joined by "/"."""
-    found: Flat = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{name}/")
-        else:
-            found[prefix + name] = value
-    return found
+    return flatten_dict(tree, sep="/")
 
 
 def nested(leaves: Flat) -> dict[str, Any]:
     """Build the tree from flat names."""
-    tree: dict[str, Any] = {}
-    for name, value in leaves.items():
-        *parents, last = name.split("/")
-        place = tree
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = value
-    return tree
+    return unflatten_dict(leaves, sep="/")
 
 
 def misfits(found: Flat, wanted: Flat) -> list[str]:

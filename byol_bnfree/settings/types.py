@@ -27,7 +27,7 @@ WORDS = {
 
 def height_and_width(size: ImageSize) -> tuple[int, int]:
     """Of an input of this size."""
-    return size if isinstance(size, tuple) else (size, size)
+    return size if isinstance(size, tuple | list) else (size, size)
 
 
 def image_size_of(height: int, width: int) -> ImageSize:

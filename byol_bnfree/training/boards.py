@@ -11,6 +11,7 @@ from typing import Any
 
 from byol_bnfree.data.names import printable
 from byol_bnfree.errors import InputError
+from byol_bnfree.files import flatten
 
 Settings = Mapping[str, Any]
 
@@ -105,12 +106,8 @@ def _picture(name: str, path: Path) -> Any:
     return Summary.Value(tag=name, image=image)
 
 
-def check_wandb() -> None:
-    """Raise `InputError` if the package wandb is not installed."""
-    _wandb()
-
-
-def _wandb() -> Any:
+def import_wandb() -> Any:
+    """Import the package wandb. Raise `InputError` if it is not installed."""
     try:
         return importlib.import_module("wandb")
     except ImportError as error:
@@ -130,7 +127,7 @@ class Wandb:
           InputError: if the package wandb is not installed, or it cannot start a run,
             for instance without a key or a network.
         """
-        self._wandb = _wandb()
+        self._wandb = import_wandb()
         try:
             self._run = self._wandb.init(
                 project=project,
@@ -177,17 +174,14 @@ def _identity(workdir: Path) -> str:
     return path.read_text().strip()
 
 
-def settings_of(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """Flatten settings to dotted names with numbers and texts, as dashboards need."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= settings_of(value, f"{above}{name}.")
-        elif isinstance(value, bool | int | float):
-            flat[f"{above}{name}"] = value
-        elif value is not None:  # a path may be no UTF-8, and their files must be
-            flat[f"{above}{name}"] = printable(str(value))
-    return flat
+    return {
+        # A path may be no UTF-8, and their files must be.
+        name: value if isinstance(value, bool | int | float) else printable(str(value))
+        for name, value in flatten(config).items()
+        if value is not None
+    }
 
 
 def figures_of(summary: Mapping[str, Any]) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from byol_bnfree.files import strict
+from byol_bnfree.files import flatten, strict
 
 
 def compare_config(
@@ -19,7 +19,7 @@ def compare_config(
       One line such as "optim.momentum: 0.9 -> 0.99" for each setting that may not
       change.
     """
-    old, new = _flatten(strict(saved)), _flatten(strict(now))
+    old, new = flatten(strict(saved)), flatten(strict(now))
     return [
         f"{name}: {old.get(name, 'absent')} -> {new.get(name, 'absent')}"
         for name in old | new
@@ -40,13 +40,3 @@ def with_later_settings(saved: dict[str, Any], defaults: dict[str, Any]):
         else:
             filled.setdefault(name, value)
     return filled
-
-
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

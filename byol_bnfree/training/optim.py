@@ -115,14 +115,19 @@ def _sgd(optim: OptimConfig, schedule: optax.Schedule):
 
 def _momentum(optim: OptimConfig, schedule, adapt: optax.GradientTransformation):
     return optax.chain(
-        *_decay(optim), adapt, optax.trace(optim.momentum), _descend(schedule)
+        *_decay(optim),
+        adapt,
+        optax.trace(optim.momentum),
+        optax.scale_by_learning_rate(schedule),
     )
 
 
 def _adamw(optim: OptimConfig, schedule: optax.Schedule):
     # The decay comes after Adam's scaling: it is decoupled, as in AdamW.
     return optax.chain(
-        optax.scale_by_adam(b1=optim.momentum), *_decay(optim), _descend(schedule)
+        optax.scale_by_adam(b1=optim.momentum),
+        *_decay(optim),
+        optax.scale_by_learning_rate(schedule),
     )
 
 
@@ -171,10 +176,6 @@ def _decay(optim: OptimConfig) -> list[optax.GradientTransformation]:
             )
         )
     return decay
-
-
-def _descend(schedule: optax.Schedule) -> optax.GradientTransformation:
-    return optax.scale_by_learning_rate(schedule)
 
 
 def _clipped_trust_ratio(

@@ -1,14 +1,11 @@
 """skipped.jsonl: the pictures that a run left out because they cannot be read."""
 
-import json
-import os
 from pathlib import Path
-from typing import Any
 
 from byol_bnfree.data.reading import BadImage
 from byol_bnfree.data.sources import Source
 from byol_bnfree.data.stream import StreamSource
-from byol_bnfree.errors import InputError
+from byol_bnfree.files import append_row, read_rows
 
 
 class SkippedFile:
@@ -20,7 +17,7 @@ class SkippedFile:
         self._rows = [
             row
             for path in sorted(folder.glob("skipped*.jsonl"))
-            for row in _read_rows(path, mend=path == self.path)
+            for row in read_rows(path, mend=path == self.path)
         ]
         self._known = {(row["split"], row["file"]) for row in self._rows}
 
@@ -56,22 +53,4 @@ class SkippedFile:
             return
         self._known.add((split, file))
         row = {"split": split, "index": index, "file": file, "reason": reason}
-        with open(self.path, "a", encoding="utf-8") as out:
-            out.write(json.dumps(row) + "\n")
-            out.flush()
-            os.fsync(out.fileno())
-
-
-def _read_rows(path: Path, mend: bool) -> list[dict[str, Any]]:
-    """Return the whole rows. A row that a kill cut off is dropped, from the file too if
-    `mend` is True."""
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if mend and whole != data:
-        os.truncate(path, len(whole))
-    try:
-        return [json.loads(line) for line in whole.splitlines()]
-    except ValueError as error:
-        raise InputError(
-            f"{path} has a line that is not JSON ({error}); repair or remove it."
-        ) from error
+        append_row(self.path, row)

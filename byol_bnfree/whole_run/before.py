@@ -9,7 +9,7 @@ from byol_bnfree.interop.start import check_start
 from byol_bnfree.jax_settings import check_precision
 from byol_bnfree.own_code import load_function
 from byol_bnfree.training import distributed
-from byol_bnfree.training.boards import check_wandb
+from byol_bnfree.training.boards import import_wandb
 from byol_bnfree.training.mesh import check_batch, make_mesh
 from byol_bnfree.training.workdir import check_place
 from byol_bnfree.whole_run.inputs import begins_from_weights
@@ -33,4 +33,4 @@ def check_before_data(config: TrainConfig, encoder: nn.Module | None) -> None:
     if begins_from_weights(config):
         check_start(config)
     if config.run.wandb is not None and distributed.is_primary():
-        check_wandb()
+        import_wandb()

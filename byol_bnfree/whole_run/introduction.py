@@ -9,7 +9,6 @@ from jax.sharding import Mesh
 
 from byol_bnfree.assembly import encoder_name, part_norms
 from byol_bnfree.config import OptimConfig, TrainConfig
-from byol_bnfree.data.sources import Source
 from byol_bnfree.data.view_settings import small_side
 from byol_bnfree.precision import resolve_dtype
 from byol_bnfree.settings.objective_checks import uses_predictor, uses_target_network
@@ -19,6 +18,7 @@ from byol_bnfree.training.optim import constant_predictor_rate
 from byol_bnfree.training.program import Program
 from byol_bnfree.training.schedules import peak_learning_rate
 from byol_bnfree.training.state import parameter_count
+from byol_bnfree.whole_run.inputs import Data
 from byol_bnfree.whole_run.without_effect import without_effect
 
 NAMED = 4
@@ -40,20 +40,12 @@ def objective_words(config: TrainConfig) -> str:
 
 
 def introduce(
-    program: Program,
-    train: Source,
-    test: Source | None,
-    workdir: Path,
-    why: str,
-    say: Callable[[str], None],
+    program: Program, data: Data, workdir: Path, say: Callable[[str], None]
 ) -> None:
-    """Describe the run in a few lines, before the first step compiles.
-
-    `why` is the reason for the size of the images, as in dataset.json.
-    """
-    config = program.config
+    """Describe the run in a few lines, before the first step compiles."""
+    config, train, test = program.config, data.train, data.test
     # In a folder without splits both sources list the same files.
-    skipped = len({*train.skipped, *(test.skipped if test else ())})
+    skipped = len({file for source in data.sources for file in source.skipped})
     parameters = parameter_count(program.abstract_state.online_params)
     say(f"run        {workdir}")
     say(
@@ -62,7 +54,7 @@ def introduce(
         + (f", {len(test)} for tests" if test else "")
         + (f", {skipped} bad ones skipped" if skipped else "")
     )
-    say(f"size       {why}")
+    say(f"size       {data.description['size']}")
     if note := crowded(config.batch_size, len(train)):
         say(f"note       {note}")
     for note in without_effect(config, jax.default_backend()):
@@ -90,6 +82,8 @@ def introduce(
         say(f"state      {bytes_of_a_device(state) / 1e6:,.1f} MB on each device")
         if whole := what_stays_whole(state, program.mesh, over_data):
             say(f"state      {whole}")
+    for note in data.description["notes"]:
+        say(f"note       {note}")
 
 
 def optimizer_words(config: TrainConfig) -> str:

@@ -57,7 +57,7 @@ def run_steps(
         compiling = beside.submit(program.compile_step, batches(0))
         start = 0 if state is None else int(state.step)
         with progress(program.total_steps, start, primary=primary) as shown:
-            _introduce(program, data, workdir, shown.say)
+            introduce(program, data, workdir, shown.say)
             if not config.evaluation.skip and evaluator.obstacle:
                 shown.say(f"note       {evaluator.obstacle}")
             with shown.working("compiling the first step"):
@@ -113,16 +113,6 @@ def _followed(data: Data, workdir: Path) -> SkippedFile:
     for source in data.sources:
         skipped.follow(source)
     return skipped
-
-
-def _introduce(
-    program: Program, data: Data, workdir: Path, say: Callable[[str], None]
-) -> None:
-    """Say what is trained, on which data, and where the files are."""
-    why = data.description["size"]
-    introduce(program, data.train, data.test, workdir, why, say)
-    for note in data.description["notes"]:
-        say(f"note       {note}")
 
 
 def _draw_views(program: Program, data: Data, workdir: Path, batches: Batches) -> None:

@@ -9,7 +9,6 @@ Without the peer the crops may be more, and small ones may be added. Appends eve
 to results.jsonl.
 """
 
-import json
 import statistics
 import subprocess
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.config import TrainConfig, ViewsConfig
 from byol_bnfree.errors import InputError
+from byol_bnfree.files import append_row
 from byol_bnfree.flags import cli
 from byol_bnfree.settings.view_checks import check_small_size
 
@@ -86,9 +86,9 @@ def main(arguments: Arguments) -> None:
         "kilobytes": size / 1e3,
         "cores": cores,
         "crops": crops,
+        "environment": environment(),
     }
-    with RESULTS.open("a") as file:
-        file.write(json.dumps(row | {"environment": environment()}) + "\n")
+    append_row(RESULTS, row)
     for name in rounds[0]:
         rate = statistics.median(found[name] for found in rounds)
         print(

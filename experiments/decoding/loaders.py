@@ -10,7 +10,6 @@ loaders.jsonl.
 
 import dataclasses
 import importlib.util
-import json
 import statistics
 import tempfile
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.errors import InputError
+from byol_bnfree.files import append_row
 from byol_bnfree.flags import cli
 
 RESULTS = Path(__file__).with_name("loaders.jsonl")
@@ -85,8 +85,7 @@ def main(arguments: Arguments) -> None:
         "cores": cores,
         "environment": environment(),
     }
-    with RESULTS.open("a") as file:
-        file.write(json.dumps(row) + "\n")
+    append_row(RESULTS, row)
     medians = {
         name: statistics.median(found[name] for found in rounds) for name in loaders
     }

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import subprocess
 import time
-from pathlib import Path
 from typing import Any
 
 from byol_bnfree.data.dense.shapes import Scenes
@@ -14,7 +13,7 @@ from byol_bnfree.evaluation.dense.evaluation import dense_evaluation
 from byol_bnfree.evaluation.dense.settings import DenseSettings
 from byol_bnfree.evaluation.dense.tasks import TASKS
 from byol_bnfree.evaluation.diverged import FitDiverged
-from byol_bnfree.files import expanded
+from byol_bnfree.files import append_row, expanded, read_rows
 from byol_bnfree.training.environment import environment
 from byol_bnfree.user_cache import compiled_programs_kept
 from experiments.dense.arguments import Arguments
@@ -43,7 +42,7 @@ def carry_out(arguments: Arguments) -> None:
     for arm in () if arguments.report else arms(arguments.seeds, arguments.norms):
         settings = settings_of(arm, arguments.pictures)
         asked = {"arm": arm._asdict(), "settings": asked_settings(arm, arguments)}
-        if any(is_of(row, arm, arguments) for row in rows(arguments.results)):
+        if any(is_of(row, arm, arguments) for row in read_rows(arguments.results)):
             continue
         print(" ".join(map(str, arm)), flush=True)
         try:
@@ -53,8 +52,7 @@ def carry_out(arguments: Arguments) -> None:
             lost.append(f"{' '.join(map(str, arm))}: {error}")
             print(error, flush=True)
             continue
-        with arguments.results.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        append_row(arguments.results, row)
     write_report(of_settings(arguments), arguments.results.parent)
     if lost:
         raise InputError(f"these arms have no result. {' '.join(lost)}")
@@ -69,7 +67,7 @@ def asked_settings(arm: Arm, arguments: Arguments) -> dict[str, Any]:
 def of_settings(arguments: Arguments) -> list[dict[str, Any]]:
     """Return the newest row of each arm with the settings that were asked for."""
     newest = {}
-    for row in rows(arguments.results):
+    for row in read_rows(arguments.results):
         arm = Arm(**row["arm"])
         if is_of(row, arm, arguments):
             newest[arm] = row
@@ -109,13 +107,6 @@ def measure(arm: Arm, settings: DenseSettings, arguments: Arguments) -> dict[str
         "seconds": round(time.perf_counter() - wall, 1),
         "cpu_seconds": round(time.process_time() - cpu, 1),
     }
-
-
-def rows(file: Path) -> list[dict[str, Any]]:
-    """Return all stored results."""
-    if not file.exists():
-        return []
-    return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def commit() -> str:

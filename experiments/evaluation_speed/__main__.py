@@ -10,7 +10,6 @@ medians of the rounds and appends all to results.jsonl. About ten minutes on 2 C
 cores; leave the machine otherwise idle.
 """
 
-import json
 import os
 import statistics
 import time
@@ -22,6 +21,7 @@ from typing import Literal, get_args
 from rich.console import Console
 from rich.table import Table
 
+from byol_bnfree.files import append_row
 from byol_bnfree.flags import cli
 
 Contest = Literal["features", "knn", "linear_cached"]
@@ -51,8 +51,7 @@ def main(arguments: Arguments) -> None:
             rounds = [_one_round(runners) for _ in range(arguments.rounds)]
             row = {"contest": name, "title": title, "seconds": rounds}
             row |= {"load": os.getloadavg()[0], "environment": environment()}
-            with RESULTS.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            append_row(RESULTS, row)
             rows.append(row)
     Console().print(_table(rows))
 

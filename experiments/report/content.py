@@ -1,10 +1,9 @@
 """The content of the report of one experiment at one scale."""
 
-from collections.abc import Mapping
-
 from experiments.comparison import Comparison, Result
 from experiments.report import curves, figures, heatmap, updates
 from experiments.report.blocks import Block, Code, Figure, Figures, Section, Text
+from experiments.report.conditions import conditions
 from experiments.report.style import MOST_LABELS
 from experiments.report.tables import (
     accuracy_table,
@@ -12,7 +11,6 @@ from experiments.report.tables import (
     cost_table,
     verdict_table,
 )
-from experiments.results import Row
 
 COLLAPSE = (
     "The measures are the spread of representations, the cosine between projections of "
@@ -70,7 +68,7 @@ def blocks_of(comparison: Comparison) -> list[Block]:
 
 def _protocol(comparison: Comparison) -> list[str]:
     """Explain the columns."""
-    experiment, row = comparison.experiment, _rows(comparison)[0]
+    experiment, row = comparison.experiment, comparison.rows[0]
     evaluation, data = row["config"]["evaluation"], row["config"]["data"]
     what = comparison.what
     has_paper = any(arm.in_paper for arm in comparison.arms)
@@ -82,10 +80,7 @@ def _protocol(comparison: Comparison) -> list[str]:
         f"and measured on {data['test_split']} of {row['config']['dataset']}. ± is "
         f"the standard deviation over the seeds. An arm has learned if its linear "
         f"accuracy is at least 2 points above the untrained encoder's.",
-        *(
-            [f"The paper's figures belong to another task: {experiment.paper}."]
-            * has_paper
-        ),
+        *([f"{ANOTHER_TASK}: {experiment.paper}."] * has_paper),
         *([experiment.note] if experiment.note else []),
     ]
 
@@ -117,7 +112,7 @@ def _collapse(comparison: Comparison) -> Section:
 
 def _layers(comparison: Comparison) -> list[Section]:
     """Return nothing if no run has measured its layers."""
-    if not any(row["layers"] for row in _rows(comparison)):
+    if not any(row["layers"] for row in comparison.rows):
         return []
     drawn = Figures(curves.layers(comparison), "large")
     return [Section("Layer by layer", [Text(LAYERS), drawn])]
@@ -144,33 +139,15 @@ def _pictures_of(result: Result) -> list[Figure]:
     return [curves.curves_of_arm(result), *([moved] if moved else [])]
 
 
-def _cores(environment: Mapping) -> str:
-    count = environment.get("cores")
-    return f"{count} core{'' if count == 1 else 's'}"
-
-
 def _provenance(comparison: Comparison) -> list[Block]:
     """Machines, versions and commands."""
-    rows = _rows(comparison)
-    where = [row["environment"] or {} for row in rows]
-    machines = {f"{_cores(w)} of {w.get('cpu')}" for w in where}
-    commits = {str(w.get("commit"))[:12] for w in where}
-    versions = {(w.get("packages") or {}).get("jax") for w in where}
+    rows = comparison.rows
     commands = dict.fromkeys(row["command"] for row in rows)
     return [
         Text(
-            f"{len(rows)} runs on {_listed(machines)}; commit {_listed(commits)}; jax "
-            f"{_listed(versions)}. Every line of results.jsonl has the settings, "
-            f"versions, machine, curves and figures of its run."
+            f"{len(rows)} run{'s' * (len(rows) != 1)}. {conditions(rows)} Every line "
+            f"of results.jsonl has the settings, versions, machine, curves and figures "
+            f"of its run."
         ),
         Code("\n".join(commands)),
     ]
-
-
-def _rows(comparison: Comparison) -> list[Row]:
-    results = comparison.results.values()
-    return [row for result in results for row in result.rows.values()]
-
-
-def _listed(values: set) -> str:
-    return ", ".join(sorted(map(str, values)))

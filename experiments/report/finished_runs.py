@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from byol_bnfree.command_line import parse_args
 from byol_bnfree.config import HOW_NOT_WHAT
 from byol_bnfree.errors import InputError
-from byol_bnfree.files import strict
-from experiments.results import curves, read_rows
+from byol_bnfree.files import flatten, read_rows, strict
+from experiments.report.conditions import command_of
+from experiments.results import curves
 
 ARMS = ("bn", "gn_ws")
 APART = "collapse/one_minus_negative_cosine"
@@ -49,9 +50,7 @@ def read_runs(path: Path) -> list[Run]:
         raise InputError(f"{path / 'metrics.jsonl'} has no row; give a finished run.")
     names = ("summary", "environment", "config")
     row = {n: json.loads((path / f"{n}.json").read_text()) for n in names}
-    argv = row["environment"]["argv"][1:]
-    flags = [x for x in argv if not x.startswith(("--workdir", "--data-dir"))]
-    row["command"] = " ".join(["python -m byol_bnfree.train", *flags])
+    row["command"] = command_of(row["environment"])
     found = curves(rows)
     if row["config"]["evaluation"]["knn_every_epochs"]:  # else of fewer images
         found["knn/top1"] = _with_ends(found.get("knn/top1"), row["summary"])
@@ -63,25 +62,17 @@ def _differences(row: Mapping[str, Any]) -> tuple[str, ...]:
 
     A run decides what its command leaves open: None, and the dtype "auto".
     """
-    today = _flat(strict(dataclasses.asdict(parse_args(row["command"].split()[3:]))))
+    today = _trained(strict(dataclasses.asdict(parse_args(row["command"].split()[3:]))))
     return tuple(
         f"{name} was {value}, today it is {today[name]}"
-        for name, value in _flat(row["config"]).items()
+        for name, value in _trained(row["config"]).items()
         if today.get(name) not in (None, "auto", value)
     )
 
 
-def _flat(settings: Mapping[str, Any], within: str = "") -> dict[str, Any]:
+def _trained(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings by dotted name, without those that say how and not what is trained."""
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        if not within and name in HOW_NOT_WHAT:
-            continue
-        if isinstance(value, dict):
-            found |= _flat(value, f"{within}{name}.")
-        else:
-            found[f"{within}{name}"] = value
-    return found
+    return flatten({k: v for k, v in settings.items() if k not in HOW_NOT_WHAT})
 
 
 def _whole(row: Mapping[str, Any]) -> dict[str, Any]:

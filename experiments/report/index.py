@@ -37,8 +37,7 @@ def _part(experiment: Experiment, compared: Sequence[Comparison]) -> str:
 
 def _when(compared: Sequence[Comparison]) -> str:
     """Return the number of runs, and the day of the newest run."""
-    results = [result for c in compared for result in c.results.values()]
-    rows = [row for result in results for row in result.rows.values()]
+    rows = [row for c in compared for row in c.rows]
     days = [row["time"][:10] for row in rows if row.get("time")]
     last = f", the last on {max(days)}" if days else ""
     return f"{len(rows)} run{'s' * (len(rows) != 1)}{last}"

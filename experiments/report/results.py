@@ -9,12 +9,13 @@ page is made from results files alone: those of the experiments, of `throughput`
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.errors import InputError
+from byol_bnfree.files import append_row, read_rows
 from byol_bnfree.flags import cli
 from experiments import GRIDS
 from experiments.comparison import Comparison, compare, older_rows
@@ -26,10 +27,10 @@ from experiments.report.blocks import (
     Text,
     to_markdown,
 )
-from experiments.report.conditions import commit_of, machine
+from experiments.report.conditions import command_of, commit_of, conditions, machine
 from experiments.report.speed import evaluation_speed, step_speed
 from experiments.report.tables import accuracy_table
-from experiments.results import Row, append_row, read_rows
+from experiments.results import Row
 from experiments.scales import SCALES
 
 ROOT = Path(__file__).parents[2]
@@ -71,10 +72,11 @@ def run_row(workdir: Path) -> Row:
         )
     except FileNotFoundError as error:
         raise InputError(f"{error.filename} is missing; give a finished run.") from None
-    hidden = ("--workdir", "--data-dir")
-    flags = [x for x in environment["argv"][1:] if not x.startswith(hidden)]
-    command = " ".join(["python -m byol_bnfree.train", *flags])
-    return {"command": command, "summary": summary, "environment": environment}
+    return {
+        "command": command_of(environment),
+        "summary": summary,
+        "environment": environment,
+    }
 
 
 def results_page() -> str:
@@ -182,24 +184,12 @@ def _older_line(row: Row) -> tuple[str, ...]:
 
 
 def _experiment(compared: Comparison) -> list[Block]:
-    rows = _rows_of(compared)
     return [
         Text(compared.answer(), strong=True),
-        Text(f"{compared.what}. {_conditions(rows)}"),
+        Text(f"{compared.what}. {conditions(compared.rows)}"),
         accuracy_table(compared),
         Text("Curves and layers are in [the reports](reports.md)."),
     ]
-
-
-def _rows_of(compared: Comparison) -> list[Row]:
-    results = compared.results.values()
-    return [row for result in results for row in result.rows.values()]
-
-
-def _conditions(rows: Sequence[Row]) -> str:
-    where = sorted({machine(row["environment"] or {}) for row in rows})
-    commits = sorted({commit_of(row) for row in rows})
-    return f"{' '.join(where)} Commits: {', '.join(commits)}."
 
 
 if __name__ == "__main__":

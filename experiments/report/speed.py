@@ -4,9 +4,9 @@ import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from byol_bnfree.files import read_rows
 from experiments.report.blocks import Block, Code, Section, Table, Text
 from experiments.report.conditions import commit_of, machine
-from experiments.results import read_rows
 
 EXPERIMENTS = Path(__file__).parents[1]
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from byol_bnfree.files import read_rows
 from experiments import GRIDS
 from experiments.collapse import outcome
 from experiments.comparison import Comparison, compare
@@ -16,7 +17,7 @@ from experiments.places import Places, State
 from experiments.plan import expected_seconds, total_of
 from experiments.report.blocks import Block, Section, Table, Text
 from experiments.report.page import page
-from experiments.results import Row, read_rows
+from experiments.results import Row
 from experiments.scales import Scale
 
 HEAD = (

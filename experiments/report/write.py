@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from byol_bnfree.files import read_rows
 from experiments import GRIDS
 from experiments.comparison import Comparison, compare
 from experiments.grid import Experiment, load_experiment
@@ -23,7 +24,6 @@ from experiments.report.content import blocks_of
 from experiments.report.index import index_of
 from experiments.report.page import page
 from experiments.report.tables import accuracy_table
-from experiments.results import read_rows
 from experiments.scales import SCALES, Scale
 
 TITLE = "BYOL with and without batch statistics"
@@ -46,7 +46,7 @@ def write_all(
         with Console().status(f"[{number}/{len(GRIDS)}] {name}"):
             compared = write_report(experiment, folder, scales)
         found.append((experiment, compared))
-        runs = sum(len(r.rows) for c in compared for r in c.results.values())
+        runs = sum(len(c.rows) for c in compared)
         seconds = time.monotonic() - began
         done = f"{runs} runs, {seconds:.0f} s" if compared else "no results"
         say(f"[{number}/{len(GRIDS)}] {name}: {done}")

@@ -13,7 +13,6 @@ otherwise idle.
 measures an accelerator instead: see `device`.
 """
 
-import json
 import shlex
 import statistics
 import subprocess
@@ -27,6 +26,7 @@ from rich.table import Table
 
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.errors import InputError
+from byol_bnfree.files import append_row, last_json
 from byol_bnfree.flags import cli
 from experiments.throughput.device import Plan, measure_device
 from experiments.throughput.workloads import NORMS, WORKLOADS
@@ -117,10 +117,9 @@ def _measure_cpu(arguments: Arguments) -> None:
                 rounds[norm].append(_ours(name, norm, arguments))
             if arguments.peer and WORKLOADS[name].peer:
                 command = [*shlex.split(arguments.peer), "--workload", name]
-                rounds["peer"].append(_last_json(command))
+                rounds["peer"].append(_answer(command))
         rows.append(_row(name, rounds))
-        with (HERE / "results.jsonl").open("a") as file:
-            file.write(json.dumps(rows[-1]) + "\n")
+        append_row(HERE / "results.jsonl", rows[-1])
     from experiments.throughput.figure import save_figure  # Matplotlib takes a second
 
     console = Console()
@@ -137,12 +136,12 @@ def _ours(name: str, norm: str, arguments: Arguments) -> dict[str, Any]:
         "convolution": arguments.convolution,
         "seconds": _seconds(arguments),
     }
-    return _last_json([*module, *(f"--{k}={v}" for k, v in options.items())])
+    return _answer([*module, *(f"--{k}={v}" for k, v in options.items())])
 
 
-def _last_json(command: list[str]) -> dict[str, Any]:
+def _answer(command: list[str]) -> dict[str, Any]:
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    return last_json(done.stdout)
 
 
 def _row(name: str, rounds: dict[str, list[dict]]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ idle otherwise.
 """
 
 import dataclasses
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from byol_bnfree.config import HeadConfig, ModelConfig, TrainConfig
+from byol_bnfree.files import append_row
 from byol_bnfree.flags import cli
 from experiments.throughput.workloads import NORMS, Workload, config_for
 
@@ -90,8 +90,7 @@ def main(arguments: Arguments) -> None:
         "points": [point._asdict() for point in points],
         "environment": environment(),
     }
-    with (HERE / "cliffs.jsonl").open("a") as file:
-        file.write(json.dumps(row) + "\n")
+    append_row(HERE / "cliffs.jsonl", row)
 
 
 def _measure(axis: str, norm: str, arguments: Arguments) -> Iterator[Point]:

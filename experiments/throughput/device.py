@@ -9,7 +9,6 @@ COMPILE (the last two are 0 or 1) and prints a line of JSON with images_per_s, a
 peak_gb and compile_seconds if it knows them. `--tiny` tries everything at a small size.
 """
 
-import json
 import shlex
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from byol_bnfree.errors import InputError
+from byol_bnfree.files import append_row, last_json
 from experiments.throughput.ratios import costs, ratios, slowest
 
 HERE = Path(__file__).parent
@@ -118,8 +118,7 @@ def measure_device(plan: Plan) -> None:
         row = {"workload": arm.workload, "arm": arm.name}
         row |= result(arm.command, min(left, plan.cap))
         found.append(row)
-        with (plan.out / "device.jsonl").open("a") as file:
-            file.write(json.dumps(row | {"tiny": plan.tiny}) + "\n")
+        append_row(plan.out / "device.jsonl", row | {"tiny": plan.tiny})
         print(_line(row), flush=True)
     console = Console()
     console.width = max(console.width, 100)
@@ -200,7 +199,7 @@ def result(command: Sequence[str], seconds: float) -> dict[str, Any]:
     if why is not None:
         return {"failed": why, "log": log}
     try:
-        answer = json.loads(done.stdout.strip().splitlines()[-1])
+        answer = last_json(done.stdout)
         if isinstance(answer["images_per_s"], int | float):
             return answer
     except (ValueError, IndexError, KeyError, TypeError):

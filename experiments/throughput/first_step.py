@@ -20,6 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from byol_bnfree.files import append_row
 from byol_bnfree.flags import cli
 
 HERE = Path(__file__).parent
@@ -54,9 +55,8 @@ def main(arguments: Arguments) -> None:
     Console(width=100).print(table)
     given = {"settings": arguments.settings, "rounds": arguments.rounds}
     row = {"arguments": given, "medians": medians}
-    with (arguments.out / "first_step.jsonl").open("a") as file:
-        row |= {"rounds": rounds, "environment": environment() | {"kernels": kernels}}
-        file.write(json.dumps(row) + "\n")
+    row |= {"rounds": rounds, "environment": environment() | {"kernels": kernels}}
+    append_row(arguments.out / "first_step.jsonl", row)
 
 
 def _round(settings: list[str]) -> tuple[dict[str, float], str]:

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from byol_bnfree.config import Norm
+from byol_bnfree.files import append_row
 from byol_bnfree.flags import cli
 from experiments.throughput.workloads import WORKLOADS, config_for
 
@@ -81,8 +82,7 @@ def main(arguments: Arguments) -> None:
         "ms": milliseconds,
         "environment": environment(),
     }
-    with (HERE / "hotspots.jsonl").open("a") as file:
-        file.write(json.dumps(row) + "\n")
+    append_row(HERE / "hotspots.jsonl", row)
 
 
 def kinds(program: str) -> dict[str, str]:

@@ -10,7 +10,6 @@ Leave the machine otherwise idle.
 """
 
 import dataclasses
-import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from byol_bnfree.command_line import parse_args
+from byol_bnfree.files import append_row
 from byol_bnfree.flags import cli
 
 HERE = Path(__file__).parent
@@ -57,9 +57,8 @@ def main(arguments: Arguments) -> None:
         table.add_row(key, f"{value:.4g}")
     Console(width=100).print(table)
     row = {"arguments": dataclasses.asdict(arguments), "medians": found}
-    with (HERE / "overhead.jsonl").open("a") as file:
-        where = environment() | {"kernels": program.kernels}
-        file.write(json.dumps(row | {"environment": where}) + "\n")
+    row |= {"environment": environment() | {"kernels": program.kernels}}
+    append_row(HERE / "overhead.jsonl", row)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from byol_bnfree.evaluation.dense.boxes import (
     clean,
     keep_best,
     overlaps,
-    padded,
 )
 from detected import boxes_at, detections, objects, random_boxes, uniform
 
@@ -78,12 +77,10 @@ def test_an_overlap_of_the_threshold_itself_suppresses_nothing():
     assert len(keep_best(found, 0.49).scores) == 1
 
 
-def test_the_best_detections_fill_a_fixed_number_of_rows():
+def test_the_best_detections_come_first_and_others_are_dropped():
     found = detections([SQUARE, FAR], [0.5, 0.9], [0, 1])
     assert keep_best(found, most=1).classes.tolist() == [1]
-    full = padded(keep_best(found), 4)
-    assert full.boxes.shape == (4, 4)
-    assert full.classes.tolist() == [1, 0, -1, -1]
+    assert keep_best(found).classes.tolist() == [1, 0]
 
 
 def test_nothing_found_is_no_error():

@@ -223,6 +223,6 @@ def test_the_number_of_unnamed_classes_is_said():
 
 def test_curves_of_a_fit_that_had_ended_before_are_empty():
     outcome = Outcome({}, {"rate": 0.1})
-    found = DenseResult(outcome, None, [], [], None, None)
+    found = DenseResult(outcome, None, [], [], None)
     left, right = draw_curves(DEPTH, found).axes
     assert not right.lines and left.lines[0].get_xdata().size == 0

@@ -8,12 +8,13 @@ import pytest
 from byol_bnfree.data.dense.shapes import Scenes
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.diverged import FitDiverged
+from byol_bnfree.files import read_rows
 from experiments.dense import comparison as dense
 from experiments.dense.arguments import FOLDER, Arguments
 from experiments.dense.arms import NORMS, RATES, Arm, arms, settings_of
 from experiments.dense.report import MARKS, SHOWN, draw, spread, table
 
-ROWS = dense.rows(FOLDER / "results.jsonl")
+ROWS = read_rows(FOLDER / "results.jsonl")
 
 
 def row(norm, encoder, figure, seed=0, batch=16):
@@ -115,6 +116,6 @@ def test_an_arm_that_diverged_does_not_stop_the_others(tmp_path, monkeypatch):
     arguments = Arguments(seeds=(0,), norms=("bn",), results=results)
     with pytest.raises(InputError, match="no result. 0 depth bn .* rate 3 diverged"):
         dense.carry_out(arguments)
-    tasks = [row["arm"]["task"] for row in dense.rows(results)]
+    tasks = [row["arm"]["task"] for row in read_rows(results)]
     wanted = [arm.task for arm in arms((0,), ("bn",)) if arm.task != "depth"]
     assert tasks == wanted

@@ -8,6 +8,7 @@ from rows import row
 from byol_bnfree import InputError
 from byol_bnfree.assembly import part_norms
 from byol_bnfree.command_line import parse_args
+from byol_bnfree.files import read_rows
 from experiments import GRIDS
 from experiments.__main__ import main
 from experiments.grid import (
@@ -19,7 +20,6 @@ from experiments.grid import (
     settings_checksum,
 )
 from experiments.plan import expected_seconds, total_of
-from experiments.results import read_rows
 from experiments.scales import SCALES
 
 

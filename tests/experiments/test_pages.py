@@ -6,10 +6,11 @@ import pytest
 from rows import rows_of
 
 from byol_bnfree.errors import InputError
+from byol_bnfree.files import append_row, read_rows
 from experiments.grid import load_experiment
 from experiments.report import expect, results
 from experiments.report.finished_runs import read_runs
-from experiments.results import append_row, curves, read_rows
+from experiments.results import curves
 
 ENVIRONMENT = {
     "argv": ["train.py", "--norm=bn", "--workdir=/secret/w", "--data-dir=/secret/d"],

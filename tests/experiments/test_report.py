@@ -8,6 +8,7 @@ import pytest
 from matplotlib.colors import rgb_to_hsv
 from rows import comparison, rows_of
 
+from byol_bnfree.files import append_row
 from experiments import GRIDS
 from experiments.grid import Arm, load_experiment
 from experiments.report.style import (
@@ -21,7 +22,6 @@ from experiments.report.style import (
 )
 from experiments.report.tables import collapse_table
 from experiments.report.write import write_all, write_report
-from experiments.results import append_row
 
 FIGURES = {
     "norm_comparison": {

@@ -9,14 +9,15 @@ import pytest
 from rows import row
 
 from byol_bnfree.errors import InputError
+from byol_bnfree.files import append_row, read_rows
 from byol_bnfree.training.workdir import lock_workdir
 from experiments import queue, runner
 from experiments.collapse import outcome
 from experiments.grid import Run
 from experiments.places import Places
 from experiments.queue import claimed, run_queue
-from experiments.results import append_row, make_row, read_rows
-from experiments.runner import Options, describe
+from experiments.results import make_row
+from experiments.runner import describe
 from experiments.slots import Slot, slots
 from runs import ARGUMENTS, copy_of, trained
 
@@ -136,7 +137,7 @@ def test_a_command_that_is_killed_while_it_measures_layers_loses_no_run(
     with monkeypatch.context() as patch:
         patch.setattr(runner, "_layers", killed)
         with pytest.raises(KeyboardInterrupt):
-            runner.do(run, pretended, Options(), runner.Processes())
+            runner.do(run, pretended, runner.Processes())
     assert pretended.state(run) == "finished"
     monkeypatch.setattr(runner, "_layers", lambda workdir: {"of": str(workdir)})
     for _ in range(2):
@@ -155,18 +156,18 @@ def test_a_run_that_another_queue_does_is_left_to_it(pretended):
 
 
 def test_a_run_that_collapsed_is_ended_early_and_is_a_result(pretended):
-    run = tiny("arm")
-    assert run_queue([run], pretended, options=Options(stop_collapsed=True)) == ([], [])
+    run, stopping = tiny("arm"), pretended._replace(stop_collapsed=True)
+    assert run_queue([run], stopping) == ([], [])
     (row,) = read_rows(pretended.rows("tiny"))
     assert row["collapsed"] == "collapsed at step 3" and row["diverged"] is None
     assert outcome(row) == "collapsed" and "collapsed" in describe(row)
-    assert pretended._replace(stop_collapsed=True).state(run) == "finished"
+    assert stopping.state(run) == "finished"
     assert pretended.state(run) != "finished"  # a grid without the flag goes on
 
 
 def test_a_stopped_run_that_another_experiment_finished_is_finished(pretended):
-    run = tiny("arm")
-    assert run_queue([run], pretended, options=Options(stop_collapsed=True)) == ([], [])
+    run, stopping = tiny("arm"), pretended._replace(stop_collapsed=True)
+    assert run_queue([run], stopping) == ([], [])
     assert pretended.state(run) != "finished"
     other = run._replace(experiment="other")
     assert run_queue([other], pretended) == ([], [])

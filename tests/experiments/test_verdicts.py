@@ -5,6 +5,7 @@ import re
 import pytest
 from rows import comparison, row, rows_of
 
+from byol_bnfree.files import append_row
 from experiments.comparison import compare
 from experiments.grid import load_experiment, make_runs
 from experiments.places import Places
@@ -14,7 +15,6 @@ from experiments.report.heatmap import maps
 from experiments.report.state import write_state
 from experiments.report.tables import verdict_table
 from experiments.report.write import write_report
-from experiments.results import append_row
 from experiments.scales import SCALES
 from experiments.seeds import Difference
 from experiments.verdicts import is_on_side, orders, row_verdicts, winners

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from einops import rearrange
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
 from byol_bnfree.data.dense.example import IGNORE, PADDING, Example
@@ -165,15 +165,9 @@ def _moved_boxes(example: Example, draw: Draw, window: tuple[int, int]) -> Examp
     return {
         "boxes": rearrange(inside, "m two yx -> m (two yx)") * present[:, None],
         "box_class": np.where(present, example["box_class"], PADDING).astype(np.int32),
-        "difficult": _marked(example["difficult"] | hidden, present),
+        "difficult": (example["difficult"] | hidden) & present,
     }
 
 
 def _areas(corners: Float[np.ndarray, "m 2 2"]) -> Float[np.ndarray, " m"]:
     return np.prod(np.maximum(corners[:, 1] - corners[:, 0], 0), axis=-1)
-
-
-def _marked(
-    marks: Bool[np.ndarray, " m"], present: Bool[np.ndarray, " m"]
-) -> Bool[np.ndarray, " m"]:
-    return marks & present

@@ -100,16 +100,6 @@ def keep_best(found: Detections, threshold: float = 0.6, most: int = 100) -> Det
     return Detections(boxes[kept], scores[kept], classes[kept])
 
 
-def padded(found: Detections, size: int) -> Detections:
-    """Return exactly `size` rows. Those that hold no object have the class -1."""
-    missing = size - len(found.scores)
-    return Detections(
-        np.pad(found.boxes, ((0, missing), (0, 0))),
-        np.pad(found.scores, (0, missing)),
-        np.pad(found.classes, (0, missing), constant_values=PADDING),
-    )
-
-
 def objects_of(example: Example) -> Objects:
     """Return the objects of one example, without its padding."""
     rows = example["box_class"] != PADDING

@@ -37,7 +37,6 @@ class DenseResult(NamedTuple):
     """Steps and figures on the first test pictures, during the last fit."""
     losses: list[tuple[int, float]]
     """Steps and losses of the last fit."""
-    fitter: Fitter
     fitted: Fitted
 
 
@@ -89,7 +88,7 @@ def dense_evaluation(
         raise diverged(f"the {task.name} fit at the rate {best['rate']:g}") from error
     outcome = Outcome(score.figures, best, sweep)
     losses = [(step, float(loss)) for step, loss in course.losses]
-    return DenseResult(outcome, score, course.curve, losses, fitter, fitted)
+    return DenseResult(outcome, score, course.curve, losses, fitted)
 
 
 class _Course:

@@ -8,8 +8,8 @@ import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float
 
 from byol_bnfree.errors import InputError, why_not_read
@@ -41,9 +41,7 @@ def classifier_path(folder: Path, identity: dict[str, Any]) -> Path:
 def save_fitted(path: Path, fitted: Fitted, about: dict[str, Any]) -> None:
     """Write a classifier and its description. The file is never half-written."""
     arrays = {"kernel": fitted.kernel, "bias": fitted.bias}
-    for key, leaf in jax.tree.leaves_with_path(fitted.variables or {}):
-        name = jax.tree_util.keystr(key, simple=True, separator="/")
-        arrays[f"variables/{name}"] = leaf
+    arrays |= flatten_dict({"variables": fitted.variables or {}}, sep="/")
     buffer = io.BytesIO()
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
     np.savez(buffer, about=np.array(json.dumps(about)), **arrays)
@@ -57,7 +55,8 @@ def read_fitted(path: Path) -> tuple[Fitted, dict[str, Any]]:
         with open(path, "rb") as raw, np.lib.npyio.NpzFile(raw) as file:
             arrays = {name: file[name] for name in file.files}
         about = json.loads(str(arrays.pop("about")))
-        fitted = Fitted(arrays.pop("kernel"), arrays.pop("bias"), _tree(arrays))
+        tree = unflatten_dict(arrays, sep="/")
+        fitted = Fitted(tree["kernel"], tree["bias"], tree.get("variables"))
     except (OSError, ValueError, KeyError, EOFError, *_DAMAGED) as error:
         raise InputError(
             f"{path} is not a classifier ({why_not_read(error)}); give a file that "
@@ -72,15 +71,3 @@ def described(path: Path) -> dict[str, Any] | None:
         return read_fitted(path)[1]
     except InputError:
         return None
-
-
-def _tree(arrays: dict[str, np.ndarray]) -> dict[str, Any] | None:
-    """Build nested dicts from names such as variables/params/conv1/kernel."""
-    tree: dict[str, Any] = {}
-    for name, array in arrays.items():
-        *above, last = name.split("/")[1:]
-        place = tree
-        for key in above:
-            place = place.setdefault(key, {})
-        place[last] = array
-    return tree or None

@@ -2,12 +2,10 @@
 
 import datetime
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from byol_bnfree.errors import InputError
-from byol_bnfree.files import strict
+from byol_bnfree.files import append_row, read_rows, strict
 
 Row = dict[str, Any]
 
@@ -17,7 +15,7 @@ class Store:
 
     def __init__(self, path: Path):
         self._path = path
-        self._rows = _read(path)
+        self._rows = read_rows(path, mend=True)
 
     def find(self, identity: Row) -> Row | None:
         """Return the newest row with this identity, or None."""
@@ -29,11 +27,7 @@ class Store:
         """Append a row with the time. It is on disk when this returns."""
         now = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
         row = strict({"identity": identity, "measured": now} | measured)
-        text = json.dumps(row, allow_nan=False) + "\n"
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        append_row(self._path, row)
         self._rows.append(row)
         return row
 
@@ -45,19 +39,3 @@ class Store:
             newest.pop(key, None)  # a dict would keep the place of the older row
             newest[key] = row
         return list(newest.values())
-
-
-def _read(path: Path) -> list[Row]:
-    """Return all whole rows. A row that a kill cut off is removed from the file."""
-    if not path.exists():
-        return []
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if whole != data:
-        os.truncate(path, len(whole))
-    try:
-        return [json.loads(line) for line in whole.splitlines()]
-    except ValueError as error:
-        raise InputError(
-            f"{path} has a line that is not JSON ({error}); repair or remove it."
-        ) from error
