@@ -66,10 +66,6 @@ class MemorySource:
         """Return whole pictures. Training crops them; evaluation uses them whole."""
         return self.pixels[indices]
 
-    def with_stand_ins(self, indices: Int[np.ndarray, " b"]):
-        """Return `images`. No picture is bad, so none needs a replacement."""
-        return self.images(indices)
-
     def usable(self, indices: Int[np.ndarray, " b"]) -> Int[np.ndarray, " m"]:
         """Return all indices. Bad pictures were left out when they were decoded."""
         return indices

@@ -13,17 +13,15 @@ from byol_bnfree.assembly import part_norms
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.names import printable
 from byol_bnfree.data.pipeline import Batches
-from byol_bnfree.draw_views import sheet_of
 from byol_bnfree.epochs import whole_steps
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.final import Evaluator
 from byol_bnfree.files import write_json
-from byol_bnfree.summary import conclude, summarize
 from byol_bnfree.training import distributed
 from byol_bnfree.training.best import Best
 from byol_bnfree.training.checkpoint import Checkpoints
 from byol_bnfree.training.divergence import divergence_explained
-from byol_bnfree.training.figures import save_curves, save_views
+from byol_bnfree.training.figures import save_curves, save_views, sheet_of
 from byol_bnfree.training.journal import Journal
 from byol_bnfree.training.logs import MetricsLog
 from byol_bnfree.training.loop import Evaluation, run_loop
@@ -35,6 +33,7 @@ from byol_bnfree.training.state import TrainState
 from byol_bnfree.whole_run.inputs import Data
 from byol_bnfree.whole_run.introduction import introduce
 from byol_bnfree.whole_run.resume import open_checkpoints
+from byol_bnfree.whole_run.summary import conclude, summarize
 
 
 def run_steps(
