@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 
-from byol_bnfree.assembly import part_norms
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.names import printable
 from byol_bnfree.data.pipeline import Batches
@@ -17,6 +16,7 @@ from byol_bnfree.epochs import whole_steps
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.final import Evaluator
 from byol_bnfree.files import write_json
+from byol_bnfree.settings.norms import part_norms
 from byol_bnfree.training import distributed
 from byol_bnfree.training.best import Best
 from byol_bnfree.training.checkpoint import Checkpoints

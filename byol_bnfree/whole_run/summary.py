@@ -4,9 +4,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from byol_bnfree.assembly import part_norms
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.evaluation.final import Evaluator
+from byol_bnfree.settings.norms import part_norms
 from byol_bnfree.training import distributed
 from byol_bnfree.training.environment import peak_memory
 from byol_bnfree.training.journal import MUCH_WAITING, Journal
