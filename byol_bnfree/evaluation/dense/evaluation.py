@@ -19,11 +19,10 @@ from byol_bnfree.evaluation.diverged import (
     in_words,
 )
 from byol_bnfree.evaluation.images.subset import rows_held_out
-from byol_bnfree.evaluation.kept.unfinished import Unfinished
+from byol_bnfree.evaluation.kept.unfinished import NOTHING, Unfinished
 from byol_bnfree.evaluation.outcome import Outcome
 from byol_bnfree.training.mesh import make_mesh
 
-NOTHING = Unfinished()
 POINTS, LOSSES = 5, 200  # of the curves of figures and of the loss
 WATCHED = 64  # test pictures of the curve that is drawn during training
 

@@ -12,7 +12,7 @@ from jaxtyping import Int
 from byol_bnfree.data.sources import Source
 from byol_bnfree.encoder import Encoder
 from byol_bnfree.evaluation.images.subset import Subset, class_balanced, rows_held_out
-from byol_bnfree.evaluation.kept.unfinished import Unfinished
+from byol_bnfree.evaluation.kept.unfinished import NOTHING, Unfinished
 from byol_bnfree.evaluation.methods.finetune import Trial, Tuner
 from byol_bnfree.evaluation.methods.metrics import Metric
 from byol_bnfree.evaluation.methods.sweep import sweep
@@ -26,7 +26,6 @@ from byol_bnfree.models.batch_norm import BN_DECAY
 from byol_bnfree.training.mesh import make_mesh
 
 SEMI, FINETUNE, SUPERVISED = SemiSettings(), FinetuneSettings(), SupervisedSettings()
-NOTHING = Unfinished()
 
 
 def semi_supervised_evaluation(
