@@ -1,4 +1,4 @@
-"""The norm of each part of a network."""
+"""The norm of each part of a network, and the groups of batch statistics."""
 
 from typing import Any
 
@@ -12,3 +12,12 @@ def part_norms(config: Any) -> dict[str, Norm]:
         "projector": config.projector_norm or config.norm,
         "predictor": config.predictor_norm or config.norm,
     }
+
+
+def groups_of_micro_batch(config: Any) -> int:
+    """Return the number of groups of statistics in a micro-batch.
+
+    A micro-batch has its share of the groups. Norms without groups have the number 1,
+    of which the share would be 0.
+    """
+    return config.bn_stat_groups // config.micro_batches or 1
