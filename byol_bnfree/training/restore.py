@@ -5,11 +5,11 @@ import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import jax
 from jaxtyping import PyTree
 from orbax.checkpoint import v1 as ocp
 
 from byol_bnfree.errors import InputError
+from byol_bnfree.leaves import by_path
 from byol_bnfree.training.items import WHOLE, fields_of, items_of, join, split
 from byol_bnfree.training.manifest import MANIFEST, verify_manifest
 
@@ -149,10 +149,8 @@ def _as_sentence(folder: Path) -> Iterator[None]:
 def describe_leaves(tree: PyTree) -> dict[str, str]:
     """Map the dotted name of each leaf to a text such as "float32[3,3,64,64]"."""
     return {
-        jax.tree_util.keystr(path, simple=True, separator="."): (
-            f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
-        )
-        for path, leaf in jax.tree.leaves_with_path(tree)
+        name: f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+        for name, leaf in by_path(tree, separator=".").items()
     }
 
 

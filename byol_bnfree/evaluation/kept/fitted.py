@@ -8,12 +8,12 @@ import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Array, Float
 
 from byol_bnfree.errors import InputError, why_not_read
 from byol_bnfree.files import file_name, write_atomically
+from byol_bnfree.leaves import by_path
 
 FOLDER = "classifiers"
 _DAMAGED = zipfile.BadZipFile, zlib.error, NotImplementedError  # of a damaged archive
@@ -41,8 +41,7 @@ def classifier_path(folder: Path, identity: dict[str, Any]) -> Path:
 def save_fitted(path: Path, fitted: Fitted, about: dict[str, Any]) -> None:
     """Write a classifier and its description. The file is never half-written."""
     arrays = {"kernel": fitted.kernel, "bias": fitted.bias}
-    for key, leaf in jax.tree.leaves_with_path(fitted.variables or {}):
-        name = jax.tree_util.keystr(key, simple=True, separator="/")
+    for name, leaf in by_path(fitted.variables or {}).items():
         arrays[f"variables/{name}"] = leaf
     buffer = io.BytesIO()
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
