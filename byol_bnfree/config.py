@@ -14,7 +14,6 @@ from typing import Annotated, Literal
 
 import tyro
 
-from byol_bnfree.errors import InputError
 from byol_bnfree.settings.checks import MOST_WORKERS, validate
 from byol_bnfree.settings.data import DataConfig
 from byol_bnfree.settings.names import (
@@ -56,7 +55,6 @@ __all__ = [
     "HeadConfig",
     "ImageSize",
     "InfoNCEConfig",
-    "InputError",
     "KNN_K",
     "KNN_TEMPERATURE",
     "MOST_WORKERS",
