@@ -104,11 +104,11 @@ def load(records: Records, layout: Layout, how: Conversion, skip: bool) -> Memor
         records.class_names,
         pixels[kept] if bad else pixels,  # without bad ones no copy is made
         records.labels(kept),
-        records.skipped | left_out,
-        records.location,
-        records.identity,
-        records.file_names(kept),
-        int(others[kept].sum()),
+        skipped=records.skipped | left_out,
+        location=records.location,
+        identity=records.identity,
+        names=records.file_names(kept),
+        resized=int(others[kept].sum()),
     )
 
 
