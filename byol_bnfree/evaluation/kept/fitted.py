@@ -1,6 +1,5 @@
 """Files of fitted classifiers: `evaluate --save` writes them, `predict` reads them."""
 
-import io
 import json
 import re
 import zipfile
@@ -12,7 +11,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from byol_bnfree.errors import InputError, why_not_read
-from byol_bnfree.files import file_name, write_atomically
+from byol_bnfree.evaluation.kept.arrays import write_npz
+from byol_bnfree.files import file_name
 from byol_bnfree.leaves import by_path
 
 FOLDER = "classifiers"
@@ -43,11 +43,8 @@ def save_fitted(path: Path, fitted: Fitted, about: dict[str, Any]) -> None:
     arrays = {"kernel": fitted.kernel, "bias": fitted.bias}
     for name, leaf in by_path(fitted.variables or {}).items():
         arrays[f"variables/{name}"] = leaf
-    buffer = io.BytesIO()
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
-    np.savez(buffer, about=np.array(json.dumps(about)), **arrays)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, buffer.getvalue())
+    write_npz(path, {"about": np.array(json.dumps(about))} | arrays)
 
 
 def read_fitted(path: Path) -> tuple[Fitted, dict[str, Any]]:
