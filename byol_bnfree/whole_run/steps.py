@@ -56,9 +56,7 @@ def run_steps(
         compiling = beside.submit(program.compile_step, batches(0))
         start = 0 if state is None else int(state.step)
         with progress(program.total_steps, start, primary=primary) as shown:
-            _introduce(program, data, workdir, shown.say)
-            if not config.evaluation.skip and evaluator.obstacle:
-                shown.say(f"note       {evaluator.obstacle}")
+            _introduce(program, data, workdir, evaluator, shown.say)
             with shown.working("compiling the first step"):
                 if state is None:
                     state = program.init(batches(0))
@@ -70,10 +68,7 @@ def run_steps(
             if needed is not None:  # the backend reports it
                 needed.check(resumed=start > 0)
                 shown.say(f"memory     {needed}")
-            best = None
-            if config.run.keep_best:
-                measured = evaluator.measured(_is_quick(config))
-                best = Best(workdir, measured, shown.say)
+            best = _best(config, evaluator, workdir, shown.say)
             with _curves(workdir, log, config, data), divergence_explained(checkpoints):
                 state = run_loop(
                     program,
@@ -87,11 +82,7 @@ def run_steps(
         summary = summarize(program, evaluator, state, journal, batches)
         summary["skipped_images"] = len(skipped)
     if primary:
-        write_json(workdir / "summary.json", summary)
-        conclude(summary, workdir)
-    if len(skipped):
-        bad = f"{len(skipped):,} bad pictures: {skipped.path}"
-        distributed.say(f"skipped         {bad}")
+        _finish(summary, workdir, skipped)
     return summary
 
 
@@ -115,13 +106,19 @@ def _followed(data: Data, workdir: Path) -> SkippedFile:
 
 
 def _introduce(
-    program: Program, data: Data, workdir: Path, say: Callable[[str], None]
+    program: Program,
+    data: Data,
+    workdir: Path,
+    evaluator: Evaluator,
+    say: Callable[[str], None],
 ) -> None:
     """Say what is trained, on which data, and where the files are."""
     why = data.description["size"]
     introduce(program, data.train, data.test, workdir, why, say)
     for note in data.description["notes"]:
         say(f"note       {note}")
+    if not program.config.evaluation.skip and evaluator.obstacle:
+        say(f"note       {evaluator.obstacle}")
 
 
 def _draw_views(program: Program, data: Data, workdir: Path, batches: Batches) -> None:
@@ -174,6 +171,27 @@ def _restored(
     if state is not None:
         distributed.say(f"resuming from the checkpoint of step {step}")
     return state
+
+
+def _best(
+    config: TrainConfig,
+    evaluator: Evaluator,
+    workdir: Path,
+    say: Callable[[str], None],
+) -> Best | None:
+    """Return the keeper of the best checkpoint; None without --run.keep-best."""
+    if not config.run.keep_best:
+        return None
+    return Best(workdir, evaluator.measured(_is_quick(config)), say)
+
+
+def _finish(summary: dict[str, Any], workdir: Path, skipped: SkippedFile) -> None:
+    """Write the summary, and print the results and the number of bad pictures."""
+    write_json(workdir / "summary.json", summary)
+    conclude(summary, workdir)
+    if len(skipped):
+        bad = f"{len(skipped):,} bad pictures: {skipped.path}"
+        distributed.say(f"skipped         {bad}")
 
 
 def _is_quick(config: TrainConfig) -> bool:
