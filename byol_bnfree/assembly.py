@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from byol_bnfree.config import TURNS, HeadConfig, Norm, TrainConfig
+from byol_bnfree.config import TURNS, HeadConfig, TrainConfig
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.models.encoders import create_encoder
@@ -15,15 +15,7 @@ from byol_bnfree.models.kernels import XLA, Kernels
 from byol_bnfree.models.norm import check_channels, layers_for
 from byol_bnfree.own_encoder import load_encoder_module
 from byol_bnfree.precision import resolve_dtype
-
-
-def part_norms(config: TrainConfig) -> dict[str, Norm]:
-    """Return the norm of each part. No other function decides this."""
-    return {
-        "encoder": config.encoder_norm or config.norm,
-        "projector": config.projector_norm or config.norm,
-        "predictor": config.predictor_norm or config.norm,
-    }
+from byol_bnfree.settings.norms import part_norms
 
 
 def encoder_name(config: TrainConfig) -> str:

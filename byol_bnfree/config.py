@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from byol_bnfree.errors import InputError
+from byol_bnfree.errors import InputError  # for recipes of users
 from byol_bnfree.settings.checks import MOST_WORKERS, validate
 from byol_bnfree.settings.data import DataConfig
 from byol_bnfree.settings.names import (

@@ -2,22 +2,19 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 
 from byol_bnfree.command_line import parse_args
-from byol_bnfree.config import TrainConfig, image_size_of
-from byol_bnfree.data.pipeline import Batches, stream_order
-from byol_bnfree.data.sources import Source, open_source
+from byol_bnfree.config import image_size_of
+from byol_bnfree.data.pipeline import Batches
+from byol_bnfree.data.sources import open_source
 from byol_bnfree.errors import InputError
 from byol_bnfree.files import expanded
 from byol_bnfree.settings.view_checks import check_small_size
-from byol_bnfree.training.figures import Sheet, save_views
+from byol_bnfree.training.figures import PICTURES, save_views, sheet_of
 from byol_bnfree.training.mesh import make_mesh, replicated
 from byol_bnfree.training.parts import views_of_step_0
-
-PICTURES = 8  # rows of the sheet
 
 
 def draw_views(out: str, argv: Sequence[str]) -> None:
@@ -46,23 +43,3 @@ def draw_views(out: str, argv: Sequence[str]) -> None:
         save_views(expanded(out), sheet)
     except (OSError, ValueError) as error:  # ValueError: an unknown file type
         raise InputError(f"{out} cannot be written: {error}.") from error
-
-
-def sheet_of(config: TrainConfig, source: Source, views: Sequence[Any]) -> Sheet:
-    """Return the first pictures of the first batch and their views."""
-    shown = min(PICTURES, config.batch_size)
-    indices = stream_order(config.seed, 0, shown, len(source))
-    labels, names = source.labels(indices), source.class_names
-    return Sheet(
-        source.with_stand_ins(indices),
-        {_name(i, config): view[:shown] for i, view in enumerate(views)},
-        [names[label] if names and label >= 0 else "" for label in labels],
-    )
-
-
-def _name(index: int, config: TrainConfig) -> str:
-    """Return "view 1 (T)", "view 2 (T')", ..., "small 1 (T)", ..."""
-    count, letter = config.views.count, "T'" if index % 2 else "T"
-    if index < count:
-        return f"view {index + 1} ({letter})"
-    return f"small {index - count + 1} ({letter})"

@@ -13,7 +13,7 @@ from flax import linen as nn
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
-from byol_bnfree.assembly import create_network, encoder_name, part_norms
+from byol_bnfree.assembly import create_network, encoder_name
 from byol_bnfree.config import TrainConfig, height_and_width
 from byol_bnfree.errors import InputError, why_not_read
 from byol_bnfree.files import expanded
@@ -26,6 +26,7 @@ from byol_bnfree.models.resnet import ResNet
 from byol_bnfree.own_code import changed_code
 from byol_bnfree.represent import network_input
 from byol_bnfree.saved_config import config_from_dict
+from byol_bnfree.settings.norms import groups_of_micro_batch, part_norms
 from byol_bnfree.training.items import ENCODERS
 from byol_bnfree.training.parts import DataShape
 from byol_bnfree.training.restore import load_items
@@ -185,7 +186,7 @@ def encoder_module(
     config: TrainConfig, kernels: Kernels = XLA, encoder: nn.Module | None = None
 ) -> nn.Module:
     """Return a configuration's encoder module, as in training, or the given one."""
-    groups = config.bn_stat_groups // config.micro_batches or 1
+    groups = groups_of_micro_batch(config)
     network = create_network(config, None, groups, kernels, encoder=encoder)
     return network.encoder
 

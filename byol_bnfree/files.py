@@ -7,9 +7,9 @@ import io
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from byol_bnfree.errors import InputError, why_not_read
 
@@ -170,10 +170,21 @@ def append_whole(file: io.FileIO, line: bytes) -> None:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace `path` in one step. It is on disk when this returns; else OSError."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Yield a new file, which replaces `path` in one step once it is on disk.
+
+    Raises:
+      OSError: if it is not written. `path` is then as it was.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with open(temporary, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

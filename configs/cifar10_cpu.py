@@ -19,12 +19,12 @@ results.
 from byol_bnfree.config import (
     AugmentConfig,
     HeadConfig,
-    InputError,
     ModelConfig,
     Norm,
     TrainConfig,
     ViewConfig,
 )
+from byol_bnfree.errors import InputError
 from byol_bnfree.recipes import muon
 
 

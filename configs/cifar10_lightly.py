@@ -20,12 +20,12 @@ from byol_bnfree.config import (
     AugmentConfig,
     EvalConfig,
     HeadConfig,
-    InputError,
     ModelConfig,
     OptimConfig,
     TrainConfig,
     ViewConfig,
 )
+from byol_bnfree.errors import InputError
 
 VIEW = ViewConfig(saturation=0.4, blur=0.0)
 

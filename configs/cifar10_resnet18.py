@@ -19,12 +19,12 @@ We have not run it to its end yet: it needs a GPU, where 200 epochs take minutes
 from byol_bnfree.config import (
     AugmentConfig,
     HeadConfig,
-    InputError,
     ModelConfig,
     Norm,
     TrainConfig,
     ViewConfig,
 )
+from byol_bnfree.errors import InputError
 from byol_bnfree.recipes import muon
 
 WARMUP = {"30": 2.0, "100": 5.0, "200": 10.0, "800": 10.0}  # epochs, by length

@@ -14,12 +14,12 @@ We have not run it yet. On a GPU: bash experiments/gpu.sh train SECONDS DIR solo
 from byol_bnfree.config import (
     AugmentConfig,
     HeadConfig,
-    InputError,
     ModelConfig,
     OptimConfig,
     TrainConfig,
     ViewConfig,
 )
+from byol_bnfree.errors import InputError
 
 
 def get_config(epochs: str = "1000") -> TrainConfig:

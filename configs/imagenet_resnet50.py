@@ -26,12 +26,12 @@ permutation; theirs shuffles in a buffer.
 from byol_bnfree.config import (
     DataConfig,
     HeadConfig,
-    InputError,
     ModelConfig,
     Norm,
     OptimConfig,
     TrainConfig,
 )
+from byol_bnfree.errors import InputError
 from byol_bnfree.recipes import Recipe, muon, suited
 
 # epochs: base learning rate, weight decay, tau

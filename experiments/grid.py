@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from byol_bnfree.assembly import encoder_name, part_norms
+from byol_bnfree.assembly import encoder_name
 from byol_bnfree.config import HOW_NOT_WHAT, TrainConfig
 from byol_bnfree.own_code import code_of
+from byol_bnfree.settings.norms import part_norms
 from experiments.parsing import parsed
 from experiments.scales import Scale
 

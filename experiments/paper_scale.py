@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from byol_bnfree.command_line import parse_args
-from byol_bnfree.training.parts import DataShape, build_parts
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.training.parts import DataShape, abstract_batch, build_parts
 from byol_bnfree.training.state import parameter_count
 from byol_bnfree.training.step import make_train_step
 from experiments.grid import Run
@@ -75,14 +75,18 @@ def build(run: Run) -> Step:
         total_steps=parts.total_steps,
         unroll=False,
     )
-    size = config.batch_size
-    batch = {  # as from a data set that streams: the host has cropped it
-        "crops": jax.ShapeDtypeStruct((size, 2, *IMAGENET.image_shape), jnp.uint8),
-        "label": jax.ShapeDtypeStruct((size,), jnp.int32),
-        "position": jax.ShapeDtypeStruct((size,), jnp.int32),
-    }
     return Step(
         parameter_count(parts.abstract_state.online_params),
         parts.total_steps,
-        jax.jit(step, donate_argnums=0).trace(parts.abstract_state, batch),
+        jax.jit(step, donate_argnums=0).trace(
+            parts.abstract_state, streamed_batch(config)
+        ),
     )
+
+
+def streamed_batch(config: TrainConfig) -> dict[str, jax.ShapeDtypeStruct]:
+    """Return the shapes of a batch of ImageNet, which the host has cropped."""
+    batch = abstract_batch(config, IMAGENET)
+    image = batch.pop("image")
+    size, *pixels = image.shape
+    return batch | {"crops": image.update(shape=(size, 2, *pixels))}

@@ -12,6 +12,7 @@ LEAVES = ("errors", "config", "settings")
 FORBIDDEN = {
     "losses": ("models", "data", "training", "evaluation", "diagnostics"),
     "objectives": ("models", "data", "training", "evaluation", "diagnostics"),
+    "assembly": ("cpu", "data", "training", "evaluation", "diagnostics", "claims"),
     "models": (
         *("cpu", "data", "training", "evaluation", "diagnostics", "claims"),
         *("assembly", "own_encoder"),
@@ -22,11 +23,17 @@ FORBIDDEN = {
     "training": (
         *("evaluation", "whole_run", "encoder", "untrained", "train", "claims"),
     ),
+    "represent": ("models", "training", "evaluation", "diagnostics", "claims"),
+    "encoder": ("untrained", "evaluation", "diagnostics", "whole_run", "claims"),
+    "untrained": ("evaluation", "diagnostics", "whole_run", "claims"),
     "evaluation": ("whole_run", "train", "claims"),
     "claims": ("whole_run", "train", "verify"),
     "whole_run": ("claims", "verify"),
     "interop": ("evaluation", "whole_run", "claims", "train", "export"),
 }
+COMMANDS = (
+    *("train", "evaluate", "embed", "predict", "export", "verify", "draw_views"),
+)
 OPTIONAL = ("tensorflow", "torch", "wandb", "sklearn", "beartype", "pytest")
 
 
@@ -57,6 +64,12 @@ def test_imports_point_down(part):
                 n for n in imported(file) if n == prefix or n.startswith(prefix + ".")
             }
             assert not bad, f"{file.name} imports {bad}"
+
+
+def test_no_module_imports_a_command():
+    commands = {f"byol_bnfree.{name}" for name in COMMANDS}
+    modules = [f for f in PACKAGE.rglob("*.py") if f.name != "__main__.py"]
+    assert [f.name for f in modules if imported(f) & commands] == []
 
 
 @pytest.mark.parametrize("part", LEAVES)

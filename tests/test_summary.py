@@ -16,7 +16,6 @@ from byol_bnfree.diagnostics.usual import usual
 from byol_bnfree.evaluation import final
 from byol_bnfree.evaluation.final import Evaluator, Features
 from byol_bnfree.recipes import muon
-from byol_bnfree.summary import conclude
 from byol_bnfree.training.parts import DataShape
 from byol_bnfree.training.program import Program
 from byol_bnfree.whole_run.introduction import (
@@ -26,6 +25,7 @@ from byol_bnfree.whole_run.introduction import (
     rate_words,
 )
 from byol_bnfree.whole_run.steps import _periodic
+from byol_bnfree.whole_run.summary import conclude
 
 
 @pytest.mark.parametrize(

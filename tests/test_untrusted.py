@@ -13,7 +13,7 @@ import pytest
 import byol_bnfree
 from byol_bnfree import InputError, TrainConfig
 from byol_bnfree.data.sources import open_source
-from byol_bnfree.evaluation.kept.cache import cached
+from byol_bnfree.evaluation.kept.arrays import cached
 from byol_bnfree.training.checkpoint import Checkpoints
 
 PACKAGE = Path(byol_bnfree.__file__).parent

@@ -15,6 +15,7 @@ from byol_bnfree.models.architectures import Architecture
 from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.models.norm import layers_for
 from byol_bnfree.models.resnet import ResNet
+from byol_bnfree.settings.norms import groups_of_micro_batch, part_norms
 from byol_bnfree.training.optim import constant_predictor_rate, make_optimizer
 from byol_bnfree.training.parts import first_memory
 from byol_bnfree.training.schedules import tau_schedule
@@ -40,11 +41,11 @@ def config(**fields) -> TrainConfig:
 
 def network(cfg: TrainConfig, views: int = 1) -> BYOLNetwork:
     """The network of `cfg` with an encoder of two blocks."""
-    groups = cfg.bn_stat_groups // cfg.micro_batches or 1
+    groups = groups_of_micro_batch(cfg)
     full = create_network(cfg, CLASSES, groups, views=views)
     encoder = ResNet(
         Architecture((1, 1), (8, 16), False, 8),
-        layers_for(cfg.encoder_norm or cfg.norm, stat_groups=groups, views=views),
+        layers_for(part_norms(cfg)["encoder"], stat_groups=groups, views=views),
         stem="small",
     )
     return dataclasses.replace(full, encoder=encoder)

@@ -96,7 +96,7 @@ def measure(network: str, norm: str, groups: int) -> dict[str, Any]:
     """Compile one step on the available devices; return its collectives and bytes."""
     import jax
 
-    from byol_bnfree.training.parts import DataShape
+    from byol_bnfree.training.parts import DataShape, abstract_batch
     from byol_bnfree.training.program import build_program
 
     # The bytes depend on parameters and statistics. So the heads are the paper's, and
@@ -112,11 +112,7 @@ def measure(network: str, norm: str, groups: int) -> dict[str, Any]:
     )
     shape = DataShape(160, 10, (16, 16, 3))
     program = build_program(config, shape, unroll=False)
-    batch = {
-        "image": jax.ShapeDtypeStruct((16, 16, 16, 3), "uint8"),
-        "label": jax.ShapeDtypeStruct((16,), "int32"),
-        "position": jax.ShapeDtypeStruct((16,), "int32"),
-    }
+    batch = abstract_batch(config, shape)
     compiled = program.step.lower(program.abstract_state, batch).compile()
     found = collectives(compiled.as_text())
     sizes: dict[str, set[int]] = defaultdict(set)

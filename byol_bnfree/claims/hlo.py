@@ -51,10 +51,10 @@ def collectives(text: str) -> list[Moved]:
             found.append(
                 Moved(
                     name,
-                    elements * int(bits) // 8,
-                    elements,
-                    operation.group(1) if operation else "",
-                    frames.functions(int(frame.group(1))) if frame else (),
+                    bytes=elements * int(bits) // 8,
+                    elements=elements,
+                    operation=operation.group(1) if operation else "",
+                    functions=frames.functions(int(frame.group(1))) if frame else (),
                 )
             )
     return found

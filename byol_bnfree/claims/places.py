@@ -3,16 +3,13 @@
 import re
 from collections import Counter
 
-import jax
-import jax.numpy as jnp
-
 from byol_bnfree.claims.settings import LARGEST_IMAGE, for_analysis
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.diagnostics import (
     step_places,
 )
 from byol_bnfree.diagnostics.dataflow import Place
-from byol_bnfree.training.parts import build_parts
+from byol_bnfree.training.parts import abstract_batch, build_parts
 from byol_bnfree.training.program import views_together
 from byol_bnfree.training.step import make_train_step
 
@@ -34,13 +31,7 @@ def combined_in_step(config: TrainConfig) -> Counter:
     step = make_train_step(
         parts.network, parts.optimizer, parts.schedules, config, total_steps=1
     )
-    batch = {
-        "image": jax.ShapeDtypeStruct(
-            (config.batch_size, *data.image_shape), jnp.uint8
-        ),
-        "label": jax.ShapeDtypeStruct((config.batch_size,), jnp.int32),
-        "position": jax.ShapeDtypeStruct((config.batch_size,), jnp.int32),
-    }
+    batch = abstract_batch(config, data)
     return Counter(map(purpose, step_places(step, parts.abstract_state, batch)))
 
 

@@ -19,6 +19,7 @@ from byol_bnfree.claims.settings import CLASSES
 from byol_bnfree.config import TrainConfig, ViewsConfig
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.data.sources import MemorySource
+from byol_bnfree.leaves import by_path
 from byol_bnfree.saved_config import config_from_dict
 from byol_bnfree.training import distributed
 from byol_bnfree.training.checkpoint import Checkpoints
@@ -151,10 +152,7 @@ def noise(config: TrainConfig) -> MemorySource:
 
 
 def _named(tree: Any) -> Numbers:
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
-        for path, leaf in jax.tree.leaves_with_path(tree)
-    }
+    return {name: np.asarray(leaf) for name, leaf in by_path(tree).items()}
 
 
 def main(folder: str, shared: str, *tasks: str) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-from byol_bnfree.assembly import part_norms
 from byol_bnfree.config import (
     DataConfig,
     HeadConfig,
@@ -15,6 +14,7 @@ from byol_bnfree.config import (
     ViewsConfig,
     height_and_width,
 )
+from byol_bnfree.settings.norms import part_norms
 from byol_bnfree.training.parts import DataShape
 
 STEPS = 4  # enough for a resume at every step, and rounding has not grown yet

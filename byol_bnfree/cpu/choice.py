@@ -27,13 +27,13 @@ XLA_ON_CPU = XLA._replace(
 """XLA on CPUs, with other forms for the operations that it computes slowly."""
 
 ONEDNN = Kernels(
-    conv,
-    dense,
-    std_conv,
-    std_dense,
-    normalization.normalize,
-    deferred.relu,
-    max_pool,
+    conv=conv,
+    dense=dense,
+    std_conv=std_conv,
+    std_dense=std_dense,
+    normalize=normalization.normalize,
+    relu=deferred.relu,
+    max_pool=max_pool,
     words="oneDNN",
 )
 """Our C++ with oneDNN. Call `native.register` before using it."""

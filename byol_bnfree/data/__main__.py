@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 from byol_bnfree import __version__
 from byol_bnfree.command_line import exit_on_error
-from byol_bnfree.config import DataConfig, EvalConfig, InputError, TrainConfig
+from byol_bnfree.config import DataConfig, EvalConfig, TrainConfig
 from byol_bnfree.data.prepared import data_root, list_sets
 from byol_bnfree.data.preparing import known_as, prepare
+from byol_bnfree.errors import InputError
 
 PREPARING = (
     "Prepare a data set once, so that runs read it fast. CIFAR and folders need no "

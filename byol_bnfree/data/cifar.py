@@ -16,7 +16,6 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from byol_bnfree.config import InputError
 from byol_bnfree.data.names import printable
 from byol_bnfree.data.set_writer import (
     Description,
@@ -25,7 +24,7 @@ from byol_bnfree.data.set_writer import (
     new_folder,
     write_set,
 )
-from byol_bnfree.errors import why_not_read
+from byol_bnfree.errors import InputError, why_not_read
 
 SIDE = 32  # of a picture, pixels
 PIXELS = SIDE * SIDE * 3  # bytes of a picture

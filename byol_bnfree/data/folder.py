@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int, Int32, Int64
 
-from byol_bnfree.config import InputError, TrainConfig
+from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.eight_bits import conversion
 from byol_bnfree.data.fingerprint import checksum, facts
 from byol_bnfree.data.folder_links import check_apart, in_two_classes
@@ -33,6 +33,7 @@ from byol_bnfree.data.listing import (
 from byol_bnfree.data.names import printable, some
 from byol_bnfree.data.records import Found, needs_test
 from byol_bnfree.data.scan import Scan, scan
+from byol_bnfree.errors import InputError
 from byol_bnfree.files import expanded
 
 

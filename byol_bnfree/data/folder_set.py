@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from byol_bnfree.config import InputError, TrainConfig
+from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.array_files import is_array
 from byol_bnfree.data.cifar import ARCHIVES
 from byol_bnfree.data.decode import read_header
@@ -27,6 +27,7 @@ from byol_bnfree.data.set_writer import (
     checksums,
     write_set,
 )
+from byol_bnfree.errors import InputError
 
 VERSION = "1.0.0"
 TAKEN = ("shapes", *ARCHIVES)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from byol_bnfree.config import InputError, TrainConfig
+from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.listing import (
     UNLABELLED,
     Classes,
@@ -16,6 +16,7 @@ from byol_bnfree.data.listing import (
 )
 from byol_bnfree.data.names import printable, some
 from byol_bnfree.data.records import needs_test
+from byol_bnfree.errors import InputError
 
 SPLIT_NAMES = frozenset({"train", "test", "val", "validation"})  # never classes
 # No classes either where a folder has no other names.

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from byol_bnfree.config import InputError
 from byol_bnfree.data.formats import ending_of, is_numpy, is_picture
 from byol_bnfree.data.names import printable, some
+from byol_bnfree.errors import InputError
 
 # Folders that systems add. Some are full of small copies of the pictures.
 SYSTEM = frozenset(

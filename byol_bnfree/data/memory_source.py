@@ -66,10 +66,6 @@ class MemorySource:
         """Return whole pictures. Training crops them; evaluation uses them whole."""
         return self.pixels[indices]
 
-    def with_stand_ins(self, indices: Int[np.ndarray, " b"]):
-        """Return `images`. No picture is bad, so none needs a replacement."""
-        return self.images(indices)
-
     def usable(self, indices: Int[np.ndarray, " b"]) -> Int[np.ndarray, " m"]:
         """Return all indices. Bad pictures were left out when they were decoded."""
         return indices
@@ -108,11 +104,11 @@ def load(records: Records, layout: Layout, how: Conversion, skip: bool) -> Memor
         records.class_names,
         pixels[kept] if bad else pixels,  # without bad ones no copy is made
         records.labels(kept),
-        records.skipped | left_out,
-        records.location,
-        records.identity,
-        records.file_names(kept),
-        int(others[kept].sum()),
+        skipped=records.skipped | left_out,
+        location=records.location,
+        identity=records.identity,
+        names=records.file_names(kept),
+        resized=int(others[kept].sum()),
     )
 
 

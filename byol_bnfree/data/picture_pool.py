@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from byol_bnfree.config import InputError, TrainConfig
+from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.decode import decode
 from byol_bnfree.data.eight_bits import Conversion, conversion
 from byol_bnfree.data.geometry import Picture
@@ -23,6 +23,7 @@ from byol_bnfree.data.patience import shown
 from byol_bnfree.data.reading import BadImage, Fault, ReadingFailed
 from byol_bnfree.data.records import Records
 from byol_bnfree.data.workers import reading_pool, worker_processes
+from byol_bnfree.errors import InputError
 
 MESSAGES_PER_WORKER = 2  # of a batch, so that no worker waits long for the others
 PICTURES_PER_MESSAGE = 4  # at most, sent to a worker process at a time

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from byol_bnfree.config import InputError
 from byol_bnfree.data.meant import meant, refuse_path
+from byol_bnfree.errors import InputError
 from byol_bnfree.files import expanded
 
 CLASS_KEYS = ("pythonClassName", "python_class_name", "type")  # in features.json

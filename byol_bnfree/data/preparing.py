@@ -7,10 +7,11 @@ import importlib.util
 import os
 from pathlib import Path
 
-from byol_bnfree.config import InputError, TrainConfig
+from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.cifar import ARCHIVES, other_archive, prepare_cifar
 from byol_bnfree.data.folder_set import prepare_folder, set_name
 from byol_bnfree.data.prepared import FILE_FORMAT, data_root, list_sets, needs_reader
+from byol_bnfree.errors import InputError
 from byol_bnfree.files import expanded, why_no_folder
 
 

@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from byol_bnfree.config import InputError
 from byol_bnfree.data.prepared import PreparedSet
+from byol_bnfree.errors import InputError
 
 IMAGE, LABEL = "image_feature.Image", "class_label_feature.ClassLabel"
 TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from byol_bnfree.config import InputError
 from byol_bnfree.data.names import printable
 from byol_bnfree.data.set_files import TEMPLATE
 from byol_bnfree.data.tf_example import encode_example
+from byol_bnfree.errors import InputError
 from byol_bnfree.files import sync_folder
 
 SHARD_RECORDS = 50_000  # of a file, at most

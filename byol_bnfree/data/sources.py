@@ -13,12 +13,7 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int, Int32, UInt8
 
-from byol_bnfree.config import (
-    InputError,
-    TrainConfig,
-    height_and_width,
-    image_size_of,
-)
+from byol_bnfree.config import TrainConfig, height_and_width, image_size_of
 from byol_bnfree.data import shapes
 from byol_bnfree.data.eight_bits import conversion
 from byol_bnfree.data.fingerprint import checksum
@@ -29,6 +24,7 @@ from byol_bnfree.data.records import Found, Layout, Records, layout_of
 from byol_bnfree.data.stream import StreamSource
 from byol_bnfree.data.tfds_records import open_both
 from byol_bnfree.data.view_settings import small_side
+from byol_bnfree.errors import InputError
 from byol_bnfree.memory import check_memory
 
 SHAPE_BYTES = 1000  # approximate memory of a shape's random numbers

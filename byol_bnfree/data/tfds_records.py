@@ -10,7 +10,7 @@ import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from jaxtyping import Int, Int8, Int32, Int64
 
-from byol_bnfree.config import InputError, TrainConfig
+from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.fingerprint import checksum, sizes_and_times
 from byol_bnfree.data.names import printable
 from byol_bnfree.data.prepared import (
@@ -24,6 +24,7 @@ from byol_bnfree.data.records import Found, needs_test
 from byol_bnfree.data.set_files import Span, read_features, read_spans
 from byol_bnfree.data.set_writer import checksums
 from byol_bnfree.data.tf_example import decode_example
+from byol_bnfree.errors import InputError
 
 LABEL_CHUNK = 1024  # records held at a time when only labels or names are wanted
 UNREAD = -2  # label of a record that was not read yet

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32
 
+from byol_bnfree.losses import l2_normalize
+
 
 def collapse_measures(
     representation: Float[Array, "b d"],
@@ -25,7 +27,10 @@ def collapse_measures(
     NaN.
     """
     b, d = representation.shape
-    unit, unit1, unit2 = map(_unit_rows, (representation, projection1, projection2))
+    unit, unit1, unit2 = (
+        l2_normalize(x.astype(jnp.float32))
+        for x in (representation, projection1, projection2)
+    )
     positive = jnp.mean(jnp.sum(unit1 * unit2, axis=1))
     # The mean over all pairs is a product of means. The pairs i = j are subtracted.
     pairs = jnp.sum(unit1.mean(axis=0) * unit2.mean(axis=0))
@@ -74,11 +79,5 @@ def centered_rank(
     """
     if len(representation) < 16:
         return jnp.float32(jnp.nan)
-    unit = _unit_rows(representation[:max_rows])
+    unit = l2_normalize(representation[:max_rows].astype(jnp.float32))
     return effective_rank(unit - unit.mean(axis=0)[None, :])
-
-
-def _unit_rows(x: Float[Array, "b d"]) -> Float32[Array, "b d"]:
-    x = x.astype(jnp.float32)
-    square = jnp.sum(jnp.square(x), axis=1, keepdims=True)
-    return x * jax.lax.rsqrt(jnp.maximum(square, 1e-12))

@@ -13,6 +13,8 @@ from einops import rearrange
 from flax import linen as nn
 from jaxtyping import Array, Float, Float32
 
+from byol_bnfree.leaves import by_path
+
 Tree = dict[str, Any]
 Measures = dict[str, Float32[Array, ""]]
 
@@ -81,10 +83,10 @@ def update_ratios(params: Tree, updates: Tree) -> dict[str, Float32[Array, ""]]:
     offsets as one vector. The ratio is NaN if the weights are zero.
     """
     squares: dict[str, list[Array]] = {}
-    leaves = jax.tree.leaves_with_path(params)
+    leaves = by_path(params).items()
     for (path, weight), update in zip(leaves, jax.tree.leaves(updates), strict=True):
-        kind = "kernel" if path[-1].key == "kernel" else "bias"
-        layer = jax.tree_util.keystr(path[:-1], simple=True, separator="/")
+        layer, _, name = path.rpartition("/")
+        kind = "kernel" if name == "kernel" else "bias"
         pair = jnp.stack([jnp.sum(jnp.square(x)) for x in (update, weight)])
         squares.setdefault(f"{layer}/{kind}", []).append(pair)
     totals = {name: sum(pairs) for name, pairs in squares.items()}
@@ -97,9 +99,7 @@ def update_ratios(params: Tree, updates: Tree) -> dict[str, Float32[Array, ""]]:
 def kernel_norms(tree: Tree) -> dict[str, Float32[Array, ""]]:
     """Return the l2 norm of every layer's kernel, or of its gradient, by layer name."""
     return {
-        jax.tree_util.keystr(path[:-1], simple=True, separator="/"): jnp.linalg.norm(
-            leaf.astype(jnp.float32).ravel()
-        )
-        for path, leaf in jax.tree.leaves_with_path(tree)
-        if path[-1].key == "kernel"
+        path.rpartition("/")[0]: jnp.linalg.norm(leaf.astype(jnp.float32).ravel())
+        for path, leaf in by_path(tree).items()
+        if path.rpartition("/")[2] == "kernel"
     }

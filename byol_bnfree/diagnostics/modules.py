@@ -12,6 +12,7 @@ from jax.errors import JAXTypeError, UnexpectedTracerError
 from jaxtyping import Array
 
 from byol_bnfree.errors import InputError
+from byol_bnfree.leaves import by_path
 
 
 class Checked(NamedTuple):
@@ -174,12 +175,5 @@ def _kept(after: Any, before: Any, sown: Any) -> dict[str, Array]:
     What a call sows is a record for its caller. A record that was there before the call
     may be read by it, so it counts.
     """
-    records = _by_path(sown).keys() - _by_path(before).keys()
-    return {path: x for path, x in _by_path(after).items() if path not in records}
-
-
-def _by_path(tree: Any) -> dict[str, Array]:
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
-        for path, leaf in jax.tree.leaves_with_path(tree)
-    }
+    records = by_path(sown).keys() - by_path(before).keys()
+    return {path: x for path, x in by_path(after).items() if path not in records}

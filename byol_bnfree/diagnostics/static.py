@@ -17,6 +17,7 @@ from byol_bnfree.diagnostics.dataflow.owners import (
 )
 from byol_bnfree.diagnostics.dataflow.trace import source_line
 from byol_bnfree.errors import InputError
+from byol_bnfree.leaves import by_path
 
 Verdict = Literal["independent", "mixes examples", "not proven", "no gradient"]
 """The last one is about gradients only: none reaches the images."""
@@ -125,11 +126,9 @@ def stored_examples(
     Names are paths such as "batch_stats/norm/mean". Leaves of the batch are [b ...].
     """
     _, tables, _ = _owners_after(step, state, batch)
-    leaves, _ = jax.tree.flatten_with_path(jax.eval_shape(step, state, batch))
+    leaves = by_path(jax.eval_shape(step, state, batch))
     return tuple(
-        jax.tree_util.keystr(path, simple=True, separator="/")
-        for (path, _), table in zip(leaves, tables, strict=True)
-        if not is_free(table)
+        path for path, table in zip(leaves, tables, strict=True) if not is_free(table)
     )
 
 

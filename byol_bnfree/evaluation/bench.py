@@ -17,7 +17,7 @@ from byol_bnfree.data.sources import Source
 from byol_bnfree.encoder import Encoder
 from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.evaluation.features import encoder_features
-from byol_bnfree.evaluation.kept.cache import cached
+from byol_bnfree.evaluation.kept.arrays import cached
 from byol_bnfree.evaluation.kept.fitted import (
     Fitted,
     classifier_path,

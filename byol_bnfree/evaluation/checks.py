@@ -13,6 +13,7 @@ from byol_bnfree.evaluation.methods.transfer import chosen_tasks
 from byol_bnfree.evaluation.methods.tuning import labelled_subset
 from byol_bnfree.evaluation.settings import SupervisedSettings
 from byol_bnfree.interop.program import ProgramModule
+from byol_bnfree.settings.norms import groups_of_micro_batch
 
 
 def check_protocols(
@@ -29,7 +30,7 @@ def check_protocols(
         chosen_tasks(config.transfer.datasets)
         asked.add(config.transfer.method)
     # When an encoder is trained further, its BatchNorm keeps its groups.
-    groups = run.bn_stat_groups // run.micro_batches or 1
+    groups = groups_of_micro_batch(run)
     parts = {
         "linear": ("linear", devices),
         "semi_supervised": ("semi", math.lcm(devices, groups)),

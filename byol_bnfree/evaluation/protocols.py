@@ -4,6 +4,7 @@ P1 is the BYOL paper (arXiv 2006.07733).
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -64,23 +65,8 @@ def linear_cached(bench: Bench) -> list[Row]:
 
 def linear(bench: Bench) -> list[Row]:
     """Measure linear evaluation as in the papers (P1 appendix C.1)."""
-    settings = bench.config.linear
-    described = dataclasses.asdict(settings)
-
-    def measure() -> Outcome:
-        """Fit and test; called if the result is not stored."""
-        return linear_evaluation(
-            bench.encoder,
-            bench.train,
-            bench.test,
-            settings,
-            seed=bench.config.seed,
-            mesh=bench.mesh,
-            features=bench.features,
-            unfinished=bench.unfinished("linear", described),
-        )
-
-    return [bench.measure("linear", described, measure)]
+    with_features = functools.partial(linear_evaluation, features=bench.features)
+    return [_with_all_labels(bench, "linear", with_features)]
 
 
 def semi_supervised(bench: Bench) -> list[Row]:

@@ -32,6 +32,7 @@ from byol_bnfree.evaluation.without_effect import without_effect
 from byol_bnfree.files import expanded
 from byol_bnfree.jax_settings import check_precision
 from byol_bnfree.models.kernels import Kernels
+from byol_bnfree.training.distributed import say
 from byol_bnfree.training.mesh import make_mesh
 from byol_bnfree.training.parts import DataShape
 from byol_bnfree.training.workdir import lock_workdir, prepare_workdir
@@ -61,7 +62,7 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
     plan, workdir = _plan(config), expanded(config.workdir)
     config = dataclasses.replace(config, workdir=str(workdir))
     if (note := without_effect(config)) is not None:
-        _say(f"note: {note}")
+        say(f"note: {note}")
     kernels = choose_kernels("auto", jax.device_count())
     weights = config.weights or workdir
     encoder = load_encoder(weights, config.network, kernels=kernels)
@@ -70,7 +71,7 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
     opened = _open_all(config, encoder, plan)
     train, _ = _of_all(opened)
     if train.num_classes is None:
-        _say(f"{train.name} has no classes, so only pictures are drawn.")
+        say(f"{train.name} has no classes, so only pictures are drawn.")
         plan, config = [], dataclasses.replace(config, protocol=("knn",))
     check_protocols(config, encoder.config, train, mesh.shape["data"])
     folder = prepare_workdir(workdir / "evaluation", "")
@@ -80,7 +81,7 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
         store = Store(workdir / "evaluations.jsonl")
         benches = {  # protocols on the same data share a bench, which keeps features
             (network, data): Bench(
-                config, each, network, *splits, mesh, store, folder, _say
+                config, each, network, *splits, mesh, store, folder, say
             )
             for data, splits in opened.items()
             for network, each in _encoders(config, encoder, splits[0], kernels).items()
@@ -96,9 +97,9 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
     if plan:
         print_tables(store.figures())
     for path in pictures:
-        _say(str(path))
+        say(str(path))
     if plan:
-        _say(str(workdir / "evaluations.jsonl"))
+        say(str(workdir / "evaluations.jsonl"))
     return rows
 
 
@@ -174,7 +175,3 @@ def _plan(config: EvaluateConfig) -> list[tuple[str, str]]:
     plan = [(config.network, name) for name in pretrained]
     plan += [("random", name) for name in pretrained if "random" in config.protocol]
     return plan + [("random", name) for name in named if name == "supervised"]
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)

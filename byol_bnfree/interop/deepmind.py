@@ -157,10 +157,10 @@ def _checkpoint(trees: dict[str, Any], step: int) -> Checkpoint:
         _config(name, online, step),
         classes,
         step,
-        nested(online),
-        nested(stats["online_state"]),
-        target_part(nested(params["target_params"])),
-        target_part(nested(stats["target_state"])),
+        online_params=nested(online),
+        online_stats=nested(stats["online_state"]),
+        target_params=target_part(nested(params["target_params"])),
+        target_stats=target_part(nested(stats["target_state"])),
     )
 
 

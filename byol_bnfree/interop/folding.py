@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from byol_bnfree.assembly import part_norms
 from byol_bnfree.config import Norm, TrainConfig
 from byol_bnfree.interop.trees import flat, nested
 from byol_bnfree.models.standardize import weight_standardize
+from byol_bnfree.settings.norms import part_norms
 from byol_bnfree.training.running_stats import settled
 
 PLAIN: dict[Norm, Norm] = {"gn_ws": "gn", "ws": "none"}

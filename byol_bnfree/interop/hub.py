@@ -12,6 +12,7 @@ from byol_bnfree.interop.card import model_card
 from byol_bnfree.interop.comparison import Comparison, check_python
 from byol_bnfree.interop.description import without_place
 from byol_bnfree.interop.writing import Settings, save_weights, with_program
+from byol_bnfree.settings.norms import part_norms
 
 MODEL = "model.safetensors"
 PICTURES = ("curves.png", "embedding.png")
@@ -91,7 +92,7 @@ def default_name(encoder: Encoder, network: str) -> str:
     """
     config = encoder.config
     data = Path(config.dataset.removeprefix("folder:")).name
-    norm = config.encoder_norm or config.norm
+    norm = part_norms(config)["encoder"]
     ending = "" if network == "online" else f"-{network}"
     return f"{data}-{config.model.name}-{norm}-seed{config.seed}{ending}"
 

@@ -11,13 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from byol_bnfree.assembly import create_network, part_norms
+from byol_bnfree.assembly import create_network
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.encoder import read_run
 from byol_bnfree.errors import InputError
 from byol_bnfree.files import expanded
 from byol_bnfree.interop.trees import Flat, flat, nested
 from byol_bnfree.interop.weights import find, holds_weights, read_weights
+from byol_bnfree.settings.norms import part_norms
 from byol_bnfree.training.items import fields_of, items_of
 from byol_bnfree.training.restore import load_items
 from byol_bnfree.training.state import TrainState

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from byol_bnfree.config import TargetInit
 from byol_bnfree.models.initializers import draw_kernels
+from byol_bnfree.settings.names import TargetInit
 
 Tree = dict[str, Any]
 

@@ -61,15 +61,15 @@ def create_encoder(
     return ResNet(
         ARCHITECTURES[name],
         layers,
-        width,
-        stem,
-        stem_stride,
-        last_scale_init,
-        dtype,
-        stem_channels,
-        padding,
-        shortcuts,
-        remat,
+        width=width,
+        stem=stem,
+        stem_stride=stem_stride,
+        last_scale_init=last_scale_init,
+        dtype=dtype,
+        stem_channels=stem_channels,
+        padding=padding,
+        shortcuts=shortcuts,
+        remat=remat,
     )
 
 

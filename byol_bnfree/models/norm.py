@@ -37,12 +37,12 @@ from flax.linen.dtypes import promote_dtype
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from byol_bnfree.config import NORMS
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.affine import Affine, scale_and_bias
 from byol_bnfree.models.batch_norm import BatchNorm
 from byol_bnfree.models.initializers import fan_in_init
 from byol_bnfree.models.kernels import XLA, Kernels, by_unit_kernels
+from byol_bnfree.settings.names import NORMS
 
 
 class Layers(NamedTuple):

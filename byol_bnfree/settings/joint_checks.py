@@ -3,6 +3,7 @@
 from typing import Any
 
 from byol_bnfree.errors import InputError
+from byol_bnfree.settings.norms import part_norms
 from byol_bnfree.settings.objective_checks import (
     OWN,
     uses_predictor,
@@ -23,15 +24,6 @@ def check_together(config: Any) -> None:
     _check_processes(config)
 
 
-def _norms(config: Any) -> set[str]:
-    """Return the norms of the network's parts."""
-    return {
-        config.encoder_norm or config.norm,
-        config.projector_norm or config.norm,
-        config.predictor_norm or config.norm,
-    }
-
-
 def _check_network(config: Any) -> None:
     model = config.model
     compared = uses_predictor(config) and config.objective != "rotation"
@@ -48,14 +40,15 @@ def _check_network(config: Any) -> None:
             f"--model.last-scale-init is {scale:g}, but a block of {model.name} "
             f"ends with a convolution and not with a norm; set it to 1."
         )
-    norm, standardized = config.encoder_norm or config.norm, model.standardize_conv
+    norms, standardized = part_norms(config), model.standardize_conv
+    norm = norms["encoder"]
     if model.unit_kernels and not (norm == "gn_ws" and standardized):
         raise InputError(
             f"--model.unit-kernels scales the standardized kernels of gn_ws, but the "
             f"encoder has norm {norm}{'' if standardized else ' with plain kernels'}; "
             f"use --norm=gn_ws with standardized kernels, or remove it."
         )
-    if config.init == "data_dependent" and "none" not in _norms(config):
+    if config.init == "data_dependent" and "none" not in norms.values():
         raise InputError(
             "--init data_dependent sets the layers of norm none, but no part of this "
             "network has it; add --norm=none or remove --init."
@@ -64,7 +57,7 @@ def _check_network(config: Any) -> None:
 
 def _check_batch(config: Any) -> None:
     """Check the batch against its cuts: groups of statistics, and micro-batches."""
-    norms = _norms(config)
+    norms = part_norms(config).values()
     if config.bn_stat_groups > 1 and "bn" not in norms:
         raise InputError(
             f"--bn-stat-groups {config.bn_stat_groups} needs a part with norm bn; "

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 from orbax.checkpoint import v1 as ocp
 
 from byol_bnfree.errors import why_not_written
+from byol_bnfree.training.distributed import is_primary
 from byol_bnfree.training.items import split
 from byol_bnfree.training.manifest import (
     MANIFEST,
@@ -68,7 +68,7 @@ class Checkpoints:
         self.workdir = workdir
         self._root = workdir.absolute() / "checkpoints"  # Orbax wants absolute paths
         self._keep, self._warn = keep, warn
-        self._primary = jax.process_index() == 0
+        self._primary = is_primary()
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future | None = None
         self._intact: dict[int, Snapshot] = {}  # sizes and times when last verified

@@ -10,11 +10,12 @@ import jax
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from byol_bnfree.assembly import create_network, part_norms
+from byol_bnfree.assembly import create_network
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.models.batch_norm import BN_DECAY
 from byol_bnfree.models.byol import BYOLNetwork, Tree, Variables
 from byol_bnfree.models.kernels import EPSILON
+from byol_bnfree.settings.norms import part_norms
 from byol_bnfree.training.optim import PREDICTORS
 
 

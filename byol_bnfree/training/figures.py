@@ -11,9 +11,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
+from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.geometry import for_display
+from byol_bnfree.data.pipeline import stream_order
+from byol_bnfree.data.sources import Source
+from byol_bnfree.data.stream import StreamSource
 
 Row = Mapping[str, float | None]
+PICTURES = 8  # columns of a sheet
 
 
 class Sheet(NamedTuple):
@@ -87,7 +92,35 @@ PANELS = (
 )
 
 
-def save_views(path: str | Path, sheet: Sheet, n: int = 8) -> None:
+def sheet_of(
+    config: TrainConfig,
+    source: Source,
+    views: Sequence[Float[Array | np.ndarray, "b h w c"]],
+) -> Sheet:
+    """Return the first pictures of the first batch and their views."""
+    shown = min(PICTURES, config.batch_size)
+    indices = stream_order(config.seed, 0, shown, len(source))
+    if isinstance(source, StreamSource):
+        images = source.with_stand_ins(indices)
+    else:
+        images = source.images(indices)
+    labels, names = source.labels(indices), source.class_names
+    return Sheet(
+        images,
+        {_view_name(i, config): view[:shown] for i, view in enumerate(views)},
+        [names[label] if names and label >= 0 else "" for label in labels],
+    )
+
+
+def _view_name(index: int, config: TrainConfig) -> str:
+    """Return "view 1 (T)", "view 2 (T')", ..., "small 1 (T)", ..."""
+    count, letter = config.views.count, "T'" if index % 2 else "T"
+    if index < count:
+        return f"view {index + 1} ({letter})"
+    return f"small {index - count + 1} ({letter})"
+
+
+def save_views(path: str | Path, sheet: Sheet, n: int = PICTURES) -> None:
     """Write the first n images with their classes, and the views below each."""
     n = min(n, len(sheet.images))
     rows = {"picture": np.asarray(sheet.images[:n], np.float32) / 255}

@@ -75,11 +75,11 @@ def make_loss(network: BYOLNetwork, objective: Objective = BYOL) -> Callable[...
         forward = Forward(
             loss,
             probe,
-            out1.representation,
-            out1.projection,
-            out2.projection,
-            out1.logits,
-            objective.keep(passed) if objective.keep else None,
+            representation=out1.representation,
+            projection1=out1.projection,
+            projection2=out2.projection,
+            logits=out1.logits,
+            kept=objective.keep(passed) if objective.keep else None,
         )
         # One gradient trains both. The probe's does not reach the encoder.
         return jnp.mean(loss + probe), ((stats, target_stats), forward)

@@ -17,7 +17,7 @@ from byol_bnfree.training.state import TrainState
 
 ENCODERS = {"online": "encoder", "target": "target_encoder"}
 WHOLE = "state"
-"""The only item of a tree that is no `TrainState`, and of the oldest checkpoints."""
+"""The only item of a tree that is no `TrainState`."""
 
 
 def split(state: PyTree) -> dict[str, PyTree]:

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from byol_bnfree.assembly import part_norms
 from byol_bnfree.diagnostics.usual import usual
 from byol_bnfree.diagnostics.verdict import CollapseWatch, update_watch
 from byol_bnfree.errors import RunStopped
+from byol_bnfree.settings.norms import part_norms
 from byol_bnfree.training.program import Program
 
 MEASURES = ("feature_std", "positive_cosine", "negative_cosine", "centered_rank")

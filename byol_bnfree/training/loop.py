@@ -11,7 +11,7 @@ from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.errors import InputError, Interrupted, RunStopped, same_command
 from byol_bnfree.training.best import Best
 from byol_bnfree.training.checkpoint import Checkpoints, SaveFailed
-from byol_bnfree.training.distributed import fate_shared
+from byol_bnfree.training.distributed import fate_shared, is_primary
 from byol_bnfree.training.interrupts import interrupts, name
 from byol_bnfree.training.journal import Journal
 from byol_bnfree.training.judge import Collapsed
@@ -151,7 +151,7 @@ class _Keeper(NamedTuple):
         # A folder of this step may be there and be damaged: `save` replaces it.
         self.checkpoints.save(step, state)
         self.checkpoints.wait()  # the best is a copy of the finished files
-        if jax.process_index() == 0:
+        if is_primary():
             best.take(step)
 
 

@@ -9,6 +9,7 @@ from jax.sharding import PartitionSpec as P
 
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.errors import InputError
+from byol_bnfree.leaves import by_path
 from byol_bnfree.memory import check_memory
 
 SMALLEST_SHARDED = 2**12  # elements; gathering a smaller parameter costs more
@@ -110,9 +111,8 @@ def left_whole(abstract_state: Any, mesh: Mesh) -> dict[str, int]:
     if mesh.size == 1:
         return {}
     return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf.size
-        * leaf.dtype.itemsize
-        for path, leaf in jax.tree.leaves_with_path(abstract_state)
+        name: leaf.size * leaf.dtype.itemsize
+        for name, leaf in by_path(abstract_state).items()
         if leaf.size >= SMALLEST_SHARDED and leaf.sharding.is_fully_replicated
     }
 

@@ -20,6 +20,7 @@ from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.models.kernels import XLA, Kernels
 from byol_bnfree.objectives import make_objective
 from byol_bnfree.own_encoder import check_encoder
+from byol_bnfree.settings.norms import groups_of_micro_batch
 from byol_bnfree.settings.view_checks import check_small_size
 from byol_bnfree.training.data_dependent import data_dependent_init
 from byol_bnfree.training.extension import schedules_of
@@ -82,12 +83,10 @@ def build_parts(
         cannot be used.
     """
     classes = data.num_classes if (data.num_classes or 0) > 1 else None
-    # A micro-batch has its share of the groups of statistics. Norms without groups
-    # have the number 1, of which the share would be 0.
     network = create_network(
         config,
         classes,  # a probe of one class would always be right
-        config.bn_stat_groups // config.micro_batches or 1,
+        groups_of_micro_batch(config),
         kernels,
         views,
         encoder,
@@ -109,7 +108,7 @@ def build_parts(
         config.optim, schedules.learning_rate, constant_predictor_rate(config)
     )
     init = _make_init(config, classes, optimizer, encoder)
-    batch = _abstract_batch(config, data)
+    batch = abstract_batch(config, data)
     # Finds views that these images cannot have, before any picture is read.
     jax.eval_shape(views_of_step_0(config), batch)
     abstract = jax.eval_shape(init, batch)
@@ -193,7 +192,10 @@ def views_of_step_0(config: TrainConfig) -> Callable[[Batch], tuple[Array, ...]]
     return views
 
 
-def _abstract_batch(config: TrainConfig, data: DataShape) -> dict:
+def abstract_batch(
+    config: TrainConfig, data: DataShape
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Return the shapes of a batch of a source that is held in memory."""
     size = config.batch_size
     return {
         "image": jax.ShapeDtypeStruct((size, *data.image_shape), jnp.uint8),

@@ -8,11 +8,11 @@ from flax import linen as nn
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from byol_bnfree.assembly import part_norms
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.cpu.choice import choose_kernels
 from byol_bnfree.data.view_settings import small_side
 from byol_bnfree.models.byol import BYOLNetwork
+from byol_bnfree.settings.norms import part_norms
 from byol_bnfree.training.footprint import Footprint, footprint
 from byol_bnfree.training.mesh import (
     batch_sharding,

@@ -5,12 +5,12 @@ import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import jax
 from jaxtyping import PyTree
 from orbax.checkpoint import v1 as ocp
 
 from byol_bnfree.errors import InputError
-from byol_bnfree.training.items import WHOLE, fields_of, items_of, join, split
+from byol_bnfree.leaves import by_path
+from byol_bnfree.training.items import join, split
 from byol_bnfree.training.manifest import MANIFEST, verify_manifest
 
 _log = logging.getLogger(__name__)
@@ -49,8 +49,6 @@ def load_items(
     if step == ALL_DAMAGED:
         raise _all_damaged(root)
     folder = root / str(step)
-    if (folder / WHOLE).is_dir():  # the oldest checkpoints have a single item
-        return _parts_of_whole(folder, abstract_items), step
     there = {n: tree for n, tree in abstract_items.items() if (folder / n).is_dir()}
     with _as_sentence(folder):
         for name, tree in there.items():
@@ -64,17 +62,6 @@ def _newest(workdir: Path, warn: Callable[[str], None]) -> tuple[Path, int]:
     if step == NONE:
         raise InputError(f"{workdir} holds no checkpoint; give the folder of a run.")
     return root, step
-
-
-def _parts_of_whole(folder: Path, items: dict[str, PyTree]) -> dict[str, PyTree]:
-    fields = fields_of(items)
-    partial = ocp.options.PyTreeOptions.Loading(partial_load=True)
-    with (
-        _as_sentence(folder),
-        ocp.Context(pytree_options=ocp.options.PyTreeOptions(loading=partial)),
-    ):
-        found = ocp.load_checkpointables(folder, {WHOLE: fields})[WHOLE]
-    return {name: item for name, item in items_of(found).items() if name in items}
 
 
 def _check_shapes(folder: Path, name: str, abstract: PyTree) -> None:
@@ -119,9 +106,7 @@ def load(root: Path, step: int, abstract_state: PyTree) -> PyTree:
     with _as_sentence(folder):
         found = ocp.metadata(folder).custom_metadata["leaves"]
         _compare(folder, found, describe_leaves(abstract_state))
-        whole = (folder / WHOLE).is_dir()
-        items = {WHOLE: abstract_state} if whole else split(abstract_state)
-        return join(ocp.load_checkpointables(folder, items))
+        return join(ocp.load_checkpointables(folder, split(abstract_state)))
 
 
 def _all_damaged(root: Path) -> InputError:
@@ -149,10 +134,8 @@ def _as_sentence(folder: Path) -> Iterator[None]:
 def describe_leaves(tree: PyTree) -> dict[str, str]:
     """Map the dotted name of each leaf to a text such as "float32[3,3,64,64]"."""
     return {
-        jax.tree_util.keystr(path, simple=True, separator="."): (
-            f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
-        )
-        for path, leaf in jax.tree.leaves_with_path(tree)
+        name: f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+        for name, leaf in by_path(tree, separator=".").items()
     }
 
 

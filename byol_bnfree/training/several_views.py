@@ -171,8 +171,8 @@ def _forward(outputs, loss: Array, probe: Array) -> Forward:
     return Forward(
         loss,
         probe,
-        outputs[0].representation,
-        outputs[0].projection,
-        outputs[1].projection,
-        outputs[0].logits,
+        representation=outputs[0].representation,
+        projection1=outputs[0].projection,
+        projection2=outputs[1].projection,
+        logits=outputs[0].logits,
     )

@@ -11,13 +11,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
 from byol_bnfree.data.names import printable
 from byol_bnfree.errors import InputError
 from byol_bnfree.files import expanded, why_no_folder
+from byol_bnfree.training.distributed import is_primary
 
 _log = logging.getLogger(__name__)
 _NAME_BYTES = 255  # the longest file name Linux allows
@@ -88,7 +88,7 @@ def check_utf8(path: str | Path) -> None:
 def _new_run(name_hint: str) -> Path:
     """Choose a folder that did not exist. Process 0 makes it and tells the others."""
     name = ""
-    if jax.process_index() == 0:
+    if is_primary():
         now = f"{datetime.datetime.now():%Y%m%d-%H%M%S}"
         hint = re.sub(r"[^\w.]+", "-", name_hint, flags=re.ASCII).strip("-")
         name = _first_free(Path("runs"), f"{now}-{hint[:64]}")

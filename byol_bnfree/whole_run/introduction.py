@@ -7,10 +7,11 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from byol_bnfree.assembly import encoder_name, part_norms
+from byol_bnfree.assembly import encoder_name
 from byol_bnfree.config import OptimConfig, TrainConfig
 from byol_bnfree.data.view_settings import small_side
 from byol_bnfree.precision import resolve_dtype
+from byol_bnfree.settings.norms import part_norms
 from byol_bnfree.settings.objective_checks import uses_predictor, uses_target_network
 from byol_bnfree.training.extension import describe
 from byol_bnfree.training.mesh import bytes_of_a_device, left_whole, splits_state

@@ -9,21 +9,19 @@ from typing import Any
 
 import jax
 
-from byol_bnfree.assembly import part_norms
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.names import printable
 from byol_bnfree.data.pipeline import Batches
-from byol_bnfree.draw_views import sheet_of
 from byol_bnfree.epochs import whole_steps
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.final import Evaluator
 from byol_bnfree.files import write_json
-from byol_bnfree.summary import conclude, summarize
+from byol_bnfree.settings.norms import part_norms
 from byol_bnfree.training import distributed
 from byol_bnfree.training.best import Best
 from byol_bnfree.training.checkpoint import Checkpoints
 from byol_bnfree.training.divergence import divergence_explained
-from byol_bnfree.training.figures import save_curves, save_views
+from byol_bnfree.training.figures import save_curves, save_views, sheet_of
 from byol_bnfree.training.journal import Journal
 from byol_bnfree.training.logs import MetricsLog
 from byol_bnfree.training.loop import Evaluation, run_loop
@@ -35,6 +33,7 @@ from byol_bnfree.training.state import TrainState
 from byol_bnfree.whole_run.inputs import Data
 from byol_bnfree.whole_run.introduction import introduce
 from byol_bnfree.whole_run.resume import open_checkpoints
+from byol_bnfree.whole_run.summary import conclude, summarize
 
 
 def run_steps(
@@ -71,10 +70,7 @@ def run_steps(
             if needed is not None:  # the backend reports it
                 needed.check(resumed=start > 0)
                 shown.say(f"memory     {needed}")
-            best = None
-            if config.run.keep_best:
-                measured = evaluator.measured(_is_quick(config))
-                best = Best(workdir, measured, shown.say)
+            best = _best(config, evaluator, workdir, shown.say)
             with _curves(workdir, log, config, data), divergence_explained(checkpoints):
                 state = run_loop(
                     program,
@@ -88,11 +84,7 @@ def run_steps(
         summary = summarize(program, evaluator, state, journal, batches)
         summary["skipped_images"] = len(skipped)
     if primary:
-        write_json(workdir / "summary.json", summary)
-        conclude(summary, workdir)
-    if len(skipped):
-        bad = f"{len(skipped):,} bad pictures: {skipped.path}"
-        distributed.say(f"skipped         {bad}")
+        _finish(summary, workdir, skipped)
     return summary
 
 
@@ -165,6 +157,27 @@ def _restored(
     if state is not None:
         distributed.say(f"resuming from the checkpoint of step {step}")
     return state
+
+
+def _best(
+    config: TrainConfig,
+    evaluator: Evaluator,
+    workdir: Path,
+    say: Callable[[str], None],
+) -> Best | None:
+    """Return the keeper of the best checkpoint; None without --run.keep-best."""
+    if not config.run.keep_best:
+        return None
+    return Best(workdir, evaluator.measured(_is_quick(config)), say)
+
+
+def _finish(summary: dict[str, Any], workdir: Path, skipped: SkippedFile) -> None:
+    """Write the summary, and print the results and the number of bad pictures."""
+    write_json(workdir / "summary.json", summary)
+    conclude(summary, workdir)
+    if len(skipped):
+        bad = f"{len(skipped):,} bad pictures: {skipped.path}"
+        distributed.say(f"skipped         {bad}")
 
 
 def _is_quick(config: TrainConfig) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from byol_bnfree.config import TrainConfig, ViewConfig
 from byol_bnfree.errors import flag
 from byol_bnfree.models.architectures import ARCHITECTURES
+from byol_bnfree.settings.norms import part_norms
 from byol_bnfree.settings.objective_checks import uses_target_network
 
 OF_RESNETS = ("name", "width", "stem", "stem_stride", "stem_channels", "padding")
@@ -54,20 +55,17 @@ def _of_the_network(config: TrainConfig) -> Rules:
             yield ("model.stem_stride",), "only --model.stem small has it"
         if not ARCHITECTURES[model.name].bottleneck:
             yield ("model.last_scale_init",), f"{model.name} has no bottleneck blocks"
-    encoder, *heads = (
-        getattr(config, f"{part}_norm") or config.norm
-        for part in ("encoder", "projector", "predictor")
-    )
-    if not GROUPED & {encoder, *heads}:
+    norms = part_norms(config)
+    if not GROUPED & {*norms.values()}:
         names = ("model.groups", "model.min_group_channels")
         yield names, "no part has norm gn or gn_ws"
-    if encoder not in STANDARDIZED:
-        yield ("model.standardize_conv",), f"the encoder has norm {encoder}"
-    if not STANDARDIZED & {*heads}:
+    if norms["encoder"] not in STANDARDIZED:
+        yield ("model.standardize_conv",), f"the encoder has norm {norms['encoder']}"
+    if not STANDARDIZED & {norms["projector"], norms["predictor"]}:
         yield ("model.standardize_dense",), "no head has norm gn_ws or ws"
-    for part, norm in zip(("projector", "predictor"), heads, strict=True):
-        if norm not in STANDARDIZED:
-            yield (f"model.{part}.plain_dense",), f"the {part} has norm {norm}"
+    for part in ("projector", "predictor"):
+        if norms[part] not in STANDARDIZED:
+            yield (f"model.{part}.plain_dense",), f"the {part} has norm {norms[part]}"
     if config.init_from is None:
         names = ("init_from_part", "init_from_other_norm")
         yield names, "there is no --init-from"

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import AbstractMesh
 
 from byol_bnfree import TrainConfig, load_config
@@ -21,7 +20,7 @@ from byol_bnfree.config import Norm
 from byol_bnfree.flags import cli
 from byol_bnfree.training.mesh import state_shardings
 from byol_bnfree.training.program import build_program
-from experiments.paper_scale import IMAGENET
+from experiments.paper_scale import IMAGENET, streamed_batch
 from experiments.scaling.estimate import DEVICES
 
 CONFIG = "configs/imagenet_resnet50.py:1000"
@@ -49,13 +48,8 @@ def main(arguments: Arguments) -> dict[str, Any]:
 
 def cost(config: TrainConfig) -> dict[str, float]:
     """By XLA's own analysis of the compiled step."""
-    size = config.batch_size
     program = build_program(config, IMAGENET, unroll=False)
-    batch = {  # as of a set that streams: cropped on the host
-        "crops": jax.ShapeDtypeStruct((size, 2, *IMAGENET.image_shape), jnp.uint8),
-        "label": jax.ShapeDtypeStruct((size,), jnp.int32),
-        "position": jax.ShapeDtypeStruct((size,), jnp.int32),
-    }
+    batch = streamed_batch(config)
     compiled = program.step.lower(program.abstract_state, batch).compile()
     analysis, memory = compiled.cost_analysis(), compiled.memory_analysis()
     return {

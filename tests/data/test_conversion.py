@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from byol_bnfree.config import DataConfig, InputError, TrainConfig
+from byol_bnfree.config import DataConfig, TrainConfig
 from byol_bnfree.data.check import odd_pictures
 from byol_bnfree.data.decode import decode, read_header
 from byol_bnfree.data.eight_bits import Conversion
@@ -18,6 +18,7 @@ from byol_bnfree.data.listing import Unused, pictures_below
 from byol_bnfree.data.names import printable
 from byol_bnfree.data.reading import BadImage, Fault, ReadingFailed
 from byol_bnfree.data.sources import find_data, open_source
+from byol_bnfree.errors import InputError
 
 
 def encode(image: Image.Image, fmt: str = "PNG") -> bytes:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from byol_bnfree.config import DataConfig, EvalConfig, InputError, TrainConfig
+from byol_bnfree.config import DataConfig, EvalConfig, TrainConfig
 from byol_bnfree.data.channels import channel_moments
 from byol_bnfree.data.check import in_chunks, odd_pictures
 from byol_bnfree.data.decode import decode, read_header
@@ -15,6 +15,7 @@ from byol_bnfree.data.eight_bits import Conversion
 from byol_bnfree.data.geometry import to_array
 from byol_bnfree.data.reading import BadImage
 from byol_bnfree.data.sources import find_data, open_source
+from byol_bnfree.errors import InputError
 
 PIXELS = np.arange(12 * 10 * 3, dtype=np.uint8).reshape(12, 10, 3) // 2 + 40
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from byol_bnfree.config import EvalConfig, InputError, TrainConfig
+from byol_bnfree.config import EvalConfig, TrainConfig
 from byol_bnfree.data.sources import find_data
+from byol_bnfree.errors import InputError
 
 
 def write(root: Path, *folders: str, count: int = 3) -> None:

@@ -10,10 +10,11 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from byol_bnfree.config import DataConfig, InputError, TrainConfig
+from byol_bnfree.config import DataConfig, TrainConfig
 from byol_bnfree.data import pipeline
 from byol_bnfree.data.pipeline import Batches, stream_order
 from byol_bnfree.data.sources import MemorySource, open_source
+from byol_bnfree.errors import InputError
 
 
 def sharding(data: int, model: int = 1) -> NamedSharding:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from byol_bnfree.config import InputError, TrainConfig
+from byol_bnfree.config import TrainConfig
 from byol_bnfree.data import cifar, preparing
 from byol_bnfree.data.__main__ import main
 from byol_bnfree.data.prepared import find_set
 from byol_bnfree.data.preparing import prepare
 from byol_bnfree.data.sources import open_source
+from byol_bnfree.errors import InputError
 
 TFDS = Path(__file__).parents[2] / "../shared/tfds"
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from byol_bnfree.config import InputError, TrainConfig
+from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.__main__ import main
 from byol_bnfree.data.prepared import find_set
 from byol_bnfree.data.preparing import prepare
 from byol_bnfree.data.sources import open_source
+from byol_bnfree.errors import InputError
 
 
 def pictures(folder: Path, count: int = 3, value: int = 9, ending: str = "bmp") -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from byol_bnfree.config import InputError, TrainConfig
+from byol_bnfree.config import TrainConfig
 from byol_bnfree.data import cifar, set_writer
 from byol_bnfree.data.__main__ import main
 from byol_bnfree.data.prepared import find_set
@@ -19,6 +19,7 @@ from byol_bnfree.data.preparing import prepare
 from byol_bnfree.data.set_files import read_spans
 from byol_bnfree.data.sources import open_source
 from byol_bnfree.data.tf_example import decode_example, encode_example
+from byol_bnfree.errors import InputError
 
 CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
 EACH = 4  # records of a file

@@ -15,7 +15,6 @@ from PIL import Image
 from byol_bnfree.config import (
     AugmentConfig,
     DataConfig,
-    InputError,
     TrainConfig,
     ViewConfig,
     ViewsConfig,
@@ -25,6 +24,7 @@ from byol_bnfree.data.geometry import centre_crop
 from byol_bnfree.data.records import Layout
 from byol_bnfree.data.shapes import CLASS_NAMES
 from byol_bnfree.data.sources import Source, _crop_bytes, find_data, open_source
+from byol_bnfree.errors import InputError
 
 TFDS = Path(__file__).parents[2] / "../shared/tfds"
 needs_tfds = pytest.mark.skipif(not TFDS.is_dir(), reason="prepared data sets absent")

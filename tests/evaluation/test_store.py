@@ -5,7 +5,7 @@ import pytest
 
 from byol_bnfree.data.fingerprint import checksum
 from byol_bnfree.errors import InputError
-from byol_bnfree.evaluation.kept.cache import cached
+from byol_bnfree.evaluation.kept.arrays import cached
 from byol_bnfree.evaluation.kept.store import Store
 
 IDENTITY = {"protocol": "knn", "settings": {"k": (1, 2)}}

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from byol_bnfree.config import InputError, ViewsConfig
+from byol_bnfree.config import ViewsConfig
+from byol_bnfree.errors import InputError
 from experiments.decoding.__main__ import Arguments, main
 from experiments.decoding.pictures import cut_of
 

@@ -6,9 +6,9 @@ import pytest
 from rows import row
 
 from byol_bnfree import InputError
-from byol_bnfree.assembly import part_norms
 from byol_bnfree.command_line import parse_args
 from byol_bnfree.files import read_rows
+from byol_bnfree.settings.norms import part_norms
 from experiments import GRIDS
 from experiments.__main__ import main
 from experiments.grid import (

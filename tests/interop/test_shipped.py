@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from byol_bnfree import load_pretrained
-from byol_bnfree.assembly import part_norms
 from byol_bnfree.interop.comparison import compared, features_in_torch, pictures
 from byol_bnfree.interop.hub import pretrained_names
+from byol_bnfree.settings.norms import part_norms
 
 ROOT = Path(__file__).parents[2]
 NAMES = pretrained_names()

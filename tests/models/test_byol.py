@@ -7,11 +7,12 @@ import pytest
 from flax import linen as nn
 
 import tiny
-from byol_bnfree.assembly import create_network, part_norms
+from byol_bnfree.assembly import create_network
 from byol_bnfree.config import TrainConfig, ViewsConfig
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.batch_norm import BatchNorm
 from byol_bnfree.models.norm import NORMS, GroupNorm
+from byol_bnfree.settings.norms import part_norms
 from byol_bnfree.training.data_dependent import data_dependent_init
 
 IMAGES = jax.random.normal(jax.random.key(0), (8, 8, 8, 3))

@@ -146,7 +146,7 @@ FAULTS = [Mutation(*fields) for fields in [
      'standardized = family == "timm" and norm == "gn"', "standardized = False",
      "tests/interop/test_foreign.py -k timm_standardizes"),
     # a name of an arm is one network and one recipe
-    ("gn_ws has other heads in the library", "assembly.py",
+    ("gn_ws has other heads in the library", "settings/norms.py",
      '"projector": config.projector_norm or config.norm,',
      '"projector": config.projector_norm or config.norm.replace("gn_", ""),',
      "tests/models/test_byol.py -k every_part"),

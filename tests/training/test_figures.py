@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import tiny
+from byol_bnfree.data.pipeline import stream_order
+from byol_bnfree.evaluation.images.subset import Subset
 from byol_bnfree.training.figures import (
     PANELS,
     Sheet,
@@ -14,6 +17,7 @@ from byol_bnfree.training.figures import (
     _points,
     save_curves,
     save_views,
+    sheet_of,
 )
 
 METRICS = [metric for panel in PANELS for metric in panel.lines]
@@ -50,6 +54,15 @@ def test_a_sheet_shows_pictures_above_both_views_and_no_more_than_n(tmp_path):
     ]
     assert first == sorted(first)
     assert not any((0, 255, 0) in row for row in rows)
+
+
+def test_a_sheet_is_made_of_any_source():
+    cfg, source = tiny.config(), Subset(tiny.light("train"), np.arange(5))
+    sheet = sheet_of(cfg, source, [np.zeros((8, 8, 8, 3), np.float32)] * 2)
+    shown = stream_order(cfg.seed, 0, cfg.batch_size, 5)
+    np.testing.assert_array_equal(sheet.images, source.images(shown))
+    assert list(sheet.views) == ["view 1 (T)", "view 2 (T')"]
+    assert list(sheet.names) == ["ab"[label] for label in source.labels(shown)]
 
 
 def test_small_losses_are_seen_and_accuracies_are_percent():

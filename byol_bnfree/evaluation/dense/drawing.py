@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -16,7 +15,7 @@ from byol_bnfree.data.geometry import for_display
 from byol_bnfree.evaluation.dense.draw_detection import draw_detection
 from byol_bnfree.evaluation.dense.evaluation import DenseResult
 from byol_bnfree.evaluation.dense.task import Task
-from byol_bnfree.evaluation.shown.drawing import MOST_NAMES, plain_text
+from byol_bnfree.evaluation.shown.drawing import MOST_NAMES, class_colors, plain_text
 
 GRAY = (0.5, 0.5, 0.5, 1.0)  # of pixels that are ignored
 
@@ -119,12 +118,7 @@ def mask_colours(
 
 def class_palette(count: int) -> Float[np.ndarray, "k 4"]:
     """Return a dark colour for class 0, the background, and clear ones for the rest."""
-    others = max(count - 1, 1)
-    if others <= 10:
-        rest = colormaps["tab10"](np.arange(others))
-    else:
-        rest = colormaps["turbo"](np.linspace(0, 1, others))
-    return np.concatenate([[(0.1, 0.1, 0.1, 1.0)], rest])
+    return np.concatenate([[(0.1, 0.1, 0.1, 1.0)], class_colors(max(count - 1, 1))])
 
 
 def _count(found: DenseResult) -> int:

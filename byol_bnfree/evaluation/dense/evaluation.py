@@ -18,12 +18,11 @@ from byol_bnfree.evaluation.diverged import (
     diverged,
     in_words,
 )
-from byol_bnfree.evaluation.images.subset import hold_out
-from byol_bnfree.evaluation.kept.unfinished import Unfinished
+from byol_bnfree.evaluation.images.subset import rows_held_out
+from byol_bnfree.evaluation.kept.unfinished import NOTHING, Unfinished
 from byol_bnfree.evaluation.outcome import Outcome
 from byol_bnfree.training.mesh import make_mesh
 
-NOTHING = Unfinished()
 POINTS, LOSSES = 5, 200  # of the curves of figures and of the loss
 WATCHED = 64  # test pictures of the curve that is drawn during training
 
@@ -124,8 +123,7 @@ def _choose(
     if len(rates) == 1:
         return {"rate": rates[0]}, []
     # The test pictures choose nothing.
-    held_out = hold_out(len(train), fitter.seed)
-    source, valid = (train.subset(np.flatnonzero(r)) for r in (~held_out, held_out))
+    source, valid = map(train.subset, rows_held_out(len(train), fitter.seed))
     points = []
     for number, rate in enumerate(rates, 1):
         found = fitter.unfinished.find({"rate": rate})

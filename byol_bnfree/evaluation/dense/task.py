@@ -15,12 +15,9 @@ from byol_bnfree.encoder import Encoder
 from byol_bnfree.evaluation.dense.colours import random_colours
 from byol_bnfree.evaluation.dense.settings import DenseSettings
 from byol_bnfree.evaluation.dense.training import Fitted, Fitter
-from byol_bnfree.evaluation.kept.unfinished import Unfinished
+from byol_bnfree.evaluation.kept.unfinished import NOTHING, Unfinished
 
 Figures = dict[str, float]
-NOTHING = Unfinished()
-
-
 SHOWN = 6  # examples that are drawn
 
 

@@ -28,7 +28,7 @@ from byol_bnfree.evaluation.dense.settings import DenseSettings
 from byol_bnfree.evaluation.dense.sgd import next_momentum, step_rates
 from byol_bnfree.evaluation.diverged import check_finite
 from byol_bnfree.evaluation.images.views import train_loop
-from byol_bnfree.evaluation.kept.unfinished import Unfinished
+from byol_bnfree.evaluation.kept.unfinished import NOTHING, Unfinished
 from byol_bnfree.models.resnet import ResNet
 from byol_bnfree.represent import network_input
 from byol_bnfree.training.gradient import step_key
@@ -60,7 +60,7 @@ class Fitter:
     settings: DenseSettings
     seed: int
     mesh: Mesh
-    unfinished: Unfinished = Unfinished()
+    unfinished: Unfinished = NOTHING
     colours: Callable[[Array, Array], Array] | None = None
     """Random colours: from a key and pixels [h w c] in [0, 1] to pixels."""
 

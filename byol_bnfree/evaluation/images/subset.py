@@ -93,6 +93,14 @@ def hold_out(n: int, seed: int, count: int | None = None) -> Bool[np.ndarray, " 
     return np.isin(np.arange(n), chosen)
 
 
+def rows_held_out(
+    n: int, seed: int, count: int | None = None
+) -> tuple[Int[np.ndarray, " t"], Int[np.ndarray, " v"]]:
+    """Return the rows to train on, and those that `hold_out` keeps for validation."""
+    held_out = hold_out(n, seed, count)
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
 def class_balanced(
     labels: Int[np.ndarray, " n"], count: int, names: tuple[str, ...], seed: int
 ) -> Int[np.ndarray, " m"]:

@@ -4,13 +4,13 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from byol_bnfree.config import AugmentConfig
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.evaluation.kept.unfinished import Snapshot
+from byol_bnfree.training.distributed import is_primary
 from byol_bnfree.training.gradient import make_views, step_key
 from byol_bnfree.training.progress import progress
 
@@ -46,7 +46,7 @@ def train_loop(
     start, state = snapshot.restore(state)
     stream: Iterator[dict] = batches.iterate(start, total)
     before = None
-    with progress(total, start, primary=jax.process_index() == 0) as shown:
+    with progress(total, start, primary=is_primary()) as shown:
         for index, batch in enumerate(stream, start):
             state, loss = step(state, batch, jnp.asarray(index))
             if before is not None:  # read one step late, so the device is never idle

@@ -1,6 +1,5 @@
 """Files of fitted classifiers: `evaluate --save` writes them, `predict` reads them."""
 
-import io
 import json
 import re
 import zipfile
@@ -13,7 +12,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float
 
 from byol_bnfree.errors import InputError, why_not_read
-from byol_bnfree.files import file_name, write_atomically
+from byol_bnfree.evaluation.kept.arrays import write_npz
+from byol_bnfree.files import file_name
 
 FOLDER = "classifiers"
 _DAMAGED = zipfile.BadZipFile, zlib.error, NotImplementedError  # of a damaged archive
@@ -42,11 +42,8 @@ def save_fitted(path: Path, fitted: Fitted, about: dict[str, Any]) -> None:
     """Write a classifier and its description. The file is never half-written."""
     arrays = {"kernel": fitted.kernel, "bias": fitted.bias}
     arrays |= flatten_dict({"variables": fitted.variables or {}}, sep="/")
-    buffer = io.BytesIO()
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
-    np.savez(buffer, about=np.array(json.dumps(about)), **arrays)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, buffer.getvalue())
+    write_npz(path, {"about": np.array(json.dumps(about))} | arrays)
 
 
 def read_fitted(path: Path) -> tuple[Fitted, dict[str, Any]]:

@@ -1,9 +1,7 @@
 """The state of an unfinished evaluation: finished trials, and the current fit."""
 
-import io
 import shutil
 import time
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,8 @@ import numpy as np
 from jaxtyping import PyTree
 
 from byol_bnfree.data.fingerprint import checksum
+from byol_bnfree.evaluation.kept.arrays import read_npz, write_npz
 from byol_bnfree.evaluation.kept.store import Row, Store
-from byol_bnfree.files import write_atomically
 
 
 class Snapshot:
@@ -26,34 +24,26 @@ class Snapshot:
 
     def restore(self, tree: PyTree) -> tuple[int, PyTree]:
         """Return (steps done, saved state), or (0, `tree`) if no saved state fits."""
-        found = _read(self._path) if self._path else None
+        found = read_npz(self._path) if self._path else None
+        if not found:
+            return 0, tree
+        step, *saved = (found[name] for name in sorted(found))
         leaves, structure = jax.tree.flatten(tree)
-        if found is None or [x.shape for x in found[1:]] != [x.shape for x in leaves]:
+        if [x.shape for x in saved] != [x.shape for x in leaves]:
             return 0, tree
         placed = [
             jax.device_put(x, leaf.sharding)
-            for x, leaf in zip(found[1:], leaves, strict=True)
+            for x, leaf in zip(saved, leaves, strict=True)
         ]
-        return int(found[0]), jax.tree.unflatten(structure, placed)
+        return int(step), jax.tree.unflatten(structure, placed)
 
     def offer(self, step: int, tree: PyTree) -> None:
         """Save if the last save is long ago. The file is never half-written."""
         if self._path is None or time.monotonic() - self._saved_at < self._seconds:
             return
-        leaves = [np.int64(step), *map(np.asarray, jax.tree.leaves(tree))]
-        buffer = io.BytesIO()
-        np.savez(buffer, **{f"{i:05}": leaf for i, leaf in enumerate(leaves)})
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._path, buffer.getvalue())
+        leaves = map(np.asarray, (step, *jax.tree.leaves(tree)))
+        write_npz(self._path, {f"{i:05}": leaf for i, leaf in enumerate(leaves)})
         self._saved_at = time.monotonic()
-
-
-def _read(path: Path) -> list[np.ndarray] | None:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return [file[name] for name in sorted(file.files)]
-    except (FileNotFoundError, zipfile.BadZipFile, ValueError, EOFError, KeyError):
-        return None
 
 
 class Unfinished:
@@ -87,3 +77,6 @@ class Unfinished:
 
     def _points(self) -> Store:
         return Store(self._folder / "points.jsonl")
+
+
+NOTHING = Unfinished()  # saves nothing, so work that is interrupted begins again

@@ -34,7 +34,7 @@ from byol_bnfree.evaluation.images.views import (
     train_loop,
 )
 from byol_bnfree.evaluation.kept.fitted import Fitted
-from byol_bnfree.evaluation.kept.unfinished import Unfinished
+from byol_bnfree.evaluation.kept.unfinished import NOTHING, Unfinished
 from byol_bnfree.models.batch_norm import BN_DECAY
 from byol_bnfree.models.initializers import fan_in_init
 from byol_bnfree.represent import represent
@@ -92,7 +92,7 @@ class Tuner:
     batch_size: int
     seed: int
     mesh: Mesh
-    unfinished: Unfinished = Unfinished()
+    unfinished: Unfinished = NOTHING
 
     def fit(self, source: Source, trial: Trial) -> Tuned:
         """Train a copy on augmented images of `source`.

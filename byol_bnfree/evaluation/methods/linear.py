@@ -29,21 +29,21 @@ from byol_bnfree.encoder import Encoder
 from byol_bnfree.epochs import whole_steps
 from byol_bnfree.evaluation.diverged import best_of, check_finite
 from byol_bnfree.evaluation.features import encoder_features, feature_width
-from byol_bnfree.evaluation.images.subset import Subset, hold_out
+from byol_bnfree.evaluation.images.subset import Subset, rows_held_out
 from byol_bnfree.evaluation.images.views import (
     augmented_view,
     crops_and_flips,
     train_loop,
 )
 from byol_bnfree.evaluation.kept.fitted import Fitted
-from byol_bnfree.evaluation.kept.unfinished import Snapshot, Unfinished
+from byol_bnfree.evaluation.kept.unfinished import NOTHING, Snapshot, Unfinished
 from byol_bnfree.evaluation.methods.metrics import top_k_accuracy
 from byol_bnfree.evaluation.outcome import Outcome, top_figures
 from byol_bnfree.evaluation.settings import LinearSettings
 from byol_bnfree.models.initializers import fan_in_init
 from byol_bnfree.training.mesh import batch_sharding, make_mesh, replicated
 
-PAPER, NOTHING = LinearSettings(), Unfinished()
+PAPER = LinearSettings()
 MOMENTUM = 0.9  # P1 appendix C.1
 CLIP, CLIP_PENALTY = 20.0, 1e-2  # P1 Table 7: 20 tanh(x / 20), 1e-2 mean of squares
 
@@ -92,10 +92,8 @@ def linear_evaluation(
     """
     mesh = mesh or make_mesh()
     features = features or partial(encoder_features, encoder, mesh=mesh)
-    held_out = hold_out(len(train), seed, settings.held_out)
-    source, valid = (
-        Subset(train, np.flatnonzero(rows)) for rows in (~held_out, held_out)
-    )
+    rows = rows_held_out(len(train), seed, settings.held_out)
+    source, valid = (Subset(train, some) for some in rows)
     fit = partial(fit_probes, encoder, seed=seed, mesh=mesh)
     probes = fit(source, settings, snapshot=unfinished.snapshot({}))
     # Only the fit sees random crops. Accuracy is that of whole images.

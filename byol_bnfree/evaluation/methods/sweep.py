@@ -4,12 +4,11 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax
-
 from byol_bnfree.data.sources import Source
 from byol_bnfree.evaluation.diverged import FitDiverged, best_of, in_words
 from byol_bnfree.evaluation.methods.finetune import Trial, Tuned, Tuner
 from byol_bnfree.evaluation.methods.metrics import METRICS, Metric
+from byol_bnfree.training.distributed import say
 
 
 class Swept(NamedTuple):
@@ -44,7 +43,7 @@ def sweep(
         figures = [point[key] for point in points]
         if point[key] is not None and best_of(figures) == len(points) - 1:
             tuned = network
-        _say(f"{number} of {len(trials)} done: {_words(point)}")
+        say(f"{number} of {len(trials)} done: {_words(point)}")
     best = best_of([point[key] for point in points])
     chosen = {name: value for name, value in points[best].items() if name != "seconds"}
     return Swept(trials[best], tuned, chosen, points)
@@ -82,8 +81,3 @@ def _words(point: dict[str, Any]) -> str:
     return ", ".join(
         f"{name} {in_words(value, '.4g')}" for name, value in point.items()
     )
-
-
-def _say(text: str) -> None:
-    if jax.process_index() == 0:
-        print(text, flush=True)

@@ -18,7 +18,7 @@ from byol_bnfree.evaluation.images.splits import check_images, open_splits
 from byol_bnfree.evaluation.kept.store import Row
 from byol_bnfree.evaluation.methods.logistic import STRENGTHS, fit_logistic
 from byol_bnfree.evaluation.methods.metrics import METRICS, Metric
-from byol_bnfree.evaluation.methods.tuning import finetuned_scores
+from byol_bnfree.evaluation.methods.tuning import finetune_evaluation
 from byol_bnfree.evaluation.outcome import Outcome
 
 
@@ -137,7 +137,7 @@ def _linear(bench: Bench, metric: Metric, settings: Row) -> Outcome:
 
 def _finetuned(bench: Bench, metric: Metric, settings: Row) -> Outcome:
     """Score the fine-tuned network (P1 appendix D.3)."""
-    found = finetuned_scores(
+    return finetune_evaluation(
         bench.encoder,
         bench.train,
         bench.test,
@@ -146,6 +146,5 @@ def _finetuned(bench: Bench, metric: Metric, settings: Row) -> Outcome:
         mesh=bench.mesh,
         unfinished=bench.unfinished("transfer", settings),
         metric=metric,
+        figures=lambda scores, labels: {metric: METRICS[metric](scores, labels)},
     )
-    figures = {metric: METRICS[metric](found.scores, bench.test_labels)}
-    return Outcome(figures, found.chosen, found.sweep, found.fitted)

@@ -3,17 +3,16 @@
 P1 is the BYOL paper (arXiv 2006.07733).
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
 
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from byol_bnfree.data.sources import Source
 from byol_bnfree.encoder import Encoder
-from byol_bnfree.evaluation.images.subset import Subset, class_balanced, hold_out
-from byol_bnfree.evaluation.kept.fitted import Fitted
-from byol_bnfree.evaluation.kept.unfinished import Unfinished
+from byol_bnfree.evaluation.images.subset import Subset, class_balanced, rows_held_out
+from byol_bnfree.evaluation.kept.unfinished import NOTHING, Unfinished
 from byol_bnfree.evaluation.methods.finetune import Trial, Tuner
 from byol_bnfree.evaluation.methods.metrics import Metric
 from byol_bnfree.evaluation.methods.sweep import sweep
@@ -27,7 +26,6 @@ from byol_bnfree.models.batch_norm import BN_DECAY
 from byol_bnfree.training.mesh import make_mesh
 
 SEMI, FINETUNE, SUPERVISED = SemiSettings(), FinetuneSettings(), SupervisedSettings()
-NOTHING = Unfinished()
 
 
 def semi_supervised_evaluation(
@@ -48,7 +46,8 @@ def semi_supervised_evaluation(
     """
     tuner = Tuner(encoder, settings.batch_size, seed, mesh or make_mesh(), unfinished)
     source = Subset(train, labelled_subset(train, share, seed))
-    valid = Subset(train, np.flatnonzero(hold_out(len(train), seed)))
+    _, held_out = rows_held_out(len(train), seed)
+    valid = Subset(train, held_out)
     found = sweep(tuner, source, valid, semi_trials(settings))
     tuned = found.tuned or tuner.fit(source, found.best)
     figures = top_figures(tuner.scores(tuned, test), test.labels())
@@ -62,49 +61,9 @@ def labelled_subset(train: Source, share: float, seed: int) -> Int[np.ndarray, "
       InputError: if a class has fewer images.
     """
     labels = train.labels()
-    kept = np.flatnonzero(~hold_out(len(labels), seed))
+    kept, _ = rows_held_out(len(labels), seed)
     count = max(1, round(share * len(labels) / train.num_classes))
     return kept[class_balanced(labels[kept], count, train.class_names, seed)]
-
-
-class Scored(NamedTuple):
-    """Logits of the test images from the network of a sweep's best trial."""
-
-    scores: Float[np.ndarray, "n k"]
-    chosen: dict[str, Any]
-    sweep: list[dict[str, Any]]
-    fitted: Fitted
-
-
-def finetuned_scores(
-    encoder: Encoder,
-    train: Source,
-    test: Source,
-    settings: FinetuneSettings = FINETUNE,
-    *,
-    seed: int = 0,
-    mesh: Mesh | None = None,
-    unfinished: Unfinished = NOTHING,
-    metric: Metric = "top1",
-) -> Scored:
-    """Fine-tune with all labels: choose rate and decay in a sweep, then use all images.
-
-    See P1 appendix D.3. Sources with several labels per image (`multilabel`) train a
-    sigmoid per class.
-    """
-    size = settings.batch_size
-    tuner = Tuner(encoder, size, seed, mesh or make_mesh(), unfinished)
-    held_out = hold_out(len(train), seed)
-    source, valid = (
-        Subset(train, np.flatnonzero(rows)) for rows in (~held_out, held_out)
-    )
-    trials = finetune_trials(settings, len(source))
-    found = sweep(tuner, source, valid, trials, metric)
-    # The final fit has as many steps, but on all images.
-    final = found.best._replace(epochs=settings.steps * size / len(train))
-    tuned = tuner.fit(train, final)
-    scores = tuner.scores(tuned, test)
-    return Scored(scores, found.chosen, found.points, tuned.fitted())
 
 
 def finetune_evaluation(
@@ -116,13 +75,25 @@ def finetune_evaluation(
     seed: int = 0,
     mesh: Mesh | None = None,
     unfinished: Unfinished = NOTHING,
+    metric: Metric = "top1",
+    figures: Callable[..., dict[str, float]] = top_figures,
 ) -> Outcome:
-    """Return the `top_figures` of `finetuned_scores`."""
-    found = finetuned_scores(
-        encoder, train, test, settings, seed=seed, mesh=mesh, unfinished=unfinished
-    )
-    figures = top_figures(found.scores, test.labels())
-    return Outcome(figures, found.chosen, found.sweep, found.fitted)
+    """Fine-tune with all labels: choose rate and decay in a sweep, then use all images.
+
+    See P1 appendix D.3. `metric` chooses on held-out images. `figures(scores, labels)`
+    returns the results on the test images. Sources with several labels per image
+    (`multilabel`) train a sigmoid per class.
+    """
+    size = settings.batch_size
+    tuner = Tuner(encoder, size, seed, mesh or make_mesh(), unfinished)
+    source, valid = (Subset(train, rows) for rows in rows_held_out(len(train), seed))
+    trials = finetune_trials(settings, len(source))
+    found = sweep(tuner, source, valid, trials, metric)
+    # The final fit has as many steps, but on all images.
+    final = found.best._replace(epochs=settings.steps * size / len(train))
+    tuned = tuner.fit(train, final)
+    measured = figures(tuner.scores(tuned, test), test.labels())
+    return Outcome(measured, found.chosen, found.points, tuned.fitted())
 
 
 def supervised_evaluation(

@@ -4,10 +4,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from byol_bnfree.assembly import part_norms
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.evaluation.final import Evaluator
-from byol_bnfree.training import distributed
+from byol_bnfree.settings.norms import part_norms
+from byol_bnfree.training.distributed import say
 from byol_bnfree.training.environment import peak_memory
 from byol_bnfree.training.journal import MUCH_WAITING, Journal
 from byol_bnfree.training.program import Program
@@ -49,9 +49,7 @@ def summarize(
     if config.evaluation.skip or not evaluator.possible:
         return summary
     began = time.perf_counter()
-    if distributed.is_primary():
-        what = "trained and untrained encoder"
-        print(f"evaluating on the test split, {what}", flush=True)
+    say("evaluating on the test split, trained and untrained encoder")
     for name, chosen in (
         ("trained", state),
         ("untrained", evaluator.untrained(batches(0))),
