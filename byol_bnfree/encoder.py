@@ -20,7 +20,7 @@ from byol_bnfree.files import expanded
 from byol_bnfree.interop.description import read_description, to_config
 from byol_bnfree.interop.program import PROGRAM_SUFFIX, ProgramModule
 from byol_bnfree.interop.trees import check_fit, flat, nested
-from byol_bnfree.interop.weights import find, holds_weights, read_weights
+from byol_bnfree.interop.weights import check_encoder, find, holds_weights, read_weights
 from byol_bnfree.models.kernels import XLA, Kernels
 from byol_bnfree.models.resnet import ResNet
 from byol_bnfree.own_code import changed_code
@@ -165,6 +165,7 @@ def _from_weights(
     file = find(path)
     if file.suffix == PROGRAM_SUFFIX:
         description = read_description(file.with_name("encoder.json"))
+        check_encoder(file, description, network)
         config = to_config(description)
         # The program normalizes its input itself.
         inside = dataclasses.replace(config.augment, mean=(0, 0, 0), std=(1, 1, 1))
