@@ -205,13 +205,18 @@ def read_run(workdir: Path) -> tuple[TrainConfig, DataShape]:
     try:
         saved = json.loads((workdir / "config.json").read_text())
         data = json.loads((workdir / "dataset.json").read_text())
+        shape = DataShape(
+            data["train"]["images"], data["num_classes"], tuple(data["image_shape"])
+        )
     except (OSError, ValueError) as error:
         raise InputError(
             f"{workdir} is not the work folder of a run: its config.json or "
             f"dataset.json cannot be read ({why_not_read(error)}); give the folder "
             f"that `python -m byol_bnfree.train` prints in its first line."
         ) from error
-    shape = DataShape(
-        data["train"]["images"], data["num_classes"], tuple(data["image_shape"])
-    )
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{workdir / 'dataset.json'} is not that of a run ({error}); restore it, "
+            f"or give the folder of a run."
+        ) from error
     return config_from_dict(TrainConfig, saved), shape
