@@ -94,7 +94,8 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
         if config.plot and IMAGES in opened:
             pictures = save_pictures(benches[config.network, IMAGES], workdir)
     if plan:
-        print_tables(store.figures())
+        # Where two results share a cell, the one that was asked for is shown.
+        print_tables([row for row in store.figures() if row not in rows] + rows)
     for path in pictures:
         _say(str(path))
     if plan:

@@ -48,7 +48,10 @@ class Store:
 
 
 def _read(path: Path) -> list[Row]:
-    """Return all whole rows. A row that a kill cut off is removed from the file."""
+    """Return all whole rows. A row that a kill cut off is removed from the file.
+
+    Rows of another form, which other programs wrote, are passed over with a note.
+    """
     if not path.exists():
         return []
     data = path.read_bytes()
@@ -56,8 +59,21 @@ def _read(path: Path) -> list[Row]:
     if whole != data:
         os.truncate(path, len(whole))
     try:
-        return [json.loads(line) for line in whole.splitlines()]
+        rows = [json.loads(line) for line in whole.splitlines()]
     except ValueError as error:
         raise InputError(
             f"{path} has a line that is not JSON ({error}); repair or remove it."
         ) from error
+    known = [row for row in rows if _has_form(row)]
+    if len(known) < len(rows):
+        print(
+            f"note: {len(rows) - len(known):,} rows of {path} are no results of this "
+            f"program and are passed over",
+            flush=True,
+        )
+    return known
+
+
+def _has_form(row: Any) -> bool:
+    keys = ("identity", "figures")
+    return isinstance(row, dict) and all(isinstance(row.get(k), dict) for k in keys)
