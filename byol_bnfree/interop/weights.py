@@ -19,9 +19,10 @@ from byol_bnfree.config import TrainConfig
 from byol_bnfree.errors import InputError, why_not_read
 from byol_bnfree.files import expanded
 from byol_bnfree.interop import deepmind
-from byol_bnfree.interop.description import from_metadata, to_config
+from byol_bnfree.interop.description import from_metadata, read_description, to_config
 from byol_bnfree.interop.foreign import from_state_dict
 from byol_bnfree.interop.names import imported
+from byol_bnfree.interop.program import PROGRAM_SUFFIX
 from byol_bnfree.interop.torch_zip import read_state_dict
 from byol_bnfree.interop.trees import Flat, nested
 
@@ -75,8 +76,10 @@ def find(path: Path) -> Path:
 
 
 def description_of(path: Path) -> dict[str, Any]:
-    """Return the description in a safetensors file at `path` or in it; {} without."""
+    """Return the description of a file of ours at `path` or in it; {} without."""
     file = find(path)
+    if file.suffix == PROGRAM_SUFFIX:
+        return read_description(file.with_name("encoder.json"))
     if file.suffix != ".safetensors":
         return {}
     return from_metadata(read_safetensors(file)[1]) or {}
