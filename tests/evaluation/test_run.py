@@ -170,9 +170,11 @@ def test_rows_of_other_versions_are_passed_over_with_a_note(capsys):
     rows = [measured("knn"), measured("newer"), measured("semi_supervised")]
     del rows[2]["identity"]["weights"]
     rows.append(measured("robustness"))  # without its corruption
+    rows.append(measured("knn"))
+    rows[-1]["identity"]["train"] = "all"
     print_tables(rows)
     said = capsys.readouterr().out
-    assert "note: 3 stored results" in said and "50.0" in said
+    assert "note: 4 stored results" in said and "50.0" in said
 
 
 def test_names_in_a_table_are_no_markup(capsys):

@@ -69,13 +69,12 @@ def figures_table(rows: list[Row], title: str = TITLE) -> Table:
     named = _data_names(lines)
     subjects = {(line.dataset, line.network, line.step, line.weights) for line in lines}
     encoders = Counter(subject[:3] for subject in subjects)
-    for line, cells in lines.items():
-        network = line.network
-        if encoders[line.dataset, network, line.step] > 1:
-            network = f"{network} {line.weights[:DIGITS]}"
-        found = (cells.get(column, "") for column in columns)
-        # A name such as a[b] is not rich's markup.
-        table.add_row(*map(Text, (named[line], network, line.step, *found)))
+    for of, cells in lines.items():
+        network = of.network
+        if encoders[of.dataset, network, of.step] > 1:
+            network = f"{network} {of.weights[:DIGITS]}"
+        line = named[of], network, of.step, *(cells.get(name, "") for name in columns)
+        table.add_row(*map(Text, line))  # a name such as a[b] is not rich's markup
     return table
 
 
@@ -193,7 +192,8 @@ def _cell(figures: dict[str, float]) -> str:
 def _can_be_shown(row: Row) -> bool:
     """Return True if a row has a known protocol and all that its line needs."""
     try:
-        _place(row), _line(row), _cell(row["figures"]), _settings(row)
+        _place(row), _cell(row["figures"]), _settings(row)
+        _data_names([_line(row)]), _sizes(_line(row).data)
     except (KeyError, TypeError, ValueError, AttributeError):
         return False
     return True
