@@ -18,7 +18,7 @@ from byol_bnfree.errors import (
     output_closed,
     why_not_written,
 )
-from byol_bnfree.files import expanded, read_json
+from byol_bnfree.files import RESTORE, expanded, read_json
 from byol_bnfree.flags import cli
 from byol_bnfree.jax_settings import check_xla_flags, why_jax_does_not_start
 from byol_bnfree.own_process import quiet_libraries
@@ -90,7 +90,7 @@ def config_of_run(workdir: str) -> TrainConfig | None:
 
     The processes of the run are left out: they may not exist any more.
     """
-    saved = read_json(expanded(workdir) / "config.json")
+    saved = read_json(expanded(workdir) / "config.json", RESTORE)
     if saved is None:
         return None
     config = config_from_dict(TrainConfig, saved)

@@ -20,7 +20,7 @@ from byol_bnfree.files import expanded
 from byol_bnfree.interop.description import read_description, to_config
 from byol_bnfree.interop.program import PROGRAM_SUFFIX, ProgramModule
 from byol_bnfree.interop.trees import check_fit, flat, nested
-from byol_bnfree.interop.weights import find, holds_weights, read_weights
+from byol_bnfree.interop.weights import check_encoder, find, holds_weights, read_weights
 from byol_bnfree.models.kernels import XLA, Kernels
 from byol_bnfree.models.resnet import ResNet
 from byol_bnfree.own_code import changed_code
@@ -166,6 +166,7 @@ def _from_weights(
     file = find(path)
     if file.suffix == PROGRAM_SUFFIX:
         description = read_description(file.with_name("encoder.json"))
+        check_encoder(file, description, network)
         config = to_config(description)
         # The program normalizes its input itself.
         inside = dataclasses.replace(config.augment, mean=(0, 0, 0), std=(1, 1, 1))
@@ -205,13 +206,18 @@ def read_run(workdir: Path) -> tuple[TrainConfig, DataShape]:
     try:
         saved = json.loads((workdir / "config.json").read_text())
         data = json.loads((workdir / "dataset.json").read_text())
+        shape = DataShape(
+            data["train"]["images"], data["num_classes"], tuple(data["image_shape"])
+        )
     except (OSError, ValueError) as error:
         raise InputError(
             f"{workdir} is not the work folder of a run: its config.json or "
             f"dataset.json cannot be read ({why_not_read(error)}); give the folder "
             f"that `python -m byol_bnfree.train` prints in its first line."
         ) from error
-    shape = DataShape(
-        data["train"]["images"], data["num_classes"], tuple(data["image_shape"])
-    )
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{workdir / 'dataset.json'} is not that of a run ({error}); restore it, "
+            f"or give the folder of a run."
+        ) from error
     return config_from_dict(TrainConfig, saved), shape

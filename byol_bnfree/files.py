@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 from byol_bnfree.errors import InputError, why_not_read
 
+RESTORE = "restore it"  # a run without its config.json cannot resume
 LONGEST = 150  # bytes of a name; most systems allow 255, and names in parts of it
 
 
@@ -72,14 +73,16 @@ def why_no_folder(path: Path) -> str | None:
     return None
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
+def read_json(
+    path: Path, remedy: str = "restore or delete it"
+) -> dict[str, Any] | None:
     """Read a JSON file; None if it does not exist.
 
     Raises:
-      InputError: if it cannot be read, or is not JSON.
+      InputError: if it cannot be read, or is no JSON object. `remedy` says what to do.
     """
     try:
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -88,7 +91,10 @@ def read_json(path: Path) -> dict[str, Any] | None:
             f"another path."
         ) from None
     except ValueError:
-        raise InputError(f"{path} is not JSON; restore or delete it.") from None
+        raise InputError(f"{path} is not JSON; {remedy}.") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{path} holds no JSON object; {remedy}.")
+    return found
 
 
 def last_json(output: str) -> Any:

@@ -16,8 +16,13 @@ def config_from_dict(kind: type, saved: dict[str, Any]) -> Any:
     Missing fields get their defaults, as in a file of an older version.
 
     Raises:
-      InputError: for a field that this version does not know.
+      InputError: for a field that this version does not know, and for other content.
     """
+    if not isinstance(saved, dict):
+        raise InputError(
+            f"the saved configuration has {str(saved)[:40]} where the fields of "
+            f"{kind.__name__} should be; restore config.json."
+        )
     fields = {field.name: field for field in dataclasses.fields(kind)}
     unknown = sorted(saved.keys() - fields.keys())
     if unknown:
@@ -30,7 +35,7 @@ def config_from_dict(kind: type, saved: dict[str, Any]) -> Any:
         default = fields[name].default
         if dataclasses.is_dataclass(default):
             return config_from_dict(type(default), raw)
-        if name in ITEMS:
+        if name in ITEMS and isinstance(raw, list):
             return tuple(config_from_dict(ITEMS[name], item) for item in raw)
         return tuple(raw) if isinstance(raw, list) else raw
 

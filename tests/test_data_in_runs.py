@@ -255,6 +255,31 @@ def test_skipped_pictures_are_listed_and_a_resumed_run_skips_the_same(tmp_path):
     )
 
 
+def test_a_run_that_begins_anew_reads_all_its_pictures(tmp_path, no_steps):
+    root = pictures(tmp_path / "p", [f"{c}/{k}.png" for c in "ab" for k in range(10)])
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "skipped.jsonl").write_text("")
+    whole_run.train(config(root, tmp_path / "run", *STREAM))
+    assert not (tmp_path / "run" / "skipped.jsonl").exists()
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_rows_of_other_pictures_leave_no_picture_out(tmp_path, moved):
+    made = config(half_bad(tmp_path / "p"), tmp_path, *STREAM)
+    old = "/before/train/a/3.png" if moved else "train/b/9.png"
+    rows = [
+        {"split": "train", "index": index, "file": old, "reason": "truncated"}
+        for index in (3, 99)
+    ]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "skipped.jsonl").write_text(text)
+    source, known = open_source(made, "train"), SkippedFile(tmp_path)
+    known.follow(source)
+    assert (len(source.skipped) == 1) == moved
+    if not moved:
+        assert len(known) == 0
+
+
 def test_the_final_evaluation_counts_no_picture_twice(tmp_path):
     made = config(half_bad(tmp_path / "p"), tmp_path, *STREAM)
     sources = [open_source(made, split) for split in ("train", "test")]

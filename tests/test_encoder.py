@@ -13,6 +13,7 @@ import tiny
 from byol_bnfree.config import AugmentConfig, DataConfig
 from byol_bnfree.data.augment import normalize, two_views
 from byol_bnfree.data.pixels import unit_pixels
+from byol_bnfree.encoder import read_run
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.norm import NORMS
 
@@ -23,6 +24,7 @@ def test_an_encoder_can_be_compiled_as_it_is():
 
 
 IMAGES = tiny.batch()["image"]
+DATA = '{"train": {"images": 4}, "num_classes": 2, "image_shape": [8, 8, 3]}'
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -85,6 +87,17 @@ def test_a_list_of_images_is_a_batch_if_they_have_one_shape():
     np.testing.assert_array_equal(found, unwrap(unit_pixels)(IMAGES))
     with pytest.raises(InputError, match="differ in shape"):
         unwrap(unit_pixels)([IMAGES[0], IMAGES[0, :4]])
+
+
+@pytest.mark.parametrize(
+    "settings, data",
+    [("[]", DATA), ('{"model": 3}', DATA), ("{}", "{}"), ("{}", "[]")],
+)
+def test_records_of_another_form_are_refused_in_a_sentence(tmp_path, settings, data):
+    (tmp_path / "config.json").write_text(settings)
+    (tmp_path / "dataset.json").write_text(data)
+    with pytest.raises(InputError, match="restore"):
+        read_run(tmp_path)
 
 
 def test_an_encoder_prints_as_one_line():

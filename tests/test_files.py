@@ -68,6 +68,13 @@ def test_a_name_that_is_too_long_is_one_sentence(tmp_path):
         read_json(tmp_path / ("x" * 300))
 
 
+@pytest.mark.parametrize("content", ["[]", "3", "{"])
+def test_what_is_no_json_object_is_one_sentence(tmp_path, content):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(InputError, match="a.json .*restore or delete it"):
+        read_json(tmp_path / "a.json")
+
+
 def test_a_folder_can_be_where_nothing_stands_in_the_way(tmp_path):
     (tmp_path / "file").touch()
     assert why_no_folder(tmp_path / "a" / "b") is None

@@ -12,7 +12,7 @@ from byol_bnfree.errors import InputError, RunStopped
 from byol_bnfree.training.checkpoint import Checkpoints
 from byol_bnfree.training.divergence import DIVERGED, Diverged, divergence_explained
 from byol_bnfree.training.manifest import MANIFEST
-from byol_bnfree.whole_run.resume import began_as, check_resumable
+from byol_bnfree.whole_run.resume import began_as, check_resumable, forget_abandoned
 
 DATA = SimpleNamespace(description={})
 
@@ -53,6 +53,36 @@ def test_a_run_that_has_something_refuses_other_settings(begun, where):
     assert began_as(str(begun))["compute_dtype"] == "bfloat16"
     with pytest.raises(InputError, match="other settings .*batch_size: 8 -> 4"):
         check_resumable(begun, tiny.config(batch_size=4), DATA)
+
+
+@pytest.mark.parametrize("where", ["checkpoints", "best/checkpoints", "summary.json"])
+def test_a_run_without_its_settings_is_not_resumed_with_others(tmp_path, where):
+    if where == "summary.json":
+        (tmp_path / where).write_text("{}")
+    else:
+        commit(tmp_path / where)
+    with pytest.raises(InputError, match="without its config.json.*restore"):
+        check_resumable(tmp_path, tiny.config(), DATA)
+
+
+def test_settings_that_cannot_be_read_are_restored_and_not_deleted(begun):
+    for content in ("{", "[]"):
+        (begun / "config.json").write_text(content)
+        with pytest.raises(InputError, match="; restore it.$"):
+            check_resumable(begun, tiny.config(), DATA)
+
+
+def test_only_a_run_that_saved_something_keeps_its_list_of_bad_pictures(begun):
+    rows = [begun / name for name in ("skipped.jsonl", "skipped-1.jsonl")]
+    for saved in (True, False):
+        for path in rows:
+            path.write_text("")
+        if saved:
+            (begun / "summary.json").write_text("{}")
+        else:
+            (begun / "summary.json").unlink()
+        forget_abandoned(begun)
+        assert [path.exists() for path in rows] == [saved, saved]
 
 
 def test_what_gives_the_same_gradient_may_change(begun):

@@ -11,7 +11,7 @@ from byol_bnfree.data.sources import Source
 
 SAMPLE = 256  # pictures whose values are counted; a streamed set looks at these only
 CHUNK_BYTES = 2**26  # of pictures compared at a time
-HANDFUL = 16  # values; photographs have more, but 12-bit values read as 16 bits do not
+HANDFUL = 17  # values; photographs have more, but 12 bits read as 16 have at most these
 
 
 def odd_pictures(source: Source) -> list[str]:

@@ -23,7 +23,7 @@ from jaxtyping import Int, Int32, Int64
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.eight_bits import conversion
 from byol_bnfree.data.fingerprint import checksum, facts
-from byol_bnfree.data.folder_links import check_apart, in_two_classes
+from byol_bnfree.data.folder_links import check_apart, copies, in_two_classes
 from byol_bnfree.data.folder_splits import list_splits
 from byol_bnfree.data.listing import (
     UNLABELLED,
@@ -93,6 +93,11 @@ class FolderRecords:
         return facts(self.paths)
 
     @property
+    def sizes(self) -> Int64[np.ndarray, " n"]:
+        """Bytes of each file; -1 if it is missing."""
+        return self._files[:, 0]
+
+    @property
     def inodes(self) -> Int64[np.ndarray, "n 2"]:
         """Inode and disk of each file. Links to one file share them."""
         return self._files[:, 2:]
@@ -129,6 +134,8 @@ def open_folder(config: TrainConfig) -> Found:
     if names and needs_test(config):
         check_apart(*records)
     notes = [*unused.notes, *seen.notes]
+    if names and needs_test(config):
+        notes += copies(*records)
     if unused.counts:
         notes.append(unused.sentence(str(root)))
     if names:

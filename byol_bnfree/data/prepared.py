@@ -50,7 +50,11 @@ def needs_reader() -> None:
 
 
 def list_sets(root: Path) -> list[PreparedSet]:
-    """Return every data set under `root`, sorted by name and version."""
+    """Return every data set under `root`, sorted by name and version.
+
+    Files of this name that have another form are passed over: Hugging Face's
+    `save_to_disk` writes such files too.
+    """
     found = []
     if not os.path.isdir(root):  # Path.glob would fail on a name that is too long
         return found
@@ -62,10 +66,9 @@ def list_sets(root: Path) -> list[PreparedSet]:
                 info = json.loads(path.read_bytes())
             except ValueError as error:
                 raise InputError(f"{path} is not JSON ({error}); remove it.") from error
-            shards = {
-                s["name"]: tuple(map(int, s.get("shardLengths", [])))
-                for s in info.get("splits", [])
-            }
+            shards = _shards(info)
+            if shards is None:
+                continue
             splits = {name: sum(lengths) for name, lengths in shards.items()}
             name = path.parent.parent.relative_to(root).as_posix()
             file_format = info.get("fileFormat", "tfrecord")
@@ -74,6 +77,23 @@ def list_sets(root: Path) -> list[PreparedSet]:
                 PreparedSet(name, version, file_format, splits, path.parent, shards)
             )
     return sorted(found, key=lambda s: (s.name, _version_key(s.version)))
+
+
+def _shards(info: Any) -> dict[str, tuple[int, ...]] | None:
+    """Return the records of each file by split; None if `info` is of another program.
+
+    tensorflow-datasets lists the splits. Others map their names.
+    """
+    splits = info.get("splits") if isinstance(info, dict) else None
+    if not isinstance(splits, list):
+        return None
+    try:
+        return {
+            str(split["name"]): tuple(map(int, split.get("shardLengths", [])))
+            for split in splits
+        }
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
 
 
 def find_set(name: str, root: Path) -> PreparedSet:

@@ -3,8 +3,11 @@
 Neither tensorflow-datasets nor TensorFlow is needed. Both can read the result.
 """
 
+import contextlib
+import errno
 import json
 import math
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -59,7 +62,7 @@ def write_set(
 ) -> Path:
     """Its new folder, `root/NAME/VERSION`, which appears when all of it is written.
 
-    Raises: InputError if there is such a folder.
+    Raises: InputError if there is such a folder, OSError if the disk is full.
     """
     folder = new_folder(root, description.name, description.version)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -137,11 +140,26 @@ def _write_file(path: Path, pictures: Iterator[Picture]) -> tuple[int, int]:
             if picture.label is not None:
                 features["label"] = picture.label
             record = encode_example(features)
-            writer.write(record)
+            with _errors_of_the_disk(path):
+                writer.write(record)
             count, size = count + 1, size + len(record)
     finally:
-        writer.close()
+        with _errors_of_the_disk(path):
+            writer.close()
     return count, size
+
+
+@contextlib.contextmanager
+def _errors_of_the_disk(path: Path) -> Iterator[None]:
+    """The writer reports a full disk as a RuntimeError; here it becomes an OSError."""
+    try:
+        yield
+    except RuntimeError as error:
+        known = {os.strerror(code): code for code in errno.errorcode}
+        said = str(error).partition("failed: ")[2].partition(";")[0]
+        if said not in known:
+            raise
+        raise OSError(known[said], said, str(path)) from error
 
 
 def _features(description: Description) -> dict[str, Any]:

@@ -61,11 +61,14 @@ class StreamSource:
 
     @property
     def fingerprint(self) -> str:
-        """A checksum of the files' names, sizes and times, and of the conversion."""
+        """A checksum of the files' names, sizes and times, and of the conversion.
+
+        The crop of evaluation is a part of it, because features depend on the crop.
+        """
         height, width, channels = self.image_shape
         levels = conversion(self._config.data)
         how = [image_size_of(height, width), channels, levels.white, levels.alpha]
-        return checksum(self._records.fingerprint, how)
+        return checksum(self._records.fingerprint, how, self.crop_share)
 
     def labels(
         self, indices: Int[np.ndarray, " b"] | None = None
@@ -158,6 +161,10 @@ class StreamSource:
     def file_names(self, indices: Int[np.ndarray, " b"]) -> list[str]:
         """Return printable names, relative to the data set."""
         return self._records.file_names(indices)
+
+    def name_of(self, index: int) -> str:
+        """Return the name that a picture has in messages and in `skipped`."""
+        return self._records.read(np.array([index]))[0][0]
 
     def close(self) -> None:
         """End the threads or processes that read; new ones start when they must."""

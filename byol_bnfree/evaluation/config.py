@@ -61,7 +61,8 @@ class EvaluateConfig:
     network: Literal["online", "target"] = "online"
     """Network to evaluate. BYOL's papers evaluate the online network."""
     dataset: str | None = None
-    """shapes, a tensorflow-datasets name, or folder:PATH. None: the run's."""
+    """shapes, a tensorflow-datasets name, or folder:PATH. None: the run's. --weights
+    without a run in --workdir: None is the set that the file names."""
     data_dir: str | None = None
     """Root of prepared tensorflow-datasets. None: the run's."""
     train_split: str | None = None
@@ -94,7 +95,8 @@ class EvaluateConfig:
     again: bool = False
     """Measure again even if evaluations.jsonl has the result."""
     weights: str | None = None
-    """Evaluate this file of weights instead of the run. --workdir may be any folder."""
+    """Evaluate this file of weights instead of the run. --workdir may be any folder. A
+    run there gives the data."""
     knn: KnnSettings = KnnSettings()
     """Nearest neighbours."""
     linear: LinearSettings = LinearSettings()

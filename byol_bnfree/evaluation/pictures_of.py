@@ -13,6 +13,7 @@ from byol_bnfree.encoder import Encoder
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.features import encoder_features
 from byol_bnfree.evaluation.images.left_out import usable_only
+from byol_bnfree.evaluation.images.splits import print_odd
 from byol_bnfree.evaluation.images.subset import Subset
 from byol_bnfree.evaluation.kept.embedding import Embedding
 
@@ -95,6 +96,7 @@ def everything(
         new = np.array([name not in known for name in files_of(source)], bool)
         if new.any():
             sources.append(source if new.all() else Subset(source, np.flatnonzero(new)))
+            print_odd(sources[-1])
     return Pictures(sources)
 
 

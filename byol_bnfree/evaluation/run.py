@@ -18,6 +18,7 @@ from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.bench import Bench
 from byol_bnfree.evaluation.checks import check_protocols, check_trainable
 from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.evaluation.data_of_weights import with_data
 from byol_bnfree.evaluation.dense.opening import open_dense, whole_view
 from byol_bnfree.evaluation.dense.tasks import TASKS
 from byol_bnfree.evaluation.features import first_images
@@ -66,6 +67,8 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
     kernels = choose_kernels("auto", jax.device_count())
     weights = config.weights or workdir
     encoder = load_encoder(weights, config.network, kernels=kernels)
+    if config.weights is not None:
+        encoder = with_data(encoder, config, say)
     check_trainable(config, encoder)
     mesh = make_mesh()
     opened = _open_all(config, encoder, plan)
@@ -95,7 +98,8 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
         if config.plot and IMAGES in opened:
             pictures = save_pictures(benches[config.network, IMAGES], workdir)
     if plan:
-        print_tables(store.figures())
+        # Where two results share a cell, the one that was asked for is shown.
+        print_tables([row for row in store.figures() if row not in rows] + rows)
     for path in pictures:
         say(str(path))
     if plan:

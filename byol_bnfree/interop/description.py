@@ -17,6 +17,7 @@ from byol_bnfree.config import (
 from byol_bnfree.data.geometry import EVAL_SHARE
 from byol_bnfree.errors import InputError
 
+FAMILIES = ("byol_bnfree", "torchvision", "timm", "stablehlo")
 KEY = "byol_bnfree"
 """Key of the description in the metadata of a safetensors file."""
 VERSION = 1  # raise it if older versions could not read the description
@@ -107,6 +108,9 @@ def to_config(description: dict[str, Any]) -> TrainConfig:
                 f"{description['version']}, this version reads {VERSION}); update it."
             )
         network, images = description["network"], description["preprocessing"]
+        family, step = description["family"], description["step"]
+        if family not in FAMILIES or not isinstance(step, int):
+            raise TypeError(f"family {family}, step {step}")
         size = images["image_size"]
         settings = {name: network[name] for name in NETWORK}
         # Without a later setting, its default is the behaviour of the older version.

@@ -11,7 +11,7 @@ from byol_bnfree.encoder import load_encoder, read_run
 from byol_bnfree.errors import InputError
 from byol_bnfree.files import expanded
 from byol_bnfree.interop.hub import write_hub_folder
-from byol_bnfree.interop.weights import description_of, holds_weights
+from byol_bnfree.interop.weights import description_of, holds_weights, is_run
 from byol_bnfree.interop.writing import Settings, write
 
 
@@ -26,6 +26,7 @@ def export(config: Any) -> Iterator[str]:
     if (note := _without_effect(config)) is not None:
         yield f"note: {note}"
     source = expanded(config.workdir)
+    _refuse_run(config.out)
     _refuse_own_encoder(source)
     encoder = load_encoder(source, config.network)
     origin = origin_of(source, config.licence, config.network)
@@ -52,6 +53,15 @@ def _without_effect(config: Any) -> str | None:
     if config.name is not None and config.format != "hub-folder":
         found.append("--name has no effect: only a hub-folder has a name")
     return "; ".join(found) or None
+
+
+def _refuse_run(out: str | None) -> None:
+    """A run has files of these names, and an export beside them ages as it trains."""
+    if out is not None and is_run(expanded(out)):
+        raise InputError(
+            f"--out={out} is the work folder of a run, whose files an export could "
+            f"replace; give a new folder, or leave out --out."
+        )
 
 
 def _refuse_own_encoder(source: Path) -> None:

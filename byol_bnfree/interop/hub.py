@@ -1,13 +1,12 @@
 """Writes a folder for the Hugging Face Hub, and reads weights offline."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 from byol_bnfree.encoder import Encoder, load_encoder
 from byol_bnfree.errors import InputError
-from byol_bnfree.files import write_json
+from byol_bnfree.files import write_atomically, write_json
 from byol_bnfree.interop.card import model_card
 from byol_bnfree.interop.comparison import Comparison, check_python
 from byol_bnfree.interop.description import without_place
@@ -65,9 +64,9 @@ def write_hub_folder(
     drawn = PICTURES if network == "online" else ()
     pictures = [file for file in drawn if (source / file).is_file()]
     for file in pictures:
-        shutil.copy(source / file, folder / file)
+        write_atomically(folder / file, (source / file).read_bytes())
     card = model_card(name, description, figures, pictures, [str(r) for r in results])
-    (folder / "README.md").write_text(card)
+    write_atomically(folder / "README.md", card.encode())
     return results
 
 

@@ -19,13 +19,15 @@ from byol_bnfree.config import TrainConfig
 from byol_bnfree.errors import InputError, why_not_read
 from byol_bnfree.files import expanded
 from byol_bnfree.interop import deepmind
-from byol_bnfree.interop.description import from_metadata, to_config
+from byol_bnfree.interop.description import from_metadata, read_description, to_config
 from byol_bnfree.interop.foreign import from_state_dict
 from byol_bnfree.interop.names import imported
+from byol_bnfree.interop.program import PROGRAM_SUFFIX
 from byol_bnfree.interop.torch_zip import read_state_dict
 from byol_bnfree.interop.trees import Flat, nested
 
 Network = Literal["online", "target"]
+OLD_TORCH = bytes.fromhex("6cfc9c46f9206aa85019")  # torch's magic number, pickled
 NAMES = ("model.safetensors", "encoder.safetensors", "encoder.stablehlo")
 """Files of weights in the folders of our exports."""
 ACCEPTED = (
@@ -45,9 +47,20 @@ class Weights(NamedTuple):
     {"params": {"projector": ...}, "batch_stats": ...}."""
 
 
+def is_run(folder: Path) -> bool:
+    """Return True if a folder is the work folder of a run, begun or finished."""
+    records = ("config.json", "dataset.json")
+    begun = all((folder / name).is_file() for name in records)
+    return begun or (folder / "checkpoints").is_dir()
+
+
 def holds_weights(path: Path) -> bool:
-    """Return True if a path is a file, or a folder of our exports."""
-    return path.is_file() or any((path / name).is_file() for name in NAMES)
+    """Return True if a path is a file, or a folder of our exports.
+
+    A run stays a run, whatever else lies in its folder.
+    """
+    inside = any((path / name).is_file() for name in NAMES)
+    return path.is_file() or (inside and not is_run(path))
 
 
 def find(path: Path) -> Path:
@@ -63,8 +76,10 @@ def find(path: Path) -> Path:
 
 
 def description_of(path: Path) -> dict[str, Any]:
-    """Return the description in a safetensors file at `path` or in it; {} without."""
+    """Return the description of a file of ours at `path` or in it; {} without."""
     file = find(path)
+    if file.suffix == PROGRAM_SUFFIX:
+        return read_description(file.with_name("encoder.json"))
     if file.suffix != ".safetensors":
         return {}
     return from_metadata(read_safetensors(file)[1]) or {}
@@ -84,11 +99,16 @@ def read_weights(path: str | Path, network: Network = "online") -> Weights:
     """
     path = find(expanded(path))
     with open(path, "rb") as file:
-        start = file.read(8)
+        start = file.read(32)
     if path.suffix == ".safetensors":
         return _from_safetensors(path, network)
     if zipfile.is_zipfile(path):
         return _foreign(read_state_dict(path), network)
+    if OLD_TORCH in start:
+        raise InputError(
+            f"{path} is a file of torch.save before PyTorch 1.6; save the state dict "
+            f"again with PyTorch 1.6 or newer."
+        )
     if start[:2] == b"\x80\x02":
         return _from_deepmind(path, network)
     raise InputError(f"{path} is not a file of weights; give {ACCEPTED}.")
@@ -111,11 +131,19 @@ def _from_safetensors(path: Path, network: Network) -> Weights:
     description = from_metadata(metadata)
     if description is None:
         return _foreign(arrays, network)
-    # "online" is the default, which takes the only encoder that there is.
+    check_encoder(path, description, network)
+    config = to_config(description)
+    found, _ = imported(arrays, description["family"])
+    return Weights(config, _nested(found), description["step"])
+
+
+def check_encoder(path: Path, description: dict[str, Any], network: Network) -> None:
+    """Raise `InputError` if a file of ours does not hold this encoder.
+
+    "online" is the default, which takes the only encoder that there is.
+    """
     if network == "target" and description.get("encoder", "online") != "target":
         raise InputError(f"{path} holds one encoder, the online one; load that.")
-    found, _ = imported(arrays, description["family"])
-    return Weights(to_config(description), _nested(found), description["step"])
 
 
 def _foreign(arrays: Flat, network: Network) -> Weights:

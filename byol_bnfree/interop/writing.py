@@ -1,7 +1,6 @@
 """Writes an encoder for other frameworks, with one function per format."""
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +17,7 @@ from byol_bnfree.config import TrainConfig, height_and_width
 from byol_bnfree.data.augment import normalize
 from byol_bnfree.encoder import Encoder, encoder_module, load_encoder
 from byol_bnfree.errors import InputError
-from byol_bnfree.files import write_json
+from byol_bnfree.files import write_atomically, write_json
 from byol_bnfree.interop.comparison import (
     SCRIPTS,
     Comparison,
@@ -88,7 +87,7 @@ def save_weights(
     leaves = {name: flat(tree) for name, tree in variables.items()}
     metadata = {KEY: json.dumps(description), "format": "pt"}
     # `save_file` would make a file that only its owner can read.
-    path.write_bytes(save(exported(leaves, family), metadata))
+    write_atomically(path, save(exported(leaves, family), metadata))
     write_json(path.with_name(DESCRIPTION), description)
     return description
 
@@ -119,7 +118,8 @@ def _torch(encoder: Encoder, folder: Path, settings: Settings) -> list[Compariso
 
 def with_program(encoder: Encoder, path: Path, python: str | None) -> list[Comparison]:
     """Put encoder.py beside weights with torchvision's names, and run both sides."""
-    shutil.copy(SCRIPTS / "encoder.py", path.with_name("encoder.py"))
+    script = (SCRIPTS / "encoder.py").read_bytes()
+    write_atomically(path.with_name("encoder.py"), script)
     if not python:
         return []
     images, ours = _ours(encoder)
@@ -144,7 +144,7 @@ def _stablehlo(encoder: Encoder, folder: Path, settings: Settings):
     program = export.export(jax.jit(encode), platforms=PLATFORMS)(pixels)
     path = folder / PROGRAM
     try:
-        path.write_bytes(program.serialize())
+        write_atomically(path, program.serialize())
     except ImportError as error:
         raise InputError(
             'format stablehlo needs flatbuffers; pip install ".[export]".'

@@ -3,10 +3,12 @@
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from byol_bnfree.config import ModelConfig
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.architectures import ARCHITECTURES, scaled_channels
 from byol_bnfree.models.norm import check_channels, layers_for
 from byol_bnfree.models.resnet import PADDINGS, SHORTCUTS, ResNet
+from byol_bnfree.settings.checks import check_network
 
 
 def create_encoder(
@@ -51,10 +53,18 @@ def create_encoder(
 
     Raises:
       InputError: for an unknown name, norm, stem, padding or kind of shortcut, for a
-        width that makes the channels of a layer no whole number or no whole groups, and
-        for a `last_scale_init` of a v2 network.
+        width that makes the channels of a layer no whole number or no whole groups, for
+        a `last_scale_init` of a v2 network, and for numbers that no command line takes.
     """
     _check_choices(name, stem, padding, shortcuts)
+    check_network(
+        ModelConfig(
+            width=width,
+            stem_stride=stem_stride,
+            stem_channels=stem_channels,
+            last_scale_init=last_scale_init,
+        )
+    )
     _check_architecture(name, last_scale_init)
     layers = layers_for(norm, dtype=dtype, **norm_options)
     check_channels(layers, _widths(name, width, stem_channels))

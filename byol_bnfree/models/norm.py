@@ -42,7 +42,9 @@ from byol_bnfree.models.affine import Affine, scale_and_bias
 from byol_bnfree.models.batch_norm import BatchNorm
 from byol_bnfree.models.initializers import fan_in_init
 from byol_bnfree.models.kernels import XLA, Kernels, by_unit_kernels
+from byol_bnfree.settings.checks import check_network
 from byol_bnfree.settings.names import NORMS
+from byol_bnfree.settings.network import ModelConfig
 
 
 class Layers(NamedTuple):
@@ -85,8 +87,10 @@ def layers_for(
       kernels: the functions that compute the layers.
 
     Raises:
-      InputError: for an unknown norm, and for `unit_kernels` without gn_ws's kernels.
+      InputError: for an unknown norm, for `unit_kernels` without gn_ws's kernels, for
+        an unknown dtype, and for numbers that no command line takes.
     """
+    _check_options(groups, min_group_channels, stat_groups, views, dtype)
     normalize = kernels.normalize
     group_norm = partial(GroupNorm, normalize=normalize)
     # gn and gn_ws differ in their kernels only.
@@ -120,6 +124,24 @@ def layers_for(
         relu=kernels.relu,
         max_pool=kernels.max_pool,
     )
+
+
+def _check_options(
+    groups: int, min_group_channels: int, stat_groups: int, views: int, dtype: DTypeLike
+) -> None:
+    check_network(ModelConfig(groups=groups, min_group_channels=min_group_channels))
+    for name, count in (("stat_groups", stat_groups), ("views", views)):
+        if count < 1:
+            raise InputError(f"{name} is {count}; it must be a positive number.")
+    try:
+        known = jnp.issubdtype(dtype, jnp.floating)
+    except TypeError:
+        known = False
+    if not known:
+        raise InputError(
+            f"dtype is {dtype!r}; it must be one of floats, such as float32 or "
+            f"bfloat16."
+        )
 
 
 def _conv(kernels: Kernels, standardized: bool, unit: bool) -> Callable[..., nn.Module]:

@@ -156,6 +156,18 @@ def validate(config: Any) -> None:
     check_together(config)
 
 
+def check_network(model: Any) -> None:
+    """Check the settings of a `ModelConfig` that a program gave one by one.
+
+    Raise `InputError` with their plain names, as arguments have them.
+    """
+    check_types(model, called=str)
+    for rule in RULES:
+        names = [name for name in rule.names.split() if name.startswith("model.")]
+        own = " ".join(name.removeprefix("model.") for name in names)
+        _check(model, rule._replace(names=own), called=str)
+
+
 def _plain_dense(config: Any, head: str) -> Rule:
     depth = getattr(config.model, head).depth
     return Rule(
@@ -176,12 +188,14 @@ def _ranges() -> list[Rule]:
     ]
 
 
-def _check(config: Any, rule: Rule, prefix: str = "") -> None:
+def _check(
+    config: Any, rule: Rule, prefix: str = "", called: Callable[[str], str] = flag
+) -> None:
     for name in rule.names.split():
         value: Any = config
         for part in f"{prefix}{name}".split("."):
             value = getattr(value, part)
         if not rule.holds(value):
             raise InputError(
-                f"{flag(prefix + name)} is {value}; it must be {rule.allowed}."
+                f"{called(prefix + name)} is {value}; it must be {rule.allowed}."
             )

@@ -6,6 +6,7 @@ There an optimizer named "adam" would silently train with another one.
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -35,8 +36,12 @@ def image_size_of(height: int, width: int) -> ImageSize:
     return height if height == width else (height, width)
 
 
-def check_types(config: Any, prefix: str = "") -> None:
+def check_types(
+    config: Any, prefix: str = "", called: Callable[[str], str] = flag
+) -> None:
     """Raise `InputError` for the first setting with a wrong type, at any depth.
+
+    `called` gives the name of a setting in the message.
 
     Whole numbers also count as numbers, but True and False do not. NumPy's numbers are
     accepted. Numbers must be finite, and whole numbers must fit int32. Texts must not
@@ -49,9 +54,9 @@ def check_types(config: Any, prefix: str = "") -> None:
         if not _fits(value, kind):
             shown = repr(value)
             shown = shown if len(shown) < 80 else f"{shown[:77]}..."
-            raise InputError(f"{flag(name)} is {shown}; it must be {_words(kind)}.")
+            raise InputError(f"{called(name)} is {shown}; it must be {_words(kind)}.")
         if dataclasses.is_dataclass(kind):
-            check_types(value, f"{name}.")
+            check_types(value, f"{name}.", called)
 
 
 def _fits(value: Any, kind: Any) -> bool:

@@ -15,7 +15,7 @@ import optax
 
 from byol_bnfree.config import Extension, TrainConfig
 from byol_bnfree.errors import InputError
-from byol_bnfree.files import expanded, read_json, write_json
+from byol_bnfree.files import RESTORE, expanded, read_json, write_json
 from byol_bnfree.training.restore import committed_steps
 from byol_bnfree.training.schedules import (
     extended_steps,
@@ -67,7 +67,7 @@ def resolve_extension(config: TrainConfig, num_examples: int) -> TrainConfig:
     if config.workdir is None:
         raise InputError("--extend continues a finished run; name its --workdir.")
     folder = expanded(config.workdir)
-    saved = read_json(folder / "config.json")
+    saved = read_json(folder / "config.json", RESTORE)
     if saved is None or not committed_steps(folder / "checkpoints"):
         raise InputError(
             f"{folder} holds no run with a checkpoint, but --extend continues a "

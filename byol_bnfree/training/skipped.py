@@ -1,5 +1,6 @@
 """skipped.jsonl: the pictures that a run left out because they cannot be read."""
 
+import os
 from pathlib import Path
 
 from byol_bnfree.data.reading import BadImage
@@ -35,18 +36,30 @@ class SkippedFile:
         # A set in memory is read whole, so it skips nothing later.
         if not isinstance(source, StreamSource):
             return
-        source.pictures.leave_out(
-            {
-                row["index"]: BadImage(row["file"], row["reason"])
-                for row in self._rows
-                if row["split"] == source.split and row["index"] is not None
-            }
-        )
+        source.pictures.leave_out(self._known_in(source))
 
         def add(index: int, bad: BadImage) -> None:
             self._add(source.split, index, bad.name, bad.reason)
 
         source.pictures.on_skip = add
+
+    def _known_in(self, source: StreamSource) -> dict[int, BadImage]:
+        """Return the pictures of a source that were skipped before, by their index.
+
+        Rows of other pictures, which the folder held before, do not count. The data may
+        have moved since, so only the last part of a path is compared.
+        """
+        found = {}
+        for row in self._rows:
+            index, file = row["index"], row["file"]
+            if row["split"] != source.split or index is None:
+                continue
+            name = source.name_of(index) if index < len(source) else ""
+            if os.path.basename(name) == os.path.basename(file):
+                found[index] = BadImage(file, row["reason"])
+            else:
+                self._known.discard((row["split"], file))
+        return found
 
     def _add(self, split: str, index: int | None, file: str, reason: str) -> None:
         if (split, file) in self._known:
@@ -54,3 +67,9 @@ class SkippedFile:
         self._known.add((split, file))
         row = {"split": split, "index": index, "file": file, "reason": reason}
         append_row(self.path, row)
+
+
+def forget_skipped(folder: Path) -> None:
+    """Remove the rows of a run that begins anew, perhaps with other pictures."""
+    for path in folder.glob("skipped*.jsonl"):
+        path.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ import jax
 
 from byol_bnfree.config import FREE_ON_RESUME, TrainConfig
 from byol_bnfree.errors import InputError
-from byol_bnfree.files import expanded, read_json, write_json
+from byol_bnfree.files import RESTORE, expanded, read_json, write_json
 from byol_bnfree.own_code import changed_code
 from byol_bnfree.training import distributed
 from byol_bnfree.training.changes import compare_config, with_later_settings
@@ -22,6 +22,7 @@ from byol_bnfree.training.extension import SETTINGS, begins_extension
 from byol_bnfree.training.mesh import left_whole, splits_state
 from byol_bnfree.training.program import Program
 from byol_bnfree.training.restore import committed_steps
+from byol_bnfree.training.skipped import forget_skipped
 from byol_bnfree.training.workdir import lock_workdir
 from byol_bnfree.whole_run.inputs import Data
 
@@ -47,7 +48,12 @@ def check_resumable(workdir: Path, config: TrainConfig, data: Data) -> bool:
     Raises:
       InputError: if the folder holds a run with other settings or other data.
     """
-    saved = read_json(workdir / "config.json")
+    saved = read_json(workdir / "config.json", RESTORE)
+    if saved is None and _is_begun(workdir):
+        raise InputError(
+            f"{workdir} holds a run without its config.json, so its settings are not "
+            f"known; restore the file to resume it, or give another --workdir."
+        )
     if saved is None:
         return False
     extended = begins_extension(config, saved)
@@ -118,7 +124,16 @@ def began_as(workdir: str | None) -> dict[str, Any]:
     """Return the settings of the run in a folder; {} if there is nothing to resume."""
     if workdir is None or not _is_begun(expanded(workdir)):
         return {}
-    return read_json(expanded(workdir) / "config.json") or {}
+    return read_json(expanded(workdir) / "config.json", RESTORE) or {}
+
+
+def forget_abandoned(workdir: Path) -> None:
+    """Remove what a run without a checkpoint left, which would count in the next run.
+
+    Process 0 calls it before any process reads these files.
+    """
+    if not _is_begun(workdir):
+        forget_skipped(workdir)
 
 
 def write_inputs(workdir: Path, program: Program, data: Data) -> None:

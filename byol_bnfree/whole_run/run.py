@@ -32,6 +32,7 @@ from byol_bnfree.whole_run.outputs import OnRow, open_outputs
 from byol_bnfree.whole_run.resume import (
     began_as,
     check_resumable,
+    forget_abandoned,
     write_inputs,
     writing,
 )
@@ -142,6 +143,8 @@ def _train_on(
         if finished is not None and finished.get("steps", 0) >= program.total_steps:
             distributed.say(f"{workdir} holds a finished run; nothing is left to do.")
             return Trained(finished, workdir, encoder)
+        if distributed.is_primary():
+            forget_abandoned(workdir)
         distributed.wait_for_all("inputs")  # all have read what is replaced next
         with open_outputs(config, workdir, on_row) as (log, finish):
             if distributed.is_primary():  # after all that may be refused

@@ -19,6 +19,9 @@ from byol_bnfree.data.names import printable
 from byol_bnfree.data.reading import BadImage, Fault, ReadingFailed
 from byol_bnfree.data.sources import find_data, open_source
 from byol_bnfree.errors import InputError
+from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.evaluation.images.splits import open_splits
+from byol_bnfree.evaluation.pictures_of import everything
 
 
 def encode(image: Image.Image, fmt: str = "PNG") -> bytes:
@@ -36,6 +39,23 @@ def test_twelve_bits_stored_in_sixteen_keep_their_values():
     assert len(np.unique(pixels(deep))) == 17
     scaled = pixels(deep, white=4095)
     assert len(np.unique(scaled)) >= 255 and scaled.max() == 254
+
+
+def test_pictures_of_twelve_bits_are_noticed_at_any_use(tmp_path, capsys):
+    """The first two values are the ends, so that the range is full."""
+    for k in range(8):
+        values = np.random.default_rng(k).integers(0, 4096, (16, 16), np.uint16)
+        values[0, :2] = 0, 4095
+        path = tmp_path / "set" / "ab"[k % 2] / f"{k}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode(Image.fromarray(values)))
+    run, noticed = folder(tmp_path / "set"), "pictures checked have at most 17 values"
+    assert noticed in odd_pictures(open_source(run, "train"))[0]
+    everything(run, "all", tmp_path).close()
+    assert noticed in capsys.readouterr().out
+    other = EvaluateConfig(str(tmp_path), dataset=run.dataset)
+    open_splits(dataclasses.replace(run, dataset="shapes"), other)
+    assert noticed in capsys.readouterr().out
 
 
 def test_by_default_values_are_rounded_as_with_the_white_that_is_meant():

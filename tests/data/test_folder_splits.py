@@ -1,8 +1,10 @@
 """The splits of a folder: what is a split, and that none shares a picture."""
 
 import os
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -12,10 +14,13 @@ from byol_bnfree.errors import InputError
 
 
 def write(root: Path, *folders: str, count: int = 3) -> None:
+    """Pictures that are all different."""
     for folder in folders:
         (root / folder).mkdir(parents=True, exist_ok=True)
         for k in range(count):
-            Image.new("L", (8, 8), k).save(root / folder / f"{k}.png")
+            draws = np.random.default_rng(list(f"{folder}/{k}".encode()))
+            noise = draws.integers(0, 256, (8, 8), np.uint8)
+            Image.fromarray(noise).save(root / folder / f"{k}.png")
 
 
 def found(root: Path, skip: bool = False):
@@ -45,6 +50,39 @@ def test_a_test_picture_that_is_trained_on_is_an_error(tmp_path, link):
     with pytest.raises(InputError, match="1 of 4 test .*test/a/x.png and train/b/1"):
         found(tmp_path)
     assert len(found(tmp_path, skip=True).train) == 6
+
+
+def test_copies_of_training_pictures_in_the_test_split_are_counted(tmp_path):
+    write(tmp_path, "train/a", "train/b", "test/a", "test/b")
+    assert not found(tmp_path).notes
+    for k in (1, 2):
+        copy = tmp_path / f"test/a/copy{k}.png"
+        shutil.copyfile(tmp_path / f"train/b/{k}.png", copy)
+    (note,) = found(tmp_path).notes
+    assert "2 of 8 test pictures checked are copies of training pictures" in note
+    assert "test/a/copy1.png and train/b/1.png are equal" in note
+    assert not found(tmp_path, skip=True).notes
+
+
+@pytest.mark.parametrize("limit", [0, 4])
+def test_few_files_are_read_to_find_copies(tmp_path, monkeypatch, limit):
+    for split in ("train", "test"):
+        for k in range(4):
+            path = tmp_path / split / "ab"[k % 2] / f"{k}.bmp"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            side = 8 + k if k else 8 + 8 * (split == "test")  # one has its own size
+            Image.new("L", (side, side), k).save(path)
+    read = []
+
+    def digest(path):
+        read.append(path.name)
+        return path.name.encode()
+
+    monkeypatch.setattr("byol_bnfree.data.folder_links.Path.read_bytes", digest)
+    monkeypatch.setattr("byol_bnfree.data.folder_links.MOST_READ", limit)
+    notes = found(tmp_path).notes
+    assert len(read) == limit and "0.bmp" not in read
+    assert [note.split(" test")[0] for note in notes] == ["2 of 3"] * bool(limit)
 
 
 @pytest.mark.parametrize("link", [os.symlink, os.link])

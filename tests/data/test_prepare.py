@@ -11,7 +11,7 @@ import pytest
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data import cifar, preparing
 from byol_bnfree.data.__main__ import main
-from byol_bnfree.data.prepared import find_set
+from byol_bnfree.data.prepared import find_set, list_sets
 from byol_bnfree.data.preparing import prepare
 from byol_bnfree.data.sources import open_source
 from byol_bnfree.errors import InputError
@@ -36,6 +36,25 @@ def test_sets_are_listed_with_version_splits_and_format(tmp_path, capsys):
         "digits 1.0.0: train 7 (array_record)",
         "resized/8x8 2.10.0: train 7 (tfrecord)",
     ]
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        {"splits": {"train": {"num_examples": 7}}},  # of Hugging Face
+        {"splits": None},
+        {},
+        [],
+        {"splits": [{"shardLengths": ["3"]}]},
+        {"splits": [{"name": "train", "shardLengths": ["many"]}]},
+    ],
+)
+def test_a_file_of_the_same_name_by_another_program_is_no_set(tmp_path, foreign):
+    put(tmp_path, "digits", "1.0.0")
+    (tmp_path / "mine" / "train").mkdir(parents=True)
+    (tmp_path / "mine" / "train" / "dataset_info.json").write_text(json.dumps(foreign))
+    assert [found.name for found in list_sets(tmp_path)] == ["digits"]
+    assert find_set("digits", tmp_path).splits == {"train": 7}
 
 
 @pytest.mark.parametrize("where", ["file", "file/below"])

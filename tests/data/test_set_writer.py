@@ -50,6 +50,27 @@ def archive_of(path: Path, labels: int = 1, cut: int = 0, top: int = 10) -> dict
     return content
 
 
+def test_a_disk_that_takes_no_more_is_one_sentence_and_leaves_nothing(tmp_path):
+    program = (
+        "import os, resource, signal\n"
+        "from pathlib import Path\n"
+        "from byol_bnfree.command_line import exit_on_error\n"
+        "from byol_bnfree.data import set_writer as w\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))\n"
+        "pictures = (w.Picture(os.urandom(5000), None, str(k)) for k in range(40))\n"
+        "about = w.Description('d', '1.0.0', '', (), (8, 8, 3))\n"
+        "splits = {'train': w.Split(40, pictures)}\n"
+        f"root = Path({str(tmp_path)!r})\n"
+        "exit_on_error(lambda: w.write_set(root, about, splits))\n"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "d-train.array_record-00000-of-00001: File too large" in done.stderr
+    assert not [*(tmp_path / "d").iterdir()]
+
+
 @pytest.mark.parametrize("name, labels", [("cifar10", 1), ("cifar100", 2)])
 def test_cifar_is_read_from_its_archive(name, labels, tmp_path, capsys):
     content = archive_of(tmp_path / "archive.tar.gz", labels)

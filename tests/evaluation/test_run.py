@@ -107,6 +107,76 @@ def test_each_file_of_weights_has_a_line_of_its_own():
     assert networks == ["n 000000", "n 123456", "random"]
 
 
+def cells(rows: list[dict]) -> list[list[str]]:
+    """The lines of a table, without network and step."""
+    columns = [[str(c) for c in column.cells] for column in figures_table(rows).columns]
+    return [[line[0], *line[3:]] for line in zip(*columns, strict=True)]
+
+
+def of_data(row: dict, figure: float, **where) -> dict:
+    split = {"split": "test", "images": 400, "fingerprint": "a"}
+    data = {"location": "/AA/d", "train": split, "test": split | where.pop("test", {})}
+    return row | {
+        "identity": row["identity"] | data | where,
+        "figures": {"top1": figure},
+    }
+
+
+@pytest.mark.parametrize(
+    "other, names",
+    [
+        ({"location": "/BB/d"}, ["d /AA/d", "d /BB/d"]),
+        ({"test": {"images": 1}}, ["d 400 + 400 images", "d 400 + 1 images"]),
+        ({"test": {"fingerprint": "b"}}, None),
+    ],
+)
+def test_a_figure_is_never_shown_for_other_data_of_the_same_name(other, names):
+    asked = of_data(measured("knn"), 0.5)
+    table = cells([of_data(measured("knn"), 1.0, **other), asked])
+    assert [figure for _, figure in table] == ["100.0", "50.0"]
+    shown = [name for name, _ in table]
+    assert len({*shown}) == 2 and (names is None or {*shown} == {*names})
+
+
+def test_settings_and_seeds_of_one_protocol_have_columns_of_their_own():
+    few = [(20, 0, 0.5), (200, 0, 0.6), (20, 1, 0.7)]
+    rows = [of_data(measured("knn", k=k), top1, seed=seed) for k, seed, top1 in few]
+    rows.append(of_data(measured("linear_cached", strengths=45), 0.8, seed=0))
+    titles = [str(column.header) for column in figures_table(rows).columns][3:]
+    assert titles[:3] == [
+        "kNN, k 20, seed 0",
+        "kNN, k 20, seed 1",
+        "kNN, k 200, seed 0",
+    ]
+    assert titles[3] == "linear, cached"
+    assert cells(rows) == [["d", "50.0", "70.0", "60.0", "80.0"]]
+    older = of_data(measured("knn", k=20), 0.1, seed=0, version="0.0")
+    assert cells([older, rows[0]]) == [["d", "50.0"]]
+
+
+def test_the_row_that_was_asked_for_wins_its_cell(workdir, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        patch.setattr(benches, "__version__", "older")
+        run(workdir, "knn")
+    run(workdir, "knn")
+    seen = []
+    monkeypatch.setattr(evaluation, "print_tables", seen.append)
+    monkeypatch.setattr(benches, "__version__", "older")
+    (asked,) = run(workdir, "knn")
+    assert seen[0][-1] == asked and len(seen[0]) == 2
+
+
+def test_rows_of_other_versions_are_passed_over_with_a_note(capsys):
+    rows = [measured("knn"), measured("newer"), measured("semi_supervised")]
+    del rows[2]["identity"]["weights"]
+    rows.append(measured("robustness"))  # without its corruption
+    rows.append(measured("knn"))
+    rows[-1]["identity"]["train"] = "all"
+    print_tables(rows)
+    said = capsys.readouterr().out
+    assert "note: 4 stored results" in said and "50.0" in said
+
+
 def test_names_in_a_table_are_no_markup(capsys):
     row = measured("knn")
     row["identity"]["dataset"] = "[bold]a[/x] :smile:"

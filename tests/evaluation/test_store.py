@@ -50,6 +50,14 @@ def test_a_line_that_is_not_json_is_refused_with_its_file(tmp_path):
         Store(tmp_path / "e.jsonl")
 
 
+def test_rows_of_other_programs_are_passed_over_with_a_note(tmp_path, capsys):
+    (tmp_path / "e.jsonl").write_text('{"top1": 0.5}\n3\n')
+    store = Store(tmp_path / "e.jsonl")
+    assert "note: 2 rows" in capsys.readouterr().out
+    assert store.find(IDENTITY) is None and not store.figures()
+    assert store.add(IDENTITY, figures={}) == store.find(IDENTITY)
+
+
 def test_a_cached_array_is_made_once(tmp_path):
     path, array = tmp_path / "f" / "a.npz", np.arange(6.0).reshape(2, 3)
     np.testing.assert_array_equal(cached(path, lambda: array), array)

@@ -164,6 +164,13 @@ def test_features_of_other_pictures_are_extracted_again(tmp_path):
     np.testing.assert_allclose(after, before[::-1], atol=1e-5)
 
 
+def test_another_crop_of_evaluation_makes_other_features(half_bad):
+    source = open_source(half_bad, "train")
+    before = source.fingerprint
+    source.crop_share /= 2
+    assert source.fingerprint != before
+
+
 def test_corruptions_of_a_source_have_fingerprints_of_their_own():
     clean = tiny.light()
     kinds = [(kind, level, 0) for kind in ("noise", "blur") for level in (1, 2)]

@@ -1,6 +1,7 @@
 """An exported encoder computes the same, and says how far it is from that."""
 
 import dataclasses
+import errno
 import importlib.util
 import json
 import sys
@@ -290,6 +291,58 @@ def test_a_refused_export_writes_nothing(tmp_path, options, monkeypatch):
     with pytest.raises(InputError):
         list(export(config))
     assert (tmp_path / "out" / "mine").read_text() == "kept"
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "hub-folder", "stablehlo"])
+def test_a_run_is_no_place_for_an_export(tmp_path, kind):
+    files.work_folder(tmp_path / "run", files.config())
+    before = {path.name for path in (tmp_path / "run").iterdir()}
+    with pytest.raises(InputError, match="is the work folder of a run"):
+        exported(tmp_path / "run", format=kind, out=str(tmp_path / "run"))
+    assert {path.name for path in (tmp_path / "run").iterdir()} == before
+
+
+def test_weights_in_the_folder_of_a_run_do_not_take_it_over(tmp_path):
+    files.work_folder(tmp_path / "run", files.config())
+    other = dataclasses.replace(files.encoder(files.config("bn")), step=1)
+    write(other, tmp_path / "run", Settings("safetensors"))
+    read = load_encoder(tmp_path / "run")
+    assert (read.step, read.config.norm) == (5, "gn_ws")
+
+
+def test_a_hub_folder_can_be_written_again_from_itself(tmp_path):
+    files.work_folder(tmp_path / "run", files.config())
+    (tmp_path / "run" / "curves.png").write_bytes(b"drawn")
+    folder = tmp_path / "hub"
+    for source in (tmp_path / "run", folder):
+        exported(source, format="hub-folder", out=str(folder))
+        assert (folder / "curves.png").read_bytes() == b"drawn"
+    assert load_encoder(folder).step == 5
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "stablehlo"])
+def test_no_file_of_ours_gives_the_online_encoder_as_the_target(tmp_path, kind):
+    pytest.importorskip("flatbuffers")
+    write(files.encoder(files.config()), tmp_path, Settings(kind))
+    assert load_encoder(tmp_path, "online").step == 5
+    with pytest.raises(InputError, match="holds one encoder, the online one"):
+        load_encoder(tmp_path, "target")
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "stablehlo"])
+def test_a_full_disk_leaves_the_last_export_whole(tmp_path, kind, monkeypatch):
+    pytest.importorskip("flatbuffers")
+    encoder = files.encoder(files.config())
+    write(encoder, tmp_path, Settings(kind))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("byol_bnfree.files.os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write(dataclasses.replace(encoder, step=6), tmp_path, Settings(kind))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_hub_folder_is_complete_and_shipped_weights_are_read(tmp_path, monkeypatch):

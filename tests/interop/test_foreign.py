@@ -1,5 +1,6 @@
 """State dicts of other libraries become encoders, or are refused by name."""
 
+import pickle
 import struct
 import subprocess
 import zipfile
@@ -258,6 +259,13 @@ def test_a_damaged_file_of_torch_save_is_refused(tmp_path, content, said):
         archive.writestr("a/data/0", struct.pack("<4f", 1, 2, 3, 4))
     with pytest.raises(InputError, match=said):
         load_encoder(path)
+
+
+def test_a_file_of_old_torch_is_told_what_to_do(tmp_path):
+    """Its first pickle is the magic number of torch.serialization."""
+    (tmp_path / "x.pth").write_bytes(pickle.dumps(0x1950A86A20F9469CFC6C, 2) + b"\x80")
+    with pytest.raises(InputError, match="again with PyTorch 1.6 or newer"):
+        load_encoder(tmp_path / "x.pth")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x80\x04N."])

@@ -192,6 +192,20 @@ def test_width_without_whole_channels_is_refused(width):
         create_encoder("resnet18", width=width)
 
 
+@pytest.mark.parametrize(
+    "option, value",
+    [
+        *(("min_group_channels", 0), ("groups", 0), ("groups", -1), ("groups", 1.5)),
+        *(("stem_stride", 0), ("stem_stride", -1), ("stem_channels", -3)),
+        *(("width", -1.0), ("width", float("nan")), ("last_scale_init", float("inf"))),
+        *(("stat_groups", 0), ("views", 0), ("dtype", "floot"), ("dtype", "int32")),
+    ],
+)
+def test_numbers_that_no_command_line_takes_are_refused_by_name(option, value):
+    with pytest.raises(InputError, match=rf"^{option} is {value!r}; it must be"):
+        create_encoder("resnet14", stem="small", norm="gn", **{option: value})
+
+
 def test_unknown_names_are_refused_with_the_choices():
     with pytest.raises(InputError, match="resnet19.*resnet18"):
         create_encoder("resnet19")

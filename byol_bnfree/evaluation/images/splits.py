@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from byol_bnfree.config import TrainConfig, height_and_width
+from byol_bnfree.data.check import odd_pictures
 from byol_bnfree.data.sources import Source, open_source
 from byol_bnfree.encoder import Encoder
 from byol_bnfree.errors import InputError
@@ -65,9 +66,17 @@ def open_splits(
         )
         for split, limit in (("train", config.max_train), ("test", config.max_test))
     )
+    if other and not several:
+        print_odd(train)
     if not several and not (config.plot and train.num_classes is None):
         check_labels(train, test, limit=config.max_train)
     return train, test
+
+
+def print_odd(source: Source) -> None:
+    """Print notes about pictures that were perhaps not read as intended."""
+    for note in odd_pictures(source):
+        print(f"note: {note}", flush=True)
 
 
 def check_labels(train: Source, test: Source, limit: int | None = None) -> None:

@@ -15,7 +15,7 @@ class Store:
 
     def __init__(self, path: Path):
         self._path = path
-        self._rows = read_rows(path, mend=True)
+        self._rows = _read(path)
 
     def find(self, identity: Row) -> Row | None:
         """Return the newest row with this identity, or None."""
@@ -39,3 +39,21 @@ class Store:
             newest.pop(key, None)  # a dict would keep the place of the older row
             newest[key] = row
         return list(newest.values())
+
+
+def _read(path: Path) -> list[Row]:
+    """Return the rows. Rows of another form, as of other programs, are passed over."""
+    rows = read_rows(path, mend=True)
+    known = [row for row in rows if _has_form(row)]
+    if len(known) < len(rows):
+        print(
+            f"note: {len(rows) - len(known):,} rows of {path} are no results of this "
+            f"program and are passed over",
+            flush=True,
+        )
+    return known
+
+
+def _has_form(row: Any) -> bool:
+    keys = ("identity", "figures")
+    return isinstance(row, dict) and all(isinstance(row.get(k), dict) for k in keys)

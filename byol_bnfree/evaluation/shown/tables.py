@@ -1,12 +1,15 @@
 """Tables of results. Results that cannot be compared never share a column."""
 
+import json
 from collections import Counter
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from byol_bnfree.data.fingerprint import checksum
 from byol_bnfree.evaluation.kept.store import Row
 from byol_bnfree.evaluation.outcome import PLAIN
 
@@ -46,11 +49,13 @@ UNITS = {
 def figures_table(rows: list[Row], title: str = TITLE) -> Table:
     """Build a table with a row per data set and encoder, and a column per protocol.
 
-    If a cell was measured several times (with other seeds or settings), it shows the
-    newest result. evaluations.jsonl has all. Encoders of one name and step are told
-    apart by the checksum of their weights.
+    Encoders of one name and step are told apart by the checksum of their weights. Data
+    sets of one name are told apart by their place, sizes or checksum. If one protocol
+    was measured there with several settings or seeds, each has a column of its own. Of
+    rows that still share a cell, such as those of other versions, the last one counts.
     """
-    columns = [column for _, column in sorted({_place(row) for row in rows})]
+    places = _places(rows)
+    columns = [column for _, column in sorted({*places})]
     table = Table(title=Text(title, style="table.title"), title_justify="left")
     for column in ("data", "network", "step", *columns):
         table.add_column(
@@ -58,23 +63,111 @@ def figures_table(rows: list[Row], title: str = TITLE) -> Table:
             justify="left" if column in ("data", "network") else "right",
             min_width=max(len(word) for word in column.split()),
         )
-    lines: dict[tuple, dict[str, str]] = {}
-    for row in rows:
-        identity = row["identity"]
-        subject = identity["dataset"], identity["network"], str(identity["step"])
-        line = *subject, identity["weights"]
-        lines.setdefault(line, {})[_place(row)[1]] = _cell(row["figures"])
-    encoders = Counter(line[:3] for line in lines)
-    for (data, network, step, weights), cells in lines.items():
-        if encoders[data, network, step] > 1:
-            network = f"{network} {weights[:DIGITS]}"
-        line = data, network, step, *(cells.get(column, "") for column in columns)
+    lines: dict[Line, dict[str, str]] = {}
+    for row, (_, column) in zip(rows, places, strict=True):
+        lines.setdefault(_line(row), {})[column] = _cell(row["figures"])
+    named = _data_names(lines)
+    subjects = {(line.dataset, line.network, line.step, line.weights) for line in lines}
+    encoders = Counter(subject[:3] for subject in subjects)
+    for of, cells in lines.items():
+        network = of.network
+        if encoders[of.dataset, network, of.step] > 1:
+            network = f"{network} {of.weights[:DIGITS]}"
+        line = named[of], network, of.step, *(cells.get(name, "") for name in columns)
         table.add_row(*map(Text, line))  # a name such as a[b] is not rich's markup
     return table
 
 
+class Line(NamedTuple):
+    """An encoder on the pictures of two splits."""
+
+    dataset: str
+    network: str
+    step: str
+    weights: str
+    data: str
+    """JSON of the place and of both splits: [location, train, test]."""
+
+
+def _line(row: Row) -> Line:
+    identity = row["identity"]
+    data = [identity.get(key) for key in ("location", "train", "test")]
+    return Line(
+        identity["dataset"],
+        identity["network"],
+        str(identity["step"]),
+        identity["weights"],
+        json.dumps(data, sort_keys=True),
+    )
+
+
+def _data_names(lines: Iterable[Line]) -> dict[Line, str]:
+    """Return the name of every line's data, with what tells it from its namesakes."""
+    known: dict[str, list[str]] = {}
+    for line in lines:
+        known.setdefault(line.dataset, []).append(line.data)
+    endings: dict[str, dict[str, str]] = {}
+    for name, several in known.items():
+        variants = [*dict.fromkeys(several)]
+        labels = ([label(data) for data in variants] for label in LABELS)
+        telling = (made for made in labels if len({*made}) == len(variants))
+        chosen = next(telling) if len(variants) > 1 else [""]
+        endings[name] = dict(zip(variants, chosen, strict=True))
+    return {
+        line: f"{line.dataset} {endings[line.dataset][line.data]}".rstrip()
+        for line in lines
+    }
+
+
+def _sizes(data: str) -> str:
+    _, *splits = json.loads(data)
+    return " + ".join(f"{(split or {}).get('images', 0):,}" for split in splits)
+
+
+LABELS: tuple[Callable[[str], str], ...] = (
+    lambda data: json.loads(data)[0] or "",
+    lambda data: f"{_sizes(data)} images",
+    lambda data: checksum(data)[:DIGITS],
+)
+"""What tells data sets of one name apart: the first of these that differs for all."""
+
+
+def _places(rows: list[Row]) -> list[tuple[tuple[int, float], str]]:
+    """Return the sort key and the title of each row's column.
+
+    A title names the settings in which rows of one line differ.
+    """
+    cells: dict[Any, list[Row]] = {}
+    for row in rows:
+        cells.setdefault((_place(row), _line(row)), []).append(_settings(row))
+    varying: dict[Any, set[str]] = {}
+    for (place, _), several in cells.items():
+        names = {name for settings in several for name in settings}
+        varying.setdefault(place, set()).update(
+            name
+            for name in names
+            if any(s.get(name) != several[0].get(name) for s in several)
+        )
+
+    def place(row: Row) -> tuple[tuple[int, float], str]:
+        """Return the column of a row, with the settings that tell it from others."""
+        key, title = _place(row)
+        settings = _settings(row)
+        names = sorted(varying[key, title] & settings.keys())
+        return key, ", ".join([title, *(f"{n} {settings[n]}" for n in names)])
+
+    return [place(row) for row in rows]
+
+
+def _settings(row: Row) -> Row:
+    """Return the settings and the seed of a measurement."""
+    identity = row["identity"]
+    seed = {"seed": identity["seed"]} if "seed" in identity else {}
+    return identity["settings"] | seed
+
+
 def _place(row: Row) -> tuple[tuple[int, float], str]:
-    """Return the sort key and the title of a row's column."""
+    """Return the sort key and the title of the column of a row's protocol."""
     protocol, settings = row["identity"]["protocol"], row["identity"]["settings"]
     share = settings.get("share", 0.0)
     fitted = _fitted(settings)
@@ -90,18 +183,39 @@ def _fitted(settings: dict[str, Any]) -> str:
 
 
 def _cell(figures: dict[str, float]) -> str:
-    shares = [f"{100 * figures[k]:.1f}{u}" for k, u in UNITS.items() if k in figures]
-    plain = [f"{figures[k]:.3f}{unit}" for k, unit in PLAIN.items() if k in figures]
+    known = {name: value for name, value in figures.items() if value is not None}
+    shares = [f"{100 * known[k]:.1f}{u}" for k, u in UNITS.items() if k in known]
+    plain = [f"{known[k]:.3f}{unit}" for k, unit in PLAIN.items() if k in known]
     return " / ".join(shares + plain)
 
 
+def _can_be_shown(row: Row) -> bool:
+    """Return True if a row has a known protocol and all that its line needs."""
+    try:
+        _place(row), _cell(row["figures"]), _settings(row)
+        _data_names([_line(row)]), _sizes(_line(row).data)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return False
+    return True
+
+
 def print_tables(rows: list[Row], console: Console | None = None) -> None:
-    """Print the tables. Corrupted images and other data sets have their own tables."""
+    """Print the tables. Corrupted images and other data sets have their own tables.
+
+    Rows that other versions or programs wrote are passed over, with a note.
+    """
     console = console or Console()
     if not console.is_terminal:
         console.width = max(console.width, UNBROKEN)
     groups: dict[str, list[Row]] = {}
-    for row in rows:
+    shown = [row for row in rows if _can_be_shown(row)]
+    if len(shown) < len(rows):
+        print(
+            f"note: {len(rows) - len(shown):,} stored results of another version or "
+            f"program are not in the table",
+            flush=True,
+        )
+    for row in shown:
         title = TITLES.get(row["identity"]["protocol"], TITLE)
         groups.setdefault(title, []).append(row)
     for title, group in groups.items():

@@ -1,0 +1,65 @@
+"""Weights are measured on data that somebody named, and a line says on which."""
+
+import dataclasses
+from pathlib import Path
+
+import files
+import pytest
+from safetensors.numpy import save_file
+from test_foreign import resnet18, state_dict
+
+from byol_bnfree import InputError, evaluate, load_encoder
+from byol_bnfree.config import DataConfig
+from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.evaluation.data_of_weights import with_data
+from byol_bnfree.interop.writing import Settings, write
+
+
+def settings_of(workdir: Path, weights: Path, **fields):
+    """The settings that a measurement reads its data by, and what was said."""
+    config, said = EvaluateConfig(str(workdir), weights=str(weights), **fields), []
+    found = with_data(load_encoder(weights), config, said.append)
+    return found.config, said
+
+
+@pytest.fixture
+def run(tmp_path) -> Path:
+    """Of other pictures than those of the files."""
+    data = DataConfig(image_size=8, channels=1, white=4095.0, test_split="val")
+    cfg = dataclasses.replace(files.config(), dataset="folder:PICTURES", data_dir="D")
+    files.work_folder(tmp_path / "run", dataclasses.replace(cfg, data=data))
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "stablehlo"])
+def test_the_run_in_the_work_folder_gives_the_data(tmp_path, run, kind):
+    pytest.importorskip("flatbuffers")
+    (tmp_path / "out").mkdir()
+    write(files.encoder(files.config()), tmp_path / "out", Settings(kind))
+    config, said = settings_of(run, tmp_path / "out")
+    assert (config.dataset, config.data_dir) == ("folder:PICTURES", "D")
+    assert (config.data.white, config.data.test_split) == (4095.0, "val")
+    assert (config.data.image_size, config.data.channels) == (16, 3)  # the encoder's
+    assert said == [f"data: folder:PICTURES, the data of the run in {run}"]
+    assert settings_of(run, tmp_path / "out", dataset="shapes")[1] == []
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "stablehlo"])
+def test_without_a_run_a_file_of_ours_names_its_data(tmp_path, kind):
+    pytest.importorskip("flatbuffers")
+    write(files.encoder(files.config()), tmp_path, Settings(kind))
+    config, said = settings_of(tmp_path / "new", tmp_path)
+    assert config.dataset == "shapes"
+    assert said == ["data: shapes, the data that the weights were trained on"]
+
+
+def test_files_of_others_do_not_stand_for_the_generated_shapes(tmp_path, run):
+    weights = tmp_path / "theirs.safetensors"
+    save_file(state_dict(resnet18()), weights)
+    with pytest.raises(InputError, match="does not say which data.*give --dataset"):
+        settings_of(tmp_path / "new", weights)
+    with pytest.raises(InputError, match="give --dataset"):
+        evaluate(EvaluateConfig(str(tmp_path / "new"), weights=str(weights)))
+    given = settings_of(tmp_path / "new", weights, dataset="cifar10")
+    assert given[1] == []
+    assert settings_of(run, weights)[0].dataset == "folder:PICTURES"
