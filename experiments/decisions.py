@@ -48,10 +48,9 @@ def _open(what: str, difference: Difference) -> str:
             f"It is not decided yet whether {what}: {difference.lost} {runs} ended "
             f"without an accuracy."
         )
-    seeds = _seeds(difference.n)
-    text = f"{seeds[0].upper()}{seeds[1:]} cannot show whether {what}."
+    text = f"{_seeds(difference.n).capitalize()} cannot show whether {what}."
     if difference.low is None:
-        return f"{text} {FEWEST_SEEDS} seeds give an interval."
+        return f"{text} {_seeds(FEWEST_SEEDS).capitalize()} give an interval."
     needed = seeds_needed(difference, MARGIN)
     if needed is None:
         return f"{text} More than {MOST_SEEDS} would be needed."

@@ -146,7 +146,10 @@ def best_row(comparison: Comparison) -> str:
         lead = linear_difference(first, others[0])
         if not leads(lead):
             names = f"{first.arm.name} and {others[0].arm.name}"
-            return f"The first two rows here are {names}. {first_place(lead)}."
+            text = f"Of the paper's rows, {names} have the highest means here."
+            if 1 in (len(first.rows), len(others[0].rows)):
+                return text  # `few_seeds` warns of single seeds
+            return f"{text} {first_place(lead)}."
     most = max(map(_there, known))
     agrees = "also one" if most - _there(first) <= TIE else "not one"
     return f"The best row here, {first.arm.name}, is {agrees} of the paper's best."

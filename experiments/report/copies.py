@@ -25,13 +25,8 @@ def copies(experiment: Experiment, scale: Scale, results: Path) -> str:
     if not copied:
         return ""
     have = "has" if len(copied) == 1 else "have"
-    text = (
+    only = f" ({', '.join(stopped)} only with `--stop-collapsed`)" if stopped else ""
+    return (
         f"{len(copied)} of the {len(settings)} arms {have} equal rows in other "
-        f"experiments, and the command copies them: {', '.join(copied)}."
+        f"experiments: {', '.join(copied)}. The command copies them{only}."
     )
-    if stopped:
-        text += (
-            f" It copies {', '.join(stopped)} only with `--stop-collapsed`, because "
-            f"that run was stopped at its collapse."
-        )
-    return text

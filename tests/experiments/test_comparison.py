@@ -55,7 +55,10 @@ def test_the_answer_of_norm_comparison_adds_the_pair_with_more_decay():
         ([0.36, 0.37, 0.38], "gn_ws is behind by more than 1 point."),
         ([0.36, 0.405, 0.42], f"Three {OPEN}About 76 could"),
         ([0.38, 0.405, 0.44], f"Three {OPEN}About"),  # level by its mean
-        ([0.30], f"One {OPEN.replace('seeds', 'seed', 1)}3 seeds give an interval."),
+        (
+            [0.30],
+            f"One {OPEN.replace('seeds', 'seed', 1)}Three seeds give an interval.",
+        ),
     ],
 )
 def test_a_verdict_says_no_more_than_its_interval(gn_ws, said):

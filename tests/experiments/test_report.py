@@ -177,15 +177,15 @@ def test_a_readme_names_the_arms_that_a_command_copies(tmp_path, collapsed):
     readme = tmp_path / experiment.name / "README.md"
     readme.parent.mkdir()
     readme.write_text(MARKED)
-    have = "1 of the 8 arms has equal rows in other experiments, and the command copies"
+    have = "1 of the 8 arms has equal rows in other experiments: bn-l2. The command"
 
     def filled() -> str:
         write_report(experiment, tmp_path)
         return readme.read_text()
 
     said = filled()
-    assert f"Not run yet at cpu scale. {have} them: bn-l2." in said
-    assert ("only with `--stop-collapsed`" in said) is (collapsed is not None)
+    only = " (bn-l2 only with `--stop-collapsed`)" if collapsed else ""
+    assert f"Not run yet at cpu scale. {have} copies them{only}." in said
     results = readme.parent / "results.jsonl"
     append_row(results, rows_of(experiment, {"bn-none": [0.4]})[0])
     said = filled()
