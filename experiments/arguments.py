@@ -25,9 +25,10 @@ class Arguments:
     """Seeds for every arm."""
     scale: Literal[tuple(SCALES)] = "cpu"
     """cpu is CIFAR-10 with resnet14, 16 epochs; cpu4, cpu8, cpu30, cpu40 and cpu_hour
-    (64) have another number of epochs. A run takes 3 minutes to an hour on two cores.
-    gpu30, gpu100, gpu200: CIFAR-10 with ResNet-18, by epochs. paper: ImageNet; steps
-    are built and compiled, but not run. smoke: a few steps."""
+    (64) have another number of epochs. On two cores with the cpu extra, a run of 16
+    epochs takes 12 (AVX-512) to 30 minutes. gpu30, gpu100, gpu200: CIFAR-10 with
+    ResNet-18, by epochs. paper: ImageNet; steps are built and compiled, but not run.
+    smoke: a few steps."""
     arms: tuple[str, ...] = ()
     """Run these arms only."""
     only: tuple[str, ...] = ()
@@ -42,7 +43,7 @@ class Arguments:
     shard: str = "0/1"
     """I/N: every N-th run from the I-th. This splits a grid over machines."""
     dry_run: bool = False
-    """Print the grid with the expected time, and stop."""
+    """Print the grid with the expected time, and stop. It needs no data."""
     out: Path = Path("runs")
     """Folder for the work folders, NAME/SCALE/."""
     results: Path | None = None

@@ -44,7 +44,7 @@ def carry_out(arguments: Arguments) -> None:
     experiments = [load_experiment(name) for name in chosen_names(arguments.names)]
     grids = {e.name: chosen_runs(e, scale, arguments) for e in experiments}
     runs = shared(list(chain.from_iterable(grids.values())), arguments.shard)
-    if scale.name != "paper":
+    if scale.name != "paper" and not arguments.dry_run:
         _check_data(runs, arguments.data_dir)
     for experiment in experiments:
         own = [run for run in runs if run.experiment == experiment.name]

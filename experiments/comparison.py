@@ -9,6 +9,8 @@ from experiments.results import Row
 from experiments.scales import Scale
 from experiments.seeds import Difference, paired_difference, spread
 
+NOT_RUN = "It has no runs of its own yet."
+
 
 class Result(NamedTuple):
     """The runs of an arm, by seed."""
@@ -96,7 +98,7 @@ class Comparison(NamedTuple):
     def answer(self) -> str:
         """Return the experiment's conclusion, or say what is missing for it."""
         if not self.results:
-            return "Not run yet."
+            return NOT_RUN
         return self.experiment.answer(self)
 
     def families(self) -> dict[str, list[Result]]:

@@ -14,6 +14,8 @@ MARGIN = 1.0
 """Percentage points of linear accuracy that an arm may be behind."""
 FEWEST_SEEDS = 3
 """With two seeds the interval is thirteen times as wide as the deviation."""
+WORDS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
+"""Numbers that begin a sentence."""
 
 
 def interval(difference: Difference) -> str:
@@ -32,46 +34,51 @@ def decision(name: str, difference: Difference) -> str:
         case "ahead":
             return f"{name} is ahead."
         case "not behind":
-            return f"{name} is not behind by more than {MARGIN:.1f} point."
+            return f"{name} is not behind by more than {MARGIN:g} point."
         case "behind":
-            return f"{name} is behind by more than {MARGIN:.1f} point."
-        case undecided:
-            return (
-                f"It is {undecided} if {name} is more than {MARGIN:.1f} point behind: "
-                f"{_would_decide(difference)}."
-            )
+            return f"{name} is behind by more than {MARGIN:g} point."
+    return _open(f"{name} is more than {MARGIN:g} point behind", difference)
 
 
-def _would_decide(difference: Difference) -> str:
-    """Say how many seeds would decide."""
+def _open(what: str, difference: Difference) -> str:
+    """Say that `what` is not decided, and how many seeds could decide it."""
     if difference.lost:
         runs = "run" if difference.lost == 1 else "runs"
-        return f"{difference.lost} {runs} ended without an accuracy"
+        return (
+            f"It is not decided yet whether {what}: {difference.lost} {runs} ended "
+            f"without an accuracy."
+        )
+    text = f"{_seeds(difference.n).capitalize()} cannot show whether {what}."
     if difference.low is None:
-        return f"one seed gives no interval, {FEWEST_SEEDS} seeds do"
+        return f"{text} {_seeds(FEWEST_SEEDS).capitalize()} give an interval."
     needed = seeds_needed(difference, MARGIN)
     if needed is None:
-        return f"more than {MOST_SEEDS} seeds would be needed"
-    return f"about {needed} seeds would decide it, if they vary as much as these"
+        return f"{text} More than {MOST_SEEDS} would be needed."
+    return f"{text} About {needed} could, if they vary as these do."
 
 
 def falls(difference: Difference) -> str:
     """Say if the accuracy falls from one end of the axis to the other."""
     match verdict(difference, MARGIN):
         case "behind":
-            what = f"It falls by more than {MARGIN:.1f} point"
+            what = f"It falls by more than {MARGIN:g} point"
         case "ahead":
             what = "It rises"
         case "not behind":
-            what = f"It does not fall by more than {MARGIN:.1f} point"
-        case undecided:
-            what = f"It is {undecided} if it falls: {_would_decide(difference)}"
-    return what if difference.low is None else f"{what} ({interval(difference)})"
+            what = f"It does not fall by more than {MARGIN:g} point"
+        case _:
+            return _open(f"it falls by more than {MARGIN:g} point", difference)
+    return f"{what} ({interval(difference)})."
+
+
+def leads(lead: Difference | None) -> bool:
+    """Say if the interval of a lead excludes 0. None means no common seed."""
+    return lead is not None and verdict(lead, 0.0) == "ahead"
 
 
 def first_place(lead: Difference | None) -> str:
     """Say if the best arm is ahead of the second best."""
-    if lead is not None and verdict(lead, 0.0) == "ahead":
+    if leads(lead):
         return "This order is decided"
     seeds = "no common seed" if lead is None else _seeds(lead.n)
     return f"This order is not decided ({seeds})"
@@ -99,4 +106,4 @@ def few_seeds(results: Sequence[Result]) -> str:
 
 
 def _seeds(n: int) -> str:
-    return "one seed" if n == 1 else f"{n} seeds"
+    return f"{WORDS[n]} seed{'s' * (n != 1)}" if n in WORDS else f"{n} seeds"

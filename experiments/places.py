@@ -67,10 +67,10 @@ class Places(NamedTuple):
             yield Found(json.loads(file.read_text()), file.parent)
         equal = [
             row
-            for name in dict.fromkeys((run.experiment, *GRIDS))
-            for row in reversed(_rows_of(self.rows(name)))
-            if (row["scale"], row["seed"], row["settings"])
-            == (run.scale, run.seed, run.settings)
+            for row in equal_rows(
+                self.results, run.scale, run.settings, first=run.experiment
+            )
+            if row["seed"] == run.seed
         ]
         # Its own row goes before a copy of another's. The sort keeps the order else.
         own_name = (run.experiment, run.arm)
@@ -83,6 +83,19 @@ class Places(NamedTuple):
             return "finished"
         files = (self.workdir(run) / name for name in ("checkpoints", "summary.json"))
         return "interrupted" if any(file.exists() for file in files) else "new"
+
+
+def equal_rows(
+    results: Path, scale: str, settings: str, *, first: str
+) -> Iterator[Row]:
+    """Yield the rows with these settings of all experiments in the folder `results`.
+
+    Those of the experiment `first` go first, and newer rows before older ones.
+    """
+    for name in dict.fromkeys((first, *GRIDS)):
+        for row in reversed(_rows_of(results / name / "results.jsonl")):
+            if (row["scale"], row["settings"]) == (scale, settings):
+                yield row
 
 
 def _rows_of(path: Path) -> list[Row]:

@@ -11,6 +11,13 @@ CURVES = ("--run.log-every=50", "--run.layers-every=200", "--run.keep=1")
 FLOAT32, BFLOAT16 = "--compute-dtype=float32", "--compute-dtype=bfloat16"
 AS_LIGHTLY = ("--evaluation.knn-k=200", "--evaluation.knn-every-epochs=5")
 
+# experiments/views: 64 epochs of gn_ws take 48 minutes on an Intel Xeon (cost.json at
+# c4b21a5), and 115 on an AMD EPYC without AVX-512 (at 6a147b5).
+WITH_AVX512 = (
+    "2 CPU cores with AVX-512 and the cpu extra; CPUs without AVX-512 take about 2.4 "
+    "times as long"
+)
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -76,7 +83,7 @@ SCALES = {
                 batch_size=256,
                 smallest_group=8,
                 seconds=44 * epochs,
-                machine="2 CPU cores with the cpu extra",
+                machine=WITH_AVX512,
                 caveat=f"{epochs} epochs of CIFAR-10 in a small network are far from "
                 "300 epochs of ImageNet: late failures do not show here.",
                 cores=2,

@@ -115,7 +115,7 @@ def flatness(comparison: Comparison) -> str:
         first, last = results[0], results[-1]
         means = [r.mean for r in results]
         difference = linear_difference(last, first)
-        decided = f" {falls(difference)}." if difference else ""
+        decided = f" {falls(difference)}" if difference else ""
         parts.append(
             f"{name} goes from {first.mean:.1f} % with {first.arm.x:g} images to "
             f"{last.mean:.1f} % with {last.arm.x:g}. Its means differ by at most "
@@ -180,7 +180,7 @@ def _against_reference(comparison: Comparison) -> str:
     if not decided:
         results = list(comparison.results.values())
         return few_seeds(results) or " No difference between values is decided yet."
-    return f" Compared with {x:g}, by {MARGIN:.1f} point: {'. '.join(parts)}."
+    return f" Compared with {x:g}, by {MARGIN:g} point: {'. '.join(parts)}."
 
 
 def _missing(comparison: Comparison, *names: str) -> str | None:

@@ -5,7 +5,7 @@ import math
 from typing import NamedTuple
 
 from experiments.comparison import Comparison, Result, linear_difference
-from experiments.decisions import few_seeds
+from experiments.decisions import few_seeds, first_place, leads
 from experiments.grid import Arm
 from experiments.seeds import Difference
 
@@ -131,15 +131,28 @@ def orders(comparison: Comparison) -> Orders:
     return Orders(sum(_is_ahead(*pair) for pair in pairs), len(pairs))
 
 
-def winners(comparison: Comparison) -> tuple[list[str], str] | None:
-    """Return the paper's best rows (within `TIE`), and the best row here."""
+def best_row(comparison: Comparison) -> str:
+    """Say if the best row here is one of the paper's best (within `TIE`).
+
+    It is named only if the interval of its lead over the second row excludes 0. Empty
+    if fewer than two rows were run, or none has an accuracy.
+    """
     known = _ranked(comparison)
     here = [result for result in known if _here(result) is not None]
     if len(known) < 2 or not here:
-        return None
+        return ""
+    first, *others = sorted(here, key=_here, reverse=True)
+    if others:
+        lead = linear_difference(first, others[0])
+        if not leads(lead):
+            names = f"{first.arm.name} and {others[0].arm.name}"
+            text = f"Of the paper's rows, {names} have the highest means here."
+            if 1 in (len(first.rows), len(others[0].rows)):
+                return text  # `few_seeds` warns of single seeds
+            return f"{text} {first_place(lead)}."
     most = max(map(_there, known))
-    theirs = [r.arm.name for r in known if most - _there(r) <= TIE]
-    return theirs, max(here, key=_here).arm.name
+    agrees = "also one" if most - _there(first) <= TIE else "not one"
+    return f"The best row here, {first.arm.name}, is {agrees} of the paper's best."
 
 
 def _ranked(comparison: Comparison) -> list[Result]:
@@ -197,10 +210,8 @@ def ranking(comparison: Comparison) -> str:
             f"{same.same} of the {same.pairs} pairs of rows that differ in the paper "
             f"have the same order here."
         )
-    if found := winners(comparison):
-        theirs, ours = found
-        agree = "also one" if ours in theirs else "not one"
-        parts.append(f"The best row here, {ours}, is {agree} of the paper's best.")
+    if said := best_row(comparison):
+        parts.append(said)
     if warning := few_seeds(_known(comparison)):
         parts.append(warning.strip())
     return " ".join([*parts, comparison.scale.caveat])

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import pytest
 
 import byol_bnfree
+from byol_bnfree import evaluation
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.evaluation.config import EvaluateConfig
 
@@ -127,6 +128,13 @@ def test_every_public_name_is_documented(name):
 def test_the_reference_names_nothing_that_is_gone():
     named = re.findall(r"::: [\w.]+\n", (DOCS / "api/index.md").read_text())
     assert set(named) == {reference(name) for name in byol_bnfree.__all__}
+
+
+def test_every_public_name_of_the_evaluation_is_documented():
+    named = re.findall(r"::: ([\w.]+)\n", (DOCS / "api/evaluation.md").read_text())
+    functions = [f"byol_bnfree.evaluation.{name}" for name in evaluation.__all__]
+    assert named == ["byol_bnfree.evaluation.config.EvaluateConfig", *functions]
+    assert all(getattr(evaluation, name).__doc__ for name in evaluation.__all__)
 
 
 @pytest.mark.slow

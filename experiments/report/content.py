@@ -6,6 +6,7 @@ from experiments.report.blocks import Block, Code, Figure, Figures, Section, Tex
 from experiments.report.conditions import conditions
 from experiments.report.style import MOST_LABELS
 from experiments.report.tables import (
+    DEVIATION,
     accuracy_table,
     collapse_table,
     cost_table,
@@ -34,7 +35,10 @@ VERDICTS = (
     "behind its reference as in the paper. The margin is 1 point, so this needs "
     "several seeds."
 )
-COLORS = "Arms of one family share a hue. Each line has its name at the end."
+COLORS = (
+    "Arms that differ in one setting form a family and share a colour. Each line has "
+    "its name at the end."
+)
 ANOTHER_TASK = "The paper's figures belong to another task"
 UPDATES = (
     "The norm of an update, divided by the norm of the weights that it changes. About "
@@ -77,9 +81,9 @@ def _protocol(comparison: Comparison) -> list[str]:
         f"of whole images; a held-out tenth chooses one of 5 L2 strengths. kNN: "
         f"{evaluation['knn_k']} neighbours, temperature "
         f"{evaluation['knn_temperature']:g}. Both are fitted on {data['train_split']} "
-        f"and measured on {data['test_split']} of {row['config']['dataset']}. ± is "
-        f"the standard deviation over the seeds. An arm has learned if its linear "
-        f"accuracy is at least 2 points above the untrained encoder's.",
+        f"and measured on {data['test_split']} of {row['config']['dataset']}. "
+        f"{DEVIATION} An arm has learned if its linear accuracy is at least 2 points "
+        f"above the untrained encoder's.",
         *([f"{ANOTHER_TASK}: {experiment.paper}."] * has_paper),
         *([experiment.note] if experiment.note else []),
     ]

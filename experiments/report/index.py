@@ -3,7 +3,7 @@
 import html
 from collections.abc import Sequence
 
-from experiments.comparison import Comparison
+from experiments.comparison import NOT_RUN, Comparison
 from experiments.grid import Experiment
 from experiments.report import figures
 from experiments.report.blocks import Figures, to_html
@@ -44,4 +44,4 @@ def _when(compared: Sequence[Comparison]) -> str:
 
 
 def _waiting(experiment: Experiment) -> str:
-    return f"<h2>{html.escape(experiment.question)}</h2><p>Not run yet.</p>"
+    return f"<h2>{html.escape(experiment.question)}</h2><p>{NOT_RUN}</p>"

@@ -29,7 +29,7 @@ from experiments.report.blocks import (
 )
 from experiments.report.conditions import command_of, commit_of, conditions, machine
 from experiments.report.speed import evaluation_speed, step_speed
-from experiments.report.tables import accuracy_table
+from experiments.report.tables import DEVIATION, accuracy_table
 from experiments.results import Row
 from experiments.scales import SCALES
 
@@ -39,7 +39,7 @@ INTRODUCTION = (
     "`python -m experiments.report.results` makes this page from results files. Each "
     "figure has its seeds, commit and machine. A + after a commit means that files "
     "differed from it. Accuracies are top-1 on the test split. An untrained network is "
-    "measured beside each trained one. "
+    f"measured beside each trained one. {DEVIATION} "
     "[The comparison](comparison.md) explains the verdicts."
 )
 

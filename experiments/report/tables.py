@@ -11,6 +11,8 @@ from experiments.report.blocks import Table
 from experiments.seeds import Difference, Spread, spread, verdict
 from experiments.verdicts import row_verdicts
 
+DEVIATION = "± is the sample standard deviation over the seeds."
+
 
 def accuracy_table(comparison: Comparison) -> Table:
     """Write one line per arm. The papers' figures have their own column, because they

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from byol_bnfree.files import read_rows
 from experiments import GRIDS
+from experiments.arguments import Arguments
 from experiments.comparison import Comparison, compare
 from experiments.grid import Experiment, load_experiment
 from experiments.report.blocks import (
@@ -21,9 +22,10 @@ from experiments.report.blocks import (
     to_markdown,
 )
 from experiments.report.content import blocks_of
+from experiments.report.copies import copies
 from experiments.report.index import index_of
 from experiments.report.page import page
-from experiments.report.tables import accuracy_table
+from experiments.report.tables import DEVIATION, accuracy_table
 from experiments.scales import SCALES, Scale
 
 TITLE = "BYOL with and without batch statistics"
@@ -58,7 +60,7 @@ def write_all(
 def write_report(
     experiment: Experiment, folder: Path, scales: Mapping[str, Scale] = SCALES
 ) -> list[Comparison]:
-    """Write the report in `folder`/NAME; nothing is written without results."""
+    """Write the report in `folder`/NAME. Without results, only its README is filled."""
     own = folder / experiment.name
     rows = read_rows(own / "results.jsonl")
     run = {row["scale"] for row in rows}
@@ -67,6 +69,7 @@ def write_report(
     ]
     compared = [comparison for comparison in compared if comparison.results]
     if not compared:
+        _fill_readme(own, lambda: _not_run(experiment, folder, scales))
         return []
     blocks = blocks_of(compared[0])
     if len(compared) > 1:
@@ -81,7 +84,7 @@ def write_report(
     save_figures(blocks, own / "figures")
     text = "\n".join(to_markdown(block) for block in blocks)
     (own / "report.md").write_text(f"# {experiment.question}\n\n{text}")
-    _fill_readme(own / "README.md", compared)
+    _fill_readme(own, lambda: _results(compared, folder))
     return compared
 
 
@@ -98,16 +101,31 @@ def _of_scale(blocks: Sequence[Block], scale: str) -> list[Block]:
     return named
 
 
-def _fill_readme(readme: Path, compared: Sequence[Comparison]) -> None:
-    """Write the text between the marks: answer and table of each scale but smoke."""
-    if not readme.exists():
-        return
-    parts = [
-        f"{c.what}: **{c.answer()}**\n\n{table_markdown(accuracy_table(c))}"
-        for c in compared
-        if c.scale.name != "smoke"
-    ]
-    if parts:
-        body = "\n".join([*parts, "More in [report.md](report.md).\n"])
+def _not_run(experiment: Experiment, folder: Path, scales: Mapping[str, Scale]) -> str:
+    """Say so for the scale that a command without `--scale` has."""
+    scale = scales[Arguments.scale]
+    text = f"Not run yet at {scale.name} scale. {copies(experiment, scale, folder)}"
+    return f"{text.strip()}\n"
+
+
+def _results(compared: Sequence[Comparison], folder: Path) -> str:
+    """Return answer, table and copied arms of each scale but smoke, and a link."""
+    parts = []
+    for c in (c for c in compared if c.scale.name != "smoke"):
+        table = table_markdown(accuracy_table(c))
+        parts.append(f"{c.what}: **{c.answer()}**\n\n{table}")
+        if said := copies(c.experiment, c.scale, folder):
+            parts.append(f"{said}\n")
+    if not parts:
+        return ""
+    several = any(len(r.rows) > 1 for c in compared for r in c.results.values())
+    more = f"{DEVIATION} " * several + "More in [report.md](report.md).\n"
+    return "\n".join([*parts, more])
+
+
+def _fill_readme(own: Path, results: Callable[[], str]) -> None:
+    """Write the results between the marks of the README in `own`, if there are any."""
+    readme = own / "README.md"
+    if readme.exists() and (body := results()):
         text = readme.read_text()
         readme.write_text(MARKS.sub(lambda m: f"{m[1]}{body}{m[2]}", text))

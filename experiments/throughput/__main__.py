@@ -1,12 +1,12 @@
 """Images per second of the training step, of a peer, and the machine's limit.
 
-    python -m experiments.throughput --peer "PYTHON peer.py"
+    python -m experiments.throughput --peer "PYTHON PEER.py"
 
-In turn, `rounds` times, each in a process of its own: our step with each norm, and the
-peer's command with `--workload NAME`, whose last line of output must be JSON with
-"images_per_s". Prints medians and ratios, appends them to results.jsonl and draws
-throughput.png. About two minutes a workload and round on 2 CPU cores; leave the machine
-otherwise idle.
+PEER.py is a program of yours; none is shipped. In turn, `rounds` times, each in a
+process of its own: our step with each norm, and the peer's command with `--workload
+NAME`, whose last line of output must be JSON with "images_per_s". Prints medians and
+ratios, appends them to results.jsonl and draws throughput.png. About two minutes a
+workload and round on 2 CPU cores; leave the machine otherwise idle.
 
     python -m experiments.throughput --device gpu --peer "python3 PEER.py"
 

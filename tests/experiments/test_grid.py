@@ -143,6 +143,14 @@ def test_what_cannot_be_is_refused_before_any_run(arguments, sentence):
         main(arguments)
 
 
+def test_a_plan_needs_no_data_and_says_of_which_machine_its_time_is(tmp_path, capsys):
+    flags = ["--arms", "bn", "--dry-run", "--data-dir=/nonexistent"]
+    main(["norm_comparison", *flags, f"--results={tmp_path}", f"--out={tmp_path}"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "expected: 11.7 minutes on 2 CPU cores with AVX-512 and the cpu" in said
+    assert "without AVX-512 take about 2.4 times as long" in said
+
+
 def chosen(capsys, *arguments: str) -> list[str]:
     """Names of the arms that a plan lists."""
     main([*arguments, "--scale=smoke", "--dry-run"])

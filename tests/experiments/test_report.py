@@ -10,6 +10,7 @@ from rows import comparison, rows_of
 
 from byol_bnfree.files import append_row
 from experiments import GRIDS
+from experiments.comparison import NOT_RUN
 from experiments.grid import Arm, load_experiment
 from experiments.report.style import (
     End,
@@ -20,7 +21,7 @@ from experiments.report.style import (
     labelled_axis,
     styled,
 )
-from experiments.report.tables import collapse_table
+from experiments.report.tables import DEVIATION, collapse_table
 from experiments.report.write import write_all, write_report
 
 FIGURES = {
@@ -66,8 +67,8 @@ def test_the_index_answers_every_question_that_has_runs(folder):
     assert text.count("report.html") == len(FIGURES)
     assert text.index("<h1>") < text.index("<h2>")
     assert (
-        text.count("Not run yet.") == len(GRIDS) - len(FIGURES)
-        and "is not decided yet" in text
+        text.count(NOT_RUN) == len(GRIDS) - len(FIGURES)
+        and "Two seeds cannot show whether gn_ws" in text
     )
 
 
@@ -158,7 +159,39 @@ def test_the_readme_holds_the_table_and_what_its_author_wrote(folder):
         "old" not in text
         and "| gn_ws | 40.5 ± 2.1 |" in text
         and "| 2 | learned 2 |" in text
+        and DEVIATION in text
     )
+
+
+MARKED = "<!-- results -->\nold\n<!-- /results -->\n"
+
+
+@pytest.mark.parametrize("collapsed", [None, "error: it collapsed at step 3"])
+def test_a_readme_names_the_arms_that_a_command_copies(tmp_path, collapsed):
+    """bn-l2 is the arm bn-tau0.99 of another experiment."""
+    other = rows_of(load_experiment("target_network"), {"bn-tau0.99": [0.4]})[0]
+    append_row(
+        tmp_path / "target_network" / "results.jsonl", other | {"collapsed": collapsed}
+    )
+    experiment = load_experiment("loss_normalization")
+    readme = tmp_path / experiment.name / "README.md"
+    readme.parent.mkdir()
+    readme.write_text(MARKED)
+    have = "1 of the 8 arms has equal rows in other experiments: bn-l2. The command"
+
+    def filled() -> str:
+        write_report(experiment, tmp_path)
+        return readme.read_text()
+
+    said = filled()
+    only = " (bn-l2 only with `--stop-collapsed`)" if collapsed else ""
+    assert f"Not run yet at cpu scale. {have} copies them{only}." in said
+    results = readme.parent / "results.jsonl"
+    append_row(results, rows_of(experiment, {"bn-none": [0.4]})[0])
+    said = filled()
+    assert have in said and "Not run" not in said and "| bn-none | 40.0 |" in said
+    append_row(results, rows_of(experiment, {"bn-l2": [0.4]})[0])
+    assert "equal rows" not in filled()
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import pytest
 from rows import comparison, row, rows_of
 
 from byol_bnfree.files import append_row
-from experiments.comparison import compare
+from experiments.comparison import NOT_RUN, compare
 from experiments.grid import load_experiment, make_runs
 from experiments.places import Places
 from experiments.report import state
@@ -17,7 +17,7 @@ from experiments.report.tables import verdict_table
 from experiments.report.write import write_report
 from experiments.scales import SCALES
 from experiments.seeds import Difference
-from experiments.verdicts import is_on_side, orders, row_verdicts, winners
+from experiments.verdicts import best_row, is_on_side, orders, row_verdicts
 
 SEEDS = 0.001, 0.0, -0.001
 
@@ -66,7 +66,7 @@ def test_an_interval_stands_on_a_side_or_decides_nothing(low, high, sides):
 def test_runs_without_an_accuracy_leave_the_answer_undecided():
     figures = {"bn": around(0.50), "gn_ws": [*around(0.60)[:2], None]}
     found = comparison("norm_comparison", figures)
-    assert "It is not decided yet if gn_ws" in found.answer()
+    assert "It is not decided yet whether gn_ws" in found.answer()
     assert "1 run ended without an accuracy" in found.answer()
     whole = comparison("norm_comparison", figures | {"gn_ws": around(0.60)})
     assert "gn_ws is ahead." in whole.answer()
@@ -208,7 +208,7 @@ def test_an_answer_of_two_sentences_warns_once():
     )
 
 
-def test_pairs_and_winners_are_counted():
+def test_pairs_are_counted():
     figures = {
         "bn-l2": [0.5],
         "bn-layernorm": [0.4],
@@ -217,12 +217,27 @@ def test_pairs_and_winners_are_counted():
     }
     found = comparison("loss_normalization", figures)
     assert orders(found) == (4, 5)  # l2 and layernorm have no order in the paper
-    assert winners(found) == (["bn-l2", "bn-layernorm"], "bn-l2")
     said = found.answer()
-    assert (
-        "4 of the 5 pairs" in said and "bn-l2, is also one of the paper's best" in said
-    )
+    assert "4 of the 5 pairs" in said
     assert SCALES["cpu"].caveat in said and "one seed each" in said
+
+
+FIRST = "Of the paper's rows, bn-l2 and bn-layernorm have the highest means here."
+OPEN = f"{FIRST} This order is not decided"
+
+
+@pytest.mark.parametrize(
+    "best, second, said",
+    [
+        (around(0.50), around(0.45), "row here, bn-l2, is also one of the paper's"),
+        ([0.50, 0.51, 0.46], [0.45, 0.45, 0.45], f"{OPEN} (three seeds)."),
+        (around(0.50), [None, 0.42, 0.42], f"{OPEN} (two seeds)."),
+        ([0.50], [0.45], f"{FIRST} Not decided yet, with one seed:"),
+    ],
+)
+def test_a_best_row_is_named_only_if_its_lead_is_decided(best, second, said):
+    figures = {"bn-none": around(0.40), "bn-layernorm": second, "bn-l2": best}
+    assert said in comparison("loss_normalization", figures).answer()
 
 
 BYOL, STOP, GRADIENT = (
@@ -252,9 +267,9 @@ def test_a_row_that_failed_without_an_accuracy_is_behind_those_that_learned(
 
 def test_a_best_row_of_the_paper_that_failed_here_is_not_forgotten():
     figures = {"bn-l2": [None], "bn-layernorm": [None], "bn-none": [0.5]}
-    found = comparison("loss_normalization", figures)
-    assert winners(found) == (["bn-l2", "bn-layernorm"], "bn-none")
-    assert winners(comparison("loss_normalization", {"bn-l2": [None]})) is None
+    said = best_row(comparison("loss_normalization", figures))
+    assert said == "The best row here, bn-none, is not one of the paper's best."
+    assert best_row(comparison("loss_normalization", {"bn-l2": [None]})) == ""
 
 
 def test_rows_without_a_figure_of_the_paper_have_no_verdict():
@@ -303,7 +318,7 @@ def test_a_report_has_the_verdicts_and_a_page_the_state_of_all(tmp_path, monkeyp
         line = " ".join(plain[plain.index("target_network") :].split())
         assert re.match(rf"target_network {finished} 14 0 2 0 2\.\d ", line)
         # Its bn-l2 is bn-tau0.99, which a grid copies.
-        assert "loss_normalization 1 8 0 0 0" in line and "Not run yet." in line
+        assert "loss_normalization 1 8 0 0 0" in line and NOT_RUN in line
 
 
 def test_each_scale_of_a_report_has_its_own_figures(tmp_path):

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import files
+import jax
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -31,3 +32,14 @@ def test_a_shipped_encoder_serves_an_nnx_program():
     # The example is text of this repository.
     exec(example("nnx"), names)
     assert names["loss"].shape == () and "gradient" in names
+
+
+def test_a_shipped_encoder_is_fine_tuned_in_linen():
+    names: dict = {}
+    exec(example("linen"), names)
+    before, after = names["encoder"].variables["params"], names["params"]["encoder"]
+    assert names["loss"] < names["loss_of"](
+        {"encoder": before, "head": names["params"]["head"]}
+    )
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), before, after)
+    assert all(jax.tree.leaves(moved))
