@@ -242,6 +242,9 @@ def test_a_checkpoint_of_another_architecture_is_refused(finished, tmp_path):
     import shutil
 
     shutil.copytree(finished[0] / "checkpoints", tmp_path / "checkpoints")
+    config = json.loads((finished[0] / "config.json").read_text())
+    config["model"]["projector"]["hidden"] = 16
+    (tmp_path / "config.json").write_text(json.dumps(config))
     done = train(
         *TINY, "--model.projector.hidden=16", f"--workdir={tmp_path}", check=False
     )

@@ -32,9 +32,14 @@ class Store:
         return row
 
     def figures(self) -> list[Row]:
-        """Return the newest row of each identity, in the order of measurement."""
+        """Return the newest row of each identity, in the order of measurement.
+
+        Rows without figures, as of other programs, are passed over.
+        """
         newest: dict[str, Row] = {}
         for row in self._rows:
+            if not isinstance(row.get("figures"), dict):
+                continue
             key = json.dumps(row["identity"], sort_keys=True)
             newest.pop(key, None)  # a dict would keep the place of the older row
             newest[key] = row
@@ -44,7 +49,7 @@ class Store:
 def _read(path: Path) -> list[Row]:
     """Return the rows. Rows of another form, as of other programs, are passed over."""
     rows = read_rows(path, mend=True)
-    known = [row for row in rows if _has_form(row)]
+    known = [row for row in rows if _has_identity(row)]
     if len(known) < len(rows):
         print(
             f"note: {len(rows) - len(known):,} rows of {path} are no results of this "
@@ -54,6 +59,5 @@ def _read(path: Path) -> list[Row]:
     return known
 
 
-def _has_form(row: Any) -> bool:
-    keys = ("identity", "figures")
-    return isinstance(row, dict) and all(isinstance(row.get(k), dict) for k in keys)
+def _has_identity(row: Any) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("identity"), dict)
