@@ -392,3 +392,37 @@ def test_the_unstack_of_jax_0_12_is_followed(axis, order, independent):
 
     report = static_independence(ordered, IMAGES[:, :2, :2])
     assert (report.verdict == "independent") is independent
+
+
+def numbers(row):
+    """Bits of a row, which may decide a key."""
+    return jax.lax.bitcast_convert_type(row, jnp.uint32)
+
+
+DRAWS = {
+    "bits": lambda key, row: jax.random.bits(jax.random.fold_in(key, numbers(row)[0])),
+    "split": lambda key, row: jax.random.split(
+        jax.random.wrap_key_data(
+            jnp.resize(numbers(row), jax.random.key_data(key).shape),
+            impl=jax.random.key_impl(key),
+        )
+    ),
+    "fold_in": lambda key, row: jax.random.fold_in(key, numbers(row)[0]),
+}
+
+
+@pytest.mark.parametrize(
+    "impl, joined",
+    [("threefry2x32", ()), ("rbg", ("bits",)), ("unsafe_rbg", tuple(DRAWS))],
+)
+@pytest.mark.parametrize("drawn", DRAWS)
+def test_keys_draw_alone_under_vmap_only_if_their_kind_does(drawn, impl, joined):
+    def draw(row):
+        made = DRAWS[drawn](jax.random.key(0, impl=impl), row)
+        return made if drawn == "bits" else jax.random.key_data(made)
+
+    rows = jax.random.normal(KEY, (4, 3))
+    assert bool(static_independence(jax.vmap(draw), rows).places) == (drawn in joined)
+    others = rows.at[0].set(1)  # the analysis and the numbers agree
+    changed = (jax.vmap(draw)(others) != jax.vmap(draw)(rows))[1:].any()
+    assert bool(changed) == (drawn in joined)
