@@ -128,15 +128,17 @@ def conv(site: Site, inputs: list[Value]) -> list[Owners]:
     kernel = [shapes[1][axis] for axis in numbers.rhs_spec[2:]]
     moved = tuple(a for a in space if batches > 1 or not _stays(params, kernel, a - 2))
     left = merge(left, moved, site.mixes)
+    if groups == 1:  # before features are copied
+        left, features = merge(left, (1,), site.mixes), 1
     extent = left.shape[2:]
     left = np.broadcast_to(left, (batch, features, *extent))
     right = merge(right, (1, *space), site.mixes).reshape(-1)
-    right = np.broadcast_to(right, shapes[1][numbers.rhs_spec[0]])
     # Output feature o belongs to group o // (out / groups), for both kinds of groups.
     left = left.reshape(batches, batch // batches, groups, features // groups, *extent)
     left = np.moveaxis(merge(left, (3,), site.mixes).squeeze(3), 0, 1)
     left = left.reshape(batch // batches, batches * groups, *extent)
-    left = left.repeat(len(right) // (batches * groups), axis=1)
+    if batches * groups > 1:
+        left = left.repeat(shapes[1][numbers.rhs_spec[0]] // (batches * groups), axis=1)
     table = combine(left, right.reshape(-1, *(1,) * len(space)), site.mixes)
     return [table.transpose(np.argsort(numbers.out_spec))]
 
