@@ -61,7 +61,7 @@ def as_checked(
             f"{type(function).__name__}; leave them out."
         )
     if isinstance(function, nnx.Module):
-        return _nnx(function, args, kwargs)
+        return _nnx(function, images, args, kwargs)
     return Checked(lambda images: (function(images, *args, **kwargs), {}))
 
 
@@ -157,16 +157,31 @@ def _linen(module: nn.Module, images, args, kwargs, variables, rngs) -> Checked:
     return Checked(run, (variables, rngs))
 
 
-def _nnx(module: nnx.Module, args, kwargs) -> Checked:
-    """Call a copy of the module. Its changes stay in the copy."""
-    graph, state = nnx.split(module)
+def _nnx(module: nnx.Module, images, args, kwargs) -> Checked:
+    """Call a copy of the module. Its changes stay in the copy.
 
-    def run(images, state):
+    A first call may create attributes that later calls read. It may therefore be
+    another program than the second, and both are checked.
+    """
+    called = nnx.clone(module)
+    called(images, *args, **kwargs)
+    if not jax.tree.leaves(nnx.state(module, nnx.Intermediate)):
+        nnx.pop(called, nnx.Intermediate)  # what a call only sows
+    first, second = nnx.split(module), nnx.split(called)
+    calls = [first] if first[0] == second[0] else [first, second]
+    graphs = [graph for graph, _ in calls]
+
+    def call(graph, state, images):
         copy = nnx.merge(graph, state, copy=True)
         outputs = copy(images, *args, **kwargs)
         return outputs, _kept(nnx.state(copy), state, nnx.state(copy, nnx.Intermediate))
 
-    return Checked(run, (state,))
+    def run(images, *states):
+        runs = [call(*pair, images) for pair in zip(graphs, states, strict=True)]
+        outputs, kept = zip(*runs, strict=True)
+        return outputs, {path: x for one in kept for path, x in one.items()}
+
+    return Checked(run, tuple(state for _, state in calls))
 
 
 def _kept(after: Any, before: Any, sown: Any) -> dict[str, Array]:

@@ -193,6 +193,30 @@ def test_nnx_modules(norm, training, independent):
     )
 
 
+class Growing(nnx.Module):
+    """Its first call creates what later calls read."""
+
+    def __init__(self, kept):
+        self.kept = kept
+
+    def __call__(self, x):
+        if not hasattr(self, "last"):
+            self.last = x.mean(0) if self.kept else True
+            return x
+        y = x - (self.last[None] if self.kept else x.mean(0, keepdims=True))
+        self.last = x.mean(0) if self.kept else True
+        return y
+
+
+def test_what_the_first_call_of_an_nnx_module_creates_is_examined():
+    report = batch_independence(Growing(kept=True), ROWS)
+    assert report.static.verdict == "independent" and not report.holds
+    assert report.kept == ("last",)
+    module = Growing(kept=False)
+    assert batch_independence(module, ROWS).static.verdict == "mixes examples"
+    assert not hasattr(module, "last")
+
+
 def until_large(predicate):
     """A loop for one example, run until `predicate` of it."""
     return lambda x: jax.lax.while_loop(predicate, lambda v: 1.5 * abs(v) + 0.1, x)
