@@ -357,6 +357,40 @@ def test_values_that_only_training_of_the_weights_uses_are_examined(make, stem, 
     assert (by_weight(ROWS)[0] != by_weight(ROWS.at[1:].multiply(-3))[0]).any()
 
 
+def leaking_without_image_gradients():
+    """A product whose forward pass mixes if its second factor has no derivative."""
+
+    @jax.custom_vjp
+    def product(w, h):
+        return h * w
+
+    def forward(w, h):
+        rows = h.value if h.perturbed else less_the_mean(h.value)
+        return rows * w.value, (w.value, h.value)
+
+    product.defvjp(
+        forward,
+        lambda saved, g: (jnp.sum(g * saved[1]), g * saved[0]),
+        symbolic_zeros=True,
+    )
+    return product
+
+
+@pytest.mark.parametrize("make", [lambda h, s: Headed(s, h), closing_over])
+@pytest.mark.parametrize(
+    "head, stem",
+    [
+        (leaking_without_image_gradients(), jnp.sin),
+        (scaled, lambda x: no_derivative(x[:, None, :, None] * x[:, :4, None, None])),
+    ],
+)
+def test_values_of_a_derivative_by_the_weights_alone_are_examined(make, head, stem):
+    report = batch_independence(make(head, stem), ROWS)
+    assert report.static.verdict == "independent" and not report.holds
+    assert report.backward.verdict == "mixes examples"
+    assert report.numerical.changed_by_others > 0
+
+
 def test_integer_images_have_no_gradient_but_values_that_only_training_uses():
     tokens = jnp.arange(24).reshape(4, 6) % 9
     table = jnp.cos(jnp.arange(9.0))
