@@ -394,6 +394,48 @@ def test_the_unstack_of_jax_0_12_is_followed(axis, order, independent):
     assert (report.verdict == "independent") is independent
 
 
+def twice_and_more(a, b):
+    """A computation that JAX has no name for."""
+    return a * 2 + b * b
+
+
+RARE = {
+    "reduce": lambda x, axis: jax.lax.reduce(x, 0.0, twice_and_more, (axis + 1,)),
+    "reduce_window": lambda x, axis: jax.lax.reduce_window(
+        x, 0.0, twice_and_more, (2 - axis, 1, 1 + axis), (1, 1, 1), "SAME"
+    ),
+    "approx_top_k": lambda x, axis: jax.lax.approx_max_k(x, 4, axis)[0],
+    "schur": lambda x, axis: jax.lax.linalg.schur(jnp.moveaxis(x, 0, 1 - axis))[0],
+}
+
+
+@pytest.mark.parametrize("name", RARE)
+def test_rare_reductions_along_an_image_are_independent_and_others_are_not(name):
+    x = jax.random.normal(KEY, (4, 4, 4))
+    inside = lambda x: RARE[name](x, 1)  # noqa: E731
+    assert name in str(jax.make_jaxpr(inside)(x))
+    assert static_independence(inside, x).verdict == "independent"
+    across = lambda x: RARE[name](x, 0) + x[:, :1, :1]  # noqa: E731
+    if name == "reduce":
+        across = lambda x: RARE[name](x, -1) + x[:, 0]  # noqa: E731
+    assert static_independence(across, x).verdict == "mixes examples"
+
+
+def test_what_begins_a_custom_reduction_counts():
+    def begun(x):
+        return jax.lax.reduce(x, x[0, 0], twice_and_more, (1,))
+
+    assert static_independence(begun, IMAGES[:, :, 0, 0]).places
+
+
+def test_a_function_whose_elements_share_a_loop_joins_them():
+    a = 10 ** jnp.linspace(0.0, 5.0, 4)
+    beta = lambda x: jax.scipy.special.betainc(a, a, x)  # noqa: E731
+    assert static_independence(beta, jnp.full(4, 0.5)).verdict == "mixes examples"
+    gamma = lambda x: jax.scipy.special.gammainc(a, x)  # noqa: E731
+    assert static_independence(gamma, jnp.full(4, 0.5)).verdict == "independent"
+
+
 def numbers(row):
     """Bits of a row, which may decide a key."""
     return jax.lax.bitcast_convert_type(row, jnp.uint32)

@@ -32,9 +32,9 @@ ceil clamp clz complex conj convert_element_type copy copy_p cos cosh digamma di
 eq_to erf erf_inv erfc exp exp2 expm1 floor ge gt igamma igamma_grad_a igammac imag
 integer_pow is_finite le le_to lgamma log log1p log2 logistic lt lt_to max min mul mulhi
 name ne neg nextafter not one_minus_square or polygamma polynomial population_count pow
-random_gamma_grad real reduce_precision regularized_incomplete_beta rem round rsqrt
-select_n sharding_constraint shift_left shift_right_arithmetic shift_right_logical sign
-sin sinh sqrt square stop_gradient sub tan tanh threefry2x32 xor zeta
+random_gamma_grad real reduce_precision rem round rsqrt select_n sharding_constraint
+shift_left shift_right_arithmetic shift_right_logical sign sin sinh sqrt square
+stop_gradient sub tan tanh threefry2x32 xor zeta
 """
 _REDUCTIONS = """
 reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor argmax
@@ -50,7 +50,9 @@ _SCATTERS = "scatter scatter-add scatter-sub scatter-mul scatter-min scatter-max
 _COPIES = """
 device_put layout_constraint optimization_barrier pvary random_clone relayout reshard
 """
-_MATRIX = "cholesky eigh lu qr svd triangular_solve eig"
+_MATRIX = """
+cholesky eigh lu qr svd triangular_solve eig schur hessenberg tridiagonal
+"""
 
 
 def _elementwise(site: Site, inputs: list[Value]) -> list[Owners]:
@@ -114,7 +116,11 @@ RULES: dict[str, Rule] = {
     "tile": moving.tile,
     "pad": moving.pad,
     "sort": joining.sort,
+    "reduce": joining.custom_reduction,
+    "reduce_window": joining.custom_windows,
+    "regularized_incomplete_beta": joining.together,
     "top_k": joining.top_k,
+    "approx_top_k": joining.top_k,
     "fft": joining.fft,
     "dot_general": joining.dot_general,
     "conv_general_dilated": joining.conv,
