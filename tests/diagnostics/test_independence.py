@@ -95,6 +95,10 @@ def test_each_measure_sees_its_leak(measure):
         (lambda x: x.mean(0), IMAGES, "no row for each"),
         (lambda x: {"loss": x.sum()}, IMAGES, "no row for each"),
         (lambda x: None, IMAGES, "returns no array"),
+        (jnp.sin, 3.0, "two or more"),
+        (jnp.sin, jax.random.split(jax.random.key(0), 4), "random keys that are no"),
+        (lambda x: (x, "name"), IMAGES, "an output is str, which is no array"),
+        (3, IMAGES, "the function is 3, which cannot be called"),
     ],
 )
 def test_what_is_no_function_of_a_batch_is_refused(function, images, sentence):
