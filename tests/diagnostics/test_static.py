@@ -112,6 +112,8 @@ def test_what_cannot_be_judged_is_never_proven(wanted):
     report = static_independence(forward("gn_ws", leaks[wanted]), IMAGES)
     assert report.verdict == "not proven"
     assert report.places[0].primitive == wanted
+    reason = "no rule" if wanted == "pure_callback" else "index known only at run time"
+    assert str(report).endswith(f"({reason})")
 
 
 def test_a_mutable_array_is_not_judged():
@@ -392,6 +394,27 @@ def test_the_unstack_of_jax_0_12_is_followed(axis, order, independent):
 
     report = static_independence(ordered, IMAGES[:, :2, :2])
     assert (report.verdict == "independent") is independent
+
+
+BY_INDEX = {
+    "map": lambda x, at: jax.lax.map(lambda i: jnp.sin(x[at(i)]), jnp.arange(4)),
+    "scan": lambda x, at: jax.lax.scan(
+        lambda c, i: (c, 2 * x[at(i)]), 0.0, jnp.arange(4)
+    )[1],
+    "fori_loop": lambda x, at: jax.lax.fori_loop(
+        0, 4, lambda i, y: y.at[i].set(jnp.sin(x[at(i)])), 0 * x
+    ),
+}
+
+
+@pytest.mark.parametrize("check", [static_independence, gradient_independence])
+@pytest.mark.parametrize("name", BY_INDEX)
+def test_a_loop_over_the_numbers_of_the_images_is_followed(name, check):
+    rows = IMAGES[:, 0, 0]
+    report = check(lambda x: BY_INDEX[name](x, lambda i: i), rows)
+    assert report.verdict == "independent"
+    report = check(lambda x: BY_INDEX[name](x, lambda i: (i + 1) % 4), rows)
+    assert report.verdict == "mixes examples"
 
 
 def twice_and_more(a, b):

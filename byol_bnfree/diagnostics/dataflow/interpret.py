@@ -87,7 +87,8 @@ def _equation(site: Site, inputs: list[Value]) -> list[Value]:
     if name == "custom_linear_solve":
         return _linear_solve(site, inputs)
     if name in CONTROL:
-        return [Value(smallest(t)) for t in CONTROL[name](site, inputs, _run)]
+        found = CONTROL[name](site, inputs, _run)
+        return [value._replace(owners=smallest(value.owners)) for value in found]
     return _operation(site, inputs)
 
 
