@@ -82,10 +82,18 @@ def _scan(site: Site, inputs: list[Value], run: Run) -> list[Value]:
         return in_numbers()[index].number() if few else None
 
     found = _turns(site._replace(trace=draft), inputs, run, numbered=False)
-    if few and len(draft.places) > len(site.trace.places):
+    new = len(draft.places) > len(site.trace.places)
+    if few and new and _has_numbers(site, inputs):
         return _turns(site, inputs, run, numbered=True)
     site.trace.adopt(draft)
     return [v._replace(number=partial(number, k)) for k, v in enumerate(found)]
+
+
+def _has_numbers(site: Site, inputs: list[Value]) -> bool:
+    """Return True if a loop begins from a known number, or reads known rows."""
+    consts, *_ = scan_operands(site.equation.params, inputs)
+    pairs = list(zip(inputs, site.equation.invars, strict=True))[len(consts) :]
+    return any(_integers(value, v.aval) is not None for value, v in pairs)
 
 
 def _turns(site: Site, inputs: list[Value], run: Run, numbered: bool) -> list[Value]:

@@ -3,6 +3,7 @@
 The analysis is a sound over-approximation for the traced shapes. If it says that an
 element depends on one example, the element depends on no other, for all inputs. Loops
 run until nothing changes, or step by step if each step reads another part of the batch.
+Loops whose steps have known numbers, such as indices, are followed with these.
 """
 
 import os
