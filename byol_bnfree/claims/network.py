@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -97,7 +97,7 @@ def static_claim(config: TrainConfig) -> Finding:
     others = [kind for kind in places if kind.startswith("elsewhere")]
     wrong = [f"{k}: {r}" for k, r in reports.items() if r.verdict != "independent"]
     kept = stored_examples(traced.kept, variables, images)
-    wrong += [f"kept for later batches: {', '.join(kept)}"] if kept else []
+    wrong += [f"kept for later batches: {_names(kept)}"] if kept else []
     back = "gradient to the images" if gradient else "no gradient to the images"
     return Finding(
         "outputs do not depend on other examples (for all inputs)",
@@ -278,6 +278,11 @@ def _views(config: TrainConfig):
 def _as_pixels(images) -> jax.ShapeDtypeStruct:
     """A few pictures. Each view is drawn of one, so their number cannot matter."""
     return jax.ShapeDtypeStruct((FEW, *images.shape[1:]), jnp.uint8)
+
+
+def _names(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - 2} more" if len(paths) > 2 else ""
+    return ", ".join(paths[:2]) + more
 
 
 def _words(kernels: Kernels) -> str:
