@@ -16,6 +16,8 @@ from byol_bnfree.errors import InputError
 QUICK_TO_COMPILE = (
     "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 )
+THREEFRY = "threefry2x32"
+"""JAX's usual kind of random keys, with which runs are defined."""
 _READERS = ("xla_bridge.py", "config.py")  # files in jax/_src that read them
 _PARSE = "import jaxlib.xla_client as xla; xla.CompileOptions()"
 
@@ -47,6 +49,29 @@ def check_precision() -> None:
         raise InputError(
             "JAX is set to float64 (JAX_ENABLE_X64), which changes the random draws "
             "and the parameters; unset it, because runs are defined in float32."
+        )
+
+
+def check_draws() -> None:
+    """Raise `InputError` if JAX draws other random numbers, which is another run.
+
+    Under `vmap`, which draws the views, keys of rbg are not independent: a view would
+    depend on the first position of its batch.
+    """
+    import jax
+
+    impl = jax.config.jax_default_prng_impl
+    if impl != THREEFRY:
+        raise InputError(
+            f"JAX is set to random keys of {impl} (JAX_DEFAULT_PRNG_IMPL), which "
+            f"changes the random draws; unset it, because runs are defined with "
+            f"{THREEFRY}."
+        )
+    if not getattr(jax.config, "jax_threefry_partitionable", True):  # may go away
+        raise InputError(
+            "JAX is set to the older random numbers (JAX_THREEFRY_PARTITIONABLE), "
+            "which changes the random draws; unset it, because runs are defined with "
+            "the newer ones."
         )
 
 

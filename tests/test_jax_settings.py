@@ -52,6 +52,18 @@ def test_float64_is_refused_because_it_would_be_another_run(command):
     assert done.returncode == 2 and "JAX is set to float64" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "name, value",
+    [("JAX_DEFAULT_PRNG_IMPL", "rbg"), ("JAX_THREEFRY_PARTITIONABLE", "0")],
+)
+def test_other_random_draws_are_refused_because_they_would_be_another_run(name, value):
+    script = "from byol_bnfree import jax_settings; jax_settings.check_draws()"
+    command = [sys.executable, "-c", script]
+    environment = os.environ | {name: value}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert "InputError: JAX is set to" in done.stderr and f"({name})" in done.stderr
+
+
 @pytest.mark.parametrize("flags", ["", "--xla_cpu_enable_fast_math=true"])
 def test_flags_that_xla_knows_are_left_alone(flags, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", flags)

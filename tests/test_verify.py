@@ -19,10 +19,13 @@ from byol_bnfree.claims.settings import tiny as tiny_run
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.config import TrainConfig, ViewsConfig
 from byol_bnfree.config_files import load_config
+from byol_bnfree.cpu import native
+from byol_bnfree.cpu.choice import XLA_ON_CPU
 from byol_bnfree.diagnostics import static_independence
 from byol_bnfree.diagnostics.dataflow import Place
 from byol_bnfree.diagnostics.numerical import NumericalReport
 from byol_bnfree.errors import InputError
+from byol_bnfree.models.kernels import XLA
 
 one = np.ones(1)
 SMALL = (
@@ -47,6 +50,93 @@ def test_the_program_is_judged_and_the_status_says_so(norm, code, monkeypatch, c
     assert "parameter gradient" in said
 
 
+OWN = """
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax, vmap
+
+def halved(x):
+    return lax.while_loop(lambda y: y.max() > 1, lambda y: y / 2, x)
+
+class Own(nn.Module):
+    kind: str
+
+    @nn.compact
+    def __call__(self, h, train):
+        if self.kind == "large" and len(h) > 4:
+            h = h - h.mean(0, keepdims=True)
+        if self.kind == "ghosts":
+            groups = h.reshape(-1, 8 if len(h) % 8 == 0 else 1, *h.shape[1:])
+            h = (groups - groups.mean(1, keepdims=True)).reshape(h.shape)
+        if self.kind == "loop":
+            h = vmap(halved)(h)
+        h = nn.Dense(8)(h.mean((1, 2)))
+        if self.kind != "keeps":
+            return h
+        last = self.variable("batch_stats", "last", jnp.zeros, (64, 8))
+        before = last.value[:len(h)]
+        if train:
+            last.value = last.value.at[:len(h)].set(h)
+        return h - before
+
+def large(layers): return Own("large")
+def ghosts(layers): return Own("ghosts")
+def loop(layers): return Own("loop")
+def keeps(layers): return Own("keeps")
+"""
+
+
+@pytest.mark.parametrize(
+    "kind, place",
+    [
+        ("large", "reduce_sum at"),
+        ("ghosts", "reduce_sum at"),
+        ("keeps", "kept for later batches: online/encoder/last"),
+    ],
+)
+def test_an_encoder_is_checked_with_the_batch_and_the_memory_of_a_run(
+    kind, place, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(network, "combined_in_step", lambda _: {})
+    monkeypatch.setattr(network, "_views", lambda _: jax.numpy.float32)
+    (tmp_path / "mine.py").write_text(OWN)
+    own = [*SMALL, f"--model={tmp_path}/mine.py:{kind}"]
+    config, _ = verify.parse([*own, "--batch-size=16"])
+    finding = verify.check("program", config, tmp_path)
+    assert not finding.holds and place in finding.deviation
+    assert "32x16x16x3 images as in the run" in finding.how
+    config, _ = verify.parse([*own, "--batch-size=2"])
+    assert verify.check("program", config, tmp_path).holds == (kind != "keeps")
+
+
+def test_an_encoder_without_a_gradient_to_its_images_is_judged(tmp_path, monkeypatch):
+    monkeypatch.setattr(network, "combined_in_step", lambda _: {})
+    monkeypatch.setattr(network, "_views", lambda _: jax.numpy.float32)
+    (tmp_path / "mine.py").write_text(OWN)
+    config, _ = verify.parse([*SMALL, f"--model={tmp_path}/mine.py:loop"])
+    finding = verify.check("program", config, tmp_path)
+    assert finding.holds, finding
+    assert "no gradient to the images" in finding.how
+    numbers = verify.check("independence", config, tmp_path)
+    assert numbers.holds and "derivative not measured" in numbers.deviation
+
+
+@pytest.mark.parametrize("wanted, words", [("xla", "XLA"), ("onednn", "oneDNN")])
+def test_the_kernels_of_a_run_are_checked_and_named(wanted, words, monkeypatch):
+    config, _ = verify.parse([*SMALL, f"--run.convolution={wanted}"])
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    if wanted == "onednn" and native.register():
+        pytest.skip("oneDNN is not installed")
+    built = []
+    monkeypatch.setattr(network, "build_parts", lambda *a: built.append(a[2]))
+    for build in (network._outputs, network._traced):
+        with pytest.raises(AttributeError):  # nothing is built
+            build(config, 16)
+    run, traced = built
+    assert run.words == words and traced.words == "XLA"
+    assert run.conv is not XLA.conv and traced is XLA_ON_CPU
+
+
 VIEWS = ["--views.count=3", "--views.small=1"]
 
 
@@ -58,7 +148,7 @@ def test_a_step_of_several_views_combines_images_under_bn_only(norm, how):
     others = [purpose for purpose in purposes if purpose.startswith("elsewhere")]
     assert ("mean loss" in purposes) == (norm == "gn_ws")
     assert bool(others) == (norm == "bn")
-    assert all("models/kernels.py" in purpose for purpose in others)
+    assert all("cpu/moments.py" in purpose for purpose in others)
 
 
 def test_the_traced_program_draws_every_view():

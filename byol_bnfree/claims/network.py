@@ -1,7 +1,11 @@
 """Claims: the examples of a batch do not interact, and the checks would notice it."""
 
 import dataclasses
+import math
+import re
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,19 +15,31 @@ from byol_bnfree.assembly import encoder_name
 from byol_bnfree.claims.finding import Finding, short
 from byol_bnfree.claims.places import combined_in_step
 from byol_bnfree.claims.settings import (
+    FEW,
     LARGEST_IMAGE,
     for_analysis,
+    images_together,
+    kernels_of_run,
+    kernels_to_trace,
     uses_batch_statistics,
 )
 from byol_bnfree.config import ImageSize, TrainConfig, height_and_width, image_size_of
 from byol_bnfree.data.augment import normalize
 from byol_bnfree.diagnostics import (
+    StaticReport,
     numerical_independence,
     static_independence,
 )
+from byol_bnfree.diagnostics.static import stored_examples
 from byol_bnfree.losses import probe_loss, regression_loss
-from byol_bnfree.models.byol import Outputs
+from byol_bnfree.models.byol import BYOLNetwork, Outputs, Variables
+from byol_bnfree.models.kernels import Kernels
+from byol_bnfree.settings.norms import groups_of_micro_batch
 from byol_bnfree.training.parts import build_parts, views_of_step_0
+from byol_bnfree.training.program import views_together
+
+_MOMENTS = r"(models/kernels|cpu/moments)\.py"
+"""Files with the means of BatchNorm."""
 
 
 def _size_to_run(config: TrainConfig) -> ImageSize:
@@ -45,15 +61,19 @@ def numerical_claim(config: TrainConfig) -> Finding:
     rows = (
         f"{len(images) - report.unexamined} rows" if report.unexamined else "each row"
     )
-    # Groups of statistics cannot cut a batch of one.
+    # JAX has no derivative of some loops. Groups of statistics cannot cut one image.
+    derivative = "not measured"
+    if not math.isnan(report.cross_derivative):
+        derivative = f"{report.cross_derivative:.1e}"
     alone = "not measured" if report.alone is None else f"{report.alone:.1e}"
     return Finding(
         "outputs do not depend on other examples (in numbers)",
-        f"{encoder_name(config)}, {_shape(images)}, training mode; for encoder, "
-        f"projector, predictor, target and loss: the Jacobian between examples, and "
-        f"{rows} after the others are replaced, permuted, duplicated",
-        f"derivative {report.cross_derivative:.1e}, change "
-        f"{report.changed_by_others:.1e}, alone {alone}",
+        f"{encoder_name(config)}, {_shape(images)}, {_words(kernels_of_run(config))}, "
+        f"training mode; for encoder, projector, predictor, target and loss: the "
+        f"Jacobian between examples, and {rows} after the others are replaced, "
+        f"permuted, duplicated",
+        f"derivative {derivative}, change {report.changed_by_others:.1e}, alone "
+        f"{alone}",
         report.holds,
         expected_of="bn" if uses_batch_statistics(config) else None,
     )
@@ -62,21 +82,29 @@ def numerical_claim(config: TrainConfig) -> Finding:
 def static_claim(config: TrainConfig) -> Finding:
     """Check that the traced program keeps examples apart.
 
-    List where the step does not.
+    The network is traced for as many images as pass through it at once in a run, and
+    views and the whole step for a few. List where the step combines examples.
     """
-    image_size = config.data.image_size or LARGEST_IMAGE
-    outputs, images, variables = _outputs(config, image_size, drawn=False)
+    traced = _traced(config, config.data.image_size or LARGEST_IMAGE)
+    outputs, images, variables = traced.outputs, traced.images, traced.variables
     forward = static_independence(outputs, images, variables)
-    gradient = static_independence(_gradient_and_values(outputs), images, variables)
+    training = static_independence(_values_in_training(outputs), images, variables)
+    gradient = _gradient_report(traced)
     views = static_independence(_views(config), _as_pixels(images))
-    reports = {"forward": forward, "backward": gradient, "views": views}
+    reports = {"forward": forward, "in training": training, "views": views}
+    reports |= {"backward": gradient} if gradient else {}
     places = combined_in_step(config)
     others = [kind for kind in places if kind.startswith("elsewhere")]
     wrong = [f"{k}: {r}" for k, r in reports.items() if r.verdict != "independent"]
+    kept = stored_examples(traced.kept, variables, images)
+    wrong += [f"kept for later batches: {_names(kept)}"] if kept else []
+    back = "gradient to the images" if gradient else "no gradient to the images"
     return Finding(
         "outputs do not depend on other examples (for all inputs)",
-        f"every operation of the traced program, {_shape(images)}: views, forward, "
-        f"gradient to the images and the values with it; then the whole training step",
+        f"every operation of the traced program, {_shape(images)} as in the run, "
+        f"{_words(kernels_to_trace(config))}: forward, {back}, the values with a "
+        f"gradient, and what is kept; then views and the whole training step, of "
+        f"a few images",
         short("; ".join(wrong or others[:2])) or "no mixing operation",
         not wrong and not others,
         note=short(
@@ -104,8 +132,9 @@ def control_claim(config: TrainConfig) -> Finding:
     )
     outputs, images, variables = _outputs(config, _size_to_run(config))
     numerical = numerical_independence(partial(outputs, variables=variables), images)
-    static = static_independence(outputs, images, variables)
-    named = next((p for p in static.places if "models/kernels.py" in p.source), None)
+    traced = _traced(config, _size_to_run(config))
+    static = static_independence(traced.outputs, traced.images, traced.variables)
+    named = next((p for p in static.places if re.search(_MOMENTS, p.source)), None)
     found = numerical.cross_derivative > 0 and numerical.changed_by_others > 0
     where = short(named.source) if named else "no line"
     return Finding(
@@ -116,40 +145,70 @@ def control_claim(config: TrainConfig) -> Finding:
     )
 
 
-def _outputs(config: TrainConfig, image_size: ImageSize, drawn: bool = True):
-    """Return a function to all outputs of each example, images, and variables.
+def _outputs(config: TrainConfig, image_size: ImageSize):
+    """Return a function to all outputs of a few examples, images, and variables.
 
-    The function takes the other two. With `drawn` the variables are random. Otherwise
-    they are shapes, which suffice to trace the program. The loss is that of one view;
-    `combined_in_step` follows a whole step.
+    The function takes the other two. It has the kernels of the run. The loss is that of
+    one view; `combined_in_step` follows a whole step.
     """
-    config, data = for_analysis(config, image_size)
-    network = build_parts(config, data).network
-    shape = (config.batch_size, *data.image_shape)
-    images = jax.random.normal(jax.random.key(0), shape)
-    key = jax.random.key(1)
-    if drawn:
-        drawn_or_shapes = jax.jit(network.init)(key, images)
-    else:
-        drawn_or_shapes = jax.eval_shape(network.init, key, images)
+    few, data = for_analysis(config, image_size)
+    network = build_parts(few, data, kernels_of_run(config)).network
+    images = jax.random.normal(jax.random.key(0), (few.batch_size, *data.image_shape))
+    variables = jax.jit(network.init)(jax.random.key(1), images)
+    return partial(_all_outputs, network), images, variables
 
-    def outputs(images, variables):
-        """Return what each part gives for normalized images."""
-        params, stats = variables.online_params, variables.online_stats
-        online, _ = network.online(params, stats, images, True)
-        params, stats = variables.target_params, variables.target_stats
-        target, _ = network.target(params, stats, images, True)
-        return {
-            "encoder": online.representation,
-            "projector": online.projection,
-            "predictor": online.prediction,
-            "target": target,
-            "loss": _loss(online, target),
-            # Any labels serve: each row has its own loss.
-            "probe": probe_loss(online.logits, jnp.zeros(len(images), int)),
-        }
 
-    return outputs, images, drawn_or_shapes
+class _Traced(NamedTuple):
+    """A network of a run with its weights and images, as shapes."""
+
+    outputs: Callable[[Any, Variables], dict[str, Array]]
+    kept: Callable[[Variables, Any], dict[str, Any]]
+    """Maps variables and images to the statistics after a training step."""
+    images: jax.ShapeDtypeStruct
+    variables: Variables
+
+
+def _traced(config: TrainConfig, image_size: ImageSize) -> _Traced:
+    """Return the network of a run, for the images that pass through it at once."""
+    groups = groups_of_micro_batch(config)
+    few = dataclasses.replace(config, bn_stat_groups=groups)
+    few, data = for_analysis(few, image_size)
+    together = views_together(config, unroll=False)
+    parts = build_parts(few, data, kernels_to_trace(config), together)
+    shape = (images_together(config), *data.image_shape)
+    state = parts.abstract_state
+    return _Traced(
+        partial(_all_outputs, parts.network),
+        partial(_statistics, parts.network),
+        jax.ShapeDtypeStruct(shape, jnp.float32),
+        Variables(*(getattr(state, name) for name in Variables._fields)),
+    )
+
+
+def _all_outputs(network: BYOLNetwork, images, variables: Variables):
+    """Return what each part gives for normalized images."""
+    params, stats = variables.online_params, variables.online_stats
+    online, _ = network.online(params, stats, images, True)
+    params, stats = variables.target_params, variables.target_stats
+    target, _ = network.target(params, stats, images, True)
+    return {
+        "encoder": online.representation,
+        "projector": online.projection,
+        "predictor": online.prediction,
+        "target": target,
+        "loss": _loss(online, target),
+        # Any labels serve: each row has its own loss.
+        "probe": probe_loss(online.logits, jnp.zeros(len(images), int)),
+    }
+
+
+def _statistics(network: BYOLNetwork, variables: Variables, images):
+    """Return what both networks keep of normalized images for later batches."""
+    params, stats = variables.online_params, variables.online_stats
+    _, online = network.online(params, stats, images, True)
+    params, stats = variables.target_params, variables.target_stats
+    _, target = network.target(params, stats, images, True)
+    return {"online": online, "target": target}
 
 
 def _loss(online: Outputs, target: Array) -> Array:
@@ -178,6 +237,33 @@ def _gradient_and_values(outputs):
     return gradient
 
 
+def _values_in_training(outputs):
+    """Return a function to all values as a step computes them.
+
+    A step differentiates by the online weights alone. A custom derivative may then
+    compute other values than one by the images does.
+    """
+
+    def values(images, variables):
+        def loss(params):
+            found = outputs(images, variables._replace(online_params=params))
+            return jnp.sum(found["loss"]), found
+
+        derive = jax.grad(loss, has_aux=True, allow_int=True)
+        return derive(variables.online_params)[1]
+
+    return values
+
+
+def _gradient_report(traced: _Traced) -> StaticReport | None:
+    """Judge the gradients to the images; None if JAX has none, as of some loops."""
+    gradient = _gradient_and_values(traced.outputs)
+    try:
+        return static_independence(gradient, traced.images, traced.variables)
+    except Exception:  # JAX and rules of users raise many kinds
+        return None
+
+
 def _views(config: TrainConfig):
     draw = views_of_step_0(config)
 
@@ -190,7 +276,17 @@ def _views(config: TrainConfig):
 
 
 def _as_pixels(images) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(images.shape, jnp.uint8)
+    """A few pictures. Each view is drawn of one, so their number cannot matter."""
+    return jax.ShapeDtypeStruct((FEW, *images.shape[1:]), jnp.uint8)
+
+
+def _names(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - 2} more" if len(paths) > 2 else ""
+    return ", ".join(paths[:2]) + more
+
+
+def _words(kernels: Kernels) -> str:
+    return f"kernels of {kernels.words}"
 
 
 def _shape(images) -> str:

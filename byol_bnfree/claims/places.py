@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 
-from byol_bnfree.claims.settings import LARGEST_IMAGE, for_analysis
+from byol_bnfree.claims.settings import LARGEST_IMAGE, for_analysis, kernels_to_trace
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.diagnostics import (
     step_places,
@@ -27,7 +27,8 @@ SOURCES = {
 def combined_in_step(config: TrainConfig) -> Counter:
     """Count the operations of a training step that combine examples, by purpose."""
     config, data = for_analysis(config, config.data.image_size or LARGEST_IMAGE)
-    parts = build_parts(config, data, views=views_together(config, unroll=False))
+    together = views_together(config, unroll=False)
+    parts = build_parts(config, data, kernels_to_trace(config), together)
     step = make_train_step(
         parts.network, parts.optimizer, parts.schedules, config, total_steps=1
     )

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import jax
+
 from byol_bnfree.config import (
     DataConfig,
     HeadConfig,
@@ -14,11 +16,15 @@ from byol_bnfree.config import (
     ViewsConfig,
     height_and_width,
 )
+from byol_bnfree.cpu.choice import ONEDNN, XLA_ON_CPU, choose_kernels
+from byol_bnfree.models.kernels import Kernels
 from byol_bnfree.settings.norms import part_norms
 from byol_bnfree.training.parts import DataShape
+from byol_bnfree.training.program import views_together
 
 STEPS = 4  # enough for a resume at every step, and rounding has not grown yet
 CLASSES = 10
+FEW = 4  # images of an analysis, if their number does not matter
 LARGEST_IMAGE = 32
 """Largest side, in pixels, of inputs that are run; also the side of unknown inputs."""
 
@@ -33,9 +39,9 @@ def for_analysis(
 ) -> tuple[TrainConfig, DataShape]:
     """Return the configuration's own network, on a few images of this size.
 
-    The batch has four images, or two for each group of BatchNorm statistics.
+    The batch has `FEW` images, or two for each group of BatchNorm statistics.
     """
-    size = max(4, 2 * config.bn_stat_groups)
+    size = max(FEW, 2 * config.bn_stat_groups)
     few = dataclasses.replace(
         config,
         batch_size=size,
@@ -49,6 +55,26 @@ def for_analysis(
     channels = config.data.channels or 3
     shape = (*height_and_width(image_size), channels)
     return few, DataShape(100 * size, CLASSES, shape)
+
+
+def images_together(config: TrainConfig) -> int:
+    """Return how many images of one size pass through the network at once in a run.
+
+    These are the views of a micro-batch that pass side by side. An analysis needs two.
+    """
+    images = config.batch_size // config.micro_batches
+    return max(images * views_together(config, unroll=False), 2)
+
+
+def kernels_of_run(config: TrainConfig) -> Kernels:
+    """Return the kernels that a run has on the devices of this process."""
+    return choose_kernels(config.run.convolution, jax.device_count())
+
+
+def kernels_to_trace(config: TrainConfig) -> Kernels:
+    """Return those of the run, or XLA's on CPUs for C++, which cannot be followed."""
+    kernels = kernels_of_run(config)
+    return XLA_ON_CPU if kernels is ONEDNN else kernels
 
 
 def _small_enough(config: TrainConfig, image_size: ImageSize) -> ViewsConfig:

@@ -18,6 +18,7 @@ from byol_bnfree.data.image_ops import Image
 from byol_bnfree.data.one_view import random_view
 from byol_bnfree.data.pixels import check_type
 from byol_bnfree.errors import InputError
+from byol_bnfree.jax_settings import THREEFRY
 from byol_bnfree.own_code import load_function
 
 
@@ -32,7 +33,7 @@ def two_views(
     """Draw view 1 from T and view 2 from T' for every image (P1 section 3.1).
 
     Args:
-      key: the run's key, folded with the step.
+      key: the run's key, folded with the step. Its kind is threefry, JAX's usual one.
       images: uint8, or floats in [0, 1].
       augment: the two distributions of views.
       size: side of the views in pixels, or height and width; None keeps the size
@@ -44,7 +45,7 @@ def two_views(
       `key`, image i and its position only.
 
     Raises:
-      InputError: for images of another dtype.
+      InputError: for images of another dtype, or a key of another kind.
     """
     positions = _placed(images, positions)
     planes = planes_of(images)
@@ -111,7 +112,19 @@ def normalize(
 
 
 def example_keys(key: PRNGKeyArray, positions: Int[Array, " b"]) -> Array:
-    """Derive one key per example from its position in the global batch."""
+    """Derive one key per example from its position in the global batch.
+
+    Raises:
+      InputError: for a key of another kind than threefry. With rbg an image's view
+        would depend on the first position of the batch.
+    """
+    impl = jax.random.key_impl(key)
+    if impl != THREEFRY:
+        raise InputError(
+            f"the key of the views is one of {impl}, with which a view depends on "
+            f"other images' positions; give jax.random.key(seed, impl={THREEFRY!r}), "
+            f"or unset JAX_DEFAULT_PRNG_IMPL."
+        )
     return jax.vmap(partial(jax.random.fold_in, key))(positions)
 
 

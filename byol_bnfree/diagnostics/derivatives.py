@@ -28,11 +28,12 @@ def gradient_independence(
     A custom derivative (`jax.custom_vjp`, `jax.custom_jvp`) has a forward pass of its
     own, which training uses instead of the function. Its values and its derivative may
     mix examples although the function does not. The program is differentiated by the
-    images and by all weights, as in training: floats in `fixed`, and those that the
-    function closes over. Weights without a derivative count as constants. Gradients of
-    weights are sums over examples and not examined. A custom backward rule is therefore
-    only examined on the way of a gradient to the images. The arguments are those of
-    `static_independence`.
+    images and by all weights: floats in `fixed`, and those that the function closes
+    over. The values are judged once more with a derivative by the weights alone, as in
+    training, because a rule may compute others then. Weights without a derivative count
+    as constants. Gradients of weights are sums over examples and not examined. A custom
+    backward rule is therefore only examined on the way of a gradient to the images. The
+    arguments are those of `static_independence`.
 
     Returns:
       The verdict on row i of the images' gradient as a function of row i of the
@@ -48,11 +49,20 @@ def gradient_independence(
     def from_leaves(*leaves):
         return function(*jax.tree.unflatten(tree, leaves))
 
+    report = _by_images(program, size, from_leaves)
+    in_training = _values_in_training(program, size, from_leaves)
+    return _worst([report, in_training]) if in_training.places else report
+
+
+def _by_images(
+    program: core.ClosedJaxpr, size: int, function: Callable[..., Any]
+) -> StaticReport | None:
+    """Judge gradients to the images, and the values that go with them."""
     everything = float_places(program)
     images_only = float_places(program, by_weights=False)
     given = [place for place in everything if place >= len(program.consts)]
     # The traced program has fewer source lines than the function.
-    report = _backward(program, size, given, from_leaves)
+    report = _backward(program, size, given, function)
     if report and (report.places or given == everything):
         return report
     report = _backward(program, size, everything) or report
@@ -66,6 +76,38 @@ def gradient_independence(
         found = (way(one, size, by) for way, by in tried)
         reports.append(next(filter(None, found), None))
     return _worst(reports)
+
+
+def _values_in_training(
+    program: core.ClosedJaxpr, size: int, function: Callable[..., Any]
+) -> StaticReport:
+    """Judge the values that go with a derivative by the weights alone.
+
+    Outputs without a derivative are judged by nothing. Training has none of them.
+    """
+    weights = float_places(program, by_images=False)
+    if not weights:
+        return StaticReport("independent")
+    images, *fixed = _shapes(program.in_avals)
+
+    def judge(part: core.ClosedJaxpr, function=None) -> StaticReport | None:
+        def values(images, fixed):
+            run, arrays = differentiable(part, [images, *fixed], weights, function)
+            found, _, others = jax.vjp(run, arrays, has_aux=True)
+            return found, others
+
+        try:
+            jaxpr = jax.make_jaxpr(values)(images, fixed)
+        except Exception:  # as in `_backward`
+            return None
+        return follow(jaxpr, images, fixed, size)
+
+    closed_over = any(place < len(program.consts) for place in weights)
+    report = judge(program, None if closed_over else function)
+    if report:
+        return report
+    parts = (only(program, [index]) for index in range(len(program.out_avals)))
+    return _worst([report for report in map(judge, parts) if report])
 
 
 def floats_and_others(
@@ -116,7 +158,9 @@ def differentiable(
     return Differentiable(run, [every[place] for place in places])
 
 
-def float_places(program: core.ClosedJaxpr, by_weights: bool = True) -> list[int]:
+def float_places(
+    program: core.ClosedJaxpr, by_images: bool = True, by_weights: bool = True
+) -> list[int]:
     """Return the places of floats in [*constants, *inputs], the images first.
 
     The images are the first input. They are left out if they are integers. The others
@@ -125,7 +169,8 @@ def float_places(program: core.ClosedJaxpr, by_weights: bool = True) -> list[int
     jaxpr, first = program.jaxpr, len(program.consts)
     avals = [variable.aval for variable in (*jaxpr.constvars, *jaxpr.invars)]
     weights = (*range(first), *range(first + 1, len(avals)))
-    order = (first, *(weights if by_weights else ()))
+    images = (first,) if by_images else ()
+    order = (*images, *(weights if by_weights else ()))
     return [place for place in order if _is_float(avals[place])]
 
 

@@ -6,12 +6,11 @@ traced jaxpr. They hold for all images of the same shape.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from jaxtyping import Array, Float
 
 from byol_bnfree.diagnostics.derivatives import gradient_independence
@@ -22,6 +21,7 @@ from byol_bnfree.diagnostics.numerical import (
 )
 from byol_bnfree.diagnostics.static import (
     StaticReport,
+    batch_size,
     static_independence,
     stored_examples,
 )
@@ -68,7 +68,7 @@ class IndependenceReport:
 
 
 def batch_independence(
-    function: Callable[..., Any] | nn.Module,
+    function: Any,
     images: Any,
     *args: Any,
     variables: Any = None,
@@ -96,9 +96,10 @@ def batch_independence(
       A report that prints as a table. `report.holds` is the answer.
 
     Raises:
-      InputError: for fewer than two images, an output that is not numbers [b ...], a
-        further argument [b ...], a module that draws random numbers without `rngs`, one
-        that does not take `variables`, or a function that JAX cannot trace.
+      InputError: for fewer than two images, images that are no numbers, an output that
+        is not numbers [b ...], a further argument [b ...], a module that draws random
+        numbers without `rngs`, one that does not take `variables`, or a function that
+        cannot be called or that JAX cannot trace.
     """
     images = _as_array(images)
     with in_sentences():
@@ -114,12 +115,19 @@ def batch_independence(
 
 def _as_array(images: Any) -> Float[Array, "..."]:
     try:
-        return jnp.asarray(images)
+        array = jnp.asarray(images)
     except (TypeError, ValueError) as error:
         raise InputError(
             f"images must be an array [b ...], but this {type(images).__name__} has no "
             f"single shape; stack images of equal size."
         ) from error
+    batch_size(array)
+    if jax.dtypes.issubdtype(array.dtype, jax.dtypes.extended):
+        raise InputError(
+            f"images are {array.dtype}, random keys that are no numbers; give numbers "
+            f"[b ...], such as jax.random.key_data of the keys."
+        )
+    return array
 
 
 def as_table(report: IndependenceReport) -> str:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from flax import linen as nn
 from flax import nnx
 from flax.errors import FlaxError, InvalidRngError, TraceContextError
@@ -33,24 +34,30 @@ class Checked(NamedTuple):
 
 
 def as_checked(
-    function: Callable[..., Any] | nn.Module,
+    function: Any,
     images: Array,
     args: tuple,
     kwargs: dict[str, Any],
     variables: Any,
     rngs: Any,
 ) -> Checked:
-    """Return a function, or a module with its variables, in one form.
+    """Return a function, or a Linen or NNX module with its variables, in one form.
 
     Raises:
-      InputError: if a Linen module draws random numbers without `rngs` or does not take
-        `variables`, if these are given for anything but a Linen module, if a further
-        argument is an array with one row per image, or for the class of a module.
+      InputError: if the function cannot be called, if a Linen module draws random
+        numbers without `rngs` or does not take `variables`, if these are given for
+        anything but a Linen module, if a further argument is an array with one row per
+        image, or for the class of a module.
     """
     if isinstance(function, type) and issubclass(function, (nn.Module, nnx.Module)):
         raise InputError(
             f"{function.__name__} is a class of modules; give a module of it, such as "
             f"{function.__name__}(...)."
+        )
+    if not callable(function):
+        raise InputError(
+            f"the function is {function!r}, which cannot be called; give a function "
+            f"of images, or a Linen or NNX module."
         )
     _refuse_rows(len(images), args, kwargs)
     if isinstance(function, nn.Module):
@@ -61,8 +68,8 @@ def as_checked(
             f"{type(function).__name__}; leave them out."
         )
     if isinstance(function, nnx.Module):
-        return _nnx(function, args, kwargs)
-    return Checked(lambda images: (function(images, *args, **kwargs), {}))
+        return _nnx(function, images, args, kwargs)
+    return Checked(lambda images: (_arrays(function(images, *args, **kwargs)), {}))
 
 
 @contextmanager
@@ -96,6 +103,19 @@ def in_sentences() -> Iterator[None]:
             f"JAX cannot trace the function: {_reason(error)}; use jax.numpy, and "
             f"jnp.where or lax.cond for conditions, and store no array elsewhere."
         ) from error
+
+
+def _arrays(outputs: Any) -> Any:
+    """Return the outputs. Raise `InputError` if one can be no array, as a string."""
+    for leaf in jax.tree.leaves(outputs):
+        if not isinstance(
+            leaf, (jax.Array, np.ndarray, np.generic, complex, float, int)
+        ):
+            raise InputError(
+                f"an output is {type(leaf).__name__}, which is no array; return arrays "
+                f"[b ...] only."
+            )
+    return outputs
 
 
 def _reason(error: Exception) -> str:
@@ -135,7 +155,7 @@ def _linen(module: nn.Module, images, args, kwargs, variables, rngs) -> Checked:
             variables, images, *args, rngs=rngs, mutable=changing, **kwargs
         )
         sown = {"intermediates": changed.get("intermediates", {})}
-        return outputs, _kept(changed, variables, sown)
+        return _arrays(outputs), _kept(changed, variables, sown)
 
     name = type(module).__name__
     try:
@@ -157,16 +177,33 @@ def _linen(module: nn.Module, images, args, kwargs, variables, rngs) -> Checked:
     return Checked(run, (variables, rngs))
 
 
-def _nnx(module: nnx.Module, args, kwargs) -> Checked:
-    """Call a copy of the module. Its changes stay in the copy."""
-    graph, state = nnx.split(module)
+def _nnx(module: nnx.Module, images, args, kwargs) -> Checked:
+    """Call a copy of the module. Its changes stay in the copy.
 
-    def run(images, state):
+    A first call may create attributes that later calls read. It may therefore be
+    another program than the second, and both are checked.
+    """
+    called = nnx.clone(module)
+    called(images, *args, **kwargs)
+    if not jax.tree.leaves(nnx.state(module, nnx.Intermediate)):
+        nnx.pop(called, nnx.Intermediate)  # what a call only sows
+    first, second = nnx.split(module), nnx.split(called)
+    calls = [first] if first[0] == second[0] else [first, second]
+    graphs = [graph for graph, _ in calls]
+
+    def call(graph, state, images):
         copy = nnx.merge(graph, state, copy=True)
         outputs = copy(images, *args, **kwargs)
-        return outputs, _kept(nnx.state(copy), state, nnx.state(copy, nnx.Intermediate))
+        return _arrays(outputs), _kept(
+            nnx.state(copy), state, nnx.state(copy, nnx.Intermediate)
+        )
 
-    return Checked(run, (state,))
+    def run(images, *states):
+        runs = [call(*pair, images) for pair in zip(graphs, states, strict=True)]
+        outputs, kept = zip(*runs, strict=True)
+        return outputs, {path: x for one in kept for path, x in one.items()}
+
+    return Checked(run, tuple(state for _, state in calls))
 
 
 def _kept(after: Any, before: Any, sown: Any) -> dict[str, Array]:

@@ -107,26 +107,36 @@ def _limit(program: str) -> float:
 
 
 def _with_derivatives_values(function, images: Array) -> Callable[[Array], Any]:
-    """Return the outputs twice: plainly, and as differentiation computes them.
+    """Return the outputs several times: plainly, and as differentiation computes them.
 
     A custom derivative has a forward pass of its own. The derivative is that by the
-    images and by the weights that the function closes over, or by the images alone.
+    images and by the weights that the function closes over, or by the images alone. It
+    is also that by the weights alone, as in training.
     """
 
-    def twice(by_weights, images):
+    def values(by: tuple[bool, bool], images):
         program = jax.make_jaxpr(function)(images)
-        places = float_places(program, by_weights)
-        run, arrays = differentiable(program, [images], places)
-        values, _, others = jax.vjp(run, arrays, has_aux=True)
-        return function(images), values, others
+        run, arrays = differentiable(program, [images], float_places(program, *by))
+        found, _, others = jax.vjp(run, arrays, has_aux=True)
+        return found, others
 
-    for by_weights in (True, False):
+    def exists(by: tuple[bool, bool]) -> bool:
         try:
-            jax.eval_shape(partial(twice, by_weights), images)
+            jax.eval_shape(partial(values, by), images)
         except Exception:  # there is no derivative
-            continue
-        return partial(twice, by_weights)
-    return function
+            return False
+        return True
+
+    by_images = filter(exists, ((True, True), (True, False)))
+    chosen = [by for by in (next(by_images, None),) if by]
+    program = jax.make_jaxpr(function)(images)
+    if float_places(program, by_images=False) and exists((False, True)):
+        chosen.append((False, True))
+
+    def several(images):
+        return function(images), [values(by, images) for by in chosen]
+
+    return several
 
 
 def _cross_derivative(

@@ -31,7 +31,7 @@ from byol_bnfree.evaluation.shown.pictures import save_pictures
 from byol_bnfree.evaluation.shown.tables import print_tables
 from byol_bnfree.evaluation.without_effect import without_effect
 from byol_bnfree.files import expanded
-from byol_bnfree.jax_settings import check_precision
+from byol_bnfree.jax_settings import check_draws, check_precision
 from byol_bnfree.models.kernels import Kernels
 from byol_bnfree.training.distributed import say
 from byol_bnfree.training.mesh import make_mesh
@@ -60,6 +60,7 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
         used for evaluation.
     """
     check_precision()
+    check_draws()
     plan, workdir = _plan(config), expanded(config.workdir)
     config = dataclasses.replace(config, workdir=str(workdir))
     if (note := without_effect(config)) is not None:

@@ -6,7 +6,7 @@ from byol_bnfree.assembly import create_network
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.cpu.choice import choose_kernels
 from byol_bnfree.interop.start import check_start
-from byol_bnfree.jax_settings import check_precision
+from byol_bnfree.jax_settings import check_draws, check_precision
 from byol_bnfree.own_code import load_function
 from byol_bnfree.training import distributed
 from byol_bnfree.training.boards import import_wandb
@@ -23,6 +23,7 @@ def check_before_data(config: TrainConfig, encoder: nn.Module | None) -> None:
     arguments are those of `run`. Nothing is written.
     """
     check_precision()
+    check_draws()
     mesh = make_mesh(config.run.model_devices)
     check_batch(config, mesh)
     kernels = choose_kernels(config.run.convolution, mesh.size)

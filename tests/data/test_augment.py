@@ -378,3 +378,10 @@ def test_views_of_images_on_explicit_axes_are_those_of_one_device():
             np.testing.assert_allclose(x, y, atol=1e-6)
     for positions in (None, jnp.arange(2)):  # outside jit
         assert augment._placed(spread, positions).sharding.spec == P("b")
+
+
+@pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg"])
+def test_keys_with_which_views_depend_on_other_positions_are_refused(impl):
+    pixels = jnp.zeros((2, 8, 8, 3), jnp.uint8)
+    with pytest.raises(InputError, match=f"is one of {impl}.*threefry2x32"):
+        augment.two_views(jax.random.key(0, impl=impl), pixels, AugmentConfig())

@@ -95,6 +95,10 @@ def test_each_measure_sees_its_leak(measure):
         (lambda x: x.mean(0), IMAGES, "no row for each"),
         (lambda x: {"loss": x.sum()}, IMAGES, "no row for each"),
         (lambda x: None, IMAGES, "returns no array"),
+        (jnp.sin, 3.0, "two or more"),
+        (jnp.sin, jax.random.split(jax.random.key(0), 4), "random keys that are no"),
+        (lambda x: (x, "name"), IMAGES, "an output is str, which is no array"),
+        (3, IMAGES, "the function is 3, which cannot be called"),
     ],
 )
 def test_what_is_no_function_of_a_batch_is_refused(function, images, sentence):
@@ -191,6 +195,30 @@ def test_nnx_modules(norm, training, independent):
         before,
         jax.device_get(nnx.state(module, nnx.Not(nnx.RngState))),
     )
+
+
+class Growing(nnx.Module):
+    """Its first call creates what later calls read."""
+
+    def __init__(self, kept):
+        self.kept = kept
+
+    def __call__(self, x):
+        if not hasattr(self, "last"):
+            self.last = x.mean(0) if self.kept else True
+            return x
+        y = x - (self.last[None] if self.kept else x.mean(0, keepdims=True))
+        self.last = x.mean(0) if self.kept else True
+        return y
+
+
+def test_what_the_first_call_of_an_nnx_module_creates_is_examined():
+    report = batch_independence(Growing(kept=True), ROWS)
+    assert report.static.verdict == "independent" and not report.holds
+    assert report.kept == ("last",)
+    module = Growing(kept=False)
+    assert batch_independence(module, ROWS).static.verdict == "mixes examples"
+    assert not hasattr(module, "last")
 
 
 def until_large(predicate):
@@ -331,6 +359,40 @@ def test_values_that_only_training_of_the_weights_uses_are_examined(make, stem, 
     assert report.numerical.changed_by_others > 0
     by_weight = lambda x: jax.vjp(lambda w: head(w, stem(x)), 1.5)[0]  # noqa: E731
     assert (by_weight(ROWS)[0] != by_weight(ROWS.at[1:].multiply(-3))[0]).any()
+
+
+def leaking_without_image_gradients():
+    """A product whose forward pass mixes if its second factor has no derivative."""
+
+    @jax.custom_vjp
+    def product(w, h):
+        return h * w
+
+    def forward(w, h):
+        rows = h.value if h.perturbed else less_the_mean(h.value)
+        return rows * w.value, (w.value, h.value)
+
+    product.defvjp(
+        forward,
+        lambda saved, g: (jnp.sum(g * saved[1]), g * saved[0]),
+        symbolic_zeros=True,
+    )
+    return product
+
+
+@pytest.mark.parametrize("make", [lambda h, s: Headed(s, h), closing_over])
+@pytest.mark.parametrize(
+    "head, stem",
+    [
+        (leaking_without_image_gradients(), jnp.sin),
+        (scaled, lambda x: no_derivative(x[:, None, :, None] * x[:, :4, None, None])),
+    ],
+)
+def test_values_of_a_derivative_by_the_weights_alone_are_examined(make, head, stem):
+    report = batch_independence(make(head, stem), ROWS)
+    assert report.static.verdict == "independent" and not report.holds
+    assert report.backward.verdict == "mixes examples"
+    assert report.numerical.changed_by_others > 0
 
 
 def test_integer_images_have_no_gradient_but_values_that_only_training_uses():

@@ -112,6 +112,8 @@ def test_what_cannot_be_judged_is_never_proven(wanted):
     report = static_independence(forward("gn_ws", leaks[wanted]), IMAGES)
     assert report.verdict == "not proven"
     assert report.places[0].primitive == wanted
+    reason = "no rule" if wanted == "pure_callback" else "index known only at run time"
+    assert str(report).endswith(f"({reason})")
 
 
 def test_a_mutable_array_is_not_judged():
@@ -392,3 +394,100 @@ def test_the_unstack_of_jax_0_12_is_followed(axis, order, independent):
 
     report = static_independence(ordered, IMAGES[:, :2, :2])
     assert (report.verdict == "independent") is independent
+
+
+BY_INDEX = {
+    "map": lambda x, at: jax.lax.map(lambda i: jnp.sin(x[at(i)]), jnp.arange(4)),
+    "scan": lambda x, at: jax.lax.scan(
+        lambda c, i: (c, 2 * x[at(i)]), 0.0, jnp.arange(4)
+    )[1],
+    "fori_loop": lambda x, at: jax.lax.fori_loop(
+        0, 4, lambda i, y: y.at[i].set(jnp.sin(x[at(i)])), 0 * x
+    ),
+}
+
+
+@pytest.mark.parametrize("check", [static_independence, gradient_independence])
+@pytest.mark.parametrize("name", BY_INDEX)
+def test_a_loop_over_the_numbers_of_the_images_is_followed(name, check):
+    rows = IMAGES[:, 0, 0]
+    report = check(lambda x: BY_INDEX[name](x, lambda i: i), rows)
+    assert report.verdict == "independent"
+    report = check(lambda x: BY_INDEX[name](x, lambda i: (i + 1) % 4), rows)
+    assert report.verdict == "mixes examples"
+
+
+def twice_and_more(a, b):
+    """A computation that JAX has no name for."""
+    return a * 2 + b * b
+
+
+RARE = {
+    "reduce": lambda x, axis: jax.lax.reduce(x, 0.0, twice_and_more, (axis + 1,)),
+    "reduce_window": lambda x, axis: jax.lax.reduce_window(
+        x, 0.0, twice_and_more, (2 - axis, 1, 1 + axis), (1, 1, 1), "SAME"
+    ),
+    "approx_top_k": lambda x, axis: jax.lax.approx_max_k(x, 4, axis)[0],
+    "schur": lambda x, axis: jax.lax.linalg.schur(jnp.moveaxis(x, 0, 1 - axis))[0],
+}
+
+
+@pytest.mark.parametrize("name", RARE)
+def test_rare_reductions_along_an_image_are_independent_and_others_are_not(name):
+    x = jax.random.normal(KEY, (4, 4, 4))
+    inside = lambda x: RARE[name](x, 1)  # noqa: E731
+    assert name in str(jax.make_jaxpr(inside)(x))
+    assert static_independence(inside, x).verdict == "independent"
+    across = lambda x: RARE[name](x, 0) + x[:, :1, :1]  # noqa: E731
+    if name == "reduce":
+        across = lambda x: RARE[name](x, -1) + x[:, 0]  # noqa: E731
+    assert static_independence(across, x).verdict == "mixes examples"
+
+
+def test_what_begins_a_custom_reduction_counts():
+    def begun(x):
+        return jax.lax.reduce(x, x[0, 0], twice_and_more, (1,))
+
+    assert static_independence(begun, IMAGES[:, :, 0, 0]).places
+
+
+def test_a_function_whose_elements_share_a_loop_joins_them():
+    a = 10 ** jnp.linspace(0.0, 5.0, 4)
+    beta = lambda x: jax.scipy.special.betainc(a, a, x)  # noqa: E731
+    assert static_independence(beta, jnp.full(4, 0.5)).verdict == "mixes examples"
+    gamma = lambda x: jax.scipy.special.gammainc(a, x)  # noqa: E731
+    assert static_independence(gamma, jnp.full(4, 0.5)).verdict == "independent"
+
+
+def numbers(row):
+    """Bits of a row, which may decide a key."""
+    return jax.lax.bitcast_convert_type(row, jnp.uint32)
+
+
+DRAWS = {
+    "bits": lambda key, row: jax.random.bits(jax.random.fold_in(key, numbers(row)[0])),
+    "split": lambda key, row: jax.random.split(
+        jax.random.wrap_key_data(
+            jnp.resize(numbers(row), jax.random.key_data(key).shape),
+            impl=jax.random.key_impl(key),
+        )
+    ),
+    "fold_in": lambda key, row: jax.random.fold_in(key, numbers(row)[0]),
+}
+
+
+@pytest.mark.parametrize(
+    "impl, joined",
+    [("threefry2x32", ()), ("rbg", ("bits",)), ("unsafe_rbg", tuple(DRAWS))],
+)
+@pytest.mark.parametrize("drawn", DRAWS)
+def test_keys_draw_alone_under_vmap_only_if_their_kind_does(drawn, impl, joined):
+    def draw(row):
+        made = DRAWS[drawn](jax.random.key(0, impl=impl), row)
+        return made if drawn == "bits" else jax.random.key_data(made)
+
+    rows = jax.random.normal(KEY, (4, 3))
+    assert bool(static_independence(jax.vmap(draw), rows).places) == (drawn in joined)
+    others = rows.at[0].set(1)  # the analysis and the numbers agree
+    changed = (jax.vmap(draw)(others) != jax.vmap(draw)(rows))[1:].any()
+    assert bool(changed) == (drawn in joined)

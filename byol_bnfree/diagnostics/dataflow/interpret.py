@@ -3,6 +3,7 @@
 The analysis is a sound over-approximation for the traced shapes. If it says that an
 element depends on one example, the element depends on no other, for all inputs. Loops
 run until nothing changes, or step by step if each step reads another part of the batch.
+Loops whose steps have known numbers, such as indices, are followed with these.
 """
 
 import os
@@ -87,7 +88,8 @@ def _equation(site: Site, inputs: list[Value]) -> list[Value]:
     if name == "custom_linear_solve":
         return _linear_solve(site, inputs)
     if name in CONTROL:
-        return [Value(smallest(t)) for t in CONTROL[name](site, inputs, _run)]
+        found = CONTROL[name](site, inputs, _run)
+        return [value._replace(owners=smallest(value.owners)) for value in found]
     return _operation(site, inputs)
 
 

@@ -15,6 +15,27 @@ def reduction(site: Site, inputs: list[Value]) -> list[Owners]:
     return [merge(inputs[0].owners, axes, site.mixes).squeeze(axes)]
 
 
+def custom_reduction(site: Site, inputs: list[Value]) -> list[Owners]:
+    """Reduce several arrays together over `dimensions`, from a number for each."""
+    axes, half = tuple(site.equation.params["dimensions"]), len(inputs) // 2
+    tables = [merge(v.owners, axes, site.mixes).squeeze(axes) for v in inputs[:half]]
+    return _begun(site, tables, inputs[half:])
+
+
+def custom_windows(site: Site, inputs: list[Value]) -> list[Owners]:
+    """Reduce the windows of several arrays together, from a number for each."""
+    half = len(inputs) // 2
+    return _begun(site, windows(site, inputs[:half]), inputs[half:])
+
+
+def _begun(site: Site, tables: list[Owners], starts: list[Value]) -> list[Owners]:
+    """Combine all tables, and the scalars with which a custom reduction begins."""
+    rank = tables[0].ndim
+    tables = tables + [value.owners.reshape((1,) * rank) for value in starts]
+    table = reduce(lambda a, b: combine(a, b, site.mixes), tables)
+    return [table] * len(site.equation.outvars)
+
+
 def collective(site: Site, inputs: list[Value]) -> list[Owners]:
     """Sum, maximum or minimum over axes of each array: numbers after `vmap`.
 
@@ -27,6 +48,18 @@ def collective(site: Site, inputs: list[Value]) -> list[Owners]:
         return [filled(site.unknown(), rank) for rank in ranks]
     axes = tuple(params["axes"])
     return [merge(value.owners, axes, site.mixes).squeeze(axes) for value in inputs]
+
+
+def together(site: Site, inputs: list[Value]) -> list[Owners]:
+    """Compute all elements in one loop, which ends when all of them have converged.
+
+    The elements that converge first then change by rounding.
+    """
+    tables = [
+        merge(value.owners, tuple(range(value.owners.ndim)), site.mixes)
+        for value in inputs
+    ]
+    return [reduce(lambda a, b: combine(a, b, site.mixes), tables)]
 
 
 def cumulative(site: Site, inputs: list[Value]) -> list[Owners]:
@@ -44,9 +77,9 @@ def sort(site: Site, inputs: list[Value]) -> list[Owners]:
 
 
 def top_k(site: Site, inputs: list[Value]) -> list[Owners]:
-    """The k largest elements along one axis, and their indices."""
-    table = inputs[0].owners
-    axis = site.equation.params.get("axis", -1) % table.ndim
+    """The k largest elements along one axis, or nearly so, and their indices."""
+    table, params = inputs[0].owners, site.equation.params
+    axis = params.get("reduction_dimension", params.get("axis", -1)) % table.ndim
     return [merge(table, (axis,), site.mixes)] * 2
 
 
@@ -128,15 +161,17 @@ def conv(site: Site, inputs: list[Value]) -> list[Owners]:
     kernel = [shapes[1][axis] for axis in numbers.rhs_spec[2:]]
     moved = tuple(a for a in space if batches > 1 or not _stays(params, kernel, a - 2))
     left = merge(left, moved, site.mixes)
+    if groups == 1:  # before features are copied
+        left, features = merge(left, (1,), site.mixes), 1
     extent = left.shape[2:]
     left = np.broadcast_to(left, (batch, features, *extent))
     right = merge(right, (1, *space), site.mixes).reshape(-1)
-    right = np.broadcast_to(right, shapes[1][numbers.rhs_spec[0]])
     # Output feature o belongs to group o // (out / groups), for both kinds of groups.
     left = left.reshape(batches, batch // batches, groups, features // groups, *extent)
     left = np.moveaxis(merge(left, (3,), site.mixes).squeeze(3), 0, 1)
     left = left.reshape(batch // batches, batches * groups, *extent)
-    left = left.repeat(len(right) // (batches * groups), axis=1)
+    if batches * groups > 1:
+        left = left.repeat(shapes[1][numbers.rhs_spec[0]] // (batches * groups), axis=1)
     table = combine(left, right.reshape(-1, *(1,) * len(space)), site.mixes)
     return [table.transpose(np.argsort(numbers.out_spec))]
 

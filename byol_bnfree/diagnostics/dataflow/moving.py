@@ -1,8 +1,11 @@
 """Rules for primitives that move elements: the owners move in the same way."""
 
+import math
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 
-from byol_bnfree.diagnostics.dataflow.owners import FREE, Owners, combine, is_free
+from byol_bnfree.diagnostics.dataflow.owners import FREE, Owners, combine, free, is_free
 from byol_bnfree.diagnostics.dataflow.trace import Site, Value
 
 
@@ -16,12 +19,37 @@ def broadcast_in_dim(site: Site, inputs: list[Value]) -> list[Owners]:
 
 
 def reshape(site: Site, inputs: list[Value]) -> list[Owners]:
-    """Change the shape; the full table is needed because axes may merge or split."""
-    params = site.equation.params
-    full = np.broadcast_to(inputs[0].owners, site.equation.invars[0].aval.shape)
-    if params["dimensions"] is not None:
-        full = full.transpose(params["dimensions"])
-    return [full.reshape(params["new_sizes"])]
+    """Change the shape. Only axes that merge or split, and change, become full."""
+    params, table = site.equation.params, inputs[0].owners
+    before, after = site.equation.invars[0].aval.shape, params["new_sizes"]
+    if 0 in before:
+        return [free(len(after))]
+    if (order := params["dimensions"]) is not None:
+        table, before = table.transpose(order), [before[axis] for axis in order]
+    full, shape = [], []
+    for old, new in _runs(before, after):
+        changes = any(table.shape[axis] > 1 for axis in old)
+        full += [before[axis] if changes else 1 for axis in old]
+        shape += [after[axis] if changes else 1 for axis in new]
+    return [np.broadcast_to(table, full).reshape(shape)]
+
+
+def _runs(before: Sequence[int], after: Sequence[int]) -> Iterator[tuple[range, range]]:
+    """Pair the shortest runs of axes that hold equally many elements in two shapes."""
+    ends = [0, 0]
+    while ends != [len(before), len(after)]:
+        starts, ends = (
+            ends,
+            [
+                min(end + 1, len(shape))
+                for end, shape in zip(ends, (before, after), strict=True)
+            ],
+        )
+        old, new = before[starts[0] : ends[0]], after[starts[1] : ends[1]]
+        while math.prod(old) != math.prod(new):
+            ends[math.prod(old) > math.prod(new)] += 1
+            old, new = before[starts[0] : ends[0]], after[starts[1] : ends[1]]
+        yield range(starts[0], ends[0]), range(starts[1], ends[1])
 
 
 def squeeze(site: Site, inputs: list[Value]) -> list[Owners]:

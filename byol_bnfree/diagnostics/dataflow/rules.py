@@ -10,7 +10,7 @@ axes, such as `unreduced_psum`. Under a `vmap` whose axis has a name, `psum`, `p
 from collections.abc import Callable
 from functools import reduce
 
-from byol_bnfree.diagnostics.dataflow import joining, moving
+from byol_bnfree.diagnostics.dataflow import drawing, joining, moving
 from byol_bnfree.diagnostics.dataflow.indexing import (
     dynamic_slice,
     dynamic_update_slice,
@@ -32,10 +32,9 @@ ceil clamp clz complex conj convert_element_type copy copy_p cos cosh digamma di
 eq_to erf erf_inv erfc exp exp2 expm1 floor ge gt igamma igamma_grad_a igammac imag
 integer_pow is_finite le le_to lgamma log log1p log2 logistic lt lt_to max min mul mulhi
 name ne neg nextafter not one_minus_square or polygamma polynomial population_count pow
-random_fold_in random_gamma_grad random_seed real reduce_precision
-regularized_incomplete_beta rem round rsqrt select_n sharding_constraint shift_left
-shift_right_arithmetic shift_right_logical sign sin sinh sqrt square stop_gradient sub
-tan tanh threefry2x32 xor zeta
+random_gamma_grad real reduce_precision rem round rsqrt select_n sharding_constraint
+shift_left shift_right_arithmetic shift_right_logical sign sin sinh sqrt square
+stop_gradient sub tan tanh threefry2x32 xor zeta
 """
 _REDUCTIONS = """
 reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor argmax
@@ -51,7 +50,9 @@ _SCATTERS = "scatter scatter-add scatter-sub scatter-mul scatter-min scatter-max
 _COPIES = """
 device_put layout_constraint optimization_barrier pvary random_clone relayout reshard
 """
-_MATRIX = "cholesky eigh lu qr svd triangular_solve eig"
+_MATRIX = """
+cholesky eigh lu qr svd triangular_solve eig schur hessenberg tridiagonal
+"""
 
 
 def _elementwise(site: Site, inputs: list[Value]) -> list[Owners]:
@@ -73,25 +74,12 @@ def _second(site: Site, inputs: list[Value]) -> list[Owners]:
     return [inputs[1].owners]
 
 
-def _gamma(site: Site, inputs: list[Value]) -> list[Owners]:
-    """Draw a number for each element of a shape parameter, with one key or some."""
-    key, shape = (value.owners for value in inputs)
-    key = key.reshape(key.shape + (1,) * (shape.ndim - key.ndim))
-    return [combine(key, shape, site.mixes)]
-
-
 def _last_axis(site: Site, inputs: list[Value]) -> list[Owners]:
     """Combine numbers of the last axis into one of a wider type, or split one."""
     table, rank = inputs[0].owners, site.equation.outvars[0].aval.ndim
     if rank < table.ndim:
         return [merge(table, (table.ndim - 1,), site.mixes)[..., 0]]
     return [table if rank == table.ndim else table[..., None]]
-
-
-def _key_to_numbers(site: Site, inputs: list[Value]) -> list[Owners]:
-    """Make an array from a key: random_bits, random_split, random_unwrap."""
-    table, rank = inputs[0].owners, site.equation.outvars[0].aval.ndim
-    return [table.reshape(table.shape + (1,) * (rank - table.ndim))]
 
 
 def _rules(names: str, rule: Rule) -> dict[str, Rule]:
@@ -101,7 +89,7 @@ def _rules(names: str, rule: Rule) -> dict[str, Rule]:
 RULES: dict[str, Rule] = {
     **_rules(_ELEMENTWISE, _elementwise),
     **_rules(_COPIES, _pass_through),
-    **_rules("random_bits random_split random_unwrap", _key_to_numbers),
+    **_rules("random_bits random_split", drawing.of_keys),
     **_rules(_REDUCTIONS, joining.reduction),
     **_rules(_COLLECTIVES, joining.collective),
     **_rules(_CUMULATIVE, joining.cumulative),
@@ -110,7 +98,10 @@ RULES: dict[str, Rule] = {
     **_rules(_SCATTERS, scatter),
     "bitcast_convert_type": _last_axis,
     "random_wrap": _last_axis,
-    "random_gamma": _gamma,
+    "random_unwrap": _last_axis,
+    "random_seed": drawing.seed,
+    "random_fold_in": drawing.fold_in,
+    "random_gamma": drawing.gamma,
     "tie": _second,
     "broadcast_in_dim": moving.broadcast_in_dim,
     "reshape": moving.reshape,
@@ -125,7 +116,11 @@ RULES: dict[str, Rule] = {
     "tile": moving.tile,
     "pad": moving.pad,
     "sort": joining.sort,
+    "reduce": joining.custom_reduction,
+    "reduce_window": joining.custom_windows,
+    "regularized_incomplete_beta": joining.together,
     "top_k": joining.top_k,
+    "approx_top_k": joining.top_k,
     "fft": joining.fft,
     "dot_general": joining.dot_general,
     "conv_general_dilated": joining.conv,

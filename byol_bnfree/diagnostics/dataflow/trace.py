@@ -16,6 +16,8 @@ from byol_bnfree.diagnostics.dataflow.owners import FREE, Owners
 Kind = Literal["mixes", "moves", "unknown"]
 Columns = list[np.ndarray | None] | None
 """Of indices [... k]: their k columns, None for each that is unknown."""
+_INDEXED = ("gather", "scatter", "dynamic_slice", "dynamic_update_slice")
+"""Beginnings of the names of primitives that take an index."""
 _HERE = os.path.dirname(os.path.dirname(__file__))
 _LIBRARIES = (
     *(os.path.dirname(package.__file__) + os.sep for package in (jax, flax, einops)),
@@ -40,7 +42,12 @@ class Place:
     """True if the equation computes a gradient."""
 
     def __str__(self) -> str:
-        return f"{self.primitive} at {self.source}"
+        place = f"{self.primitive} at {self.source}"
+        if self.kind != "unknown":
+            return place
+        indexed = self.primitive.startswith(_INDEXED)
+        reason = "index known only at run time" if indexed else "no rule"
+        return f"{place} ({reason})"
 
 
 class Value(NamedTuple):
@@ -59,6 +66,16 @@ class Trace:
     def __init__(self):
         self.places: list[Place] = []
         self._codes: dict[tuple[Kind, int, int], int] = {}
+
+    def copy(self) -> "Trace":
+        """Return a trace of its own that begins as this one."""
+        draft = Trace()
+        draft.adopt(self)
+        return draft
+
+    def adopt(self, other: "Trace") -> None:
+        """Become equal to a later trace."""
+        self.places, self._codes = [*other.places], dict(other._codes)
 
     def code(self, kind: Kind, site: "Site") -> int:
         """Return the code of a place. The first call makes a new one."""
