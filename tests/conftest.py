@@ -8,11 +8,13 @@ import os
 import shutil
 import tempfile
 
-from byol_bnfree.jax_settings import QUICK_TO_COMPILE
-
 os.environ["JAX_NUM_CPU_DEVICES"] = "2"  # before jax starts
 os.environ["JAX_PLATFORMS"] = os.environ.get("TESTS_ON", "cpu")  # of experiments/gpu.sh
-os.environ["XLA_FLAGS"] = QUICK_TO_COMPILE
+# `jax_settings.QUICK_TO_COMPILE`. The package is not imported here: `mutation` imports
+# this file, and then tests wrong copies of the package.
+os.environ["XLA_FLAGS"] = (
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+)
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # workers inherit it
     _cache = tempfile.mkdtemp(prefix="jax-cache-")
     atexit.register(shutil.rmtree, _cache, ignore_errors=True)

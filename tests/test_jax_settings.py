@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from byol_bnfree.errors import InputError
-from byol_bnfree.jax_settings import check_xla_flags
+from byol_bnfree.jax_settings import QUICK_TO_COMPILE, check_xla_flags
 
 SCRIPT = """
 from byol_bnfree.command_line import exit_on_error
@@ -85,3 +85,7 @@ def test_an_error_of_ours_stays_one(kind):
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 1 and "Traceback" in done.stderr and "ours" in done.stderr
+
+
+def test_tests_compile_as_short_checks_do():
+    assert os.environ["XLA_FLAGS"] == QUICK_TO_COMPILE
