@@ -9,7 +9,14 @@ import pytest
 
 import tiny
 from byol_bnfree import verify
-from byol_bnfree.claims import communication, network, places, rounding, training
+from byol_bnfree.claims import (
+    communication,
+    functions,
+    network,
+    places,
+    rounding,
+    training,
+)
 from byol_bnfree.claims.finding import Finding
 from byol_bnfree.claims.hlo import collectives
 from byol_bnfree.claims.processes import run_tasks
@@ -98,7 +105,7 @@ def test_an_encoder_is_checked_with_the_batch_and_the_memory_of_a_run(
     kind, place, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(network, "combined_in_step", lambda _: {})
-    monkeypatch.setattr(network, "_views", lambda _: jax.numpy.float32)
+    monkeypatch.setattr(network, "views_of_run", lambda _: jax.numpy.float32)
     (tmp_path / "mine.py").write_text(OWN)
     own = [*SMALL, f"--model={tmp_path}/mine.py:{kind}"]
     config, _ = verify.parse([*own, "--batch-size=16"])
@@ -111,7 +118,7 @@ def test_an_encoder_is_checked_with_the_batch_and_the_memory_of_a_run(
 
 def test_an_encoder_without_a_gradient_to_its_images_is_judged(tmp_path, monkeypatch):
     monkeypatch.setattr(network, "combined_in_step", lambda _: {})
-    monkeypatch.setattr(network, "_views", lambda _: jax.numpy.float32)
+    monkeypatch.setattr(network, "views_of_run", lambda _: jax.numpy.float32)
     (tmp_path / "mine.py").write_text(OWN)
     config, _ = verify.parse([*SMALL, f"--model={tmp_path}/mine.py:loop"])
     finding = verify.check("program", config, tmp_path)
@@ -128,8 +135,8 @@ def test_the_kernels_of_a_run_are_checked_and_named(wanted, words, monkeypatch):
     if wanted == "onednn" and native.register():
         pytest.skip("oneDNN is not installed")
     built = []
-    monkeypatch.setattr(network, "build_parts", lambda *a: built.append(a[2]))
-    for build in (network._outputs, network._traced):
+    monkeypatch.setattr(functions, "build_parts", lambda *a: built.append(a[2]))
+    for build in (functions.outputs_of_few, functions.traced_as_in_run):
         with pytest.raises(AttributeError):  # nothing is built
             build(config, 16)
     run, traced = built
@@ -154,7 +161,7 @@ def test_a_step_of_several_views_combines_images_under_bn_only(norm, how):
 def test_the_traced_program_draws_every_view():
     config, _ = verify.parse([*SMALL, *VIEWS])
     pixels = jax.ShapeDtypeStruct((2, 16, 16, 3), "uint8")
-    drawn = jax.eval_shape(network._views(config), pixels)
+    drawn = jax.eval_shape(functions.views_of_run(config), pixels)
     assert [view.shape[1] for view in drawn] == [16, 16, 16, 8]
 
 
@@ -164,7 +171,9 @@ def test_the_traced_program_draws_every_view():
 def test_the_control_takes_settings_that_batchnorm_has_not(arguments, monkeypatch):
     config, _ = verify.parse([*SMALL, *arguments])
     seen = []
-    monkeypatch.setattr(network, "_outputs", lambda config, _: seen.append(config) or 9)
+    monkeypatch.setattr(
+        network, "outputs_of_few", lambda config, _: seen.append(config) or 9
+    )
     with pytest.raises(TypeError):  # nothing is measured
         verify.check("control", config, Path("."))
     assert seen[0].norm == "bn" and not seen[0].model.unit_kernels
@@ -191,7 +200,7 @@ def test_the_values_that_go_with_a_gradient_are_examined():
         return x
 
     leaking.defvjp(lambda x: (x - x.mean(0)[None], None), lambda _, g: (g,))
-    program = network._gradient_and_values(lambda x, _: {"loss": leaking(x)})
+    program = functions.gradient_and_values(lambda x, _: {"loss": leaking(x)})
     assert static_independence(program, one[:, None] * np.ones((4, 2)), {}).places
 
 
@@ -204,7 +213,7 @@ def test_so_are_those_of_a_gradient_that_reaches_the_weights_only():
         lambda w, x: (w * (x - x.mean(0)[None]), x), lambda x, g: ((g * x).sum(), g)
     )
     stop = jax.lax.stop_gradient
-    program = network._gradient_and_values(lambda x, w: {"loss": leaking(w, stop(x))})
+    program = functions.gradient_and_values(lambda x, w: {"loss": leaking(w, stop(x))})
     images = one[:, None] * np.ones((4, 2), np.float32)
     assert static_independence(program, images, np.float32(1)).places
 
@@ -362,7 +371,7 @@ def test_a_batch_of_one_that_is_refused_is_not_measured(monkeypatch):
     report = NumericalReport(0.0, 0.0, None)  # as with --bn-stat-groups=2
     monkeypatch.setattr(network, "numerical_independence", lambda *_: report)
     outputs = (print, np.zeros((4, 8, 8, 3)), None)
-    monkeypatch.setattr(network, "_outputs", lambda *_: outputs)
+    monkeypatch.setattr(network, "outputs_of_few", lambda *_: outputs)
     finding = network.numerical_claim(TrainConfig())
     assert finding.holds and "alone not measured" in finding.deviation
 

@@ -91,6 +91,8 @@ def _values_in_training(
     images, *fixed = _shapes(program.in_avals)
 
     def judge(part: core.ClosedJaxpr, function=None) -> StaticReport | None:
+        """Judge some outputs; None if JAX has no derivative of them."""
+
         def values(images, fixed):
             run, arrays = differentiable(part, [images, *fixed], weights, function)
             found, _, others = jax.vjp(run, arrays, has_aux=True)

@@ -66,10 +66,7 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
     if (note := without_effect(config)) is not None:
         say(f"note: {note}")
     kernels = choose_kernels("auto", jax.device_count())
-    weights = config.weights or workdir
-    encoder = load_encoder(weights, config.network, kernels=kernels)
-    if config.weights is not None:
-        encoder = with_data(encoder, config, say)
+    encoder = _loaded(config, kernels)
     check_trainable(config, encoder)
     mesh = make_mesh()
     opened = _open_all(config, encoder, plan)
@@ -106,6 +103,13 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
     if plan:
         say(str(workdir / "evaluations.jsonl"))
     return rows
+
+
+def _loaded(config: EvaluateConfig, kernels: Kernels) -> Encoder:
+    """Return the encoder of the run or of --weights. Its settings name the data."""
+    weights = config.weights or config.workdir
+    encoder = load_encoder(weights, config.network, kernels=kernels)
+    return encoder if config.weights is None else with_data(encoder, config, say)
 
 
 def _encoders(
