@@ -1,5 +1,6 @@
 """Curves of the runs and pictures of their layers; one colour an arm."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -91,8 +92,9 @@ def curves_of_arm(result: Result) -> Figure:
             _draw_runs(axis, result, metric, None)
             if metric in LOGARITHMIC and _has(result, metric):
                 log_axis(axis)
-            axis.set_title(title.split(" (")[0].split(",")[0], fontsize=7)
-            axis.tick_params(labelsize=7)
+            short = textwrap.fill(title.split(" (")[0].split(",")[0], 24)
+            axis.set_title(short, fontsize=7)
+            axis.tick_params(which="both", labelsize=7)
         name = result.arm.name
         return Figure(f"arm_{name}", f"{name} over the steps", svg(figure))
 

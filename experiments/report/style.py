@@ -23,6 +23,7 @@ STYLE = {
     "grid.alpha": 0.3,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "axes.titley": 1.0,  # else matplotlib measures every label to place a title
 }
 # The same in all reports; longer names first, as gn begins gn_ws.
 NORM_COLORS = {
@@ -160,11 +161,18 @@ def labelled_axis(names: Sequence[str], height: float, bottom: float = 0.45) -> 
     return figure.add_axes((*place, 1 - (bottom + TOP) / height))
 
 
+class PlainNumbers(LogFormatter):
+    """Matplotlib's choice of labels on a log axis, written as 0.6, not as 6e-01."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
 def log_axis(axis: Any) -> None:
     """Powers of ten upwards; labels as plain numbers, which are narrow."""
     axis.set_yscale("log")
     for which in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
-        which(LogFormatter(labelOnlyBase=False, minor_thresholds=(1, 0.4)))
+        which(PlainNumbers(labelOnlyBase=False, minor_thresholds=(1, 0.4)))
 
 
 def svg(figure: Any) -> bytes:

@@ -1,13 +1,16 @@
 """report.md and report.html of an experiment, its README's table, and the index."""
 
+import multiprocessing
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
+from byol_bnfree.data.workers import usable_cores
 from byol_bnfree.files import read_rows
 from experiments import GRIDS
 from experiments.arguments import Arguments
@@ -39,22 +42,41 @@ def write_all(
 ) -> Path:
     """Write the reports of the experiments with results in `folder`, and their index.
 
-    Drawing takes seconds an experiment; `say` is told of each that is done.
+    Drawing takes seconds an experiment. Each core draws one at a time, and `say` is
+    told of each that is done.
     """
-    found = []
-    for number, name in enumerate(GRIDS, 1):
-        began = time.monotonic()
-        experiment = load_experiment(name)
-        with Console().status(f"[{number}/{len(GRIDS)}] {name}"):
-            compared = write_report(experiment, folder, scales)
-        found.append((experiment, compared))
-        runs = sum(len(c.rows) for c in compared)
-        seconds = time.monotonic() - began
-        done = f"{runs} runs, {seconds:.0f} s" if compared else "no results"
-        say(f"[{number}/{len(GRIDS)}] {name}: {done}")
+    with ProcessPoolExecutor(
+        min(usable_cores(), len(GRIDS)),
+        mp_context=multiprocessing.get_context("spawn"),  # fork would copy threads
+    ) as pool:
+        # The most results first, so that no core draws the longest report alone.
+        largest = sorted(GRIDS, key=lambda name: -_size(folder, name))
+        jobs = {
+            name: pool.submit(_write_timed, name, folder, scales) for name in largest
+        }
+        for number, name in enumerate(GRIDS, 1):
+            with Console().status(f"[{number}/{len(GRIDS)}] {name}"):
+                done = jobs[name].result()
+            say(f"[{number}/{len(GRIDS)}] {name}: {done}")
+    found = [(e, _compared(e, folder, scales)) for e in map(load_experiment, GRIDS)]
     index = folder / "index.html"
     index.write_text(page(TITLE, [], below=index_of(found)))
     return index
+
+
+def _size(folder: Path, name: str) -> int:
+    """Return the bytes of the results of an experiment."""
+    results = folder / name / "results.jsonl"
+    return results.stat().st_size if results.exists() else 0
+
+
+def _write_timed(name: str, folder: Path, scales: Mapping[str, Scale]) -> str:
+    """Write one report, and say how many runs it has and how long that took."""
+    began = time.monotonic()
+    compared = write_report(load_experiment(name), folder, scales)
+    runs = sum(len(c.rows) for c in compared)
+    seconds = time.monotonic() - began
+    return f"{runs} runs, {seconds:.0f} s" if compared else "no results"
 
 
 def write_report(
@@ -62,12 +84,7 @@ def write_report(
 ) -> list[Comparison]:
     """Write the report in `folder`/NAME. Without results, only its README is filled."""
     own = folder / experiment.name
-    rows = read_rows(own / "results.jsonl")
-    run = {row["scale"] for row in rows}
-    compared = [
-        compare(experiment, scales[name], rows) for name in scales if name in run
-    ]
-    compared = [comparison for comparison in compared if comparison.results]
+    compared = _compared(experiment, folder, scales)
     if not compared:
         _fill_readme(own, lambda: _not_run(experiment, folder, scales))
         return []
@@ -86,6 +103,18 @@ def write_report(
     (own / "report.md").write_text(f"# {experiment.question}\n\n{text}")
     _fill_readme(own, lambda: _results(compared, folder))
     return compared
+
+
+def _compared(
+    experiment: Experiment, folder: Path, scales: Mapping[str, Scale]
+) -> list[Comparison]:
+    """Compare the arms at each scale that has results in `folder`."""
+    rows = read_rows(folder / experiment.name / "results.jsonl")
+    run = {row["scale"] for row in rows}
+    compared = [
+        compare(experiment, scales[name], rows) for name in scales if name in run
+    ]
+    return [comparison for comparison in compared if comparison.results]
 
 
 def _of_scale(blocks: Sequence[Block], scale: str) -> list[Block]:
