@@ -74,6 +74,7 @@ def work_folder(folder: Path, cfg: TrainConfig) -> dict:
     return fields
 
 
+@functools.cache  # importing PyTorch takes seconds
 def torch_python(*needed: str) -> str:
     """A Python with torch: TORCH_PYTHON, or this one; skips without."""
     python = os.environ.get("TORCH_PYTHON", sys.executable)
