@@ -87,13 +87,16 @@ def static_claim(config: TrainConfig) -> Finding:
     gradient = _gradient_report(traced)
     views = static_independence(views_of_run(config), as_pixels(images))
     reports = {"forward": forward, "in training": training, "views": views}
-    reports |= {"backward": gradient} if gradient else {}
+    back = "gradient to the images"
+    if isinstance(gradient, StaticReport):
+        reports["backward"] = gradient
+    else:
+        back = f"no gradient to the images ({gradient})"
     places = combined_in_step(config)
     others = [kind for kind in places if kind.startswith("elsewhere")]
     wrong = [f"{k}: {r}" for k, r in reports.items() if r.verdict != "independent"]
     kept = stored_examples(traced.kept, variables, images)
     wrong += [f"kept for later batches: {_names(kept)}"] if kept else []
-    back = "gradient to the images" if gradient else "no gradient to the images"
     return Finding(
         "outputs do not depend on other examples (for all inputs)",
         f"every operation of the traced program, {_shape(images)} as in the run, "
@@ -140,13 +143,14 @@ def control_claim(config: TrainConfig) -> Finding:
     )
 
 
-def _gradient_report(traced: Traced) -> StaticReport | None:
-    """Judge the gradients to the images; None if JAX has none, as of some loops."""
+def _gradient_report(traced: Traced) -> StaticReport | str:
+    """Judge the gradients to the images, or say why JAX has none, as of some loops."""
     gradient = gradient_and_values(traced.outputs)
     try:
         return static_independence(gradient, traced.images, traced.variables)
-    except Exception:  # JAX and rules of users raise many kinds
-        return None
+    except Exception as error:  # JAX and rules of users raise many kinds
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        return short(reason)
 
 
 def _names(paths: Sequence[str]) -> str:
