@@ -215,7 +215,7 @@ MUTATIONS = [Mutation(*fields) for fields in [
      f"{STEP} -k micro_batches_keep"),
     ("views side by side in the wrong order", "training/passes.py",
      '"b v ... -> (b v) ..."', '"b v ... -> (v b) ..."',
-     f"{STEP} -k 'passed_alone and gn_ws-2'"),
+     f"{STEP} -k 'passed_alone and gn_ws'"),
     ("large state is not sharded", "training/mesh.py",
      'spec[max(free)[1]] = "data"', "pass", f"{STEP} -k 'sharded_state and gn_ws'"),
     ("a batch that devices do not divide", "training/mesh.py",
