@@ -56,8 +56,12 @@ def paper_text(arm: Arm) -> str:
 
 
 def _accuracies(result: Result, network: str) -> tuple[str, str]:
-    linear, knn = (result.percent(name, network) for name in ("linear", "knn"))
-    return _spread(spread(linear)), _spread(spread(knn))
+    total = len(result.rows)
+    linear, knn = (
+        _spread(spread(result.percent(name, network)), total)
+        for name in ("linear", "knn")
+    )
+    return linear, knn
 
 
 def _against(comparison: Comparison, name: str) -> tuple[str, str]:
@@ -165,11 +169,13 @@ def _counted(outcomes: list[str]) -> str:
     return ", ".join(f"{kind} {outcomes.count(kind)}" for kind in kinds)
 
 
-def _spread(value: Spread | None) -> str:
+def _spread(value: Spread | None, total: int) -> str:
+    """Return mean and deviation, and how many of the runs have a figure if not all."""
     if value is None:
         return ""
     deviation = "" if value.std is None else f" ± {value.std:.1f}"
-    return f"{value.mean:.1f}{deviation}"
+    part = f" ({value.n} of {total})" if value.n < total else ""
+    return f"{value.mean:.1f}{deviation}{part}"
 
 
 def _difference(value: Difference) -> str:
