@@ -10,6 +10,7 @@ from experiments.report.tables import (
     accuracy_table,
     collapse_table,
     cost_table,
+    stopped_note,
     verdict_table,
 )
 
@@ -84,6 +85,7 @@ def _protocol(comparison: Comparison) -> list[str]:
         f"and measured on {data['test_split']} of {row['config']['dataset']}. "
         f"{DEVIATION} An arm has learned if its linear accuracy is at least 2 points "
         f"above the untrained encoder's.",
+        *([said] if (said := stopped_note(comparison)) else []),
         *([f"{ANOTHER_TASK}: {experiment.paper}."] * has_paper),
         *([experiment.note] if experiment.note else []),
     ]

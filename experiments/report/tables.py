@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Iterable, Mapping
 
-from experiments.collapse import outcome, probe_says, warnings
+from experiments.collapse import last_knn, outcome, probe_says, warnings
 from experiments.comparison import Comparison, Result
 from experiments.decisions import MARGIN
 from experiments.grid import Arm
@@ -12,6 +12,7 @@ from experiments.seeds import Difference, Spread, spread, verdict
 from experiments.verdicts import row_verdicts
 
 DEVIATION = "± is the sample standard deviation over the seeds."
+STOPPED = "A kNN with a step is the last one of a run that was stopped as collapsed."
 
 
 def accuracy_table(comparison: Comparison) -> Table:
@@ -61,7 +62,19 @@ def _accuracies(result: Result, network: str) -> tuple[str, str]:
         _spread(spread(result.percent(name, network)), total)
         for name in ("linear", "knn")
     )
+    if network == "trained":
+        knn = ", ".join([knn] * bool(knn) + _stopped_knn(result))
     return linear, knn
+
+
+def _stopped_knn(result: Result) -> list[str]:
+    found = map(last_knn, result.rows.values())
+    return [f"{100 * known[1]:.1f} at step {known[0]}" for known in found if known]
+
+
+def stopped_note(comparison: Comparison) -> str:
+    """Explain the kNN of stopped runs; empty if the table has none."""
+    return STOPPED if any(map(last_knn, comparison.rows)) else ""
 
 
 def _against(comparison: Comparison, name: str) -> tuple[str, str]:

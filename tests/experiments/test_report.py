@@ -244,6 +244,35 @@ def test_a_browser_shows_every_picture_and_complains_of_nothing(folder, tmp_path
     assert int(shown) == int(total) > 10
 
 
+def test_a_stopped_run_shows_its_last_knn_with_its_step(tmp_path):
+    stop = {"collapsed": "error: the representation collapsed at step 400 (...)"}
+    curves = {"epoch": [[1], [0.1]], "knn/top1": [[195, 390, 400], [0.3, 0.2534, None]]}
+    rows = rows_of(EXPERIMENT, {"bn": [0.4, 0.4]})
+    readme = tmp_path / EXPERIMENT.name / "README.md"
+    readme.parent.mkdir()
+    readme.write_text(MARKED)
+    assert "with a step" not in _filled(tmp_path, rows)
+    rows += rows_of(EXPERIMENT, {"bn": [None] * 3}, **stop, curves=curves)[2:]
+    rows += rows_of(EXPERIMENT, {"gn_ws": [None]}, **stop, curves=curves)
+    rows += rows_of(EXPERIMENT, {"gn": [None]}, curves=curves)  # it diverged
+    text = _filled(tmp_path, rows)
+    assert (
+        "| bn | 40.0 ± 0.0 (2 of 3) | 40.0 ± 0.0 (2 of 3), 25.3 at step 390 |" in text
+    )
+    assert "| gn_ws |  | 25.3 at step 390 |" in text and "| gn |  |  |" in text
+    assert "A kNN with a step is the last" in text
+
+
+def _filled(folder, rows) -> str:
+    """Write the report of these rows alone; return the README."""
+    own = folder / EXPERIMENT.name
+    (own / "results.jsonl").unlink(missing_ok=True)
+    for row in rows:
+        append_row(own / "results.jsonl", row)
+    write_report(EXPERIMENT, folder)
+    return (own / "README.md").read_text()
+
+
 def test_a_collapsed_run_shows_the_measures_of_its_end():
     table = collapse_table(comparison("norm_comparison", {"bn": ["collapsed"]}))
     assert [row[-1] for row in table.rows] == ["feature std 0.3"]
