@@ -30,7 +30,7 @@ class Arguments:
     ResNet-18, by epochs. paper: ImageNet; steps are built and compiled, but not run.
     smoke: a few steps."""
     arms: tuple[str, ...] = ()
-    """Run these arms only."""
+    """Run these arms only. Experiments without an arm that fits are skipped."""
     only: tuple[str, ...] = ()
     """Run only arms whose names match a pattern, such as 'bn-*' or '*beta0'."""
     rows: tuple[str, ...] = ()

@@ -1,8 +1,9 @@
 """Chooses experiments and runs by the arguments of `python -m experiments`."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from itertools import chain
 
 from byol_bnfree.errors import InputError
 from experiments import GRIDS
@@ -26,34 +27,78 @@ def chosen_names(names: Sequence[str]) -> Sequence[str]:
 
 
 def chosen_runs(
-    experiment: Experiment, scale: Scale, arguments: Arguments
-) -> list[Run]:
-    """Return the runs of an experiment that the arguments name.
+    experiments: Sequence[Experiment], scale: Scale, arguments: Arguments
+) -> dict[str, list[Run]]:
+    """Return the runs that the arguments name, by experiment.
+
+    An experiment is left out if no arm of it fits.
 
     Raises:
-      InputError: for impossible seeds, and for names, patterns or rows without an arm.
+      InputError: for impossible seeds, for names or rows that no experiment has, and if
+        no arm fits.
     """
-    seeds = arguments.seeds
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise InputError(f"seeds are {seeds}; give different ones of zero or more.")
-    known = [arm.name for arm in experiment.arms(scale)]
-    for name in arguments.arms:
-        if name not in known:
-            raise InputError(f"arm {name} is unknown; choose from {', '.join(known)}.")
-    wanted = _by_pattern(_by_row(known, arguments.rows), arguments.only)
-    if arguments.arms:
-        wanted = [name for name in wanted if name in arguments.arms]
-    if not wanted:
-        given = [
-            f"--{name} {' '.join(getattr(arguments, name))}"
-            for name in ("arms", "only", "rows")
-            if getattr(arguments, name)
-        ]
+    check_seeds(arguments.seeds)
+    arms = {e.name: [arm.name for arm in e.arms(scale)] for e in experiments}
+    _check_arms(arguments.arms, arms)
+    rows = _rows(arguments.rows, max(map(len, arms.values())))
+    wanted = {}
+    for name, known in arms.items():
+        names = [n for i, n in enumerate(known, 1) if i in rows or not arguments.rows]
+        names = _by_pattern(names, arguments.only)
+        wanted[name] = [n for n in names if n in arguments.arms or not arguments.arms]
+    if not any(wanted.values()):
         raise InputError(
-            f"no arm of {experiment.name} fits {' and '.join(given)}; see --dry-run "
+            f"no arm of {' or '.join(arms)} fits {_filters(arguments)}; see --dry-run "
             f"for names and rows."
         )
-    return [run for run in make_runs(experiment, scale, seeds) if run.arm in wanted]
+    return {
+        e.name: [
+            run
+            for run in make_runs(e, scale, arguments.seeds)
+            if run.arm in wanted[e.name]
+        ]
+        for e in experiments
+        if wanted[e.name]
+    }
+
+
+def skipped(
+    experiments: Sequence[Experiment],
+    grids: Mapping[str, Sequence[Run]],
+    arguments: Arguments,
+) -> str:
+    """Name the experiments without an arm that fits; empty if there is none."""
+    names = [e.name for e in experiments if e.name not in grids]
+    if not names:
+        return ""
+    return f"skipped, because no arm fits {_filters(arguments)}: {', '.join(names)}"
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Raise `InputError` for seeds that no run can have, for none and for repeated."""
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        given = " ".join(map(str, seeds)) or "none"
+        raise InputError(f"seeds are {given}; give different ones of zero or more.")
+
+
+def _check_arms(names: Sequence[str], arms: Mapping[str, Sequence[str]]) -> None:
+    """Raise `InputError` for a name that no experiment has."""
+    known = list(dict.fromkeys(chain.from_iterable(arms.values())))
+    for name in names:
+        if name not in known:
+            choices = f"choose from {', '.join(known)}"
+            if len(arms) > 1:
+                choices = "see --dry-run for the arms of these experiments"
+            raise InputError(f"arm {name} is unknown; {choices}.")
+
+
+def _filters(arguments: Arguments) -> str:
+    """Return the arguments that choose arms, as they were given."""
+    return " and ".join(
+        f"--{name} {' '.join(getattr(arguments, name))}"
+        for name in ("arms", "only", "rows")
+        if getattr(arguments, name)
+    )
 
 
 def _by_pattern(names: list[str], patterns: Sequence[str]) -> list[str]:
@@ -63,18 +108,16 @@ def _by_pattern(names: list[str], patterns: Sequence[str]) -> list[str]:
     return [n for n in names if any(fnmatchcase(n, pattern) for pattern in patterns)]
 
 
-def _by_row(names: list[str], rows: Sequence[str]) -> list[str]:
-    """Return the names in some rows, such as 3 or 2-5 (from 1); all without rows."""
+def _rows(rows: Sequence[str], most: int) -> set[int]:
+    """Return the numbers in texts such as 3 or 2-5, which are from 1 to `most`."""
     wanted: set[int] = set()
     for text in rows:
         match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
         first, last = (int(n or match[1]) for n in match.groups()) if match else (0, 0)
-        if not 1 <= first <= last <= len(names):
-            raise InputError(
-                f"rows has {text!r}; give N or N-M from 1 to {len(names)}."
-            )
+        if not 1 <= first <= last <= most:
+            raise InputError(f"rows has {text!r}; give N or N-M from 1 to {most}.")
         wanted |= set(range(first, last + 1))
-    return [n for i, n in enumerate(names, 1) if i in wanted or not rows]
+    return wanted
 
 
 def shared(runs: list[Run], shard: str) -> list[Run]:

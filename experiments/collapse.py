@@ -92,6 +92,18 @@ def only_projections(row: Row) -> bool:
     return all(judge(found).state != "collapsed" for found in representations)
 
 
+def last_knn(row: Row) -> tuple[int, float] | None:
+    """Return step and value of the last kNN of a run that was stopped as collapsed.
+
+    The value is a fraction. None for other runs, and if the run logged none.
+    """
+    if _stopped_at(row) is None:
+        return None
+    curve = row["curves"].get("knn/top1") or ([], [])
+    known = [(s, v) for s, v in zip(*curve, strict=True) if v is not None]
+    return known[-1] if known else None
+
+
 def _stopped_at(row: Row) -> int | None:
     """Return the step of the collapse for which --on-collapse=stop ended the run."""
     found = re.search(r"collapsed at step (\d+)", row.get("collapsed") or "")

@@ -10,7 +10,13 @@ from byol_bnfree.errors import InputError, RunStopped, flag
 from byol_bnfree.files import expanded, why_no_folder
 from byol_bnfree.own_code import full_path, load_function
 from experiments.arguments import Arguments
-from experiments.choice import chosen_names, chosen_runs, shared
+from experiments.choice import (
+    check_seeds,
+    chosen_names,
+    chosen_runs,
+    shared,
+    skipped,
+)
 from experiments.grid import Experiment, Run, load_experiment
 from experiments.paper_scale import compile_all
 from experiments.parsing import parsed
@@ -29,26 +35,35 @@ def carry_out(arguments: Arguments) -> None:
     """Plan, run and report. Raise `InputError` before any run for wrong arguments."""
     if arguments.names in (("report",), ("state",)):
         _refuse_run_settings(arguments)
+        check_seeds(arguments.seeds)
     places = _places(arguments)
     scales = scales_of(_model(arguments.model))
     os.chdir(ROOT)  # recipes have paths relative to it
     scale = scales[arguments.scale]
     if arguments.names in (("report",), ("state",)):
         (page,) = arguments.names
+        if page == "report" and not places.results.is_dir():
+            raise InputError(
+                f"--results is {places.results}, and there is no such folder; give one "
+                f"with NAME/results.jsonl, or run an experiment first."
+            )
         print(
             write_all(places.results, scales=scales)
             if page == "report"
             else write_state(scale, arguments.seeds, places)
         )
         return
-    experiments = [load_experiment(name) for name in chosen_names(arguments.names)]
-    grids = {e.name: chosen_runs(e, scale, arguments) for e in experiments}
+    named = [load_experiment(name) for name in chosen_names(arguments.names)]
+    grids = chosen_runs(named, scale, arguments)
+    experiments = [e for e in named if e.name in grids]
     runs = shared(list(chain.from_iterable(grids.values())), arguments.shard)
     if scale.name != "paper" and not arguments.dry_run:
         _check_data(runs, arguments.data_dir)
     for experiment in experiments:
         own = [run for run in runs if run.experiment == experiment.name]
         print_plan(experiment, scale, own, places)
+    if said := skipped(named, grids, arguments):
+        print(said)
     if arguments.dry_run:
         return
     if scale.name == "paper":

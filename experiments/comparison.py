@@ -1,6 +1,7 @@
 """Compares the arms of an experiment."""
 
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from experiments.collapse import only_projections, outcome
@@ -33,9 +34,23 @@ class Result(NamedTuple):
 
     @property
     def mean(self) -> float | None:
-        """Mean linear accuracy, percent."""
+        """Mean linear accuracy, percent; None if some have none and half failed.
+
+        The few runs that are left would then speak for those that are lost.
+        """
         known = spread(self.percent("linear"))
-        return known and known.mean
+        return known.mean if known and (self.learned or not self.lost) else None
+
+    @property
+    def survivors(self) -> str:
+        """` (2 of 3 runs)` if a mean leaves out runs that are lost, otherwise empty."""
+        total = len(self.rows)
+        return f" ({total - self.lost} of {total} runs)" if self.lost else ""
+
+    def mean_over(self, seeds: Collection[int]) -> float:
+        """Return the mean linear accuracy of some seeds that have one, percent."""
+        found = self.percent("linear")
+        return statistics.fmean(found[seed] for seed in seeds)
 
     @property
     def outcomes(self) -> list[str]:
@@ -60,6 +75,21 @@ class Result(NamedTuple):
     def failed(self) -> bool:
         """True if it is known that most runs did not learn."""
         return not (self.learned or self.undecided)
+
+    @property
+    def agreed(self) -> bool | None:
+        """True if all runs learned, False if none did; None if that is not decided.
+
+        It takes two runs that agree. Runs of which only the projections collapsed do
+        not count.
+        """
+        known = [
+            outcome(row) == "learned"
+            for row in self.rows.values()
+            if not only_projections(row)
+        ]
+        decided = len(known) > 1 and len(set(known)) == 1 and not self.undecided
+        return known[0] if decided else None
 
     def _most(self, more: int) -> bool:
         """Say if the runs that learned, and so many more, are most of all."""
@@ -120,6 +150,11 @@ def linear_difference(a: Result, b: Result) -> Difference | None:
     """Return the difference in linear accuracy, in points, over common seeds."""
     found = paired_difference(a.percent("linear"), b.percent("linear"))
     return found and found._replace(lost=a.lost + b.lost)
+
+
+def common_seeds(results: Iterable[Result]) -> set[int]:
+    """Return the seeds in which all of these arms have a linear accuracy."""
+    return set.intersection(*(set(r.percent("linear")) for r in results))
 
 
 def compare(experiment: Experiment, scale: Scale, rows: Sequence[Row]) -> Comparison:

@@ -40,14 +40,18 @@ class Step(NamedTuple):
 
 
 def compile_all(runs: Sequence[Run]) -> None:
-    """Print lines for every arm, with its command. This takes minutes per arm."""
-    first = {run.arm: run for run in reversed(runs)}
-    for arm, run in reversed(first.items()):
+    """Print lines for all settings, with their arms and command. Each takes minutes."""
+    arms: dict[str, dict[str, Run]] = {}
+    for run in runs:
+        arms.setdefault(run.settings, {})[f"{run.experiment} {run.arm}"] = run
+    for names in arms.values():
+        run = next(iter(names.values()))
         began = time.perf_counter()
         step = build(run)
         print(
-            f"{arm}: {step.parameters / 1e6:.2f} M parameters, {step.steps} steps; "
-            f"lowered to {step.lower()} operations for {' and '.join(PLATFORMS)}",
+            f"{', '.join(names)}: {step.parameters / 1e6:.2f} M parameters, "
+            f"{step.steps} steps; lowered to {step.lower()} operations for "
+            f"{' and '.join(PLATFORMS)}",
             flush=True,
         )
         step.compile()

@@ -49,10 +49,20 @@ class Places(NamedTuple):
 
     def known(self, run: Run) -> "Found | None":
         """Find the row of the run, or of the same run in another experiment."""
-        return next((f for f in self._candidates(run) if self._counts(f.row)), None)
+        return next((f for f in self._candidates(run) if self.counts(f.row)), None)
 
-    def _counts(self, row: Row) -> bool:
+    def counts(self, row: Row) -> bool:
+        """Say if a row is a finished run; a stopped one is with `stop_collapsed`."""
         return self.stop_collapsed or not row.get("collapsed")
+
+    def has_row(self, run: Run) -> bool:
+        """Say if the experiment's results.jsonl has the run under its own name."""
+        own = (run.scale, run.arm, run.seed, run.settings)
+        return any(
+            (row["scale"], row["arm"], row["seed"], row["settings"]) == own
+            for row in _rows_of(self.rows(run.experiment))
+            if self.counts(row)
+        )
 
     def _candidates(self, run: Run) -> Iterator["Found"]:
         """Yield the rows of equal runs: those of work folders, and then those of every

@@ -21,7 +21,7 @@ def print_plan(
     experiment: Experiment, scale: Scale, runs: Sequence[Run], places: Places
 ) -> None:
     """Print one line per run (state, time, settings), and the total time."""
-    rows = read_rows(places.rows(experiment.name))
+    rows = rows_that_count(places, experiment.name)
     numbers = {arm.name: i for i, arm in enumerate(experiment.arms(scale), 1)}
     table = Table(title=f"{experiment.name}, {scale.name} scale: {scale.what}")
     for name in ("row", "arm", "seed", "state"):
@@ -59,19 +59,28 @@ def total_of(seconds: Sequence[float | None], unit: float, digits: str) -> str:
     return f"{more}{sum(known) / unit:{digits}}"
 
 
+def rows_that_count(places: Places, experiment: str) -> list[Row]:
+    """Return the rows of runs that this grid would not do again.
+
+    A stopped run took less time than one that goes on.
+    """
+    return [row for row in read_rows(places.rows(experiment)) if places.counts(row)]
+
+
 def expected_seconds(
     run: Run, scale: Scale, rows: Sequence[Row], cores: int | None = None
 ) -> float | None:
-    """Return the median time of the arm's runs at this scale, or an estimate.
+    """Return the median time of the arm's runs with these settings, or an estimate.
 
     The estimate is the scale's time, times the epochs of the arm over the scale's. None
     means unknown, as for another batch size, whose steps take another time. On `cores`
     cores, times of more cores are stretched, and times of fewer are shortened.
     """
+    own = (run.scale, run.arm, run.settings)
     times = [
         row["wall_seconds"] * _stretch((row["environment"] or {}).get("cores"), cores)
         for row in rows
-        if (row["scale"], row["arm"]) == (run.scale, run.arm) and not row["resumed"]
+        if (row["scale"], row["arm"], row["settings"]) == own and not row["resumed"]
     ]
     if times:
         return statistics.median(times)
@@ -98,7 +107,7 @@ def expectation(
 
     @functools.cache
     def rows(experiment: str) -> Sequence[Row]:
-        return read_rows(places.rows(experiment))
+        return rows_that_count(places, experiment)
 
     return lambda run: expected_seconds(run, scale, rows(run.experiment), cores)
 

@@ -21,6 +21,8 @@ from experiments.places import ROW, Places
 from experiments.results import Row, make_row
 from experiments.slots import MACHINE, Slot
 
+STOP = "--on-collapse=stop"
+"""Flag of the runs of a grid with `--stop-collapsed`."""
 UNMEASURED = "not measured yet"
 """Stands for the layers in a row that is not in results.jsonl yet."""
 
@@ -72,11 +74,14 @@ class Processes:
                 process.terminate()
 
 
-def train_command(run: Run, workdir: Path, data_dir: str | None) -> list[str]:
+def train_command(
+    run: Run, workdir: Path, data_dir: str | None, stop_collapsed: bool
+) -> list[str]:
     """Return the command of a run, without the interpreter."""
+    stop = [STOP] if stop_collapsed else []
     data = [f"--data-dir={data_dir}"] if data_dir else []
     module = ["-m", "byol_bnfree.train"]
-    return [*module, *run.flags, *data, f"--workdir={workdir}"]
+    return [*module, *run.flags, *stop, *data, f"--workdir={workdir}"]
 
 
 def describe(row: Row) -> str:
@@ -99,7 +104,8 @@ def recall(run: Run, places: Places) -> Row:
     found = places.known(run)
     own = {"experiment": run.experiment, "arm": run.arm}
     row = found.row | own
-    if row != found.row or row.get("layers") == UNMEASURED:
+    changed = row != found.row or row.get("layers") == UNMEASURED
+    if changed or not places.has_row(run):
         row = _finish(run, row, found.workdir, places)
     return row
 
@@ -126,9 +132,9 @@ def do(
 ) -> Row | Failure:
     """Do one run from its present state to its row."""
     workdir, resumed = places.workdir(run), places.state(run) == "interrupted"
-    command = train_command(run, workdir, places.data_dir)
-    if places.stop_collapsed:
-        command.append("--on-collapse=stop")
+    stop = places.stop_collapsed
+    command = train_command(run, workdir, places.data_dir, stop)
+    recorded = train_command(run, Path("WORKDIR"), "DATA", stop)
     workdir.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     status, last = _train(command, workdir / "train.log", processes, slot)
@@ -137,7 +143,7 @@ def do(
     row = make_row(
         run,
         workdir,
-        shlex.join(["python", *train_command(run, Path("WORKDIR"), "DATA")]),
+        shlex.join(["python", *recorded]),
         resumed=resumed,
         wall_seconds=time.monotonic() - began,
         load_average=os.getloadavg()[0],

@@ -1,8 +1,13 @@
 """Sentences that answer an experiment's question from its results."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 
-from experiments.comparison import Comparison, Result, linear_difference
+from experiments.comparison import (
+    Comparison,
+    Result,
+    common_seeds,
+    linear_difference,
+)
 from experiments.decisions import (
     MARGIN,
     decision,
@@ -38,7 +43,8 @@ def versus(a: str, b: str) -> Sentence:
         difference = comparison.difference(a, b)
         if difference is None:
             return f"Not answered yet: {a} and {b} have no seed in common."
-        x, y = (comparison.results[name].mean for name in (a, b))
+        pair = [comparison.results[name] for name in (a, b)]
+        x, y = (result.mean_over(common_seeds(pair)) for result in pair)
         more = "more" if difference.mean > 0 else "less"
         return (
             f"{a} reaches {x:.1f} % and {b} {y:.1f} % in linear accuracy, "
@@ -112,14 +118,17 @@ def flatness(comparison: Comparison) -> str:
         )
         if len(results) < 2:
             continue
+        if not (seeds := common_seeds(results)):
+            parts.append(f"The arms of {name} have no seed in common.")
+            continue
         first, last = results[0], results[-1]
-        means = [r.mean for r in results]
+        means = [r.mean_over(seeds) for r in results]
         difference = linear_difference(last, first)
         decided = f" {falls(difference)}" if difference else ""
         parts.append(
-            f"{name} goes from {first.mean:.1f} % with {first.arm.x:g} images to "
-            f"{last.mean:.1f} % with {last.arm.x:g}. Its means differ by at most "
-            f"{max(means) - min(means):.1f} points.{decided}"
+            f"{name} goes from {means[0]:.1f} % with {first.arm.x:g} images to "
+            f"{means[-1]:.1f} % with {last.arm.x:g}{_over(results, seeds)}. Its means "
+            f"differ by at most {max(means) - min(means):.1f} points.{decided}"
         )
     return " ".join(parts) or "Not answered yet: too few runs."
 
@@ -129,17 +138,21 @@ def best_of_families(comparison: Comparison) -> str:
     parts = []
     for name, results in comparison.families().items():
         known = [r for r in results if r.mean is not None]
-        known.sort(key=lambda r: -r.mean)
         if not known:
             continue
-        best = known[0]
+        if not (seeds := common_seeds(known)):
+            parts.append(f"The arms of {name} have no seed in common.")
+            continue
+        best, *others = sorted(known, key=lambda r: -r.mean_over(seeds))
         text = (
-            f"The best arm of {name} is {best.arm.name} ({best.mean:.1f} % linear, "
-            f"{len(known)} arm{'s' * (len(known) != 1)})"
+            f"The best arm of {name} is {best.arm.name} ({best.mean_over(seeds):.1f} % "
+            f"linear, {len(known)} arm{'s' * (len(known) != 1)}{_over(known, seeds)})"
         )
-        if known[1:]:
-            text += f"; the second is {known[1].arm.name} ({known[1].mean:.1f} %). "
-            text += first_place(linear_difference(best, known[1]))
+        if others:
+            second = others[0]
+            text += f"; the second is {second.arm.name} "
+            text += f"({second.mean_over(seeds):.1f} %). "
+            text += first_place(linear_difference(best, second))
         parts.append(f"{text}.")
     return " ".join(parts) or "Not answered yet: no figures."
 
@@ -150,7 +163,8 @@ def along_axis(comparison: Comparison) -> str:
     for name, results in comparison.families().items():
         known = [r for r in results if r.mean is not None and r.arm.x is not None]
         figures = [
-            f"{r.mean:.1f} % at {r.arm.x:g}" + ("" if r.learned else f" ({_what(r)})")
+            f"{r.mean:.1f} % at {r.arm.x:g}{r.survivors}"
+            + ("" if r.learned else f" ({_what(r)})")
             for r in sorted(known, key=lambda r: r.arm.x)
         ]
         if figures:
@@ -185,16 +199,30 @@ def _against_reference(comparison: Comparison) -> str:
 
 def _missing(comparison: Comparison, *names: str) -> str | None:
     results = comparison.results
-    missing = [n for n in names if n not in results or results[n].mean is None]
+    missing = [n for n in names if n not in results or not results[n].percent("linear")]
     if missing:
         return f"Not answered yet: no figure of {' and '.join(missing)}."
+    if failed := [n for n in names if results[n].mean is None]:
+        return (
+            f"Not answered yet: runs of {' and '.join(failed)} ended without an "
+            f"accuracy, and at most half learned."
+        )
     return None
+
+
+def _over(results: Sequence[Result], seeds: Collection[int]) -> str:
+    """Say over how many seeds the means are, if an arm has more."""
+    if all(len(r.percent("linear")) == len(seeds) for r in results):
+        return ""
+    return f", over {len(seeds)} common seed{'s' * (len(seeds) != 1)}"
 
 
 def _state(result: Result) -> str:
     """Describe the outcome of an arm, with its accuracy."""
     what = _what(result)
-    return what if result.mean is None else f"{what}, {result.mean:.1f} %"
+    if result.mean is None:
+        return what
+    return f"{what}, {result.mean:.1f} %{result.survivors}"
 
 
 def _what(result: Result) -> str:

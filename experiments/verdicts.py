@@ -4,7 +4,12 @@ import itertools
 import math
 from typing import NamedTuple
 
-from experiments.comparison import Comparison, Result, linear_difference
+from experiments.comparison import (
+    Comparison,
+    Result,
+    common_seeds,
+    linear_difference,
+)
 from experiments.decisions import few_seeds, first_place, leads
 from experiments.grid import Arm
 from experiments.seeds import Difference
@@ -23,7 +28,7 @@ class RowVerdict(NamedTuple):
 
     arm: Arm
     word: str
-    """as in the paper, unlike the paper, or not decided yet."""
+    """as in the paper, unlike the paper, not decided yet, or reference."""
     why: str
 
 
@@ -45,14 +50,22 @@ def _known(comparison: Comparison) -> list[Result]:
 
 def _row(comparison: Comparison, result: Result) -> RowVerdict:
     outcomes = "/".join(dict.fromkeys(result.outcomes))
+    fails = result.arm.fails_in_paper
+    what = "learns" if result.learned else "fails"
+    why = f"{what} here ({outcomes}), {'fails' if fails else 'learns'} there"
     if result.undecided:
-        return RowVerdict(result.arm, "not decided yet", PROJECTIONS)
-    if result.arm.fails_in_paper:
-        word = "unlike the paper" if result.learned else "as in the paper"
-        what = "learns" if result.learned else "fails"
-        why = f"{what} here ({outcomes}), fails there"
-    elif not result.learned:
-        word, why = "unlike the paper", f"fails here ({outcomes}), learns there"
+        word, why = "not decided yet", PROJECTIONS
+    elif result.learned and _reference_of(comparison, result) == result.arm.name:
+        word, why = "reference", f"the other rows are compared with it; {why}"
+    elif result.agreed is None:
+        if result.learned and not fails:
+            _, why = _against_reference(comparison, result)
+        reason = "one seed" if len(result.rows) == 1 else "seeds disagree"
+        word, why = "not decided yet", f"{reason}: {why}"
+    elif result.agreed == fails:
+        word = "unlike the paper"
+    elif fails:
+        word = "as in the paper"
     else:
         word, why = _against_reference(comparison, result)
     return RowVerdict(result.arm, word, why)
@@ -62,8 +75,6 @@ def _against_reference(comparison: Comparison, result: Result) -> tuple[str, str
     """Compare the sides of the reference arm, in the paper and here."""
     name = _reference_of(comparison, result)
     reference = comparison.results.get(name)
-    if result.arm.name == name:
-        return "as in the paper", "learns, here and there"
     if reference is None or reference.arm.paper is None or not reference.learned:
         return "as in the paper", "learns, here and there"
     there = result.arm.paper - reference.arm.paper
@@ -120,7 +131,8 @@ def _side(points: float) -> str:
 def orders(comparison: Comparison) -> Orders:
     """Count the pairs that the paper orders, and those with the same order here.
 
-    Two rows that fail in the paper have no order there: their figures are noise.
+    Two rows that fail in the paper have no order there: their figures are noise. Two
+    rows with accuracies of different seeds have no order here.
     """
     pairs = [
         (a, b) if _there(a) > _there(b) else (b, a)
@@ -128,20 +140,25 @@ def orders(comparison: Comparison) -> Orders:
         if abs(_there(a) - _there(b)) > TIE
         and not (a.arm.fails_in_paper and b.arm.fails_in_paper)
     ]
-    return Orders(sum(_is_ahead(*pair) for pair in pairs), len(pairs))
+    found = [_is_ahead(*pair) for pair in pairs]
+    known = [ahead for ahead in found if ahead is not None]
+    return Orders(sum(known), len(known))
 
 
 def best_row(comparison: Comparison) -> str:
     """Say if the best row here is one of the paper's best (within `TIE`).
 
-    It is named only if the interval of its lead over the second row excludes 0. Empty
-    if fewer than two rows were run, or none has an accuracy.
+    Rows are ranked by their means over the seeds that all of them have. The best is
+    named only if the interval of its lead over the second row excludes 0. Empty if
+    fewer than two rows were run, or none has an accuracy.
     """
     known = _ranked(comparison)
-    here = [result for result in known if _here(result) is not None]
+    here = [result for result in known if result.mean is not None]
     if len(known) < 2 or not here:
         return ""
-    first, *others = sorted(here, key=_here, reverse=True)
+    if not (seeds := common_seeds(here)):
+        return "No row is the best here, because the rows have no seed in common."
+    first, *others = sorted(here, key=lambda r: -r.mean_over(seeds))
     if others:
         lead = linear_difference(first, others[0])
         if not leads(lead):
@@ -158,7 +175,7 @@ def best_row(comparison: Comparison) -> str:
 def _ranked(comparison: Comparison) -> list[Result]:
     """Return the rows that have an accuracy here, or failed."""
     known = _known(comparison)
-    return [r for r in known if _here(r) is not None or r.failed]
+    return [r for r in known if r.mean is not None or r.failed]
 
 
 def _there(result: Result) -> float:
@@ -166,17 +183,16 @@ def _there(result: Result) -> float:
     return result.arm.paper or 0.0
 
 
-def _here(result: Result) -> float | None:
-    """Return the mean accuracy; None if most runs failed and some have none."""
-    return result.mean if result.learned or not result.lost else None
+def _is_ahead(a: Result, b: Result) -> bool | None:
+    """Say if a is ahead of b here, over common seeds; None if there is none.
 
-
-def _is_ahead(a: Result, b: Result) -> bool:
-    """Say if a is ahead of b here. A row that failed without an accuracy is behind
-    every row that learned, and has no order with others that failed."""
-    if _here(a) is None or _here(b) is None:
+    A row that failed without an accuracy is behind every row that learned, and has no
+    order with others that failed.
+    """
+    if a.mean is None or b.mean is None:
         return a.learned and not b.learned
-    return _here(a) > _here(b)
+    difference = linear_difference(a, b)
+    return None if difference is None else difference.mean > 0
 
 
 def against_paper(comparison: Comparison) -> str:
@@ -194,6 +210,8 @@ def against_paper(comparison: Comparison) -> str:
         + (f" ({', '.join(arms)})" if arms and word == "unlike the paper" else "")
         for word, arms in said.items()
     ]
+    if references := [row for row in rows if row.word == "reference"]:
+        parts.append(f"{len(references)} reference{'s' * (len(references) != 1)}")
     ran = "was" if len(rows) == 1 else "were"
     text = f"{len(rows)} of the paper's {total} rows {ran} run: {', '.join(parts)}."
     return f"{text} {ranking(comparison)}"

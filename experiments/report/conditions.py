@@ -4,6 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.results import Row
+from experiments.runner import STOP
+
+REBASED = {"1f9f797": "85c9c56", "bc6edcd": "aedaf94"}
+"""Commits of rows that were rebased before they were published, and what they are in
+the history."""
 
 
 def machine(environment: dict[str, Any]) -> str:
@@ -26,7 +31,31 @@ def conditions(rows: Sequence[Row]) -> str:
     """Name the machines and commits of these rows, in whole sentences."""
     where = sorted({machine(row["environment"] or {}) for row in rows})
     commits = sorted({commit_of(row) for row in rows})
-    return f"{' '.join(where)} Commits: {', '.join(commits)}."
+    return f"{' '.join(where)} Commits: {', '.join(commits)}. {rebased(rows)}".strip()
+
+
+def rebased(rows: Sequence[Row]) -> str:
+    """Say what commits that are not in the history are there; empty without one."""
+    commits = {commit_of(row)[:7] for row in rows}
+    found = [f"{old} is {new}" for old, new in REBASED.items() if old in commits]
+    return f"In the history {' and '.join(found)}." if found else ""
+
+
+def measured_on(row: Row) -> str:
+    """Return the split and the data set of a row's accuracies."""
+    return f"{row['config']['data']['test_split']} of {row['config']['dataset']}"
+
+
+def run_command(row: Row) -> str:
+    """Return the command that repeats a row of results.jsonl.
+
+    Rows before `runner` recorded it lack the flag that stopped them.
+    """
+    command = row["command"]
+    if row.get("collapsed") and row["config"].get("on_collapse") == "stop":
+        missing = [] if STOP in command.split() else [STOP]
+        return " ".join([command, *missing])
+    return command
 
 
 def command_of(environment: Mapping[str, Any]) -> str:

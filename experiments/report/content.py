@@ -3,13 +3,14 @@
 from experiments.comparison import Comparison, Result
 from experiments.report import curves, figures, heatmap, updates
 from experiments.report.blocks import Block, Code, Figure, Figures, Section, Text
-from experiments.report.conditions import conditions
+from experiments.report.conditions import conditions, measured_on, run_command
 from experiments.report.style import MOST_LABELS
 from experiments.report.tables import (
     DEVIATION,
     accuracy_table,
     collapse_table,
     cost_table,
+    stopped_note,
     verdict_table,
 )
 
@@ -81,9 +82,10 @@ def _protocol(comparison: Comparison) -> list[str]:
         f"of whole images; a held-out tenth chooses one of 5 L2 strengths. kNN: "
         f"{evaluation['knn_k']} neighbours, temperature "
         f"{evaluation['knn_temperature']:g}. Both are fitted on {data['train_split']} "
-        f"and measured on {data['test_split']} of {row['config']['dataset']}. "
+        f"and measured on {measured_on(row)}. "
         f"{DEVIATION} An arm has learned if its linear accuracy is at least 2 points "
         f"above the untrained encoder's.",
+        *([said] if (said := stopped_note(comparison)) else []),
         *([f"{ANOTHER_TASK}: {experiment.paper}."] * has_paper),
         *([experiment.note] if experiment.note else []),
     ]
@@ -146,7 +148,7 @@ def _pictures_of(result: Result) -> list[Figure]:
 def _provenance(comparison: Comparison) -> list[Block]:
     """Machines, versions and commands."""
     rows = comparison.rows
-    commands = dict.fromkeys(row["command"] for row in rows)
+    commands = dict.fromkeys(map(run_command, rows))
     return [
         Text(
             f"{len(rows)} run{'s' * (len(rows) != 1)}. {conditions(rows)} Every line "

@@ -1,7 +1,7 @@
 """Curves of the runs and pictures of their layers; one colour an arm."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -120,26 +120,52 @@ def layers(comparison: Comparison) -> list[Figure]:
 
 
 def _layer_lines(comparison: Comparison, measure: str, title: str) -> Figure | None:
-    color, names, ends = colors(comparison), [], []
+    color, ends = colors(comparison), []
+    states = {"untrained": ":", "trained": "-"}
+    found = {
+        (name, state): of_layers(result, state, measure)
+        for name, result in comparison.results.items()
+        for state in states
+    }
+    names = joined(list(found.values()))
+    if not names:
+        return None
+    place = {layer: index for index, layer in enumerate(names)}
     with styled():
         axis = labelled_axis(list(comparison.results), 3.6, bottom=1.2)
-        for name, result in comparison.results.items():
-            for state, style in (("untrained", ":"), ("trained", "-")):
-                values = of_layers(result, state, measure)
-                names = list(values) or names
-                heights = list(values.values())
-                axis.plot(heights, style, color=color[name], lw=1.2)
-            if heights:
-                place = len(heights) - 1, heights[-1]
-                ends.append(End(name, *place, color[name], family_of(result.arm)))
-        if not names:
-            return None
+        for (name, state), values in found.items():
+            known = sorted((place[layer], value) for layer, value in values.items())
+            if not known:
+                continue
+            axis.plot(
+                *zip(*known, strict=True), states[state], color=color[name], lw=1.2
+            )
+            if state == "trained":
+                family = family_of(comparison.results[name].arm)
+                ends.append(End(name, *known[-1], color[name], family))
         if measure not in SHARES:
             log_axis(axis)
         axis.set_xticks(range(len(names)), names, rotation=90, fontsize=6)
         label_ends(axis, ends)
         caption = f"{title[0].upper()}{title[1:]}; dotted: before training"
         return Figure(f"layers_{measure}", caption, svg(axis.figure))
+
+
+def joined(lists: Sequence[Iterable[str]]) -> list[str]:
+    """Join lists of layers into one, in which each layer stands once.
+
+    The first list gives the order. A new layer of another list stands behind the layer
+    that it follows there. So arms may differ in depth, and rows of older versions may
+    list a layer in another place.
+    """
+    names: list[str] = []
+    for layers in lists:
+        before = 0
+        for layer in layers:
+            if layer not in names:
+                names.insert(before, layer)
+            before = names.index(layer) + 1
+    return names
 
 
 def of_layers(result: Result, state: str, measure: str) -> dict[str, float]:

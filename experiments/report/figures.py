@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from experiments.comparison import Comparison, Result
 from experiments.report.blocks import Figure
 from experiments.report.style import (
@@ -32,14 +30,15 @@ def accuracy(comparison: Comparison) -> Figure:
             untrained = list(result.percent("linear", "untrained").values())
             axis.plot(untrained, [y] * len(untrained), "o", mfc="none", mec="#888")
             axis.plot(trained, [y] * len(trained), "o", color=color[result.arm.name])
-            if trained:
-                axis.plot(np.mean(trained), y, "|", ms=16, color="black")
+            if result.mean is not None:
+                axis.plot(result.mean, y, "|", ms=16, color="black")
         axis.set_yticks(range(len(results)), [r.arm.name for r in results])
         axis.invert_yaxis()
         axis.set_xlabel("linear top-1, %")
         caption = (
             "Linear accuracy. A dot is a run, a bar the mean of an arm, a hollow dot "
-            "the untrained encoder."
+            "the untrained encoder. An arm has no bar if some of its runs have no "
+            "accuracy and at most half learned."
         )
         return Figure("accuracy", caption, svg(figure))
 
@@ -84,16 +83,17 @@ def _draw_family(
     at: Mapping[float, int],
     color: Any,
 ) -> End | None:
-    """Draw one line through the means; return its end."""
-    known = [r for r in results if r.mean is not None and r.arm.x is not None]
+    """Draw each run, and one line through the means; return its end."""
+    placed = [r for r in results if r.arm.x is not None]
+    for result in placed:
+        dots = list(result.percent("linear").values())
+        axis.plot([at[result.arm.x]] * len(dots), dots, "o", ms=4, color=color)
+    known = [r for r in placed if r.mean is not None]
     known.sort(key=lambda r: r.arm.x)
     if not known:
         return None
     xs = [at[r.arm.x] for r in known]
     axis.plot(xs, [r.mean for r in known], "-", color=color)
-    for x, result in zip(xs, known, strict=True):
-        dots = list(result.percent("linear").values())
-        axis.plot([x] * len(dots), dots, "o", ms=4, color=color)
     return End(name, xs[-1], known[-1].mean, color, name)
 
 

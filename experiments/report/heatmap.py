@@ -10,7 +10,7 @@ from experiments.report.blocks import Figure
 from experiments.report.style import canvas, styled, svg
 
 Cells = Mapping[tuple[str, str], float | None]
-"""Accuracy by row and column, percent; None if it has none."""
+"""Mean accuracy by row and column, percent; None if it has none."""
 
 
 def maps(comparison: Comparison) -> list[Figure]:
@@ -28,9 +28,9 @@ def maps(comparison: Comparison) -> list[Figure]:
     rows, columns = sorted(rows, key=float), sorted(columns, key=float)
     titles = comparison.experiment.cell_axes(comparison.scale)
     caption = (
-        "Linear top-1, %, over two settings. An x is a run without an accuracy: it "
-        "diverged or was stopped. White cells were not run. Each map has colours of "
-        "its own."
+        "Linear top-1, %, over two settings. An x is an arm without a mean: "
+        "runs diverged or were stopped, and at most half of all learned. White cells "
+        "were not run. Each map has colours of its own."
     )
     with styled():
         width = 0.55 * len(columns) + 1.1

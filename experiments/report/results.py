@@ -27,9 +27,16 @@ from experiments.report.blocks import (
     Text,
     to_markdown,
 )
-from experiments.report.conditions import command_of, commit_of, conditions, machine
+from experiments.report.conditions import (
+    command_of,
+    commit_of,
+    conditions,
+    machine,
+    measured_on,
+    rebased,
+)
 from experiments.report.speed import evaluation_speed, step_speed
-from experiments.report.tables import DEVIATION, accuracy_table
+from experiments.report.tables import DEVIATION, accuracy_table, stopped_note
 from experiments.results import Row
 from experiments.scales import SCALES
 
@@ -38,7 +45,7 @@ PAGE, RUNS = ROOT / "docs" / "results.md", ROOT / "docs" / "runs.jsonl"
 INTRODUCTION = (
     "`python -m experiments.report.results` makes this page from results files. Each "
     "figure has its seeds, commit and machine. A + after a commit means that files "
-    "differed from it. Accuracies are top-1 on the test split. An untrained network is "
+    "differed from it. Accuracies are top-1. An untrained network is "
     f"measured beside each trained one. {DEVIATION} "
     "[The comparison](comparison.md) explains the verdicts."
 )
@@ -112,7 +119,7 @@ def _runs() -> Iterator[Block]:
         [
             Text(
                 "`python -m byol_bnfree.train` with the flags of each row; a row is "
-                "one run. "
+                "one run. Accuracies are on the test split, if no flag names another. "
                 f"Untrained and trained encoder. {where}"
             ),
             Table(head, lines, words=(0, 4, 6)),
@@ -157,36 +164,48 @@ def _experiments() -> Iterator[Block]:
 
 def _older() -> Iterator[Block]:
     """List the runs whose settings are no longer those of an arm."""
-    lines = []
+    lines, older = [], []
     for name in GRIDS:
         rows = read_rows(ROOT / "experiments" / name / "results.jsonl")
         experiment, run = load_experiment(name), {row["scale"] for row in rows}
         for scale in (s for s in SCALES.values() if s.name in run - {"smoke"}):
             found = older_rows(experiment, scale, rows)
             lines += [(name, scale.name, *_older_line(row)) for row in found]
+            older += found
     if not lines:
         return
-    head = ("experiment", "scale", "arm", "seed", "kNN, %", "linear, %", "commit")
+    head = (
+        *("experiment", "scale", "arm", "seed", "kNN, %", "linear, %"),
+        *("measured on", "commit"),
+    )
     text = (
         "An experiment compares the settings that its arms have today. These runs had "
         "other settings, so they are in no comparison above. The lines of "
-        "experiments/NAME/results.jsonl have their settings."
-    )
-    table = Table(head, lines, words=(0, 1, 2, 6))
-    yield Section("Runs with older settings", [Text(text), table])
+        "experiments/NAME/results.jsonl have their settings. "
+    ) + rebased(older)
+    table = Table(head, lines, words=(0, 1, 2, 6, 7))
+    yield Section("Runs with older settings", [Text(text.strip()), table])
 
 
 def _older_line(row: Row) -> tuple[str, ...]:
     none = {"untrained": None, "trained": None}
     summary = row["summary"] or {"knn": none, "linear": none}
     knn, linear = (_from_to(summary[name]) for name in ("knn", "linear"))
-    return row["arm"], str(row["seed"]), knn, linear, commit_of(row)
+    place = (measured_on(row), commit_of(row))
+    return row["arm"], str(row["seed"]), knn, linear, *place
 
 
 def _experiment(compared: Comparison) -> list[Block]:
+    splits = dict.fromkeys(map(measured_on, compared.rows))
+    said = (
+        f"{compared.what}. Accuracies are measured on {' and '.join(splits)}.",
+        compared.experiment.note,
+        stopped_note(compared),
+        conditions(compared.rows),
+    )
     return [
         Text(compared.answer(), strong=True),
-        Text(f"{compared.what}. {conditions(compared.rows)}"),
+        Text(" ".join(filter(None, said))),
         accuracy_table(compared),
         Text("Curves and layers are in [the reports](reports.md)."),
     ]

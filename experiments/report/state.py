@@ -40,7 +40,8 @@ def write_state(scale: Scale, seeds: Sequence[int], places: Places) -> Path:
         found = read_rows(places.rows(name))
         compared = compare(experiment, scale, found)
         states = _states(make_runs(experiment, scale, seeds), compared, places)
-        rows.append((name, *_counts(states, scale, found), compared.answer()))
+        times = list(filter(places.counts, found))
+        rows.append((name, *_counts(states, scale, times), compared.answer()))
         sections.append(Section(name, [_arms(states, compared)], True))
     words = "seed" if len(seeds) == 1 else "seeds"
     text = (

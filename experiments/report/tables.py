@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Iterable, Mapping
 
-from experiments.collapse import outcome, probe_says, warnings
+from experiments.collapse import last_knn, outcome, probe_says, warnings
 from experiments.comparison import Comparison, Result
 from experiments.decisions import MARGIN
 from experiments.grid import Arm
@@ -12,6 +12,7 @@ from experiments.seeds import Difference, Spread, spread, verdict
 from experiments.verdicts import row_verdicts
 
 DEVIATION = "± is the sample standard deviation over the seeds."
+STOPPED = "A kNN with a step is the last one of a run that was stopped as collapsed."
 
 
 def accuracy_table(comparison: Comparison) -> Table:
@@ -56,8 +57,24 @@ def paper_text(arm: Arm) -> str:
 
 
 def _accuracies(result: Result, network: str) -> tuple[str, str]:
-    linear, knn = (result.percent(name, network) for name in ("linear", "knn"))
-    return _spread(spread(linear)), _spread(spread(knn))
+    total = len(result.rows)
+    linear, knn = (
+        _spread(spread(result.percent(name, network)), total)
+        for name in ("linear", "knn")
+    )
+    if network == "trained":
+        knn = ", ".join([knn] * bool(knn) + _stopped_knn(result))
+    return linear, knn
+
+
+def _stopped_knn(result: Result) -> list[str]:
+    found = map(last_knn, result.rows.values())
+    return [f"{100 * known[1]:.1f} at step {known[0]}" for known in found if known]
+
+
+def stopped_note(comparison: Comparison) -> str:
+    """Explain the kNN of stopped runs; empty if the table has none."""
+    return STOPPED if any(map(last_knn, comparison.rows)) else ""
 
 
 def _against(comparison: Comparison, name: str) -> tuple[str, str]:
@@ -165,11 +182,13 @@ def _counted(outcomes: list[str]) -> str:
     return ", ".join(f"{kind} {outcomes.count(kind)}" for kind in kinds)
 
 
-def _spread(value: Spread | None) -> str:
+def _spread(value: Spread | None, total: int) -> str:
+    """Return mean and deviation, and how many of the runs have a figure if not all."""
     if value is None:
         return ""
     deviation = "" if value.std is None else f" ± {value.std:.1f}"
-    return f"{value.mean:.1f}{deviation}"
+    part = f" ({value.n} of {total})" if value.n < total else ""
+    return f"{value.mean:.1f}{deviation}{part}"
 
 
 def _difference(value: Difference) -> str:

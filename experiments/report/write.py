@@ -28,7 +28,7 @@ from experiments.report.content import blocks_of
 from experiments.report.copies import copies
 from experiments.report.index import index_of
 from experiments.report.page import page
-from experiments.report.tables import DEVIATION, accuracy_table
+from experiments.report.tables import DEVIATION, accuracy_table, stopped_note
 from experiments.scales import SCALES, Scale
 
 TITLE = "BYOL with and without batch statistics"
@@ -143,6 +143,8 @@ def _results(compared: Sequence[Comparison], folder: Path) -> str:
     for c in (c for c in compared if c.scale.name != "smoke"):
         table = table_markdown(accuracy_table(c))
         parts.append(f"{c.what}: **{c.answer()}**\n\n{table}")
+        if said := stopped_note(c):
+            parts.append(f"{said}\n")
         if said := copies(c.experiment, c.scale, folder):
             parts.append(f"{said}\n")
     if not parts:

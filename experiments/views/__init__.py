@@ -52,5 +52,5 @@ EXPERIMENT = Experiment(
     reference="gn_ws-2",
     paper="none of the papers has this comparison for BYOL without batch statistics",
     note="Arms have equal time, not equal epochs. cost.json holds the times of their "
-    "steps. The times of the runs are in the table below.",
+    "steps. The times of the runs are in report.md.",
 )

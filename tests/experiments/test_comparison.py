@@ -130,6 +130,38 @@ def test_the_answers_along_an_axis_name_ends_and_best():
     )
 
 
+def test_means_of_few_survivors_rank_no_arm():
+    trials = {
+        "bn-muon-0.02": [0.56, 0.55, 0.56],
+        "bn-muon-0.04": [0.58, None, None],
+        "bn-sgd-0.12": [0.52, 0.53, None],
+    }
+    found = comparison("recipe_search", trials)
+    said = found.answer()
+    assert (
+        "best arm of bn is bn-muon-0.02 (55.5 % linear, 2 arms, over 2 common" in said
+    )
+    cells = {row[0]: row[1] for row in accuracy_table(found).rows}
+    assert cells["bn-muon-0.04"] == "58.0 (1 of 3)"
+    assert cells["bn-sgd-0.12"] == "52.5 ± 0.7 (2 of 3)"
+    few = {"bn-tau0.9": [0.6, None, None], "bn-tau1": [0.5, 0.5, None]}
+    said = comparison("target_network", few).answer()
+    assert "bn has 50.0 % at 1 (2 of 3 runs)." in said
+    pair = {"bn": [0.5, 0.5, 0.5], "gn_ws": [0.6, None, None]}
+    said = comparison("norm_comparison", pair).answer()
+    assert said.startswith("Not answered yet: runs of gn_ws ended without")
+
+
+def test_two_arms_are_compared_over_the_seeds_that_both_have():
+    figures = {"bn": [0.40, 0.42, 0.80], "gn_ws": [0.41, 0.43]}
+    said = comparison("norm_comparison", figures).answer()
+    assert "gn_ws reaches 42.0 % and bn 41.0 % in linear accuracy, 1.0 points" in said
+    ends = {"bn-256": [0.4, 0.4, 0.7], "bn-8": [0.3, 0.3]}
+    said = comparison("batch_size", ends).answer()
+    assert "from 40.0 % with 256 images to 30.0 % with 8, over 2 common seeds." in said
+    assert "differ by at most 10.0 points" in said
+
+
 def test_outcomes_are_of_the_measures_first_then_of_the_accuracy():
     experiment = load_experiment("norm_comparison")
     rows = rows_of(experiment, {"bn": ["collapsed", 0.28, None], "gn_ws": [0.3]})

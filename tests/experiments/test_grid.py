@@ -7,7 +7,7 @@ from rows import row
 
 from byol_bnfree import InputError
 from byol_bnfree.command_line import parse_args
-from byol_bnfree.files import read_rows
+from byol_bnfree.files import append_row, read_rows
 from byol_bnfree.settings.norms import part_norms
 from experiments import GRIDS
 from experiments.__main__ import main
@@ -19,8 +19,15 @@ from experiments.grid import (
     recipe_of,
     settings_checksum,
 )
-from experiments.plan import expected_seconds, total_of
+from experiments.places import Places
+from experiments.plan import (
+    expectation,
+    expected_seconds,
+    rows_that_count,
+    total_of,
+)
 from experiments.scales import SCALES
+from experiments.slots import MACHINE
 
 
 @pytest.mark.parametrize("scale", ["cpu", "paper"])
@@ -134,6 +141,14 @@ def test_the_checksum_of_settings_ignores_seed_and_folders():
             r"fits --arms bn and --only gn\* and --rows 1-2;",
         ),
         (["rates", "rates"], "each once"),
+        (["norm_comparison", "heads", "--arms", "gnws"], "see --dry-run for the arms"),
+        (["heads", "rates", "--only", "x*"], r"of heads or rates fits --only x\*;"),
+        (["heads", "rates", "--rows", "3-85"], "give N or N-M from 1 to 84"),
+        (["norm_comparison", "--seeds"], "seeds are none; give different"),
+        (["state", "--seeds"], "seeds are none; give different"),
+        (["state", "--seeds", "-1"], "seeds are -1; give different"),
+        (["report", "--seeds", "1", "1"], "seeds are 1 1; give different"),
+        (["report", "--results=/tmp/nowhere/x"], "there is no such folder; give one"),
         (["rates", "report"], "report must be the only name"),
         ([], "give one experiment or more"),
     ],
@@ -174,6 +189,17 @@ def test_patterns_and_rows_choose_arms(capsys):
     assert both == ["gn_ws-l2"]
     several = chosen(capsys, name, "simclr_norms", "--rows", "1")
     assert several == ["bn-l2", "bn-bn"]
+
+
+def test_experiments_without_an_arm_that_fits_are_skipped_and_named(capsys):
+    names = ("norm_comparison", "loss_normalization", "simclr_norms")
+    flags = ("--scale=smoke", "--dry-run")
+    main([*names, "--only", "bn-l*", *flags])
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.endswith("no arm fits --only bn-l*: norm_comparison, simclr_norms")
+    assert chosen(capsys, *names, "--arms", "bn", "bn-l2") == ["bn", "bn-l2"]
+    main([*names[:2], "--rows", "9", *flags])  # of the first, as the second has eight
+    assert "9: loss_normalization" in capsys.readouterr().out
 
 
 OWN = """
@@ -286,6 +312,22 @@ def test_a_run_on_one_of_two_cores_is_expected_to_take_twice_as_long():
         measured = row(run, 0.5, wall_seconds=100.0, environment={"cores": cores})
         assert expected_seconds(run, scale, [measured], cores=1) == seconds
         assert expected_seconds(run, scale, [measured]) == 100.0
+
+
+def test_a_time_is_that_of_runs_with_equal_settings_and_the_same_end(tmp_path):
+    """A recipe that changed, or a stop that is not asked for, takes another time."""
+    scale, name = SCALES["cpu"], "norm_comparison"
+    run, other, *_ = make_runs(load_experiment(name), scale, [0])
+    older = row(run, 0.5, wall_seconds=7.0, settings="older")
+    assert expected_seconds(run, scale, [older]) == scale.seconds
+    assert expected_seconds(other, scale, [row(run, 0.5)]) == scale.seconds
+    file = tmp_path / name / "results.jsonl"
+    append_row(file, row(run, None, wall_seconds=7.0, collapsed="at step 3"))
+    for stop, seconds in ((False, scale.seconds), (True, 7.0)):
+        places = Places(tmp_path, tmp_path, None, stop_collapsed=stop)
+        assert expectation(scale, places, MACHINE)(run) == seconds
+        rows = rows_that_count(places, name)
+        assert expected_seconds(run, scale, rows) == seconds
 
 
 def test_the_time_of_another_batch_is_unknown_until_it_is_measured():

@@ -9,6 +9,7 @@ from byol_bnfree.errors import InputError
 from byol_bnfree.files import append_row, read_rows
 from experiments.grid import load_experiment
 from experiments.report import expect, results
+from experiments.report.conditions import run_command
 from experiments.report.finished_runs import read_runs
 from experiments.results import curves
 
@@ -119,10 +120,38 @@ def test_results_list_runs_whose_settings_the_arms_no_longer_have(
     for row in (found[1], found[2], found[2] | {"scale": "cpu30"}):
         append_row(file, row | {"settings": "of old"})
     page = results.results_page()
-    conditions = "| norm_comparison | cpu | bn | 1 | 25.0 -> 50.0 | 27.0 -> 50.0 |"
+    conditions = "| norm_comparison | cpu | bn | 1 | 25.0 -> 50.0 | 27.0 -> 50.0 | test"
     assert "## Runs with older settings" in page and conditions in page
-    assert "| norm_comparison | cpu30 | bn | 2 |  |  | ccccccc |" in page
+    assert "| norm_comparison | cpu30 | bn | 2 |  |  | test of shapes | c" in page
     assert "| bn | 40.0 |" in page
+
+
+def test_results_name_the_split_the_note_and_commits_that_were_rebased(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    monkeypatch.setattr(results, "RUNS", tmp_path / "runs.jsonl")
+    monkeypatch.setattr(results, "GRIDS", ("norm_comparison", "recipe_search"))
+    (plain,) = rows_of(load_experiment("norm_comparison"), {"bn": [0.4]})
+    append_row(tmp_path / "experiments" / "norm_comparison" / "results.jsonl", plain)
+    trials = load_experiment("recipe_search")
+    (trial,) = rows_of(trials, {"bn-muon-0.02": [0.4]})
+    trial["config"]["data"] |= {"test_split": "train[45000:]"}
+    trial["environment"] |= {"commit": "1f9f797" + "0" * 33}
+    append_row(tmp_path / "experiments" / "recipe_search" / "results.jsonl", trial)
+    first, second = results.results_page().split(f"## {trials.question}")
+    assert "are measured on test of " in first and "In the history" not in first
+    assert "are measured on train[45000:] of " in second and trials.note in second
+    assert "In the history 1f9f797 is 85c9c56." in second
+    assert "on the test split" not in first
+
+
+@pytest.mark.parametrize("given", ["", " --on-collapse=stop"])
+def test_the_command_of_a_stopped_row_stops_it(given):
+    row = {"command": f"train --seed=0{given}", "config": {"on_collapse": "stop"}}
+    assert run_command(row | {"collapsed": None}) == row["command"]
+    stopped = row | {"collapsed": "error: it collapsed at step 3"}
+    assert run_command(stopped) == "train --seed=0 --on-collapse=stop"
 
 
 def test_a_page_of_no_runs_is_refused():

@@ -2,7 +2,8 @@
 
 import pytest
 
-from experiments.grid import load_experiment, make_runs
+from experiments import paper_scale
+from experiments.grid import Run, load_experiment, make_runs
 from experiments.paper_scale import Step, build
 from experiments.scales import SCALES
 
@@ -11,6 +12,29 @@ def step_of(experiment: str, arm: str) -> Step:
     runs = make_runs(load_experiment(experiment), SCALES["paper"], (0,))
     (run,) = (run for run in runs if run.arm == arm)
     return build(run)
+
+
+def test_arms_are_compiled_by_their_settings_and_not_by_their_names(
+    capsys, monkeypatch
+):
+    def run(experiment: str, arm: str, settings: str) -> Run:
+        return Run(experiment, "paper", arm, 0, (f"--of={settings}",), settings)
+
+    built = []
+
+    class Built:
+        parameters = steps = 1
+        lower = compile = lambda self: 1
+
+    monkeypatch.setattr(
+        paper_scale, "build", lambda run: built.append(run.settings) or Built()
+    )
+    first = run("a", "bn", "x")
+    runs = [first, first._replace(seed=1), run("b", "bn", "y"), run("b", "other", "x")]
+    paper_scale.compile_all(runs)
+    assert built == ["x", "y"]
+    said = capsys.readouterr().out
+    assert "a bn, b other: " in said and "b bn: " in said and said.count("--of=") == 2
 
 
 @pytest.mark.slow

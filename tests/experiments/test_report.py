@@ -5,13 +5,15 @@ import shutil
 import subprocess
 
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.colors import rgb_to_hsv
 from rows import comparison, rows_of
 
 from byol_bnfree.files import append_row
 from experiments import GRIDS
-from experiments.comparison import NOT_RUN
+from experiments.comparison import NOT_RUN, compare
 from experiments.grid import Arm, load_experiment
+from experiments.report.curves import layers as layer_figures
 from experiments.report.style import (
     End,
     colors,
@@ -23,6 +25,7 @@ from experiments.report.style import (
 )
 from experiments.report.tables import DEVIATION, collapse_table
 from experiments.report.write import write_all, write_report
+from experiments.scales import SCALES
 
 FIGURES = {
     "norm_comparison": {
@@ -32,6 +35,7 @@ FIGURES = {
     },
     "batch_size": {"bn-256": [0.4], "bn-8": [None], "gn_ws-256": [0.4]},
 }
+EXPERIMENT = load_experiment("norm_comparison")
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
 # Pictures that were not drawn have no width; the title is read from the dumped page.
 PROBE = """<script>addEventListener("load", () => {
@@ -114,6 +118,30 @@ def test_new_measurements_are_drawn_where_a_run_has_them(tmp_path):
     assert drawn == {"layers_unit_between_images", "updates_kernel", "updates_bias"}
     assert "Size of updates" in after and "update over weight of each layer" in after
     assert "train_loss" not in {path.stem for path in more}, "a stale figure stays"
+
+
+def test_a_layer_has_the_same_place_in_the_picture_for_every_arm(monkeypatch):
+    """Older rows list shortcuts first, and arms differ in depth."""
+    drawn, plot = [], Axes.plot
+
+    def spy(axis, x, y, *style, **more):
+        if style[:1] in ((":",), ("-",)):  # not the lines from ends to names
+            drawn.append((list(x), list(y)))
+        return plot(axis, x, y, *style, **more)
+
+    monkeypatch.setattr(Axes, "plot", spy)
+    orders = {"bn": ["b", "a", "c"], "gn_ws": ["a", "b", "b2", "c"], "gn": ["a"]}
+    height = {"a": 1.0, "b": 2.0, "b2": 3.0, "c": 4.0}
+    rows = []
+    for arm, order in orders.items():
+        numbers = {name: {"rms": height[name], "kernel": 1.0} for name in order}
+        layers = {"untrained": numbers, "trained": numbers}
+        rows += rows_of(EXPERIMENT, {arm: [0.4]}, layers=layers)
+    (figure,) = layer_figures(compare(EXPERIMENT, SCALES["cpu"], rows))
+    assert figure.name == "layers_rms"
+    places = {(x, y) for xs, ys in drawn for x, y in zip(xs, ys, strict=True)}
+    assert len(places) == len(height) == len({x for x, _ in places})
+    assert all(xs == sorted(xs) for xs, _ in drawn)
 
 
 def test_arms_of_a_family_share_a_hue_and_others_do_not():
@@ -214,6 +242,35 @@ def test_a_browser_shows_every_picture_and_complains_of_nothing(folder, tmp_path
     assert "CONSOLE" not in done.stderr
     shown, total = re.search(r"<title>(\d+) of (\d+)</title>", done.stdout).groups()
     assert int(shown) == int(total) > 10
+
+
+def test_a_stopped_run_shows_its_last_knn_with_its_step(tmp_path):
+    stop = {"collapsed": "error: the representation collapsed at step 400 (...)"}
+    curves = {"epoch": [[1], [0.1]], "knn/top1": [[195, 390, 400], [0.3, 0.2534, None]]}
+    rows = rows_of(EXPERIMENT, {"bn": [0.4, 0.4]})
+    readme = tmp_path / EXPERIMENT.name / "README.md"
+    readme.parent.mkdir()
+    readme.write_text(MARKED)
+    assert "with a step" not in _filled(tmp_path, rows)
+    rows += rows_of(EXPERIMENT, {"bn": [None] * 3}, **stop, curves=curves)[2:]
+    rows += rows_of(EXPERIMENT, {"gn_ws": [None]}, **stop, curves=curves)
+    rows += rows_of(EXPERIMENT, {"gn": [None]}, curves=curves)  # it diverged
+    text = _filled(tmp_path, rows)
+    assert (
+        "| bn | 40.0 ± 0.0 (2 of 3) | 40.0 ± 0.0 (2 of 3), 25.3 at step 390 |" in text
+    )
+    assert "| gn_ws |  | 25.3 at step 390 |" in text and "| gn |  |  |" in text
+    assert "A kNN with a step is the last" in text
+
+
+def _filled(folder, rows) -> str:
+    """Write the report of these rows alone; return the README."""
+    own = folder / EXPERIMENT.name
+    (own / "results.jsonl").unlink(missing_ok=True)
+    for row in rows:
+        append_row(own / "results.jsonl", row)
+    write_report(EXPERIMENT, folder)
+    return (own / "README.md").read_text()
 
 
 def test_a_collapsed_run_shows_the_measures_of_its_end():

@@ -106,9 +106,11 @@ print("done", sorted(os.sched_getaffinity(0)))
 @pytest.fixture
 def pretended(monkeypatch, tmp_path):
     """`train` is a program that ends at once; the row is what it says."""
-    monkeypatch.setattr(
-        runner, "train_command", lambda run, workdir, _: ["-c", PRETEND, f"x={workdir}"]
-    )
+
+    def command(run, workdir, _data, stop):
+        return ["-c", PRETEND, f"x={workdir}", *[runner.STOP] * stop]
+
+    monkeypatch.setattr(runner, "train_command", command)
     monkeypatch.setattr(runner, "_layers", lambda workdir: None)
     monkeypatch.setattr(queue, "describe", lambda row: row["arm"])
     return Places(tmp_path / "runs", tmp_path / "results", None)
@@ -160,6 +162,7 @@ def test_a_run_that_collapsed_is_ended_early_and_is_a_result(pretended):
     assert run_queue([run], stopping) == ([], [])
     (row,) = read_rows(pretended.rows("tiny"))
     assert row["collapsed"] == "collapsed at step 3" and row["diverged"] is None
+    assert row["command"].endswith(" --on-collapse=stop")
     assert outcome(row) == "collapsed" and "collapsed" in describe(row)
     assert stopping.state(run) == "finished"
     assert pretended.state(run) != "finished"  # a grid without the flag goes on
@@ -203,6 +206,21 @@ def test_a_row_of_another_experiment_is_enough_where_no_work_folder_is(tmp_path)
         assert run_queue([run], places) == ([], [])
     (copied,) = read_rows(places.rows("objectives"))
     assert copied == row(run, 0.5, command="theirs")
+
+
+def test_a_results_folder_gets_the_rows_that_it_lacks(pretended, tmp_path):
+    """`--results NEW` beside work folders of before; a row of its own is left alone."""
+    run = tiny("arm")
+    assert run_queue([run], pretended) == ([], [])
+    (there,) = read_rows(pretended.rows("tiny"))
+    new = pretended._replace(results=tmp_path / "new")
+    for _ in range(2):
+        assert run_queue([run], new) == ([], [])
+        assert read_rows(new.rows("tiny")) == [there]
+    theirs = pretended._replace(results=tmp_path / "of another machine")
+    append_row(theirs.rows("tiny"), there | {"wall_seconds": 1.0})
+    assert run_queue([run], theirs) == ([], [])
+    assert len(read_rows(theirs.rows("tiny"))) == 1
 
 
 def test_a_run_whose_training_lives_without_its_queue_is_left_to_it(pretended):

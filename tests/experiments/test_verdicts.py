@@ -32,7 +32,10 @@ def around(figure: float) -> list[float]:
         (around(0.40), "as in the paper"),  # paper: 67.4 against 72.5
         (around(0.46), "unlike the paper"),
         (around(0.48), "unlike the paper"),
-        (["collapsed"], "unlike the paper"),
+        (["collapsed"] * 2, "unlike the paper"),
+        (["collapsed"], "not decided yet"),
+        (["collapsed", "collapsed", 0.40], "not decided yet"),
+        ([0.40, 0.40, "collapsed"], "not decided yet"),
         ([0.40], "not decided yet"),
     ],
 )
@@ -42,7 +45,10 @@ def test_a_row_that_learns_stands_on_a_side_of_its_reference(figures, word):
     )
     rows = {row.arm.name: row for row in row_verdicts(found)}
     assert rows["bn-none"].word == word
-    assert rows["bn-l2"].word == "as in the paper"
+    assert rows["bn-l2"].word == "reference"
+    said = found.answer()
+    assert f"2 of the paper's 4 rows were run: {word.startswith('as'):d} as in" in said
+    assert "not decided yet, 1 reference." in said
 
 
 @pytest.mark.parametrize(
@@ -75,9 +81,12 @@ def test_runs_without_an_accuracy_leave_the_answer_undecided():
 @pytest.mark.parametrize(
     "figures, word",
     [
-        (["collapsed"], "as in the paper"),
-        ([None], "as in the paper"),
-        ([0.4], "unlike the paper"),
+        (["collapsed", None], "as in the paper"),
+        ([None, None], "as in the paper"),
+        ([0.4, 0.4], "unlike the paper"),
+        (["collapsed"], "not decided yet"),
+        ([0.4], "not decided yet"),
+        ([0.4, "collapsed"], "not decided yet"),
     ],
 )
 def test_a_row_that_fails_in_the_paper_should_fail(figures, word):
@@ -91,15 +100,14 @@ def stopped(reason: str, spread: float, name: str = "contrastive", **figures):
     """A run that --on-collapse=stop ended at step 20, and others."""
     steps = [[1, 20, 40], [0.3, spread, spread]]
     experiment = load_experiment(name)
-    (arm,) = (arm for arm, value in figures.items() if value == ["stopped"])
+    ended = {arm: [None] * len(v) for arm, v in figures.items() if "stopped" in v}
     rows = rows_of(
         experiment,
-        {arm: [None]},
+        ended,
         collapsed=f"error: the representation collapsed at step 20 ({reason} is below)",
         curves={"epoch": steps, "collapse/feature_std": steps},
     )
-    others = {arm: value for arm, value in figures.items() if value != ["stopped"]}
-    rows += rows_of(experiment, others)
+    rows += rows_of(experiment, {a: v for a, v in figures.items() if a not in ended})
     return compare(experiment, SCALES["cpu"], rows)
 
 
@@ -117,12 +125,13 @@ COSINE = "1 - negative_cosine 7.75e-07"
 def test_projections_that_collapse_alone_decide_nothing(reason, spread, word):
     """The paper's figure is of the representation, of which there is no accuracy."""
     byol = {"bn-predictor-target-beta0": [0.5]}
-    found = stopped(reason, spread, **byol, **{"bn-plain-gradient-beta0": ["stopped"]})
+    plain = {"bn-plain-gradient-beta0": ["stopped", "stopped"]}
+    found = stopped(reason, spread, **byol, **plain)
     rows = {row.arm.name: row for row in row_verdicts(found)}
     assert rows["bn-plain-gradient-beta0"].word == word
     undecided = word == "not decided yet"
     assert orders(found) == ((0, 0) if undecided else (1, 1))
-    count = "1 as in the paper, 0 unlike the paper, 1 not decided yet"
+    count = "0 as in the paper, 0 unlike the paper, 1 not decided yet, 1 reference"
     assert (count in found.answer()) is undecided
 
 
@@ -141,7 +150,7 @@ def test_answers_leave_projections_that_collapse_alone_open():
 @pytest.mark.parametrize("figure", [None, "collapsed", 0.5])
 def test_a_row_that_the_paper_says_diverges_has_a_verdict(figure):
     """Weight decay 0 in Table 15b, which has no figure."""
-    found = comparison("rates", {"bn-rate1-decay0": [figure]})
+    found = comparison("rates", {"bn-rate1-decay0": [figure] * 2})
     (row,) = row_verdicts(found)
     assert row.word == ("unlike the paper" if figure == 0.5 else "as in the paper")
     assert verdict_table(found).rows[0][:2] == ("bn-rate1-decay0", "fails")
@@ -156,7 +165,7 @@ def test_the_reference_of_simclrs_rows_is_simclrs_own():
     }
     found = comparison("augmentation", figures)
     rows = {r.arm.name: r for r in row_verdicts(found)}
-    assert rows["bn-simclr-symmetric"].why == "+0.2 points there, +0.1 here"
+    assert rows["bn-simclr-symmetric"].why == "one seed: +0.2 points there, +0.1 here"
 
 
 @pytest.mark.parametrize("scale, paper", [("cpu", 64.3), ("gpu30", 66.5)])
@@ -167,7 +176,7 @@ def test_simclrs_smaller_batches_are_compared_with_its_own_largest(scale, paper)
     figures = {"bn-256": [0.56], "bn-simclr-256": [0.60], "bn-simclr-batch-64": [0.50]}
     found = comparison("batch_size", figures)
     rows = {r.arm.name: r.why for r in row_verdicts(found)}
-    assert rows["bn-simclr-batch-64"] == "-5.1 points there, -10.0 here"
+    assert rows["bn-simclr-batch-64"] == "one seed: -5.1 points there, -10.0 here"
     curve = found.families()["bn-simclr-batch"]
     assert [result.arm.x for result in curve] == [256, 64]
     text = along_axis(found).svg.decode()
@@ -198,12 +207,40 @@ def test_the_drops_of_byol_and_simclr_are_compared_row_by_row():
     assert "No row of both BYOL and SimCLR was run." in none.answer()
 
 
+@pytest.mark.parametrize("crop", [[0.5, None, None], ["collapsed", "collapsed", None]])
+def test_an_arm_of_which_most_runs_are_lost_has_lost_everything(crop):
+    figures = {"bn-crop": crop, "bn-simclr-crop": [0.5, 0.5, 0.5]}
+    starts = {name: [0.6, 0.6, 0.6] for name in ("bn-baseline", "bn-simclr-baseline")}
+    said = comparison("augmentation", starts | figures).answer()
+    assert "bn loses less than bn-simclr in 0 of 1 row." in said
+
+
+def test_drops_and_orders_are_of_common_seeds():
+    """The last seed is an easy one. Only some of the arms have it."""
+    figures = {
+        "bn-baseline": [0.60, 0.60, 0.90],
+        "bn-crop": [0.50, 0.50, None],  # 10 points below, not 20
+        "bn-simclr-baseline": [0.60, 0.60],
+        "bn-simclr-crop": [0.45, 0.45],
+    }
+    found = comparison("augmentation", figures)
+    assert "bn loses less than bn-simclr in 1 of 1 row." in found.answer()
+    pair = {"bn-l2": [0.50], "bn-none": [0.40, 0.70]}
+    found = comparison("loss_normalization", pair)
+    assert orders(found) == (1, 1)
+    assert "rows, bn-l2 and bn-none have the highest" in best_row(found)
+    rows = rows_of(load_experiment("loss_normalization"), {"bn-none": [None, 0.7]})
+    rows += rows_of(load_experiment("loss_normalization"), {"bn-l2": [0.5]})
+    found = compare(load_experiment("loss_normalization"), SCALES["cpu"], rows[1:])
+    assert orders(found) == (0, 0) and "no seed in common" in best_row(found)
+
+
 def test_an_answer_of_two_sentences_warns_once():
     figures = {"bn-tau0.99": [0.56], "bn-tau1": [0.40], "gn_ws-tau0.99": [0.55]}
     said = comparison("target_network", figures).answer()
     assert said.count("Not decided yet: one seed each") == 1
     assert (
-        "2 of the paper's 7 rows were run: 1 as in the paper, 0 unlike the paper"
+        "2 of the paper's 7 rows were run: 0 as in the paper, 0 unlike the paper, 1 not"
         in said
     )
 
@@ -285,8 +322,9 @@ def test_settings_are_mapped_for_each_norm_and_the_paper():
         assert word in text
     assert text.count(">x<") == 1  # decay 0 diverges in the paper
     figures = {"bn-rate1-decay1": [None], "bn-rate1-decay5": [None, 0.4]}
+    figures["bn-rate1-decay10"] = [None, 0.4, 0.4]
     (drawn,) = maps(comparison("rates", figures))
-    assert drawn.svg.decode().count(">x<") == 2 and "An x is a run" in drawn.caption
+    assert drawn.svg.decode().count(">x<") == 3 and "An x is an arm" in drawn.caption
 
 
 @pytest.mark.parametrize("name", ["contrastive", "heads", "predictor", "rates"])
@@ -299,6 +337,7 @@ def test_a_report_has_the_verdicts_and_a_page_the_state_of_all(tmp_path, monkeyp
     monkeypatch.setattr(state, "GRIDS", ("target_network", "loss_normalization"))
     experiment = load_experiment("target_network")
     figures = {"bn-tau0.99": [0.5], "bn-gradient": ["collapsed"], "bn-tau0": [0.4]}
+    figures["bn-gradient"] *= 2
     stopped = {"bn-stop_gradient": [None]}
     for found in (
         *rows_of(experiment, figures),
@@ -308,7 +347,7 @@ def test_a_report_has_the_verdicts_and_a_page_the_state_of_all(tmp_path, monkeyp
     write_report(experiment, tmp_path)
     text = (tmp_path / "target_network" / "report.md").read_text()
     assert "| bn-gradient | 0.3 | as in the paper | fails here (collapsed)" in text
-    assert "| bn-tau0 | 0.3 | unlike the paper | learns here (learned)" in text
+    assert "| bn-tau0 | 0.3 | not decided yet | one seed: learns here" in text
     # The rows count, although no work folder is there: 4 of 14, two of them collapsed.
     # One of those was stopped, so a grid without --stop-collapsed goes on with it.
     for stop, finished in ((True, 4), (False, 3)):
