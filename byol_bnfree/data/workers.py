@@ -74,7 +74,7 @@ def reading_pool(wanted: int | None) -> Executor:
     return ProcessPoolExecutor(
         workers,
         mp_context=multiprocessing.get_context("spawn"),  # JAX's threads rule out fork
-        initializer=_serve_one_process,
+        initializer=serve_one_process,
     )
 
 
@@ -87,8 +87,8 @@ def _runs_a_command_of_ours() -> bool:
     return Path(getattr(main, "__file__", None) or "").name.startswith("byol-")
 
 
-def _serve_one_process() -> None:
-    """Prepare a worker: ignore Ctrl-C, and end when the main process ends.
+def serve_one_process() -> None:
+    """Prepare a worker of a pool: ignore Ctrl-C, and end when the main process ends.
 
     A worker holds both ends of the pipe it reads tasks from. If the main process is
     killed, the pipe stays open and would not end the worker.

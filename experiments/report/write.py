@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from byol_bnfree.data.workers import usable_cores
+from byol_bnfree.data.workers import serve_one_process, usable_cores
 from byol_bnfree.files import read_rows
 from experiments import GRIDS
 from experiments.arguments import Arguments
@@ -48,6 +48,7 @@ def write_all(
     with ProcessPoolExecutor(
         min(usable_cores(), len(GRIDS)),
         mp_context=multiprocessing.get_context("spawn"),  # fork would copy threads
+        initializer=serve_one_process,
     ) as pool:
         # The most results first, so that no core draws the longest report alone.
         largest = sorted(GRIDS, key=lambda name: -_size(folder, name))
