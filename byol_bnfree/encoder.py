@@ -19,7 +19,7 @@ from byol_bnfree.errors import InputError, why_not_read
 from byol_bnfree.files import expanded
 from byol_bnfree.interop.description import read_description, to_config
 from byol_bnfree.interop.foreign import Facts, Padding
-from byol_bnfree.interop.program import PROGRAM_SUFFIX, ProgramModule
+from byol_bnfree.interop.program import FIXED, PROGRAM_SUFFIX, ProgramModule
 from byol_bnfree.interop.trees import check_fit, flat, nested
 from byol_bnfree.interop.weights import check_encoder, find, holds_weights, read_weights
 from byol_bnfree.models.kernels import XLA, Kernels
@@ -63,7 +63,8 @@ class Encoder:
         """Compute representations of uint8 images, or of floats in [0, 1].
 
         BatchNorm reads its running statistics. The images may differ in size from those
-        of the run.
+        of the run. A StableHLO program takes its own size only, and has neither
+        `jax.vmap` nor a gradient.
 
         Raises:
           InputError: for another dtype, range, shape or number of channels.
@@ -89,7 +90,15 @@ class Encoder:
         return maps, module.pooled(maps[-1])
 
     def to_nnx(self) -> nnx.Module:
-        """Return the module in NNX with its weights. It takes normalized images."""
+        """Return the module in NNX with its weights. It takes normalized images.
+
+        It holds no random state. A module with dropout takes `rngs` in a call.
+
+        Raises:
+          InputError: for the encoder of a StableHLO program.
+        """
+        if isinstance(self.module, ProgramModule):
+            raise InputError(FIXED)
         height, width = height_and_width(self.config.data.image_size or 32)
         images = jnp.zeros((1, height, width, self.config.data.channels or 3))
 
@@ -104,6 +113,8 @@ class Encoder:
         }
         nnx.replace_by_pure_dict(state, nested(leaves))
         nnx.update(wrapped, state)
+        # With the Rngs of its start every call would draw, which jax.jit refuses.
+        wrapped.to_nnx__rngs = None
         return wrapped
 
     def _pixels(self, images: Array) -> Float[Array, "b h w c"]:

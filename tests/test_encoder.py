@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import tiny
 from byol_bnfree.config import AugmentConfig, DataConfig
@@ -16,6 +17,7 @@ from byol_bnfree.data.pixels import unit_pixels
 from byol_bnfree.encoder import read_run
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.norm import NORMS
+from byol_bnfree.training.ema import ema_update
 
 
 def test_an_encoder_can_be_compiled_as_it_is():
@@ -98,6 +100,30 @@ def test_records_of_another_form_are_refused_in_a_sentence(tmp_path, settings, d
     (tmp_path / "dataset.json").write_text(data)
     with pytest.raises(InputError, match="restore"):
         read_run(tmp_path)
+
+
+@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
+def test_an_nnx_encoder_can_be_transformed_and_averaged(norm):
+    model, images = tiny.encoder(norm).to_nnx(), jnp.zeros((2, 8, 8, 3))
+    expected = model(images)
+    close = {"rtol": 1e-4, "atol": 1e-5}
+    np.testing.assert_allclose(jax.jit(lambda x: model(x))(images), expected, **close)
+    one = jax.vmap(lambda x: model(x[None])[0])(images)
+    np.testing.assert_allclose(one, expected, **close)
+    assert jax.grad(lambda x: model(x).sum())(images).shape == images.shape
+    params = nnx.state(model, nnx.Param)
+    assert jax.tree.structure(ema_update(params, params, 0.9)) == jax.tree.structure(
+        params
+    )
+
+
+def test_batchnorm_in_nnx_updates_its_statistics_in_training():
+    model = tiny.encoder("bn").to_nnx()
+    before = nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
+    images = normalize(jnp.asarray(IMAGES / 255, jnp.float32), AugmentConfig())
+    nnx.jit(lambda m, x: m(x, True, mutable=["batch_stats"]))(model, images)
+    after = nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
+    assert (after["norm1"]["mean"] != before["norm1"]["mean"]).any()
 
 
 def test_an_encoder_prints_as_one_line():

@@ -98,6 +98,10 @@ def test_a_program_takes_any_batch_and_serves_three_platforms(tmp_path, norm):
         assert one.relative < 1e-5
     with pytest.raises(InputError, match="neither be trained"):
         read.feature_maps(images)
+    with pytest.raises(InputError, match=r"\(8, 16, 3\), but .* takes \(16, 16, 3\)"):
+        read(images[:, ::2])
+    with pytest.raises(InputError, match="is no Flax module"):
+        read.to_nnx()
 
 
 @pytest.mark.parametrize("what", ["nan", "far", "shape"])
