@@ -54,8 +54,8 @@ class ProgramModule:
         if pixels.shape[1:] != wanted.shape[1:]:
             raise InputError(
                 f"images [h w c] are {pixels.shape[1:]}, but the StableHLO program "
-                f"takes {wanted.shape[1:]}; resize them, or load the work folder or the "
-                f"safetensors file of the encoder."
+                f"takes {wanted.shape[1:]}; resize them, or load the encoder's work "
+                f"folder or its safetensors file."
             )
         return self._program.call(pixels)
 
