@@ -17,15 +17,18 @@ def ema_update(target_params, online_params, tau: Array | float):
         `nnx.State`; float32. Its first level names the parts of the network.
       online_params: theta, the parameters after the optimizer's update; float32. Parts
         that the target does not have, such as the predictor, are not read.
-      tau: from 0 to 1.
+      tau: from 0 to 1. Inside compiled functions its value is not checked.
 
     Returns:
       The new xi, a tree like `target_params`.
 
     Raises:
       InputError: if a part does not have the same arrays in both trees, an array
-        has another shape in the other tree, or it does not hold floats.
+        has another shape in the other tree, or it does not hold floats; and for a
+        tau that is not from 0 to 1.
     """
+    if not isinstance(tau, jax.core.Tracer) and not 0 <= tau <= 1:
+        raise InputError(f"tau is {tau}; give a number from 0 to 1.")
     xi_by_path = dict(jax.tree.leaves_with_path(target_params))
     parts = {path[:1] for path in xi_by_path}
     theta = {

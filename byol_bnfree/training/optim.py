@@ -61,7 +61,7 @@ def constant_predictor_rate(config: TrainConfig) -> float | None:
 
 def make_optimizer(
     optim: OptimConfig,
-    schedule: optax.Schedule,
+    schedule: optax.Schedule | float,
     predictor_rate: float | None = None,
 ) -> optax.GradientTransformation:
     """Build the optimizer `optim.name` with a learning-rate schedule.
@@ -87,7 +87,8 @@ def make_optimizer(
 
     Args:
       optim: the name, momentum, decay and factors. Its schedules are not read.
-      schedule: maps the number of the step, from 0, to the learning rate.
+      schedule: maps the number of the step, from 0, to the learning rate; or a number,
+        the rate of all steps.
       predictor_rate: the constant rate of the predictor; None for that of the rest.
 
     Returns:
@@ -102,6 +103,8 @@ def make_optimizer(
     """
     makers = {"lars": _lars, "sgd": _sgd, "adamw": _adamw, "muon": _muon}
     check_types(optim, "optim.", called=str)
+    if not callable(schedule):
+        schedule = optax.constant_schedule(schedule)
     if predictor_rate is None:
         optimizer = makers[optim.name](optim, schedule)
     else:

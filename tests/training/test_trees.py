@@ -100,6 +100,9 @@ def test_the_average_names_an_array_that_one_network_lacks():
 def test_the_average_refuses_arrays_that_have_none():
     with pytest.raises(InputError, match=r"'a' has shape \(4, 8\) .* \(1, 8\)"):
         ema_update({"a": jnp.ones((4, 8))}, {"a": jnp.ones((1, 8))}, 0.9)
+    for tau in (1.5, -0.1):
+        with pytest.raises(InputError, match=f"tau is {tau}; give a number from 0 to"):
+            ema_update(draw(0), draw(1), tau)
     dropout = nnx.state(nnx.Dropout(0.5, rngs=nnx.Rngs(0)))
     with pytest.raises(InputError, match="'rngs/count/value' .* uint32.*nnx.Param"):
         ema_update(dropout, dropout, 0.9)
