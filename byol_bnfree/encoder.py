@@ -18,7 +18,8 @@ from byol_bnfree.config import TrainConfig, height_and_width
 from byol_bnfree.errors import InputError, why_not_read
 from byol_bnfree.files import expanded
 from byol_bnfree.interop.description import read_description, to_config
-from byol_bnfree.interop.program import PROGRAM_SUFFIX, ProgramModule
+from byol_bnfree.interop.foreign import Facts, Padding
+from byol_bnfree.interop.program import FIXED, PROGRAM_SUFFIX, ProgramModule
 from byol_bnfree.interop.trees import check_fit, flat, nested
 from byol_bnfree.interop.weights import check_encoder, find, holds_weights, read_weights
 from byol_bnfree.models.kernels import XLA, Kernels
@@ -62,7 +63,8 @@ class Encoder:
         """Compute representations of uint8 images, or of floats in [0, 1].
 
         BatchNorm reads its running statistics. The images may differ in size from those
-        of the run.
+        of the run. A StableHLO program takes its own size only, and has neither
+        `jax.vmap` nor a gradient.
 
         Raises:
           InputError: for another dtype, range, shape or number of channels.
@@ -88,7 +90,15 @@ class Encoder:
         return maps, module.pooled(maps[-1])
 
     def to_nnx(self) -> nnx.Module:
-        """Return the module in NNX with its weights. It takes normalized images."""
+        """Return the module in NNX with its weights. It takes normalized images.
+
+        It holds no random state. A module with dropout takes `rngs` in a call.
+
+        Raises:
+          InputError: for the encoder of a StableHLO program.
+        """
+        if isinstance(self.module, ProgramModule):
+            raise InputError(FIXED)
         height, width = height_and_width(self.config.data.image_size or 32)
         images = jnp.zeros((1, height, width, self.config.data.channels or 3))
 
@@ -103,6 +113,8 @@ class Encoder:
         }
         nnx.replace_by_pure_dict(state, nested(leaves))
         nnx.update(wrapped, state)
+        # With the Rngs of its start every call would draw, which jax.jit refuses.
+        wrapped.to_nnx__rngs = None
         return wrapped
 
     def _pixels(self, images: Array) -> Float[Array, "b h w c"]:
@@ -130,6 +142,10 @@ def load_encoder(
     *,
     kernels: Kernels = XLA,
     encoder: nn.Module | None = None,
+    padding: Padding | None = None,
+    groups: int | None = None,
+    standardized: bool | None = None,
+    stem_stride: Literal[1, 2] | None = None,
 ) -> Encoder:
     """Load the encoder of a run's newest intact checkpoint, or of a file of weights.
 
@@ -141,14 +157,23 @@ def load_encoder(
       network: "online" or "target". BYOL's papers evaluate the online network.
       kernels: a result of `cpu.choice.choose_kernels`. XLA works on any device.
       encoder: the module that was passed to `train`, if there was one.
+      padding, groups, standardized, stem_stride: what a state dict of another program
+        does not state; see `interop.foreign.from_state_dict`. None takes the usual.
 
     Raises:
-      InputError: if the folder is no run or has no usable checkpoint, or the file has
-        no weights of an encoder that `create_encoder` can build.
+      InputError: if the folder is no run or has no usable checkpoint, the file has no
+        weights of an encoder that `create_encoder` can build, or an argument does not
+        belong to it.
     """
+    if network not in ENCODERS:
+        raise InputError(
+            f"the network {network!r} is not known; give 'online' or 'target'."
+        )
     workdir = expanded(workdir)
+    facts = Facts(padding, groups, standardized, stem_stride)
     if holds_weights(workdir):
-        return _from_weights(workdir, network, kernels)
+        return _from_weights(workdir, network, kernels, facts)
+    facts.check_unneeded(workdir)
     config, data = read_run(workdir)
     if encoder is None and (changed := changed_code(config.own_code, config)):
         warnings.warn(f"{changed}; the encoder may differ from it.", stacklevel=2)
@@ -161,10 +186,11 @@ def load_encoder(
 
 
 def _from_weights(
-    path: Path, network: Literal["online", "target"], kernels: Kernels
+    path: Path, network: Literal["online", "target"], kernels: Kernels, facts: Facts
 ) -> Encoder:
     file = find(path)
     if file.suffix == PROGRAM_SUFFIX:
+        facts.check_unneeded(file)
         description = read_description(file.with_name("encoder.json"))
         check_encoder(file, description, network)
         config = to_config(description)
@@ -173,7 +199,7 @@ def _from_weights(
         config = dataclasses.replace(config, augment=inside)
         module = ProgramModule(file)
         return Encoder(module, module.identity, config, description["step"])
-    found = read_weights(file, network)
+    found = read_weights(file, network, facts)
     module, data = encoder_module(found.config, kernels), found.config.data
     shape = DataShape(1, None, (*height_and_width(data.image_size), data.channels))
     wanted = abstract_variables(module, shape)

@@ -9,9 +9,16 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
+from byol_bnfree.errors import InputError
+
 
 def l2_normalize(x: Float[Array, "b d"]) -> Float[Array, "b d"]:
-    """Scale each row to length 1. A zero row stays zero."""
+    """Scale each row to length 1. A zero row stays zero.
+
+    The result is float32, also for float16 and bfloat16, or float64 for float64.
+    Squares leave the range of float16.
+    """
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     squared = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
     return x * jax.lax.rsqrt(jnp.maximum(squared, 1e-12))
 
@@ -19,7 +26,23 @@ def l2_normalize(x: Float[Array, "b d"]) -> Float[Array, "b d"]:
 def regression_loss(
     prediction: Float[Array, "b k"], target: Float[Array, "b k"]
 ) -> Float[Array, " b"]:
-    """|| q/|q| - z/|z| ||^2 = 2 - 2 cos(q, z) per example, in [0, 4] (P1 eq. 2)."""
+    """|| q/|q| - z/|z| ||^2 = 2 - 2 cos(q, z) per example, in [0, 4] (P1 eq. 2).
+
+    Args:
+      prediction: q, of any floating dtype.
+      target: z, of the same shape.
+
+    Returns:
+      float32, also for float16 and bfloat16; float64 if an argument is.
+
+    Raises:
+      InputError: if the shapes differ.
+    """
+    if prediction.shape != target.shape:
+        raise InputError(
+            f"the prediction has shape {prediction.shape} and the target has "
+            f"{target.shape}; give two arrays [b k] of the same shape."
+        )
     difference = l2_normalize(prediction) - l2_normalize(target)
     return jnp.sum(jnp.square(difference), axis=-1)
 
@@ -32,7 +55,7 @@ def byol_loss(
 
     It is the sum over both orders of the views, not their mean. `predictions` are the
     online network's q(z1) and q(z2); `targets` are the target network's z'1 and z'2. No
-    gradient flows into the targets.
+    gradient flows into the targets. See `regression_loss` for dtypes and errors.
     """
     (q1, q2), (z1, z2) = predictions, jax.lax.stop_gradient(targets)
     return regression_loss(q1, z2) + regression_loss(q2, z1)

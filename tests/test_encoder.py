@@ -8,14 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import tiny
 from byol_bnfree.config import AugmentConfig, DataConfig
-from byol_bnfree.data.augment import normalize, two_views
+from byol_bnfree.data.augment import example_keys, normalize, two_views
 from byol_bnfree.data.pixels import unit_pixels
 from byol_bnfree.encoder import read_run
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.norm import NORMS
+from byol_bnfree.models.resnet import ResNet
+from byol_bnfree.training.ema import ema_update
 
 
 def test_an_encoder_can_be_compiled_as_it_is():
@@ -61,6 +64,7 @@ def test_uint8_and_floats_in_0_to_1_are_the_same_images(images):
         (IMAGES / 127.5 - 1, "from -1 to 1"),
         (np.where(IMAGES > 250, np.nan, 0.5), "NaN"),
         (IMAGES[0], r"images\[None\]"),
+        (np.tile(IMAGES[..., 0], 3), r"images\[..., None\]"),
         (IMAGES[:0], "at least one image"),
         (IMAGES[..., :1], "1 channel in .* trained on 3; convert"),
         (np.moveaxis(IMAGES, -1, 1), "8 channels .*move their second axis"),
@@ -72,6 +76,60 @@ def test_images_of_another_kind_are_refused_in_a_sentence(images, words):
     encoder = dataclasses.replace(tiny.encoder("gn_ws"), config=run)
     with pytest.raises(InputError, match=words):
         encoder(images)
+
+
+@pytest.mark.parametrize(
+    "images, words",
+    [
+        (IMAGES.astype(np.float32), "from 0 to 255"),
+        (np.moveaxis(np.tile(IMAGES, (1, 2, 2, 1)), -1, 1), r"like \[b c h w\]"),
+        (IMAGES[0], r"images\[None\]"),
+        (np.tile(IMAGES[..., 0], 3), r"images\[..., None\]"),
+        (IMAGES[..., 0].tolist(), "int64"),
+    ],
+)
+def test_images_that_an_encoder_refuses_have_no_views(images, words):
+    with pytest.raises(InputError, match=words):
+        unwrap(two_views)(jax.random.key(0), images, AugmentConfig())
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        ({"size": 0}, "size is 0; give a number of pixels"),
+        ({"size": "8"}, "size is '8'"),
+        ({"positions": jnp.arange(3)}, r"shape \(3,\), but there are 8 images"),
+    ],
+)
+def test_wrong_arguments_of_two_views_are_refused_in_a_sentence(given, words):
+    given = {"key": jax.random.key(0)} | given
+    with pytest.raises(InputError, match=words):
+        unwrap(two_views)(images=jnp.asarray(IMAGES), augment=AugmentConfig(), **given)
+    with pytest.raises(InputError, match=r"is a int; give jax.random.key\(seed\)"):
+        unwrap(example_keys)(0, jnp.arange(2))
+
+
+def test_arrays_of_other_libraries_are_refused_in_a_sentence():
+    class Tensor:
+        shape, dtype = (2, 8, 8, 3), type("torch.uint8", (), {})
+
+    for function in (unit_pixels, lambda x: unwrap(normalize)(x, AugmentConfig())):
+        with pytest.raises(InputError, match="are a Tensor of .* np.asarray"):
+            unwrap(function)(Tensor())
+
+
+@pytest.mark.parametrize("stride", [16.0, "8", 3, 0])
+def test_a_stride_that_is_no_power_of_two_is_refused_in_a_sentence(stride):
+    with pytest.raises(InputError, match="is not possible.*such as 8 or 16"):
+        unwrap(ResNet.with_output_stride)(tiny.encoder("gn_ws").module, stride)
+
+
+def test_views_and_normalized_images_are_float32_in_x64_mode():
+    with jax.enable_x64(True):
+        views = two_views(jax.random.key(0), jnp.asarray(IMAGES), AugmentConfig())
+        assert {v.dtype for v in views} == {jnp.dtype("float32")}
+        pixels = jnp.asarray(IMAGES / 255)
+        assert normalize(pixels, AugmentConfig()).dtype == jnp.float32
 
 
 def test_whole_numbers_are_neither_normalized_nor_augmented():
@@ -98,6 +156,30 @@ def test_records_of_another_form_are_refused_in_a_sentence(tmp_path, settings, d
     (tmp_path / "dataset.json").write_text(data)
     with pytest.raises(InputError, match="restore"):
         read_run(tmp_path)
+
+
+@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
+def test_an_nnx_encoder_can_be_transformed_and_averaged(norm):
+    model, images = tiny.encoder(norm).to_nnx(), jnp.zeros((2, 8, 8, 3))
+    expected = model(images)
+    close = {"rtol": 1e-4, "atol": 1e-5}
+    np.testing.assert_allclose(jax.jit(lambda x: model(x))(images), expected, **close)
+    one = jax.vmap(lambda x: model(x[None])[0])(images)
+    np.testing.assert_allclose(one, expected, **close)
+    assert jax.grad(lambda x: model(x).sum())(images).shape == images.shape
+    params = nnx.state(model, nnx.Param)
+    assert jax.tree.structure(ema_update(params, params, 0.9)) == jax.tree.structure(
+        params
+    )
+
+
+def test_batchnorm_in_nnx_updates_its_statistics_in_training():
+    model = tiny.encoder("bn").to_nnx()
+    before = nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
+    images = normalize(jnp.asarray(IMAGES / 255, jnp.float32), AugmentConfig())
+    nnx.jit(lambda m, x: m(x, True, mutable=["batch_stats"]))(model, images)
+    after = nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
+    assert (after["norm1"]["mean"] != before["norm1"]["mean"]).any()
 
 
 def test_an_encoder_prints_as_one_line():

@@ -1,8 +1,11 @@
+from inspect import unwrap
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from byol_bnfree.errors import InputError
 from byol_bnfree.losses import (
     byol_loss,
     in_top_k,
@@ -42,6 +45,22 @@ def test_zero_vector_has_a_finite_loss_and_gradient():
     assert not l2_normalize(zero).any()
     gradient = jax.grad(lambda q: regression_loss(q, X[:1]).sum())(zero)
     assert jnp.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_the_loss_of_half_numbers_is_that_of_the_same_numbers_in_float32(dtype):
+    large = (300 * X).astype(dtype)
+    small = (1e-4 * X).astype(dtype)
+    assert regression_loss(large, small).dtype == jnp.float32
+    np.testing.assert_allclose(regression_loss(large, X.astype(dtype)), 0, atol=1e-6)
+    np.testing.assert_allclose(regression_loss(large, small), 0, atol=1e-5)
+    np.testing.assert_allclose(regression_loss(0 * large, large), 1, atol=1e-6)
+
+
+def test_arrays_of_different_shapes_have_no_loss():
+    for other in (X[:1], X[0], X[:, :1]):
+        with pytest.raises(InputError, match="shape"):
+            unwrap(regression_loss)(X, other)
 
 
 def test_unlabelled_examples_cost_nothing():

@@ -7,16 +7,19 @@ P1 is the BYOL paper (arXiv 2006.07733); the augmentation is in its appendix B.
 
 from dataclasses import replace
 from functools import partial
+from numbers import Integral
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
 from byol_bnfree.config import AugmentConfig, ImageSize, ViewConfig, height_and_width
 from byol_bnfree.data.image_ops import Image
 from byol_bnfree.data.one_view import random_view
-from byol_bnfree.data.pixels import check_type
+from byol_bnfree.data.pixels import as_array, check_type, checked_images
 from byol_bnfree.errors import InputError
 from byol_bnfree.jax_settings import THREEFRY
 from byol_bnfree.own_code import load_function
@@ -45,13 +48,27 @@ def two_views(
       `key`, image i and its position only.
 
     Raises:
-      InputError: for images of another dtype, or a key of another kind.
+      InputError: for images of another dtype, shape or range, for positions that are
+        not one for each image, another size, or a key of another kind. Ranges are not
+        known inside compiled functions.
     """
+    images = checked_images(images)
+    _check_size(size)
     positions = _placed(images, positions)
     planes = planes_of(images)
     draw = partial(_random_views, augment=augment, crop_to=size or images.shape[1:3])
     views = jax.vmap(draw)(example_keys(key, positions), planes, planes)
-    return _pixels(views[0]), _pixels(views[1])
+    return pixels_of(views[0]), pixels_of(views[1])
+
+
+def _check_size(size: Any) -> None:
+    """Raise `InputError` unless it is an `ImageSize` of positive numbers, or None."""
+    sides = (1,) if size is None else size if isinstance(size, tuple) else (size, size)
+    whole = all(isinstance(side, Integral) and side > 0 for side in sides)
+    if not whole or len(sides) > 2:
+        raise InputError(
+            f"size is {size!r}; give a number of pixels, (height, width) or None."
+        )
 
 
 def two_views_of_crops(
@@ -69,7 +86,7 @@ def two_views_of_crops(
     planes1, planes2 = planes_of(crops[:, 0]), planes_of(crops[:, -1])
     draw = partial(_random_views, augment=augment, crop_to=None)
     views = jax.vmap(draw)(example_keys(key, positions), planes1, planes2)
-    return _pixels(views[0]), _pixels(views[1])
+    return pixels_of(views[0]), pixels_of(views[1])
 
 
 def _placed(images: Array, positions: Int[Array, " b"] | None) -> Int[Array, " b"]:
@@ -80,6 +97,11 @@ def _placed(images: Array, positions: Int[Array, " b"] | None) -> Int[Array, " b
     """
     if positions is None:
         positions = jnp.arange(len(images))
+    if jnp.shape(positions) != (len(images),):
+        raise InputError(
+            f"positions have shape {jnp.shape(positions)}, but there are {len(images)} "
+            f"images; give one position for each."
+        )
     sharding = jax.typeof(images).sharding
     if sharding.spec[0] is None:  # on one device, or on a mesh of Auto axes
         return positions
@@ -98,14 +120,16 @@ def normalize(
     that are not one for each channel are averaged.
 
     Raises:
-      InputError: for integer images.
+      InputError: for integer images, and for arrays of other libraries.
     """
-    if not jnp.issubdtype(images.dtype, jnp.floating):
+    images = as_array(images)
+    if not jax.dtypes.issubdtype(images.dtype, np.floating):
         raise InputError(
             f"images to normalize are {images.dtype}; give floats from 0 to 1, such as "
             f"images / 255."
         )
-    mean, std = jnp.array(augment.mean), jnp.array(augment.std)
+    mean = jnp.array(augment.mean, jnp.float32)
+    std = jnp.array(augment.std, jnp.float32)
     if images.shape[-1] != len(mean):
         mean, std = mean.mean(keepdims=True), std.mean(keepdims=True)
     return (images.astype(jnp.float32) - mean[None, None, None]) / std[None, None, None]
@@ -118,7 +142,13 @@ def example_keys(key: PRNGKeyArray, positions: Int[Array, " b"]) -> Array:
       InputError: for a key of another kind than threefry. With rbg an image's view
         would depend on the first position of the batch.
     """
-    impl = jax.random.key_impl(key)
+    try:
+        impl = jax.random.key_impl(key)
+    except TypeError as error:
+        raise InputError(
+            f"the key of the views is a {type(key).__name__}; give "
+            f"jax.random.key(seed)."
+        ) from error
     if impl != THREEFRY:
         raise InputError(
             f"the key of the views is one of {impl}, with which a view depends on "
@@ -135,8 +165,9 @@ def planes_of(images: Array) -> Float[Array, "b c h w"]:
     return rearrange(images.astype(jnp.float32) / scale, "b h w c -> b c h w")
 
 
-def _pixels(planes: Float[Array, "b c h w"]) -> Float[Array, "b h w c"]:
-    return rearrange(planes, "b c h w -> b h w c")
+def pixels_of(planes: Float[Array, "b c h w"]) -> Float[Array, "b h w c"]:
+    """Planes as images, float32 also where JAX computes in float64."""
+    return rearrange(planes.astype(jnp.float32), "b c h w -> b h w c")
 
 
 def _random_views(

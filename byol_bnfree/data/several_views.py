@@ -9,7 +9,6 @@ from functools import partial
 from typing import NamedTuple
 
 import jax
-from einops import rearrange
 from jaxtyping import Array, Float
 
 from byol_bnfree.config import AugmentConfig, ViewsConfig
@@ -18,6 +17,7 @@ from byol_bnfree.data.augment import (
     normalize,
     of_channels,
     own_view,
+    pixels_of,
     planes_of,
 )
 from byol_bnfree.data.one_view import random_view
@@ -79,4 +79,4 @@ def _view(
     else:
         where, number = augment.function, 1 + index
         draw = partial(own_view, where=where, view=number, crop_to=size)
-    return rearrange(jax.vmap(draw)(keys, planes_of(images)), "b c h w -> b h w c")
+    return pixels_of(jax.vmap(draw)(keys, planes_of(images)))

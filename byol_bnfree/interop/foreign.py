@@ -1,13 +1,16 @@
 """State dicts of torchvision, timm, lightly and solo-learn as encoders of this package.
 
-The shapes determine the network. A state dict lacks three facts, which are
-arguments: the padding (PyTorch's is symmetric, and a wrong one lowers the accuracy by
-points), the number of groups of a GroupNorm, and whether kernels are standardized.
+The shapes determine the network. A state dict lacks four facts, which are arguments
+(`Facts`): the padding (PyTorch's is symmetric, and a wrong one lowers the accuracy by
+points), the number of groups of a GroupNorm, whether kernels are standardized, and the
+stride of a small stem. State dicts of our own program for PyTorch state all of them.
 """
 
 import dataclasses
 import math
 import re
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -19,20 +22,48 @@ from byol_bnfree.interop.names import Family, imported
 from byol_bnfree.interop.trees import Flat
 from byol_bnfree.models.architectures import ARCHITECTURES
 from byol_bnfree.models.standardize import EPSILON
+from byol_bnfree.settings.types import check_types
 from byol_bnfree.training.running_stats import SETTLED
 
 SIZES = {"imagenet": 224, "small": 32}
 TIMM_EPSILON = {False: 1e-6, True: 1e-8}
 """Epsilon of timm's `StdConv2d`: its default, and in pre-activation networks (BiT)."""
+Padding = Literal["same", "torch", "solo_learn", "bit"]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a state dict does not state of its network; None is not known.
+
+    `from_state_dict` explains them. `InputError` for a value of another type.
+    """
+
+    padding: Padding | None = None
+    groups: int | None = None
+    standardized: bool | None = None
+    stem_stride: Literal[1, 2] | None = None
+
+    def __post_init__(self):
+        check_types(self, called=str)
+
+    def check_unneeded(self, path: Path) -> None:
+        """Raise `InputError` if a fact is given for a file that states them itself."""
+        given = [name for name, value in vars(self).items() if value is not None]
+        if given:
+            raise InputError(
+                f"{path} states its network itself; leave out {', '.join(given)}, "
+                f"which state dicts of other programs need."
+            )
 
 
 def from_state_dict(
     theirs: Flat,
     network: Literal["online", "target"] = "online",
     *,
-    padding: Literal["torch", "same", "solo_learn", "bit"] | None = None,
-    groups: int = 32,
+    padding: Padding | None = None,
+    groups: int | None = None,
     standardized: bool | None = None,
+    stem_stride: Literal[1, 2] | None = None,
     image_size: int | None = None,
 ) -> tuple[dict[str, Flat], TrainConfig]:
     """Return the encoder's variables in a state dict, flat, and a configuration for
@@ -44,23 +75,22 @@ def from_state_dict(
       padding: of strided convolutions and the max-pool. None takes PyTorch's,
         solo-learn's own for a small stem in its checkpoints, or BiT's for a
         pre-activation network with GroupNorm.
-      groups: of GroupNorm, if there is no BatchNorm (32 in PyTorch and timm).
+      groups: of GroupNorm, if there is no BatchNorm. None takes 32, as in timm.
       standardized: the network has Weight Standardization, as timm's `StdConv2d`. None:
         where timm's ResNetV2 has GroupNorm, as all of its released ones do.
+      stem_stride: of a small stem. None takes 1, as others do.
       image_size: pixels. None takes 224, or 32 for a small stem.
 
     Raises:
-      InputError: if there is no encoder, or `create_encoder` cannot build it.
+      InputError: if there is no encoder, `create_encoder` cannot build it, a fact
+        does not belong to it, or one of ours lacks its facts.
     """
     alone = without_prefix(theirs, network)
     family: Family = "timm" if "stem.conv.weight" in alone else "torchvision"
     found, unused = imported(alone, family)
     check_unused(unused)
     preactivation = "final_norm/scale" in found["params"]
-    if "batch_stats" in found:  # PyTorch's running statistics need no correction
-        stats = found["batch_stats"]
-        norms = {name.rpartition("/")[0] for name in stats}
-        stats |= {f"{norm}/count": np.int32(SETTLED) for norm in norms}
+    _settle(found)
     norm = "bn" if "batch_stats" in found else "gn"
     if standardized is None:
         standardized = family == "timm" and norm == "gn"
@@ -68,14 +98,61 @@ def from_state_dict(
         norm = _standardized(norm)
         found["params"] = _as_ours(found["params"], TIMM_EPSILON[preactivation])
     usual = "bit" if preactivation and norm != "bn" else "torch"
-    model = architecture_of(found["params"], padding or usual, groups)
-    model = dataclasses.replace(model, unit_kernels=standardized)
+    model = architecture_of(found["params"], padding or usual, groups or 32)
+    _check_facts(model, norm, Facts(padding, groups, standardized, stem_stride))
+    model = dataclasses.replace(
+        model, unit_kernels=standardized, stem_stride=stem_stride or 1
+    )
     if padding is None and model.stem == "small" and from_solo_learn(theirs):
         model = dataclasses.replace(model, padding="solo_learn")
     size = image_size or SIZES[model.stem]
     channels = found["params"]["conv1/kernel"].shape[2]
     data = DataConfig(image_size=size, channels=channels)
     return found, TrainConfig(norm=norm, model=model, data=data)
+
+
+def from_our_program(theirs: Flat) -> dict[str, Flat]:
+    """Return the variables in a state dict of `for_torch/encoder.py`, flat.
+
+    Its kernels and its running statistics are plain (`folding`).
+    """
+    found, unused = imported(without_prefix(theirs, "online"), "torchvision")
+    check_unused(unused)
+    _settle(found)
+    return found
+
+
+def _settle(found: dict[str, Flat]) -> None:
+    """Set the counts of BatchNorm: PyTorch's running values need no correction."""
+    stats = found.get("batch_stats", {})
+    norms = {name.rpartition("/")[0] for name in stats}
+    stats |= {f"{norm}/count": np.int32(SETTLED) for norm in norms}
+
+
+def _check_facts(model: ModelConfig, norm: str, facts: Facts) -> None:
+    """Raise `InputError` for a fact that the network does not have, or must state."""
+    if facts.groups is not None and norm == "bn":
+        raise InputError(
+            "the state dict has BatchNorm, which has no groups; leave out groups."
+        )
+    small = model.stem == "small"
+    if facts.stem_stride is not None and not small:
+        raise InputError(
+            "the state dict has a 7x7 stem, whose stride is 2; leave out stem_stride."
+        )
+    known = ARCHITECTURES[model.name]
+    usual = known.bottleneck or model.shortcuts == "changed_shape"
+    if usual or model.stem_channels is not None:
+        return
+    # No other library has such networks, and ours have other facts than theirs.
+    needed = ["padding"] + ["stem_stride"] * small + ["groups"] * (norm == "gn")
+    missing = [name for name in needed if getattr(facts, name) is None]
+    if missing:
+        raise InputError(
+            f"the state dict has a projection in the first of its basic blocks, as "
+            f"networks of this package and not those of torchvision and timm; give "
+            f"{' and '.join(missing)}, or the export that it comes from."
+        )
 
 
 def _standardized(norm: str) -> Norm:

@@ -11,9 +11,9 @@ from jaxtyping import Array, Float
 from byol_bnfree.errors import InputError
 
 PROGRAM_SUFFIX = ".stablehlo"
-_FIXED = (
-    "an encoder in a StableHLO program can neither be trained nor show its stages; "
-    "load its work folder or its safetensors file."
+FIXED = (
+    "an encoder in a StableHLO program can neither be trained nor show its stages, and "
+    "is no Flax module; load its work folder or its safetensors file."
 )
 
 
@@ -43,11 +43,22 @@ class ProgramModule:
         train: bool = False,
         **options: Any,
     ) -> Float[Array, "b d"]:
-        """Compute representations of pixels in [0, 1]; see `identity` for variables."""
+        """Compute representations of pixels in [0, 1]; see `identity` for variables.
+
+        Raises:
+          InputError: in training, for options of Linen, or images of another size.
+        """
         if train or options:
-            raise InputError(_FIXED)
+            raise InputError(FIXED)
+        (wanted,) = self._program.in_avals
+        if pixels.shape[1:] != wanted.shape[1:]:
+            raise InputError(
+                f"images [h w c] are {pixels.shape[1:]}, but the StableHLO program "
+                f"takes {wanted.shape[1:]}; resize them, or load the encoder's work "
+                f"folder or its safetensors file."
+            )
         return self._program.call(pixels)
 
     def with_output_stride(self, output_stride: int | None) -> NoReturn:
         """Refuse: a program has one stride, and shows no maps."""
-        raise InputError(_FIXED)
+        raise InputError(FIXED)

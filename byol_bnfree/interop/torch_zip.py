@@ -14,6 +14,7 @@ import ml_dtypes
 import numpy as np
 
 from byol_bnfree.errors import InputError, why_not_read
+from byol_bnfree.interop.description import KEY
 from byol_bnfree.interop.pickle_machine import Buildable, Inert, Names, Refused
 from byol_bnfree.interop.pickles import LISTS, PLAIN, load
 from byol_bnfree.interop.trees import Flat
@@ -36,14 +37,20 @@ MOST_PICKLE = 64 << 20  # bytes; the numbers lie outside the pickle
 
 
 class OrderedDict(dict, Buildable):
-    """`collections.OrderedDict`, without the metadata that modules attach to it."""
+    """`collections.OrderedDict`, with the metadata that modules attach to it."""
+
+    modules: Any = None
+    """Metadata by the name of a module."""
 
     def build(self, state: Any) -> None:
-        """Take a state, of which nothing is needed."""
+        """Keep the metadata."""
+        self.modules = state.get("_metadata") if isinstance(state, dict) else None
 
 
-def read_state_dict(path: Path) -> Flat:
-    """Return the arrays by name. Anything else is left out.
+def read_state_dict(path: Path) -> tuple[Flat, dict[str, str]]:
+    """Return the arrays by name, and the metadata of our encoder if it has some.
+
+    Anything else is left out.
 
     Raises:
       InputError: if this is no such file, or the numbers do not fit their shapes.
@@ -115,7 +122,7 @@ NAMES: Names = {
 }
 
 
-def _state_dict(root: Any, path: Path) -> Flat:
+def _state_dict(root: Any, path: Path) -> tuple[Flat, dict[str, str]]:
     for key in NESTED:
         if isinstance(root, dict) and isinstance(root.get(key), dict):
             root = root[key]
@@ -127,4 +134,14 @@ def _state_dict(root: Any, path: Path) -> Flat:
     }
     if not found:
         raise InputError(f"{path} holds no state dict; save model.state_dict().")
-    return found
+    return found, _metadata(root)
+
+
+def _metadata(root: Any) -> dict[str, str]:
+    """Return the description that `for_torch/encoder.py` attaches to its module."""
+    modules = getattr(root, "modules", None)
+    for module in modules.values() if isinstance(modules, dict) else ():
+        text = module.get(KEY) if isinstance(module, dict) else None
+        if isinstance(text, str):
+            return {KEY: text}
+    return {}

@@ -20,7 +20,7 @@ from byol_bnfree.errors import InputError, why_not_read
 from byol_bnfree.files import expanded
 from byol_bnfree.interop import deepmind
 from byol_bnfree.interop.description import from_metadata, read_description, to_config
-from byol_bnfree.interop.foreign import from_state_dict
+from byol_bnfree.interop.foreign import Facts, from_our_program, from_state_dict
 from byol_bnfree.interop.names import imported
 from byol_bnfree.interop.program import PROGRAM_SUFFIX
 from byol_bnfree.interop.torch_zip import read_state_dict
@@ -28,6 +28,7 @@ from byol_bnfree.interop.trees import Flat, nested
 
 Network = Literal["online", "target"]
 OLD_TORCH = bytes.fromhex("6cfc9c46f9206aa85019")  # torch's magic number, pickled
+NO_FACTS = Facts()
 NAMES = ("model.safetensors", "encoder.safetensors", "encoder.stablehlo")
 """Files of weights in the folders of our exports."""
 ACCEPTED = (
@@ -85,31 +86,35 @@ def description_of(path: Path) -> dict[str, Any]:
     return from_metadata(read_safetensors(file)[1]) or {}
 
 
-def read_weights(path: str | Path, network: Network = "online") -> Weights:
+def read_weights(
+    path: str | Path, network: Network = "online", facts: Facts = NO_FACTS
+) -> Weights:
     """Read the encoder in a file, or in a folder of our exports.
 
     Args:
       path: see the table of this module.
       network: "online" or "target", if the file has both. "online" also takes the
         only encoder of a file of ours, whichever it is.
+      facts: what a state dict of another program does not state.
 
     Raises:
-      InputError: for another kind of file, or an encoder that `create_encoder` cannot
-        build.
+      InputError: for another kind of file, an encoder that `create_encoder` cannot
+        build, or facts about a file that states them.
     """
     path = find(expanded(path))
     with open(path, "rb") as file:
         start = file.read(32)
     if path.suffix == ".safetensors":
-        return _from_safetensors(path, network)
+        return _from_safetensors(path, network, facts)
     if zipfile.is_zipfile(path):
-        return _foreign(read_state_dict(path), network)
+        return _from_torch(path, network, facts)
     if OLD_TORCH in start:
         raise InputError(
             f"{path} is a file of torch.save before PyTorch 1.6; save the state dict "
             f"again with PyTorch 1.6 or newer."
         )
     if start[:2] == b"\x80\x02":
+        facts.check_unneeded(path)
         return _from_deepmind(path, network)
     raise InputError(f"{path} is not a file of weights; give {ACCEPTED}.")
 
@@ -126,14 +131,26 @@ def read_safetensors(path: Path) -> tuple[Flat, dict[str, str]]:
         ) from error
 
 
-def _from_safetensors(path: Path, network: Network) -> Weights:
+def _from_safetensors(path: Path, network: Network, facts: Facts) -> Weights:
     arrays, metadata = read_safetensors(path)
     description = from_metadata(metadata)
     if description is None:
-        return _foreign(arrays, network)
+        return _foreign(arrays, network, facts)
+    facts.check_unneeded(path)
     check_encoder(path, description, network)
     config = to_config(description)
     found, _ = imported(arrays, description["family"])
+    return Weights(config, _nested(found), description["step"])
+
+
+def _from_torch(path: Path, network: Network, facts: Facts) -> Weights:
+    arrays, metadata = read_state_dict(path)
+    description = from_metadata(metadata)
+    if description is None:
+        return _foreign(arrays, network, facts)
+    facts.check_unneeded(path)
+    check_encoder(path, description, network)
+    config, found = to_config(description), from_our_program(arrays)
     return Weights(config, _nested(found), description["step"])
 
 
@@ -146,8 +163,8 @@ def check_encoder(path: Path, description: dict[str, Any], network: Network) -> 
         raise InputError(f"{path} holds one encoder, the online one; load that.")
 
 
-def _foreign(arrays: Flat, network: Network) -> Weights:
-    found, config = from_state_dict(arrays, network)
+def _foreign(arrays: Flat, network: Network, facts: Facts) -> Weights:
+    found, config = from_state_dict(arrays, network, **vars(facts))
     return Weights(config, _nested(found), 0)
 
 

@@ -14,6 +14,7 @@ dilated kernels (arXiv 1511.07122) instead of strides. The parameters are the sa
 """
 
 import math
+from numbers import Integral
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -164,11 +165,14 @@ class ResNet(nn.Module):
 
         Raises:
           InputError: if the stem alone has a larger stride, or for a stride that is no
-            power of two.
+            power of two, as a whole number.
         """
-        if stride is not None and (stride & (stride - 1) or stride < self.stem_total):
+        if stride is None:
+            return self.clone(output_stride=None)
+        whole = isinstance(stride, Integral)
+        if not whole or stride & (stride - 1) or stride < self.stem_total:
             raise InputError(
-                f"the stride {stride} is not possible: the stem has stride "
+                f"the stride {stride!r} is not possible: the stem has stride "
                 f"{self.stem_total}; choose a power of two from there, such as 8 or 16."
             )
         return self.clone(output_stride=stride)

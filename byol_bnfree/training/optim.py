@@ -11,6 +11,7 @@ import optax
 from optax.contrib import MuonDimensionNumbers
 
 from byol_bnfree.config import OptimConfig, TrainConfig
+from byol_bnfree.settings.types import check_types
 from byol_bnfree.training.schedules import peak_learning_rate
 
 # Coefficients of Muon's quintic Newton-Schulz iteration, which runs five times.
@@ -60,7 +61,7 @@ def constant_predictor_rate(config: TrainConfig) -> float | None:
 
 def make_optimizer(
     optim: OptimConfig,
-    schedule: optax.Schedule,
+    schedule: optax.Schedule | float,
     predictor_rate: float | None = None,
 ) -> optax.GradientTransformation:
     """Build the optimizer `optim.name` with a learning-rate schedule.
@@ -72,21 +73,38 @@ def make_optimizer(
     - adamw is `optax.adamw`.
     - muon is `optax.contrib.muon`. It orthogonalizes the momentum of every kernel, seen
       as a matrix [fan_in, out], so all directions learn at the same rate. Updates are
-      as large as Adam's (`MUON_RMS`). Adam updates all arrays that are not kernels.
+      as large as Adam's (`MUON_RMS`). Adam updates all other arrays, without the decay
+      of kernels: vectors, scalars and arrays with "embed" in their own name too.
 
     All of them multiply the weight decay by the learning rate. `bias_lr_scale`,
     `predictor_lr_scale` and `projector_lr_scale` multiply the finished update.
     `predictor_rate` replaces the schedule for the predictor.
 
-    The parameters are a tree of any kind: dicts, lists, `FrozenDict`, `nnx.State`. The
-    names in it decide, as in Flax: "bias" and "scale" are no kernels, and neither is
-    any array of a layer with "norm" in its name.
+    The parameters are a tree of any kind: dicts, lists, `FrozenDict`, `nnx.State`, an
+    Equinox module of arrays. The names in it decide: "bias" and "scale" are no kernels,
+    and neither is any array of a layer with "norm" in its name. All others are kernels,
+    such as Flax's "kernel" and the "weight" of PyTorch and Equinox.
+
+    Args:
+      optim: the name, momentum, decay and factors. Its schedules are not read.
+      schedule: maps the number of the step, from 0, to the learning rate; or a number,
+        the rate of all steps.
+      predictor_rate: the constant rate of the predictor; None for that of the rest.
+
+    Returns:
+      An optimizer. Its `update` needs the parameters as third argument.
+
+    Raises:
+      InputError: for a setting of another type, such as a name that is none of these.
 
     References: You et al. 2017 (LARS), https://arxiv.org/abs/1708.03888; Jordan et al.
     2024 (Muon), https://kellerjordan.github.io/posts/muon; Liu et al. 2025 (Muon's
     update size and decay), https://arxiv.org/abs/2502.16982.
     """
     makers = {"lars": _lars, "sgd": _sgd, "adamw": _adamw, "muon": _muon}
+    check_types(optim, "optim.", called=str)
+    if not callable(schedule):
+        schedule = optax.constant_schedule(schedule)
     if predictor_rate is None:
         optimizer = makers[optim.name](optim, schedule)
     else:
@@ -146,23 +164,26 @@ def _muon(optim: OptimConfig, schedule: optax.Schedule):
 def _as_matrices(params):
     """Describe every kernel as a matrix [fan_in, out]; None leaves a leaf to Adam.
 
-    A kernel is an array named "kernel" with two axes or more. Its last axis is the
-    output. In Flax's attention, query, key and value have kernels [d, heads, head_dim]
-    instead, of which the last two axes are the output.
+    A kernel is an array of `decayed_mask` with two axes or more that is no embedding by
+    its own name. Its last axis is the output, but the first one of a "weight", which is
+    [out, in, ...] in PyTorch and Equinox. In Flax's attention, query, key and value
+    have kernels [d, heads, head_dim], of which the last two axes are the output.
     """
 
-    def matrix(path: tuple, leaf: Any):
+    def matrix(path: tuple, decayed: bool, leaf: Any):
         """Describe one array."""
         *layers, name = _names(path)
-        if name != "kernel" or leaf.ndim < 2:
+        if not decayed or leaf.ndim < 2 or "embed" in name:
             return None
+        axes = tuple(range(leaf.ndim))
+        if name == "weight":
+            return MuonDimensionNumbers(axes[1:], axes[:1])
         inputs = leaf.ndim - 1
         if leaf.ndim == 3 and layers and layers[-1] in ATTENTION_INPUTS:
             inputs = 1
-        axes = tuple(range(leaf.ndim))
         return MuonDimensionNumbers(axes[:inputs], axes[inputs:])
 
-    return jax.tree_util.tree_map_with_path(matrix, params)
+    return jax.tree_util.tree_map_with_path(matrix, decayed_mask(params), params)
 
 
 def _decay(optim: OptimConfig) -> list[optax.GradientTransformation]:

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import importlib.util
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -97,6 +98,10 @@ def test_a_program_takes_any_batch_and_serves_three_platforms(tmp_path, norm):
         assert one.relative < 1e-5
     with pytest.raises(InputError, match="neither be trained"):
         read.feature_maps(images)
+    with pytest.raises(InputError, match=r"\(8, 16, 3\), but .* takes \(16, 16, 3\)"):
+        read(images[:, ::2])
+    with pytest.raises(InputError, match="is no Flax module"):
+        read.to_nnx()
 
 
 @pytest.mark.parametrize("what", ["nan", "far", "shape"])
@@ -168,6 +173,25 @@ def test_the_torch_program_computes_the_same(tmp_path, norm, model):
     settings = Settings("torch", python=files.torch_python())
     (found,) = write(files.encoder(files.config(norm, **model)), tmp_path, settings)
     assert found.relative < 1e-5 and "torch" in found.other
+
+
+SAVES = """
+import sys, torch
+sys.path.insert(0, sys.argv[1])
+from encoder import load_encoder
+torch.save(load_encoder().state_dict(), sys.argv[1] + "/state.pth")
+"""
+
+
+@pytest.mark.parametrize("norm", ["gn_ws", "bn"])
+def test_a_state_dict_of_the_torch_program_is_the_same_encoder(tmp_path, norm):
+    model = {"stem": "small", "stem_stride": 2} | (UNIT if norm == "gn_ws" else {})
+    encoder, python = files.encoder(files.config(norm, **model)), files.torch_python()
+    write(encoder, tmp_path, Settings("torch"))
+    subprocess.run([python, "-c", SAVES, str(tmp_path)], check=True)
+    images = pictures(encoder.config)[:4]
+    read = load_encoder(tmp_path / "state.pth")
+    assert compared(encoder(images), read(images), "read").relative < 1e-5
 
 
 @pytest.mark.parametrize("model", [{}, UNIT])

@@ -1,9 +1,11 @@
 """State dicts of other libraries become encoders, or are refused by name."""
 
+import json
 import pickle
 import struct
 import subprocess
 import zipfile
+from inspect import unwrap
 from pathlib import Path
 
 import files
@@ -16,6 +18,8 @@ from safetensors.numpy import save_file
 
 from byol_bnfree import InputError, load_encoder
 from byol_bnfree.interop.comparison import compared, pictures
+from byol_bnfree.interop.description import KEY, describe
+from byol_bnfree.interop.folding import folded
 from byol_bnfree.interop.foreign import from_state_dict
 from byol_bnfree.interop.names import exported
 from byol_bnfree.interop.trees import flat
@@ -115,7 +119,8 @@ def test_group_norm_is_told_by_its_absent_running_values(tmp_path):
 def test_timms_post_activation_names_are_read(norm):
     encoder = files.encoder(files.config(norm, name="resnet50", width=0.25))
     theirs = state_dict(encoder, "timm")
-    found, config = from_state_dict(theirs, groups=16, standardized=False)
+    groups = {"bn": None, "gn": 16}[norm]
+    found, config = from_state_dict(theirs, groups=groups, standardized=False)
     assert (config.norm, config.model.name) == (norm, "resnet50")
     ours = flat(encoder.variables["params"])
     assert found["params"].keys() == ours.keys()
@@ -218,12 +223,22 @@ def tensor(key: str, shape: tuple[int, ...], count: int | None = None) -> bytes:
     return call(rebuild, storage, number(0), *view, b"\x89", hooks)
 
 
-def torch_file(path: Path, arrays: dict, more: bytes = b"") -> None:
+def with_metadata(key: str, value: str) -> bytes:
+    """The state of an OrderedDict whose module `encoder` has metadata."""
+    module = b"}(" + text(key) + text(value) + b"u"
+    return b"}(" + text("_metadata") + b"}(" + text("encoder") + module + b"uub"
+
+
+def torch_file(
+    path: Path, arrays: dict, more: bytes = b"", state: bytes | None = None
+) -> None:
+    kind = b"}" if state is None else call(name("collections", "OrderedDict"))
     pairs = b"".join(
         text(key) + tensor(str(i), value.shape)
         for i, (key, value) in enumerate(arrays.items())
     )
-    root = b"}(" + text("state_dict") + b"}(" + pairs + b"u" + more + b"u"
+    arrays_and_state = kind + b"(" + pairs + b"u" + (state or b"")
+    root = b"}(" + text("state_dict") + arrays_and_state + more + b"u"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", document(root))
         for i, value in enumerate(arrays.values()):
@@ -240,6 +255,50 @@ def test_a_file_of_torch_save_is_read_without_torch_and_runs_nothing(tmp_path):
     for key, value in flat(encoder.variables["params"]).items():
         np.testing.assert_array_equal(flat(read.variables["params"])[key], value)
     assert not trap.exists()
+
+
+@pytest.mark.parametrize("norm", ["bn", "gn"])
+def test_a_state_dict_of_our_program_states_its_network(tmp_path, norm):
+    """Its arrays are those of any other padding, groups and stride of the stem."""
+    encoder = files.encoder(files.config(norm, stem="small", stem_stride=2))
+    plain = folded(encoder.variables, encoder.config)
+    leaves = {kind: flat(tree) for kind, tree in plain.items()}
+    arrays = prefixed("encoder.", exported(leaves, "torchvision"))
+    description = describe(encoder.config, family="torchvision", step=7)
+    state, path = with_metadata(KEY, json.dumps(description)), tmp_path / "x.pth"
+    torch_file(path, arrays, state=state)
+    read, images = load_encoder(path), pictures(encoder.config)[:2]
+    assert (read.step, read.config.model.padding) == (7, "same")
+    np.testing.assert_allclose(read(images), encoder(images), rtol=1e-3, atol=1e-5)
+    with pytest.raises(InputError, match="itself; leave out padding, stem_stride"):
+        load_encoder(path, padding="same", stem_stride=2)
+
+
+def test_the_facts_that_a_state_dict_lacks_are_arguments(tmp_path):
+    encoder = files.encoder(files.config("bn", stem="small", stem_stride=2))
+    path, images = tmp_path / "x.safetensors", pictures(encoder.config)[:2]
+    leaves = folded(encoder.variables, encoder.config)
+    leaves = {kind: flat(tree) for kind, tree in leaves.items()}
+    save_file(exported(leaves, "torchvision"), path)
+    with pytest.raises(InputError, match="give padding and stem_stride, or the export"):
+        load_encoder(path)
+    read = load_encoder(path, padding="same", stem_stride=2)
+    np.testing.assert_allclose(read(images), encoder(images), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"groups": 8}, "no groups"),
+        ({"stem_stride": 2}, "7x7 stem"),
+        ({"padding": "valid"}, "padding is 'valid'; it must be one of same, torch"),
+        ({"network": "momentum"}, "'momentum' is not known; give 'online' or 'target'"),
+    ],
+)
+def test_a_fact_that_does_not_belong_is_refused(tmp_path, facts, said):
+    save_file(state_dict(resnet18()), tmp_path / "x.safetensors")
+    with pytest.raises(InputError, match=said):
+        unwrap(load_encoder)(tmp_path / "x.safetensors", **facts)
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,17 @@ def test_the_average_names_an_array_that_one_network_lacks():
         ema_update(online, target, 0.9)
 
 
+def test_the_average_refuses_arrays_that_have_none():
+    with pytest.raises(InputError, match=r"'a' has shape \(4, 8\) .* \(1, 8\)"):
+        ema_update({"a": jnp.ones((4, 8))}, {"a": jnp.ones((1, 8))}, 0.9)
+    for tau in (1.5, -0.1):
+        with pytest.raises(InputError, match=f"tau is {tau}; give a number from 0 to"):
+            ema_update(draw(0), draw(1), tau)
+    dropout = nnx.state(nnx.Dropout(0.5, rngs=nnx.Rngs(0)))
+    with pytest.raises(InputError, match="'rngs/count/value' .* uint32.*nnx.Param"):
+        ema_update(dropout, dropout, 0.9)
+
+
 def test_an_optimizer_of_nnx_spares_biases_and_norms_from_decay():
     model = nnx.Sequential(nnx.Linear(3, 3, rngs=nnx.Rngs(0)))
     model.norm1 = nnx.LayerNorm(3, rngs=nnx.Rngs(0))
@@ -110,3 +121,26 @@ def test_an_optimizer_of_nnx_spares_biases_and_norms_from_decay():
     np.testing.assert_array_equal(after["norm1"]["scale"], before["norm1"]["scale"])
     kernel = before["layers"][0]["kernel"]
     np.testing.assert_allclose(after["layers"][0]["kernel"], 0.9 * kernel, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["lars", "sgd", "adamw", "muon"])
+def test_a_weight_of_pytorch_is_updated_as_the_kernel_that_it_is(name):
+    """A weight is [out, in, ...], a kernel is [..., in, out]."""
+    optim = OptimConfig(name=name, weight_decay=0.1)
+    optimizer = make_optimizer(optim, optax.constant_schedule(0.1))
+
+    def updated(params, grads):
+        return optimizer.update(grads, optimizer.init(params), params)[0]
+
+    for shape in ((6, 4), (3, 3, 2, 4)):
+        kernel, grad = (jax.random.normal(jax.random.key(i), shape) for i in (0, 1))
+        expected = updated({"fc": {"kernel": kernel}}, {"fc": {"kernel": grad}})
+        weight, theirs = (jnp.moveaxis(x, (-1, -2), (0, 1)) for x in (kernel, grad))
+        found = updated({"fc": {"weight": weight}}, {"fc": {"weight": theirs}})
+        found = jnp.moveaxis(found["fc"]["weight"], (0, 1), (-1, -2))
+        np.testing.assert_allclose(found, expected["fc"]["kernel"], rtol=1e-3)
+
+
+def test_an_optimizer_of_another_name_is_refused_in_a_sentence():
+    with pytest.raises(InputError, match="optim.name is 'adam'.* lars, sgd, adamw"):
+        make_optimizer(OptimConfig(name="adam"), optax.constant_schedule(0.1))

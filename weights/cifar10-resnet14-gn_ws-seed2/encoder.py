@@ -85,6 +85,7 @@ class Encoder(nn.Module):
         mean, std = (torch.tensor(images[key]) for key in ("mean", "std"))
         if images["channels"] not in (None, len(mean)):
             mean, std = mean.mean(0, keepdim=True), std.mean(0, keepdim=True)
+        self.description = description
         self.register_buffer("mean", mean[:, None, None], persistent=False)
         self.register_buffer("std", std[:, None, None], persistent=False)
         self.padding, self.pooled = net["padding"], net["stem"] == "imagenet"
@@ -105,6 +106,18 @@ class Encoder(nn.Module):
             self.layers.append(name)
         if self.preactivation:
             self.norm = norm(net, state, "norm")
+
+    def state_dict(self, *, prefix: str = "", **options) -> dict:
+        """The weights; their metadata tell `load_encoder` of byol_bnfree the network.
+
+        The kernels are plain, so the norm is that of a network with plain kernels.
+        """
+        state = super().state_dict(prefix=prefix, **options)
+        net = dict(self.description["network"], unit_kernels=False)
+        net["norm"] = {"gn_ws": "gn", "ws": "none"}.get(net["norm"], net["norm"])
+        metadata = getattr(state, "_metadata", {}).get(prefix.removesuffix("."), {})
+        metadata["byol_bnfree"] = json.dumps(self.description | {"network": net})
+        return state
 
     def conv(self, state: dict, name: str, stride: int) -> "Conv":
         """The convolution with the weights of this name."""
