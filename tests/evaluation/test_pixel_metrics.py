@@ -12,6 +12,7 @@ from byol_bnfree.evaluation.dense.pixel_metrics import (
     class_counts,
     segmentation_figures,
 )
+from byol_bnfree.evaluation.dense.places import Grid
 
 
 def numbers():
@@ -100,8 +101,9 @@ def test_unknown_depth_does_not_count():
     assert float(reverse_huber(predicted, 0 * true)) == 0
 
 
-def test_maps_are_resized_as_torch_does():
+def test_even_maps_are_resized_as_torch_does():
     maps = jnp.arange(6.0).reshape(1, 2, 3, 1)
     # torch.nn.functional.interpolate(mode="bilinear", align_corners=False), 2.13.0
-    row = [0.75, 0.8928571, 1.3214285, 1.75, 2.1785715, 2.607143, 2.75]
-    np.testing.assert_allclose(resized(maps, (4, 7))[0, 1, :, 0], row, rtol=1e-5)
+    row = [0.75, 1.0, 1.5, 2.0, 2.5, 2.75]
+    found = resized(maps, (4, 6), Grid(2, start=False))
+    np.testing.assert_allclose(found[0, 1, :, 0], row, rtol=1e-5)
