@@ -65,8 +65,11 @@ def test_the_shares_within_powers_of_1_25_are_counted_by_hand():
 def test_sums_over_batches_are_sums_over_all():
     parts = DepthSums().plus(DEPTH[:1], TRUE[:1]).plus(DEPTH[1:], TRUE[1:])
     assert parts.figures() == pytest.approx(DepthSums().plus(DEPTH, TRUE).figures())
-    assert DepthSums().figures()["rms"] == 0
-    assert segmentation_figures(np.zeros((3, 3), int))["miou"] == 0
+    for figures in (
+        DepthSums().figures(),
+        segmentation_figures(np.zeros((3, 3), int)),
+    ):
+        assert np.isnan(list(figures.values())).all()
 
 
 def test_cross_entropy_is_that_of_torch_without_ignored_pixels():

@@ -64,7 +64,7 @@ def fcos_loss(outputs: Raw, batch: dict[str, Array], grid: Grid) -> Float[Array,
 def detection_score(fitter: Fitter, fitted: Fitted, view: DenseView) -> Score:
     """Return the average precisions on central windows, in [0, 1], and the counts.
 
-    A precision is 0 if no picture has an object. Ignored objects are not counted.
+    A precision is NaN if no picture has an object. Ignored objects are not counted.
     """
     found: list[Detections] = []
     truth: list[Objects] = []
@@ -77,7 +77,6 @@ def detection_score(fitter: Fitter, fitted: Fitted, view: DenseView) -> Score:
         found, truth = found + mine, truth + [objects_of(example) for example in rows]
         shown.add(batch, mine, count)
     figures = detection_figures(found, truth, len(view.source.box_names))
-    figures = {name: float(np.nan_to_num(value)) for name, value in figures.items()}
     objects = sum(int((~own.ignored).sum()) for own in truth)
     counts = {"pictures": len(truth), "objects": objects}
     return shown.score(figures | counts)
