@@ -111,3 +111,4 @@ SEGMENTATION = Task(
 # that are mostly wall.
 DEPTH = Task("depth", "depth", "rel", depth_head, depth_loss, depth_score, True)
 TASKS = {task.name: task for task in (SEGMENTATION, DEPTH, DETECTION)}
+"""The dense tasks by name: segmentation, depth and detection."""
