@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from byol_bnfree.errors import InputError, why_not_read
 
@@ -185,7 +185,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """Yield a new file, which replaces `path` in one step once it is on disk.
 
     Raises:
-      OSError: if it is not written. `path` is then as it was.
+      OSError: if it is not written. After any error `path` is as it was.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -194,10 +194,36 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError:
+    except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def replacing_text(path: Path) -> Iterator[TextIO]:
+    """Yield a new UTF-8 file as `replacing` does. Line ends stay as they are written.
+
+    Raises:
+      OSError: if it is not written. After any error `path` is as it was.
+    """
+    with replacing(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        yield text
+        text.detach()  # flushes, and leaves the file open for `replacing`
+
+
+def save_figure(path: Path, figure: Any) -> None:
+    """Write a Matplotlib figure in one step, as `replacing` does.
+
+    The ending of the path is the format. Without one it is PNG.
+
+    Raises:
+      OSError: if it is not written. `path` is then as it was.
+      ValueError: for an ending that Matplotlib does not know.
+    """
+    with replacing(path) as file:
+        figure.savefig(file, format=path.suffix.removeprefix(".") or "png")
 
 
 def sync_folder(folder: Path) -> None:

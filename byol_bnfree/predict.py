@@ -11,6 +11,7 @@ import tyro
 
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.errors import InputError, why_not_written
+from byol_bnfree.files import replacing_text
 from byol_bnfree.flags import cli
 
 
@@ -63,7 +64,7 @@ def predict(config: PredictConfig) -> float | None:
         check_images(predictor.encoder, pictures.sources[0])
         rows = [row for source in pictures.sources for row in _rows(predictor, source)]
     try:
-        with open(out, "w", newline="", encoding="utf-8") as file:
+        with replacing_text(out) as file:
             writer = csv.DictWriter(file, rows[0])
             writer.writeheader()
             writer.writerows(rows)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import pytest
 
 import byol_bnfree
+import tiny
 from byol_bnfree import evaluation
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.evaluation.config import EvaluateConfig
@@ -110,6 +111,16 @@ def test_the_training_step_runs_in_a_loop_of_ones_own():
     assert names["state"].step == 1 and names["metrics"]["train/loss"] > 0
 
 
+def test_boxes_of_ones_own_are_evaluated_as_the_page_says(capsys):
+    page = (DOCS / "dense.md").read_text()
+    text = re.search(r"<!-- test: boxes -->\n```python\n(.*?)```", page, re.S)[1]
+    names: dict = {}
+    exec(text, names)  # text of this repository
+    figures = names["evaluate_boxes"](tiny.encoder("gn_ws"), steps=2)
+    assert figures["pictures"] == figures["objects"] == 16
+    assert 0 <= figures["ap_coco"] <= 1
+
+
 def reference(name: str) -> str:
     """The line of the page; modules are named like two of the functions."""
     home = byol_bnfree._HOME[name] if name in ("train", "evaluate") else ""
@@ -133,7 +144,9 @@ def test_the_reference_names_nothing_that_is_gone():
 def test_every_public_name_of_the_evaluation_is_documented():
     named = re.findall(r"::: ([\w.]+)\n", (DOCS / "api/evaluation.md").read_text())
     functions = [f"byol_bnfree.evaluation.{name}" for name in evaluation.__all__]
-    assert named == ["byol_bnfree.evaluation.config.EvaluateConfig", *functions]
+    data = [name for name in named if name.startswith("byol_bnfree.data.dense.")]
+    wanted = ["byol_bnfree.evaluation.config.EvaluateConfig", *functions, *data]
+    assert named == wanted and len(data) == 3
     assert all(getattr(evaluation, name).__doc__ for name in evaluation.__all__)
 
 

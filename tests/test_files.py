@@ -1,16 +1,23 @@
 """Files are written whole or not at all, and read or refused in one sentence."""
 
 import io
+import resource
+import signal
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from byol_bnfree.errors import InputError
+from byol_bnfree.evaluation.kept.embedding import Embedding, save_embedding
 from byol_bnfree.files import (
     append_row,
     append_whole,
     flatten,
     read_json,
     read_rows,
+    replacing_text,
+    save_figure,
     why_no_folder,
 )
 
@@ -58,6 +65,64 @@ def test_a_row_of_results_is_whole_after_a_full_disk(tmp_path, monkeypatch):
         append_row(path, {"b": "long"})
     append_row(path, {"c": 3})
     assert read_rows(path) == [{"a": 1}, {"c": 3}]
+
+
+@pytest.fixture
+def small_files():
+    """No file may grow beyond 4 kB, as on a full disk."""
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def long_text(path):
+    with replacing_text(path) as file:
+        file.write("ü" * 9000)
+
+
+def figure(path):
+    save_figure(path, Figure(figsize=(9, 9)))
+
+
+def embedding(path):
+    zeros = np.zeros((9, 999), np.float32)
+    names = ["a"] * 9
+    save_embedding(path, Embedding(zeros, names, names, np.full(9, -1), ()))
+
+
+@pytest.mark.parametrize(
+    "write, ending",
+    [(long_text, ".csv"), (figure, ".png"), (embedding, ".csv"), (embedding, ".npz")],
+)
+def test_an_old_file_stays_whole_if_the_new_one_cannot_be(
+    write, ending, tmp_path, small_files
+):
+    path = tmp_path / f"a{ending}"
+    path.write_bytes(b"old")
+    with pytest.raises((OSError, InputError)):
+        write(path)
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_an_old_file_stays_if_its_writer_fails(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), replacing_text(path) as file:
+        file.write(str(1 / 0))
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+    with replacing_text(path) as file:
+        file.write("ü\r\n")
+    assert path.read_bytes() == "ü\r\n".encode()
+
+
+@pytest.mark.parametrize("ending", ["png", "svg"])
+def test_the_ending_of_a_figure_is_its_format(ending, tmp_path):
+    path = tmp_path / f"a.{ending}"
+    save_figure(path, Figure(figsize=(1, 1)))
+    assert {"png": b"PNG", "svg": b"<svg"}[ending] in path.read_bytes()
 
 
 def test_a_name_that_is_too_long_is_one_sentence(tmp_path):

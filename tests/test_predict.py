@@ -9,6 +9,7 @@ from PIL import Image
 
 import runs
 import tiny
+from byol_bnfree import files
 from byol_bnfree.data.sources import open_source
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation import predictor as predictors
@@ -44,6 +45,10 @@ def test_a_file_that_is_cut_short_or_of_another_kind_is_one_sentence(tmp_path):
         read_fitted(tmp_path / "b.npy")
 
 
+def no_space(file: int):
+    raise OSError(28, "No space left on device")
+
+
 @pytest.mark.parametrize("deep", [False, True])
 def test_every_picture_of_another_set_is_predicted(tmp_path, monkeypatch, deep):
     """A folder without classes holds a tenth out, which would be all that is seen."""
@@ -66,6 +71,11 @@ def test_every_picture_of_another_set_is_predicted(tmp_path, monkeypatch, deep):
     rows = list(csv.DictReader(out.open(encoding="utf-8")))
     assert len({row["picture"] for row in rows}) == 12 == len(rows)
     assert {row["class"] for row in rows} == {"b"}
+    whole = out.read_bytes()
+    with monkeypatch.context() as full, pytest.raises(InputError, match="not written"):
+        full.setattr(files.os, "fsync", no_space)
+        predict(asked)
+    assert out.read_bytes() == whole
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path):

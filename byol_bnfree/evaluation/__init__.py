@@ -9,6 +9,14 @@ from typing import TYPE_CHECKING
 from byol_bnfree.lazy import importer
 
 if TYPE_CHECKING:  # for editors and type checkers; keep it equal to `_HOME`
+    from byol_bnfree.evaluation.dense.evaluation import dense_evaluation
+    from byol_bnfree.evaluation.dense.opening import dense_views
+    from byol_bnfree.evaluation.dense.settings import (
+        DepthSettings,
+        DetectionSettings,
+        SegmentationSettings,
+    )
+    from byol_bnfree.evaluation.dense.tasks import TASKS
     from byol_bnfree.evaluation.features import (
         encoder_features,
         evaluation_indices,
@@ -50,6 +58,12 @@ _HOME = {
     "finetune_evaluation": "methods.tuning",
     "semi_supervised_evaluation": "methods.tuning",
     "supervised_evaluation": "methods.tuning",
+    "dense_evaluation": "dense.evaluation",
+    "dense_views": "dense.opening",
+    "TASKS": "dense.tasks",
+    "SegmentationSettings": "dense.settings",
+    "DepthSettings": "dense.settings",
+    "DetectionSettings": "dense.settings",
 }
 """Maps a public name to its module, which is imported on first use.
 
@@ -74,4 +88,10 @@ __all__ = [
     "top_k_accuracy",
     "mean_per_class",
     "eleven_point_map",
+    "dense_evaluation",
+    "dense_views",
+    "TASKS",
+    "SegmentationSettings",
+    "DepthSettings",
+    "DetectionSettings",
 ]

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from byol_bnfree.files import read_json, write_json
+from byol_bnfree.files import read_json, write_atomically, write_json
 from byol_bnfree.training.changes import compare_config
 
 FILES = ("config.json", "dataset.json", "environment.json")
@@ -57,7 +57,8 @@ class Best:
         checkpoints.mkdir(parents=True, exist_ok=True)
         for name in FILES:
             if (self._workdir / name).exists():
-                shutil.copy(self._workdir / name, self._folder / name)
+                content = (self._workdir / name).read_bytes()
+                write_atomically(self._folder / name, content)
         # A kill leaves either the old checkpoint or the whole new one, because the copy
         # gets its final name only when it is complete.
         unfinished = checkpoints / f"unfinished-{step}"

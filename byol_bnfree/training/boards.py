@@ -11,7 +11,7 @@ from typing import Any
 
 from byol_bnfree.data.names import printable
 from byol_bnfree.errors import InputError
-from byol_bnfree.files import flatten
+from byol_bnfree.files import flatten, write_atomically
 
 Settings = Mapping[str, Any]
 
@@ -170,7 +170,7 @@ def _identity(workdir: Path) -> str:
     """Return the run's id, which the work folder keeps for resuming."""
     path = workdir / "wandb_id"
     if not path.exists():
-        path.write_text(f"{time.time_ns():x}")
+        write_atomically(path, f"{time.time_ns():x}".encode())
     return path.read_text().strip()
 
 

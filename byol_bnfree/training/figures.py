@@ -16,6 +16,7 @@ from byol_bnfree.data.geometry import for_display
 from byol_bnfree.data.pipeline import stream_order
 from byol_bnfree.data.sources import Source
 from byol_bnfree.data.stream import StreamSource
+from byol_bnfree.files import save_figure
 
 Row = Mapping[str, float | None]
 PICTURES = 8  # columns of a sheet
@@ -136,7 +137,7 @@ def save_views(path: str | Path, sheet: Sheet, n: int = PICTURES) -> None:
         line[0].set_ylabel(name)
     for axis, name in zip(axes[0], sheet.names, strict=False):
         axis.set_title(textwrap.fill(name, 16), fontsize=8, parse_math=False)
-    figure.savefig(path)
+    save_figure(Path(path), figure)
 
 
 def save_curves(path: str | Path, rows: Sequence[Row], title: str = "") -> None:
@@ -149,7 +150,7 @@ def save_curves(path: str | Path, rows: Sequence[Row], title: str = "") -> None:
     figure.suptitle(title, parse_math=False)
     for axis, panel in zip(figure.subplots(3, 3).flat, PANELS, strict=True):
         _draw_panel(axis, panel, rows)
-    figure.savefig(path)
+    save_figure(Path(path), figure)
 
 
 def _figure(width: float, height: float) -> Any:

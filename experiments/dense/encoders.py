@@ -13,6 +13,7 @@ from byol_bnfree.cpu.choice import choose_kernels
 from byol_bnfree.data.sources import Source, open_source
 from byol_bnfree.encoder import Encoder, load_encoder
 from byol_bnfree.evaluation.final import STATISTICS
+from byol_bnfree.evaluation.kept.arrays import write_npz
 from byol_bnfree.evaluation.methods.tuning import supervised_evaluation
 from byol_bnfree.evaluation.settings import SupervisedSettings
 from byol_bnfree.interop.trees import flat, nested
@@ -48,7 +49,7 @@ def encoder_of(kind: str, norm: str, seed: int, epochs: int, folder: Path) -> En
         return start
     stored = workdir / "supervised.npz"
     if not stored.exists():
-        np.savez(stored, **flat(_with_labels(start, pictures, tests, epochs, seed)))
+        write_npz(stored, flat(_with_labels(start, pictures, tests, epochs, seed)))
     with np.load(stored) as arrays:
         variables = jax.tree.map(jnp.asarray, nested(dict(arrays)))
     return Encoder(start.module, variables, start.config, start.step)

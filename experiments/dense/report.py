@@ -9,6 +9,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from byol_bnfree.files import write_atomically
 from experiments.dense.arms import NORMS, SMALL
 from experiments.dense.encoders import KINDS
 from experiments.report.style import LABEL_SIZE, NORM_COLORS, STYLE
@@ -53,7 +54,7 @@ def write_report(rows: list[Row], folder: Path) -> None:
         print(table(rows))
         return
     marked = rf"\g<1>{table(rows)}\g<2>"
-    readme.write_text(MARKS.sub(marked, readme.read_text()))
+    write_atomically(readme, MARKS.sub(marked, readme.read_text()).encode())
 
 
 def table(rows: list[Row]) -> str:

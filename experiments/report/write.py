@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from byol_bnfree.data.workers import serve_one_process, usable_cores
-from byol_bnfree.files import read_rows
+from byol_bnfree.files import read_rows, write_atomically
 from experiments import GRIDS
 from experiments.arguments import Arguments
 from experiments.comparison import Comparison, compare
@@ -160,4 +160,5 @@ def _fill_readme(own: Path, results: Callable[[], str]) -> None:
     readme = own / "README.md"
     if readme.exists() and (body := results()):
         text = readme.read_text()
-        readme.write_text(MARKS.sub(lambda m: f"{m[1]}{body}{m[2]}", text))
+        filled = MARKS.sub(lambda m: f"{m[1]}{body}{m[2]}", text)
+        write_atomically(readme, filled.encode())

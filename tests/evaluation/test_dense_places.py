@@ -7,7 +7,13 @@ import pytest
 
 from byol_bnfree import create_encoder
 from byol_bnfree.evaluation.dense.heads import resized
-from byol_bnfree.evaluation.dense.places import at_start, places, stride_of
+from byol_bnfree.evaluation.dense.places import (
+    Grid,
+    first_place,
+    grid_of,
+    places,
+    stride_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -19,7 +25,7 @@ def test_the_stride_is_known_from_the_sizes(size, stride):
 
 
 def test_places_lie_in_the_middle_of_their_pixels():
-    found = places((8, 12), (2, 3), start=False)
+    found = places((8, 12), (2, 3), Grid(4, start=False))
     assert found[..., 0].tolist() == [[2, 2, 2], [6, 6, 6]]
     assert found[..., 1].tolist() == [[2, 6, 10], [2, 6, 10]]
 
@@ -38,29 +44,42 @@ def test_a_place_lies_at_the_centroid_of_the_paths_to_it(padding, side):
     paths = np.asarray(jax.jit(jax.grad(place))(image))[0].sum((1, 2))
     centroid = (paths * (np.arange(side) + 0.5)).sum() / paths.sum()
     counts = (-(-side // 4),) * 2
-    found = places((side, side), counts, at_start(module))[4, 4, 0]
+    found = places((side, side), counts, grid_of(module))[4, 4, 0]
     assert float(found) == pytest.approx(centroid, abs=1e-2)
 
 
-@pytest.mark.parametrize("side", [16, 14, 17])
-def test_maps_of_torch_padding_are_right_at_the_first_of_their_pixels(side):
-    pixels = jnp.arange(float(side))
-    last = 4 * ((side - 1) // 4)  # the map is constant beyond its last place
-    rows = pixels[::4][None, :, None, None]
-    found = resized(rows, (side, 1), start=True)
-    np.testing.assert_allclose(found[0, :, 0, 0], np.minimum(pixels, last), atol=1e-4)
+@pytest.mark.parametrize("padding", ["torch", "same"])
+@pytest.mark.parametrize("side", [32, 33, 38])
+def test_a_dilated_map_holds_the_places_of_the_smaller_one(padding, side):
+    small = create_encoder("resnet14", stem="small", padding=padding, stem_stride=2)
+
+    def of(stride):
+        module = small.with_output_stride(stride)
+        counts = (-(-side // stride),) * 2
+        return places((side, side), counts, grid_of(module))
+
+    for stride in (4, 2):
+        every = 8 // stride
+        np.testing.assert_array_equal(of(stride)[::every, ::every], of(8))
 
 
-@pytest.mark.parametrize("stride", [2, 16])
-def test_the_corners_of_odd_pictures_and_their_maps_meet(stride):
-    places = 5
-    pixels = jnp.arange(stride * (places - 1) + 1.0)
-    rows = pixels[::stride][None, :, None, None]  # each place knows its pixel
-    found = resized(rows, (len(pixels), 1))[0, :, 0, 0]
-    np.testing.assert_allclose(found, pixels, atol=1e-4)
-
-
-def test_places_of_even_pictures_are_at_the_middle_of_their_pixels():
-    middle = jnp.arange(8.0) * 8 + 3.5
-    found = resized(middle[None, None, :, None], (1, 64))[0, 0, 4:-4, 0]
-    np.testing.assert_allclose(found, jnp.arange(4.0, 60.0), atol=1e-4)
+@pytest.mark.parametrize("start", [True, False])
+@pytest.mark.parametrize(
+    "side, own, stride, ups",
+    [
+        (228, 32, 32, 4),  # the paper's window of depth
+        (304, 32, 32, 4),
+        (513, 32, 32, 4),
+        (500, 32, 16, 0),
+        (513, 32, 16, 0),
+        (64, 16, 8, 2),
+        (64, 4, 4, 1),
+        (17, 4, 4, 0),
+    ],
+)
+def test_a_map_of_positions_gives_each_pixel_its_own(side, own, stride, ups, start):
+    grid, count = Grid(own, start), -(-side // stride) * 2**ups
+    known = first_place(side, grid) + stride / 2**ups * jnp.arange(count)
+    found = resized(known[None, :, None, None], (side, 1), grid)[0, :, 0, 0]
+    pixels = np.clip(np.arange(side) + 0.5, known[0], known[-1])
+    np.testing.assert_allclose(found, pixels, atol=1e-3)

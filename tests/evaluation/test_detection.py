@@ -86,7 +86,7 @@ def test_objects_that_count_are_counted(norm):
     assert 0 <= score.figures["ap_coco"] <= score.figures["ap50_coco"] <= 1
 
 
-def test_without_objects_the_precision_is_0():
+def test_without_objects_there_is_no_precision():
     class Empty(Scenes):
         def example(self, index):
             return super().example(index) | {"box_class": np.full(100, -1, np.int32)}
@@ -94,4 +94,4 @@ def test_without_objects_the_precision_is_0():
     subject = fitter("gn_ws", head="linear")
     nothing = DenseView(Empty("test", 4, 32), Windows((32, 32)))
     figures = detection_score(subject, subject.start(view()), nothing).figures
-    assert figures["objects"] == figures["ap50_voc"] == 0
+    assert figures["objects"] == 0 and np.isnan(figures["ap50_voc"])

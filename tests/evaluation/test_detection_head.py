@@ -20,12 +20,14 @@ from byol_bnfree.evaluation.dense.detection_loss import (
     detection_targets,
     generalized_overlap,
 )
+from byol_bnfree.evaluation.dense.places import Grid
 from byol_bnfree.models.norm import layers_for
 from detected import random_boxes
 
 STRIDE = 4
 SQUARE = (4, 4, 16, 16)  # on a map of 8 places at stride 4
-assign = jax.jit(partial(detection_targets, size=(32, 32), counts=(8, 8)))
+GRID = Grid(STRIDE, start=False)
+assign = jax.jit(partial(detection_targets, size=(32, 32), counts=(8, 8), grid=GRID))
 loss_of = jax.jit(detection_loss)
 
 
@@ -176,7 +178,7 @@ def test_generalized_overlap_of_boxes_around_a_place():
 
 def test_candidates_of_perfect_predictions_are_the_objects():
     found = targets_of((SQUARE, 1), ((20, 20, 28, 30), 0))
-    best = candidates(perfect(found), (32, 32), most=5)
+    best = candidates(perfect(found), (32, 32), GRID, most=5)
     assert best.boxes.shape == (1, 5, 4)
     assert (np.diff(best.scores[0]) <= 0).all()
     for box, label in zip(best.boxes[0], best.classes[0], strict=True):
@@ -189,6 +191,6 @@ def test_candidates_stay_in_the_picture():
     shape = (1, 2, 2)
     ones = jnp.ones(shape)
     raw = Raw(jnp.zeros((*shape, 2)), jnp.full((*shape, 4), 99.0), ones)
-    assert candidates(raw, (8, 8)).boxes.tolist() == [[[0, 0, 8, 8]] * 8]
+    assert candidates(raw, (8, 8), GRID).boxes.tolist() == [[[0, 0, 8, 8]] * 8]
     # A picture of 7 x 6 pixels has the same map.
-    assert candidates(raw, (7, 6)).boxes.tolist() == [[[0, 0, 7, 6]] * 8]
+    assert candidates(raw, (7, 6), GRID).boxes.tolist() == [[[0, 0, 7, 6]] * 8]

@@ -28,7 +28,7 @@ from byol_bnfree.evaluation.dense.detection_loss import (
     detection_loss,
     detection_targets,
 )
-from byol_bnfree.evaluation.dense.places import at_start
+from byol_bnfree.evaluation.dense.places import Grid, grid_of
 from byol_bnfree.evaluation.dense.settings import DetectionSettings
 from byol_bnfree.evaluation.dense.small_boxes import lost_boxes
 from byol_bnfree.evaluation.dense.task import Score, Shown, Task
@@ -48,17 +48,15 @@ def fcos_head(
     )
 
 
-def fcos_loss(
-    outputs: Raw, batch: dict[str, Array], start: bool = False
-) -> Float[Array, ""]:
-    """Return FCOS's loss on a batch of examples; `start` is `places.at_start`."""
+def fcos_loss(outputs: Raw, batch: dict[str, Array], grid: Grid) -> Float[Array, ""]:
+    """Return FCOS's loss on a batch of examples. `grid` is the network's."""
     targets = detection_targets(
         batch["boxes"],
         batch["box_class"],
         batch["difficult"],
         size=batch["image"].shape[1:3],
         counts=outputs.centre.shape[1:],
-        start=start,
+        grid=grid,
     )
     return detection_loss(outputs, targets)[0]
 
@@ -66,22 +64,19 @@ def fcos_loss(
 def detection_score(fitter: Fitter, fitted: Fitted, view: DenseView) -> Score:
     """Return the average precisions on central windows, in [0, 1], and the counts.
 
-    A precision is 0 if no picture has an object. Ignored objects are not counted.
+    A precision is NaN if no picture has an object. Ignored objects are not counted.
     """
     found: list[Detections] = []
     truth: list[Objects] = []
     shown = Shown()
     for outputs, batch, count in fitter.outputs(fitted, view):
-        chosen = _candidates(
-            outputs, batch["image"].shape[1:3], at_start(fitter.module)
-        )
+        chosen = _candidates(outputs, batch["image"].shape[1:3], grid_of(fitter.module))
         best = jax.tree.map(np.asarray, chosen)
         rows = [{name: batch[name][row] for name in batch} for row in range(count)]
         mine = [detected(best, row) for row in range(count)]
         found, truth = found + mine, truth + [objects_of(example) for example in rows]
         shown.add(batch, mine, count)
     figures = detection_figures(found, truth, len(view.source.box_names))
-    figures = {name: float(np.nan_to_num(value)) for name, value in figures.items()}
     objects = sum(int((~own.ignored).sum()) for own in truth)
     counts = {"pictures": len(truth), "objects": objects}
     return shown.score(figures | counts)
@@ -94,7 +89,7 @@ def detected(best: Candidates, row: int) -> Detections:
     return keep_best(Detections(boxes[sure], scores[sure], classes[sure]))
 
 
-_candidates = jax.jit(candidates, static_argnames=("size", "start"))
+_candidates = jax.jit(candidates, static_argnames=("size", "grid"))
 
 DETECTION = Task(
     "detection",

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from byol_bnfree.evaluation.dense.places import places, stride_of
+from byol_bnfree.evaluation.dense.places import Grid, places, stride_of
 from byol_bnfree.models.norm import Layers
 
 PRIOR = 0.01  # probability of each class at the start, so that background costs little
@@ -86,16 +86,16 @@ class Candidates(NamedTuple):
 
 
 def candidates(
-    raw: Raw, size: tuple[int, int], start: bool = False, most: int = 1000
+    raw: Raw, size: tuple[int, int], grid: Grid, most: int = 1000
 ) -> Candidates:
     """Return the `most` best pairs of place and class of each picture.
 
     `size` is the height and width of the pictures. The map may reach beyond them.
-    `start` is `places.at_start`.
+    `grid` is the network's.
     Non-maximum suppression on the host (`boxes.keep_best`) takes them further.
     """
     _, height, width, classes = raw.logits.shape
-    middle = places(size, (height, width), start)[None]
+    middle = places(size, (height, width), grid)[None]
     reach = stride_of(size, (height, width)) * raw.distances
     limits = jnp.array(size, jnp.float32)[None, None, None]
     low = jnp.clip(middle - reach[..., :2], 0, limits)

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from byol_bnfree.data.dense.example import PADDING
 from byol_bnfree.evaluation.dense.detection_head import Raw
-from byol_bnfree.evaluation.dense.places import places, stride_of
+from byol_bnfree.evaluation.dense.places import Grid, places, stride_of
 
 RADIUS = 1.5  # of the positive places around a centre, in strides
 ALPHA, GAMMA = 0.25, 2.0  # of the focal loss (arXiv 1708.02002)
@@ -43,14 +43,14 @@ def detection_targets(
     *,
     size: tuple[int, int],
     counts: tuple[int, int],
-    start: bool = False,
+    grid: Grid,
 ) -> Targets:
     """Assign an object or the background to every place of a map.
 
     `size` is the height and width of the pictures, `counts` are the places [h w] of the
-    map, and `start` is `places.at_start`.
+    map, and `grid` is the network's.
     """
-    middle = places(size, counts, start)[:, :, None, :]
+    middle = places(size, counts, grid)[:, :, None, :]
     stride = stride_of(size, counts)
 
     def of_one(boxes, classes, difficult) -> Targets:

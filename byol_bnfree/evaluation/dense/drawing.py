@@ -16,6 +16,7 @@ from byol_bnfree.evaluation.dense.draw_detection import draw_detection
 from byol_bnfree.evaluation.dense.evaluation import DenseResult
 from byol_bnfree.evaluation.dense.task import Task
 from byol_bnfree.evaluation.shown.drawing import MOST_NAMES, class_colors, plain_text
+from byol_bnfree.files import save_figure
 
 GRAY = (0.5, 0.5, 0.5, 1.0)  # of pixels that are ignored
 
@@ -34,7 +35,7 @@ def save_dense(
     }
     paths = [folder / f"{name}{ending}.png" for name in figures]
     for path, figure in zip(paths, figures.values(), strict=True):
-        figure.savefig(path)
+        save_figure(path, figure)
     return paths
 
 

@@ -9,6 +9,7 @@ from jaxtyping import Array
 
 from byol_bnfree.data.dense.view import DenseView
 from byol_bnfree.encoder import Encoder
+from byol_bnfree.evaluation.dense.known import check_known
 from byol_bnfree.evaluation.dense.settings import DenseSettings
 from byol_bnfree.evaluation.dense.task import Figures, Score, Task
 from byol_bnfree.evaluation.dense.training import Fitted, Fitter
@@ -68,13 +69,15 @@ def dense_evaluation(
       say: prints progress between fits.
 
     Raises:
-      InputError: if the encoder is no network of ours, or an example cannot be used.
+      InputError: if the encoder is no network of ours, an example cannot be used, or
+        no central window of the test pictures or of the held-out ones knows the target.
       FitDiverged: if the last fit diverges, or all fits that choose its rate do.
     """
     mesh = mesh or make_mesh()
     fitter = task.fitter(
         encoder, train, settings, seed=seed, mesh=mesh, unfinished=unfinished
     )
+    check_known(task.target, test, f"{test.split} pictures")
     if note := task.note(fitter, train):
         say(note)
     best, sweep = _choose(task, fitter, train, say)
@@ -124,6 +127,7 @@ def _choose(
         return {"rate": rates[0]}, []
     # The test pictures choose nothing.
     source, valid = map(train.subset, rows_held_out(len(train), fitter.seed))
+    check_known(task.target, valid, f"held-out {train.split} pictures")
     points = []
     for number, rate in enumerate(rates, 1):
         found = fitter.unfinished.find({"rate": rate})

@@ -4,13 +4,12 @@ Their norms and convolutions are those of the encoder's norm, so `gn_ws` stays f
 batch statistics. Predicting layers have a bias, no norm, and plain kernels.
 """
 
-import jax
 import jax.numpy as jnp
 from einops import rearrange
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from byol_bnfree.evaluation.dense.places import on_first_pixel, stride_of
+from byol_bnfree.evaluation.dense.places import Grid, first_place, stride_of
 from byol_bnfree.models.norm import Layers
 
 FCN_WIDTH, FCN_DILATION = 256, 6  # P1 appendix D.4
@@ -137,42 +136,32 @@ class UpConvolution(nn.Module):
 
 
 def resized(
-    maps: Float[Array, "b h w k"], size: tuple[int, int], start: bool = False
+    maps: Float[Array, "b h w k"], size: tuple[int, int], grid: Grid
 ) -> Float[Array, "b h2 w2 k"]:
     """Resize maps to the size of the picture, bilinearly.
 
-    `start` is `places.at_start`. The corners of an odd side and its map are aligned. On
-    an even side place i is at the middle of its `stride` pixels, or with `start` on the
-    first of them. Beyond the outer places the map is constant.
+    A pixel lies between the places that `places.places` gives. Beyond the outer places
+    the map is constant.
     """
-    old = maps.shape[1:3]
-    if start:  # the last place is a stride from the edge; this repeats it
-        maps = jnp.pad(maps, ((0, 0), (0, 1), (0, 1), (0, 0)), mode="edge")
-    aligned = [
-        on_first_pixel(n, side, start) for n, side in zip(old, size, strict=True)
-    ]
-    scale = [
-        _stride(n, side) if first else side / n
-        for n, side, first in zip(old, size, aligned, strict=True)
-    ]
-    # scale_and_translate counts from the outer edge of the first pixel.
-    offset = [
-        0.5 * (1 - factor) if first else 0.0
-        for factor, first in zip(scale, aligned, strict=True)
-    ]
-    return jax.image.scale_and_translate(
-        maps,
-        (maps.shape[0], *size, maps.shape[-1]),
-        spatial_dims=(1, 2),
-        scale=jnp.asarray(scale, jnp.float32),
-        translation=jnp.asarray(offset, jnp.float32),
-        method="bilinear",
-        antialias=False,
+    counts = maps.shape[1:3]
+    stride = stride_of(size, counts)
+    rows, columns = (
+        _shares(side, count, (first_place(side, grid), stride))
+        for side, count in zip(size, counts, strict=True)
     )
+    return jnp.einsum("bhwk,yh,xw->byxk", maps, rows, columns, precision="highest")
 
 
-def _stride(count: int, side: int) -> int:
-    return stride_of((side, side), (count, count))
+def _shares(
+    side: int, count: int, line: tuple[float, int]
+) -> Float[Array, "side count"]:
+    """Return the share of each place in each pixel; `line` is first place and stride.
+
+    The shares of a pixel sum to 1.
+    """
+    first, stride = line
+    at = jnp.clip((jnp.arange(side) + 0.5 - first) / stride, 0, count - 1)
+    return jnp.maximum(0, 1 - jnp.abs(at[:, None] - jnp.arange(count)[None]))
 
 
 def _predict(outputs: int) -> nn.Module:

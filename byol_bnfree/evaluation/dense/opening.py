@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 
-from byol_bnfree.config import TrainConfig
+from byol_bnfree.config import AugmentConfig, TrainConfig
 from byol_bnfree.data.dense.example import DenseSource
 from byol_bnfree.data.dense.folder import DenseFolder
 from byol_bnfree.data.dense.prepared import DensePrepared
@@ -54,9 +54,47 @@ def open_dense(
     _check_disjoint(both)
     limits = {"train": config.max_train, "test": config.max_test}
     train, test = (
-        _usable(task, _limited(source, limits[split], config.seed))
-        for split, source in both.items()
+        _limited(source, limits[split], config.seed) for split, source in both.items()
     )
+    settings = dataclasses.replace(
+        settings,
+        size=settings.size or _usual_size(task, name),
+        resize=settings.resize or _usual_scale(name),
+    )
+    return dense_views(task, train, test, settings, run.augment, seed=config.seed)
+
+
+def dense_views(
+    task: Task,
+    train: DenseSource,
+    test: DenseSource,
+    settings: DenseSettings,
+    augment: AugmentConfig,
+    *,
+    seed: int = 0,
+) -> tuple[DenseView, DenseView]:
+    """Return the views of two splits for `dense_evaluation`.
+
+    The boxes of detection are cleaned. Some pictures are read, so that unusable ones
+    are found before the training.
+
+    Args:
+      task: one of `tasks.TASKS`.
+      train: pictures to train on.
+      test: pictures to report on.
+      settings: of the task. Their window, scales and crop make the views; without a
+        size the window is the paper's.
+      augment: of the encoder, `encoder.config.augment`. Its mean fills windows that
+        are larger than their picture.
+      seed: draws the windows.
+
+    Raises:
+      InputError: if a split is no `DenseSource`, is empty or does not know the task's
+        target, or if the splits have different classes.
+    """
+    for source in (train, test):
+        _check_source(source)
+    train, test = (_usable(task, source) for source in (train, test))
     for source in (train, test):
         _check(task, source)
     for of, ours, theirs in (
@@ -68,18 +106,17 @@ def open_dense(
                 f"the classes of the {of} of {train.name} differ between its splits "
                 f"({len(ours)} and {len(theirs)}); make them the same."
             )
-    size = settings.size or _usual_size(task, name)
     windows = Windows(
-        size,
+        settings.size or PAPER_SIZES[task.name],
         settings.scales,
-        settings.resize or _usual_scale(name),
+        settings.resize or 1.0,
         central=getattr(settings, "crop", "random") == "central",
         depth_by_scale=getattr(settings, "by_scale", False),
         # Outside its picture a window is about 0 after normalization.
-        fill=round(255 * float(np.mean(run.augment.mean))),
+        fill=round(255 * float(np.mean(augment.mean))),
     )
     train_view, test_view = (
-        DenseView(source, windows, config.seed) for source in (train, test)
+        DenseView(source, windows, seed) for source in (train, test)
     )
     return train_view, test_view
 
@@ -162,6 +199,16 @@ def _limited(source: DenseSource, limit: int | None, seed: int) -> DenseSource:
     if limit is None or len(source) <= limit:
         return source
     return DenseSubset(source, evaluation_indices(len(source), limit, seed))
+
+
+def _check_source(source: DenseSource) -> None:
+    """Raise `InputError` if an object lacks a part of a dense source."""
+    parts = (*DenseSource.__annotations__, "__len__", "example", "file_names")
+    if missing := [name for name in parts if not hasattr(source, name)]:
+        raise InputError(
+            f"a {type(source).__name__} is no source of dense examples, because it has "
+            f"no {', '.join(missing)}; see byol_bnfree.data.dense.example.DenseSource."
+        )
 
 
 def _check(task: Task, source: DenseSource) -> None:

@@ -1,5 +1,6 @@
 """Metrics of segmentation and depth, from sums over all pixels of a test split."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -27,14 +28,16 @@ def segmentation_figures(counts: Int[np.ndarray, "k k"]) -> dict[str, float]:
 
     IoU of a class = true positives / (true + predicted - true positives), over all
     pixels of the split, as in VOC. A class that is neither present nor predicted does
-    not count.
+    not count. Without any pixel both figures are NaN.
     """
     right, either = np.diag(counts), counts.sum(0) + counts.sum(1) - np.diag(counts)
     there = either > 0
     ious = right[there] / either[there]
     return {
-        "miou": float(ious.mean()) if there.any() else 0.0,
-        "pixel_accuracy": float(right.sum() / max(counts.sum(), 1)),
+        "miou": float(ious.mean()) if there.any() else math.nan,
+        "pixel_accuracy": float(right.sum() / counts.sum())
+        if there.any()
+        else math.nan,
     }
 
 
@@ -66,9 +69,9 @@ class DepthSums(NamedTuple):
         """Return rel, rms (metres) and the shares of pixels within 1.25^n, n = 1, 2, 3.
 
         rel = mean |p - t| / t; rms = sqrt(mean (p - t)^2); pct_n = share of pixels with
-        max(p / t, t / p) < 1.25^n (P1 appendix D.6).
+        max(p / t, t / p) < 1.25^n (P1 appendix D.6). Without any pixel all are NaN.
         """
-        n = max(self.pixels, 1)
+        n = self.pixels or math.nan
         shares = {f"pct{k + 1}": self.within[k] / n for k in range(3)}
         errors = {"rel": self.relative / n, "rms": float(np.sqrt(self.squared / n))}
         return shares | errors

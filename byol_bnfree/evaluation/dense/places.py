@@ -2,14 +2,19 @@
 
 It follows from the padding of the stages with stride 2 (`models.resnet.PADDINGS`):
 
-- An odd side is padded equally at both ends, so place i lies on pixel i * stride. The
-  corners are aligned, as with P1's window of 513.
+- An odd side is padded equally at both ends. Place i of the stage lies on place 2i of
+  the map before.
 - PyTorch's padding is the same for even sides.
-- "same" pads an even side at its end only. Every stage moves its places by half a
-  pixel, so place i lies at the middle of its `stride` pixels.
+- "same" pads an even side at its end only. The 3x3 convolution of place i then lies
+  around place 2i + 1 of the map before, and the shortcut lies on place 2i. Their mean
+  is half a place after 2i.
+
+A map of a smaller stride, by dilation or by an up-projection, holds the places of the
+network's own last map and others between them. So its first place is the same.
 """
 
 import math
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -17,9 +22,19 @@ from jaxtyping import Array, Float
 from byol_bnfree.models.resnet import ResNet
 
 
-def at_start(module: ResNet) -> bool:
-    """Return True if a network's places lie on the first of their pixels."""
-    return module.padding != "same"
+class Grid(NamedTuple):
+    """What a network tells about the places of its maps, on pictures of any size."""
+
+    stride: int
+    """Total stride of the network without dilation."""
+    start: bool
+    """Each place lies on the first of its pixels, as with PyTorch's padding."""
+
+
+def grid_of(module: ResNet) -> Grid:
+    """Return the grid of a network. It is the same for all output strides."""
+    own = module.with_output_stride(None)
+    return Grid(own.total_stride, own.padding != "same")
 
 
 def stride_of(size: tuple[int, int], counts: tuple[int, int]) -> int:
@@ -31,21 +46,21 @@ def stride_of(size: tuple[int, int], counts: tuple[int, int]) -> int:
     return 2 ** math.ceil(math.log2(ratio))
 
 
-def on_first_pixel(count: int, side: int, start: bool) -> bool:
-    """Return True if place i of a side lies on pixel i * stride; `start`: `at_start`.
+def first_place(side: int, grid: Grid) -> float:
+    """Return where place 0 lies on a side of this length, in pixels from the edge.
 
-    An odd side has a place per stride, and one.
+    Every stage halves the side, rounded up.
     """
-    if start:
-        return True
-    if count < 2 or side % 2 == 0 or (side - 1) % (count - 1):
-        return False
-    stride = (side - 1) // (count - 1)
-    return stride & (stride - 1) == 0
+    first, step = 0.5, 1
+    while step < grid.stride:
+        if not grid.start and side % 2 == 0:
+            first += step / 2
+        side, step = -(-side // 2), 2 * step
+    return first
 
 
 def places(
-    size: tuple[int, int], counts: tuple[int, int], start: bool
+    size: tuple[int, int], counts: tuple[int, int], grid: Grid
 ) -> Float[Array, "h w 2"]:
     """Return the point (y, x) of each place, in pixels from the picture's edge.
 
@@ -53,8 +68,7 @@ def places(
     """
     stride = stride_of(size, counts)
     axes = (
-        jnp.arange(count) * stride
-        + (0.5 if on_first_pixel(count, side, start) else stride / 2)
+        first_place(side, grid) + stride * jnp.arange(count)
         for side, count in zip(size, counts, strict=True)
     )
     return jnp.stack(jnp.meshgrid(*axes, indexing="ij"), axis=-1)

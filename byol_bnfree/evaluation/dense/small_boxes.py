@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 
 from byol_bnfree.data.dense.view import DenseView
 from byol_bnfree.evaluation.dense.boxes import objects_of
-from byol_bnfree.evaluation.dense.places import at_start, places
+from byol_bnfree.evaluation.dense.places import grid_of, places
 from byol_bnfree.evaluation.dense.training import Fitter
 
 READ = 256  # pictures whose boxes are counted; to decode all may take long
@@ -23,7 +23,7 @@ def lost_boxes(fitter: Fitter, train: DenseView) -> str | None:
 
     def lost(stride: int) -> int:
         counts = tuple(-(-side // stride) for side in size)
-        points = np.asarray(places(size, counts, at_start(module)))
+        points = np.asarray(places(size, counts, grid_of(module)))
         return int((~_hit(boxes, points)).sum())
 
     stride = module.total_stride

@@ -13,6 +13,7 @@ from byol_bnfree.data.dense.example import Example, stacked
 from byol_bnfree.data.dense.view import DenseView
 from byol_bnfree.encoder import Encoder
 from byol_bnfree.evaluation.dense.colours import random_colours
+from byol_bnfree.evaluation.dense.places import Grid
 from byol_bnfree.evaluation.dense.settings import DenseSettings
 from byol_bnfree.evaluation.dense.training import Fitted, Fitter
 from byol_bnfree.evaluation.kept.unfinished import NOTHING, Unfinished
@@ -62,8 +63,8 @@ class Task:
     best: str
     """The figure that chooses the learning rate."""
     head: Callable[[Encoder, DenseView, DenseSettings], nn.Module]
-    loss: Callable[[Any, dict[str, Array], bool], Float[Array, ""]]
-    """From the head's outputs, a batch and `places.at_start` to the mean loss."""
+    loss: Callable[[Any, dict[str, Array], Grid], Float[Array, ""]]
+    """From the head's outputs, a batch and the network's grid to the mean loss."""
     score: Callable[[Fitter, Fitted, DenseView], Score]
     less_is_better: bool = False
     """Of the figure `best`."""

@@ -19,7 +19,7 @@ from byol_bnfree.evaluation.dense.pixel_metrics import (
     class_counts,
     segmentation_figures,
 )
-from byol_bnfree.evaluation.dense.places import at_start
+from byol_bnfree.evaluation.dense.places import Grid, grid_of
 from byol_bnfree.evaluation.dense.settings import DenseSettings, SegmentationSettings
 from byol_bnfree.evaluation.dense.task import Score, Shown, Task
 from byol_bnfree.evaluation.dense.training import Fitted, Fitter
@@ -56,19 +56,17 @@ def unnamed_classes(fitter: Fitter, train: DenseView) -> str | None:
 
 
 def segmentation_loss(
-    outputs: Array, batch: dict[str, Array], start: bool = False
+    outputs: Array, batch: dict[str, Array], grid: Grid
 ) -> Float[Array, ""]:
-    """Return the cross-entropy at the picture's size; `start` is `places.at_start`."""
+    """Return the cross-entropy at the picture's size. `grid` is the network's."""
     mask = batch["mask"]
-    return cross_entropy(resized(outputs, mask.shape[1:], start), mask)
+    return cross_entropy(resized(outputs, mask.shape[1:], grid), mask)
 
 
-def depth_loss(
-    outputs: Array, batch: dict[str, Array], start: bool = False
-) -> Float[Array, ""]:
+def depth_loss(outputs: Array, batch: dict[str, Array], grid: Grid) -> Float[Array, ""]:
     """Return the reverse Huber loss at the picture's size, as `segmentation_loss`."""
     depth = batch["depth"]
-    return reverse_huber(_depths(outputs, depth.shape[1:], start), depth)
+    return reverse_huber(_depths(outputs, depth.shape[1:], grid), depth)
 
 
 def segmentation_score(fitter: Fitter, fitted: Fitted, view: DenseView) -> Score:
@@ -77,7 +75,7 @@ def segmentation_score(fitter: Fitter, fitted: Fitted, view: DenseView) -> Score
     counts, shown = np.zeros((classes, classes), np.int64), Shown()
     for outputs, batch, count in fitter.outputs(fitted, view):
         size = batch["mask"].shape[1:]
-        scores = resized(outputs, size, at_start(fitter.module))
+        scores = resized(outputs, size, grid_of(fitter.module))
         predicted = np.asarray(scores.argmax(-1))
         counts += class_counts(predicted[:count], batch["mask"][:count], classes)
         shown.add(batch, predicted, count)
@@ -89,17 +87,15 @@ def depth_score(fitter: Fitter, fitted: Fitted, view: DenseView) -> Score:
     sums, shown = DepthSums(), Shown()
     for outputs, batch, count in fitter.outputs(fitted, view):
         size = batch["depth"].shape[1:]
-        depths = _depths(outputs, size, at_start(fitter.module))
+        depths = _depths(outputs, size, grid_of(fitter.module))
         predicted = np.asarray(depths)
         sums = sums.plus(predicted[:count], batch["depth"][:count])
         shown.add(batch, predicted, count)
     return shown.score(sums.figures())
 
 
-def _depths(
-    outputs: Array, size: tuple[int, int], start: bool
-) -> Float[Array, "b h w"]:
-    return resized(outputs, size, start)[..., 0]
+def _depths(outputs: Array, size: tuple[int, int], grid: Grid) -> Float[Array, "b h w"]:
+    return resized(outputs, size, grid)[..., 0]
 
 
 SEGMENTATION = Task(
@@ -115,3 +111,4 @@ SEGMENTATION = Task(
 # that are mostly wall.
 DEPTH = Task("depth", "depth", "rel", depth_head, depth_loss, depth_score, True)
 TASKS = {task.name: task for task in (SEGMENTATION, DEPTH, DETECTION)}
+"""The dense tasks by name: segmentation, depth and detection."""

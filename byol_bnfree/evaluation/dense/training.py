@@ -23,7 +23,7 @@ from byol_bnfree.data.dense.example import Example
 from byol_bnfree.data.dense.view import DenseView
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.encoder import Encoder, dense_module
-from byol_bnfree.evaluation.dense.places import at_start
+from byol_bnfree.evaluation.dense.places import Grid, grid_of
 from byol_bnfree.evaluation.dense.settings import DenseSettings
 from byol_bnfree.evaluation.dense.sgd import next_momentum, step_rates
 from byol_bnfree.evaluation.diverged import check_finite
@@ -55,8 +55,8 @@ class Fitter:
     encoder: Encoder
     head: nn.Module
     """Called as head(last map [b h w c], train); its outputs go to `loss`."""
-    loss: Callable[[Any, dict[str, Array], bool], Float[Array, ""]]
-    """From the head's outputs, a batch and `places.at_start` to the mean loss."""
+    loss: Callable[[Any, dict[str, Array], Grid], Float[Array, ""]]
+    """From the head's outputs, a batch and the network's grid to the mean loss."""
     settings: DenseSettings
     seed: int
     mesh: Mesh
@@ -169,7 +169,7 @@ class Fitter:
                 variables, maps, True, mutable=["batch_stats"]
             )
             stats = {"encoder": own_stats, "head": updated.get("batch_stats", {})}
-            return self.loss(outputs, batch, at_start(self.module)), stats
+            return self.loss(outputs, batch, grid_of(self.module)), stats
 
         # A frozen encoder is no argument of the gradient, so it has no backward pass.
         trained = {n: p for n, p in state.params.items() if live or n == "head"}

@@ -1,9 +1,8 @@
 """Writes representations of pictures to a file that other programs can read."""
 
-import contextlib
 import csv
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int32
 
 from byol_bnfree.errors import InputError, why_not_written
-from byol_bnfree.files import expanded, sync_folder
+from byol_bnfree.files import expanded, replacing, replacing_text
 
 
 class Embedding(NamedTuple):
@@ -47,7 +46,8 @@ def check_file(path: str) -> Path:
 def writable(path: str) -> Path:
     """Return the path of --out. Raise `InputError` if no file can be written there."""
     file = expanded(path)
-    if file.is_dir() or not os.access(file.parent, os.W_OK):
+    in_the_way = file.exists() and not file.is_file()  # a folder, or a device
+    if in_the_way or not os.access(file.parent, os.W_OK):
         raise InputError(
             f"--out {path} cannot be written; name a file in a folder that exists and "
             f"can be written to."
@@ -58,26 +58,14 @@ def writable(path: str) -> Path:
 def save_embedding(path: Path, found: Embedding) -> None:
     """Write the file whole or not at all. Raise `InputError` if that fails."""
     try:
-        with _replacing(path) as temporary:
-            _WRITERS[path.suffix](temporary, found)
+        _WRITERS[path.suffix](path, found)
     except OSError as error:
         raise InputError(f"{path} is not written: {why_not_written(error)}.") from error
 
 
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.absolute().parent)
-
-
 def _write_npz(path: Path, found: Embedding) -> None:
     """Write the arrays features, files, splits, labels and class_names; no pickles."""
-    with open(path, "wb") as file:
+    with replacing(path) as file:
         np.savez(
             file,
             features=found.features,
@@ -90,7 +78,7 @@ def _write_npz(path: Path, found: Embedding) -> None:
 
 def _write_csv(path: Path, found: Embedding) -> None:
     """Write columns file, split, class, and f0, f1, ... with all digits of float32."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    with replacing_text(path) as file:
         writer = csv.writer(file)
         width = found.features.shape[1]
         writer.writerow(["file", "split", "class", *(f"f{k}" for k in range(width))])
@@ -112,7 +100,8 @@ def _write_parquet(path: Path, found: Embedding) -> None:
             "features": arrow.FixedSizeListArray.from_arrays(values, width),
         }
     )
-    parquet.write_table(table, path)
+    with replacing(path) as file:
+        parquet.write_table(table, file)
 
 
 def _parquet() -> tuple:

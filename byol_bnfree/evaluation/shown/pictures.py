@@ -16,6 +16,7 @@ from byol_bnfree.evaluation.shown.drawing import (
     draw_embedding,
     draw_neighbours,
 )
+from byol_bnfree.files import save_figure
 
 QUERIES = NEIGHBOURS = 8  # rows and columns of neighbours.png
 
@@ -60,7 +61,7 @@ def _without_classes(bench: Bench) -> dict[str, Figure]:
 def _save(figures: dict[str, Figure], folder: Path) -> list[Path]:
     paths = [folder / f"{name}.png" for name in figures]
     for path, figure in zip(paths, figures.values(), strict=True):
-        figure.savefig(path)
+        save_figure(path, figure)
     return paths
 
 
