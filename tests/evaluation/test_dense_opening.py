@@ -15,6 +15,7 @@ from byol_bnfree.evaluation.checks import check_protocols
 from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.evaluation.dense.opening import (
     _check_disjoint,
+    _check_source,
     _part,
     open_dense,
 )
@@ -187,3 +188,15 @@ def test_pictures_become_pixels_as_in_the_run(tmp_path):
     config = EvaluateConfig("w", ("segmentation",), dataset=f"folder:{folder}")
     for view in open_dense(TASKS["segmentation"], config.segmentation, run, config):
         assert (view.source.example(0)["image"] == 255).all()
+
+
+def test_what_is_no_source_of_dense_examples_is_told_what_it_lacks():
+    class Own:
+        name, split, targets = "own", "test", frozenset({"mask"})
+
+        def __len__(self):
+            return 1
+
+    with pytest.raises(InputError, match="Own is no source .* class_names, .* example"):
+        _check_source(Own())
+    _check_source(opened("shapes")[0].source)

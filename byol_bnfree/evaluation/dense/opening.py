@@ -201,7 +201,7 @@ def _limited(source: DenseSource, limit: int | None, seed: int) -> DenseSource:
     return DenseSubset(source, evaluation_indices(len(source), limit, seed))
 
 
-def _check_source(source: DenseSource) -> None:
+def _check_source(source: object) -> None:
     """Raise `InputError` if an object lacks a part of a dense source."""
     parts = (*DenseSource.__annotations__, "__len__", "example", "file_names")
     if missing := [name for name in parts if not hasattr(source, name)]:
