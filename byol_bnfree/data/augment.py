@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
@@ -123,7 +122,7 @@ def normalize(
       InputError: for integer images, and for arrays of other libraries.
     """
     images = as_array(images)
-    if not jax.dtypes.issubdtype(images.dtype, np.floating):
+    if not jnp.issubdtype(images.dtype, jnp.floating):
         raise InputError(
             f"images to normalize are {images.dtype}; give floats from 0 to 1, such as "
             f"images / 255."

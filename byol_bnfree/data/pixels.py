@@ -100,8 +100,7 @@ def check_type(images: Array | np.ndarray) -> None:
     """Raise `InputError` unless images are uint8 or floats, without a mask."""
     if isinstance(images, np.ma.MaskedArray):
         raise InputError("images have a mask; fill it first: images.filled(0).")
-    floats = jax.dtypes.issubdtype(images.dtype, np.floating)
-    if not (images.dtype == np.uint8 or floats):
+    if not (images.dtype == np.uint8 or jnp.issubdtype(images.dtype, jnp.floating)):
         raise InputError(
             f"images are {images.dtype}; give uint8 pixels from 0 to 255, or floats "
             f"from 0 to 1."
