@@ -15,10 +15,13 @@ import tiny
 from byol_bnfree import parse_args, train
 from byol_bnfree.assembly import create_network
 from byol_bnfree.config import AugmentConfig, TrainConfig, ViewsConfig
+from byol_bnfree.cpu import native
+from byol_bnfree.cpu.choice import choose_kernels
 from byol_bnfree.data.augment import two_views
 from byol_bnfree.diagnostics import batch_independence
-from byol_bnfree.encoder import load_encoder
+from byol_bnfree.encoder import encoder_module, load_encoder
 from byol_bnfree.errors import InputError
+from byol_bnfree.models.kernels import XLA
 from byol_bnfree.models.norm import NORMS
 from byol_bnfree.own_code import changed_code, code_of, load_function
 from byol_bnfree.training.gradient import make_loss
@@ -45,6 +48,21 @@ class Small(nn.Module):
 
 def small(layers):
     return Small(layers)
+
+
+class Ordinary(nn.Module):
+    layers: tuple
+
+    @nn.compact
+    def __call__(self, images, train):
+        x = self.layers.conv(8, (3, 3), 2, name="conv1")(images)
+        x = nn.silu(2 * self.layers.norm(name="norm1")(x, train)) - 1
+        y = self.layers.norm(name="norm2")(x, train)
+        return jnp.concatenate([y[:, 0, 0], y.mean((1, 2))], -1)
+
+
+def ordinary(layers):
+    return Ordinary(layers)
 
 
 class Dropping(nn.Module):
@@ -117,6 +135,19 @@ def test_an_own_encoder_takes_the_norm_of_its_arm_and_is_proved_like_ours(file, 
     images = jax.random.normal(jax.random.key(0), (4, 8, 8, 3))
     report = batch_independence(network.encoder, images, True)
     assert report.holds == (norm != "bn")
+
+
+@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
+def test_an_own_encoder_may_do_anything_with_a_normalized_array(file, norm):
+    if native.register() is not None:
+        pytest.skip("oneDNN is not installed")
+    images = jax.random.normal(jax.random.key(0), (4, 8, 8, 3))
+    found = []
+    for kernels in (XLA, choose_kernels("onednn", 1)):
+        module = encoder_module(config(file, "ordinary", norm=norm), kernels)
+        variables = module.init(jax.random.key(1), images, True)
+        found.append(module.apply(variables, images, True, mutable=["batch_stats"]))
+    tiny.assert_close(*found)
 
 
 def test_an_own_encoder_keeps_the_kernels_that_it_draws():
