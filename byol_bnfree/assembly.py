@@ -11,7 +11,7 @@ from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.models.encoders import create_encoder
 from byol_bnfree.models.heads import MLPHead
 from byol_bnfree.models.initializers import fan_in_init
-from byol_bnfree.models.kernels import XLA, Kernels
+from byol_bnfree.models.kernels import XLA, Kernels, with_plain_arrays
 from byol_bnfree.models.norm import check_channels, layers_for
 from byol_bnfree.own_encoder import load_encoder_module
 from byol_bnfree.precision import resolve_dtype
@@ -107,6 +107,7 @@ def _layer_options(
 def _encoder(config: TrainConfig, options: dict[str, Any]) -> nn.Module:
     model, norm = config.model, part_norms(config)["encoder"]
     if config.encoder is not None:
+        options = options | {"kernels": with_plain_arrays(options["kernels"])}
         return load_encoder_module(config.encoder, layers_for(norm, **options))
     return create_encoder(
         model.name,

@@ -1,5 +1,6 @@
 """Reads `--config=FILE[:ARG]`: a Python file whose function returns the settings."""
 
+import contextlib
 import dataclasses
 import inspect
 import os
@@ -70,3 +71,37 @@ def load_config(path: str, norm: str | None = None) -> TrainConfig:
             f"a byol_bnfree.TrainConfig."
         )
     return dataclasses.replace(config, config=path)
+
+
+def other_length(config: TrainConfig) -> str | None:
+    """Return a note if a run has another length than its recipe; None otherwise.
+
+    A recipe chooses its optimizer for its own length, and --epochs does not change it.
+    There is no note if the recipe has the same optimizer for the length of the run.
+
+    Raises:
+      InputError: if the recipe cannot be loaded.
+    """
+    if config.config is None or config.extend is not None:
+        return None
+    recipe = load_config(config.config, config.norm)
+    if _length(config) == _length(recipe):
+        return None
+    note = (
+        f"{config.config} is a recipe of {_length(recipe)}, and this run has "
+        f"{_length(config)}. Its optimizer stays that of {_length(recipe)}"
+    )
+    path = f"{config.config.partition(':')[0]}:{config.epochs:g}"
+    with contextlib.suppress(InputError):  # the recipe does not know this length
+        other = load_config(path, config.norm)
+        if _length(other) == _length(config):
+            if (other.optim, other.base_lr) == (config.optim, config.base_lr):
+                return None
+            note += f"; --config={path} has that of {_length(config)}"
+    return f"{note}."
+
+
+def _length(config: TrainConfig) -> str:
+    if config.steps is not None:
+        return f"{config.steps} step{'s' * (config.steps != 1)}"
+    return f"{config.epochs:g} epoch{'s' * (config.epochs != 1)}"

@@ -25,6 +25,7 @@ from byol_bnfree.interop.weights import check_encoder, find, holds_weights, read
 from byol_bnfree.models.kernels import XLA, Kernels
 from byol_bnfree.models.resnet import ResNet
 from byol_bnfree.own_code import changed_code
+from byol_bnfree.own_encoder import check_encoder as check_own_encoder
 from byol_bnfree.represent import network_input
 from byol_bnfree.saved_config import config_from_dict
 from byol_bnfree.settings.norms import groups_of_micro_batch, part_norms
@@ -104,7 +105,8 @@ class Encoder:
 
         @nnx.jit  # as one program; without it a large network takes minutes
         def initialized() -> nnx.Module:
-            return nnx.bridge.ToNNX(self.module, rngs=nnx.Rngs(0)).lazy_init(images)
+            wrapped = nnx.bridge.ToNNX(self.module, rngs=nnx.Rngs(0))
+            return wrapped.lazy_init(images, False)
 
         wrapped = initialized()
         state = nnx.state(wrapped)
@@ -161,9 +163,15 @@ def load_encoder(
         does not state; see `interop.foreign.from_state_dict`. None takes the usual.
 
     Raises:
+<<<<<<< HEAD
       InputError: if the folder is no run or has no usable checkpoint, the file has no
         weights of an encoder that `create_encoder` can build, or an argument does not
         belong to it.
+=======
+      InputError: if the folder is no run or has no usable checkpoint, or the file has
+        no weights of an encoder that `create_encoder` can build. Also for an encoder of
+        one's own that cannot be used on the images of the run.
+>>>>>>> fix_train
     """
     if network not in ENCODERS:
         raise InputError(
@@ -178,6 +186,8 @@ def load_encoder(
     if encoder is None and (changed := changed_code(config.own_code, config)):
         warnings.warn(f"{changed}; the encoder may differ from it.", stacklevel=2)
     module = encoder_module(config, kernels, encoder)
+    if config.encoder is not None:  # a file may have changed
+        check_own_encoder(module, data.image_shape, config.encoder)
     item = ENCODERS[network]
     found, step = load_items(workdir, {item: abstract_variables(module, data)})
     if item not in found:
@@ -222,7 +232,12 @@ def abstract_variables(module: nn.Module, data: DataShape) -> dict[str, Any]:
     """Return the shapes of an encoder's variables, placed on the first device."""
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     images = jax.ShapeDtypeStruct((1, *data.image_shape), jnp.float32)
-    shapes = jax.eval_shape(module.init, jax.random.key(0), images)
+
+    def init(images: Array) -> dict[str, Any]:
+        # A user's encoder may have no default for its second argument, `train`.
+        return module.init(jax.random.key(0), images, False)
+
+    shapes = jax.eval_shape(init, images)
     return jax.tree.map(lambda leaf: leaf.update(sharding=device), shapes)
 
 

@@ -53,6 +53,11 @@ def same_command(given: str | None, folder: Path | None = None, *flags: str) -> 
     )
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or its type if it has none."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def why_not_read(error: Exception) -> str:
     """Return the reason of an error without its number and path."""
     reason = error.strerror if isinstance(error, OSError) else None

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-from byol_bnfree.errors import InputError
+from byol_bnfree.errors import InputError, first_line
 from byol_bnfree.files import expanded
 
 
@@ -60,7 +60,8 @@ def repaired_by_the_user(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise InputError(
-            f"{what} fails with {type(error).__name__}: {error}; repair the file."
+            f"{what} fails with {type(error).__name__}: "
+            f"{first_line(error).rstrip('.')}; repair the file."
         ) from error
 
 

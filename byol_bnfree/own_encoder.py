@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from byol_bnfree.errors import InputError
+from byol_bnfree.errors import InputError, first_line
 from byol_bnfree.models.norm import Layers
-from byol_bnfree.own_code import load_function
+from byol_bnfree.own_code import load_function, repaired_by_the_user
 
 GIVEN = "given:"  # prefix of a class name: a program passed this encoder to train()
 
@@ -18,14 +18,16 @@ def load_encoder_module(where: str, layers: Layers) -> nn.Module:
     """Import `FILE:FUNCTION`, call it with `layers` and return its module.
 
     Raises:
-      InputError: if there is no such function, or it returns no Flax module.
+      InputError: if there is no such function, it fails, or it returns no Flax module.
     """
     if where.startswith(GIVEN):
         raise InputError(
             f"this run's encoder is a {where.removeprefix(GIVEN)} that a program gave "
             f"to train(); give it here too: encoder=module."
         )
-    module = load_function(where, "model")(layers)
+    function = load_function(where, "model")
+    with repaired_by_the_user(f"model {where}"):
+        module = function(layers)
     if not isinstance(module, nn.Module):
         raise InputError(
             f"model {where} returns {type(module).__name__}; it must return a "
@@ -108,8 +110,7 @@ def _explained(
     except InputError:
         raise
     except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
             f"model {where} fails on images {images.shape} with "
-            f"{type(error).__name__}: {reason.rstrip('.')}; {needs}."
+            f"{type(error).__name__}: {first_line(error).rstrip('.')}; {needs}."
         ) from error

@@ -1,6 +1,9 @@
 """`python -m byol_bnfree.train` pre-trains BYOL, with or without batch statistics."""
 
+import sys
+
 from byol_bnfree.command_line import exit_on_error, parse_args
+from byol_bnfree.config_files import other_length
 from byol_bnfree.cpu.allocator import keep_freed_memory, run_in_calling_thread
 from byol_bnfree.errors import same_command
 from byol_bnfree.signals import interrupt_ends_at_once
@@ -9,6 +12,8 @@ from byol_bnfree.signals import interrupt_ends_at_once
 def main() -> None:
     """Parse the flags, train, and print. See `--help`."""
     config = parse_args()
+    if note := other_length(config):
+        print(f"note: {note}", file=sys.stderr)
     run_in_calling_thread()
     from byol_bnfree.whole_run.run import run  # after parsing: --help needs no JAX
 

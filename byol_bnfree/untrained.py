@@ -1,6 +1,5 @@
 """Untrained encoders, the baseline of every evaluation."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +68,9 @@ def first_statistics(
     """
     own = network.encoder if network.own_encoder else None
     module = create_network(config, None, stat_groups=1, encoder=own).encoder
-    train = partial(module.apply, train=True, mutable=["batch_stats"])
-    pixels = network_input(images, config.augment)
-    return jax.jit(train)(variables, pixels)[1]["batch_stats"]
+
+    @jax.jit
+    def after(images: Array) -> dict[str, Any]:
+        return module.apply(variables, images, True, mutable=["batch_stats"])[1]
+
+    return after(network_input(images, config.augment))["batch_stats"]

@@ -8,8 +8,8 @@ This is cifar10_cpu.py with 64 epochs. Two idle cores of an Intel Xeon train 1,1
 images/s with gn_ws and 1,063 with bn (steps alone, cost.json of experiments/views at
 commit c4b21a5), so 64 epochs take 48 and 50 minutes. Two idle cores of an AMD EPYC
 without AVX-512 train 464 and 437 images/s (today's cost.json, commit 6a147b5) and need
-115 and 122 minutes: give fewer `--epochs` there. Compiling and evaluating take one or
-two minutes.
+115 and 122 minutes: take `--config=configs/cifar10_cpu.py:30` there. Compiling and
+evaluating take one or two minutes.
 
 It has two views. In the same time four views (8.9 epochs) were 1.3 points behind two
 (16 epochs) in linear accuracy, and 0.9 ahead in kNN (experiments/views: gn_ws, one

@@ -11,6 +11,7 @@ import pytest
 
 from byol_bnfree import InputError, load_config, parse_args
 from byol_bnfree.config import OptimConfig
+from byol_bnfree.config_files import other_length
 from byol_bnfree.saved_config import config_from_dict
 from byol_bnfree.training.parts import DataShape, build_parts
 from byol_bnfree.training.state import parameter_count
@@ -198,6 +199,35 @@ def test_a_recipe_that_is_used_with_a_norm_it_was_not_written_for_says_so(name, 
     assert parse_args([f"--config={name}", "--norm", "gn_ws"]).norm == "gn_ws"
     said, only_bn = capsys.readouterr().err, name != "smoke"
     assert ("written for bn. It was not tuned for gn_ws" in said) is only_bn
+
+
+OTHER_LENGTHS = {
+    "cifar10_cpu --epochs=100": "stays that of 16 epochs; --config=cifar10_cpu:100 has",
+    "cifar10_cpu:100 --epochs=10": "; --config=cifar10_cpu:10 has that of 10 epochs.",
+    "cifar10_cpu --steps=1": "this run has 1 step. Its optimizer stays that of 16 epo",
+    "cifar10_cpu_hour --epochs=10": "has 10 epochs. Its optimizer stays that of 64 ep",
+    "imagenet_resnet50:100 --epochs=50": "stays that of 100 epochs.",
+}
+
+
+@pytest.mark.parametrize("command", OTHER_LENGTHS)
+def test_a_run_of_another_length_than_its_recipe_says_so(command):
+    assert OTHER_LENGTHS[command] in other_length(
+        parse_args(f"--config={command}".split())
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *["cifar10_cpu", "cifar10_cpu:100 --epochs=100", "cifar10_cpu:100 --epochs=50"],
+        "cifar10_cpu --epochs=100 --optim.weight-decay=0.02",
+        "smoke --epochs=3",
+    ],
+)
+def test_a_run_with_the_optimizer_of_its_length_says_nothing(command):
+    assert other_length(parse_args(f"--config={command}".split())) is None
+    assert other_length(parse_args(["--epochs=3"])) is None
 
 
 def test_a_recipe_of_the_package_is_found_by_its_name(tmp_path, monkeypatch):

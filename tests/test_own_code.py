@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 
 import jax
 import jax.numpy as jnp
@@ -15,14 +16,18 @@ import tiny
 from byol_bnfree import parse_args, train
 from byol_bnfree.assembly import create_network
 from byol_bnfree.config import AugmentConfig, TrainConfig, ViewsConfig
+from byol_bnfree.cpu import native
+from byol_bnfree.cpu.choice import choose_kernels
 from byol_bnfree.data.augment import two_views
 from byol_bnfree.diagnostics import batch_independence
-from byol_bnfree.encoder import load_encoder
+from byol_bnfree.encoder import abstract_variables, encoder_module, load_encoder
 from byol_bnfree.errors import InputError
+from byol_bnfree.models.kernels import XLA
 from byol_bnfree.models.norm import NORMS
 from byol_bnfree.own_code import changed_code, code_of, load_function
 from byol_bnfree.training.gradient import make_loss
 from byol_bnfree.training.parts import DataShape, build_parts
+from byol_bnfree.untrained import untrained_like
 from byol_bnfree.whole_run.resume import check_resumable
 
 FILE = """
@@ -45,6 +50,21 @@ class Small(nn.Module):
 
 def small(layers):
     return Small(layers)
+
+
+class Ordinary(nn.Module):
+    layers: tuple
+
+    @nn.compact
+    def __call__(self, images, train):
+        x = self.layers.conv(8, (3, 3), 2, name="conv1")(images)
+        x = nn.silu(2 * self.layers.norm(name="norm1")(x, train)) - 1
+        y = self.layers.norm(name="norm2")(x, train)
+        return jnp.concatenate([y[:, 0, 0], y.mean((1, 2))], -1)
+
+
+def ordinary(layers):
+    return Ordinary(layers)
 
 
 class Dropping(nn.Module):
@@ -90,6 +110,34 @@ def number(layers):
     return 3
 
 
+def failing(layers):
+    raise ValueError("my own mistake\\nand more")
+
+
+def without_arguments():
+    return Flat(4)
+
+
+def other_layers(layers):
+    return layers.linear(3)
+
+
+def failing_views(key, image, view):
+    raise ValueError("my own mistake")
+
+
+def views_of_two(key, image):
+    return image
+
+
+def branching_views(key, image, view):
+    return image if image.mean() > 0 else -image
+
+
+def listed_views(key, image, view):
+    return image.tolist()
+
+
 def views(key, image, view):
     return image[::-1] if view == 1 else jax.random.uniform(key, image.shape)
 
@@ -117,6 +165,19 @@ def test_an_own_encoder_takes_the_norm_of_its_arm_and_is_proved_like_ours(file, 
     images = jax.random.normal(jax.random.key(0), (4, 8, 8, 3))
     report = batch_independence(network.encoder, images, True)
     assert report.holds == (norm != "bn")
+
+
+@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
+def test_an_own_encoder_may_do_anything_with_a_normalized_array(file, norm):
+    if native.register() is not None:
+        pytest.skip("oneDNN is not installed")
+    images = jax.random.normal(jax.random.key(0), (4, 8, 8, 3))
+    found = []
+    for kernels in (XLA, choose_kernels("onednn", 1)):
+        module = encoder_module(config(file, "ordinary", norm=norm), kernels)
+        variables = module.init(jax.random.key(1), images, True)
+        found.append(module.apply(variables, images, True, mutable=["batch_stats"]))
+    tiny.assert_close(*found)
 
 
 def test_an_own_encoder_keeps_the_kernels_that_it_draws():
@@ -159,6 +220,9 @@ def test_statistics_of_an_own_batchnorm_are_those_of_one_view():
     [
         ("absent", "no function 'absent'; it has Small, small"),
         ("number", "returns int"),
+        ("failing", "ValueError: my own mistake; repair"),
+        ("without_arguments", "without_arguments fails with TypeError"),
+        ("other_layers", "AttributeError: 'Layers'.*repair"),
         ("maps", r"gives \(2, 8, 8, 4\) for 2 images"),
         ("dropping", "InvalidRngError.*module\\(images, train\\)"),
     ],
@@ -215,6 +279,34 @@ def test_own_views_of_another_size_are_refused(file):
     augment = AugmentConfig(function=f"{file}:small_views")
     with pytest.raises(InputError, match="returns \\(2, 8, 3\\)"):
         two_views(jax.random.key(0), jnp.asarray(tiny.batch()["image"]), augment)
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("failing_views", "ValueError: my own mistake; repair the file."),
+        ("views_of_two", "views_of_two fails with TypeError: .*; repair the file."),
+        ("branching_views", "TracerBoolConversionError: .*; repair the file."),
+        ("listed_views", "ConcretizationTypeError: .*; repair the file."),
+    ],
+)
+def test_own_views_that_fail_are_refused_in_a_sentence(file, name, words):
+    own = config(file, augment=AugmentConfig(function=f"{file}:{name}"))
+    with pytest.raises(InputError) as refused:
+        build_parts(own, DataShape(80, CLASSES, (8, 8, 3)))
+    # `match` would also read the notes that JAX adds.
+    assert re.fullmatch(f"augment.function .*{words}", str(refused.value))
+
+
+@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
+def test_an_encoder_without_a_default_of_train_is_evaluated(file, tmp_path, norm):
+    own, data = config(file, "ordinary", norm=norm), DataShape(80, CLASSES, (8, 8, 3))
+    images = tiny.batch()["image"]
+    untrained = untrained_like(own, data, images)
+    shapes = abstract_variables(encoder_module(own), data)
+    assert jax.tree.structure(shapes) == jax.tree.structure(untrained.variables)
+    wrapped = untrained.to_nnx()(untrained._pixels(images), False)
+    np.testing.assert_allclose(wrapped, untrained(images), atol=1e-5)
 
 
 def test_a_file_of_ones_own_that_changed_is_noticed(tmp_path):

@@ -105,6 +105,19 @@ def test_batchnorm_of_one_image_is_refused(fields):
         TrainConfig(norm="bn", **fields)
 
 
+@pytest.mark.parametrize(
+    "unused",
+    [
+        "--objective=moco_v2 --predictor-norm=bn",
+        "--model.projector.depth=1 --projector-norm=bn",
+    ],
+)
+def test_batchnorm_that_nothing_passes_leaves_micro_batches_alone(unused):
+    config = parse_args([*unused.split(), "--micro-batches=2"])
+    with pytest.raises(InputError, match="batch statistics of bn"):
+        dataclasses.replace(config, encoder_norm="bn")
+
+
 @pytest.mark.parametrize("epochs", [2.3, 4.1, 4.6, 0.7, 8.2])
 def test_no_step_is_lost_to_rounding(epochs):
     assert whole_steps(epochs, 1000, 100) == round(epochs * 10)

@@ -30,6 +30,20 @@ IN_VAIN = {
     "--data.shapes-train=64": "--dataset=cifar10",
     "--target-init=copy": "--objective=simsiam",
     "--optim.tau-base=0.5": "--objective=infonce --infonce.target=none",
+    "--optim.tau-schedule=cosine": "--objective=simsiam",
+    "--infonce.alpha=0.5": "--objective=infonce --infonce.beta=0",
+    "--model.projector.hidden=64": "--model.projector.depth=1",
+    "--projector-norm=ws": "--model.projector.depth=1",
+    "--projector-norm=ln": "--model.projector.depth=1 --norm=bn",
+    "--model.predictor.hidden=64": "--objective=moco_v2",
+    "--predictor-norm=ln": "--objective=moco_v2",
+    "--model.predictor.depth=3": "--objective=barlow_twins",
+    "--model.predictor.output-bias": "--byol.predictor=closed_form --batch-size=256",
+    "--model.predictor.out=64": "--objective=rotation",
+    "--data.workers=4": "",
+    "--on-bad-image=skip": "",
+    "--data-dir=/x": "",
+    "--data.in-memory-gib=1": "",
 }
 WITH_EFFECT = {
     "--model.stem-stride=2": "--model.stem=small",
@@ -46,6 +60,12 @@ WITH_EFFECT = {
     "--data.max-pixels=1000": "--dataset=cifar10",
     "--data.shapes-train=64": "",
     "--target-init=copy": "--objective=moco_v2",
+    "--optim.tau-schedule=cosine": "--objective=moco_v2",
+    "--infonce.alpha=0.5": "--objective=infonce",
+    "--projector-norm=ln": "--model.projector.depth=1",
+    "--model.predictor.hidden=64": "--objective=infonce --infonce.predictor",
+    "--predictor-norm=ln": "--objective=simsiam",
+    "--data.workers=4": "--dataset=cifar10",
 }
 
 
@@ -68,6 +88,8 @@ def test_a_setting_with_effect_is_not_named(setting):
 @pytest.mark.parametrize("norm", ["bn", "gn_ws", "ln", "none"])
 def test_the_defaults_name_nothing(norm):
     assert named(f"--norm={norm}") == []
+    assert named(f"--norm={norm}", "--objective=moco_v2") == []
+    assert named(f"--norm={norm}", "--objective=simsiam") == []
 
 
 def test_own_parts_leave_the_settings_of_ours_without_effect():

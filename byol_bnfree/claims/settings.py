@@ -18,6 +18,7 @@ from byol_bnfree.config import (
 )
 from byol_bnfree.cpu.choice import ONEDNN, XLA_ON_CPU, choose_kernels
 from byol_bnfree.models.kernels import Kernels
+from byol_bnfree.precision import resolve_dtype
 from byol_bnfree.settings.norms import part_norms
 from byol_bnfree.training.parts import DataShape
 from byol_bnfree.training.program import views_together
@@ -68,7 +69,8 @@ def images_together(config: TrainConfig) -> int:
 
 def kernels_of_run(config: TrainConfig) -> Kernels:
     """Return the kernels that a run has on the devices of this process."""
-    return choose_kernels(config.run.convolution, jax.device_count())
+    dtype = resolve_dtype(config.compute_dtype)
+    return choose_kernels(config.run.convolution, jax.device_count(), dtype)
 
 
 def kernels_to_trace(config: TrainConfig) -> Kernels:

@@ -2,7 +2,8 @@
 
 The `cpu` extra installs oneDNN, which PyTorch also uses. Our C++ is compiled on first
 use. Both are optional: without them everything runs on XLA. Other devices use XLA too.
-So do several CPU devices, because XLA cannot split a custom call over devices.
+So do several CPU devices, because XLA cannot split a custom call over devices, and
+layers in bfloat16.
 """
 
 from functools import partial
@@ -40,18 +41,19 @@ ONEDNN = Kernels(
 
 
 def choose_kernels(
-    wanted: Literal["auto", "xla", "onednn"], num_devices: int
+    wanted: Literal["auto", "xla", "onednn"], num_devices: int, dtype: str = "float32"
 ) -> Kernels:
     """Choose the kernels of a program for `num_devices` devices.
 
     Args:
-      wanted: "onednn" takes our C++ with oneDNN. "auto" does so on one CPU device if
-        oneDNN is installed, and takes XLA otherwise. "xla" takes XLA.
+      wanted: "onednn" takes our C++ with oneDNN. "auto" does so for float32 on one CPU
+        device if oneDNN is installed, and takes XLA otherwise. "xla" takes XLA.
       num_devices: devices of the whole program.
+      dtype: dtype of activations. Our C++ takes float32 only.
 
     Raises:
       InputError: if "onednn" is not installed, cannot be compiled, or cannot be used
-        on these devices.
+        on these devices or with this dtype.
     """
     on_cpu = jax.default_backend() == "cpu"
     applies = on_cpu and num_devices == 1
@@ -61,7 +63,12 @@ def choose_kernels(
             f"--run.convolution is onednn, but this run has {num_devices} devices of "
             f"type {jax.default_backend()}; it needs a single CPU device, so use auto."
         )
-    if wanted == "xla" or not applies:
+    if wanted == "onednn" and dtype != "float32":
+        raise InputError(
+            f"--run.convolution is onednn, but the layers of this run are {dtype}; it "
+            f"computes float32 only, so use auto, or --compute-dtype=float32."
+        )
+    if wanted == "xla" or not applies or dtype != "float32":
         return by_xla
     # Not earlier: the first call on a machine compiles for seconds.
     problem = native.register()

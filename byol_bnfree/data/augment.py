@@ -21,7 +21,7 @@ from byol_bnfree.data.one_view import random_view
 from byol_bnfree.data.pixels import as_array, check_type, checked_images
 from byol_bnfree.errors import InputError
 from byol_bnfree.jax_settings import THREEFRY
-from byol_bnfree.own_code import load_function
+from byol_bnfree.own_code import load_function, repaired_by_the_user
 
 
 def two_views(
@@ -206,11 +206,13 @@ def own_view(
     """Make a view with a user's function and clip it to [0, 1].
 
     Raises:
-      InputError: if there is no such function, or its result has another shape.
+      InputError: if there is no such function, it fails, or its result has another
+        shape.
     """
     function = load_function(where, "augment.function")
     height, width = height_and_width(crop_to or image.shape[1:])
-    result = function(key, rearrange(image, "c h w -> h w c"), view)
+    with repaired_by_the_user(f"augment.function {where}"):
+        result = function(key, rearrange(image, "c h w -> h w c"), view)
     wanted = (height, width, image.shape[0])
     if getattr(result, "shape", None) != wanted:
         found = getattr(result, "shape", type(result).__name__)

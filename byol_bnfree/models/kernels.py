@@ -47,6 +47,21 @@ class Kernels(NamedTuple):
     """True if gradients are slow inside a loop. Callers then unroll the loop."""
 
 
+def with_plain_arrays(kernels: Kernels) -> Kernels:
+    """Return kernels for code that may do anything with a normalized array.
+
+    `normalize` then returns an array at once, so nothing joins its pass.
+    """
+    return kernels._replace(normalize=partial(_computed, kernels.normalize))
+
+
+def _computed(
+    normalize: Callable[..., tuple[Any, Moments, Moments]], x: Array, *given, **options
+) -> tuple[Array, Moments, Moments]:
+    y, mean, variance = normalize(x, *given, **options)
+    return jnp.asarray(y), mean, variance
+
+
 def by_standardized(
     product: Callable[..., Array], x: Array, kernel: Array, *arguments, **options
 ) -> Array:

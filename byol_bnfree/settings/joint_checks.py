@@ -6,6 +6,7 @@ from byol_bnfree.errors import InputError
 from byol_bnfree.settings.norms import part_norms
 from byol_bnfree.settings.objective_checks import (
     OWN,
+    norms_in_use,
     uses_predictor,
     validate_objective,
 )
@@ -57,7 +58,7 @@ def _check_network(config: Any) -> None:
 
 def _check_batch(config: Any) -> None:
     """Check the batch against its cuts: groups of statistics, and micro-batches."""
-    norms = part_norms(config).values()
+    norms = norms_in_use(config).values()
     if config.bn_stat_groups > 1 and "bn" not in norms:
         raise InputError(
             f"--bn-stat-groups {config.bn_stat_groups} needs a part with norm bn; "

@@ -3,6 +3,7 @@
 from typing import Any
 
 from byol_bnfree.errors import InputError, flag
+from byol_bnfree.settings.names import Norm
 from byol_bnfree.settings.norms import part_norms
 
 OWN = ("byol", "infonce", "moco_v2", "barlow_twins")
@@ -33,6 +34,19 @@ def uses_predictor(config: Any) -> bool:
         case "infonce":
             return config.infonce.predictor
     return config.objective not in WITHOUT_PREDICTOR
+
+
+def norms_in_use(config: Any) -> dict[str, Norm]:
+    """Return the norms of the parts that the loss uses and that have a norm.
+
+    A head of one dense layer has none.
+    """
+    model, norms = config.model, part_norms(config)
+    if model.projector.depth == 1:
+        del norms["projector"]
+    if model.predictor.depth == 1 or not uses_predictor(config):
+        del norms["predictor"]
+    return norms
 
 
 def uses_target_network(config: Any) -> bool:

@@ -54,7 +54,8 @@ class RunConfig:
     """Devices along the mesh axis `model`. The others form the axis `data`."""
     convolution: Literal["auto", "xla", "onednn"] = "auto"
     """Library that computes the layers. onednn: our C++ with oneDNN, for a single CPU
-    device. auto: onednn if the `cpu` extra is installed. xla: XLA."""
+    device and float32. auto: onednn if it can, and the `cpu` extra is installed. xla:
+    XLA."""
     join_seconds: float = 300.0
     """Seconds to wait at the start for the other processes of the run."""
     compilation_cache: str | None = "auto"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from byol_bnfree.data.names import printable
-from byol_bnfree.errors import InputError
+from byol_bnfree.errors import InputError, first_line
 from byol_bnfree.files import flatten, write_atomically
 
 Settings = Mapping[str, Any]
@@ -138,10 +138,10 @@ class Wandb:
                 config=dict(settings),
             )
         except Exception as error:  # it has many, and they share no class
-            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise InputError(
-                f"--run.wandb {project}: wandb cannot start a run ({reason}); log in "
-                f"with `wandb login`, set WANDB_MODE=offline, or remove --run.wandb."
+                f"--run.wandb {project}: wandb cannot start a run "
+                f"({first_line(error)}); log in with `wandb login`, set "
+                f"WANDB_MODE=offline, or remove --run.wandb."
             ) from error
 
     def row(self, row: Mapping[str, Any]) -> None:

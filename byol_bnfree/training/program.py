@@ -12,6 +12,7 @@ from byol_bnfree.config import TrainConfig
 from byol_bnfree.cpu.choice import choose_kernels
 from byol_bnfree.data.view_settings import small_side
 from byol_bnfree.models.byol import BYOLNetwork
+from byol_bnfree.precision import resolve_dtype
 from byol_bnfree.settings.norms import part_norms
 from byol_bnfree.training.footprint import Footprint, footprint
 from byol_bnfree.training.mesh import (
@@ -92,7 +93,8 @@ def build_program(
     """
     mesh = make_mesh(config.run.model_devices)
     check_batch(config, mesh)
-    kernels = choose_kernels(config.run.convolution, mesh.size)
+    dtype = resolve_dtype(config.compute_dtype)
+    kernels = choose_kernels(config.run.convolution, mesh.size, dtype)
     unroll = kernels.slow_loops if unroll is None else unroll
     # A user's BatchNorm does not know about views, so each view is a batch of its own.
     together = 1 if encoder is not None else views_together(config, unroll)

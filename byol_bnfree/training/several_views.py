@@ -47,6 +47,22 @@ class Passes:
         """Return the name of the part that predicts from small views."""
         return "small_predictor" if has_small_predictor(self.config) else "predictor"
 
+    def of_large(self, params, stats, view) -> tuple[Outputs, Any]:
+        """Return the outputs of a large view, and the statistics after it."""
+        return self.network.online(params, stats, view, True)
+
+    def of_small(self, params, stats, view) -> tuple[Outputs, Any]:
+        """Return the outputs of a small view, and the statistics after it.
+
+        BatchNorm normalizes the view by its own statistics. The running statistics stay
+        those of large views, which evaluation is about. Only a predictor of small views
+        has those of small views.
+        """
+        part = self.small_predictor
+        outputs, after = self.network.online(params, stats, view, True, part)
+        own = {"small_predictor"} & after.keys()
+        return outputs, stats | {name: after[name] for name in own}
+
     @property
     def normalize(self) -> Callable[[Array], Array]:
         """Return the normalization of predictions and targets."""
@@ -75,9 +91,7 @@ class Passes:
                 for index, (output, aim) in enumerate(zip(large, aims[0], strict=True))
             ]
             for view in drawn.small:
-                output, after = self.network.online(
-                    params, after, view, True, self.small_predictor
-                )
+                output, after = self.of_small(params, after, view)
                 parts.append(self.losses(output, aims[1], labels, 0.0))
             loss, probe = (sum(part) for part in zip(*parts, strict=True))
             return jnp.mean(loss + probe), (after, _forward(large, loss, probe))
@@ -90,21 +104,23 @@ class Passes:
         total = (jax.tree.map(jnp.zeros_like, params), stats)
         is_first = (jnp.arange(self.views.count) == 0).astype(jnp.float32)
         pieces = (jnp.stack(drawn.large), aims[0], is_first)
-        total, (large, parts) = self._add(params, labels, total, pieces, "predictor")
+        total, (large, parts) = self._add(params, labels, total, pieces, self.of_large)
         loss, probe = (part.sum(0) for part in parts)
         if drawn.small:
             count = self.views.small
             repeated = jnp.broadcast_to(aims[1], (count, *aims[1].shape))
             pieces = (jnp.stack(drawn.small), repeated, jnp.zeros(count))
-            small = self.small_predictor
-            total, (_, parts) = self._add(params, labels, total, pieces, small)
+            total, (_, parts) = self._add(params, labels, total, pieces, self.of_small)
             loss = loss + parts[0].sum(0)
         # The metrics of a step compare the first two views.
         first_two = [jax.tree.map(lambda x, i=i: x[i], large) for i in (0, 1)]
         return total, _forward(first_two, loss, probe)
 
-    def _add(self, params, labels, total, pieces, predictor: str):
-        """Loop over views of one size. Add their gradients to those in `total`."""
+    def _add(self, params, labels, total, pieces, online: Callable[..., Any]):
+        """Loop over views of one size. Add their gradients to those in `total`.
+
+        `online` is `of_large` or `of_small`.
+        """
 
         def add(total, piece):
             """Add the gradient of one view."""
@@ -113,9 +129,7 @@ class Passes:
 
             def mean_loss(params):
                 """Return the mean loss of the view, and the statistics after it."""
-                outputs, after = self.network.online(
-                    params, stats, view, True, predictor
-                )
+                outputs, after = online(params, stats, view)
                 parts = self.losses(outputs, aim, labels, is_first)
                 return jnp.mean(sum(parts)), (after, outputs, parts)
 
@@ -147,8 +161,9 @@ def make_gradient_of_views(
 ) -> Callable[..., Any]:
     """Return (key, state, batch) -> ((gradient, statistics), (`Forward`, labels)).
 
-    Running statistics are updated once per view, large views first. Small views pass
-    through the online network only. The probe reads the first large view.
+    Running statistics are updated once per large view. Small views pass through the
+    online network only, and leave its running statistics as they are. The probe reads
+    the first large view.
     """
     passes, views = Passes(network, config, unroll), config.views
     online = passes.one_by_one if views.accumulate else passes.together

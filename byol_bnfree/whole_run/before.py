@@ -8,6 +8,7 @@ from byol_bnfree.cpu.choice import choose_kernels
 from byol_bnfree.interop.start import check_start
 from byol_bnfree.jax_settings import check_draws, check_precision
 from byol_bnfree.own_code import load_function
+from byol_bnfree.precision import resolve_dtype
 from byol_bnfree.training import distributed
 from byol_bnfree.training.boards import import_wandb
 from byol_bnfree.training.mesh import check_batch, make_mesh
@@ -26,7 +27,8 @@ def check_before_data(config: TrainConfig, encoder: nn.Module | None) -> None:
     check_draws()
     mesh = make_mesh(config.run.model_devices)
     check_batch(config, mesh)
-    kernels = choose_kernels(config.run.convolution, mesh.size)
+    dtype = resolve_dtype(config.compute_dtype)
+    kernels = choose_kernels(config.run.convolution, mesh.size, dtype)
     create_network(config, None, kernels=kernels, encoder=encoder)
     if config.augment.function is not None:
         load_function(config.augment.function, "augment.function")

@@ -9,18 +9,23 @@ from collections.abc import Iterator
 from operator import attrgetter
 from typing import Any
 
-from byol_bnfree.config import TrainConfig, ViewConfig
+from byol_bnfree.config import HeadConfig, TrainConfig, ViewConfig
 from byol_bnfree.errors import flag
 from byol_bnfree.models.architectures import ARCHITECTURES
+from byol_bnfree.recipes import shapes
 from byol_bnfree.settings.norms import part_norms
-from byol_bnfree.settings.objective_checks import uses_target_network
+from byol_bnfree.settings.objective_checks import (
+    norms_in_use,
+    uses_predictor,
+    uses_target_network,
+)
 
 OF_RESNETS = ("name", "width", "stem", "stem_stride", "stem_channels", "padding")
 OF_RESNETS += ("shortcuts", "last_scale_init")
 OF_EVALUATION = ("crop_area", "crop_aspect", "flip", "vertical_flip", "quarter_turn")
 """Settings of view 1 that the probes of evaluation use too."""
 OF_JITTER = ("brightness", "contrast", "saturation", "hue")
-DEFAULTS = TrainConfig()  # both views are of one class, but differ in their defaults
+OF_FILES = ("white", "alpha", "max_pixels", "in_memory_gib", "workers")
 GROUPED, STANDARDIZED = {"gn", "gn_ws"}, {"gn_ws", "ws"}
 
 
@@ -56,27 +61,50 @@ def _of_the_network(config: TrainConfig) -> Rules:
         if not ARCHITECTURES[model.name].bottleneck:
             yield ("model.last_scale_init",), f"{model.name} has no bottleneck blocks"
     norms = part_norms(config)
-    if not GROUPED & {*norms.values()}:
+    if not GROUPED & {*norms_in_use(config).values()}:
         names = ("model.groups", "model.min_group_channels")
         yield names, "no part has norm gn or gn_ws"
     if norms["encoder"] not in STANDARDIZED:
         yield ("model.standardize_conv",), f"the encoder has norm {norms['encoder']}"
-    if not STANDARDIZED & {norms["projector"], norms["predictor"]}:
+    heads = ("projector", "predictor") if uses_predictor(config) else ("projector",)
+    if not STANDARDIZED & {norms[head] for head in heads}:
         yield ("model.standardize_dense",), "no head has norm gn_ws or ws"
-    for part in ("projector", "predictor"):
-        if norms[part] not in STANDARDIZED:
-            yield (f"model.{part}.plain_dense",), f"the {part} has norm {norms[part]}"
+    for head in heads:
+        yield from _of_a_head(config, head)
+    if not uses_predictor(config):
+        fields = (field.name for field in dataclasses.fields(HeadConfig))
+        names = tuple(f"model.predictor.{name}" for name in fields)
+        names += ("predictor_norm", "model.predictor_start")
+        yield names, f"the loss of {config.objective} uses no predictor here"
+    elif config.objective == "rotation":
+        yield ("model.predictor.out",), "rotation predicts one of four turns"
     if config.init_from is None:
         names = ("init_from_part", "init_from_other_norm")
         yield names, "there is no --init-from"
+
+
+def _of_a_head(config: TrainConfig, part: str) -> Rules:
+    """Name settings of a head that the loss uses."""
+    norm, head = part_norms(config)[part], getattr(config.model, part)
+    if norm not in STANDARDIZED:
+        yield (f"model.{part}.plain_dense",), f"the {part} has norm {norm}"
+    if head.depth > 1:
+        return
+    yield (f"model.{part}.hidden",), f"the {part} is one layer"
+    # A norm also says whether the kernel is standardized.
+    never = not config.model.standardize_dense or 1 in head.plain_dense
+    if never or (norm in STANDARDIZED) == (config.norm in STANDARDIZED):
+        yield (f"{part}_norm",), f"the {part} is one layer, which no norm follows"
 
 
 def _of_the_optimizer(config: TrainConfig) -> Rules:
     if config.optim.name != "lars":
         yield ("optim.trust_coefficient",), f"the optimizer is {config.optim.name}"
     if not uses_target_network(config):
-        names = ("target_init", "optim.tau_base")
+        names = ("target_init", "optim.tau_base", "optim.tau_schedule")
         yield names, "the objective has no target network"
+    if config.infonce.beta == 0:
+        yield ("infonce.alpha",), "--infonce.beta 0 leaves out the negatives"
 
 
 def _of_the_views(config: TrainConfig) -> Rules:
@@ -115,14 +143,14 @@ def _of_the_rest(config: TrainConfig) -> Rules:
     if every == 0 or (every is None and evaluation.skip):
         yield ("evaluation.linear_too",), "no kNN accuracy is measured during the run"
     if config.dataset == "shapes":
-        names = tuple(f"data.{name}" for name in ("white", "alpha", "max_pixels"))
-        yield names, "the shapes are generated"
+        names = tuple(f"data.{name}" for name in OF_FILES)
+        yield ("data_dir", "on_bad_image", *names), "the shapes are generated"
     else:
         names = ("data.shapes_train", "data.shapes_test")
         yield names, f"the data set is {config.dataset}"
 
 
 def _changed(config: TrainConfig, name: str) -> Any:
-    """Return the value of a setting, or None if it is the default of a run."""
+    """Return the value of a setting, or None if it is the default for the norm."""
     of = attrgetter(name)
-    return None if of(config) == of(DEFAULTS) else of(config)
+    return None if of(config) == of(shapes(config.norm)) else of(config)

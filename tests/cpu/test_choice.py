@@ -5,11 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import tiny
 from byol_bnfree.cpu import native
 from byol_bnfree.cpu.choice import XLA_ON_CPU, choose_kernels
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.encoders import create_encoder
 from byol_bnfree.models.kernels import XLA
+from byol_bnfree.training import program
+from byol_bnfree.training.parts import DataShape
 
 problem = native.register()
 needs_onednn = pytest.mark.skipif(problem is not None, reason=str(problem))
@@ -51,6 +54,22 @@ def test_more_than_one_device_is_xlas():
     assert choose_kernels("xla", num_devices=1) == XLA_ON_CPU
     with pytest.raises(InputError, match="has 2 devices of type cpu"):
         choose_kernels("onednn", num_devices=2)
+
+
+def test_bfloat16_is_xlas():
+    assert choose_kernels("auto", 1, "bfloat16") == XLA_ON_CPU
+    with pytest.raises(InputError, match="layers of this run are bfloat16; it comp"):
+        choose_kernels("onednn", 1, "bfloat16")
+
+
+@pytest.mark.parametrize("wanted", ["auto", "bfloat16"])
+def test_a_run_is_built_with_the_kernels_of_its_dtype(monkeypatch, wanted):
+    chosen = []
+    monkeypatch.setattr(program, "choose_kernels", lambda *given: chosen.append(given))
+    data = DataShape(80, 3, (8, 8, 3))
+    with pytest.raises(AttributeError):  # nothing is built
+        program.build_program(tiny.config(compute_dtype=wanted), data)
+    assert chosen == [("auto", 2, "float32" if wanted == "auto" else wanted)]
 
 
 @needs_onednn
