@@ -31,6 +31,7 @@ from byol_bnfree.diagnostics import (
     static_independence,
 )
 from byol_bnfree.diagnostics.static import stored_examples
+from byol_bnfree.errors import first_line
 from byol_bnfree.models.kernels import Kernels
 
 _MOMENTS = r"(models/kernels|cpu/moments)\.py"
@@ -149,8 +150,7 @@ def _gradient_report(traced: Traced) -> StaticReport | str:
     try:
         return static_independence(gradient, traced.images, traced.variables)
     except Exception as error:  # JAX and rules of users raise many kinds
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        return short(reason)
+        return short(first_line(error))
 
 
 def _names(paths: Sequence[str]) -> str:
