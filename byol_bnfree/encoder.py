@@ -151,27 +151,22 @@ def load_encoder(
 ) -> Encoder:
     """Load the encoder of a run's newest intact checkpoint, or of a file of weights.
 
-        Args:
-          workdir: a run's folder, with config.json, dataset.json and checkpoints. Or a
-            file of weights: an export of `byol_bnfree.export`, a checkpoint that DeepMind
-            released, or a state dict of torchvision, timm, lightly or solo-learn
-            (`interop.weights`).
-          network: "online" or "target". BYOL's papers evaluate the online network.
-          kernels: a result of `cpu.choice.choose_kernels`. XLA works on any device.
-          encoder: the module that was passed to `train`, if there was one.
-          padding, groups, standardized, stem_stride: what a state dict of another program
-            does not state; see `interop.foreign.from_state_dict`. None takes the usual.
+    Args:
+      workdir: a run's folder, with config.json, dataset.json and checkpoints. Or a
+        file of weights: an export of `byol_bnfree.export`, a checkpoint that DeepMind
+        released, or a state dict of torchvision, timm, lightly or solo-learn
+        (`interop.weights`).
+      network: "online" or "target". BYOL's papers evaluate the online network.
+      kernels: a result of `cpu.choice.choose_kernels`. XLA works on any device.
+      encoder: the module that was passed to `train`, if there was one.
+      padding, groups, standardized, stem_stride: what a state dict of another program
+        does not state; see `interop.foreign.from_state_dict`. None takes the usual.
 
-        Raises:
-    <<<<<<< HEAD
-          InputError: if the folder is no run or has no usable checkpoint, the file has no
-            weights of an encoder that `create_encoder` can build, or an argument does not
-            belong to it.
-    =======
-          InputError: if the folder is no run or has no usable checkpoint, or the file has
-            no weights of an encoder that `create_encoder` can build. Also for an encoder of
-            one's own that cannot be used on the images of the run.
-    >>>>>>> fix_train
+    Raises:
+      InputError: if the folder is no run or has no usable checkpoint, the file has no
+        weights of an encoder that `create_encoder` can build, or an argument does not
+        belong to it. Also for an encoder of one's own that cannot be used on the images
+        of the run.
     """
     if network not in ENCODERS:
         raise InputError(
