@@ -12,7 +12,8 @@ class OptimConfig:
     """lars has BYOL's order: decay, trust ratio, momentum, then learning rate. muon
     orthogonalizes the update of each kernel; adam updates biases and scales."""
     momentum: float = 0.9
-    """Momentum of lars and sgd; decay of the first moment in adamw and muon."""
+    """Momentum of lars, sgd and muon's kernels; decay of the first moment in adamw. The
+    Adam that moves muon's other arrays always has 0.9."""
     weight_decay: float = 1e-6
     """Weight decay of kernels."""
     bias_weight_decay: float = 0.0
