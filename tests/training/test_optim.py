@@ -239,3 +239,19 @@ def test_clipped_lars_is_sgd_where_lars_would_go_further():
     size = np.linalg.norm(PARAMS["predictor"]["fc1"]["kernel"])
     # solo-learn divides the ratio by the rate, which is multiplied again later.
     np.testing.assert_allclose(np.linalg.norm(near), 1e-4 * size, rtol=1e-5)
+
+
+def test_momentum_does_not_reach_the_adam_of_muon():
+    params = {"fc": {"kernel": jnp.eye(3), "bias": jnp.ones(3)}}
+    found = []
+    for momentum in (0.5, 0.95):
+        settings = OptimConfig(name="muon", momentum=momentum)
+        optimizer = make_optimizer(settings, lambda step: 0.1)
+        state = optimizer.init(params)
+        for seed in (0, 1):
+            draws = np.random.default_rng(seed)
+            grads = jax.tree.map(lambda x, d=draws: d.normal(size=x.shape), params)
+            updates, state = optimizer.update(grads, state, params)
+        found.append(updates["fc"])
+    np.testing.assert_array_equal(found[0]["bias"], found[1]["bias"])
+    assert np.abs(found[0]["kernel"] - found[1]["kernel"]).max() > 1e-3
