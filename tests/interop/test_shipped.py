@@ -97,7 +97,7 @@ def test_an_installed_package_reads_its_own_copy(tmp_path):
 
 IN_TORCH = """
 import json, torch
-from encoder import load_encoder
+from encoder import check, load_encoder
 
 pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
 expected, given = load_encoder()(pixels), pixels / 255
@@ -109,6 +109,10 @@ for images in wrong:
         load_encoder()(images)
     except ValueError as error:
         said.append(str(error))
+try:
+    check(given[:, 0], 1)
+except ValueError as error:
+    said.append(str(error))
 differences = []
 for dtype in (torch.float64, torch.float16):
     found = load_encoder().to(dtype)(pixels)
@@ -128,6 +132,8 @@ REFUSED = [
     "images have 32 channels in their second axis",
     "images have 1 channel in their second axis",
     "images are a ndarray; give a torch.Tensor.",
+    "images have shape (2, 32, 32); give a batch [b c h w] of at least one image "
+    "(images[:, None] gives gray ones their channel)",
 ]
 
 

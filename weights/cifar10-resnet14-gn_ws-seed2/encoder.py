@@ -168,7 +168,10 @@ def check(images: torch.Tensor, channels: int) -> None:
         return
     shape = tuple(images.shape)
     if len(shape) != 4 or 0 in shape:
-        example = " (images[None] makes it a batch)" if len(shape) == 3 else ""
+        gray = channels == 1 and shape[:1] != (1,)
+        example = "images[:, None] gives gray ones their channel"
+        example = example if gray else "images[None] makes it a batch"
+        example = f" ({example})" if len(shape) == 3 else ""
         raise ValueError(
             f"images have shape {shape}; give a batch [b c h w] of at least one "
             f"image{example}."
