@@ -140,6 +140,15 @@ def test_whole_numbers_are_neither_normalized_nor_augmented():
         unwrap(two_views)(jax.random.key(0), pixels.astype(jnp.int32), AugmentConfig())
 
 
+def test_constant_images_of_a_compiled_function_are_checked():
+    pixels = jnp.asarray(IMAGES / 255, jnp.float32)
+    found = jax.jit(lambda: unwrap(unit_pixels)(pixels))()
+    np.testing.assert_array_equal(found, pixels)
+    too_large = 255 * pixels
+    with pytest.raises(InputError, match="are floats from"):
+        jax.jit(lambda: unwrap(unit_pixels)(too_large))()
+
+
 def test_a_list_of_images_is_a_batch_if_they_have_one_shape():
     found = unwrap(unit_pixels)([*IMAGES])
     np.testing.assert_array_equal(found, unwrap(unit_pixels)(IMAGES))

@@ -108,7 +108,9 @@ def check_type(images: Array | np.ndarray) -> None:
 
 
 def _check_range(images: Array | np.ndarray) -> None:
-    least, most = float(images.min()), float(images.max())
+    # Constants of a compiled function too: their minimum would be traced otherwise.
+    with jax.ensure_compile_time_eval():
+        least, most = float(images.min()), float(images.max())
     if not (np.isfinite(least) and np.isfinite(most)):
         raise InputError(
             "images hold NaN or infinity; give floats from 0 to 1, or uint8 pixels."

@@ -27,7 +27,8 @@ def ema_update(target_params, online_params, tau: Array | float):
         has another shape in the other tree, or it does not hold floats; and for a
         tau that is not from 0 to 1.
     """
-    if not isinstance(tau, jax.core.Tracer) and not 0 <= tau <= 1:
+    # A constant array stays one only as a float: in a compiled function `<=` is traced.
+    if not isinstance(tau, jax.core.Tracer) and not 0 <= float(tau) <= 1:
         raise InputError(f"tau is {tau}; give a number from 0 to 1.")
     xi_by_path = dict(jax.tree.leaves_with_path(target_params))
     parts = {path[:1] for path in xi_by_path}

@@ -1,5 +1,7 @@
 """Optimizer and moving average treat every kind of tree as they treat dicts."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -95,6 +97,16 @@ def test_the_average_names_an_array_that_one_network_lacks():
         ema_update(target, online, 0.9)
     with pytest.raises(InputError, match="online .* 'encoder/norm1/scale' .* target"):
         ema_update(online, target, 0.9)
+
+
+def test_the_average_takes_a_constant_of_a_compiled_function():
+    tau, target, online = jnp.float32(0.9), draw(0), draw(1)
+    found = jax.jit(lambda x, y: ema_update(x, y, tau))(target, online)
+    jax.tree.map(
+        partial(np.testing.assert_allclose, rtol=1e-6),
+        found,
+        ema_update(target, online, 0.9),
+    )
 
 
 def test_the_average_refuses_arrays_that_have_none():
