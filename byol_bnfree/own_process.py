@@ -1,12 +1,17 @@
-"""Settings of a command line's own process.
+"""Settings of a command line's own process, and of the processes that it starts.
 
 Functions such as `train` change nothing in the process of their caller.
 """
 
 import io
 import logging
+import multiprocessing
+import os
+import signal
 import sys
+import threading
 import warnings
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 
@@ -36,3 +41,29 @@ def _say_what_is_news(say, kind, error, trace) -> None:
     """Report an error, unless it belongs to the other arrays of a failed save."""
     if str(error) != "Event loop is closed":
         say(kind, error, trace)
+
+
+def process_pool(workers: int) -> ProcessPoolExecutor:
+    """Return a pool of so many processes, which end when this one does."""
+    return ProcessPoolExecutor(
+        workers,
+        mp_context=multiprocessing.get_context("spawn"),  # JAX's threads rule out fork
+        initializer=_serve_one_process,
+    )
+
+
+def _serve_one_process() -> None:
+    """Prepare a worker: ignore Ctrl-C, and end when the main process ends.
+
+    A worker holds both ends of the pipe it reads tasks from. If the main process is
+    killed, the pipe stays open and would not end the worker.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    quiet_libraries()
+    main = multiprocessing.parent_process()
+
+    def end_with_main() -> None:
+        main.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_main, daemon=True).start()

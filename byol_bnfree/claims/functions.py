@@ -136,6 +136,7 @@ def values_in_training(outputs):
 
 
 def views_of_run(config: TrainConfig):
+    """Return a function from a few pictures to their views, as a run draws them."""
     draw = views_of_step_0(config)
 
     def views(pixels):

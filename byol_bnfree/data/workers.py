@@ -1,17 +1,14 @@
 """Chooses how many processes or threads decode pictures."""
 
 import contextlib
-import multiprocessing
 import os
-import signal
 import sys
-import threading
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 from byol_bnfree.config import MOST_WORKERS
 from byol_bnfree.launched import place
-from byol_bnfree.own_process import quiet_libraries
+from byol_bnfree.own_process import process_pool
 
 FEW_CORES = 4
 """Below this, threads are as fast: Pillow releases the interpreter while decoding."""
@@ -71,11 +68,7 @@ def reading_pool(wanted: int | None) -> Executor:
     workers = worker_processes(wanted)
     if not workers:
         return ThreadPoolExecutor(usable_cores())
-    return ProcessPoolExecutor(
-        workers,
-        mp_context=multiprocessing.get_context("spawn"),  # JAX's threads rule out fork
-        initializer=serve_one_process,
-    )
+    return process_pool(workers)
 
 
 def _runs_a_command_of_ours() -> bool:
@@ -85,20 +78,3 @@ def _runs_a_command_of_ours() -> bool:
     if spec is not None:
         return spec.name.partition(".")[0] in COMMANDS
     return Path(getattr(main, "__file__", None) or "").name.startswith("byol-")
-
-
-def serve_one_process() -> None:
-    """Prepare a worker of a pool: ignore Ctrl-C, and end when the main process ends.
-
-    A worker holds both ends of the pipe it reads tasks from. If the main process is
-    killed, the pipe stays open and would not end the worker.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    quiet_libraries()
-    main = multiprocessing.parent_process()
-
-    def end_with_main() -> None:
-        main.join()
-        os._exit(1)
-
-    threading.Thread(target=end_with_main, daemon=True).start()

@@ -1,17 +1,16 @@
 """report.md and report.html of an experiment, its README's table, and the index."""
 
-import multiprocessing
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
-from byol_bnfree.data.workers import serve_one_process, usable_cores
+from byol_bnfree.data.workers import usable_cores
 from byol_bnfree.files import read_rows, write_atomically
+from byol_bnfree.own_process import process_pool
 from experiments import GRIDS
 from experiments.arguments import Arguments
 from experiments.comparison import Comparison, compare
@@ -45,11 +44,7 @@ def write_all(
     Drawing takes seconds an experiment. Each core draws one at a time, and `say` is
     told of each that is done.
     """
-    with ProcessPoolExecutor(
-        min(usable_cores(), len(GRIDS)),
-        mp_context=multiprocessing.get_context("spawn"),  # fork would copy threads
-        initializer=serve_one_process,
-    ) as pool:
+    with process_pool(min(usable_cores(), len(GRIDS))) as pool:
         # The most results first, so that no core draws the longest report alone.
         largest = sorted(GRIDS, key=lambda name: -_size(folder, name))
         jobs = {
