@@ -24,12 +24,12 @@ def abstract_params(encoder, shape=(1, 32, 32, 3)):
     [
         ("resnet50", 1, 23.51),
         ("resnet50", 2, 93.9),
-        ("resnet50", 3, 211.2),
-        ("resnet50", 4, 375.4),
+        pytest.param("resnet50", 3, 211.2, marks=pytest.mark.slow),
+        pytest.param("resnet50", 4, 375.4, marks=pytest.mark.slow),
         ("resnet101", 1, 42.5),
         ("resnet152", 1, 58.1),
         ("resnet200", 1, 62.6),
-        ("resnet200", 2, 250.1),
+        pytest.param("resnet200", 2, 250.1, marks=pytest.mark.slow),
     ],
 )
 def test_parameter_counts_are_the_published_ones(name, width, millions):
@@ -37,18 +37,17 @@ def test_parameter_counts_are_the_published_ones(name, width, millions):
     assert round(count, 2 if millions == 23.51 else 1) == millions
 
 
-DEEP = ("resnet56", "resnet101", "resnet152", "resnet200")  # more of the same blocks
+# Every kind of block. The other networks have more of the same blocks.
+KINDS = ("resnet14", "resnet18", "resnet50")
+NAMES = [
+    name
+    if name.removesuffix("v2") in KINDS
+    else pytest.param(name, marks=pytest.mark.slow)
+    for name in ARCHITECTURES
+]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow)
-        if name.removesuffix("v2") in DEEP
-        else name
-        for name in ARCHITECTURES
-    ],
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_norm_gives_the_same_parameter_tree(name):
     trees = [abstract_params(create_encoder(name, norm=norm)) for norm in NORMS]
     assert all(tree == trees[0] for tree in trees)
@@ -63,16 +62,24 @@ def test_any_number_of_channels_and_a_fractional_width(name, features, channels)
     assert y.shape == (2, features) and y.dtype == jnp.float32
 
 
-def test_weighted_layers_match_the_name():
-    for name in ARCHITECTURES:
-        params = abstract_params(create_encoder(name))
-        convs = [
-            path
-            for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-            if leaf.ndim == 4 and "shortcut" not in str(path)
-        ]
-        layers = int(name.removeprefix("resnet").removesuffix("v2"))
-        assert len(convs) + 1 == layers  # + classifier
+@pytest.mark.parametrize("name", NAMES)
+def test_weighted_layers_match_the_name(name):
+    params = abstract_params(create_encoder(name))
+    convs = [
+        path
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+        if leaf.ndim == 4 and "shortcut" not in str(path)
+    ]
+    layers = int(name.removeprefix("resnet").removesuffix("v2"))
+    assert len(convs) + 1 == layers  # + classifier
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_blocks_match_the_name(name):
+    """Two layers in a block, three in a bottleneck; the first layer; the classifier."""
+    shape = ARCHITECTURES[name]
+    layers = int(name.removeprefix("resnet").removesuffix("v2"))
+    assert sum(shape.blocks) * (3 if shape.bottleneck else 2) + 2 == layers
 
 
 def test_every_group_begins_with_a_projection_shortcut():
