@@ -10,10 +10,12 @@ import tempfile
 
 os.environ["JAX_NUM_CPU_DEVICES"] = "2"  # before jax starts
 os.environ["JAX_PLATFORMS"] = os.environ.get("TESTS_ON", "cpu")  # of experiments/gpu.sh
-# `jax_settings.QUICK_TO_COMPILE`. The package is not imported here: `mutation` imports
-# this file, and then tests wrong copies of the package.
+# `jax_settings.QUICK_TO_COMPILE`, and programs in one part: each worker has one core.
+# The package is not imported here: `mutation` imports this file, and then tests wrong
+# copies of the package.
 os.environ["XLA_FLAGS"] = (
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
+    "--xla_cpu_parallel_codegen_split_count=1"
 )
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # workers inherit it
     _cache = tempfile.mkdtemp(prefix="jax-cache-")
