@@ -12,12 +12,13 @@ class Arguments:
     """Compare dense tasks."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Seeds of pre-training, head and batches."""
+    """Seeds of pre-training, head and batches. Seed 0 chooses the rates of all
+    seeds."""
     norms: tuple[str, ...] = NORMS
     """Norms of encoder and head."""
     epochs: int = 10
     """Epochs of pre-training and of supervised training."""
-    pictures: int = 6400
+    pictures: int = 9600
     """Pictures that a fit sees, with repetitions."""
     folder: Path = Path("runs/dense")
     """Work folders of pre-training."""

@@ -17,7 +17,7 @@ from byol_bnfree.files import append_row, expanded, read_rows
 from byol_bnfree.training.environment import environment
 from byol_bnfree.user_cache import compiled_programs_kept
 from experiments.dense.arguments import Arguments
-from experiments.dense.arms import Arm, arms, settings_of, usual_settings
+from experiments.dense.arms import TUNED, Arm, arms, settings_of, usual_settings
 from experiments.dense.encoders import encoder_of, workdir_of
 from experiments.dense.report import write_report
 
@@ -29,7 +29,7 @@ def carry_out(arguments: Arguments) -> None:
     """Run the arms that the results lack, and report all of them.
 
     Raises:
-      InputError: at the end, if fits diverged. It names their arms.
+      InputError: if no seed chooses the rates; at the end, if arms have no result.
     """
     arguments = dataclasses.replace(
         arguments,
@@ -39,17 +39,24 @@ def carry_out(arguments: Arguments) -> None:
     machine = {k: v for k, v in environment().items() if k != "argv"}  # has paths
     now = {"commit": commit(), "environment": machine}
     lost = []
-    for arm in () if arguments.report else arms(arguments.seeds, arguments.norms):
-        settings = settings_of(arm, arguments.pictures)
-        asked = {"arm": arm._asdict(), "settings": asked_settings(arm, arguments)}
-        if any(is_of(row, arm, arguments) for row in read_rows(arguments.results)):
+    for arm in [] if arguments.report else asked_arms(arguments):
+        rows = read_rows(arguments.results)
+        rate = chosen_rate(arm, arguments, rows)
+        if any(is_of(row, arm, arguments, rate) for row in rows):
             continue
-        print(" ".join(map(str, arm)), flush=True)
+        name = " ".join(map(str, arm))
+        if arm.seed != TUNED and rate is None:
+            lost.append(f"{name}: no fit of seed {TUNED} has chosen its rate.")
+            continue
+        settings = settings_of(arm, arguments.pictures, rate)
+        stored = asked_settings(arm, arguments, rate)
+        asked = {"arm": arm._asdict(), "settings": stored}
+        print(name, flush=True)
         try:
             with compiled_programs_kept("auto"):
                 row = asked | measure(arm, settings, arguments) | now
         except FitDiverged as error:  # the other arms do not depend on it
-            lost.append(f"{' '.join(map(str, arm))}: {error}")
+            lost.append(f"{name}: {error}")
             print(error, flush=True)
             continue
         append_row(arguments.results, row)
@@ -58,34 +65,71 @@ def carry_out(arguments: Arguments) -> None:
         raise InputError(f"these arms have no result. {' '.join(lost)}")
 
 
-def asked_settings(arm: Arm, arguments: Arguments) -> dict[str, Any]:
+def asked_arms(arguments: Arguments) -> list[Arm]:
+    """Return the arms that were asked for, those of seed 0 first.
+
+    Raises:
+      InputError: if no seed chooses the rates.
+    """
+    found = sorted(
+        arms(arguments.seeds, arguments.norms), key=lambda arm: arm.seed != TUNED
+    )
+    rows = read_rows(arguments.results)
+    chosen = any(row["arm"]["seed"] == TUNED for row in rows)
+    if not chosen and TUNED not in arguments.seeds:
+        seeds = " ".join(map(str, arguments.seeds))
+        raise InputError(
+            f"--seeds is {seeds}, but seed {TUNED} chooses the rates, and "
+            f"{arguments.results} has none of its rows; add {TUNED} to --seeds."
+        )
+    return found
+
+
+def chosen_rate(
+    arm: Arm, arguments: Arguments, rows: list[dict[str, Any]]
+) -> float | None:
+    """Return the rate that seed 0 chose for an arm of another seed.
+
+    None for an arm of seed 0, which chooses by itself, and if seed 0 has no row.
+    """
+    tuned = arm._replace(seed=TUNED)
+    own = [row for row in rows if arm != tuned and is_of(row, tuned, arguments)]
+    return own[-1]["chosen"]["rate"] if own else None
+
+
+def asked_settings(
+    arm: Arm, arguments: Arguments, rate: float | None = None
+) -> dict[str, Any]:
     """Return the settings of an arm as its row stores them."""
-    settings = dataclasses.asdict(settings_of(arm, arguments.pictures))
+    settings = dataclasses.asdict(settings_of(arm, arguments.pictures, rate))
     return json.loads(json.dumps(settings | {"epochs": arguments.epochs}))
 
 
 def of_settings(arguments: Arguments) -> list[dict[str, Any]]:
     """Return the newest row of each arm with the settings that were asked for."""
-    newest = {}
-    for row in read_rows(arguments.results):
+    rows, newest = read_rows(arguments.results), {}
+    for row in rows:
         arm = Arm(**row["arm"])
-        if is_of(row, arm, arguments):
+        if is_of(row, arm, arguments, chosen_rate(arm, arguments, rows)):
             newest[arm] = row
     return list(newest.values())
 
 
-def is_of(row: dict[str, Any], arm: Arm, arguments: Arguments) -> bool:
+def is_of(
+    row: dict[str, Any], arm: Arm, arguments: Arguments, rate: float | None = None
+) -> bool:
     """Return True if a row is of an arm with the settings that were asked for.
 
     A row from before a setting existed has the setting's default.
     """
+    if row["arm"] != arm._asdict():
+        return False
     usual = json.loads(json.dumps(dataclasses.asdict(usual_settings(arm))))
-    asked = asked_settings(arm, arguments)
-    return row["arm"] == arm._asdict() and usual | row["settings"] == asked
+    return usual | row["settings"] == asked_settings(arm, arguments, rate)
 
 
 def measure(arm: Arm, settings: DenseSettings, arguments: Arguments) -> dict[str, Any]:
-    """Choose a rate, fit and test an arm; return figures and seconds of all three."""
+    """Choose a rate if several are given, fit and test an arm; return its figures."""
     made = arm.norm, arm.seed, arguments.epochs, arguments.folder
     encoder = encoder_of(arm.encoder, *made)
     windows = Windows((SIDE, SIDE), settings.scales)

@@ -11,13 +11,13 @@ from byol_bnfree.evaluation.diverged import FitDiverged
 from byol_bnfree.files import read_rows
 from experiments.dense import comparison as dense
 from experiments.dense.arguments import FOLDER, Arguments
-from experiments.dense.arms import NORMS, RATES, Arm, arms, settings_of
+from experiments.dense.arms import NORMS, RATES, TUNED, USUAL, Arm, arms, settings_of
 from experiments.dense.report import MARKS, SHOWN, draw, spread, table
 
 ROWS = read_rows(FOLDER / "results.jsonl")
 
 
-def row(norm, encoder, figure, seed=0, batch=16):
+def row(norm, encoder, figure, seed=0, batch=USUAL):
     arm = Arm(seed, "segmentation", norm, encoder, "fine-tuned", batch)
     return {"arm": arm._asdict(), "figures": {"miou": figure}, "cpu_seconds": 40.4}
 
@@ -29,13 +29,13 @@ def test_both_norms_have_equally_many_trials_and_pictures():
         assert first.steps * first.batch_size == 6400
 
 
-def test_a_batch_of_2_takes_eight_times_the_steps_at_an_eighth_of_the_rates():
+def test_a_batch_of_2_takes_four_times_the_steps_at_a_quarter_of_the_rates():
     usual, small = (
         settings_of(Arm(0, "depth", "bn", "untrained", "fine-tuned", size), 6400)
-        for size in (16, 2)
+        for size in (8, 2)
     )
-    assert (small.steps, small.trial_steps) == (8 * usual.steps, 8 * usual.trial_steps)
-    np.testing.assert_allclose(8 * np.array(small.rates), usual.rates)
+    assert (small.steps, small.trial_steps) == (4 * usual.steps, 4 * usual.trial_steps)
+    np.testing.assert_allclose(4 * np.array(small.rates), usual.rates)
 
 
 def test_the_table_has_means_and_half_ranges_by_norm():
@@ -65,15 +65,18 @@ def test_the_readme_has_the_table_of_the_results():
 
 def test_pictures_that_fill_no_batch_are_refused():
     arm = next(arms([0]))
-    assert settings_of(arm, 64).trial_steps == 1
-    with pytest.raises(InputError, match="--pictures is 10, .* give 64 or more"):
+    assert settings_of(arm, 32).trial_steps == 1
+    with pytest.raises(InputError, match="--pictures is 10, .* give 32 or more"):
         settings_of(arm, 10)
 
 
 def test_every_row_chose_its_rate_on_held_out_pictures():
     for found in ROWS:
-        assert len(found["trials"]) == len(RATES)
-        assert found["chosen"] in found["trials"]
+        if found["arm"]["seed"] == TUNED:
+            assert len(found["trials"]) == len(RATES)
+            assert found["chosen"] in found["trials"]
+        else:
+            assert found["trials"] == []
 
 
 def test_the_figure_has_a_panel_for_each_task():
@@ -83,7 +86,7 @@ def test_the_figure_has_a_panel_for_each_task():
 
 
 def test_a_row_from_before_a_setting_has_its_default(tmp_path):
-    arm = Arm(0, "depth", "bn", "untrained", "fine-tuned", 16)
+    arm = Arm(0, "depth", "bn", "untrained", "fine-tuned", USUAL)
     settings = dense.asked_settings(arm, Arguments())
     assert settings.pop("crop") == "random"
     old = row("bn", "untrained", 0.1) | {"arm": arm._asdict(), "settings": settings}
@@ -93,15 +96,43 @@ def test_a_row_from_before_a_setting_has_its_default(tmp_path):
 
 
 def test_other_settings_and_older_rows_are_not_reported(tmp_path):
-    arm = Arm(0, "segmentation", "bn", "untrained", "fine-tuned", 16)
+    arm = Arm(0, "segmentation", "bn", "untrained", "fine-tuned", USUAL)
     rows = [
         row("bn", "untrained", figure)
         | {"settings": dense.asked_settings(arm, Arguments(pictures=pictures))}
-        for pictures, figure in ((6400, 0.1), (6400, 0.2), (3200, 0.3))
+        for pictures, figure in ((9600, 0.1), (9600, 0.2), (3200, 0.3))
     ]
     file = tmp_path / "results.jsonl"
     file.write_text("".join(json.dumps(r) + "\n" for r in rows))
     assert dense.of_settings(Arguments(results=file)) == [rows[1]]
+
+
+def measured(results, monkeypatch, seeds):
+    """Rows of a comparison whose fits choose the second rate of several."""
+
+    def measure(arm, settings, arguments):
+        return {"chosen": {"rate": settings.rates[len(settings.rates) > 1]}}
+
+    monkeypatch.setattr(dense, "measure", measure)
+    monkeypatch.setattr(dense, "write_report", lambda found, folder: None)
+    dense.carry_out(Arguments(seeds=seeds, norms=("bn",), results=results))
+    return read_rows(results)
+
+
+def test_other_seeds_take_the_rate_that_seed_0_chose(tmp_path, monkeypatch):
+    rows = measured(tmp_path / "results.jsonl", monkeypatch, (1, 0))
+    rates = {Arm(**found["arm"]): found["settings"]["rates"] for found in rows}
+    assert len(rows) == len(rates) == 2 * len(list(arms((0,), ("bn",))))
+    for arm, own in rates.items():
+        first = rates[arm._replace(seed=TUNED)]
+        assert own == (first if arm.seed == TUNED else first[1:2])
+    again = measured(tmp_path / "results.jsonl", monkeypatch, (0, 1))
+    assert again == rows
+
+
+def test_rates_that_no_seed_chose_are_named(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="--seeds is 1 2, but .* add 0 to --seeds"):
+        measured(tmp_path / "results.jsonl", monkeypatch, (1, 2))
 
 
 def test_an_arm_that_diverged_does_not_stop_the_others(tmp_path, monkeypatch):
