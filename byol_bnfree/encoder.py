@@ -175,6 +175,11 @@ def load_encoder(
     workdir = expanded(workdir)
     facts = Facts(padding, groups, standardized, stem_stride)
     if holds_weights(workdir):
+        if encoder is not None:
+            raise InputError(
+                f"{workdir} has weights of a known network; leave out encoder, which "
+                f"belongs to work folders of runs."
+            )
         return _from_weights(workdir, network, kernels, facts)
     facts.check_unneeded(workdir)
     config, data = read_run(workdir)

@@ -43,9 +43,11 @@ IN_VAIN = {
     "--data.workers=4": "",
     "--on-bad-image=skip": "",
     "--data-dir=/x": "",
+    "--epochs=3": "--steps=200",
     "--data.in-memory-gib=1": "",
 }
 WITH_EFFECT = {
+    "--epochs=3": "",
     "--model.stem-stride=2": "--model.stem=small",
     "--model.last-scale-init=0": "--model.name=resnet50",
     "--optim.trust-coefficient=0.02": "--optim.name=lars",

@@ -138,6 +138,8 @@ def _of_a_view(view: ViewConfig) -> Rules:
 
 
 def _of_the_rest(config: TrainConfig) -> Rules:
+    if config.steps is not None:
+        yield ("epochs",), "--steps gives the length of the run"
     evaluation = config.evaluation
     every = evaluation.knn_every_epochs
     if every == 0 or (every is None and evaluation.skip):

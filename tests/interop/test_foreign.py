@@ -272,6 +272,8 @@ def test_a_state_dict_of_our_program_states_its_network(tmp_path, norm):
     np.testing.assert_allclose(read(images), encoder(images), rtol=1e-3, atol=1e-5)
     with pytest.raises(InputError, match="itself; leave out padding, stem_stride"):
         load_encoder(path, padding="same", stem_stride=2)
+    with pytest.raises(InputError, match="of a known network; leave out encoder"):
+        load_encoder(path, encoder=encoder.module)
 
 
 def test_the_facts_that_a_state_dict_lacks_are_arguments(tmp_path):
