@@ -15,10 +15,12 @@ from byol_bnfree.diagnostics import (
     static_independence,
     step_places,
 )
+from byol_bnfree.diagnostics.dataflow import control
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.norm import NORMS
 
 KEY = jax.random.key(0)
+EYE = jnp.eye(4, dtype=bool)
 IMAGES = jax.random.normal(jax.random.key(0), (4, 8, 8, 3))
 
 
@@ -88,6 +90,7 @@ LEAKS = {
     "padding of an example": lambda y: (
         y + jnp.pad(y[:1], ((0, 3), (0, 0)), constant_values=y[0, 0])
     ),
+    "chosen by a mask": lambda y: jnp.where(jnp.arange(4)[:, None] == 2, y, y[:1]),
     "cut to another's row": lambda y: y + jax.lax.pad(y, 0.0, ((-1, 1, 0), (0, 0, 0))),
 }
 
@@ -171,6 +174,8 @@ KEPT_APART = IN_PARTS | {
     "own kernel": jax.vmap(lambda r: jnp.convolve(r[:, 0, 0], r[0, :3, 0])),
     "rematerialized": jax.checkpoint(jnp.tanh),
     "tiled": lambda x: jnp.tile(x, (1, 2, 1, 1)),
+    "diagonal by a mask": lambda x: jnp.where(EYE, x[:, 0, 0, 0], 0.0).sum(1),
+    "rows by a mask": lambda x: jnp.where(np.array(True), x, x[::-1]),
     "one hot": lambda x: (
         jnp.zeros((4, 8)).at[rows_and(x[:, 0, :, 0].argmax(1))].set(1.0)
     ),
@@ -415,6 +420,30 @@ def test_a_loop_over_the_numbers_of_the_images_is_followed(name, check):
     assert report.verdict == "independent"
     report = check(lambda x: BY_INDEX[name](x, lambda i: (i + 1) % 4), rows)
     assert report.verdict == "mixes examples"
+
+
+@pytest.mark.parametrize("turns, proven", [(8, "independent"), (16, "not proven")])
+def test_rows_that_a_long_loop_chooses_by_number_are_not_judged(
+    turns, proven, monkeypatch
+):
+    monkeypatch.setattr(control, "MOST_TURNS", 12)
+
+    def each_its_row(x, more):
+        def body(c, numbered_row):
+            i, row = numbered_row
+            mine = (jnp.arange(4) == i % 4)[:, None]
+            return jnp.where(mine, row + more(c), c), None
+
+        rows = jnp.tile(x, (turns // 4, 1))
+        return jax.lax.scan(body, 0 * x, (jnp.arange(turns), rows))[0]
+
+    rows = IMAGES[:, 0, 0]
+    alone = static_independence(lambda x: each_its_row(x, lambda c: 0.0), rows)
+    assert alone.verdict == proven
+    ends = [str(place).partition(" (in a ")[2] for place in alone.places]
+    assert ends == ["loop of many turns)"] * (turns > 12)
+    joined = static_independence(lambda x: each_its_row(x, lambda c: c.sum(0)), rows)
+    assert joined.verdict == "mixes examples"
 
 
 def twice_and_more(a, b):

@@ -12,7 +12,9 @@ from byol_bnfree.diagnostics.dataflow.owners import Owners, combine, free, small
 from byol_bnfree.diagnostics.dataflow.trace import Site, Value
 
 MOST_TURNS = 1024
-"""Turns of a loop that are followed with their numbers."""
+"""A loop of more turns is not followed with their numbers."""
+FIRST_TURNS = 8
+"""Turns of a longer loop that are followed with their numbers, to find what mixes."""
 Run = Callable[..., list[Value]]
 """Follows a program from its inputs to its outputs; see `interpret`."""
 
@@ -83,8 +85,13 @@ def _scan(site: Site, inputs: list[Value], run: Run) -> list[Value]:
 
     found = _turns(site._replace(trace=draft), inputs, run, numbered=False)
     new = len(draft.places) > len(site.trace.places)
-    if few and new and _has_numbers(site, inputs):
-        return _turns(site, inputs, run, numbered=True)
+    if new and _has_numbers(site, inputs):
+        if few:
+            return _turns(site, inputs, run, numbered=True)
+        # Without numbers, rows that a turn's number keeps apart may seem to meet.
+        begun = site.trace.copy()
+        _turns(site._replace(trace=begun), inputs, run, numbered=True, most=FIRST_TURNS)
+        draft.doubt(len(site.trace.places), begun)
     site.trace.adopt(draft)
     return [v._replace(number=partial(number, k)) for k, v in enumerate(found)]
 
@@ -96,8 +103,17 @@ def _has_numbers(site: Site, inputs: list[Value]) -> bool:
     return any(_integers(value, v.aval) is not None for value, v in pairs)
 
 
-def _turns(site: Site, inputs: list[Value], run: Run, numbered: bool) -> list[Value]:
-    """Follow turn by turn, until further turns would give the same result."""
+def _turns(
+    site: Site,
+    inputs: list[Value],
+    run: Run,
+    numbered: bool,
+    most: int | None = None,
+) -> list[Value]:
+    """Follow turn by turn, until further turns would give the same result.
+
+    `most` ends it earlier.
+    """
     params, outvars = site.equation.params, site.equation.outvars
     consts, carry, rows = scan_operands(params, inputs)
     first = len(inputs) - len(rows)
@@ -111,7 +127,7 @@ def _turns(site: Site, inputs: list[Value], run: Run, numbered: bool) -> list[Va
     length, stacked = params["length"], []
     # With equal rows, a turn that changes nothing will not change anything later.
     alike = not numbered and all(value.owners.shape[0] == 1 for value in rows)
-    for turn in range(length):
+    for turn in range(length)[:most]:
         index = length - 1 - turn if params["reverse"] else turn
         row = [
             _numbered(_row(value.owners, index), None if n is None else n[index])

@@ -10,6 +10,8 @@ axes, such as `unreduced_psum`. Under a `vmap` whose axis has a name, `psum`, `p
 from collections.abc import Callable
 from functools import reduce
 
+import numpy as np
+
 from byol_bnfree.diagnostics.dataflow import drawing, joining, moving
 from byol_bnfree.diagnostics.dataflow.indexing import (
     dynamic_slice,
@@ -21,6 +23,7 @@ from byol_bnfree.diagnostics.dataflow.owners import (
     Owners,
     combine,
     merge,
+    smallest,
 )
 from byol_bnfree.diagnostics.dataflow.trace import Site, Value
 
@@ -32,7 +35,7 @@ ceil clamp clz complex conj convert_element_type copy copy_p cos cosh digamma di
 eq_to erf erf_inv erfc exp exp2 expm1 floor ge gt igamma igamma_grad_a igammac imag
 integer_pow is_finite le le_to lgamma log log1p log2 logistic lt lt_to max min mul mulhi
 name ne neg nextafter not one_minus_square or polygamma polynomial population_count pow
-random_gamma_grad real reduce_precision rem round rsqrt select_n sharding_constraint
+random_gamma_grad real reduce_precision rem round rsqrt sharding_constraint
 shift_left shift_right_arithmetic shift_right_logical sign sin sinh sqrt square
 stop_gradient sub tan tanh threefry2x32 xor zeta
 """
@@ -64,6 +67,16 @@ def _elementwise(site: Site, inputs: list[Value]) -> list[Owners]:
     return [table] * len(site.equation.outvars)
 
 
+def _select(site: Site, inputs: list[Value]) -> list[Owners]:
+    """Take each element from one of the cases, by a mask."""
+    which, *cases = inputs
+    mask = which.number()
+    if mask is None or mask.size == 0 or len(cases) > 2:
+        return _elementwise(site, inputs)  # any case may be taken, as in a ReLU
+    mask = smallest(np.asarray(mask).astype(np.int32))
+    return [np.where(mask, cases[-1].owners, cases[0].owners)]
+
+
 def _pass_through(site: Site, inputs: list[Value]) -> list[Owners]:
     """Keep the owners of each input."""
     return [value.owners for value in inputs]
@@ -88,6 +101,7 @@ def _rules(names: str, rule: Rule) -> dict[str, Rule]:
 
 RULES: dict[str, Rule] = {
     **_rules(_ELEMENTWISE, _elementwise),
+    "select_n": _select,
     **_rules(_COPIES, _pass_through),
     **_rules("random_bits random_split", drawing.of_keys),
     **_rules(_REDUCTIONS, joining.reduction),

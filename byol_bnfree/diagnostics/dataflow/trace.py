@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import einops
@@ -40,6 +40,8 @@ class Place:
     """file:line:column (function) of the innermost frame outside of libraries."""
     backward: bool
     """True if the equation computes a gradient."""
+    long: bool = False
+    """True if it cannot be judged because a loop has too many turns."""
 
     def __str__(self) -> str:
         place = f"{self.primitive} at {self.source}"
@@ -47,6 +49,8 @@ class Place:
             return place
         indexed = self.primitive.startswith(_INDEXED)
         reason = "index known only at run time" if indexed else "no rule"
+        if self.long:
+            reason = "in a loop of many turns"
         return f"{place} ({reason})"
 
 
@@ -76,6 +80,12 @@ class Trace:
     def adopt(self, other: "Trace") -> None:
         """Become equal to a later trace."""
         self.places, self._codes = [*other.places], dict(other._codes)
+
+    def doubt(self, known: int, other: "Trace") -> None:
+        """Judge places after the first `known` as unknown, if the other lacks them."""
+        for index, place in enumerate(self.places[known:], known):
+            if place.kind == "mixes" and place not in other.places:
+                self.places[index] = replace(place, kind="unknown", long=True)
 
     def code(self, kind: Kind, site: "Site") -> int:
         """Return the code of a place. The first call makes a new one."""
