@@ -52,16 +52,20 @@ def loss_claim(config: TrainConfig) -> Finding:
         )
     if kept:
         places.append(f"kept for later batches: {kept}")
-    needs = "the other images of the batch" if couples_in_loss(config) else None
-    needs = "images of earlier batches" if kept else needs
+    why, needs = couples_in_loss(config), None
+    if why:
+        needs = f"the other images of the batch for {why}"
+    elif kept:
+        why = config.objective
+        needs = f"images of earlier batches for the queue of {why}"
     return Finding(
         "the loss of an example does not depend on others",
         f"every operation of the loss of {config.objective} and of its gradient, from "
-        f"the networks' outputs on, {config.batch_size} images",
+        f"the networks' outputs on, {config.batch_size} images, two views",
         short("; ".join(dict.fromkeys(places))) or "no mixing operation",
         not places,
-        note=f"The loss of {config.objective} needs {needs}." if needs else "",
-        expected_of=config.objective if needs else None,
+        note=f"The loss needs {needs}." if needs else "",
+        expected_of=why,
     )
 
 

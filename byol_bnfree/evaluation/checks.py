@@ -8,6 +8,8 @@ from byol_bnfree.encoder import Encoder
 from byol_bnfree.epochs import whole_steps
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.evaluation.dense.settings import DenseSettings
+from byol_bnfree.evaluation.dense.tasks import TASKS
 from byol_bnfree.evaluation.images.subset import hold_out
 from byol_bnfree.evaluation.methods.transfer import chosen_tasks
 from byol_bnfree.evaluation.methods.tuning import labelled_subset
@@ -36,10 +38,10 @@ def check_protocols(
         "semi_supervised": ("semi", math.lcm(devices, groups)),
         "finetune": ("finetune", math.lcm(devices, groups)),
         "supervised": ("supervised", math.lcm(devices, groups)),
-        "segmentation": ("segmentation", math.lcm(devices, groups)),
-        "depth": ("depth", math.lcm(devices, groups)),
-        "detection": ("detection", math.lcm(devices, groups)),
     }
+    for name in TASKS:
+        batches = _takes_statistics(getattr(config, name))
+        parts[name] = name, math.lcm(devices, groups if batches else 1)
     for protocol, (name, pieces) in parts.items():
         size = getattr(config, name).batch_size
         if protocol in asked and size % pieces:
@@ -54,6 +56,12 @@ def check_protocols(
     if "semi_supervised" in asked:
         for share in config.semi.shares:
             labelled_subset(train, share, config.seed)
+
+
+def _takes_statistics(settings: DenseSettings) -> bool:
+    """Return True if BatchNorm uses the statistics of a dense task's batch."""
+    tuned = settings.encoder == "trained" and settings.norms == "fine-tuned"
+    return tuned or settings.head != "linear"
 
 
 def _check_warmup(settings: SupervisedSettings, images: int) -> None:

@@ -118,7 +118,7 @@ class EvaluateConfig:
 
     def __post_init__(self):
         check_types(self)
-        _require_positive("", self)
+        require_positive("", self)
         if self.knn.temperature < LEAST_TEMPERATURE:
             raise InputError(
                 f"--knn.temperature is {self.knn.temperature:g}; it must be at least "
@@ -141,12 +141,12 @@ class EvaluateConfig:
             )
 
 
-def _require_positive(prefix: str, settings: Any) -> None:
+def require_positive(prefix: str, settings: Any) -> None:
     """Check that every number is positive. Those in MAY_BE_ZERO may be 0."""
     for field in dataclasses.fields(settings):
         name, value = prefix + field.name, getattr(settings, field.name)
         if dataclasses.is_dataclass(value):
-            _require_positive(f"{name}.", value)
+            require_positive(f"{name}.", value)
             continue
         values = value if isinstance(value, tuple) else (value,)
         if not values and field.default != ():

@@ -75,7 +75,8 @@ class ViewsConfig:
     """Number of large views; 2 is BYOL. view1 and view2 draw them in turn."""
     targets: Literal["mean", "pairs"] = "mean"
     """mean: a view predicts the mean of the other large views' targets (FastSiam).
-    pairs: it predicts each target separately. With 2 views both are BYOL's loss."""
+    pairs: it predicts each target separately, and the loss is the average over the
+    pairs. With 2 views both are BYOL's loss."""
     small: int = 0
     """Number of small views. They pass through the online network only, and predict the
     targets of all large views."""

@@ -1,14 +1,16 @@
 """The data of a dense task: its windows, and what is refused before any work."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from byol_bnfree.config import DataConfig, TrainConfig
+from byol_bnfree.config import AugmentConfig, DataConfig, TrainConfig
 from byol_bnfree.data.dense.folder import DenseFolder
 from byol_bnfree.data.dense.prepared import KINDS, DensePrepared
+from byol_bnfree.data.dense.shapes import Scenes
 from byol_bnfree.data.set_files import Span
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.checks import check_protocols
@@ -17,7 +19,9 @@ from byol_bnfree.evaluation.dense.opening import (
     _check_disjoint,
     _check_source,
     _part,
+    dense_views,
     open_dense,
+    unused_files,
 )
 from byol_bnfree.evaluation.dense.settings import DepthSettings, SegmentationSettings
 from byol_bnfree.evaluation.dense.tasks import TASKS
@@ -78,6 +82,36 @@ def test_a_mask_without_any_class_is_one_sentence(tmp_path):
         opened(f"folder:{folder}")
 
 
+def test_files_that_are_not_used_are_said(tmp_path):
+    folder = folder_of(tmp_path / "set")
+    assert unused_files(opened(f"folder:{folder}")) == []
+    (folder / "images" / "more").mkdir()
+    for name in ("images/more/0.png", "images/a.gif", "masks/alone.png"):
+        (folder / name).write_bytes((folder / "masks" / "0.png").read_bytes())
+    (said,) = unused_files(opened(f"folder:{folder}"))
+    assert "3 files not used" in said
+    for part in ("in a subfolder (images/more/0.png)", ".gif (images/a.gif)"):
+        assert part in said
+    assert "in masks/ without a picture (masks/alone.png)" in said
+
+
+@pytest.mark.parametrize("part", ["masks", "depths"])
+def test_a_target_that_is_stored_turned_is_one_sentence(tmp_path, part):
+    folder = folder_of(tmp_path / "set")
+    (folder / "classes.txt").write_text("a\nb\n")
+    if part == "depths":
+        (folder / "masks").rename(folder / "depths")
+    turned = Image.Exif()
+    turned[0x112] = 3
+    pixels = {"masks": np.eye(12, dtype=np.uint8), "depths": np.eye(12) * 1000}[part]
+    kind = np.uint16 if part == "depths" else np.uint8
+    for file in (folder / part).iterdir():
+        Image.fromarray(pixels.astype(kind)).save(file, exif=turned)
+    task = "depth" if part == "depths" else "segmentation"
+    with pytest.raises(InputError, match="stored turned .EXIF orientation 3., but"):
+        opened(f"folder:{folder}", task)
+
+
 def test_a_fault_in_the_last_file_is_found_before_the_training(tmp_path):
     folder = folder_of(tmp_path / "set")
     (folder / "classes.txt").write_text("a\nb\n")
@@ -127,6 +161,32 @@ def test_a_batch_that_cannot_be_cut_is_refused():
     config = EvaluateConfig("w", ("depth",), depth=DepthSettings(batch_size=5))
     with pytest.raises(InputError, match="depth.batch-size 5 cannot be split"):
         check_protocols(config, RUN, light(), devices=2)
+
+
+def test_groups_of_batchnorm_divide_a_batch_only_where_it_takes_statistics():
+    run = TrainConfig(norm="bn", bn_stat_groups=8)
+    depth = DepthSettings(batch_size=2, head="linear")
+    for fields, refused in (
+        ({}, True),
+        ({"encoder": "frozen"}, False),
+        ({"norms": "inference"}, False),
+        ({"encoder": "frozen", "head": "paper"}, True),
+    ):
+        settings = dataclasses.replace(depth, **fields)
+        config = EvaluateConfig("w", ("depth",), depth=settings)
+        with pytest.raises(InputError) if refused else contextlib.nullcontext():
+            check_protocols(config, run, light(), devices=1)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"steps": 0}, {"rates": ()}, {"rates": (-1.0,)}, {"size": (0, 0)}]
+)
+def test_impossible_settings_are_refused_in_your_own_code_too(fields):
+    scenes = Scenes("train", 20, 64), Scenes("test", 20, 64)
+    settings = SegmentationSettings(**fields)
+    (name,) = fields
+    with pytest.raises(InputError, match=f"--segmentation.{name} .*(positive|empty)"):
+        dense_views(TASKS["segmentation"], *scenes, settings, AugmentConfig())
 
 
 def test_scales_in_the_wrong_order_are_refused():

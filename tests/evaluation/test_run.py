@@ -256,7 +256,7 @@ def test_the_floor_of_a_protocol_depends_on_its_own_pictures_only(monkeypatch):
     scenes = DenseView(Scenes("train", 40, 16), Windows((16, 16)))
     for train in (
         *(light, Subset(Subset(light, np.arange(9, 40)), np.arange(5))),
-        *(scenes, dataclasses.replace(scenes, source=Cleaned(scenes.source))),
+        *(scenes, dataclasses.replace(scenes, source=Cleaned(scenes.source, "boxes"))),
         scenes.subset(np.arange(3, 6)),
     ):
         evaluation._encoders(config, tiny.encoder("bn"), train, XLA)

@@ -8,7 +8,7 @@ there are as many as the masks show. A depth is a PNG of 16 bits in millimetres;
 unknown.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from byol_bnfree.data.dense.pixel_files import (
 )
 from byol_bnfree.data.eight_bits import AS_IT_IS, Conversion
 from byol_bnfree.data.fingerprint import checksum, sizes_and_times
+from byol_bnfree.data.listing import Unused
 from byol_bnfree.data.names import printable
 from byol_bnfree.errors import InputError
 
@@ -46,6 +47,8 @@ class DenseFolder:
     named: tuple[str, ...]
     channels: int
     how: Conversion = AS_IT_IS
+    unused: Unused = field(default_factory=Unused)
+    """Files that were found but are not used."""
     box_names: tuple[str, ...] = ()
 
     @staticmethod
@@ -75,6 +78,7 @@ class DenseFolder:
             named=found.named,
             channels=channels,
             how=how,
+            unused=found.unused,
         )
 
     @property
@@ -92,7 +96,11 @@ class DenseFolder:
         if self.named or not self.masks:
             return self.named
         below = (self.root, self.root / "train", self.root / "test")
-        files = [f for part in below for f in files_by_stem(part / "masks").values()]
+        files = [
+            f
+            for part in below
+            for f in files_by_stem(part / "masks", Unused()).values()
+        ]
         seen = sorted({int(v) for file in files for v in classes_of(file)})
         count = seen[-1] + 1 if seen else 1
         if len(seen) > 1 and len(seen) < count / 2:

@@ -3,22 +3,31 @@
 from pathlib import Path
 
 from byol_bnfree.data.dense.example import IGNORE
-from byol_bnfree.data.listing import Unused, list_folder
+from byol_bnfree.data.formats import ending_of
+from byol_bnfree.data.listing import Unused, list_folder, pictures_below
 from byol_bnfree.data.names import printable, some
 from byol_bnfree.errors import InputError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 
 
-def files_by_stem(folder: Path) -> dict[str, Path]:
+def files_by_stem(folder: Path, unused: Unused) -> dict[str, Path]:
     """Return the pictures of a folder by their names without ending, sorted.
 
-    Hidden files and folders with a picture's ending are no pictures (`list_folder`).
+    Hidden files, files with other endings and pictures in subfolders are no pictures of
+    a dense folder. They are added to `unused`.
     """
     if not folder.is_dir():
         return {}
-    files = map(Path, list_folder(folder, Unused())[1])
-    found = [file for file in files if file.suffix.lower() in PICTURES]
+    folders, files = list_folder(folder, unused)
+    for file in (file for inner in folders for file in pictures_below(inner, unused)):
+        unused.add("in a subfolder", file)
+    found = []
+    for file in map(Path, files):
+        if file.suffix.lower() in PICTURES:
+            found.append(file)
+        else:
+            unused.add(ending_of(printable(file.name)), str(file))
     by_stem = {file.stem: file for file in found}
     if len(by_stem) < len(found):
         double = next(f for f in found if by_stem[f.stem] != f)
@@ -57,3 +66,12 @@ def named_classes(root: Path) -> tuple[str, ...]:
             f"most {IGNORE}, because {IGNORE} is ignored."
         )
     return names
+
+
+def add_unpaired(
+    images: dict[str, Path], files: dict[str, Path], part: str, unused: Unused
+) -> None:
+    """Add the files of `part` that have no picture to the unused ones."""
+    for stem, file in files.items():
+        if stem not in images:
+            unused.add(f"in {part}/ without a picture", str(file))

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from byol_bnfree.data.dense.folder_files import (
+    add_unpaired,
     file_of_each,
     files_by_stem,
     named_classes,
 )
+from byol_bnfree.data.listing import Unused
 from byol_bnfree.data.names import printable, some
 from byol_bnfree.errors import InputError
 
@@ -37,6 +39,7 @@ class SplitFiles(NamedTuple):
     depths: dict[str, Path]
     named: tuple[str, ...]
     """Names of the classes, if classes.txt or VOC gives them."""
+    unused: Unused
 
 
 def split_files(root: Path, split: str) -> SplitFiles:
@@ -48,18 +51,22 @@ def split_files(root: Path, split: str) -> SplitFiles:
     """
     if (root / "SegmentationClass").is_dir():
         return _voc_files(root, split)
-    below = root / split if (root / "train").is_dir() else root
-    images = files_by_stem(below / "images")
+    below, unused = root / split if (root / "train").is_dir() else root, Unused()
+    images = files_by_stem(below / "images", unused)
     if not images:
         raise InputError(
             f"{printable(below)} has no pictures in images/; a dense task reads "
             f"images/ and masks/ or depths/ of the same names."
         )
+    masks, depths = (
+        files_by_stem(below / part, unused) for part in ("masks", "depths")
+    )
+    add_unpaired(images, masks, "masks", unused)
+    add_unpaired(images, depths, "depths", unused)
     # No train/ and test/: the names decide the split.
     if below == root:
         wanted = split == "test"
         images = {s: f for s, f in images.items() if _in_test(s) == wanted}
-    masks, depths = (files_by_stem(below / part) for part in ("masks", "depths"))
     if not masks and not depths:
         raise InputError(
             f"{printable(below)} has images/ but no masks/ and no depths/, or "
@@ -70,6 +77,7 @@ def split_files(root: Path, split: str) -> SplitFiles:
         masks=file_of_each(images, masks, "masks", below),
         depths=file_of_each(images, depths, "depths", below),
         named=named_classes(root),
+        unused=unused,
     )
 
 
@@ -82,7 +90,8 @@ def _voc_files(root: Path, split: str) -> SplitFiles:
             f"which lists the pictures of the split; add it."
         )
     stems = file.read_text(errors="surrogateescape").split()
-    images = files_by_stem(root / "JPEGImages")
+    unused = Unused()
+    images = files_by_stem(root / "JPEGImages", unused)
     chosen = {stem: images[stem] for stem in stems if stem in images}
     if len(chosen) < len(stems):
         missing = [printable(stem) for stem in stems if stem not in images]
@@ -90,12 +99,14 @@ def _voc_files(root: Path, split: str) -> SplitFiles:
             f"{printable(root)}/JPEGImages lacks {some(missing)}, which "
             f"{printable(file)} lists; add the pictures."
         )
-    masks = files_by_stem(root / "SegmentationClass")
+    masks = files_by_stem(root / "SegmentationClass", unused)
+    add_unpaired(images, masks, "SegmentationClass", unused)
     return SplitFiles(
         images=tuple(chosen.values()),
         masks=file_of_each(chosen, masks, "SegmentationClass", root),
         depths={},
         named=named_classes(root) or VOC_NAMES,
+        unused=unused,
     )
 
 

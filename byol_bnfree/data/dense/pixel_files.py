@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image
+from PIL import ExifTags, Image
 
 from byol_bnfree.data.decode import decode, read_header
 from byol_bnfree.data.dense.example import IGNORE
@@ -104,6 +104,13 @@ def _stored(file: Path) -> np.ndarray:
             )
         unit = _gray_unit(image)
         pixels = np.asarray(image)
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1)
+        if turned != 1:
+            raise InputError(
+                f"{printable(file)} is stored turned (EXIF orientation {turned}), but "
+                f"masks and depths are used as they are stored; save it upright, as "
+                f"its picture is used."
+            )
         return pixels if unit == 1 else pixels // unit
 
 

@@ -1,4 +1,4 @@
-"""A dense source whose boxes can be used: clipped, not empty, of known classes."""
+"""A dense source whose targets can be used: known classes, clipped boxes, depths."""
 
 from dataclasses import dataclass, field
 
@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from byol_bnfree.data.dense.example import (
+    IGNORE,
     DenseSource,
     Example,
     make_example,
@@ -17,16 +18,19 @@ PROPERTIES = (
     *("name", "split", "targets", "class_names", "box_names"),
     *("location", "identity", "fingerprint"),
 )
+BOXES = ("boxes", "box_class", "difficult")
 
 
 @dataclass(frozen=True)
 class Cleaned:
-    """Cleans the boxes of a source and counts what it changed, once per picture.
+    """Checks or cleans one target of a source: "mask", "depth" or "boxes".
 
-    It has all other properties of its source.
+    Depths that are negative or no numbers become unknown. Changes of boxes are counted,
+    once per picture. It has all other properties of its source.
     """
 
     source: DenseSource
+    target: str
     _faults: dict[int, Faults] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -37,21 +41,30 @@ class Cleaned:
         return len(self.source)
 
     def example(self, index: int) -> Example:
-        """Return an example with clean boxes; `InputError` names a bad picture."""
+        """Return an example that can be used; `InputError` names a bad picture."""
         example = self.source.example(index)
-        height, width = example["image"].shape[:2]
-        names = self.source.box_names
         try:
-            objects, faults = clean(objects_of(example), height, width, names)
+            if self.target == "mask":
+                _check_mask(example["mask"], len(self.source.class_names))
+                return example
+            if self.target == "depth":
+                depth = example["depth"]
+                known = np.isfinite(depth) & (depth > 0)
+                return example | {"depth": np.where(known, depth, 0)}
+            boxes, self._faults[index] = self._boxes(example)
         except InputError as error:
             name = self.source.file_names(np.array([index]))[0]
             raise InputError(f"{self.source.name}, {name}: {error}") from error
-        self._faults[index] = faults
+        return example | boxes
+
+    def _boxes(self, example: Example) -> tuple[Example, Faults]:
+        """Return the arrays of clean boxes, and what was changed."""
+        height, width = example["image"].shape[:2]
+        names = self.source.box_names
+        objects, faults = clean(objects_of(example), height, width, names)
         rows = len(example["boxes"])
         padded = make_example(example["image"], None, None, *objects, rows)
-        return example | {
-            name: padded[name] for name in ("boxes", "box_class", "difficult")
-        }
+        return {name: padded[name] for name in BOXES}, faults
 
     def file_names(self, indices: Int[np.ndarray, " b"]) -> list[str]:
         """Return printable names, as `source` does."""
@@ -63,3 +76,13 @@ class Cleaned:
         for faults in self._faults.values():
             total = total.plus(faults)
         return total.sentence(f"{self.source.name} {self.source.split}")
+
+
+def _check_mask(mask: np.ndarray, classes: int) -> None:
+    """Raise `InputError` for a class that has no name."""
+    wrong = mask[((mask < 0) | (mask >= classes)) & (mask != IGNORE)]
+    if wrong.size:
+        raise InputError(
+            f"the mask has the class {wrong[0]}, but the set has {classes} classes; "
+            f"number them 0 to {classes - 1}, and use {IGNORE} for pixels to ignore."
+        )

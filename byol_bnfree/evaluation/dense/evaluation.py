@@ -9,6 +9,7 @@ from jaxtyping import Array
 
 from byol_bnfree.data.dense.view import DenseView
 from byol_bnfree.encoder import Encoder
+from byol_bnfree.evaluation.config import require_positive
 from byol_bnfree.evaluation.dense.known import check_known
 from byol_bnfree.evaluation.dense.settings import DenseSettings
 from byol_bnfree.evaluation.dense.task import Figures, Score, Task
@@ -69,10 +70,12 @@ def dense_evaluation(
       say: prints progress between fits.
 
     Raises:
-      InputError: if the encoder is no network of ours, an example cannot be used, or
-        no central window of the test pictures or of the held-out ones knows the target.
+      InputError: if a setting is impossible, the encoder is no network of ours, an
+        example cannot be used, or no central window of the test pictures or of the
+        held-out ones knows the target.
       FitDiverged: if the last fit diverges, or all fits that choose its rate do.
     """
+    require_positive(f"{task.name}.", settings)
     mesh = mesh or make_mesh()
     fitter = task.fitter(
         encoder, train, settings, seed=seed, mesh=mesh, unfinished=unfinished

@@ -6,7 +6,7 @@ import os
 import numpy as np
 
 from byol_bnfree.config import AugmentConfig, TrainConfig
-from byol_bnfree.data.dense.example import DenseSource
+from byol_bnfree.data.dense.example import IGNORE, PADDING, DenseSource, Example
 from byol_bnfree.data.dense.folder import DenseFolder
 from byol_bnfree.data.dense.prepared import DensePrepared
 from byol_bnfree.data.dense.shapes import Scenes
@@ -14,7 +14,7 @@ from byol_bnfree.data.dense.view import DenseSubset, DenseView, Windows
 from byol_bnfree.data.eight_bits import conversion
 from byol_bnfree.data.tfds_records import check_disjoint
 from byol_bnfree.errors import InputError
-from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.evaluation.config import EvaluateConfig, require_positive
 from byol_bnfree.evaluation.dense.cleaned import Cleaned
 from byol_bnfree.evaluation.dense.settings import DenseSettings
 from byol_bnfree.evaluation.dense.task import Task
@@ -25,7 +25,8 @@ PAPER_SIZES = {  # P1 D.4 and D.6; all of a VOC picture
     **{"detection": (512, 512)},
 }
 SCENE = 64  # side of a generated scene
-CHECKED = 16  # pictures that are read before the training begins
+CHECKED = 16  # pictures that are read before the training begins, or more until one
+# has the target
 FOUND = {
     **{"mask": "mask at any pixel", "depth": "depth at any pixel"},
     **{"boxes": "object"},
@@ -75,8 +76,8 @@ def dense_views(
 ) -> tuple[DenseView, DenseView]:
     """Return the views of two splits for `dense_evaluation`.
 
-    The boxes of detection are cleaned. Some pictures are read, so that unusable ones
-    are found before the training.
+    Masks are checked. Depths and boxes are cleaned. Some pictures are read, so that
+    unusable ones are found before the training.
 
     Args:
       task: one of `tasks.TASKS`.
@@ -89,9 +90,10 @@ def dense_views(
       seed: draws the windows.
 
     Raises:
-      InputError: if a split is no `DenseSource`, is empty or does not know the task's
-        target, or if the splits have different classes.
+      InputError: if a setting is impossible, if a split is no `DenseSource`, is empty
+        or does not know the task's target, or if the splits have different classes.
     """
+    require_positive(f"{task.name}.", settings)
     for source in (train, test):
         _check_source(source)
     train, test = (_usable(task, source) for source in (train, test))
@@ -123,10 +125,22 @@ def dense_views(
 
 def whole_view(view: DenseView) -> DenseView:
     """Return the view of all pictures that the pictures of `view` were chosen from."""
+    return dataclasses.replace(view, source=_whole_source(view))
+
+
+def unused_files(views: tuple[DenseView, ...]) -> list[str]:
+    """Return a sentence for each folder in which files are not used."""
+    folders = [_whole_source(view) for view in views]
+    found = [f for f in folders if isinstance(f, DenseFolder) and f.unused.counts]
+    # Without train/ and test/, both splits come from the same folders.
+    return list(dict.fromkeys(f.unused.sentence(str(f.root)) for f in found))
+
+
+def _whole_source(view: DenseView) -> DenseSource:
     source = view.source
     while isinstance(source, Cleaned | DenseSubset):
         source = source.source
-    return dataclasses.replace(view, source=source)
+    return source
 
 
 def _usual_scale(name: str) -> float:
@@ -191,8 +205,9 @@ def _check_disjoint(both: dict[str, DenseSource]) -> None:
 
 
 def _usable(task: Task, source: DenseSource) -> DenseSource:
-    """Return a source whose boxes are clean, if the task needs boxes."""
-    return Cleaned(source) if task.target in source.targets & {"boxes"} else source
+    """Return a source whose target is checked or clean, if it has the task's."""
+    there = task.target in source.targets
+    return Cleaned(source, task.target) if there else source
 
 
 def _limited(source: DenseSource, limit: int | None, seed: int) -> DenseSource:
@@ -224,19 +239,28 @@ def _check(task: Task, source: DenseSource) -> None:
             f"{source.name} has no {task.target} for --protocol {task.name} (it has "
             f"{there}); give --dataset=shapes, {PLACES[task.target]}."
         )
-    whole = source.source if isinstance(source, DenseSubset) else source
+    chosen = source.source if isinstance(source, Cleaned) else source
+    whole = chosen.source if isinstance(chosen, DenseSubset) else chosen
     if isinstance(whole, DenseFolder):
-        rows = source.indices if whole is not source else np.arange(len(source))
+        rows = chosen.indices if whole is not chosen else np.arange(len(source))
         whole.check(task.target, rows)
     # Decoding all pictures would take long. The first ones show a wrong kind of file.
-    examples = [source.example(i) for i in range(min(CHECKED, len(source)))]
-    found = {
-        "mask": any((e["mask"] < len(source.class_names)).any() for e in examples),
-        "depth": any((e["depth"] > 0).any() for e in examples),
-        "boxes": any((e["box_class"] >= 0).any() for e in examples),
-    }
-    if not found[task.target]:
+    known = False
+    for index in range(len(source)):
+        known = known or _is_known(task.target, source.example(index))
+        if known and index + 1 >= CHECKED:
+            break
+    if not known:
         raise InputError(
-            f"the first {len(examples)} pictures of {source.name} {source.split} have "
-            f"no known {FOUND[task.target]}; check its files."
+            f"the {len(source):,} pictures of {source.name} {source.split} have no "
+            f"known {FOUND[task.target]}; check its files."
         )
+
+
+def _is_known(target: str, example: Example) -> bool:
+    """Return True if a clean example knows a part of the target."""
+    if target == "mask":
+        return bool((example["mask"] != IGNORE).any())
+    if target == "depth":
+        return bool((example["depth"] > 0).any())
+    return bool((example["box_class"] != PADDING).any())
