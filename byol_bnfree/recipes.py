@@ -1,8 +1,8 @@
 """Optimizers that suit a norm, as chosen in experiments/recipe_search.
 
-A recipe belongs to a norm. bn has DeepMind's LARS. Without batch statistics SGD and
-LARS let the direction that all images share dominate, because it learns fastest. Muon
-moves all directions at the same rate.
+A recipe belongs to a norm. Without batch statistics SGD and LARS let the direction that
+all images share dominate, because it learns fastest. Muon moves all directions at the
+same rate. In short runs it is also the best of the tried optimizers for bn.
 """
 
 import dataclasses
@@ -17,10 +17,6 @@ class Recipe(NamedTuple):
     base_lr: float
     """The peak learning rate is this value times batch_size / 256."""
     optim: OptimConfig
-
-
-DEEPMIND = Recipe(4.0, OptimConfig())
-"""LARS as in DeepMind's code, with a rate that suits the generated shapes."""
 
 
 LONG = 20
@@ -53,4 +49,5 @@ def suited(
 def shapes(norm: Norm = "gn_ws") -> TrainConfig:
     """Return the default recipe of `python -m byol_bnfree.train`: generated shapes."""
     batch_free = Recipe(TrainConfig.base_lr, MUON)
-    return suited(TrainConfig(), norm, bn=DEEPMIND, batch_free=batch_free)
+    bn = Recipe(TrainConfig.base_lr / 2, MUON)
+    return suited(TrainConfig(), norm, bn=bn, batch_free=batch_free)
