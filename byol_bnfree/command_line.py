@@ -22,7 +22,6 @@ from byol_bnfree.files import RESTORE, expanded, read_json
 from byol_bnfree.flags import cli
 from byol_bnfree.jax_settings import check_xla_flags, why_jax_does_not_start
 from byol_bnfree.own_process import quiet_libraries
-from byol_bnfree.recipes import shapes
 from byol_bnfree.saved_config import config_from_dict
 
 # Errors of a disk. Others, such as a missing file, may be our own fault.
@@ -56,8 +55,8 @@ def parse_args(argv: Sequence[str] | None = None) -> TrainConfig:
 def default_config(argv: Sequence[str]) -> TrainConfig:
     """Return the configuration that the flags change, for their norm.
 
-    `--config` gives it, or with `--extend` the run in `--workdir`. Otherwise it is the
-    recipe for the generated shapes. It prints a note if the file of `--config` has no
+    `--config` gives it, or with `--extend` the run in `--workdir`. Otherwise it has the
+    default of every setting. It prints a note if the file of `--config` has no
     recipe for the norm.
     """
     paths, norms = (_arguments(list(argv), name) for name in ("--config", "--norm"))
@@ -74,7 +73,7 @@ def default_config(argv: Sequence[str]) -> TrainConfig:
         if run is not None:
             return run
     if not path:
-        return shapes(norm or "gn_ws")
+        return TrainConfig()
     config = load_config(path, norm)
     if norm not in (None, config.norm):
         print(
@@ -192,8 +191,9 @@ def _of_the_machine(error: Exception) -> tuple[str, int] | None:
         return None
     return (
         f"out of memory ({reason}); lower --batch-size, or choose a smaller network or "
-        f"--data.image-size. Training without batch statistics can also raise "
-        f"--micro-batches.",
+        f"--data.image-size. Training can also have --remat on an accelerator, "
+        f"--shard-state on several, --views.accumulate with several views, and without "
+        f"batch statistics more --micro-batches.",
         1,
     )
 

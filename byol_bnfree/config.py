@@ -1,8 +1,8 @@
 """The settings of a run: frozen dataclasses that check their values.
 
-The defaults are a small recipe of gn_ws for the generated shapes.
-`recipes.shapes(norm)` gives the recipe of another norm, and configs/ has recipes for
-real images. The defaults of `OptimConfig` alone are DeepMind's.
+The defaults are a small recipe for the generated shapes, with gn_ws and with bn.
+configs/ has recipes for real images. The defaults of `OptimConfig` alone are
+DeepMind's.
 
 The classes of the parts are in `settings`, and this module exports all.
 `settings.checks` checks the values. `command_line.parse_args` parses a command line.

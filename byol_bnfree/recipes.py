@@ -44,10 +44,3 @@ def suited(
     return dataclasses.replace(
         config, norm=norm, base_lr=recipe.base_lr, optim=recipe.optim
     )
-
-
-def shapes(norm: Norm = "gn_ws") -> TrainConfig:
-    """Return the default recipe of `python -m byol_bnfree.train`: generated shapes."""
-    batch_free = Recipe(TrainConfig.base_lr, MUON)
-    bn = Recipe(TrainConfig.base_lr / 2, MUON)
-    return suited(TrainConfig(), norm, bn=bn, batch_free=batch_free)

@@ -71,7 +71,7 @@ def get_config(epochs: str = "1000", *, norm: Norm = "bn") -> TrainConfig:
             predictor=head,
             last_scale_init=0.0 if norm == "bn" else 1.0,
         ),
-        data=DataConfig(image_size=224, test_split="validation", workers=32),
+        data=DataConfig(image_size=224, test_split="validation"),
     )
     return suited(
         config, norm, bn=Recipe(base_lr, lars), batch_free=Recipe(0.0025, batch_free)

@@ -7,7 +7,8 @@
 #         configs/cifar10_resnet18.py, then steps of ResNet-18 at 32 pixels and ResNet-50
 #         at 224, whole runs, and PyTorch beside them. PEER is as of
 #         `experiments.throughput --device`, such as "python3 /path/to/peer.py". Without
-#         $DATA the first step is taken on generated pictures.
+#         $DATA the first step is taken on generated pictures. With FINISHED=FILE, a
+#         device.jsonl of an earlier call, only what it lacks is measured.
 #     bash experiments/gpu.sh memory SECONDS
 #         About 5 minutes. Both networks with and without --remat: speed, the memory
 #         estimated before the run, and the peak.
@@ -22,14 +23,17 @@
 #     bash experiments/gpu.sh train SECONDS DATA [WHAT]
 #         ResNet-18 on CIFAR-10. DATA is the root of prepared tensorflow-datasets. A run
 #         that is cut off saves, and the same command goes on with it. WHAT is one of
-#           gpu30 (default; about 70 s a run), gpu100, gpu200
-#                                        norm_comparison, both arms, seeds 0 to 2
+#           gpu30 (default), gpu100, gpu200
+#                                        norm_comparison, both arms, seeds 0 to 2. The
+#                                        steps of gpu30 take about 70 s a run; compiling
+#                                        and evaluation come on top
 #           views30, views100, views200  views, all arms, seed 0
 #           lightly, lightly800          configs/cifar10_lightly.py, 200 or 800 epochs
 #           sololearn                    configs/cifar10_sololearn.py, 1000 epochs
 #
 # With $OUT, rows, the log and a tar of the runs' summaries are there at all times, at
 # most five files. The status is 2 if JAX does not run on a GPU, and 1 if all failed.
+# Rows have the commit. In a copy without .git, BYOL_COMMIT gives it.
 # DEVICE=cpu tries a mode without a GPU, TINY=1 with small networks and no smoke run.
 set -euo pipefail
 usage() { sed -n '2,/^# With/{/^# With/d;s/^# \{0,1\}//;p}' "$0" >&2; exit 2; }
@@ -53,6 +57,11 @@ case $mode in
   speed | memory | verify | tests | loaders) ;;
   *) usage ;;
 esac
+[ -e "$(dirname "$0")/../.git" ] || [ -n "${BYOL_COMMIT:-}" ] || {
+  echo "there is no .git here, so rows would have no commit; set BYOL_COMMIT" >&2
+  exit 2
+}
+[ -z "${FINISHED:-}" ] || FINISHED=$(realpath -- "$FINISHED")
 [ -z "${DATA:-}" ] || DATA=$(realpath -- "$DATA")
 [ -z "${OUT:-}" ] || OUT=$(realpath -m -- "$OUT")
 cd "$(dirname "$0")/.."
@@ -63,6 +72,7 @@ rows=${OUT:-experiments/throughput}
 mkdir -p "$rows"
 touch "$scratch/start"
 failed=0 done_=0
+REPORT=30 # seconds in which the command starts, and prints its tables
 
 # Runs a command in the time that is left; a failure ends nothing else.
 step() {
@@ -134,7 +144,8 @@ case $mode in
     step "$python" -m experiments.throughput.first_step "--settings=$start" --rounds=1 \
       --out="$rows"
     step "$python" -m experiments.throughput --device "$device" $tiny --out "$rows" \
-      --budget "$((seconds - SECONDS + began))" ${1:+--peer "$1"}
+      --budget "$((seconds - SECONDS + began - REPORT))" \
+      ${FINISHED:+--finished "$FINISHED"} ${1:+--peer "$1"}
     ;;
   memory)
     workloads=${tiny:+tiny}
@@ -169,19 +180,31 @@ case $mode in
       lightly800) step "${preset[@]}" --config=configs/cifar10_lightly.py:800 ;;
       sololearn) step "${preset[@]}" --config=configs/cifar10_sololearn.py:1000 ;;
     esac
-    [ -z "$grid" ] || "$python" - "$grid" "$scale" <<'PY'
+    # A grid that is cut off has rows, and a preset has its measurements so far.
+    if "$python" - "$grid" "$scale" "runs/$what/metrics.jsonl" <<'PY'; then
 import json, pathlib, sys
 
-path = pathlib.Path(f"experiments/{sys.argv[1]}/results.jsonl")
-for line in path.read_text().splitlines() if path.exists() else []:
-    row = json.loads(line)
-    if row["scale"] == sys.argv[2] and row["summary"]:
+grid, scale, metrics = sys.argv[1:]
+path = pathlib.Path(f"experiments/{grid}/results.jsonl" if grid else metrics)
+rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+said = 0
+if grid:
+    for row in rows:
+        if row["scale"] != scale or not row["summary"]:
+            continue
+        said += 1
         knn, linear = (row["summary"][k]["trained"] for k in ("knn", "linear"))
         seen = [v for v in row["curves"].get("knn/top1", [[], []])[1] if v is not None]
         best = f", largest over epochs {100 * max(seen):.1f} %" if seen else ""
         print(f"{row['arm']} seed {row['seed']}: kNN {100 * knn:.1f} %{best}, "
               f"linear {100 * linear:.1f} %, {row['wall_seconds']:.0f} s")
+elif seen := [row["knn/top1"] for row in rows if row.get("knn/top1") is not None]:
+    said = len(seen)
+    print(f"kNN: newest {100 * seen[-1]:.1f} %, largest over epochs {100 * max(seen):.1f} %")
+sys.exit(not said)
 PY
+      done_=1
+    fi
     ;;
 esac
 [ "$done_" -gt 0 ] || { echo "nothing succeeded" >&2; exit 1; }

@@ -110,10 +110,12 @@ def recall(run: Run, places: Places) -> Row:
     return row
 
 
-def _finish(run: Run, row: Row, workdir: Path, places: Places) -> Row:
+def _finish(
+    run: Run, row: Row, workdir: Path, places: Places, slot: Slot = MACHINE
+) -> Row:
     """Measure the layers of a run's work folder if they are missing; keep the row."""
     if row.get("layers") == UNMEASURED:
-        row["layers"] = _layers(workdir)
+        row["layers"] = _layers(workdir, row["environment"]["backend"], slot)
     _keep(run, row, places)
     return row
 
@@ -152,7 +154,7 @@ def do(
         layers=UNMEASURED if status == 0 else None,
     )
     write_json(workdir / ROW, row)  # a command that is killed now loses no run
-    return _finish(run, row, workdir, places)
+    return _finish(run, row, workdir, places, slot)
 
 
 def _train(
@@ -178,12 +180,16 @@ def _train(
         processes.ended(process)
 
 
-def _layers(workdir: Path) -> Any:
-    """Measure the layers; print the reason and return None if that fails."""
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": QUICK_TO_COMPILE,
-    }
+def _layers(workdir: Path, backend: str, slot: Slot) -> Any:
+    """Measure the layers where the run was trained.
+
+    If that fails, the reason is printed, and the result is None.
+    """
+    environment = os.environ | slot.environment
+    if backend == "cpu":
+        environment |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": QUICK_TO_COMPILE}
+    else:  # other runs may have other devices
+        environment |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     command = [sys.executable, "-m", "experiments.layers", str(workdir)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:

@@ -101,13 +101,18 @@ def test_saved_configuration_comes_back_equal():
         config_from_dict(type(config), saved | {"teacher": 1})
 
 
-@pytest.mark.parametrize("flags", [[], ["--config=configs/smoke.py"]])
-def test_the_optimizer_is_that_of_the_norm_and_a_flag_overrides_it(flags, monkeypatch):
+@pytest.mark.parametrize(
+    "flags, of_bn",
+    [([], ("muon", 0.08)), (["--config=configs/smoke.py"], ("lars", 1.0))],
+)
+def test_the_optimizer_is_that_of_the_norm_and_a_flag_overrides_it(
+    flags, of_bn, monkeypatch
+):
     monkeypatch.chdir(CONFIGS.parent)
     assert parse_args(flags).optim.name == "muon"
     assert parse_args([*flags, "--norm=gn_ws"]) == parse_args(flags)
     bn = parse_args([*flags, "--norm", "bn"])
-    assert (bn.norm, bn.optim.name) == ("bn", "lars")
+    assert (bn.norm, bn.optim.name, bn.base_lr) == ("bn", *of_bn)
     mixed = parse_args([*flags, "--norm=bn", "--optim.momentum=0.5", "--norm=gn_ws"])
     assert (mixed.norm, mixed.optim.name, mixed.optim.momentum) == (
         "gn_ws",

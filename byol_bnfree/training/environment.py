@@ -99,10 +99,13 @@ def _versions() -> dict[str, str]:
 
 
 def _commit() -> str | None:
-    """Return the checkout's commit, "-dirty" if files differ; None outside of one."""
+    """Return the checkout's commit, "-dirty" if files differ; None outside of one.
+
+    A copy without .git has that of BYOL_COMMIT.
+    """
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():  # installed, perhaps in another project's checkout
-        return None
+        return os.environ.get("BYOL_COMMIT")
     command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
         done = subprocess.run(command, cwd=root, capture_output=True, text=True)

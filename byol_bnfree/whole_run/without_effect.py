@@ -12,7 +12,6 @@ from typing import Any
 from byol_bnfree.config import HeadConfig, TrainConfig, ViewConfig
 from byol_bnfree.errors import flag
 from byol_bnfree.models.architectures import ARCHITECTURES
-from byol_bnfree.recipes import shapes
 from byol_bnfree.settings.norms import part_norms
 from byol_bnfree.settings.objective_checks import (
     norms_in_use,
@@ -153,6 +152,6 @@ def _of_the_rest(config: TrainConfig) -> Rules:
 
 
 def _changed(config: TrainConfig, name: str) -> Any:
-    """Return the value of a setting, or None if it is the default for the norm."""
+    """Return the value of a setting, or None if it is the default."""
     of = attrgetter(name)
-    return None if of(config) == of(shapes(config.norm)) else of(config)
+    return None if of(config) == of(TrainConfig()) else of(config)

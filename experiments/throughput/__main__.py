@@ -59,6 +59,9 @@ class Arguments:
     """With --device: most seconds of one measurement."""
     out: Path | None = None
     """With --device: folder of device.jsonl. None: this program's own."""
+    finished: Path | None = None
+    """With --device: a device.jsonl of an earlier call. What succeeded there is shown
+    and not measured again."""
 
 
 def main(arguments: Arguments) -> None:
@@ -93,6 +96,7 @@ def _measure_device(arguments: Arguments) -> None:
             cap=arguments.cap,
             workloads=arguments.workload,
             out=arguments.out or HERE,
+            finished=arguments.finished,
         )
     )
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from byol_bnfree.errors import InputError
-from byol_bnfree.files import append_row, last_json
+from byol_bnfree.files import append_row, last_json, read_rows
 from experiments.throughput.ratios import costs, ratios, slowest
 
 HERE = Path(__file__).parent
@@ -90,6 +90,8 @@ class Plan(NamedTuple):
     """Keys of WORKLOADS; () means all."""
     out: Path = HERE
     """Folder of device.jsonl."""
+    finished: Path | None = None
+    """A device.jsonl; what it has is not measured again."""
 
 
 class Arm(NamedTuple):
@@ -109,8 +111,12 @@ def measure_device(plan: Plan) -> None:
     """
     workloads = _chosen(plan)
     check_platform(plan.platform)
-    began, found = time.monotonic(), []
+    began, found = time.monotonic(), _finished(plan, workloads)
+    known = {(row["workload"], row["arm"]) for row in found}
     for arm in arms(plan, workloads):
+        if (arm.workload, arm.name) in known:
+            print(f"{arm.workload} {arm.name}: finished before", flush=True)
+            continue
         left = plan.budget - (time.monotonic() - began)
         if left <= 0:
             print(f"{arm.workload} {arm.name}: no time is left", flush=True)
@@ -126,6 +132,19 @@ def measure_device(plan: Plan) -> None:
         console.print(table)
     if all("failed" in row for row in found):
         sys.exit("nothing could be measured; read the messages above.")
+
+
+def _finished(plan: Plan, workloads: dict[str, DeviceWorkload]) -> list[dict[str, Any]]:
+    """Return the rows of an earlier call that succeeded."""
+    if plan.finished is None:
+        return []
+    return [
+        {key: value for key, value in row.items() if key != "tiny"}
+        for row in read_rows(plan.finished)
+        if "failed" not in row
+        and row["tiny"] == plan.tiny
+        and row["workload"] in workloads
+    ]
 
 
 def _chosen(plan: Plan) -> dict[str, DeviceWorkload]:

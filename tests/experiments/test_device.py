@@ -52,6 +52,28 @@ def test_the_figures_of_the_ratios_come_before_whole_runs():
     assert len(set(names)) == len(names)
 
 
+def test_what_an_earlier_call_has_is_not_measured_again(tmp_path, monkeypatch, capsys):
+    measured = []
+
+    def measure(command, seconds):
+        measured.append(command)
+        return {"images_per_s": 5.0}
+
+    monkeypatch.setattr(device, "check_platform", lambda wanted: None)
+    monkeypatch.setattr(device, "result", measure)
+    earlier = tmp_path / "earlier.jsonl"
+    rows = [
+        {"workload": "tiny", "arm": "bn", "images_per_s": 7.0, "tiny": True},
+        {"workload": "tiny", "arm": "gn_ws", "failed": "status 1", "tiny": True},
+        {"workload": "tiny", "arm": "bn run", "images_per_s": 9.0, "tiny": False},
+    ]
+    earlier.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    plan = Plan("cpu", None, True, 1.0, 60.0, 30.0, out=tmp_path, finished=earlier)
+    device.measure_device(plan)
+    assert "tiny bn: finished before" in capsys.readouterr().out
+    assert len(measured) == 3  # gn_ws and both whole runs
+
+
 def test_ratios_are_over_the_faster_peer():
     rates = {"torch eager": 50.0, "torch compiled": 80.0, "gn_ws": 100.0}
     found = [{"workload": "w", "arm": a, "images_per_s": r} for a, r in rates.items()]
