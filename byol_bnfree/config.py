@@ -102,7 +102,9 @@ class TrainConfig:
     """Pre-train BYOL, with or without batch statistics."""
 
     norm: Norm = "gn_ws"
-    """Normalization of every part of the network."""
+    """Normalization of every part of the network. bn: BatchNorm. gn_ws: GroupNorm and
+    Weight Standardization. gn: GroupNorm. ws: Weight Standardization. ln: LayerNorm.
+    none: no normalization. A recipe of --config may have other settings for it."""
     objective: ObjectiveName = "byol"
     """Objective to train for: BYOL, or a method to compare it with."""
     config: str | None = None
@@ -127,8 +129,8 @@ class TrainConfig:
     """Initial weights of the target. independent: its own draw (as DeepMind's code).
     copy: the online network's."""
     workdir: str | None = None
-    """Folder of the run. The same command resumes it. None: a new one in runs/,
-    which a command that resumes must name."""
+    """Folder of the run. The same command resumes it. None: a new folder in runs/;
+    give that folder to resume its run."""
     dataset: str = "shapes"
     """shapes (generated), a tensorflow-datasets name, or folder:PATH."""
     data_dir: str | None = None

@@ -35,7 +35,10 @@ def smaller_drops(*pairs: tuple[str, str]) -> Sentence:
                     f"{word}"
                 )
         if not parts:
-            return "No row of both BYOL and SimCLR was run."
+            return (
+                "No smaller batch was run with both BYOL and SimCLR, so their losses "
+                "cannot be compared."
+            )
         return f"BYOL against SimCLR, by the means: {'; '.join(parts)}."
 
     return sentence

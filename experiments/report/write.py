@@ -31,6 +31,10 @@ from experiments.report.tables import DEVIATION, accuracy_table, stopped_note
 from experiments.scales import SCALES, Scale
 
 TITLE = "BYOL with and without batch statistics"
+MORE = (
+    "More in [report.md](report.md). "
+    "[How to read these tables](../../docs/comparison.md)."
+)
 MARKS = re.compile(r"(<!-- results -->\n).*(<!-- /results -->)", re.DOTALL)
 
 
@@ -146,7 +150,7 @@ def _results(compared: Sequence[Comparison], folder: Path) -> str:
     if not parts:
         return ""
     several = any(len(r.rows) > 1 for c in compared for r in c.results.values())
-    more = f"{DEVIATION} " * several + "More in [report.md](report.md).\n"
+    more = f"{DEVIATION} " * several + f"{MORE}\n"
     return "\n".join([*parts, more])
 
 

@@ -39,7 +39,7 @@ def tables(
             "state, replicated, MB": lambda s: f"{s.state / MB:.0f}",
             "state, sharded, MB": lambda s: f"{s.sharded / MB:.0f}",
             "temporary, GB": lambda s: f"{s.temporary / GB:.1f}",
-            "micro-batches that fit": lambda s: str(s.micro_batches),
+            "fewest micro-batches that fit": lambda s: str(s.micro_batches),
         },
     )
     yield _of_steps(
