@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from byol_bnfree.files import write_atomically
-from experiments.dense.arms import NORMS, SMALL
+from experiments.dense.arms import NORMS, SMALL, TUNED
 from experiments.dense.encoders import KINDS
+from experiments.report.blocks import Table, table_markdown
 from experiments.report.style import LABEL_SIZE, NORM_COLORS, STYLE
 
 Row = dict[str, Any]
@@ -51,29 +52,28 @@ def write_report(rows: list[Row], folder: Path) -> None:
         draw(rows).savefig(folder / "figures" / "accuracy.svg", metadata={"Date": None})
     readme = folder / "README.md"
     if not readme.exists():  # results elsewhere than in the source
-        print(table(rows))
+        print(table_markdown(table(rows)))
         return
-    marked = rf"\g<1>{table(rows)}\g<2>"
+    marked = rf"\g<1>{table_markdown(table(rows))}\g<2>"
     write_atomically(readme, MARKS.sub(marked, readme.read_text()).encode())
 
 
-def table(rows: list[Row]) -> str:
-    """Return the table in Markdown: means over seeds, with half their range."""
+def table(rows: list[Row]) -> Table:
+    """Return the table: means over seeds, with half their range."""
     heads = ["task", "fit", "batch", "encoder", *NORMS]
-    heads += [f"CPU seconds, {norm}" for norm in NORMS]
-    found = [
-        f"| {' | '.join(heads)} |",
-        "|---|---|---:|---|" + "---:|" * 2 * len(NORMS),
-    ]
+    heads += [f"CPU seconds of seed {TUNED}, {norm}" for norm in NORMS]
+    found = []
     for line in lines_of(rows):
         shown = SHOWN[line.task]
         name = f"{line.task}, {shown.words}"
         own = [list(of(rows, line, norm)) for norm in NORMS]
         figures = [spread([100 * r["figures"][shown.figure] for r in o]) for o in own]
-        seconds = [spread([r["cpu_seconds"] for r in o], 0) for o in own]
+        # Only this seed also chooses the rate.
+        tuned = [[r for r in o if r["arm"]["seed"] == TUNED] for o in own]
+        seconds = [spread([r["cpu_seconds"] for r in o], 0) for o in tuned]
         cells = [name, line.tuned, str(line.batch), line.encoder, *figures, *seconds]
-        found.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*found, ""])
+        found.append(cells)
+    return Table(heads, found, words=(0, 1, 3))
 
 
 def lines_of(rows: list[Row]) -> list[Line]:

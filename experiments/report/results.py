@@ -19,6 +19,7 @@ from byol_bnfree.files import append_row, read_rows
 from byol_bnfree.flags import cli
 from experiments import GRIDS
 from experiments.comparison import Comparison, compare, older_rows
+from experiments.dense.report import table as dense_table
 from experiments.grid import load_experiment
 from experiments.report.blocks import (
     Block,
@@ -92,11 +93,32 @@ def results_page() -> str:
         *_runs(),
         *_experiments(),
         *_older(),
+        *_dense(),
         *step_speed(),
         *evaluation_speed(),
     ]
     body = "\n".join(to_markdown(block) for block in blocks)
     return f"# Results\n\n{INTRODUCTION}\n\n{body}"
+
+
+def _dense() -> Iterator[Block]:
+    rows = read_rows(ROOT / "experiments" / "dense" / "results.jsonl")
+    if not rows:
+        return
+    where = " ".join(sorted({machine(row["environment"]) for row in rows}))
+    commits = ", ".join(sorted({row["commit"] for row in rows}))
+    yield Section(
+        "Dense tasks",
+        [
+            Text(
+                "Generated scenes of 64 x 64 pixels. Means over seeds, with half their "
+                "range and their number. `experiments/dense` has the conditions. "
+                f"{where} Commits: {commits}."
+            ),
+            Text("    python -m experiments.dense"),
+            dense_table(rows),
+        ],
+    )
 
 
 def _runs() -> Iterator[Block]:

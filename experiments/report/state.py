@@ -12,6 +12,7 @@ from byol_bnfree.files import read_rows
 from experiments import GRIDS
 from experiments.collapse import outcome
 from experiments.comparison import Comparison, compare
+from experiments.dense.arms import Arm, arms
 from experiments.grid import Run, load_experiment, make_runs
 from experiments.places import Places, State
 from experiments.plan import expected_seconds, total_of
@@ -43,6 +44,7 @@ def write_state(scale: Scale, seeds: Sequence[int], places: Places) -> Path:
         times = list(filter(places.counts, found))
         rows.append((name, *_counts(states, scale, times), compared.answer()))
         sections.append(Section(name, [_arms(states, compared)], True))
+    rows.append(_dense(seeds, places))
     words = "seed" if len(seeds) == 1 else "seeds"
     text = (
         f"{scale.what}; {words} {', '.join(map(str, seeds))}. Hours left are those of "
@@ -53,6 +55,14 @@ def write_state(scale: Scale, seeds: Sequence[int], places: Places) -> Path:
     path = places.results / "state.html"
     path.write_text(page("The state of all experiments", blocks))
     return path
+
+
+def _dense(seeds: Sequence[int], places: Places) -> tuple[str, ...]:
+    """Return the line of `experiments.dense`, which has no scales and no runs."""
+    found = {Arm(**row["arm"]) for row in read_rows(places.rows("dense"))}
+    wanted = set(arms(seeds))
+    numbers = (str(len(found & wanted)), str(len(wanted)), "", "", "", "?")
+    return ("dense", *numbers, "At no scale: see the table of its README.")
 
 
 def _states(
