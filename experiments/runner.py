@@ -115,7 +115,8 @@ def _finish(
 ) -> Row:
     """Measure the layers of a run's work folder if they are missing; keep the row."""
     if row.get("layers") == UNMEASURED:
-        row["layers"] = _layers(workdir, row["environment"]["backend"], slot)
+        trained_on = (row["environment"] or {}).get("backend", "cpu")
+        row["layers"] = _layers(workdir, trained_on, slot)
     _keep(run, row, places)
     return row
 

@@ -238,6 +238,9 @@ def test_the_script_copies_the_rows_of_a_grid_that_still_runs(tmp_path, what, gr
     environment |= {"PYTHON": str(tmp_path / "python")}
     command = ["bash", script, "train", "60", str(tmp_path), what]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and "set BYOL_COMMIT" in done.stderr  # no .git here
+    environment["BYOL_COMMIT"] = "abc"
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     assert f"experiments {grid}" in done.stdout
     assert (tmp_path / "out" / "results.jsonl").read_text() == "rows\n"

@@ -111,7 +111,7 @@ def pretended(monkeypatch, tmp_path):
         return ["-c", PRETEND, f"x={workdir}", *[runner.STOP] * stop]
 
     monkeypatch.setattr(runner, "train_command", command)
-    monkeypatch.setattr(runner, "_layers", lambda workdir: None)
+    monkeypatch.setattr(runner, "_layers", lambda *_: None)
     monkeypatch.setattr(queue, "describe", lambda row: row["arm"])
     return Places(tmp_path / "runs", tmp_path / "results", None)
 
@@ -132,7 +132,7 @@ def test_runs_side_by_side_each_have_their_core_and_are_done_once(pretended):
 def test_a_command_that_is_killed_while_it_measures_layers_loses_no_run(
     pretended, monkeypatch
 ):
-    def killed(workdir):
+    def killed(*_):
         raise KeyboardInterrupt
 
     run = tiny("arm")
@@ -141,7 +141,7 @@ def test_a_command_that_is_killed_while_it_measures_layers_loses_no_run(
         with pytest.raises(KeyboardInterrupt):
             runner.do(run, pretended, runner.Processes())
     assert pretended.state(run) == "finished"
-    monkeypatch.setattr(runner, "_layers", lambda workdir: {"of": str(workdir)})
+    monkeypatch.setattr(runner, "_layers", lambda workdir, *_: {"of": str(workdir)})
     for _ in range(2):
         row = runner.recall(run, pretended)
         assert row["layers"] == {"of": str(pretended.workdir(run))}
