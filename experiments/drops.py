@@ -36,7 +36,7 @@ def smaller_drops(*pairs: tuple[str, str]) -> Sentence:
                 )
         if not parts:
             return (
-                "No smaller batch was run with both BYOL and SimCLR, so their losses "
+                "No further row was run with both BYOL and SimCLR, so their losses "
                 "cannot be compared."
             )
         return f"BYOL against SimCLR, by the means: {'; '.join(parts)}."

@@ -78,13 +78,13 @@ def test_a_run_of_other_settings_than_its_command_gives_today_says_so(tmp_path):
     row = {"scale": "cpu", "arm": "bn", "command": f"{command}=bn"}
     row["summary"] = json.loads((folder / "summary.json").read_text())
     row |= {"curves": curves(rows), "environment": ENVIRONMENT}
-    saved = {"optim": {"name": "lars", "weight_decay": 0.5}, "run": {"keep": 9}}
+    saved = {"optim": {"name": "muon", "weight_decay": 0.5}, "run": {"keep": 9}}
     made = {"compute_dtype": "float32", "data": {"image_size": 32}}
     for seed, config in ((0, made), (1, saved | made)):
         append_row(tmp_path / "results.jsonl", row | {"seed": seed, "config": config})
     same, other = read_runs(tmp_path / "results.jsonl")
     assert same.differences == ()
-    assert other.differences == ("optim.weight_decay was 0.5, today it is 1e-06",)
+    assert other.differences == ("optim.weight_decay was 0.5, today it is 1e-05",)
     expect.write_page([other], tmp_path)
     page = (tmp_path / "what_to_expect.md").read_text()
     assert f"# {other.differences[0]}\n    {command}=bn" in page
