@@ -46,7 +46,7 @@ class DeviceWorkload(NamedTuple):
             f"--data.image-size={self.image_size}",
             f"--batch-size={self.batch_size}",
             f"--steps={steps}",
-            # Both norms with one optimizer: gn_ws would have Muon, and bn LARS.
+            # BYOL's own optimizer, for both norms.
             "--optim.name=lars",
             "--optim.warmup-epochs=0",
             "--base-lr=0.01",  # without warm-up, bn diverges at DeepMind's rate
