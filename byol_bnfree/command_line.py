@@ -192,8 +192,8 @@ def _of_the_machine(error: Exception) -> tuple[str, int] | None:
     return (
         f"out of memory ({reason}); lower --batch-size, or choose a smaller network or "
         f"--data.image-size. Training can also have --remat on an accelerator, "
-        f"--shard-state on several, --views.accumulate with several views, and without "
-        f"batch statistics more --micro-batches.",
+        f"--shard-state on several, --views.accumulate with several views, and "
+        f"--micro-batches without batch statistics.",
         1,
     )
 

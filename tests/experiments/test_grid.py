@@ -117,7 +117,7 @@ def test_both_arms_of_the_search_have_as_many_trials():
 def test_the_checksum_of_settings_ignores_seed_and_folders():
     plain = settings_checksum(["--norm=bn"])
     assert plain == settings_checksum(["--norm=bn", "--seed=3", "--workdir=x"])
-    assert plain == settings_checksum(["--norm=bn", "--base-lr=4.0"])  # the default
+    assert plain == settings_checksum(["--norm=bn", "--base-lr=0.08"])  # the default
     parts = [f"--{part}-norm=bn" for part in ("encoder", "projector", "predictor")]
     assert plain == settings_checksum(["--norm=bn", *parts])
     assert plain != settings_checksum(["--norm=bn", "--base-lr=1"])
