@@ -88,4 +88,4 @@ def test_an_error_of_ours_stays_one(kind):
 
 
 def test_tests_compile_as_short_checks_do():
-    assert os.environ["XLA_FLAGS"] == QUICK_TO_COMPILE
+    assert os.environ["XLA_FLAGS"].startswith(f"{QUICK_TO_COMPILE} ")
