@@ -67,7 +67,10 @@ def encoder_of(kind: str, norm: str, seed: int, epochs: int, folder: Path) -> En
 
 
 def with_lengths_of(encoder: Encoder, other: Encoder) -> Encoder:
-    """Return an encoder whose kernels of convolutions are as long as another's."""
+    """Return an encoder whose kernels of convolutions are as long as another's.
+
+    Running statistics of BatchNorm stay. They fit again after some training steps.
+    """
 
     def rescaled(kernel: Array, wanted: Array) -> Array:
         if kernel.ndim != 4:

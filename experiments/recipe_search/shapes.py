@@ -2,8 +2,8 @@
 
     python -m experiments.recipe_search.shapes --seeds 0 1
 
-Each trial is the default run with bn and other settings of the optimizer. It is judged by
-kNN: the last quarter of the training pictures against the others. So the test split
+Each trial is the default run with bn and other settings of the optimizer. It is judged
+by kNN: the last quarter of the training pictures against the others. So the test split
 chooses nothing. Rows are appended to shapes.jsonl. A trial takes two minutes on a core.
 """
 

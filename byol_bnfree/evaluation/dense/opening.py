@@ -96,8 +96,6 @@ def dense_views(
     require_positive(f"{task.name}.", settings)
     for source in (train, test):
         _check_source(source)
-    train, test = (_usable(task, source) for source in (train, test))
-    for source in (train, test):
         _check(task, source)
     for of, ours, theirs in (
         ("masks", train.class_names, test.class_names),
@@ -118,7 +116,8 @@ def dense_views(
         fill=round(255 * float(np.mean(augment.mean))),
     )
     train_view, test_view = (
-        DenseView(source, windows, seed) for source in (train, test)
+        DenseView(Cleaned(source, task.target), windows, seed)
+        for source in (train, test)
     )
     return train_view, test_view
 
@@ -204,12 +203,6 @@ def _check_disjoint(both: dict[str, DenseSource]) -> None:
     )
 
 
-def _usable(task: Task, source: DenseSource) -> DenseSource:
-    """Return a source whose target is checked or clean, if it has the task's."""
-    there = task.target in source.targets
-    return Cleaned(source, task.target) if there else source
-
-
 def _limited(source: DenseSource, limit: int | None, seed: int) -> DenseSource:
     if limit is None or len(source) <= limit:
         return source
@@ -239,15 +232,14 @@ def _check(task: Task, source: DenseSource) -> None:
             f"{source.name} has no {task.target} for --protocol {task.name} (it has "
             f"{there}); give --dataset=shapes, {PLACES[task.target]}."
         )
-    chosen = source.source if isinstance(source, Cleaned) else source
-    whole = chosen.source if isinstance(chosen, DenseSubset) else chosen
+    whole = source.source if isinstance(source, DenseSubset) else source
     if isinstance(whole, DenseFolder):
-        rows = chosen.indices if whole is not chosen else np.arange(len(source))
+        rows = source.indices if whole is not source else np.arange(len(source))
         whole.check(task.target, rows)
     # Decoding all pictures would take long. The first ones show a wrong kind of file.
-    known = False
+    clean, known = Cleaned(source, task.target), False
     for index in range(len(source)):
-        known = known or _is_known(task.target, source.example(index))
+        known = known or _is_known(task.target, clean.example(index))
         if known and index + 1 >= CHECKED:
             break
     if not known:
