@@ -136,7 +136,8 @@ def measured(results, monkeypatch, seeds):
     """Rows of a comparison whose fits choose the second rate of several."""
 
     def measure(arm, settings, arguments):
-        return {"chosen": {"rate": settings.rates[len(settings.rates) > 1]}}
+        chosen = {"rate": settings.rates[len(settings.rates) > 1]}
+        return {"chosen": chosen, "tried": settings.rates}
 
     monkeypatch.setattr(dense, "measure", measure)
     monkeypatch.setattr(dense, "write_report", lambda found, folder: None)
@@ -148,6 +149,7 @@ def test_other_seeds_take_the_rate_that_seed_0_chose(tmp_path, monkeypatch):
     rows = measured(tmp_path / "results.jsonl", monkeypatch, (1, 0))
     rates = {Arm(**found["arm"]): found["settings"]["rates"] for found in rows}
     assert len(rows) == len(rates) == 2 * len(list(arms((0,), ("bn",))))
+    assert all(found["tried"] == found["settings"]["rates"] for found in rows)
     for arm, own in rates.items():
         first = rates[arm._replace(seed=TUNED)]
         assert own == (first if arm.seed == TUNED else first[1:2])

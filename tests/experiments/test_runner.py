@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 from rows import row
@@ -289,3 +290,18 @@ def test_a_machine_without_devices_says_so(monkeypatch):
         "5",
     ]
     assert len(slots("core")) == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_layers_are_measured_on_the_device_that_trained(backend, monkeypatch):
+    seen = {}
+
+    def measured(command, env, **kwargs):
+        seen.update(env)
+        return subprocess.CompletedProcess(command, 0, '{"untrained": {}}\n', "")
+
+    monkeypatch.setattr(runner.subprocess, "run", measured)
+    slot = Slot("device 3", None, {"CUDA_VISIBLE_DEVICES": "3", "JAX_PLATFORMS": "x"})
+    assert runner._layers(Path("w"), backend, slot) == {"untrained": {}}
+    assert seen["JAX_PLATFORMS"] == ("cpu" if backend == "cpu" else "x")
+    assert seen["CUDA_VISIBLE_DEVICES"] == "3"

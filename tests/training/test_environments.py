@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 import tiny
+from byol_bnfree.training import environment
 from byol_bnfree.training.environment import keep_earlier
 from byol_bnfree.training.manifest import MANIFEST
 from byol_bnfree.training.program import Program
@@ -70,3 +71,12 @@ def test_a_resumed_run_writes_both_environments(tmp_path, capsys):
     now = json.loads((tmp_path / "environment.json").read_text())
     assert now["kernels"] == "oneDNN"
     assert "kernels: XLA -> oneDNN" in capsys.readouterr().out
+
+
+def test_a_copy_without_git_has_the_commit_of_its_variable(tmp_path, monkeypatch):
+    below = tmp_path / "byol_bnfree" / "training" / "environment.py"
+    monkeypatch.setattr(environment, "__file__", str(below))
+    monkeypatch.delenv("BYOL_COMMIT", raising=False)
+    assert environment.environment()["commit"] is None
+    monkeypatch.setenv("BYOL_COMMIT", "abc")
+    assert environment.environment()["commit"] == "abc"
