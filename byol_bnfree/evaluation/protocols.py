@@ -27,6 +27,7 @@ from byol_bnfree.evaluation.methods.tuning import (
     supervised_evaluation,
 )
 from byol_bnfree.evaluation.outcome import Outcome, top_figures
+from byol_bnfree.evaluation.settings import described
 from byol_bnfree.files import file_name, write_json
 
 
@@ -75,8 +76,8 @@ def semi_supervised(bench: Bench) -> list[Row]:
 
 
 def _with_share(bench: Bench, share: float) -> Row:
-    described = dataclasses.asdict(bench.config.semi) | {"share": share}
-    del described["shares"]
+    settings = described(bench.config.semi) | {"share": share}
+    del settings["shares"]
 
     def measure() -> Outcome:
         """List the labelled images, fine-tune, and score the test images."""
@@ -89,10 +90,10 @@ def _with_share(bench: Bench, share: float) -> Row:
             settings=bench.config.semi,
             seed=bench.config.seed,
             mesh=bench.mesh,
-            unfinished=bench.unfinished("semi_supervised", described),
+            unfinished=bench.unfinished("semi_supervised", settings),
         )
 
-    return bench.measure("semi_supervised", described, measure)
+    return bench.measure("semi_supervised", settings, measure)
 
 
 def _list_labels(bench: Bench, share: float) -> None:
@@ -119,7 +120,7 @@ def supervised(bench: Bench) -> list[Row]:
 
 def _with_all_labels(bench: Bench, name: str, evaluation: Callable) -> Row:
     settings = getattr(bench.config, name)
-    described = dataclasses.asdict(settings)
+    row = described(settings)
 
     def measure() -> Outcome:
         """Fit and test; called if the result is not stored."""
@@ -130,10 +131,10 @@ def _with_all_labels(bench: Bench, name: str, evaluation: Callable) -> Row:
             settings,
             seed=bench.config.seed,
             mesh=bench.mesh,
-            unfinished=bench.unfinished(name, described),
+            unfinished=bench.unfinished(name, row),
         )
 
-    return bench.measure(name, described, measure)
+    return bench.measure(name, row, measure)
 
 
 def dense_task(name: str) -> Callable[[Bench], list[Row]]:
@@ -143,9 +144,7 @@ def dense_task(name: str) -> Callable[[Bench], list[Row]]:
         """Fit the task on the encoder, test it, and draw its pictures."""
         settings = getattr(bench.config, name)
         # The size of the window may come from the data, so the settings do not tell it.
-        described = dataclasses.asdict(settings) | {
-            "window": list(bench.train.windows.size)
-        }
+        row = described(settings) | {"window": list(bench.train.windows.size)}
 
         def measure() -> Outcome:
             """Fit and test; called if the result is not stored."""
@@ -157,7 +156,7 @@ def dense_task(name: str) -> Callable[[Bench], list[Row]]:
                 settings,
                 seed=bench.config.seed,
                 mesh=bench.mesh,
-                unfinished=bench.unfinished(name, described),
+                unfinished=bench.unfinished(name, row),
                 say=bench.say,
             )
             for path in save_dense(TASKS[name], found, bench.test, bench.drawn()):
@@ -167,7 +166,7 @@ def dense_task(name: str) -> Callable[[Bench], list[Row]]:
                     bench.say(source.sentence())
             return found.outcome
 
-        return [bench.measure(name, described, measure)]
+        return [bench.measure(name, row, measure)]
 
     return protocol
 

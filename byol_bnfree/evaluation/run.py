@@ -23,6 +23,7 @@ from byol_bnfree.evaluation.dense.opening import open_dense, unused_files, whole
 from byol_bnfree.evaluation.dense.tasks import TASKS
 from byol_bnfree.evaluation.features import first_images
 from byol_bnfree.evaluation.final import STATISTICS
+from byol_bnfree.evaluation.fine_tuned import note_on_lengths
 from byol_bnfree.evaluation.images.splits import check_images, open_splits
 from byol_bnfree.evaluation.images.subset import whole
 from byol_bnfree.evaluation.kept.store import Row, Store
@@ -68,6 +69,8 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
     kernels = choose_kernels("auto", jax.device_count())
     encoder = _loaded(config, kernels)
     check_trainable(config, encoder)
+    if (note := note_on_lengths(config, encoder)) is not None:
+        say(f"note: {note}")
     mesh = make_mesh()
     opened = _open_all(config, encoder, plan)
     train, _ = _of_all(opened)

@@ -3,12 +3,27 @@
 The string under a field is its help text. P1 is the BYOL paper (arXiv 2006.07733).
 """
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from byol_bnfree.config import KNN_K, KNN_TEMPERATURE
+
+KernelLengths = Literal["kept", "initial"]
+
+
+def described(settings: Any) -> dict[str, Any]:
+    """Return the settings as a stored result names them.
+
+    Results from before there was `kernel_lengths` kept the lengths, so "kept" is not
+    named.
+    """
+    fields = dataclasses.asdict(settings)
+    if fields.get("kernel_lengths") == "kept":
+        del fields["kernel_lengths"]
+    return fields
 
 
 @dataclass(frozen=True)
@@ -56,6 +71,9 @@ class SemiSettings:
     """Passes over the labelled images. Held-out images choose one."""
     batch_size: int = 1024
     """Images per step."""
+    kernel_lengths: KernelLengths = "kept"
+    """Lengths of the encoder's kernels when a fit begins. kept: as they are. initial:
+    as long as before the training. Outputs stay, but SGD turns short kernels faster."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +93,9 @@ class FinetuneSettings:
     )
     """Weight decays; each is divided by the learning rate. Held-out images choose
     one."""
+    kernel_lengths: KernelLengths = "kept"
+    """Lengths of the encoder's kernels when a fit begins. kept: as they are. initial:
+    as long as before the training. Outputs stay, but SGD turns short kernels faster."""
 
 
 @dataclass(frozen=True)

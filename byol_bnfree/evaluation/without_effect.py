@@ -86,6 +86,8 @@ def _of_dense(name: str, settings: DenseSettings) -> str | None:
     """Return why another setting of a dense task makes this one change nothing."""
     if name == "norms" and settings.encoder == "frozen":
         return "the encoder is frozen, with its norms"
+    if name == "kernel_lengths" and settings.encoder == "frozen":
+        return "the encoder is frozen, and its outputs stay the same"
     if name == "by_scale" and settings.scales == (1.0, 1.0):
         return "all pictures have the scale 1"
     return None

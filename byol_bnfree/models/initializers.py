@@ -9,12 +9,15 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array
 
+TRUNCATED = 0.87962566103423978
+"""Standard deviation of a standard normal that is truncated at 2."""
+
 
 def fan_in_init(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32):
     """Draw from a normal with sigma = 1 / sqrt(fan_in), truncated at 2 sigma.
 
     This is Haiku's default. It does not correct for the truncation, so the draws have a
-    standard deviation of 0.88 sigma. `nn.initializers.lecun_normal` does correct.
+    standard deviation of `TRUNCATED` x sigma. `nn.initializers.lecun_normal` corrects.
     `fan_in` is the product of all axes but the last.
     """
     sigma = 1 / math.sqrt(math.prod(shape[:-1]))

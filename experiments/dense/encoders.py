@@ -6,7 +6,6 @@ long turn as slowly as at a 36th of the rate. `rescaled` is the pre-trained enco
 its kernels have their initial lengths again.
 """
 
-import dataclasses
 import functools
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from byol_bnfree import parse_args, train
 from byol_bnfree.cpu.choice import choose_kernels
@@ -57,32 +55,13 @@ def encoder_of(kind: str, norm: str, seed: int, epochs: int, folder: Path) -> En
     if kind == "untrained":
         return start
     if kind == RESCALED:
-        return with_lengths_of(load_encoder(workdir, kernels=kernels), start)
+        return load_encoder(workdir, kernels=kernels).with_initial_lengths()
     stored = workdir / "supervised.npz"
     if not stored.exists():
         write_npz(stored, flat(_with_labels(start, pictures, tests, epochs, seed)))
     with np.load(stored) as arrays:
         variables = jax.tree.map(jnp.asarray, nested(dict(arrays)))
     return Encoder(start.module, variables, start.config, start.step)
-
-
-def with_lengths_of(encoder: Encoder, other: Encoder) -> Encoder:
-    """Return an encoder whose kernels of convolutions are as long as another's.
-
-    Running statistics of BatchNorm stay. They fit again after some training steps.
-    """
-
-    def rescaled(kernel: Array, wanted: Array) -> Array:
-        if kernel.ndim != 4:
-            return kernel
-        return kernel * (jnp.linalg.norm(wanted) / jnp.linalg.norm(kernel))
-
-    params = jax.tree.map(
-        rescaled, encoder.variables["params"], other.variables["params"]
-    )
-    return dataclasses.replace(
-        encoder, variables={**encoder.variables, "params": params}
-    )
 
 
 def _with_labels(

@@ -1,4 +1,4 @@
-"""How much longer are the kernels of a trained encoder than its initial ones?
+"""How much longer are the kernels of a trained encoder than before its training?
 
     python -m experiments.dense.lengths --folder runs/dense
 
@@ -6,14 +6,11 @@ Prints the median and the range of the ratio over the convolutions, for the pre-
 and the supervised encoders of `experiments.dense`.
 """
 
-from typing import Any
-
-import jax
 import numpy as np
 
 from byol_bnfree.command_line import exit_on_error
-from byol_bnfree.encoder import Encoder
 from byol_bnfree.flags import cli
+from byol_bnfree.models.kernel_lengths import free_kernels
 from experiments.dense.arguments import Arguments
 from experiments.dense.encoders import encoder_of
 
@@ -23,19 +20,14 @@ def main(arguments: Arguments) -> None:
     for norm in arguments.norms:
         for seed in arguments.seeds:
             made = norm, seed, arguments.epochs, arguments.folder
-            start = lengths(encoder_of("untrained", *made))
             for kind in ("pre-trained", "supervised"):
-                ratio = lengths(encoder_of(kind, *made)) / start
+                encoder = encoder_of(kind, *made)
+                kernels = free_kernels(encoder.module, encoder.variables)
+                ratios = [kernel.growth() for kernel in kernels]
                 print(
-                    f"{norm} {kind} seed {seed}: median {np.median(ratio):.1f}, "
-                    f"{ratio.min():.1f} to {ratio.max():.1f}"
+                    f"{norm} {kind} seed {seed}: median {np.median(ratios):.1f}, "
+                    f"{min(ratios):.1f} to {max(ratios):.1f}"
                 )
-
-
-def lengths(encoder: Encoder) -> Any:
-    """Return the lengths of the kernels of all convolutions."""
-    leaves = jax.tree.leaves(encoder.variables["params"])
-    return np.array([np.linalg.norm(leaf) for leaf in leaves if leaf.ndim == 4])
 
 
 if __name__ == "__main__":

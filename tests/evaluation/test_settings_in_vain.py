@@ -58,6 +58,12 @@ TUNED = TransferSettings("finetune")
             {"segmentation": SegmentationSettings(encoder="frozen", norms="frozen")},
             ["--segmentation.norms"],
         ),
+        (
+            ("depth",),
+            {"depth": DepthSettings(encoder="frozen", kernel_lengths="initial")},
+            ["--depth.kernel-lengths"],
+        ),
+        (("depth",), {"depth": DepthSettings(kernel_lengths="initial")}, []),
         (("depth",), {"depth": DepthSettings(norms="inference")}, []),
         (
             ("depth",),

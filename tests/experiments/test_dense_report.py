@@ -1,13 +1,10 @@
 """The arms of the dense comparison, its table and its figure."""
 
-import dataclasses
 import json
 
-import jax
 import numpy as np
 import pytest
 
-import tiny
 from byol_bnfree.data.dense.shapes import Scenes
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.diverged import FitDiverged
@@ -15,7 +12,6 @@ from byol_bnfree.files import read_rows
 from experiments.dense import comparison as dense
 from experiments.dense.arguments import FOLDER, Arguments
 from experiments.dense.arms import NORMS, RATES, TUNED, USUAL, Arm, arms, settings_of
-from experiments.dense.encoders import with_lengths_of
 from experiments.dense.report import MARKS, SHOWN, draw, spread, table
 from experiments.report.blocks import table_markdown
 
@@ -41,25 +37,6 @@ def test_a_batch_of_2_takes_four_times_the_steps_at_a_quarter_of_the_rates():
     )
     assert (small.steps, small.trial_steps) == (4 * usual.steps, 4 * usual.trial_steps)
     np.testing.assert_allclose(4 * np.array(small.rates), usual.rates)
-
-
-@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
-def test_rescaled_kernels_compute_the_same_in_training(norm):
-    first = tiny.encoder(norm)
-    longer = jax.tree.map(
-        lambda leaf: 5 * leaf if leaf.ndim == 4 else leaf, first.variables["params"]
-    )
-    variables = {**first.variables, "params": longer}
-    found = with_lengths_of(dataclasses.replace(first, variables=variables), first)
-    leaves = map(jax.tree.leaves, (found.variables, first.variables))
-    for a, b in zip(*leaves, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5)
-    images = jax.random.normal(jax.random.key(0), (4, 8, 8, 3))
-    ways = [
-        first.module.apply(own, images, True, mutable=["batch_stats"])[0]
-        for own in (variables, first.variables)
-    ]
-    np.testing.assert_allclose(*ways, rtol=1e-2, atol=1e-3)
 
 
 def test_the_table_has_means_and_half_ranges_by_norm():

@@ -20,6 +20,7 @@ from byol_bnfree.evaluation.diverged import (
     diverged,
     in_words,
 )
+from byol_bnfree.evaluation.fine_tuned import start_of
 from byol_bnfree.evaluation.images.subset import rows_held_out
 from byol_bnfree.evaluation.kept.unfinished import NOTHING, Unfinished
 from byol_bnfree.evaluation.outcome import Outcome
@@ -77,8 +78,9 @@ def dense_evaluation(
     """
     require_positive(f"{task.name}.", settings)
     mesh = mesh or make_mesh()
+    start = start_of(encoder, settings.kernel_lengths)
     fitter = task.fitter(
-        encoder, train, settings, seed=seed, mesh=mesh, unfinished=unfinished
+        start, train, settings, seed=seed, mesh=mesh, unfinished=unfinished
     )
     check_known(task.target, test, f"{test.split} pictures")
     if note := task.note(fitter, train):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from byol_bnfree.errors import InputError
+from byol_bnfree.evaluation.settings import KernelLengths
 
 RATES = (1e-3, 3.2e-3, 1e-2, 3.2e-2, 1e-1)  # five, with equal ratios (P1 appendix D.4)
 
@@ -37,6 +38,9 @@ class DenseSettings:
     their strides would exceed it."""
     encoder: Literal["trained", "frozen"] = "trained"
     """trained: the encoder is fine-tuned. frozen: only the head is trained."""
+    kernel_lengths: KernelLengths = "kept"
+    """Lengths of the encoder's kernels when a fit begins. kept: as they are. initial:
+    as long as before the training. Outputs stay, but SGD turns short kernels faster."""
     norms: Literal["fine-tuned", "inference", "frozen"] = "fine-tuned"
     """Norms of the encoder. fine-tuned: scale and bias are trained, and BatchNorm uses
     the statistics of the batch. inference: they are trained, and BatchNorm uses its

@@ -20,6 +20,7 @@ from byol_bnfree.evaluation.methods.logistic import STRENGTHS, fit_logistic
 from byol_bnfree.evaluation.methods.metrics import METRICS, Metric
 from byol_bnfree.evaluation.methods.tuning import finetune_evaluation
 from byol_bnfree.evaluation.outcome import Outcome
+from byol_bnfree.evaluation.settings import described
 
 
 class Task(NamedTuple):
@@ -108,7 +109,7 @@ def measured_by(bench: Bench, metric: Metric) -> Row:
     config, method = bench.config, bench.config.transfer.method
     settings = {"method": method, "metric": metric}
     if method == "finetune":
-        settings |= dataclasses.asdict(config.finetune)
+        settings |= described(config.finetune)
     else:
         settings |= {"strengths": len(STRENGTHS)}
 

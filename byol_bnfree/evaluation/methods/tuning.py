@@ -11,6 +11,7 @@ from jaxtyping import Int
 
 from byol_bnfree.data.sources import Source
 from byol_bnfree.encoder import Encoder
+from byol_bnfree.evaluation.fine_tuned import start_of
 from byol_bnfree.evaluation.images.subset import Subset, class_balanced, rows_held_out
 from byol_bnfree.evaluation.kept.unfinished import NOTHING, Unfinished
 from byol_bnfree.evaluation.methods.finetune import Trial, Tuner
@@ -44,7 +45,8 @@ def semi_supervised_evaluation(
     A held-out tenth chooses rate and epochs. It keeps its labels for this, as P1's
     10,009 images do. The chosen network is evaluated as it is.
     """
-    tuner = Tuner(encoder, settings.batch_size, seed, mesh or make_mesh(), unfinished)
+    start = start_of(encoder, settings.kernel_lengths)
+    tuner = Tuner(start, settings.batch_size, seed, mesh or make_mesh(), unfinished)
     source = Subset(train, labelled_subset(train, share, seed))
     _, held_out = rows_held_out(len(train), seed)
     valid = Subset(train, held_out)
@@ -85,7 +87,8 @@ def finetune_evaluation(
     (`multilabel`) train a sigmoid per class.
     """
     size = settings.batch_size
-    tuner = Tuner(encoder, size, seed, mesh or make_mesh(), unfinished)
+    start = start_of(encoder, settings.kernel_lengths)
+    tuner = Tuner(start, size, seed, mesh or make_mesh(), unfinished)
     source, valid = (Subset(train, rows) for rows in rows_held_out(len(train), seed))
     trials = finetune_trials(settings, len(source))
     found = sweep(tuner, source, valid, trials, metric)
