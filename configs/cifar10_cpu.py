@@ -6,12 +6,12 @@
         --norm=gn_ws
 
 The optimizer comes from experiments/recipe_search. Among trials with one rate for all
-parts, Muon at 0.04 was best for bn. For gn_ws it was 0.1 points below the best. A
-predictor at a higher rate was better for bn, but that is one seed and not used here.
-With an argument of 20 epochs or more the kernels decay by 0.1 (bn) or 0.02 (other
-norms), the best trials there. `--epochs` changes the length alone, and not the decay.
-The target's tau is 0.99 throughout. We leave out the blur, which would be a 3-pixel
-kernel at 32 px. The stem's stride of 2 quarters the cost.
+parts, Muon at 0.04 was best for bn, for which nothing higher was tried. For gn_ws it
+was 0.1 points below the best. A predictor at a higher rate was better for bn, but that
+is one seed and not used here. With an argument of 20 epochs or more the kernels decay
+by 0.1 (bn) or 0.02 (other norms), the best trials there. `--epochs` changes the length
+alone, and not the decay. The target's tau is 0.99 throughout. We leave out the blur,
+which would be a 3-pixel kernel at 32 px. The stem's stride of 2 quarters the cost.
 
 On two cores with the cpu extra, 16 epochs take 12 (AVX-512) to 30 minutes. They reach
 54.5 % (bn) and 54.9 % (gn_ws) linear accuracy, means of three seeds. 30 epochs reach

@@ -11,6 +11,7 @@ configs/byol.py.
 with BatchNorm. P2's code was never released and its settings are not public. Norms
 other than bn train with Muon here. Its peak rate of 0.04 and its weight decay of 0.02
 were found on CIFAR-10 on a CPU. They have not been tried on ImageNet or at this size.
+The target's tau rises from the preset's value to 1 by a cosine with every norm.
 With bn `last_scale_init` is 0, as in the released code; the paper's results used 1.
 With other norms it is 1. On few devices add --micro-batches=N: without batch statistics
 the result is the same.
@@ -59,7 +60,9 @@ def get_config(epochs: str = "1000", *, norm: Norm = "bn") -> TrainConfig:
         warmup_epochs=10.0,
         tau_base=tau,
     )
-    batch_free = muon(norm, int(epochs), warmup_epochs=10.0, tau_base=tau)
+    batch_free = muon(
+        norm, int(epochs), warmup_epochs=10.0, tau_base=tau, tau_schedule="cosine"
+    )
     config = TrainConfig(
         dataset="imagenet2012",
         batch_size=4096,

@@ -47,8 +47,8 @@ class Arguments:
     out: Path = Path("runs")
     """Folder for the work folders, NAME/SCALE/."""
     results: Path | None = None
-    """Folder for NAME/results.jsonl and the report. None: experiments/, but --out at
-    smoke scale, with --model and for an installed package."""
+    """Folder for NAME/results.jsonl and the report. None: experiments/. With the scale
+    smoke, with --model and in an installed package, None is the folder --out."""
     data_dir: str | None = None
     """Root of the prepared data sets."""
     model: str | None = None

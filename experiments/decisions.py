@@ -54,7 +54,7 @@ def _open(what: str, difference: Difference) -> str:
     needed = seeds_needed(difference, MARGIN)
     if needed is None:
         return f"{text} More than {MOST_SEEDS} would be needed."
-    return f"{text} About {needed} could, if they vary as these do."
+    return f"{text} About {needed} seeds could show it, if they vary as much as these."
 
 
 def falls(difference: Difference) -> str:
@@ -94,10 +94,7 @@ def few_seeds(results: Sequence[Result]) -> str:
     if split:
         text += f" Not decided yet, because seeds disagree: {', '.join(split)}."
     if single and len(single) == len(results):
-        text += (
-            f" Not decided yet: one seed each; {FEWEST_SEEDS} would show whether it "
-            f"repeats."
-        )
+        text += " Not decided yet: each arm has one seed, so there are no intervals."
     elif single:
         text += (
             f" Not decided yet, with one seed: {', '.join(r.arm.name for r in single)}."

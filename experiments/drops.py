@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from experiments.comparison import Comparison, Result, common_seeds
+from experiments.decisions import few_seeds
 from experiments.sentences import Sentence
 
 
@@ -23,12 +24,13 @@ def smaller_drops(*pairs: tuple[str, str]) -> Sentence:
     """
 
     def sentence(comparison: Comparison) -> str:
-        parts = []
+        parts, compared = [], []
         for ours, theirs in pairs:
             a, b = _rows(comparison, ours), _rows(comparison, theirs)
             found = [_loses_less(a[name], b[name]) for name in a.keys() & b.keys()]
             known = [less for less in found if less is not None]
             if known:
+                compared += _used(a, b)
                 word = "row" if len(known) == 1 else "rows"
                 parts.append(
                     f"{ours} loses less than {theirs} in {sum(known)} of {len(known)} "
@@ -39,7 +41,8 @@ def smaller_drops(*pairs: tuple[str, str]) -> Sentence:
                 "No further row was run with both BYOL and SimCLR, so their losses "
                 "cannot be compared."
             )
-        return f"BYOL against SimCLR, by the means: {'; '.join(parts)}."
+        answer = f"BYOL against SimCLR, by the means: {'; '.join(parts)}."
+        return f"{answer}{few_seeds(compared)}"
 
     return sentence
 
@@ -59,6 +62,12 @@ def _rows(comparison: Comparison, family: str) -> Mapping[str, Row]:
         for name, result in found.items()
         if result.mean is not None or result.failed
     }
+
+
+def _used(a: Mapping[str, Row], b: Mapping[str, Row]) -> list[Result]:
+    """Return the results of the rows that both families have, with their starts."""
+    rows = [family[name] for name in a.keys() & b.keys() for family in (a, b)]
+    return list({r.arm.name: r for row in rows for r in row}.values())
 
 
 def _loses_less(a: Row, b: Row) -> bool | None:

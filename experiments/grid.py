@@ -103,6 +103,11 @@ class Run(NamedTuple):
         """Name of the work folder. It changes with the settings of the arm."""
         return f"{self.arm}-seed{self.seed}-{self.settings}"
 
+    @property
+    def training(self) -> tuple[str, str, int]:
+        """What is trained. It is equal for equal runs of different experiments."""
+        return self.scale, self.settings, self.seed
+
 
 def load_experiment(name: str) -> Experiment:
     """Return the `EXPERIMENT` of the folder `name`."""

@@ -44,6 +44,13 @@ class Places(NamedTuple):
     def workdir(self, run: Run) -> Path:
         return self.runs / run.experiment / run.scale / run.name
 
+    def claim(self, run: Run) -> Path:
+        """Return the file that a command locks while it does the run.
+
+        It is one file for equal runs of several experiments.
+        """
+        return self.runs / ".claims" / "-".join(map(str, run.training))
+
     def rows(self, experiment: str) -> Path:
         return self.results / experiment / "results.jsonl"
 

@@ -66,7 +66,8 @@ class _Queue:
         self._numbered = list(enumerate(runs, 1))
         self._places = places
         self._total = len(self._numbered)
-        self._lock, self._processes = threading.Lock(), Processes()
+        self._changed, self._processes = threading.Condition(), Processes()
+        self._busy: set[tuple] = set()
         self._left = _TimeLeft(
             [run for run in runs if places.state(run) != "finished"], expect, slots
         )
@@ -79,26 +80,46 @@ class _Queue:
         try:
             with slot.taken():
                 while (taken := self._next()) is not None:
-                    self._take(*taken, slot)
+                    try:
+                        self._take(*taken, slot)
+                    finally:
+                        self._release(taken[1])
         except BaseException as error:  # an error of this program, not of a run
             self.error = self.error or error
             self.stop()
 
     def stop(self) -> None:
         """Start no more runs, and tell those in progress to save."""
-        with self._lock:
+        with self._changed:
             self._numbered.clear()
+            self._changed.notify_all()
         self._processes.stop()
 
     def _next(self) -> tuple[int, Run] | None:
-        with self._lock:
-            return self._numbered.pop(0) if self._numbered else None
+        """Take the next run; None if none is left.
+
+        Equal runs of two experiments are one training, so the second waits for the
+        first and then takes its row.
+        """
+        with self._changed:
+            while self._numbered:
+                for place, (_, run) in enumerate(self._numbered):
+                    if run.training not in self._busy:
+                        self._busy.add(run.training)
+                        return self._numbered.pop(place)
+                self._changed.wait()
+            return None
+
+    def _release(self, run: Run) -> None:
+        with self._changed:
+            self._busy.discard(run.training)
+            self._changed.notify_all()
 
     def _take(self, number: int, run: Run, slot: Slot) -> None:
         title = f"[{number}/{self._total}] {run.experiment} {run.arm} seed {run.seed}"
-        with claimed(self._places.workdir(run)) as mine:
+        with claimed(self._places.claim(run)) as mine:
             state = self._places.state(run)
-            if state == "finished":
+            if mine and state == "finished":
                 self._left.drop(run)
                 row = recall(run, self._places)
                 say(f"{title}: finished before: {describe(row)}")
@@ -155,16 +176,21 @@ class _TimeLeft:
 
 
 @contextlib.contextmanager
-def claimed(workdir: Path) -> Iterator[bool]:
-    """Lock a run; yield True if this queue has it. The lock ends with the process."""
-    workdir.mkdir(parents=True, exist_ok=True)
-    with open(workdir / "queue.lock", "w") as file:
+def claimed(path: Path) -> Iterator[bool]:
+    """Lock a file; yield True if this queue has it. The lock ends with the process.
+
+    On a file system without locks every queue has it. The training warns there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            mine = True
+        except BlockingIOError:
+            yield False
+            return
         except OSError:
-            mine = False
-        yield mine
+            pass
+        yield True
 
 
 def _is_training(workdir: Path) -> bool:

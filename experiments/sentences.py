@@ -66,6 +66,8 @@ def agreement(comparison: Comparison) -> str:
         what = "decided" if len(known) < len(ran) else "run"
         run = f"{len(known)} rows that were {what} (the paper has {total})"
     text = f"{len(known) - len(other)} of {run} learn or fail as in the paper"
+    if known and all(len(r.rows) == 1 for r in known):
+        text = f"In one seed, {text}"
     for learned, what in ((True, "Learned"), (False, "Failed")):
         if named := [r.arm.name for r in other if r.learned is learned]:
             text += f". {what} here, unlike the paper: {', '.join(named)}"
@@ -154,7 +156,9 @@ def best_of_families(comparison: Comparison) -> str:
             text += f"({second.mean_over(seeds):.1f} %). "
             text += first_place(linear_difference(best, second))
         parts.append(f"{text}.")
-    return " ".join(parts) or "Not answered yet: no figures."
+    if not parts:
+        return "Not answered yet: no figures."
+    return " ".join([*parts, comparison.scale.caveat])
 
 
 def along_axis(comparison: Comparison) -> str:
@@ -194,7 +198,7 @@ def _against_reference(comparison: Comparison) -> str:
     if not decided:
         results = list(comparison.results.values())
         return few_seeds(results) or " No difference between values is decided yet."
-    return f" Compared with {x:g}, by {MARGIN:g} point: {'. '.join(parts)}."
+    return f" Compared with {x:g} (margin {MARGIN:g} point): {'. '.join(parts)}."
 
 
 def _missing(comparison: Comparison, *names: str) -> str | None:

@@ -150,7 +150,7 @@ def best_row(comparison: Comparison) -> str:
 
     Rows are ranked by their means over the seeds that all of them have. The best is
     named only if the interval of its lead over the second row excludes 0. Empty if
-    fewer than two rows were run, or none has an accuracy.
+    fewer than two rows were run, or none has an accuracy, or no one of two leads.
     """
     known = _ranked(comparison)
     here = [result for result in known if result.mean is not None]
@@ -162,6 +162,8 @@ def best_row(comparison: Comparison) -> str:
     if others:
         lead = linear_difference(first, others[0])
         if not leads(lead):
+            if len(here) == 2:
+                return ""  # the difference of the two has been given
             names = f"{first.arm.name} and {others[0].arm.name}"
             text = f"Of the paper's rows, {names} have the highest means here."
             if 1 in (len(first.rows), len(others[0].rows)):
@@ -200,15 +202,17 @@ def against_paper(comparison: Comparison) -> str:
     rows = row_verdicts(comparison)
     total = sum(arm.in_paper for arm in comparison.arms)
     if not rows:
-        return "Not answered yet: no row of the paper's table was run."
+        text = "Not answered yet: no row of the paper's table was run."
+        return f"{text} {comparison.scale.caveat}"
     said = {
         word: [row.arm.name for row in rows if row.word == word]
         for word in ("as in the paper", "unlike the paper", "not decided yet")
     }
     parts = [
         f"{len(arms)} {word}"
-        + (f" ({', '.join(arms)})" if arms and word == "unlike the paper" else "")
+        + (f" ({', '.join(arms)})" if word == "unlike the paper" else "")
         for word, arms in said.items()
+        if arms
     ]
     if references := [row for row in rows if row.word == "reference"]:
         parts.append(f"{len(references)} reference{'s' * (len(references) != 1)}")

@@ -249,6 +249,11 @@ def test_an_error_in_a_claim_fails_it_and_the_other_claims_are_kept(
         (["--objective=moco_v2"], "objectives/moco_v2.py"),
         (["--objective=barlow_twins"], "objectives/normalization.py"),
         (["--byol.loss-normalization=batchnorm"], "objectives/normalization.py"),
+        (["--views.count=3", "--views.small=1"], None),
+        (
+            ["--views.count=3", "--byol.loss-normalization=batchnorm"],
+            "objectives/normalization.py",
+        ),
         (["--byol.predictor=closed_form", "--batch-size=64"], "objectives/byol.py"),
     ],
 )
@@ -257,6 +262,7 @@ def test_the_place_where_a_loss_needs_the_batch_is_named(arguments, where):
     finding = verify.check("loss", config, Path("."))
     assert finding.holds == (where is None)
     assert (where or "no mixing operation") in finding.deviation
+    assert ("3 large views" in finding.how) == ("--views.count=3" in arguments)
     cause = couples_in_loss(config) or config.objective  # the queue of moco_v2
     expected = f"fails, as expected of {cause}"
     assert finding.verdict == (expected if where else "holds")

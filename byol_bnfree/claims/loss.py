@@ -1,6 +1,7 @@
 """Claim: the loss of an example needs no other image."""
 
 import itertools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -20,6 +21,8 @@ from byol_bnfree.diagnostics import (
     static_independence,
 )
 from byol_bnfree.objectives import Passed, make_objective
+from byol_bnfree.objectives.normalization import LOSS_NORMALIZATIONS
+from byol_bnfree.objectives.several_views import loss_of_views
 from byol_bnfree.settings.objective_checks import couples_in_loss
 from byol_bnfree.training.parts import build_parts
 
@@ -35,10 +38,16 @@ def loss_claim(config: TrainConfig) -> Finding:
     state = build_parts(config, data).abstract_state
     memory = {k: jnp.zeros(x.shape, x.dtype) for k, x in state.memory.items()}
     passed = passed_of(config, memory)
-    examples = jax.ShapeDtypeStruct((config.batch_size, passed.width), jnp.float32)
+    views = config.views
 
     def loss(rows):
         return objective.loss(passed.of(rows))
+
+    width, which = passed.width, "two views"
+    if (views.count, views.small) != (2, 0):
+        loss, width = _loss_of_views(config)
+        which = f"{views.count} large views and {views.small} small ones"
+    examples = jax.ShapeDtypeStruct((config.batch_size, width), jnp.float32)
 
     # Both directions: a custom derivative may mix rows although the loss does not.
     reports = [static_independence(loss, examples)]
@@ -61,7 +70,7 @@ def loss_claim(config: TrainConfig) -> Finding:
     return Finding(
         "the loss of an example does not depend on others",
         f"every operation of the loss of {config.objective} and of its gradient, from "
-        f"the networks' outputs on, {config.batch_size} images, two views",
+        f"the networks' outputs on, {config.batch_size} images, {which}",
         short("; ".join(dict.fromkeys(places))) or "no mixing operation",
         not places,
         note=f"The loss needs {needs}." if needs else "",
@@ -88,6 +97,27 @@ class PassedRows(NamedTuple):
         return Passed(
             *(tuple(pieces[i : i + 2]) for i in (0, 2, 4)), self.memory, answers
         )
+
+
+def _loss_of_views(config: TrainConfig) -> tuple[Callable[[Array], Array], int]:
+    """Return BYOL's loss of several views as a function of rows, and a row's length.
+
+    A row holds the predictions of an image's large views, their targets, and the
+    predictions of its small views.
+    """
+    count, small = config.views.count, config.views.small
+    width = config.model.projector.out
+    normalize = LOSS_NORMALIZATIONS[config.byol.loss_normalization]
+
+    def loss(rows: Float[Array, "b w"]) -> Float[Array, " b"]:
+        pieces = jnp.split(rows, 2 * count + small, axis=1)
+        predictions, targets = pieces[:count], pieces[count : 2 * count]
+        small_ones = pieces[2 * count :]
+        return loss_of_views(
+            predictions, targets, small_ones, config.views.targets, normalize
+        )
+
+    return loss, width * (2 * count + small)
 
 
 def passed_of(config: TrainConfig, memory: dict[str, Array]) -> PassedRows:

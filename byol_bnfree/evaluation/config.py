@@ -61,8 +61,8 @@ class EvaluateConfig:
     network: Literal["online", "target"] = "online"
     """Network to evaluate. BYOL's papers evaluate the online network."""
     dataset: str | None = None
-    """shapes, a tensorflow-datasets name, or folder:PATH. None: the run's. --weights
-    without a run in --workdir: None is the set that the file names."""
+    """shapes, a tensorflow-datasets name, or folder:PATH. None: the run's. With
+    --weights and no run in --workdir, None is the set that the file names."""
     data_dir: str | None = None
     """Root of prepared tensorflow-datasets. None: the run's."""
     train_split: str | None = None

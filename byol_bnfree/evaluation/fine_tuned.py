@@ -44,9 +44,9 @@ def note_on_lengths(config: EvaluateConfig, encoder: Encoder) -> str | None:
         return None
     flags = " ".join(f"--{group}.kernel-lengths=initial" for group in kept)
     return (
-        f"the encoder's kernels are {growth:.1f} times as long as before the training "
-        f"(median), so SGD turns them {growth**2:.0f} times as slowly; {flags} makes "
-        f"them as long as before, with the same outputs."
+        f"the encoder's kernels have {growth:.1f} times the L2 norm of initialization "
+        f"(median), so SGD turns them {growth**2:.0f} times as slowly; {flags} "
+        f"rescales them to it, with the same outputs."
     )
 
 

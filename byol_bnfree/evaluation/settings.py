@@ -72,8 +72,9 @@ class SemiSettings:
     batch_size: int = 1024
     """Images per step."""
     kernel_lengths: KernelLengths = "kept"
-    """Lengths of the encoder's kernels when a fit begins. kept: as they are. initial:
-    as long as before the training. Outputs stay, but SGD turns short kernels faster."""
+    """L2 norms of the encoder's kernels when a fit begins. kept: as they are. initial:
+    rescaled to those of initialization. Outputs stay, but SGD then turns kernels that
+    had grown as fast as new ones."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,9 @@ class FinetuneSettings:
     """Weight decays; each is divided by the learning rate. Held-out images choose
     one."""
     kernel_lengths: KernelLengths = "kept"
-    """Lengths of the encoder's kernels when a fit begins. kept: as they are. initial:
-    as long as before the training. Outputs stay, but SGD turns short kernels faster."""
+    """L2 norms of the encoder's kernels when a fit begins. kept: as they are. initial:
+    rescaled to those of initialization. Outputs stay, but SGD then turns kernels that
+    had grown as fast as new ones."""
 
 
 @dataclass(frozen=True)
@@ -123,4 +125,5 @@ class TransferSettings:
     method: Literal["linear_cached", "finetune"] = "linear_cached"
     """Logistic regression on stored features, or fine-tuning of the whole network."""
     datasets: tuple[str, ...] = ()
-    """Names among the paper's twelve, such as cifar100 dtd; nothing means all."""
+    """Names among the paper's twelve, such as cifar100 dtd. None given: all ten that
+    tensorflow-datasets has."""

@@ -49,3 +49,20 @@ def loss_of_view(
     """Return this view's part of each image's loss. `views` parts sum to the loss."""
     difference = normalize(prediction)[None] - aims
     return jnp.sum(jnp.square(difference), axis=-1).mean(0) * (2 / views)
+
+
+def loss_of_views(
+    predictions: Sequence[Float[Array, "b k"]],
+    targets: Sequence[Float[Array, "b k"]],
+    small: Sequence[Float[Array, "b k"]],
+    how: str,
+    normalize: Normalize,
+) -> Float[Array, " b"]:
+    """Return the loss of each image from all its projections and predictions.
+
+    `predictions` and `targets` are those of the large views, in the same order.
+    `small` are the predictions of small views.
+    """
+    large, aims = aims_of(targets, how, normalize)
+    pairs = [*zip(predictions, large, strict=True), *((q, aims) for q in small)]
+    return sum(loss_of_view(q, a, normalize, len(pairs)) for q, a in pairs)

@@ -11,7 +11,7 @@ PAPER_EPOCHS = 1000
 def arms(scale: Scale) -> tuple[Arm, ...]:
     """No normalization, the same started as if normalized, and the arm that works.
 
-    The first two use BYOL's LARS, as the paper did; none_muon has gn_ws's optimizer.
+    The first two use BYOL's LARS; none_muon has gn_ws's optimizer.
     """
     none = ("--norm=none", *lars(scale, PAPER_EPOCHS))
     return (

@@ -27,7 +27,7 @@ def accuracy_table(comparison: Comparison) -> Table:
         "linear, %",
         "kNN, %",
         f"linear - {reference}, points [95 %]",
-        f"against {reference}, by {MARGIN:g} point",
+        f"verdict against {reference} (margin {MARGIN:g} point)",
         "untrained linear, %",
         "untrained kNN, %",
         "paper, %",

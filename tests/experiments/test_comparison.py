@@ -53,7 +53,7 @@ def test_the_answer_of_norm_comparison_adds_the_pair_with_more_decay():
         ([0.43, 0.44, 0.45], "gn_ws is ahead."),
         ([0.395, 0.405, 0.415], "gn_ws is not behind"),
         ([0.36, 0.37, 0.38], "gn_ws is behind by more than 1 point."),
-        ([0.36, 0.405, 0.42], f"Three {OPEN}About 76 could"),
+        ([0.36, 0.405, 0.42], f"Three {OPEN}About 76 seeds could"),
         ([0.38, 0.405, 0.44], f"Three {OPEN}About"),  # level by its mean
         (
             [0.30],
@@ -81,10 +81,12 @@ def test_enough_seeds_would_decide_and_one_less_would_not():
 def test_the_answer_of_norm_placement_names_the_rows_that_differ():
     figures = {"bn-bn-bn": [0.4], "ln-ln-ln": [0.4], "none-none-none": ["collapsed"]}
     said = comparison("norm_placement", figures).answer()
-    assert said.startswith("2 of 3 rows that were run (the paper has 15) learn or")
+    assert said.startswith(
+        "In one seed, 2 of 3 rows that were run (the paper has 15) learn or"
+    )
     assert "Learned here, unlike the paper: ln-ln-ln." in said and "none" not in said
     assert "1 of the 2 pairs of rows that differ in the paper" in said
-    assert said.count("one seed each") == 1 and SCALES["cpu"].caveat in said
+    assert said.count("each arm has one seed") == 1 and SCALES["cpu"].caveat in said
 
 
 def test_the_answer_of_initialization_follows_the_outcomes():
@@ -99,7 +101,7 @@ def test_the_answer_of_initialization_follows_the_outcomes():
     assert "none: diverged;" in said(None, 0.4)
     assert "In this seed" in said("collapsed", 0.4)
     assert said(0.4, 0.4).endswith(SCALES["cpu"].caveat)
-    assert "Not decided yet: one seed each" in said("collapsed", 0.4)
+    assert "Not decided yet: each arm has one seed" in said("collapsed", 0.4)
     figures = {"none": ["collapsed"] * 3, "none_data_init": [0.4, 0.4, 0.4]}
     repeated = comparison("initialization", figures).answer()
     assert f"Here a network without normalization {learns}." in repeated
@@ -118,10 +120,10 @@ def test_the_answers_along_an_axis_name_ends_and_best():
     taus = {"bn-tau0": ["collapsed"], "bn-tau0.9": [0.4], "gn_ws-tau1": [0.3]}
     said = comparison("target_network", taus).answer()
     assert re.search(r"bn has [\d.]+ % at 0 \(collapsed\), 40.0 % at 0.9;", said)
-    assert "Not decided yet: one seed each" in said
+    assert "Not decided yet: each arm has one seed" in said
     several = {"bn-tau0.99": [0.4, 0.41, 0.42], "bn-tau1": [0.31, 0.32, 0.32]}
     said = comparison("target_network", several).answer()
-    assert "Compared with 0.99, by 1 point: bn is behind at 1." in said
+    assert "Compared with 0.99 (margin 1 point): bn is behind at 1." in said
     trials = {"bn-muon-0.04": [0.4], "bn-sgd-0.12": [0.3], "gn_ws-muon-0.04": [0.35]}
     said = comparison("recipe_search", trials).answer()
     assert "The best arm of bn is bn-muon-0.04 (40.0 % linear, 2 arms)" in said

@@ -1,5 +1,6 @@
 """A grid of tiny runs: one that cannot be, and one that `train` has just finished."""
 
+import errno
 import json
 import os
 import signal
@@ -151,7 +152,7 @@ def test_a_command_that_is_killed_while_it_measures_layers_loses_no_run(
 
 def test_a_run_that_another_queue_does_is_left_to_it(pretended):
     run = tiny("arm")
-    with claimed(pretended.workdir(run)) as mine:
+    with claimed(pretended.claim(run)) as mine:
         assert mine
         assert run_queue([run], pretended) == ([], [run])
     assert run_queue([run], pretended) == ([], [])  # the lock is free again
@@ -224,6 +225,43 @@ def test_a_results_folder_gets_the_rows_that_it_lacks(pretended, tmp_path):
     assert len(read_rows(theirs.rows("tiny"))) == 1
 
 
+def test_equal_runs_of_two_experiments_are_trained_once(pretended, monkeypatch):
+    """Two slots take them at the same time; the second waits and copies the row."""
+    runs = [tiny("arm"), tiny("arm")._replace(experiment="other", arm="same")]
+    started = []
+    command = runner.train_command
+
+    def counted(run, *rest):
+        if rest[0] != Path("WORKDIR"):
+            started.append(run)
+        return command(run, *rest)
+
+    monkeypatch.setattr(runner, "train_command", counted)
+    slots = [Slot(name, None) for name in ("one", "two")]
+    assert run_queue(runs, pretended, slots) == ([], [])
+    assert len(started) == 1
+    names = [read_rows(pretended.rows(run.experiment))[0]["arm"] for run in runs]
+    assert names == ["arm", "same"]
+
+
+def test_a_run_whose_layers_another_queue_measures_is_left_to_it(pretended):
+    run = tiny("arm")
+    run_queue([run], pretended)
+    with claimed(pretended.claim(run)):
+        assert run_queue([run], pretended) == ([], [run])
+    assert len(read_rows(pretended.rows("tiny"))) == 1
+
+
+def test_without_locks_on_the_disk_runs_are_done(pretended, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(queue.fcntl, "flock", no_locks)
+    run = tiny("arm")
+    assert run_queue([run], pretended) == ([], [])
+    assert pretended.state(run) == "finished"
+
+
 def test_a_run_whose_training_lives_without_its_queue_is_left_to_it(pretended):
     run = tiny("arm")
     workdir = pretended.workdir(run)
@@ -236,7 +274,7 @@ def test_a_run_whose_training_lives_without_its_queue_is_left_to_it(pretended):
 def test_the_time_left_is_that_of_the_runs_that_this_queue_still_has(pretended, capsys):
     """Neither of those that another command does, nor of those finished meanwhile."""
     runs = [tiny(f"arm{n}") for n in range(3)]
-    with claimed(pretended.workdir(runs[0])):
+    with claimed(pretended.claim(runs[0])):
         run_queue(runs, pretended, expect=lambda run: 600)
     said = capsys.readouterr().out
     assert "about 20 minutes left" in said and "about 10 minutes left" in said

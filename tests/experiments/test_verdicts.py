@@ -47,8 +47,8 @@ def test_a_row_that_learns_stands_on_a_side_of_its_reference(figures, word):
     assert rows["bn-none"].word == word
     assert rows["bn-l2"].word == "reference"
     said = found.answer()
-    assert f"2 of the paper's 4 rows were run: {word.startswith('as'):d} as in" in said
-    assert "not decided yet, 1 reference." in said
+    names = " (bn-none)" if word == "unlike the paper" else ""
+    assert f"2 of the paper's 4 rows were run: 1 {word}{names}, 1 reference." in said
 
 
 @pytest.mark.parametrize(
@@ -131,14 +131,14 @@ def test_projections_that_collapse_alone_decide_nothing(reason, spread, word):
     assert rows["bn-plain-gradient-beta0"].word == word
     undecided = word == "not decided yet"
     assert orders(found) == ((0, 0) if undecided else (1, 1))
-    count = "0 as in the paper, 0 unlike the paper, 1 not decided yet, 1 reference"
+    count = "were run: 1 not decided yet, 1 reference"
     assert (count in found.answer()) is undecided
 
 
 def test_answers_leave_projections_that_collapse_alone_open():
     rows = {"bn-bn-bn": [0.4], "none-none-none": ["stopped"]}
     said = stopped(COSINE, 0.3, "norm_placement", **rows).answer()
-    assert said.startswith("1 of 1 rows that were decided (the paper has 15) learn or")
+    assert said.startswith("In one seed, 1 of 1 rows that were decided (the paper has")
     assert "was stopped: none-none-none." in said
     rows = {"none": ["stopped"], "none_data_init": [0.4]}
     said = stopped(COSINE, 0.3, "initialization", **rows).answer()
@@ -225,10 +225,12 @@ def test_drops_and_orders_are_of_common_seeds():
     }
     found = comparison("augmentation", figures)
     assert "bn loses less than bn-simclr in 1 of 1 row." in found.answer()
-    pair = {"bn-l2": [0.50], "bn-none": [0.40, 0.70]}
-    found = comparison("loss_normalization", pair)
-    assert orders(found) == (1, 1)
+    rows = {"bn-l2": [0.50], "bn-none": [0.40, 0.70], "bn-batchnorm": [0.30]}
+    found = comparison("loss_normalization", rows)
+    assert orders(found) == (3, 3)
     assert "rows, bn-l2 and bn-none have the highest" in best_row(found)
+    two = {name: rows[name] for name in ("bn-l2", "bn-none")}
+    assert best_row(comparison("loss_normalization", two)) == ""
     rows = rows_of(load_experiment("loss_normalization"), {"bn-none": [None, 0.7]})
     rows += rows_of(load_experiment("loss_normalization"), {"bn-l2": [0.5]})
     found = compare(load_experiment("loss_normalization"), SCALES["cpu"], rows[1:])
@@ -238,11 +240,8 @@ def test_drops_and_orders_are_of_common_seeds():
 def test_an_answer_of_two_sentences_warns_once():
     figures = {"bn-tau0.99": [0.56], "bn-tau1": [0.40], "gn_ws-tau0.99": [0.55]}
     said = comparison("target_network", figures).answer()
-    assert said.count("Not decided yet: one seed each") == 1
-    assert (
-        "2 of the paper's 7 rows were run: 0 as in the paper, 0 unlike the paper, 1 not"
-        in said
-    )
+    assert said.count("Not decided yet: each arm has one seed") == 1
+    assert "2 of the paper's 7 rows were run: 1 not decided yet, 1 reference." in said
 
 
 def test_pairs_are_counted():
@@ -256,7 +255,7 @@ def test_pairs_are_counted():
     assert orders(found) == (4, 5)  # l2 and layernorm have no order in the paper
     said = found.answer()
     assert "4 of the 5 pairs" in said
-    assert SCALES["cpu"].caveat in said and "one seed each" in said
+    assert SCALES["cpu"].caveat in said and "each arm has one seed" in said
 
 
 FIRST = "Of the paper's rows, bn-l2 and bn-layernorm have the highest means here."

@@ -39,8 +39,9 @@ class DenseSettings:
     encoder: Literal["trained", "frozen"] = "trained"
     """trained: the encoder is fine-tuned. frozen: only the head is trained."""
     kernel_lengths: KernelLengths = "kept"
-    """Lengths of the encoder's kernels when a fit begins. kept: as they are. initial:
-    as long as before the training. Outputs stay, but SGD turns short kernels faster."""
+    """L2 norms of the encoder's kernels when a fit begins. kept: as they are. initial:
+    rescaled to those of initialization. Outputs stay, but SGD then turns kernels that
+    had grown as fast as new ones."""
     norms: Literal["fine-tuned", "inference", "frozen"] = "fine-tuned"
     """Norms of the encoder. fine-tuned: scale and bias are trained, and BatchNorm uses
     the statistics of the batch. inference: they are trained, and BatchNorm uses its
