@@ -15,7 +15,7 @@ from byol_bnfree.models.kernels import XLA, Kernels, with_plain_arrays
 from byol_bnfree.models.norm import check_channels, layers_for
 from byol_bnfree.own_encoder import load_encoder_module
 from byol_bnfree.precision import resolve_dtype
-from byol_bnfree.settings.norms import part_norms
+from byol_bnfree.settings.norms import groups_of_micro_batch, part_norms
 
 
 def encoder_name(config: TrainConfig) -> str:
@@ -38,7 +38,8 @@ def create_network(
     Args:
       config: the settings of the run.
       num_classes: outputs of the linear probe; None builds no probe.
-      stat_groups: replaces `config.bn_stat_groups`. A micro-batch has fewer groups.
+      stat_groups: groups of BatchNorm statistics in one pass. None: those of a
+        micro-batch, as `make_train_step` needs.
       kernels: the functions that compute the layers.
       views: views of each image in a training batch, side by side. With a user's
         encoder this becomes 1, because its statistics do not know about views.
@@ -97,7 +98,7 @@ def _layer_options(
         "standardize_conv": model.standardize_conv,
         "unit_kernels": model.unit_kernels,
         "standardize_dense": model.standardize_dense,
-        "stat_groups": stat_groups or config.bn_stat_groups,
+        "stat_groups": stat_groups or groups_of_micro_batch(config),
         "views": views,
         "dtype": jnp.dtype(resolve_dtype(config.compute_dtype)),
         "kernels": kernels,

@@ -108,7 +108,7 @@ def test_rows_have_every_metric_and_no_duplicate_step(finished):
     assert set(expected.split()) <= set(found[-1])
 
 
-@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_step_is_compiled_once(devices, monkeypatch, tmp_path):
     """Its first call finds what was compiled beside the initialization."""
     monkeypatch.setenv("JAX_LOG_COMPILES", "1")
@@ -144,7 +144,7 @@ def test_trained_encoder_is_the_one_in_the_checkpoint(finished):
     "number",
     [
         signal.SIGTERM,
-        signal.SIGINT,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
         pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
         pytest.param(signal.SIGUSR1, marks=pytest.mark.slow),
     ],

@@ -6,6 +6,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from byol_bnfree.assembly import create_network
 from byol_bnfree.config import HeadConfig, ModelConfig, OptimConfig, TrainConfig
@@ -13,7 +14,7 @@ from byol_bnfree.data.sources import MemorySource
 from byol_bnfree.encoder import Encoder
 from byol_bnfree.models.architectures import Architecture
 from byol_bnfree.models.byol import BYOLNetwork
-from byol_bnfree.models.norm import layers_for
+from byol_bnfree.models.norm import NORMS, layers_for
 from byol_bnfree.models.resnet import ResNet
 from byol_bnfree.settings.norms import groups_of_micro_batch, part_norms
 from byol_bnfree.training.optim import constant_predictor_rate, make_optimizer
@@ -22,6 +23,11 @@ from byol_bnfree.training.schedules import tau_schedule
 from byol_bnfree.training.state import TrainState, create_state
 from byol_bnfree.training.step import Schedules, make_train_step
 
+# CI runs the two norms that are compared. The others are slow tests.
+SOME_SLOW = [
+    norm if norm in ("bn", "gn_ws") else pytest.param(norm, marks=pytest.mark.slow)
+    for norm in NORMS
+]
 HEAD = HeadConfig(hidden=16, out=8)
 CLASSES = 3
 

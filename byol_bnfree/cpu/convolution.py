@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from byol_bnfree.cpu import native
 from byol_bnfree.cpu.reverse_mode import reverse_mode_only
 from byol_bnfree.models.kernels import XLA
-from byol_bnfree.models.standardize import EPSILON
+from byol_bnfree.models.standardize import EPSILON, check_fan_in
 
 Strides = tuple[int, int]
 Padding = tuple[tuple[int, int], tuple[int, int]]
@@ -54,6 +54,7 @@ def std_conv(
     """Act as `conv` with `weight_standardize(rhs)`."""
     case = plain_case(lhs, rhs, window_strides, padding, *arguments, **options)
     if case is not None:
+        check_fan_in(rhs.shape)
         return convolve(lhs, rhs, *case, True)
     return XLA.std_conv(lhs, rhs, window_strides, padding, *arguments, **options)
 
@@ -70,6 +71,7 @@ def std_dense(
 ) -> Array:
     """Act as `dense` with `weight_standardize(rhs)`."""
     if _is_dense_layer(lhs, rhs, dimension_numbers, *arguments, **options):
+        check_fan_in(rhs.shape)
         return _multiply(lhs, rhs, standardized=True)
     return XLA.std_dense(lhs, rhs, dimension_numbers, *arguments, **options)
 

@@ -55,16 +55,22 @@ def two_views(
     _check_size(size)
     positions = _placed(images, positions)
     planes = planes_of(images)
-    draw = partial(_random_views, augment=augment, crop_to=size or images.shape[1:3])
+    side = images.shape[1:3] if size is None else size
+    draw = partial(_random_views, augment=augment, crop_to=side)
     views = jax.vmap(draw)(example_keys(key, positions), planes, planes)
     return pixels_of(views[0]), pixels_of(views[1])
 
 
 def _check_size(size: Any) -> None:
     """Raise `InputError` unless it is an `ImageSize` of positive numbers, or None."""
-    sides = (1,) if size is None else size if isinstance(size, tuple) else (size, size)
-    whole = all(isinstance(side, Integral) and side > 0 for side in sides)
-    if not whole or len(sides) > 2:
+    if size is None:
+        return
+    sides = size if isinstance(size, tuple) else (size, size)
+    whole = all(
+        isinstance(side, Integral) and not isinstance(side, bool) and side > 0
+        for side in sides
+    )
+    if not whole or len(sides) != 2:
         raise InputError(
             f"size is {size!r}; give a number of pixels, (height, width) or None."
         )

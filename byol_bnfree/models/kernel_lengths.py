@@ -23,8 +23,9 @@ from jaxtyping import Array
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.affine import Affine
 from byol_bnfree.models.architectures import Architecture
+from byol_bnfree.models.batch_norm import BatchNorm
 from byol_bnfree.models.initializers import TRUNCATED
-from byol_bnfree.models.norm import StdConv
+from byol_bnfree.models.norm import GroupNorm, StdConv
 from byol_bnfree.models.resnet import ResNet
 
 
@@ -84,10 +85,11 @@ def free_kernels(module: nn.Module, variables: dict[str, Any]) -> list[Kernel]:
     Raises:
       InputError: as `with_initial_lengths`.
     """
-    if not isinstance(module, ResNet):
+    if not _known(module):
         raise InputError(
-            f"the encoder is a {type(module).__name__}, in which it is not known where "
-            f"the length of a kernel matters; give a network of --model.name."
+            f"the encoder is a {type(module).__name__} with layers of its own, in "
+            f"which it is not known where the length of a kernel matters; give a "
+            f"network of --model.name."
         )
     found = list(_free(module, variables))
     if not found:
@@ -98,9 +100,19 @@ def free_kernels(module: nn.Module, variables: dict[str, Any]) -> list[Kernel]:
     return found
 
 
+def _known(module: nn.Module) -> bool:
+    """True for a `ResNet` of the layers of `layers_for`. A subclass may add layers."""
+    if type(module) is not ResNet:
+        return False
+    conv, norm = (
+        getattr(layer, "func", layer)
+        for layer in (module.layers.conv, module.layers.norm)
+    )
+    return conv in (nn.Conv, StdConv) and norm in (BatchNorm, GroupNorm, Affine)
+
+
 def _free(module: ResNet, variables: dict[str, Any]) -> Iterator[Kernel]:
-    # Both layer types are partials, except the one that stands in for a norm.
-    standardized = module.layers.conv.func is StdConv
+    standardized = getattr(module.layers.conv, "func", None) is StdConv
     normalized = module.layers.norm is not Affine
     stats = flatten_dict(variables.get("batch_stats", {}))
     for (*place, name, leaf), value in flatten_dict(variables["params"]).items():

@@ -169,14 +169,18 @@ def _all_but_kernel(inputs: Array, kernel: Array, bias: Array | None, *, dtype):
 
 
 class StdConv(nn.Conv):
-    """`nn.Conv` with weight standardization of its kernel."""
+    """`nn.Conv` with weight standardization of its kernel; see `standardize`.
+
+    Each output channel has mean 0 and variance 1 / fan_in (arXiv 1903.10520, with the
+    factor of arXiv 2101.08692).
+    """
 
     conv_general_dilated: Callable[..., Array] | None = XLA.std_conv
     promote_dtype: Callable[..., Any] = _all_but_kernel
 
 
 class StdDense(nn.Dense):
-    """`nn.Dense` with weight standardization of its kernel."""
+    """`nn.Dense` with weight standardization of its kernel; see `StdConv`."""
 
     dot_general: Callable[..., Array] | None = XLA.std_dense
     promote_dtype: Callable[..., Any] = _all_but_kernel

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from byol_bnfree.errors import InputError
+
 EPSILON = 1e-6  # our choice; P2 (arXiv 2010.10241) does not state it
 
 
@@ -19,10 +21,25 @@ def weight_standardize(
     input where no norm follows. A norm after the layer cancels the factor.
 
     The variance is biased, and epsilon stands inside the root. Result: float32.
+
+    Raises:
+      InputError: if an output unit has fewer than two weights. One weight minus its
+        mean is zero.
     """
     kernel = kernel.astype(jnp.float32)
     inputs = tuple(range(kernel.ndim - 1))
     fan_in = math.prod(kernel.shape[:-1])
+    check_fan_in(kernel.shape)
     centred = kernel - kernel.mean(inputs, keepdims=True)
     variance = jnp.square(centred).mean(inputs, keepdims=True)
     return centred * jax.lax.rsqrt(variance * fan_in + epsilon)
+
+
+def check_fan_in(shape: tuple[int, ...]) -> None:
+    """Raise `InputError` if a kernel has fewer than two weights for an output unit."""
+    if math.prod(shape[:-1]) < 2:
+        raise InputError(
+            f"a kernel of shape {shape} cannot be standardized, because one weight "
+            f"minus its mean is zero; give the layer two inputs or more, or use one "
+            f"without weight standardization."
+        )

@@ -20,7 +20,7 @@ def ema_update(target_params, online_params, tau: Array | float):
       tau: from 0 to 1. Inside compiled functions its value is not checked.
 
     Returns:
-      The new xi, a tree like `target_params`.
+      The new xi, a tree like `target_params`, of its dtypes.
 
     Raises:
       InputError: if a part does not have the same arrays in both trees, an array
@@ -41,7 +41,10 @@ def ema_update(target_params, online_params, tau: Array | float):
     for path, xi in xi_by_path.items():
         _check_array(path, xi, theta[path])
     return jax.tree.map_with_path(
-        lambda path, xi: xi + (1 - tau) * (theta[path] - xi), target_params
+        lambda path, xi: jnp.asarray(
+            xi + (1 - tau) * (theta[path] - xi), jnp.result_type(xi)
+        ),
+        target_params,
     )
 
 

@@ -35,9 +35,13 @@ def make_views(
     return normalize(views[0], augment), normalize(views[1], augment)
 
 
-def step_key(seed: int, step: Array | int) -> Array:
-    """Return the key of a step. Examples fold in their position in the global batch."""
-    return jax.random.fold_in(jax.random.key(seed), step)
+def step_key(seed: int | Array, step: Array | int) -> Array:
+    """Return the key of a step. Examples fold in their position in the global batch.
+
+    `seed` may also be the key of that seed, so that a compiled step serves all seeds.
+    """
+    is_key = jnp.issubdtype(jnp.result_type(seed), jax.dtypes.prng_key)
+    return jax.random.fold_in(seed if is_key else jax.random.key(seed), step)
 
 
 def make_loss(network: BYOLNetwork, objective: Objective = BYOL) -> Callable[..., Any]:
@@ -93,8 +97,9 @@ def make_gradient(
     data_devices: int,
     unroll: bool,
 ) -> Callable[..., Any]:
-    """Return (state, batch) -> ((gradient, statistics), (`Forward`, labels)).
+    """Return (state, batch, seed) -> ((gradient, statistics), (`Forward`, labels)).
 
+    `seed` is a number or its key, and that of the configuration if it is left out.
     k micro-batches give the gradient, statistics and outputs of the full batch: the
     loss is a mean over examples, and running statistics are linear in those of the
     batch.
@@ -103,9 +108,9 @@ def make_gradient(
     loss_and_grad = jax.value_and_grad(make_loss(network, objective), has_aux=True)
     of_several_views = make_gradient_of_views(network, config, unroll)
 
-    def gradient(state: TrainState, batch: Batch):
+    def gradient(state: TrainState, batch: Batch, seed: Any = config.seed):
         """Compute the gradient. Views depend on each example's position only."""
-        key = step_key(config.seed, state.step)
+        key = step_key(seed, state.step)
 
         def of_piece(piece: Batch):
             """Return (gradient, statistics) and the values that metrics need."""

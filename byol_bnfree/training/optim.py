@@ -11,6 +11,7 @@ import optax
 from optax.contrib import MuonDimensionNumbers
 
 from byol_bnfree.config import OptimConfig, TrainConfig
+from byol_bnfree.errors import InputError
 from byol_bnfree.settings.types import check_types
 from byol_bnfree.training.schedules import peak_learning_rate
 
@@ -95,7 +96,8 @@ def make_optimizer(
       An optimizer. Its `update` needs the parameters as third argument.
 
     Raises:
-      InputError: for a setting of another type, such as a name that is none of these.
+      InputError: for a setting of another type, such as a name that is none of these,
+        and for a predictor_rate with `lars_clip`.
 
     References: You et al. 2017 (LARS), https://arxiv.org/abs/1708.03888; Jordan et al.
     2024 (Muon), https://kellerjordan.github.io/posts/muon; Liu et al. 2025 (Muon's
@@ -105,6 +107,11 @@ def make_optimizer(
     check_types(optim, "optim.", called=str)
     if not callable(schedule):
         schedule = optax.constant_schedule(schedule)
+    if predictor_rate is not None and optim.name == "lars" and optim.lars_clip:
+        raise InputError(
+            "a predictor_rate was given with lars_clip, whose steps depend on the "
+            "learning rate; leave out one of them."
+        )
     if predictor_rate is None:
         optimizer = makers[optim.name](optim, schedule)
     else:

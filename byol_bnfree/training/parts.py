@@ -126,15 +126,15 @@ def _make_init(
     views = views_of_step_0(config)
     data_dependent = config.init == "data_dependent"
 
-    def init(batch: Batch) -> TrainState:
-        """Return the state of step 0."""
+    def init(batch: Batch, seed: Any = config.seed) -> TrainState:
+        """Return the state of step 0. `seed` is a number or its key."""
         # 2**32 - 1 is no step, so these keys differ from all keys of augmentation.
-        key = jax.random.fold_in(jax.random.key(config.seed), 2**32 - 1)
+        key = step_key(seed, 2**32 - 1)
         # Only shapes matter, so few images are enough. One group, because few images
         # cannot be cut into many.
         fresh = create_network(config, classes, stat_groups=1, encoder=encoder)
         if data_dependent or fresh.own_encoder:  # whose layers may read the images
-            images = normalize(views(batch)[0], config.augment)
+            images = normalize(views(batch, seed)[0], config.augment)
         else:
             shape = batch["image" if "image" in batch else "crops"].shape[-3:]
             images = jnp.zeros((2, *shape))
@@ -178,12 +178,12 @@ def _check_own_statistics(config: TrainConfig, network: BYOLNetwork, state) -> N
 def views_of_step_0(config: TrainConfig) -> Callable[[Batch], tuple[Array, ...]]:
     """Return a function that draws the views of step 0, with values in [0, 1].
 
-    Large views come first.
+    Large views come first. Its second argument `seed` is a number or its key.
     """
     plain = dataclasses.replace(config.augment, mean=(0, 0, 0), std=(1, 1, 1))
 
-    def views(batch: Batch) -> tuple[Array, ...]:
-        key = step_key(config.seed, 0)
+    def views(batch: Batch, seed: Any = config.seed) -> tuple[Array, ...]:
+        key = step_key(seed, 0)
         if config.views.plain:
             return make_views(key, batch, plain)
         drawn = all_views(key, batch, plain, config.views)

@@ -1,9 +1,11 @@
 """From a configuration to compiled functions with shardings. All of them are pure."""
 
 from collections.abc import Callable
+from functools import partial, wraps
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
 from jaxtyping import Array
@@ -14,6 +16,7 @@ from byol_bnfree.data.view_settings import small_side
 from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.precision import resolve_dtype
 from byol_bnfree.settings.norms import part_norms
+from byol_bnfree.training.figures import PICTURES
 from byol_bnfree.training.footprint import Footprint, footprint
 from byol_bnfree.training.mesh import (
     batch_sharding,
@@ -27,6 +30,54 @@ from byol_bnfree.training.parts import DataShape, Parts, build_parts, views_of_s
 from byol_bnfree.training.passes import Batch
 from byol_bnfree.training.state import TrainState
 from byol_bnfree.training.step import Metrics, is_logged, make_train_step
+
+
+class Seeded(NamedTuple):
+    """A compiled function of arrays and of the run's seed.
+
+    The key of the seed is an argument of the program, so all seeds share one program in
+    the compilation cache. Callers do not pass it.
+    """
+
+    function: Any
+    """From `jax.jit`; or its lowered or compiled form."""
+    key: Array
+    """Data of the key, uint32 [n], on all devices."""
+
+    @staticmethod
+    def of(
+        function: Callable[..., Any],
+        seed: int,
+        mesh: Mesh,
+        in_shardings: tuple[Any, ...],
+        **options: Any,
+    ) -> "Seeded":
+        """Compile `function(*arrays, key)`."""
+        data = np.asarray(jax.random.key_data(jax.random.key(seed)))
+        everywhere = replicated(mesh)
+
+        @partial(jax.jit, in_shardings=(*in_shardings, everywhere), **options)
+        @wraps(function)
+        def keyed(*arguments):
+            *arrays, key = arguments
+            return function(*arrays, jax.random.wrap_key_data(key))
+
+        key = jax.make_array_from_callback(data.shape, everywhere, data.__getitem__)
+        return Seeded(keyed, key)
+
+    def __call__(self, *arrays: Any) -> Any:
+        return self.function(*arrays, self.key)
+
+    def lower(self, *arrays: Any) -> "Seeded":
+        """Act as the method of `jax.jit`."""
+        return self._replace(function=self.function.lower(*arrays, self.key))
+
+    def compile(self) -> "Seeded":
+        """Act as the method of a lowered function."""
+        return self._replace(function=self.function.compile())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.function, name)
 
 
 class Program(NamedTuple):
@@ -52,7 +103,7 @@ class Program(NamedTuple):
     step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
     """Takes one step. It donates the state."""
     views: Callable[[Batch], tuple[Array, ...]]
-    """Returns the views of step 0 in [0, 1], for a picture."""
+    """Returns the views of step 0 of the first `PICTURES` images, in [0, 1]."""
 
     def compile_step(self, batch: Batch) -> Footprint | None:
         """Compile the step for batches of this shape, before its first call.
@@ -129,7 +180,8 @@ def _on_devices(
     # A state that cannot fit is refused here, before anything is compiled.
     check_state_fits(abstract_state, view_bytes(config, data), mesh)
     on_data, everywhere = batch_sharding(mesh), replicated(mesh)
-    init = jax.jit(parts.init, in_shardings=(on_data,), out_shardings=shardings)
+    seeded = partial(Seeded.of, seed=config.seed, mesh=mesh)
+    init = seeded(parts.init, in_shardings=(on_data,), out_shardings=shardings)
     return Program(
         config=config,
         data=data,
@@ -141,18 +193,26 @@ def _on_devices(
         abstract_state=abstract_state,
         init=init,
         untrained=init,
-        step=jax.jit(
+        step=seeded(
             step,
             in_shardings=(shardings, on_data),
             out_shardings=(shardings, everywhere),
             donate_argnums=0,  # the new state takes the memory of the old one
         ),
-        views=jax.jit(
-            views_of_step_0(config),
-            in_shardings=(on_data,),
-            out_shardings=everywhere,
+        views=seeded(
+            _first_views(config), in_shardings=(on_data,), out_shardings=everywhere
         ),
     )
+
+
+def _first_views(config: TrainConfig) -> Callable[..., tuple[Array, ...]]:
+    views = views_of_step_0(config)
+
+    def first(batch: Batch, seed: Array) -> tuple[Array, ...]:
+        # Cut first: the views of a large batch would not fit on every device.
+        return views(jax.tree.map(lambda x: x[:PICTURES], batch), seed)
+
+    return first
 
 
 def view_bytes(config: TrainConfig, data: DataShape) -> int:

@@ -52,7 +52,8 @@ def make_train_step(
     It takes a `TrainState` and a batch, and returns the next state and the metrics. A
     batch is a dict of "image" (uint8 or floats in [0, 1], [b h w c]), "label" (int32
     [b]; -1 where there is none) and "position" (int32 [b]). The position in the global
-    batch gives each image random views of its own.
+    batch gives each image random views of its own. A third argument `seed` replaces the
+    configuration's; it may be a key, so that one compiled step serves all seeds.
 
     `network` must have `bn_stat_groups / micro_batches` groups of statistics.
     Optimizer, target and schedules advance once per step, however many micro-batches it
@@ -70,10 +71,12 @@ def make_train_step(
     gradient = make_gradient(network, config, data_devices, unroll)
     remember = make_objective(config).remember
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def train_step(
+        state: TrainState, batch: Batch, seed: Any = config.seed
+    ) -> tuple[TrainState, Metrics]:
         """Return the state after one update of all parts, and the step's metrics."""
         check_keys(batch)
-        (grads, (stats, target_stats)), (forward, labels) = gradient(state, batch)
+        (grads, (stats, target_stats)), (forward, labels) = gradient(state, batch, seed)
         updates, opt_state = optimizer.update(
             grads, state.opt_state, state.online_params
         )

@@ -26,6 +26,7 @@ from byol_bnfree.training.journal import Journal
 from byol_bnfree.training.logs import MetricsLog
 from byol_bnfree.training.loop import Evaluation, run_loop
 from byol_bnfree.training.mesh import batch_sharding
+from byol_bnfree.training.passes import Batch
 from byol_bnfree.training.program import Program
 from byol_bnfree.training.progress import progress
 from byol_bnfree.training.skipped import SkippedFile
@@ -53,7 +54,8 @@ def run_steps(
     with open_checkpoints(workdir, config) as checkpoints, _beside() as beside:
         state = _restored(program, checkpoints, log)  # errors come before the compiling
         # The step compiles in a thread, while the state and first pictures are made.
-        compiling = beside.submit(program.compile_step, batches(0))
+        first = batches(0)
+        compiling = beside.submit(program.compile_step, first)
         start = 0 if state is None else int(state.step)
         with progress(program.total_steps, start, primary=primary) as shown:
             introduce(program, data, workdir, shown.say)
@@ -61,12 +63,13 @@ def run_steps(
                 shown.say(f"note       {evaluator.obstacle}")
             with shown.working("compiling the first step"):
                 if state is None:
-                    state = program.init(batches(0))
-                _draw_views(program, data, workdir, batches)
+                    state = program.init(first)
+                _draw_views(program, data, workdir, first)
                 journal = Journal(program, log, shown)
                 if before_steps is not None:
                     before_steps()
                 needed = compiling.result()
+            del first  # the loop makes it again
             if needed is not None:  # the backend reports it
                 needed.check(resumed=start > 0)
                 shown.say(f"memory     {needed}")
@@ -107,8 +110,8 @@ def _followed(data: Data, workdir: Path) -> SkippedFile:
     return skipped
 
 
-def _draw_views(program: Program, data: Data, workdir: Path, batches: Batches) -> None:
-    views = program.views(batches(0))  # needs all processes
+def _draw_views(program: Program, data: Data, workdir: Path, first: Batch) -> None:
+    views = program.views(first)  # needs all processes
     if distributed.is_primary():
         sheet = sheet_of(program.config, data.train, views)
         _draw(save_views, workdir / "views.png", sheet)

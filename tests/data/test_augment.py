@@ -385,3 +385,10 @@ def test_keys_with_which_views_depend_on_other_positions_are_refused(impl):
     pixels = jnp.zeros((2, 8, 8, 3), jnp.uint8)
     with pytest.raises(InputError, match=f"is one of {impl}.*threefry2x32"):
         augment.two_views(jax.random.key(0, impl=impl), pixels, AugmentConfig())
+
+
+@pytest.mark.parametrize("size", [(8,), (8, 8, 8), (), True, (8, True), 0, 8.0, (8, 0)])
+def test_sizes_that_are_none_are_refused(size):
+    images = np.zeros((1, 8, 8, 3), np.uint8)
+    with pytest.raises(InputError, match="size is .*; give a number of pixels"):
+        two_views(jax.random.key(0), images, AugmentConfig(), size=size)

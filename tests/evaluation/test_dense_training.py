@@ -115,7 +115,8 @@ def test_a_fit_is_fixed_by_its_seed_and_leaves_the_encoder():
     jax.tree.map(np.testing.assert_array_equal, before, tiny.encoder("gn_ws").variables)
 
 
-@pytest.mark.parametrize("norm", [pytest.param("bn", marks=pytest.mark.slow), "gn_ws"])
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
 def test_scenes_are_learned_well_above_chance(norm):
     settings = SegmentationSettings(
         steps=240, batch_size=8, rates=(0.1,), stride=1, head="linear"

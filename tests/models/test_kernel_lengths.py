@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 import tiny
@@ -88,6 +89,33 @@ def test_a_network_without_norms_is_refused():
     network, long = grown("none", "basic", (1.0, 1.1))
     with pytest.raises(InputError, match="no norm with statistics follows"):
         with_initial_lengths(network, long)
+
+
+class WithDense(ResNet):
+    """A network of somebody else, with one more layer."""
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        return nn.Dense(4, name="fc")(super().__call__(images, train))
+
+
+def unknown_norm(name=None):
+    return lambda x, train: jnp.tanh(x)
+
+
+LAYERS = layers_for("gn")
+OWN = [
+    WithDense(SHAPES["basic"], LAYERS, stem="small"),
+    ResNet(SHAPES["basic"], LAYERS._replace(norm=unknown_norm), stem="small"),
+    ResNet(SHAPES["basic"], LAYERS._replace(conv=nn.WeightNorm), stem="small"),
+    nn.Dense(3),
+]
+
+
+@pytest.mark.parametrize("module", OWN, ids=["more layers", "norm", "conv", "dense"])
+def test_layers_that_are_not_ours_are_refused(module):
+    with pytest.raises(InputError, match="layers of its own"):
+        median_growth(module, {"params": {}})
 
 
 def test_a_kernel_of_zeros_stays():

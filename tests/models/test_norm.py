@@ -7,9 +7,11 @@ import pytest
 from einops import rearrange
 
 import tiny
+from byol_bnfree.cpu.choice import ONEDNN
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.batch_norm import BatchNorm
 from byol_bnfree.models.initializers import fan_in_init
+from byol_bnfree.models.kernels import XLA
 from byol_bnfree.models.norm import (
     NORMS,
     GroupNorm,
@@ -164,3 +166,17 @@ def test_initializer_is_truncated_normal_without_correction():
     sigma = 1 / np.sqrt(3 * 3 * 64)
     assert abs(kernel).max() <= 2 * sigma
     np.testing.assert_allclose(kernel.std(), 0.87963 * sigma, rtol=1e-2)
+
+
+@pytest.mark.parametrize("shape", [(4,), (1, 8), (1, 1, 1, 8)])
+@pytest.mark.parametrize("kernels", [XLA, ONEDNN], ids=["xla", "onednn"])
+def test_an_output_of_one_weight_cannot_be_standardized(shape, kernels):
+    """Its only weight minus the mean would be zero, and so would the output."""
+    with pytest.raises(InputError, match="one weight minus its mean is zero"):
+        weight_standardize(jnp.ones(shape))
+    layers = layers_for("gn_ws", kernels=kernels)
+    layer, x = layers.dense(8), jnp.ones((2, 1))
+    if len(shape) == 4:
+        layer, x = layers.conv(8, (1, 1)), jnp.ones((2, 4, 4, 1))
+    with pytest.raises(InputError, match="one weight minus its mean is zero"):
+        layer.init(jax.random.key(0), x)

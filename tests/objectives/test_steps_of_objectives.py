@@ -62,9 +62,8 @@ def on_two_devices(cfg):
     return state, losses
 
 
-QUICK = ("infonce", "moco_v2")
 SOME_SLOW = [
-    kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow)
+    kind if kind == "infonce" else pytest.param(kind, marks=pytest.mark.slow)
     for kind in KINDS
 ]
 

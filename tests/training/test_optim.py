@@ -255,3 +255,10 @@ def test_momentum_does_not_reach_the_adam_of_muon():
         found.append(updates["fc"])
     np.testing.assert_array_equal(found[0]["bias"], found[1]["bias"])
     assert np.abs(found[0]["kernel"] - found[1]["kernel"]).max() > 1e-3
+
+
+def test_a_rate_of_the_predictor_is_refused_with_clipped_lars():
+    """The clip compares with the learning rate, which would be 1 for all parts."""
+    optim = OptimConfig(name="lars", lars_clip=True)
+    with pytest.raises(InputError, match="leave out one of them"):
+        make_optimizer(optim, 0.1, predictor_rate=0.1)

@@ -128,7 +128,8 @@ def test_one_view_at_a_time_has_the_gradient_of_all(norm):
     tiny.assert_close(alone, joint)
 
 
-@pytest.mark.parametrize("norm", ["bn", pytest.param("gn_ws", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
 def test_views_side_by_side_are_views_apart(norm):
     """3 views in one pass; `accumulate` passes each by itself."""
     joint = tiny.run(with_views(norm, count=3))

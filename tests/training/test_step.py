@@ -8,6 +8,7 @@ import pytest
 from flax import linen as nn
 
 import tiny
+from byol_bnfree.assembly import create_network
 from byol_bnfree.config import AugmentConfig, ViewConfig
 from byol_bnfree.errors import InputError
 from byol_bnfree.losses import byol_loss
@@ -59,14 +60,7 @@ def test_a_batch_without_a_key_is_refused_by_its_name(key):
         jax.eval_shape(step, state, batch)
 
 
-QUICK = ("bn", "gn_ws")
-SOME_SLOW = [
-    norm if norm in QUICK else pytest.param(norm, marks=pytest.mark.slow)
-    for norm in NORMS
-]
-
-
-@pytest.mark.parametrize("norm", SOME_SLOW)
+@pytest.mark.parametrize("norm", tiny.SOME_SLOW)
 def test_two_devices_equal_one_device(norm):
     """For bn this is: statistics are global under sharding."""
     cfg = tiny.config(norm=norm)
@@ -74,7 +68,7 @@ def test_two_devices_equal_one_device(norm):
     tiny.assert_close(jax.device_get(two), jax.device_get(one))
 
 
-@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
+@pytest.mark.parametrize("norm", [pytest.param("bn", marks=pytest.mark.slow), "gn_ws"])
 def test_sharded_state_equals_replicated_state(norm, monkeypatch):
     monkeypatch.setattr("byol_bnfree.training.mesh.SMALLEST_SHARDED", 8)
     cfg = tiny.config(norm=norm)
@@ -87,11 +81,12 @@ def test_sharded_state_equals_replicated_state(norm, monkeypatch):
 @pytest.mark.parametrize(
     "norm, pieces",
     [
-        *(("gn_ws", pieces) for pieces in (2, 4)),
+        ("gn_ws", 2),
         *(
-            pytest.param(norm, 2, marks=pytest.mark.slow)
+            pytest.param(norm, pieces, marks=pytest.mark.slow)
             for norm in NORMS
-            if norm not in QUICK
+            for pieces in (2, 4)
+            if norm != "bn" and (norm, pieces) != ("gn_ws", 2)
         ),
     ],
 )
@@ -99,6 +94,12 @@ def test_micro_batches_equal_the_full_batch(norm, pieces):
     cfg = tiny.config(norm=norm)
     cut = dataclasses.replace(cfg, micro_batches=pieces)
     tiny.assert_close(tiny.run(cut), tiny.run(cfg))
+
+
+def test_a_network_has_the_groups_that_its_step_needs():
+    """Of a micro-batch: the default of `create_network` fits `make_train_step`."""
+    cfg = tiny.config(norm="bn", batch_size=32, bn_stat_groups=4, micro_batches=2)
+    assert create_network(cfg, 3).encoder.layers.norm.keywords["stat_groups"] == 2
 
 
 @pytest.mark.slow
@@ -144,7 +145,7 @@ def test_target_moves_only_by_the_moving_average_of_the_new_online_network(norm)
     tiny.assert_close(after.target_params, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", tiny.SOME_SLOW)
 def test_loss_and_gradient_are_those_of_each_view_passed_alone(norm):
     """Whether or not the step joins the views into one pass."""
     cfg = tiny.config(norm=norm)
@@ -233,7 +234,7 @@ def test_without_batchnorm_there_are_no_statistics(norm):
     assert bool(state.online_stats) == bool(state.target_stats) == (norm == "bn")
 
 
-@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
+@pytest.mark.parametrize("norm", [pytest.param("bn", marks=pytest.mark.slow), "gn_ws"])
 def test_steps_compile_once(norm):
     state, step = tiny.start(tiny.config(norm=norm))
     step = jax.jit(step, donate_argnums=0)

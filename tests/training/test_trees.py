@@ -109,6 +109,13 @@ def test_the_average_takes_a_constant_of_a_compiled_function():
     )
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("tau", [0.9, jnp.float32(0.9)])
+def test_the_average_keeps_the_dtype(dtype, tau):
+    one, zero = jnp.ones(3, dtype), jnp.zeros(3, dtype)
+    assert ema_update({"a": one}, {"a": zero}, tau)["a"].dtype == dtype
+
+
 def test_the_average_refuses_arrays_that_have_none():
     with pytest.raises(InputError, match=r"'a' has shape \(4, 8\) .* \(1, 8\)"):
         ema_update({"a": jnp.ones((4, 8))}, {"a": jnp.ones((1, 8))}, 0.9)

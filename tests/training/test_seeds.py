@@ -1,0 +1,47 @@
+"""All seeds of a run share one compiled program."""
+
+import jax
+import numpy as np
+import pytest
+
+import tiny
+from byol_bnfree.training.gradient import step_key
+from byol_bnfree.training.parts import DataShape
+from byol_bnfree.training.program import build_program
+
+DATA = DataShape(16, tiny.CLASSES, (8, 8, 3))
+
+
+def program(seed, **fields):
+    return build_program(tiny.config(seed=seed, norm="gn_ws", **fields), DATA)
+
+
+@pytest.mark.parametrize("fields", [{}, {"objective": "rotation"}])
+def test_the_programs_of_two_seeds_are_one(fields):
+    """The text decides: equal programs have one entry in the compilation cache."""
+    first, second = program(0, **fields), program(1, **fields)
+    batch = jax.tree.map(np.asarray, tiny.batch(8))
+    for name in ("init", "views"):
+        a, b = (getattr(p, name).lower(batch) for p in (first, second))
+        assert a.as_text() == b.as_text(), name
+    steps = [p.step.lower(p.abstract_state, batch).as_text() for p in (first, second)]
+    assert steps[0] == steps[1]
+
+
+def test_the_seed_still_decides_weights_and_views():
+    batch = tiny.batch(8)
+    first, again, other = program(0), program(0), program(1)
+    for name in ("init", "views"):
+        a, b, c = (
+            np.concatenate([np.ravel(x) for x in jax.tree.leaves(made(batch))])
+            for made in (getattr(p, name) for p in (first, again, other))
+        )
+        assert np.array_equal(a, b) and not np.array_equal(a, c)
+
+
+def test_a_key_as_argument_gives_the_bits_of_the_number():
+    for seed in (0, 7, 2**31 - 1):
+        data = jax.random.key_data(jax.random.key(seed))
+        found = jax.jit(lambda d: step_key(jax.random.wrap_key_data(d), 3))(data)
+        expected = jax.random.key_data(step_key(seed, 3))
+        np.testing.assert_array_equal(jax.random.key_data(found), expected)
