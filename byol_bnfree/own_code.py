@@ -136,8 +136,18 @@ def code_of(config: Any) -> tuple[str, ...]:
     return tuple(found)
 
 
-def changed_code(saved: Sequence[str], config: Any) -> str | None:
-    """Name the files that have changed since `saved` was made; None if none has."""
+def model_code(config: Any) -> tuple[str, ...]:
+    """Return the checksum of the file of --model, as in `code_of`; () without one."""
+    return tuple(text for text in code_of(config) if text.startswith("model "))
+
+
+def changed_code(
+    saved: Sequence[str], config: Any, since: str = "the run began"
+) -> str | None:
+    """Name the files that have changed since `saved` was made; None if none has.
+
+    `since` says in words when that was.
+    """
     before = dict(text.split() for text in saved)
     now = dict(text.split() for text in code_of(config))
     files = {"model": config.encoder, "augment.function": config.augment.function}
@@ -148,7 +158,7 @@ def changed_code(saved: Sequence[str], config: Any) -> str | None:
     ]
     if not changed:
         return None
-    return f"{' and '.join(sorted({*changed}))} has changed since the run began"
+    return f"{' and '.join(sorted({*changed}))} has changed since {since}"
 
 
 def full_path(where: str) -> str:

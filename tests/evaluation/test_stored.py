@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import tiny
-from byol_bnfree.config import DataConfig, TrainConfig
+from byol_bnfree.config import AugmentConfig, DataConfig, OptimConfig, TrainConfig
 from byol_bnfree.data.sources import MemorySource, open_source
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation import bench as benches
@@ -60,6 +60,55 @@ def test_an_edit_of_the_users_encoder_makes_another_figure(tmp_path):
     first, again, edited = map(of, ("x = 1", "x = 1  # one", "x = 2"))
     assert first == again and first[0] != edited[0]
     assert (first[1], edited[1]) == (1, 2)
+
+
+def test_an_edit_of_the_users_views_makes_another_figure_of_them(tmp_path):
+    file, data = tmp_path / "mine.py", tiny.light()
+    augment = AugmentConfig(function=f"{file}:views")
+    own = dataclasses.replace(tiny.encoder("gn_ws").config, augment=augment)
+    encoder = dataclasses.replace(tiny.encoder("gn_ws"), config=own)
+
+    def of(program: str, augmentation: str):
+        file.write_text(program)
+        subject = dataclasses.replace(bench(tmp_path, data, data), encoder=encoder)
+        return subject.identity("linear", {"augmentation": augmentation})
+
+    assert of("x = 1", "crops") == of("x = 2", "crops")
+    assert of("x = 1", "pretraining") != of("x = 2", "pretraining")
+
+
+@pytest.mark.parametrize(
+    "part, change",
+    [
+        ("model", {"padding": "torch"}),
+        ("model", {"unit_kernels": True}),
+        ("augment", {"mean": (0.1, 0.2, 0.3)}),
+        ("augment", {"std": (0.1, 0.2, 0.3)}),
+        (None, {"encoder_norm": "gn"}),
+        (None, {"compute_dtype": "bfloat16"}),
+    ],
+)
+def test_equal_weights_of_another_network_have_figures_of_their_own(
+    tmp_path, part, change
+):
+    data, encoder = tiny.light(), tiny.encoder("gn_ws")
+
+    def of(config, weights="a.safetensors"):
+        subject = dataclasses.replace(
+            bench(tmp_path, data, data, weights=weights),
+            encoder=dataclasses.replace(encoder, config=config),
+        )
+        subject.features(data)
+        return subject.identity("knn", {}), len([*tmp_path.glob("features/*")])
+
+    first, own = encoder.config, tiny.config(norm="gn_ws", optim=OptimConfig())
+    if part is not None:
+        change = {part: dataclasses.replace(getattr(first, part), **change)}
+    other = dataclasses.replace(first, **change)
+    assert of(first) == of(own)  # its optimizer does not matter
+    assert of(first)[0] != of(other)[0] and of(other)[1] == 2
+    # A run fixes its settings. Rows from before they were named are still found.
+    assert "encoder" not in of(other, None)[0]
 
 
 def test_one_pixel_or_label_of_either_split_makes_another_figure(tmp_path):
