@@ -106,6 +106,17 @@ def wide(layers):
     return Flat(None)
 
 
+class Short(nn.Module):
+    @nn.compact
+    def __call__(self, images, train):
+        x = nn.Dense(4, param_dtype=jnp.bfloat16, name="fc")(images.mean((1, 2)))
+        return x.astype(jnp.float32)
+
+
+def short(layers):
+    return Short()
+
+
 def number(layers):
     return 3
 
@@ -224,6 +235,7 @@ def test_statistics_of_an_own_batchnorm_are_those_of_one_view():
         ("without_arguments", "without_arguments fails with TypeError"),
         ("other_layers", "AttributeError: 'Layers'.*repair"),
         ("maps", r"gives \(2, 8, 8, 4\) for 2 images"),
+        ("short", "keeps fc/.* of its params in bfloat16; keep it in float32"),
         ("dropping", "InvalidRngError.*module\\(images, train\\)"),
     ],
 )
@@ -251,6 +263,12 @@ def test_an_encoder_of_one_size_and_small_views_are_refused(file, name, words):
 def test_a_place_that_is_none_is_refused(value):
     with pytest.raises(InputError, match="model"):
         create_network(tiny.config(encoder=value), CLASSES)
+
+
+def test_an_encoder_of_a_program_is_asked_for_where_it_can_be_given():
+    where = r"train\(config, encoder=module\), or load_encoder\(workdir, encoder=mod"
+    with pytest.raises(InputError, match=f"is a Net that a program gave.*{where}"):
+        create_network(tiny.config(encoder="given:Net"), CLASSES)
 
 
 def test_own_batch_statistics_and_micro_batches_are_refused(file):
