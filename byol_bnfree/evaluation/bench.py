@@ -205,7 +205,7 @@ class Bench:
         identity = self.identity(protocol, settings)
         path = classifier_path(self.folder, identity)
         unsaved = self.config.save and protocol in FITTING
-        if unsaved:  # a file of this name may be of other data or weights
+        if unsaved:  # there may be no file, or a damaged one
             unsaved = described(path) != self._description(identity)
         again = self.config.again or unsaved
         row = None if again else self.store.find(identity)
