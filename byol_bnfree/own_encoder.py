@@ -10,7 +10,7 @@ from flax import linen as nn
 from byol_bnfree.errors import InputError, first_line
 from byol_bnfree.leaves import by_path
 from byol_bnfree.models.norm import Layers
-from byol_bnfree.own_code import load_function, repaired_by_the_user
+from byol_bnfree.own_code import in_line, load_function, repaired_by_the_user
 
 GIVEN = "given:"  # prefix of a class name: a program passed this encoder to train()
 
@@ -29,7 +29,7 @@ def load_encoder_module(where: str, layers: Layers) -> nn.Module:
             f"for the functions of byol_bnfree.evaluation."
         )
     function = load_function(where, "model")
-    with repaired_by_the_user(f"model {where}"):
+    with repaired_by_the_user(f"model {where}", where.rpartition(":")[0]):
         module = function(layers)
     if not isinstance(module, nn.Module):
         raise InputError(
@@ -128,6 +128,7 @@ def _explained(
         raise
     except Exception as error:
         raise InputError(
-            f"model {where} fails on images {images.shape} with "
-            f"{type(error).__name__}: {first_line(error).rstrip('.')}; {needs}."
+            f"model {where} fails{in_line(error, where.rpartition(':')[0])} on images "
+            f"{images.shape} with {type(error).__name__}: "
+            f"{first_line(error).rstrip('.')}; {needs}."
         ) from error
