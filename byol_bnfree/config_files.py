@@ -59,7 +59,7 @@ def load_config(path: str, norm: str | None = None) -> TrainConfig:
         raise InputError(
             f"config {file} has no function get_config; add one, as {EXAMPLE} has."
         )
-    with repaired_by_the_user(f"config {path}"):
+    with repaired_by_the_user(f"config {path}", file):
         takes_norm = "norm" in inspect.signature(get_config).parameters
         config = get_config(
             *([argument] if argument else []),

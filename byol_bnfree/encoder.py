@@ -25,7 +25,7 @@ from byol_bnfree.interop.weights import check_encoder, find, holds_weights, read
 from byol_bnfree.models.kernel_lengths import with_initial_lengths
 from byol_bnfree.models.kernels import XLA, Kernels
 from byol_bnfree.models.resnet import ResNet
-from byol_bnfree.own_code import changed_code
+from byol_bnfree.own_code import Executed, changed_code, model_code
 from byol_bnfree.own_encoder import check_encoder as check_own_encoder
 from byol_bnfree.represent import network_input
 from byol_bnfree.saved_config import config_from_dict
@@ -41,7 +41,8 @@ class Encoder:
     """A trained encoder. Call it on images, or use its module and variables.
 
     `jax.jit(encoder)` works. The weights then become constants of the program. An
-    encoder can be pickled, for example to be sent to worker processes.
+    encoder can be pickled, for example to be sent to worker processes. The pickle of an
+    encoder of --model=FILE:FUNCTION executes FILE when it is read.
     """
 
     module: nn.Module
@@ -50,6 +51,11 @@ class Encoder:
     """{"params": ...}, and with BatchNorm {"batch_stats": ...}; float32."""
     config: TrainConfig
     step: int
+
+    def __reduce__(self) -> tuple:
+        """Return what pickle needs. A user's file is executed before its classes."""
+        own = Executed(self.config) if model_code(self.config) else None
+        return _unpickled, (own, self.module, self.variables, self.config, self.step)
 
     def __repr__(self) -> str:
         """Return one line. The weights would fill pages."""
@@ -136,6 +142,11 @@ class Encoder:
     def _pixels(self, images: Array) -> Float[Array, "b h w c"]:
         """Check and normalize images."""
         return network_input(images, self.config.augment, self.config.data.channels)
+
+
+def _unpickled(own: Any, *fields: Any) -> Encoder:
+    del own  # by now the user's file was executed
+    return Encoder(*fields)
 
 
 def dense_module(module: nn.Module, output_stride: int | None) -> ResNet:

@@ -6,11 +6,14 @@ import functools
 import hashlib
 import importlib.util
 import os
+import re
 import sys
+import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType, FrameType, ModuleType
 from typing import Any
 
 from byol_bnfree.errors import InputError, first_line
@@ -38,31 +41,57 @@ def execute(file: str, what: str) -> ModuleType:
     Raises:
       InputError: if it is no Python file, or it fails.
     """
-    name = f"own_code_{Path(file).stem}"
+    with repaired_by_the_user(what, file):
+        return _run(file)
+
+
+def _run(file: str) -> ModuleType:
+    """Execute a Python file; `InputError` if it is none. Other errors are its own.
+
+    Files of one name in other folders are other modules. The name of a module is the
+    same in every process, so that its classes can be pickled.
+    """
+    place = hashlib.sha256(os.fsencode(os.path.abspath(file))).hexdigest()[:16]
+    stem = re.sub(r"\W", "_", Path(file).stem)
+    name = f"own_code_{stem}_{place}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
-        raise InputError(f"{what} is not a Python file; give the path of one.")
+        raise InputError(f"{file} is not a Python file; give the path of one.")
     if isinstance(spec.loader, SourceFileLoader):
         spec.loader = _Fresh(name, file)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look up their module there
-    with repaired_by_the_user(what):
-        spec.loader.exec_module(module)
+    spec.loader.exec_module(module)
     return module
 
 
 @contextlib.contextmanager
-def repaired_by_the_user(what: str) -> Iterator[None]:
-    """Turn any error of the user's code into an InputError that begins with `what`."""
+def repaired_by_the_user(what: str, file: str) -> Iterator[None]:
+    """Turn any error of the user's code into an InputError that begins with `what`.
+
+    It names the last line of `file` that led to the error.
+    """
     try:
         yield
     except InputError:
         raise
     except Exception as error:
         raise InputError(
-            f"{what} fails with {type(error).__name__}: "
+            f"{what} fails{in_line(error, file)} with {type(error).__name__}: "
             f"{first_line(error).rstrip('.')}; repair the file."
         ) from error
+
+
+def in_line(error: Exception, file: str) -> str:
+    """Return " in line N", the last line of `file` that led to an error; "" if none."""
+    path = os.path.abspath(expanded(file))
+    frames = traceback.walk_tb(error.__traceback__)
+    lines = [n for frame, n in frames if _file_of(frame) == path]
+    return f" in line {lines[-1]}" if lines else ""
+
+
+def _file_of(frame: FrameType) -> str:
+    return os.path.abspath(frame.f_code.co_filename)
 
 
 def load_function(where: str, setting: str) -> Callable[..., Any]:
@@ -97,23 +126,25 @@ def load_function(where: str, setting: str) -> Callable[..., Any]:
             f"{setting} {where}: {file} cannot be read ({error.strerror}); make it "
             f"readable."
         ) from error
-    return _function(where, setting, content)
-
-
-@functools.lru_cache(maxsize=64)  # the same function object keeps its compiled code
-def _function(where: str, setting: str, content: bytes) -> Callable[..., Any]:
-    """Execute a file, and return a function of it. `content` tells it from others."""
-    del content
-    file, _, name = where.rpartition(":")
-    module = execute(file, f"{setting} {where}")
+    what = f"{setting} {where}"
+    with repaired_by_the_user(what, file):
+        module = _module(os.path.abspath(file), content)
+    sys.modules[module.__name__] = module  # pickle looks up classes there
     function = getattr(module, name, None)
     if not callable(function):
         names = [n for n, v in vars(module).items() if callable(v) and n[0] != "_"]
         raise InputError(
-            f"{setting} {where}: {file} has no function {name!r}; it has "
+            f"{what}: {file} has no function {name!r}; it has "
             f"{', '.join(names) or 'none'}."
         )
     return function
+
+
+@functools.lru_cache(maxsize=64)  # the same function object keeps its compiled code
+def _module(file: str, content: bytes) -> ModuleType:
+    """Execute a file once for all of its functions. `content` tells it from others."""
+    del content
+    return _run(file)
 
 
 def code_of(config: Any) -> tuple[str, ...]:
@@ -136,8 +167,18 @@ def code_of(config: Any) -> tuple[str, ...]:
     return tuple(found)
 
 
-def changed_code(saved: Sequence[str], config: Any) -> str | None:
-    """Name the files that have changed since `saved` was made; None if none has."""
+def model_code(config: Any) -> tuple[str, ...]:
+    """Return the checksum of the file of --model, as in `code_of`; () without one."""
+    return tuple(text for text in code_of(config) if text.startswith("model "))
+
+
+def changed_code(
+    saved: Sequence[str], config: Any, since: str = "the run began"
+) -> str | None:
+    """Name the files that have changed since `saved` was made; None if none has.
+
+    `since` says in words when that was.
+    """
     before = dict(text.split() for text in saved)
     now = dict(text.split() for text in code_of(config))
     files = {"model": config.encoder, "augment.function": config.augment.function}
@@ -148,7 +189,26 @@ def changed_code(saved: Sequence[str], config: Any) -> str | None:
     ]
     if not changed:
         return None
-    return f"{' and '.join(sorted({*changed}))} has changed since the run began"
+    return f"{' and '.join(sorted({*changed}))} has changed since {since}"
+
+
+class Executed:
+    """Executes the file of --model when it is unpickled.
+
+    Pickles are read in order. What follows it may have classes of the file.
+    """
+
+    def __init__(self, config: Any):
+        self._config = config
+
+    def __reduce__(self) -> tuple:
+        return _execute_again, (self._config, model_code(self._config))
+
+
+def _execute_again(config: Any, code: tuple[str, ...]) -> None:
+    if changed := changed_code(code, config, "the encoder was pickled"):
+        warnings.warn(f"{changed}; the encoder may differ from it.", stacklevel=2)
+    load_function(config.encoder, "model")
 
 
 def full_path(where: str) -> str:

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from byol_bnfree.errors import InputError, first_line
+from byol_bnfree.leaves import by_path
 from byol_bnfree.models.norm import Layers
-from byol_bnfree.own_code import load_function, repaired_by_the_user
+from byol_bnfree.own_code import in_line, load_function, repaired_by_the_user
 
 GIVEN = "given:"  # prefix of a class name: a program passed this encoder to train()
 
@@ -23,10 +24,12 @@ def load_encoder_module(where: str, layers: Layers) -> nn.Module:
     if where.startswith(GIVEN):
         raise InputError(
             f"this run's encoder is a {where.removeprefix(GIVEN)} that a program gave "
-            f"to train(); give it here too: encoder=module."
+            f"to train(), and no command can make it; give the module in a program: "
+            f"train(config, encoder=module), or load_encoder(workdir, encoder=module) "
+            f"for the functions of byol_bnfree.evaluation."
         )
     function = load_function(where, "model")
-    with repaired_by_the_user(f"model {where}"):
+    with repaired_by_the_user(f"model {where}", where.rpartition(":")[0]):
         module = function(layers)
     if not isinstance(module, nn.Module):
         raise InputError(
@@ -45,9 +48,10 @@ def check_encoder(
     """Raise `InputError` unless the training step can use a module as its encoder.
 
     The step calls `module(images, train)` on float32 [b h w c]. The module must return
-    floats [b d] and may keep only parameters and `batch_stats`. With `small_shape` the
-    same parameters must also take small views of this shape. The check traces the
-    shapes of two images and computes nothing.
+    floats [b d] and may keep only parameters and `batch_stats`, whose floats have at
+    least 32 bits: shorter ones would round away most steps of the target. With
+    `small_shape` the same parameters must also take small views of this shape. The
+    check traces the shapes of two images and computes nothing.
     """
     key = jax.random.key(0)
 
@@ -63,6 +67,7 @@ def check_encoder(
             f"model {where} has {', '.join(sorted(other)) or 'no parameters'}; an "
             f"encoder may have params and batch_stats only."
         )
+    _check_dtypes(variables, where)
     # Two images tell the axis of the batch from an axis of size 1.
     shape = getattr(y, "shape", None)
     if shape is None or len(shape) != 2 or shape[0] != 2 or again.shape != shape:
@@ -72,6 +77,18 @@ def check_encoder(
         )
     if small_shape is not None:
         _check_small(module, variables, small_shape, shape, where)
+
+
+def _check_dtypes(variables: Any, where: str) -> None:
+    """Raise `InputError` for a parameter or statistic of less than 32 bits."""
+    for collection in ("params", "batch_stats"):
+        for name, leaf in by_path(variables.get(collection, {})).items():
+            if jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.dtype.itemsize < 4:
+                raise InputError(
+                    f"model {where} keeps {name} of its {collection} in {leaf.dtype}; "
+                    f"keep it in float32 (param_dtype), and compute in {leaf.dtype} "
+                    f"with the dtype of the layer."
+                )
 
 
 def _check_small(
@@ -111,6 +128,7 @@ def _explained(
         raise
     except Exception as error:
         raise InputError(
-            f"model {where} fails on images {images.shape} with "
-            f"{type(error).__name__}: {first_line(error).rstrip('.')}; {needs}."
+            f"model {where} fails{in_line(error, where.rpartition(':')[0])} on images "
+            f"{images.shape} with {type(error).__name__}: "
+            f"{first_line(error).rstrip('.')}; {needs}."
         ) from error

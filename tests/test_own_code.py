@@ -3,7 +3,10 @@
 import dataclasses
 import json
 import os
+import pickle
 import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -106,8 +109,32 @@ def wide(layers):
     return Flat(None)
 
 
+class Short(nn.Module):
+    @nn.compact
+    def __call__(self, images, train):
+        x = nn.Dense(4, param_dtype=jnp.bfloat16, name="fc")(images.mean((1, 2)))
+        return x.astype(jnp.float32)
+
+
+def short(layers):
+    return Short()
+
+
 def number(layers):
     return 3
+
+
+class Deep(nn.Module):
+    @nn.compact
+    def __call__(self, images, train):
+        return self.inner(images)
+
+    def inner(self, x):
+        return absent(x)
+
+
+def deep(layers):
+    return Deep()
 
 
 def failing(layers):
@@ -146,6 +173,12 @@ def small_views(key, image, view):
     return image[:2]
 """
 CLASSES = 3
+OWN = "my own mistake"
+
+
+def line(text: str, which: int = 0) -> int:
+    """Return the number of the line of FILE that has a text."""
+    return [n for n, row in enumerate(FILE.split("\n"), 1) if text in row][which]
 
 
 @pytest.fixture(scope="module")
@@ -220,10 +253,12 @@ def test_statistics_of_an_own_batchnorm_are_those_of_one_view():
     [
         ("absent", "no function 'absent'; it has Small, small"),
         ("number", "returns int"),
-        ("failing", "ValueError: my own mistake; repair"),
+        ("failing", f"fails in line {line(OWN)} with ValueError: {OWN}; repair"),
         ("without_arguments", "without_arguments fails with TypeError"),
+        ("deep", f"fails in line {line('absent(x)')} on images .*NameError"),
         ("other_layers", "AttributeError: 'Layers'.*repair"),
         ("maps", r"gives \(2, 8, 8, 4\) for 2 images"),
+        ("short", "keeps fc/.* of its params in bfloat16; keep it in float32"),
         ("dropping", "InvalidRngError.*module\\(images, train\\)"),
     ],
 )
@@ -235,7 +270,7 @@ def test_what_is_no_encoder_is_refused_in_a_sentence(file, name, words):
 @pytest.mark.parametrize(
     "name, words",
     [
-        ("flat", r"fails on images \(2, 4, 4, 3\).*remove --views.small"),
+        ("flat", r"fails in line \d+ on images \(2, 4, 4, 3\).*remove --views.small"),
         ("wide", r"gives \(2, 48\) for 2 small views .*\(2, 192\) for large"),
     ],
 )
@@ -251,6 +286,43 @@ def test_an_encoder_of_one_size_and_small_views_are_refused(file, name, words):
 def test_a_place_that_is_none_is_refused(value):
     with pytest.raises(InputError, match="model"):
         create_network(tiny.config(encoder=value), CLASSES)
+
+
+def test_an_encoder_of_a_program_is_asked_for_where_it_can_be_given():
+    where = r"train\(config, encoder=module\), or load_encoder\(workdir, encoder=mod"
+    with pytest.raises(InputError, match=f"is a Net that a program gave.*{where}"):
+        create_network(tiny.config(encoder="given:Net"), CLASSES)
+
+
+READ = """
+import pickle, sys
+import numpy as np
+
+encoder = pickle.load(open(sys.argv[1], "rb"))
+np.save(sys.argv[2], encoder(np.load(sys.argv[3])))
+"""
+
+
+def test_an_encoder_of_a_file_can_be_unpickled_in_a_new_process(file, tmp_path):
+    own, data = config(file, norm="gn_ws"), DataShape(80, CLASSES, (8, 8, 3))
+    images = tiny.batch()["image"]
+    encoder = untrained_like(own, data, images)
+    load_function(f"{file}:views", "augment.function")  # of the same module
+    other = tmp_path / "elsewhere" / file.name
+    other.parent.mkdir()
+    other.write_text(FILE.replace("mean((1, 2))", "max((1, 2))"))
+    encoder_module(config(other, norm="gn_ws"))  # takes no other file's place
+    pickled, out, given = (tmp_path / name for name in ("e.pkl", "y.npy", "x.npy"))
+    pickled.write_bytes(pickle.dumps(encoder))
+    np.save(given, images)
+    arguments = [sys.executable, "-c", READ, *map(str, (pickled, out, given))]
+    subprocess.run(arguments, check=True)
+    np.testing.assert_allclose(np.load(out), encoder(images), rtol=1e-5)
+    before = file.read_text()
+    file.write_text(before + "\n\nx = 1\n")
+    with pytest.warns(UserWarning, match="has changed since the encoder was pickled"):
+        pickle.loads(pickled.read_bytes())
+    file.write_text(before)
 
 
 def test_own_batch_statistics_and_micro_batches_are_refused(file):
@@ -284,7 +356,10 @@ def test_own_views_of_another_size_are_refused(file):
 @pytest.mark.parametrize(
     "name, words",
     [
-        ("failing_views", "ValueError: my own mistake; repair the file."),
+        (
+            "failing_views",
+            f"in line {line(OWN, 1)} with ValueError: {OWN}; repair the file.",
+        ),
         ("views_of_two", "views_of_two fails with TypeError: .*; repair the file."),
         ("branching_views", "TracerBoolConversionError: .*; repair the file."),
         ("listed_views", "ConcretizationTypeError: .*; repair the file."),

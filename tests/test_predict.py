@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from byol_bnfree.evaluation import predictor as predictors
 from byol_bnfree.evaluation.kept.fitted import Fitted, read_fitted, save_fitted
 from byol_bnfree.evaluation.predictor import Predictor, load_predictor
 from byol_bnfree.evaluation.settings import FinetuneSettings
+from byol_bnfree.own_code import code_of
 from byol_bnfree.predict import PredictConfig, predict
 
 TUNED = FinetuneSettings(steps=2, batch_size=32, rates=(0.1,), weight_decays=(0.0,))
@@ -43,6 +45,50 @@ def test_a_file_that_is_cut_short_or_of_another_kind_is_one_sentence(tmp_path):
     np.save(tmp_path / "b.npy", np.eye(2))
     with pytest.raises(InputError, match="is not a classifier"):
         read_fitted(tmp_path / "b.npy")
+
+
+OWN = """
+from flax import linen as nn
+
+
+class Small(nn.Module):
+    @nn.compact
+    def __call__(self, images, train=False):
+        return nn.relu(nn.Dense(4, name="fc")(images.mean((1, 2))))
+
+
+def small(layers):
+    return Small()
+"""
+
+
+def test_a_fine_tuned_encoder_whose_code_changed_is_not_used_in_silence(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(OWN)
+    run = tiny.config(encoder=f"{file}:small")
+    (tmp_path / "config.json").write_text(json.dumps(dataclasses.asdict(run)))
+    data = {"train": {"images": 4}, "num_classes": 2, "image_shape": [8, 8, 3]}
+    (tmp_path / "dataset.json").write_text(json.dumps(data))
+    dense = {"kernel": np.ones((3, 4), np.float32), "bias": np.zeros(4, np.float32)}
+    path = tmp_path / "a.npz"
+    about = {"step": 1, "classes": ["a", "b"], "several": False}
+    save_fitted(
+        path,
+        Fitted(np.ones((4, 2)), np.zeros(2), {"params": {"fc": dense}}),
+        about | {"code": list(code_of(run))},
+    )
+    images = tiny.batch()["image"]
+    before = load_predictor(path, tmp_path).encoder(images)
+    file.write_text(OWN.replace("nn.relu(", "nn.silu("))
+    with pytest.warns(UserWarning, match="mine.py has changed since a.npz was fitted"):
+        after = load_predictor(path, tmp_path).encoder(images)
+    assert not np.allclose(before, after)
+    file.write_text(OWN.replace("Dense(4", "Dense(5"))
+    with (
+        pytest.warns(UserWarning, match="has changed"),
+        pytest.raises(InputError, match="another encoder than the run.*fc/"),
+    ):
+        load_predictor(path, tmp_path)
 
 
 def no_space(file: int):

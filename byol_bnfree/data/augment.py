@@ -217,7 +217,7 @@ def own_view(
     """
     function = load_function(where, "augment.function")
     height, width = height_and_width(crop_to or image.shape[1:])
-    with repaired_by_the_user(f"augment.function {where}"):
+    with repaired_by_the_user(f"augment.function {where}", where.rpartition(":")[0]):
         result = function(key, rearrange(image, "c h w -> h w c"), view)
     wanted = (height, width, image.shape[0])
     if getattr(result, "shape", None) != wanted:

@@ -16,6 +16,7 @@ from byol_bnfree.data.fingerprint import checksum
 from byol_bnfree.data.sources import Source
 from byol_bnfree.encoder import Encoder
 from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.evaluation.encoder_settings import encoder_settings
 from byol_bnfree.evaluation.features import encoder_features
 from byol_bnfree.evaluation.kept.arrays import cached
 from byol_bnfree.evaluation.kept.fitted import (
@@ -30,7 +31,7 @@ from byol_bnfree.evaluation.methods.logistic import Fit, fit_logistic
 from byol_bnfree.evaluation.outcome import Outcome
 from byol_bnfree.evaluation.shown.sentence import KINDS, sentence
 from byol_bnfree.files import file_name, strict
-from byol_bnfree.own_code import code_of
+from byol_bnfree.own_code import code_of, model_code
 
 # Raise a number when a change of code changes the results of its protocol. Results of
 # the older revision are then measured again.
@@ -112,7 +113,7 @@ class Bench:
         """
         dtype = "float16" if self.config.half_precision else "float32"
         parts = (self.fingerprint, source.fingerprint, dtype, __version__, *self.code)
-        key = checksum(*parts)
+        key = checksum(*parts, *self.of_file.values())
         name = f"{self.network}-{self.encoder.step}-{source.split}-{key}"
         path = self.folder / "features" / f"{file_name(name)}.npz"
 
@@ -148,8 +149,17 @@ class Bench:
 
         An edit may keep all weights and change what the encoder computes.
         """
-        found = code_of(self.encoder.config)
-        return tuple(text for text in found if text.startswith("model "))
+        return model_code(self.encoder.config)
+
+    @cached_property
+    def of_file(self) -> Row:
+        """A checksum of the encoder's settings with --weights; {} without.
+
+        A run fixes them, but two files may hold equal arrays for other networks.
+        """
+        if self.config.weights is None:
+            return {}
+        return {"encoder": checksum(encoder_settings(self.encoder.config))}
 
     def identity(self, protocol: str, settings: Row) -> Row:
         """Describe a measurement.
@@ -159,6 +169,9 @@ class Bench:
         tuned = settings.get("method") == "finetune"
         if self.config.half_precision and protocol in FROM_FEATURES and not tuned:
             settings = settings | {"dtype": "float16"}
+        # The views of pre-training may be a program of the user too.
+        views = settings.get("augmentation") == "pretraining"
+        code = code_of(self.encoder.config) if views else self.code
         train = self.config.train_split or self.train.split
         test = self.config.test_split or self.test.split
         return {
@@ -172,7 +185,8 @@ class Bench:
             "network": self.network,
             "step": self.encoder.step,
             "weights": self.fingerprint,
-            **({"code": list(self.code)} if self.code else {}),
+            **self.of_file,
+            **({"code": list(code)} if code else {}),
             "seed": self.config.seed,
             "settings": settings,
         }
@@ -191,7 +205,7 @@ class Bench:
         identity = self.identity(protocol, settings)
         path = classifier_path(self.folder, identity)
         unsaved = self.config.save and protocol in FITTING
-        if unsaved:  # a file of this name may be of other data or weights
+        if unsaved:  # there may be no file, or a damaged one
             unsaved = described(path) != self._description(identity)
         again = self.config.again or unsaved
         row = None if again else self.store.find(identity)

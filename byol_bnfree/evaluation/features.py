@@ -128,20 +128,24 @@ def extract_features(
       Features [n d].
 
     Raises:
-      InputError: if there is nothing to encode.
-      NotFinite: if a feature is not finite in `dtype` (float16 ends at 65,504).
+      InputError: if there is nothing to encode, or features are too large for `dtype`
+        (float16 ends at 65,504).
+      NotFinite: if a feature is not finite.
     """
     if len(indices) == 0:
         raise InputError("There are 0 images to encode; give at least 1.")
-    starts, features = range(0, len(indices), batch_size), None
+    starts, features, finite = range(0, len(indices), batch_size), None, True
     encoded = map(encode, _read_ahead(source, indices, batch_size, sharding))
     for start, done in zip(starts, _one_late(encoded), strict=True):
-        rows = _to_host(done, sharding)
+        rows = _to_host(done, sharding)[: len(indices) - start]
+        finite = finite and bool(np.isfinite(rows).all())
         # Only the first batch tells how many features there are.
         if features is None:
             features = np.empty((len(indices), rows.shape[1]), dtype)
-        features[start : start + batch_size] = rows[: len(indices) - start]
-    return _check_finite(features)
+        with np.errstate(over="ignore"):  # reported below
+            features[start : start + batch_size] = rows
+    _check_finite(features, finite)
+    return features
 
 
 def _read_ahead(
@@ -206,13 +210,21 @@ def _to_host(
     return np.asarray(features, np.float32)
 
 
-def _check_finite(features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+def _check_finite(features: Float[np.ndarray, "n d"], before: bool) -> None:
+    """Raise an error for features that are not finite.
+
+    `before` is True if they all were finite in float32.
+    """
     # In blocks, because a mask of the whole array would need as much memory.
     blocks = (features[i : i + 4096] for i in range(0, len(features), 4096))
     bad = sum(int((~np.isfinite(block).all(axis=1)).sum()) for block in blocks)
+    if bad and before:
+        raise InputError(
+            f"The features of {bad} of {len(features)} images are too large for "
+            f"{features.dtype}; leave out --half-precision (dtype=float32)."
+        )
     if bad:
         raise NotFinite(
             f"The encoder gives features that are not finite for {bad} of "
             f"{len(features)} images; use a checkpoint from before it diverged."
         )
-    return features

@@ -1,5 +1,6 @@
 """A fitted classifier together with its encoder: `load_predictor`."""
 
+import warnings
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from byol_bnfree.data.fingerprint import checksum
 from byol_bnfree.data.sources import Source
 from byol_bnfree.encoder import (
     Encoder,
+    abstract_variables,
     encoder_module,
     load_encoder,
     read_run,
@@ -21,6 +23,9 @@ from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.features import extract_features
 from byol_bnfree.evaluation.kept.fitted import FOLDER, Fitted, read_fitted
 from byol_bnfree.files import expanded
+from byol_bnfree.interop.trees import flat, misfits
+from byol_bnfree.own_code import changed_code
+from byol_bnfree.own_encoder import check_encoder
 from byol_bnfree.represent import represent
 
 
@@ -66,18 +71,32 @@ def load_predictor(path: str | Path, workdir: str | Path | None = None) -> Predi
       path: RUN/evaluation/classifiers/NAME.npz.
       workdir: the run it was fitted on. None takes the run that contains the file.
 
+    A warning says if the user's file of --model has changed since the classifier was
+    fitted.
+
     Raises:
-      InputError: if there is no classifier or no run, or the run has been trained
-        further since.
+      InputError: if there is no classifier or no run, the run has been trained further
+        since, or a fine-tuned encoder does not fit the run's network.
     """
     path = expanded(path)
     fitted, about = read_fitted(path)
     if workdir is None:
         workdir = _run_of(path)
-    config, _ = read_run(expanded(workdir))
+    config, data = read_run(expanded(workdir))
+    code = about.get("code", ())
+    if changed := changed_code(code, config, f"{path.name} was fitted"):
+        warnings.warn(f"{changed}; the classes may differ.", stacklevel=2)
     # A fine-tuned network is in the file. A probe needs the encoder it was fitted on.
     if fitted.variables is not None:
         module = encoder_module(config)
+        if config.encoder is not None:  # a file may have changed
+            check_encoder(module, data.image_shape, config.encoder)
+        wanted = flat(abstract_variables(module, data))
+        if problems := misfits(flat(fitted.variables), wanted):
+            raise InputError(
+                f"{path} has another encoder than the run in {workdir}: {problems[0]}; "
+                f"name the run that it was fitted on with --workdir."
+            )
         encoder = Encoder(module, fitted.variables, config, about["step"])
     else:
         encoder = load_encoder(workdir, about["network"])

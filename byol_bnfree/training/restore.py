@@ -15,6 +15,7 @@ from byol_bnfree.training.manifest import MANIFEST, verify_manifest
 
 _log = logging.getLogger(__name__)
 NONE, ALL_DAMAGED = -1, -2  # stand for a step where there is none to load
+TRIES = 5  # with a run that deletes its checkpoints meanwhile
 
 
 def load_newest(
@@ -28,8 +29,11 @@ def load_newest(
     Raises:
       InputError: as `restore`, and if there is no checkpoint.
     """
-    root, step = _newest(workdir, warn)
-    return load(root, step, abstract_state), step
+
+    def load_step(root: Path, step: int) -> PyTree:
+        return load(root, step, abstract_state)
+
+    return _from_newest(workdir, load_step, warn)
 
 
 def load_items(
@@ -45,23 +49,57 @@ def load_items(
     Raises:
       InputError: as `load_newest`, and if an item has other shapes.
     """
-    root, step = _newest(workdir, warn)
-    if step == ALL_DAMAGED:
-        raise _all_damaged(root)
-    folder = root / str(step)
-    there = {n: tree for n, tree in abstract_items.items() if (folder / n).is_dir()}
-    with _as_sentence(folder):
-        for name, tree in there.items():
-            _check_shapes(folder, name, tree)
-        return ocp.load_checkpointables(folder, there), step
+
+    def load_step(root: Path, step: int) -> dict[str, PyTree]:
+        if step == ALL_DAMAGED:
+            raise _all_damaged(root)
+        folder = root / str(step)
+        there = {n: tree for n, tree in abstract_items.items() if (folder / n).is_dir()}
+        with _as_sentence(folder):
+            for name, tree in there.items():
+                _check_shapes(folder, name, tree)
+            return ocp.load_checkpointables(folder, there)
+
+    return _from_newest(workdir, load_step, warn)
 
 
-def _newest(workdir: Path, warn: Callable[[str], None]) -> tuple[Path, int]:
+def _from_newest(
+    workdir: Path,
+    load_step: Callable[[Path, int], PyTree],
+    warn: Callable[[str], None],
+) -> tuple[PyTree, int]:
+    """Return (`load_step(root, step)`, step) of a run's newest intact checkpoint.
+
+    A run that saves meanwhile deletes old checkpoints, perhaps the one that is being
+    read. It has committed a newer one before, so that one is looked for again.
+    """
     root = workdir.absolute() / "checkpoints"
-    step = newest_intact(root, warn) if root.is_dir() else NONE
-    if step == NONE:
-        raise InputError(f"{workdir} holds no checkpoint; give the folder of a run.")
-    return root, step
+    for _ in range(TRIES):
+        before = committed_steps(root)
+        said: list[str] = []
+        step, error = NONE, None
+        try:
+            step = newest_intact(root, said.append)
+            if step == NONE:
+                raise InputError(
+                    f"{workdir} holds no checkpoint; give the folder of a run."
+                )
+            found = load_step(root, step)
+        except InputError as raised:
+            error = raised
+        # The manifest is deleted first. What was read after that may lack files.
+        deleted = {*before} - {*committed_steps(root)}
+        if step in deleted or (step in (NONE, ALL_DAMAGED) and deleted):
+            continue
+        for sentence in said:
+            warn(sentence)
+        if error is not None:
+            raise error
+        return found, step
+    raise InputError(
+        f"{TRIES} checkpoints in {root} were deleted while they were read; try again, "
+        f"or give the run a larger --run.keep."
+    )
 
 
 def _check_shapes(folder: Path, name: str, abstract: PyTree) -> None:
@@ -71,7 +109,10 @@ def _check_shapes(folder: Path, name: str, abstract: PyTree) -> None:
 
 
 def saved_steps(root: Path) -> list[int]:
-    """Return the steps of all folders in `root`, committed or not, oldest first."""
+    """Return the steps of all folders in `root`, committed or not, oldest first.
+
+    There are none without `root`.
+    """
     return sorted(int(p.name) for p in root.glob("*") if p.name.isdecimal())
 
 

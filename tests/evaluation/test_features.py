@@ -9,7 +9,11 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from byol_bnfree.errors import InputError
-from byol_bnfree.evaluation.features import evaluation_indices, extract_features
+from byol_bnfree.evaluation.features import (
+    NotFinite,
+    evaluation_indices,
+    extract_features,
+)
 from byol_bnfree.models.encoders import create_encoder
 from byol_bnfree.models.norm import NORMS
 
@@ -88,6 +92,20 @@ def test_features_that_are_not_finite_are_refused():
     with pytest.raises(InputError, match="11 of 11 images"):
         extract_features(
             lambda images: encode(images) * jnp.nan, Source(), np.arange(11), 4
+        )
+
+
+@pytest.mark.filterwarnings("error")
+def test_features_that_only_float16_cannot_hold_are_not_blamed_on_divergence():
+    def large(images):
+        return 1e5 + encode(images)
+
+    extract_features(large, Source(), np.arange(11), 4)
+    with pytest.raises(InputError, match="11 of 11 .*float16; leave out --half-prec"):
+        extract_features(large, Source(), np.arange(11), 4, dtype=np.float16)
+    with pytest.raises(NotFinite, match="diverged"):
+        extract_features(
+            lambda images: encode(images) / 0, Source(), np.arange(11), 4, dtype="f2"
         )
 
 

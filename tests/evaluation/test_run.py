@@ -107,6 +107,13 @@ def test_each_file_of_weights_has_a_line_of_its_own():
     assert networks == ["n 000000", "n 123456", "random"]
 
 
+def test_files_of_equal_weights_for_other_networks_have_lines_of_their_own():
+    rows = [measured("knn"), measured("knn"), measured("linear_cached")]
+    for row, settings in zip(rows, "aba", strict=True):
+        row["identity"]["encoder"] = settings
+    assert figures_table(rows).row_count == 2
+
+
 def cells(rows: list[dict]) -> list[list[str]]:
     """The lines of a table, without network and step."""
     columns = [[str(c) for c in column.cells] for column in figures_table(rows).columns]

@@ -1,6 +1,7 @@
 """A stored figure is that of these pictures, this protocol and this version."""
 
 import dataclasses
+import re
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 import tiny
-from byol_bnfree.config import DataConfig, TrainConfig
+from byol_bnfree.config import AugmentConfig, DataConfig, OptimConfig, TrainConfig
 from byol_bnfree.data.sources import MemorySource, open_source
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation import bench as benches
@@ -20,7 +21,7 @@ from byol_bnfree.evaluation.images.corrupt import Corrupted
 from byol_bnfree.evaluation.images.left_out import usable_only
 from byol_bnfree.evaluation.images.splits import open_splits
 from byol_bnfree.evaluation.images.subset import Subset
-from byol_bnfree.evaluation.kept.fitted import Fitted, classifier_path
+from byol_bnfree.evaluation.kept.fitted import Fitted, classifier_path, read_fitted
 from byol_bnfree.evaluation.kept.store import Store
 from byol_bnfree.evaluation.outcome import Outcome
 from byol_bnfree.files import file_name
@@ -60,6 +61,55 @@ def test_an_edit_of_the_users_encoder_makes_another_figure(tmp_path):
     first, again, edited = map(of, ("x = 1", "x = 1  # one", "x = 2"))
     assert first == again and first[0] != edited[0]
     assert (first[1], edited[1]) == (1, 2)
+
+
+def test_an_edit_of_the_users_views_makes_another_figure_of_them(tmp_path):
+    file, data = tmp_path / "mine.py", tiny.light()
+    augment = AugmentConfig(function=f"{file}:views")
+    own = dataclasses.replace(tiny.encoder("gn_ws").config, augment=augment)
+    encoder = dataclasses.replace(tiny.encoder("gn_ws"), config=own)
+
+    def of(program: str, augmentation: str):
+        file.write_text(program)
+        subject = dataclasses.replace(bench(tmp_path, data, data), encoder=encoder)
+        return subject.identity("linear", {"augmentation": augmentation})
+
+    assert of("x = 1", "crops") == of("x = 2", "crops")
+    assert of("x = 1", "pretraining") != of("x = 2", "pretraining")
+
+
+@pytest.mark.parametrize(
+    "part, change",
+    [
+        ("model", {"padding": "torch"}),
+        ("model", {"unit_kernels": True}),
+        ("augment", {"mean": (0.1, 0.2, 0.3)}),
+        ("augment", {"std": (0.1, 0.2, 0.3)}),
+        (None, {"encoder_norm": "gn"}),
+        (None, {"compute_dtype": "bfloat16"}),
+    ],
+)
+def test_equal_weights_of_another_network_have_figures_of_their_own(
+    tmp_path, part, change
+):
+    data, encoder = tiny.light(), tiny.encoder("gn_ws")
+
+    def of(config, weights="a.safetensors"):
+        subject = dataclasses.replace(
+            bench(tmp_path, data, data, weights=weights),
+            encoder=dataclasses.replace(encoder, config=config),
+        )
+        subject.features(data)
+        return subject.identity("knn", {}), len([*tmp_path.glob("features/*")])
+
+    first, own = encoder.config, tiny.config(norm="gn_ws", optim=OptimConfig())
+    if part is not None:
+        change = {part: dataclasses.replace(getattr(first, part), **change)}
+    other = dataclasses.replace(first, **change)
+    assert of(first) == of(own)  # its optimizer does not matter
+    assert of(first)[0] != of(other)[0] and of(other)[1] == 2
+    # A run fixes its settings. Rows from before they were named are still found.
+    assert "encoder" not in of(other, None)[0]
 
 
 def test_one_pixel_or_label_of_either_split_makes_another_figure(tmp_path):
@@ -121,29 +171,39 @@ def test_a_stored_figure_is_printed_as_stored_with_its_date(tmp_path):
     assert [line.endswith(stored) for line in said][-2:] == [False, True]
 
 
-def test_a_classifier_of_other_pictures_is_fitted_again(tmp_path):
-    """Both files have one name, so that the newest is on the disk."""
+def test_classifiers_of_other_pictures_seeds_and_settings_have_files_of_their_own(
+    tmp_path,
+):
     tests, fits = [tiny.light("test"), with_pixel(tiny.light("test"), 3)], []
 
-    def measure(test):
-        made = bench(tmp_path, tiny.light("train"), test, save=True)
+    def measure(test, seed, settings):
+        made = bench(tmp_path, tiny.light("train"), test, save=True, seed=seed)
         fitted = Fitted(np.full((16, 2), len(fits)), np.zeros(2))
         outcome = Outcome({"top1": 0.25}, {}, fitted=fitted)
-        made.measure("linear", {}, lambda: fits.append(test) or outcome)
+        made.measure("linear", settings, lambda: fits.append(test) or outcome)
 
-    for test in (tests[0], tests[0], tests[1], tests[0]):
-        measure(test)
-    assert len(fits) == 3
+    kinds = [(tests[0], 0, {}), (tests[1], 0, {}), (tests[0], 1, {})]
+    kinds += [(tests[0], 0, {"epochs": 2.0})]
+    for kind in 2 * kinds:
+        measure(*kind)
+    assert len(fits) == 4 == len(files := [*(tmp_path / "classifiers").iterdir()])
+    assert sorted(read_fitted(file)[0].kernel[0, 0] for file in files) == [0, 1, 2, 3]
+    files[0].write_bytes(files[0].read_bytes()[:-100])
+    for kind in kinds:
+        measure(*kind)
+    assert len(fits) == 5  # a damaged file is fitted again
 
 
 def test_files_of_classifiers_have_names_that_a_disk_takes(tmp_path):
-    def path(dataset):
+    def path(dataset, seed=0):
         identity = {"protocol": "linear", "dataset": dataset, "settings": {}}
-        return classifier_path(tmp_path, identity | {"network": "online", "step": 1})
+        identity |= {"network": "online", "step": 1, "seed": seed}
+        return classifier_path(tmp_path, identity)
 
-    names = [path(k * 250).name for k in ("a", "\u00e9")] + [path("a" * 249).name]
-    assert len({*names}) == 3 and max(len(n.encode()) for n in names) < 200
-    assert path("p").name == "linear-p-online-step1.npz"
+    names = [path(k * 250).name for k in ("a", "\u00e9")]
+    names += [path("a" * 249).name, path("a" * 250, seed=1).name]
+    assert len({*names}) == 4 and max(len(n.encode()) for n in names) < 230
+    assert re.fullmatch(r"linear-p-online-step1-seed0-\w{8}\.npz", path("p").name)
 
 
 @pytest.mark.parametrize("letter", ["a", "\u00e9", "\u4e2d", "\udcff"])

@@ -14,9 +14,11 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from byol_bnfree.errors import InputError
+from byol_bnfree.training import restore as restoring
 from byol_bnfree.training.checkpoint import Checkpoints
+from byol_bnfree.training.items import split
 from byol_bnfree.training.manifest import MANIFEST, verify_manifest, write_manifest
-from byol_bnfree.training.restore import load_newest
+from byol_bnfree.training.restore import load_items, load_newest
 
 
 def sharding(devices, *axes):
@@ -347,6 +349,45 @@ def test_reading_a_run_changes_nothing_in_it(tmp_path):
     state, step = load_newest(tmp_path, abstract(make_state(0)))
     assert step == 1 and sorted(tmp_path.rglob("*")) == before
     assert_bitwise(state, make_state(1))
+
+
+@pytest.mark.parametrize("moment", ["verify_manifest", "_check_shapes", "split"])
+def test_a_checkpoint_that_its_run_deletes_meanwhile_is_not_missed(
+    tmp_path, monkeypatch, moment
+):
+    """With keep=1 a save deletes the checkpoint that is being read."""
+    save_all(tmp_path, 1)
+    original, module = getattr(restoring, moment), "byol_bnfree.training.restore"
+
+    def late(*given):
+        monkeypatch.undo()
+        save_all(tmp_path, 2, keep=1)
+        return original(*given)
+
+    monkeypatch.setattr(f"{module}.{moment}", late)
+    tree = abstract(make_state(0))
+    if moment == "split":
+        found, step = load_newest(tmp_path, tree, pytest.fail)
+        assert_bitwise(found, make_state(2))
+    else:
+        whole = split(tree)
+        found, step = load_items(tmp_path, whole, pytest.fail)
+        assert found.keys() == whole.keys()
+    assert step == 2
+
+
+def test_checkpoints_that_are_deleted_again_and_again_are_one_sentence(
+    tmp_path, monkeypatch
+):
+    save_all(tmp_path, 1)
+    steps = iter(range(2, 99))
+
+    def load(*given):
+        save_all(tmp_path, next(steps), keep=1)
+
+    monkeypatch.setattr(restoring, "load", load)
+    with pytest.raises(InputError, match="5 checkpoints .* were deleted .*run.keep"):
+        load_newest(tmp_path, abstract(make_state(0)), pytest.fail)
 
 
 @pytest.mark.parametrize("folder", ["", "checkpoints"])

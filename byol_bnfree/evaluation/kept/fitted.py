@@ -11,11 +11,13 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float
 
+from byol_bnfree.data.fingerprint import checksum
 from byol_bnfree.errors import InputError, why_not_read
 from byol_bnfree.evaluation.kept.arrays import write_npz
-from byol_bnfree.files import file_name
+from byol_bnfree.files import file_name, strict
 
 FOLDER = "classifiers"
+DIGITS = 8  # of the checksum in a name
 _DAMAGED = zipfile.BadZipFile, zlib.error, NotImplementedError  # of a damaged archive
 
 
@@ -29,13 +31,17 @@ class Fitted(NamedTuple):
 
 
 def classifier_path(folder: Path, identity: dict[str, Any]) -> Path:
-    """Return the file for a measurement's classifier, in a folder of evaluations."""
+    """Return the file for a measurement's classifier, in a folder of evaluations.
+
+    A checksum of the identity ends the name, so other settings have files of their own.
+    """
     settings = identity["settings"]
     kinds = [settings[key] for key in ("share", "method") if key in settings]
     subject = [identity["protocol"], *kinds, identity["dataset"], identity["network"]]
     name = "-".join([*map(str, subject), f"step{identity['step']}"])
     name = file_name(re.sub(r"[^\w.=-]+", "_", name))
-    return folder / FOLDER / f"{name}.npz"
+    ending = f"seed{identity['seed']}-{checksum(strict(identity))[:DIGITS]}"
+    return folder / FOLDER / f"{name}-{ending}.npz"
 
 
 def save_fitted(path: Path, fitted: Fitted, about: dict[str, Any]) -> None:

@@ -49,10 +49,10 @@ UNITS = {
 def figures_table(rows: list[Row], title: str = TITLE) -> Table:
     """Build a table with a row per data set and encoder, and a column per protocol.
 
-    Encoders of one name and step are told apart by the checksum of their weights. Data
-    sets of one name are told apart by their place, sizes or checksum. If one protocol
-    was measured there with several settings or seeds, each has a column of its own. Of
-    rows that still share a cell, such as those of other versions, the last one counts.
+    Encoders of one name and step are told apart by a checksum. Data sets of one name
+    are told apart by their place, sizes or checksum. If one protocol was measured there
+    with several settings or seeds, each has a column of its own. Of rows that still
+    share a cell, such as those of other versions, the last one counts.
     """
     places = _places(rows)
     columns = [column for _, column in sorted({*places})]
@@ -85,6 +85,7 @@ class Line(NamedTuple):
     network: str
     step: str
     weights: str
+    """A checksum of the weights, and of the settings of a file of weights."""
     data: str
     """JSON of the place and of both splits: [location, train, test]."""
 
@@ -92,11 +93,14 @@ class Line(NamedTuple):
 def _line(row: Row) -> Line:
     identity = row["identity"]
     data = [identity.get(key) for key in ("location", "train", "test")]
+    weights = identity["weights"]
+    if "encoder" in identity:  # equal weights may belong to other networks
+        weights = checksum(weights, identity["encoder"])
     return Line(
         identity["dataset"],
         identity["network"],
         str(identity["step"]),
-        identity["weights"],
+        weights,
         json.dumps(data, sort_keys=True),
     )
 
