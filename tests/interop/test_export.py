@@ -10,6 +10,7 @@ from pathlib import Path
 
 import files
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -102,6 +103,27 @@ def test_a_program_takes_any_batch_and_serves_three_platforms(tmp_path, norm):
         read(images[:, ::2])
     with pytest.raises(InputError, match="is no Flax module"):
         read.to_nnx()
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "stablehlo", "torch", "hub-folder"])
+@pytest.mark.parametrize("own, here", [("bfloat16", "float32"), ("auto", "bfloat16")])
+def test_an_export_is_in_float32_whatever_the_run_or_the_device_computes_in(
+    tmp_path, monkeypatch, kind, own, here
+):
+    pytest.importorskip("flatbuffers")
+    python = files.torch_python() if kind in ("torch", "hub-folder") else sys.executable
+    monkeypatch.setattr("byol_bnfree.precision.fast_dtype", lambda device: here)
+    cfg = dataclasses.replace(files.config(), compute_dtype=own)
+    files.work_folder(tmp_path / "run", cfg)
+    assert load_encoder(tmp_path / "run").module.dtype == jnp.bfloat16
+    out = tmp_path / "out"
+    lines = list(
+        export(ExportConfig(str(tmp_path / "run"), kind, out=str(out), python=python))
+    )
+    assert any("pictures" in line for line in lines)
+    if kind == "stablehlo":
+        program = load_encoder(out).module._program.mlir_module()
+        assert "bf16" not in program and "HIGHEST" in program
 
 
 @pytest.mark.parametrize("what", ["nan", "far", "shape"])
