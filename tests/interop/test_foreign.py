@@ -113,6 +113,7 @@ def test_group_norm_is_told_by_its_absent_running_values(tmp_path):
     assert config.norm == "gn" and config.model.groups == 8
     read = load_encoder(tmp_path / "resnet18_gn.safetensors")
     assert read.config.model.groups == 32 and read.config.data.image_size == 224
+    assert read.step == 0  # its training is not known
 
 
 @pytest.mark.parametrize("norm", ["bn", "gn"])
