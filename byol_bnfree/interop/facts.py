@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from byol_bnfree.errors import InputError, flag
 from byol_bnfree.settings.checks import LEAST_STD
@@ -54,9 +54,9 @@ class Facts:
             if value is not None and wrong(value):
                 raise InputError(f"{name} is {value}; it must be {allowed}.")
 
-    def given(self) -> list[str]:
-        """Return the names of the facts that are not None."""
-        return [name for name, value in vars(self).items() if value is not None]
+    def given(self) -> dict[str, Any]:
+        """Return the facts that are not None, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
     def check_unneeded(self, path: Path) -> None:
         """Raise `InputError` if a fact is given for a file that states them itself."""
