@@ -34,7 +34,7 @@ class Facts:
     """Height and width of its images in pixels. None: 224, or 32 for a small stem."""
     mean: tuple[float, ...] | None = None
     """Mean of each channel, subtracted from pixels in [0, 1]. None: 0.5 for ResNetV2 of
-    timm, and ImageNet's for others."""
+    timm; CIFAR's for a small stem of solo-learn; ImageNet's for others."""
     std: tuple[float, ...] | None = None
     """Standard deviation of each channel; divides the result. None: as for mean."""
 

@@ -34,9 +34,15 @@ from byol_bnfree.training.running_stats import SETTLED
 SIZES = {"imagenet": 224, "small": 32}
 TIMM_EPSILON = {False: 1e-6, True: 1e-8}
 """Epsilon of timm's `StdConv2d`: its default, and in pre-activation networks (BiT)."""
-INCEPTION = (0.5, 0.5, 0.5)
-"""Mean and deviation of pixels in every ResNetV2 of timm (`IMAGENET_INCEPTION_MEAN`,
-`IMAGENET_INCEPTION_STD` in its resnetv2.py)."""
+INCEPTION = AugmentConfig(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+"""Pixels of every ResNetV2 of timm (`IMAGENET_INCEPTION_MEAN`, `IMAGENET_INCEPTION_STD`
+in its resnetv2.py)."""
+CIFAR = {
+    10: AugmentConfig(mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.2435, 0.2616)),
+    100: AugmentConfig(mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762)),
+}
+"""Pixels of solo-learn's networks with a small stem, by classes (`CifarTransform` in
+its pretrain_dataloader.py)."""
 CLASSIFIERS = ("fc.weight", "head.fc.weight")
 """The classifiers of torchvision and timm. No encoder of this package has one."""
 ORIGINAL = (
@@ -75,36 +81,31 @@ def from_state_dict(
     if standardized:
         norm = _standardized(norm)
         found["params"] = _as_ours(found["params"], TIMM_EPSILON[preactivation])
-    usual = "bit" if preactivation and norm != "bn" else "torch"
-    padding, groups = facts.padding or usual, facts.groups or 32
-    model = architecture_of(found["params"], padding, groups)
+    padding = facts.padding or ("bit" if preactivation and norm != "bn" else "torch")
+    model = architecture_of(found["params"], padding, facts.groups or 32)
     _check_facts(model, norm, facts)
     if _only_ours(model, family):
         _check_ours(model, norm, facts)
-    elif norm != "bn" and facts.groups is None and not {*CLASSIFIERS} & {*unused}:
-        raise InputError(
-            f"the state dict has GroupNorm and no classifier, as networks of this "
-            f"package and some of timm, which differ in their groups; for a network "
-            f"of timm {where_to_give(['groups'])}, and otherwise {ORIGINAL}."
-        )
+    elif norm != "bn" and facts.groups is None:
+        _check_timms(unused)
     model = dataclasses.replace(
         model, unit_kernels=standardized, stem_stride=facts.stem_stride or 1
     )
-    if facts.padding is None and model.stem == "small" and from_solo_learn(theirs):
-        model = dataclasses.replace(model, padding="solo_learn")
+    usual = INCEPTION if family == "timm" else AugmentConfig()
+    if model.stem == "small" and from_solo_learn(theirs):
+        usual = CIFAR.get(len(theirs["classifier.weight"]), usual)
+        padding = facts.padding or "solo_learn"
+        model = dataclasses.replace(model, padding=padding)
     data = DataConfig(
         image_size=facts.image_size or SIZES[model.stem],
         channels=found["params"]["conv1/kernel"].shape[2],
     )
-    pixels = _pixels(family, facts)
+    pixels = _pixels(usual, facts)
     return found, TrainConfig(norm=norm, model=model, data=data, augment=pixels)
 
 
-def _pixels(family: Family, facts: Facts) -> AugmentConfig:
+def _pixels(usual: AugmentConfig, facts: Facts) -> AugmentConfig:
     """Return mean and deviation of the pixels; `InputError` if their lengths differ."""
-    usual = AugmentConfig()
-    if family == "timm":
-        usual = AugmentConfig(mean=INCEPTION, std=INCEPTION)
     mean, std = facts.mean or usual.mean, facts.std or usual.std
     if len(mean) != len(std):
         raise InputError(
@@ -168,6 +169,16 @@ def _check_ours(model: ModelConfig, norm: str, facts: Facts) -> None:
     needed = ["padding"] + ["stem_stride"] * (model.stem == "small")
     if missing := [name for name in needed if getattr(facts, name) is None]:
         raise InputError(f"{ours}; {where_to_give(missing)}, or {ORIGINAL}.")
+
+
+def _check_timms(unused: list[str]) -> None:
+    """Raise `InputError` if a GroupNorm may be one of this package."""
+    if not any(name in unused for name in CLASSIFIERS):
+        raise InputError(
+            f"the state dict has GroupNorm and no classifier, as networks of this "
+            f"package and some of timm, which differ in their groups; for a network "
+            f"of timm {where_to_give(['groups'])}, and otherwise {ORIGINAL}."
+        )
 
 
 def _standardized(norm: str) -> Norm:

@@ -99,6 +99,11 @@ def test_the_wider_padding_of_solo_learns_small_stem_is_known():
     for place in ("backbone.", "encoder."):
         _, config = from_state_dict(prefixed(place, arrays) | theirs)
         assert config.model.padding == "solo_learn"
+        assert config.augment == TrainConfig().augment  # 9 classes are not CIFAR's
+    for classes, mean in ((10, 0.4914), (100, 0.5071)):
+        head = {"classifier.weight": np.zeros((classes, 64), np.float32)}
+        _, config = from_state_dict(prefixed("backbone.", arrays) | head)
+        assert config.augment.mean[0] == mean
     for other in (
         prefixed("backbone.", arrays),
         arrays | theirs,
