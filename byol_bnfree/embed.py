@@ -11,6 +11,7 @@ import tyro
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.errors import InputError
 from byol_bnfree.flags import cli
+from byol_bnfree.interop.facts import Facts
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class EmbedConfig:
     """Network to use. BYOL's papers evaluate the online network."""
     batch_size: int = 512
     """Pictures per step."""
+    facts: Facts = Facts()
+    """What a file of weights of another program does not state."""
 
     def __post_init__(self):
         if self.batch_size < 1:
@@ -57,7 +60,7 @@ def embed(config: EmbedConfig) -> int:
     from byol_bnfree.evaluation.pictures_of import asked_for, everything, represented
 
     out = check_file(config.out)
-    encoder = load_encoder(config.workdir, config.network)
+    encoder = load_encoder(config.workdir, config.network, **vars(config.facts))
     run = asked_for(
         encoder.config,
         config.dataset,

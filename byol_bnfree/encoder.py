@@ -18,7 +18,7 @@ from byol_bnfree.config import TrainConfig, height_and_width
 from byol_bnfree.errors import InputError, why_not_read
 from byol_bnfree.files import expanded
 from byol_bnfree.interop.description import read_description, to_config
-from byol_bnfree.interop.foreign import Facts, Padding
+from byol_bnfree.interop.facts import Facts, Padding
 from byol_bnfree.interop.program import FIXED, PROGRAM_SUFFIX, ProgramModule
 from byol_bnfree.interop.trees import check_fit, flat, nested
 from byol_bnfree.interop.weights import check_encoder, find, holds_weights, read_weights
@@ -30,6 +30,7 @@ from byol_bnfree.own_encoder import check_encoder as check_own_encoder
 from byol_bnfree.represent import network_input
 from byol_bnfree.saved_config import config_from_dict
 from byol_bnfree.settings.norms import groups_of_micro_batch, part_norms
+from byol_bnfree.settings.types import ImageSize
 from byol_bnfree.training.items import ENCODERS
 from byol_bnfree.training.parts import DataShape
 from byol_bnfree.training.restore import load_items
@@ -173,6 +174,9 @@ def load_encoder(
     groups: int | None = None,
     standardized: bool | None = None,
     stem_stride: Literal[1, 2] | None = None,
+    image_size: ImageSize | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
 ) -> Encoder:
     """Load the encoder of a run's newest intact checkpoint, or of a file of weights.
 
@@ -184,8 +188,9 @@ def load_encoder(
       network: "online" or "target". BYOL's papers evaluate the online network.
       kernels: a result of `cpu.choice.choose_kernels`. XLA works on any device.
       encoder: the module that was passed to `train`, if there was one.
-      padding, groups, standardized, stem_stride: what a state dict of another program
-        does not state; see `interop.foreign.from_state_dict`. None takes the usual.
+      padding, groups, standardized, stem_stride, image_size, mean, std: what a state
+        dict of another program does not state; see `interop.facts.Facts`. None takes
+        the usual.
 
     Raises:
       InputError: if the folder is no run or has no usable checkpoint, the file has no
@@ -198,7 +203,7 @@ def load_encoder(
             f"the network {network!r} is not known; give 'online' or 'target'."
         )
     workdir = expanded(workdir)
-    facts = Facts(padding, groups, standardized, stem_stride)
+    facts = Facts(padding, groups, standardized, stem_stride, image_size, mean, std)
     if holds_weights(workdir):
         if encoder is not None:
             raise InputError(

@@ -9,6 +9,7 @@ from typing import Literal
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.errors import InputError
 from byol_bnfree.flags import cli
+from byol_bnfree.interop.facts import Facts
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class ExportConfig:
     if PyTorch is not installed."""
     tolerance: float = 1e-4
     """Largest allowed difference, relative to the largest feature."""
+    facts: Facts = Facts()
+    """What a file of weights of another program does not state."""
 
     def __post_init__(self):
         if not 0 <= self.tolerance < math.inf:

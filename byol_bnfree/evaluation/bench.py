@@ -140,8 +140,13 @@ class Bench:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A checksum of the encoder's weights and statistics."""
-        return checksum(*jax.tree.leaves(self.encoder.variables))
+        """A checksum of the encoder's weights and statistics, and of --facts.
+
+        With other facts the same weights compute something else.
+        """
+        given = self.config.facts.given()
+        facts = [given] if given else []
+        return checksum(*jax.tree.leaves(self.encoder.variables), *facts)
 
     @cached_property
     def code(self) -> tuple[str, ...]:

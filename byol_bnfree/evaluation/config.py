@@ -24,6 +24,7 @@ from byol_bnfree.evaluation.settings import (
     SupervisedSettings,
     TransferSettings,
 )
+from byol_bnfree.interop.facts import Facts
 from byol_bnfree.settings.checks import LEAST_TEMPERATURE
 from byol_bnfree.settings.types import check_types
 
@@ -45,7 +46,7 @@ Protocol = Literal[
 MAY_BE_ZERO = frozenset(
     [
         *("seed", "weight_decay", "weight_decays"),
-        *("warmup_epochs", "warmup_steps", "label_smoothing"),
+        *("warmup_epochs", "warmup_steps", "label_smoothing", "mean"),
     ]
 )
 
@@ -97,6 +98,8 @@ class EvaluateConfig:
     weights: str | None = None
     """Evaluate this file of weights instead of the run. --workdir may be any folder. A
     run there gives the data."""
+    facts: Facts = Facts()
+    """What weights of another program do not state."""
     knn: KnnSettings = KnnSettings()
     """Nearest neighbours."""
     linear: LinearSettings = LinearSettings()

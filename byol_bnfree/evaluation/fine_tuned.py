@@ -26,6 +26,9 @@ def start_of(encoder: Encoder, lengths: KernelLengths) -> Encoder:
 def note_on_lengths(config: EvaluateConfig, encoder: Encoder) -> str | None:
     """Return a sentence if long kernels will be fine-tuned as they are; else None.
 
+    State dicts of other programs have step 0 and get no sentence. Their kernels began
+    with other lengths, so the growth is not known.
+
     Raises:
       InputError: if initial lengths were asked for and no length is free.
     """
@@ -40,13 +43,13 @@ def note_on_lengths(config: EvaluateConfig, encoder: Encoder) -> str | None:
                 ) from error
         return None
     kept = [g for g, settings in groups.items() if settings.kernel_lengths == "kept"]
-    if growth < LONG or not kept:
+    if growth < LONG or not kept or encoder.step == 0:
         return None
     flags = " ".join(f"--{group}.kernel-lengths=initial" for group in kept)
     return (
-        f"the encoder's kernels have {growth:.1f} times the L2 norm of initialization "
-        f"(median), so SGD turns them {growth**2:.0f} times as slowly; {flags} "
-        f"rescales them to it, with the same outputs."
+        f"the encoder's kernels have {growth:.1f} times the L2 norm with which this "
+        f"package initializes them (median), so SGD turns them {growth**2:.0f} times "
+        f"as slowly; {flags} rescales them to it, with the same outputs."
     )
 
 

@@ -111,7 +111,9 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
 def _loaded(config: EvaluateConfig, kernels: Kernels) -> Encoder:
     """Return the encoder of the run or of --weights. Its settings name the data."""
     weights = config.weights or config.workdir
-    encoder = load_encoder(weights, config.network, kernels=kernels)
+    encoder = load_encoder(
+        weights, config.network, kernels=kernels, **vars(config.facts)
+    )
     return encoder if config.weights is None else with_data(encoder, config, say)
 
 

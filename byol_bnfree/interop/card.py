@@ -82,8 +82,9 @@ def model_card(
     network, images = description["network"], description["preprocessing"]
     licence = description["licence"] or "unknown"
     known = len(licence.split()) == 1
-    dataset = description["dataset"]
-    public = not dataset.startswith("folder:") and dataset != "shapes"
+    dataset = description["dataset"] or "unknown data"
+    named = dataset not in ("shapes", "unknown data")
+    public = named and not dataset.startswith("folder:")
     rows = [f"| {key} | {100 * value:.2f} % |" for key, value in figures.items()]
     table = "\n".join(["| figure | |", "|---|---|", *rows])
     source = description["source"]

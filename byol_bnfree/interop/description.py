@@ -45,6 +45,9 @@ def describe(
 ) -> dict[str, Any]:
     """Describe an encoder with this configuration.
 
+    Its data are unknown (None) for state dicts of other programs: they have step 0, and
+    their configuration has the default data.
+
     Args:
       config: `norm` is the norm of the encoder.
       family: the family of names that the arrays have.
@@ -55,6 +58,7 @@ def describe(
       licence: licence of the weights.
     """
     data = config.data
+    known = step > 0 or config.dataset != TrainConfig().dataset
     if crop_share is None:
         large = min(height_and_width(data.image_size or 1)) >= LARGE
         crop_share = EVAL_SHARE if large else 1.0
@@ -77,7 +81,7 @@ def describe(
         },
         "encoder": encoder,
         "step": step,
-        "dataset": without_place(config.dataset),
+        "dataset": without_place(config.dataset) if known else None,
         "source": source,
         "licence": licence,
     }

@@ -28,7 +28,7 @@ def export(config: Any) -> Iterator[str]:
     source = expanded(config.workdir)
     _refuse_run(config.out)
     _refuse_own_encoder(source)
-    encoder = load_encoder(source, config.network)
+    encoder = load_encoder(source, config.network, **vars(config.facts))
     origin = origin_of(source, config.licence, config.network)
     python = os.path.expanduser(config.python) if config.compare else None
     settings = Settings(config.format, config.names, python, origin)

@@ -21,7 +21,7 @@ PLAIN: dict[Norm, Norm] = {"gn_ws": "gn", "ws": "none"}
 
 
 def alone(config: TrainConfig, *, plain: bool = False) -> TrainConfig:
-    """Return the settings that describe a run's encoder alone.
+    """Return the settings that describe a run's encoder alone, computed in float32.
 
     `plain` describes it without standardized kernels.
     """
@@ -32,6 +32,7 @@ def alone(config: TrainConfig, *, plain: bool = False) -> TrainConfig:
     return TrainConfig(
         norm=norm,
         dataset=config.dataset,
+        compute_dtype="float32",
         model=model,
         augment=config.augment,
         data=config.data,

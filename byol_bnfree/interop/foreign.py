@@ -1,70 +1,60 @@
 """State dicts of torchvision, timm, lightly and solo-learn as encoders of this package.
 
-The shapes determine the network. A state dict lacks four facts, which are arguments
-(`Facts`): the padding (PyTorch's is symmetric, and a wrong one lowers the accuracy by
-points), the number of groups of a GroupNorm, whether kernels are standardized, and the
-stride of a small stem. State dicts of our own program for PyTorch state all of them.
+The shapes determine the network. What a state dict lacks are arguments (`Facts`): the
+padding (PyTorch's is symmetric, and a wrong one lowers the accuracy by points), the
+number of groups of a GroupNorm, whether kernels are standardized, the stride of a small
+stem, and size and normalization of the pixels. State dicts of our own program for
+PyTorch state all of them.
 """
 
 import dataclasses
 import math
 import re
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from byol_bnfree.config import DataConfig, ModelConfig, Norm, TrainConfig
+from byol_bnfree.config import (
+    AugmentConfig,
+    DataConfig,
+    ModelConfig,
+    Norm,
+    TrainConfig,
+)
 from byol_bnfree.errors import InputError
+from byol_bnfree.interop.description import KEY
+from byol_bnfree.interop.facts import NO_FACTS, Facts, where_to_give
 from byol_bnfree.interop.layouts import check_unused, from_solo_learn, without_prefix
 from byol_bnfree.interop.names import Family, imported
 from byol_bnfree.interop.trees import Flat
 from byol_bnfree.models.architectures import ARCHITECTURES
 from byol_bnfree.models.standardize import EPSILON
-from byol_bnfree.settings.types import check_types
 from byol_bnfree.training.running_stats import SETTLED
 
 SIZES = {"imagenet": 224, "small": 32}
 TIMM_EPSILON = {False: 1e-6, True: 1e-8}
 """Epsilon of timm's `StdConv2d`: its default, and in pre-activation networks (BiT)."""
-Padding = Literal["same", "torch", "solo_learn", "bit"]
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a state dict does not state of its network; None is not known.
-
-    `from_state_dict` explains them. `InputError` for a value of another type.
-    """
-
-    padding: Padding | None = None
-    groups: int | None = None
-    standardized: bool | None = None
-    stem_stride: Literal[1, 2] | None = None
-
-    def __post_init__(self):
-        check_types(self, called=str)
-
-    def check_unneeded(self, path: Path) -> None:
-        """Raise `InputError` if a fact is given for a file that states them itself."""
-        given = [name for name, value in vars(self).items() if value is not None]
-        if given:
-            raise InputError(
-                f"{path} states its network itself; leave out {', '.join(given)}, "
-                f"which state dicts of other programs need."
-            )
+INCEPTION = AugmentConfig(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+"""Pixels of every ResNetV2 of timm (`IMAGENET_INCEPTION_MEAN`, `IMAGENET_INCEPTION_STD`
+in its resnetv2.py)."""
+CIFAR = {
+    10: AugmentConfig(mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.2435, 0.2616)),
+    100: AugmentConfig(mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762)),
+}
+"""Pixels of solo-learn's networks with a small stem, by classes (`CifarTransform` in
+its pretrain_dataloader.py)."""
+CLASSIFIERS = ("fc.weight", "head.fc.weight")
+"""The classifiers of torchvision and timm. No encoder of this package has one."""
+ORIGINAL = (
+    f"give the export that it comes from, or save its arrays as safetensors with "
+    f"metadata={{'{KEY}': the text of that export's encoder.json or config.json}}"
+)
 
 
 def from_state_dict(
     theirs: Flat,
     network: Literal["online", "target"] = "online",
-    *,
-    padding: Padding | None = None,
-    groups: int | None = None,
-    standardized: bool | None = None,
-    stem_stride: Literal[1, 2] | None = None,
-    image_size: int | None = None,
+    facts: Facts = NO_FACTS,
 ) -> tuple[dict[str, Flat], TrainConfig]:
     """Return the encoder's variables in a state dict, flat, and a configuration for
     them.
@@ -72,18 +62,11 @@ def from_state_dict(
     Args:
       theirs: arrays by their names.
       network: lightly and solo-learn save the target ("momentum") network too.
-      padding: of strided convolutions and the max-pool. None takes PyTorch's,
-        solo-learn's own for a small stem in its checkpoints, or BiT's for a
-        pre-activation network with GroupNorm.
-      groups: of GroupNorm, if there is no BatchNorm. None takes 32, as in timm.
-      standardized: the network has Weight Standardization, as timm's `StdConv2d`. None:
-        where timm's ResNetV2 has GroupNorm, as all of its released ones do.
-      stem_stride: of a small stem. None takes 1, as others do.
-      image_size: pixels. None takes 224, or 32 for a small stem.
+      facts: what the state dict does not state.
 
     Raises:
-      InputError: if there is no encoder, `create_encoder` cannot build it, a fact
-        does not belong to it, or one of ours lacks its facts.
+      InputError: if there is no encoder, `create_encoder` cannot build it, a fact does
+        not belong to it, or a network of this package may have these arrays too.
     """
     alone = without_prefix(theirs, network)
     family: Family = "timm" if "stem.conv.weight" in alone else "torchvision"
@@ -92,23 +75,44 @@ def from_state_dict(
     preactivation = "final_norm/scale" in found["params"]
     _settle(found)
     norm = "bn" if "batch_stats" in found else "gn"
+    standardized = facts.standardized
     if standardized is None:
         standardized = family == "timm" and norm == "gn"
     if standardized:
         norm = _standardized(norm)
         found["params"] = _as_ours(found["params"], TIMM_EPSILON[preactivation])
-    usual = "bit" if preactivation and norm != "bn" else "torch"
-    model = architecture_of(found["params"], padding or usual, groups or 32)
-    _check_facts(model, norm, Facts(padding, groups, standardized, stem_stride))
+    padding = facts.padding or ("bit" if preactivation and norm != "bn" else "torch")
+    model = architecture_of(found["params"], padding, facts.groups or 32)
+    _check_facts(model, norm, facts)
+    if _only_ours(model, family):
+        _check_ours(model, norm, facts)
+    elif norm != "bn" and facts.groups is None:
+        _check_timms(unused)
     model = dataclasses.replace(
-        model, unit_kernels=standardized, stem_stride=stem_stride or 1
+        model, unit_kernels=standardized, stem_stride=facts.stem_stride or 1
     )
-    if padding is None and model.stem == "small" and from_solo_learn(theirs):
-        model = dataclasses.replace(model, padding="solo_learn")
-    size = image_size or SIZES[model.stem]
-    channels = found["params"]["conv1/kernel"].shape[2]
-    data = DataConfig(image_size=size, channels=channels)
-    return found, TrainConfig(norm=norm, model=model, data=data)
+    usual = INCEPTION if family == "timm" else AugmentConfig()
+    if model.stem == "small" and from_solo_learn(theirs):
+        usual = CIFAR.get(len(theirs["classifier.weight"]), usual)
+        padding = facts.padding or "solo_learn"
+        model = dataclasses.replace(model, padding=padding)
+    data = DataConfig(
+        image_size=facts.image_size or SIZES[model.stem],
+        channels=found["params"]["conv1/kernel"].shape[2],
+    )
+    pixels = _pixels(usual, facts)
+    return found, TrainConfig(norm=norm, model=model, data=data, augment=pixels)
+
+
+def _pixels(usual: AugmentConfig, facts: Facts) -> AugmentConfig:
+    """Return mean and deviation of the pixels; `InputError` if their lengths differ."""
+    mean, std = facts.mean or usual.mean, facts.std or usual.std
+    if len(mean) != len(std):
+        raise InputError(
+            f"mean has {len(mean)} numbers and std {len(std)}; give both one number "
+            f"for each channel."
+        )
+    return AugmentConfig(mean=mean, std=std)
 
 
 def from_our_program(theirs: Flat) -> dict[str, Flat]:
@@ -130,28 +134,50 @@ def _settle(found: dict[str, Flat]) -> None:
 
 
 def _check_facts(model: ModelConfig, norm: str, facts: Facts) -> None:
-    """Raise `InputError` for a fact that the network does not have, or must state."""
+    """Raise `InputError` for a fact that the network does not have."""
     if facts.groups is not None and norm == "bn":
         raise InputError(
             "the state dict has BatchNorm, which has no groups; leave out groups."
         )
-    small = model.stem == "small"
-    if facts.stem_stride is not None and not small:
+    if facts.stem_stride is not None and model.stem != "small":
         raise InputError(
             "the state dict has a 7x7 stem, whose stride is 2; leave out stem_stride."
         )
+
+
+def _only_ours(model: ModelConfig, family: Family) -> bool:
+    """Return True if no other library has a network with these arrays."""
     known = ARCHITECTURES[model.name]
-    usual = known.bottleneck or model.shortcuts == "changed_shape"
-    if usual or model.stem_channels is not None:
-        return
-    # No other library has such networks, and ours have other facts than theirs.
-    needed = ["padding"] + ["stem_stride"] * small + ["groups"] * (norm == "gn")
-    missing = [name for name in needed if getattr(facts, name) is None]
-    if missing:
+    if known.preactivation and family == "torchvision":
+        return True
+    projects = not known.bottleneck and model.shortcuts == "every_group"
+    return projects and model.stem_channels is None
+
+
+def _check_ours(model: ModelConfig, norm: str, facts: Facts) -> None:
+    """Raise `InputError` if a state dict of this package lacks too much.
+
+    A GroupNorm of ours has more settings than facts: narrow layers have fewer groups,
+    and kernels may be standardized in several ways.
+    """
+    ours = (
+        "the state dict has arrays that only networks of this package have, and it "
+        "lost its description"
+    )
+    if norm != "bn":
+        raise InputError(f"{ours}; {ORIGINAL}.")
+    needed = ["padding"] + ["stem_stride"] * (model.stem == "small")
+    if missing := [name for name in needed if getattr(facts, name) is None]:
+        raise InputError(f"{ours}; {where_to_give(missing)}, or {ORIGINAL}.")
+
+
+def _check_timms(unused: list[str]) -> None:
+    """Raise `InputError` if a GroupNorm may be one of this package."""
+    if not any(name in unused for name in CLASSIFIERS):
         raise InputError(
-            f"the state dict has a projection in the first of its basic blocks, as "
-            f"networks of this package and not those of torchvision and timm; give "
-            f"{' and '.join(missing)}, or the export that it comes from."
+            f"the state dict has GroupNorm and no classifier, as networks of this "
+            f"package and some of timm, which differ in their groups; for a network "
+            f"of timm {where_to_give(['groups'])}, and otherwise {ORIGINAL}."
         )
 
 

@@ -158,6 +158,15 @@ def _other_settings(saved: TrainConfig, config: TrainConfig) -> Iterator[str]:
         if there != here:
             flag = f"--model.{name.replace('_', '-')}"
             yield f"{flag} is {there} in the file and {here} in this run"
+    for name in ("mean", "std"):  # of the pixels
+        there, here = (_joined(getattr(c.augment, name)) for c in (saved, config))
+        if there != here:
+            yield f"--augment.{name} is {there} in the file and {here} in this run"
+
+
+def _joined(numbers: tuple[float, ...]) -> str:
+    """Return numbers as a flag takes them."""
+    return " ".join(f"{number:.4g}" for number in numbers)
 
 
 def _encoder_only(leaves: Flat) -> Flat:

@@ -20,7 +20,8 @@ from byol_bnfree.errors import InputError, why_not_read
 from byol_bnfree.files import expanded
 from byol_bnfree.interop import deepmind
 from byol_bnfree.interop.description import from_metadata, read_description, to_config
-from byol_bnfree.interop.foreign import Facts, from_our_program, from_state_dict
+from byol_bnfree.interop.facts import NO_FACTS, Facts
+from byol_bnfree.interop.foreign import from_our_program, from_state_dict
 from byol_bnfree.interop.names import imported
 from byol_bnfree.interop.program import PROGRAM_SUFFIX
 from byol_bnfree.interop.torch_zip import read_state_dict
@@ -28,7 +29,6 @@ from byol_bnfree.interop.trees import Flat, nested
 
 Network = Literal["online", "target"]
 OLD_TORCH = bytes.fromhex("6cfc9c46f9206aa85019")  # torch's magic number, pickled
-NO_FACTS = Facts()
 NAMES = ("model.safetensors", "encoder.safetensors", "encoder.stablehlo")
 """Files of weights in the folders of our exports."""
 ACCEPTED = (
@@ -164,7 +164,7 @@ def check_encoder(path: Path, description: dict[str, Any], network: Network) -> 
 
 
 def _foreign(arrays: Flat, network: Network, facts: Facts) -> Weights:
-    found, config = from_state_dict(arrays, network, **vars(facts))
+    found, config = from_state_dict(arrays, network, facts)
     return Weights(config, _nested(found), 0)
 
 

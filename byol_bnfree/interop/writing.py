@@ -1,7 +1,13 @@
-"""Writes an encoder for other frameworks, with one function per format."""
+"""Writes an encoder for other frameworks, with one function per format.
 
+Both sides of a comparison compute in float32, and so does an exported program. The
+dtype of the run and of this device play no part in a file.
+"""
+
+import dataclasses
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export
+from jaxtyping import Float, UInt8
 from safetensors.numpy import save
 
 from byol_bnfree.config import TrainConfig, height_and_width
@@ -101,7 +108,7 @@ def _safetensors(encoder: Encoder, folder: Path, settings: Settings):
     plain = family != "byol_bnfree"
     save_weights(encoder, path, family, settings.origin, plain=plain)
     images, ours = _ours(encoder)
-    read = features_in_parts(jax.jit(load_encoder(path)), images)
+    read = _in_float32(load_encoder(path), images)
     found = [compared(ours, read, "the file read back")]
     if family != "byol_bnfree" and settings.python:
         theirs = features_in_torch(family, path, images, settings.python)
@@ -127,7 +134,10 @@ def with_program(encoder: Encoder, path: Path, python: str | None) -> list[Compa
 
 
 def _stablehlo(encoder: Encoder, folder: Path, settings: Settings):
-    """Write a program for any batch size, from pixels in [0, 1] to representations."""
+    """Write a program for any batch size, from pixels in [0, 1] to representations.
+
+    It computes in float32 on all platforms.
+    """
     config = encoder.config
     height, width = height_and_width(config.data.image_size)
     variables = jax.tree.map(jnp.asarray, folded(encoder.variables, config))
@@ -141,7 +151,8 @@ def _stablehlo(encoder: Encoder, folder: Path, settings: Settings):
     (batch,) = export.symbolic_shape("b")
     shape = (batch, height, width, config.data.channels)
     pixels = jax.ShapeDtypeStruct(shape, jnp.float32)
-    program = export.export(jax.jit(encode), platforms=PLATFORMS)(pixels)
+    with _exact_products():  # the program keeps this
+        program = export.export(jax.jit(encode), platforms=PLATFORMS)(pixels)
     path = folder / PROGRAM
     try:
         write_atomically(path, program.serialize())
@@ -159,8 +170,24 @@ def _stablehlo(encoder: Encoder, folder: Path, settings: Settings):
 
 
 def _ours(encoder: Encoder) -> tuple[np.ndarray, np.ndarray]:
+    """Return 64 pictures and the encoder's features of them."""
     images = pictures(encoder.config)
-    return images, features_in_parts(jax.jit(encoder), images)
+    return images, _in_float32(encoder, images)
+
+
+def _in_float32(
+    encoder: Encoder, images: UInt8[np.ndarray, "b h w c"]
+) -> Float[np.ndarray, "b d"]:
+    """Compute features in float32, whatever the run or this device would choose."""
+    config = dataclasses.replace(encoder.config, compute_dtype="float32")
+    encoder = dataclasses.replace(encoder, module=encoder_module(config))
+    with _exact_products():
+        return features_in_parts(jax.jit(encoder), images)
+
+
+def _exact_products() -> AbstractContextManager[None]:
+    """Products of float32, which GPUs and TPUs otherwise shorten by default."""
+    return jax.default_matmul_precision("highest")
 
 
 def check_family(config: TrainConfig, family: Family) -> None:

@@ -32,7 +32,8 @@ def long_encoder(norm="gn_ws"):
         lambda leaf: GROWTH * leaf if leaf.ndim == 4 else leaf,
         first.variables["params"],
     )
-    return dataclasses.replace(first, variables={**first.variables, "params": params})
+    variables = {**first.variables, "params": params}
+    return dataclasses.replace(first, variables=variables, step=9)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +60,14 @@ def test_the_note_names_the_settings_of_fits_that_long_kernels_slow_down(
     if named:
         assert "6.0 times the L2 norm" in note and "36 times as slowly" in note
     assert note_on_lengths(config, tiny.encoder("gn_ws")) is None
+
+
+def test_state_dicts_of_other_programs_get_no_note():
+    """Their step is 0. torchvision's kernels are longer than ours from the start."""
+    theirs = dataclasses.replace(long_encoder(), step=0)
+    assert note_on_lengths(EvaluateConfig("w", ("finetune",)), theirs) is None
+    short = EvaluateConfig("w", ("finetune",), finetune=SHORT)
+    assert note_on_lengths(short, theirs) is None
 
 
 def test_initial_lengths_are_refused_where_lengths_matter():

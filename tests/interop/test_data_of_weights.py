@@ -10,8 +10,11 @@ from test_foreign import resnet18, state_dict
 
 from byol_bnfree import InputError, evaluate, load_encoder
 from byol_bnfree.config import DataConfig
+from byol_bnfree.embed import EmbedConfig, embed
 from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.evaluation.data_of_weights import with_data
+from byol_bnfree.export import main as export
+from byol_bnfree.interop.facts import Facts
 from byol_bnfree.interop.writing import Settings, write
 
 
@@ -63,3 +66,36 @@ def test_files_of_others_do_not_stand_for_the_generated_shapes(tmp_path, run):
     given = settings_of(tmp_path / "new", weights, dataset="cifar10")
     assert given[1] == []
     assert settings_of(run, weights)[0].dataset == "folder:PICTURES"
+
+
+def test_an_export_of_others_weights_states_the_facts_but_no_data(tmp_path):
+    """The way from a state dict to --init-from, which takes no facts."""
+    encoder = files.encoder(files.config("bn", stem="small", stem_stride=2))
+    weights, out = tmp_path / "lost.safetensors", tmp_path / "out"
+    save_file(state_dict(encoder), weights)
+    facts = ["--facts.padding=same", "--facts.stem-stride=2", "--facts.image-size=16"]
+    export([f"--workdir={weights}", f"--out={out}", *facts])
+    read = load_encoder(out)
+    assert (read.config.model.padding, read.config.model.stem_stride) == ("same", 2)
+    assert (read.config.data.image_size, read.step) == (16, 0)
+    with pytest.raises(InputError, match="does not say which data"):
+        settings_of(tmp_path / "new", out)
+    hub = [*facts, "--format=hub-folder", "--no-compare", f"--out={out}/hub"]
+    export([f"--workdir={weights}", *hub])
+    assert "| trained on | unknown data" in (out / "hub" / "README.md").read_text()
+
+
+def test_embed_and_evaluate_take_the_facts(tmp_path):
+    encoder = files.encoder(files.config("bn", stem="small", stem_stride=2))
+    weights = tmp_path / "lost.safetensors"
+    save_file(state_dict(encoder), weights)
+    facts = Facts(padding="torch", stem_stride=1)
+    config = EvaluateConfig(str(tmp_path), weights=str(weights), dataset="x")
+    with pytest.raises(InputError, match="--facts.padding and --facts.stem-stride"):
+        evaluate(config)
+    with pytest.raises(InputError, match="data set x is not"):
+        evaluate(dataclasses.replace(config, facts=facts))  # it is loaded
+    with pytest.raises(InputError, match="--facts.padding and --facts.stem-stride"):
+        embed(EmbedConfig(str(weights), "x"))
+    with pytest.raises(InputError, match="data set x is not"):
+        embed(EmbedConfig(str(weights), "x", facts=facts))

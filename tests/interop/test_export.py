@@ -10,14 +10,16 @@ from pathlib import Path
 
 import files
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from byol_bnfree import InputError, RunStopped, load_encoder
 from byol_bnfree.config import DataConfig, HeadConfig, RunConfig, TrainConfig
+from byol_bnfree.encoder import encoder_module
 from byol_bnfree.export import ExportConfig
 from byol_bnfree.files import write_json
-from byol_bnfree.interop import exporting
+from byol_bnfree.interop import exporting, hub, writing
 from byol_bnfree.interop.comparison import Comparison, compared, pictures
 from byol_bnfree.interop.description import describe, to_config
 from byol_bnfree.interop.exporting import export, origin_of
@@ -102,6 +104,33 @@ def test_a_program_takes_any_batch_and_serves_three_platforms(tmp_path, norm):
         read(images[:, ::2])
     with pytest.raises(InputError, match="is no Flax module"):
         read.to_nnx()
+
+
+def stand_in(kind, path, images, python):
+    """Features in float32, as PyTorch would compute them."""
+    read = load_encoder(path)
+    module = encoder_module(dataclasses.replace(read.config, compute_dtype="float32"))
+    return dataclasses.replace(read, module=module)(images), "a stand-in for torch"
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "stablehlo", "torch", "hub-folder"])
+@pytest.mark.parametrize("own, here", [("bfloat16", "float32"), ("auto", "bfloat16")])
+def test_an_export_is_in_float32_whatever_the_run_or_the_device_computes_in(
+    tmp_path, monkeypatch, kind, own, here
+):
+    pytest.importorskip("flatbuffers")
+    monkeypatch.setattr("byol_bnfree.precision.fast_dtype", lambda device: here)
+    for module in (writing, hub):
+        monkeypatch.setattr(module, "check_python", lambda *_: None)
+    monkeypatch.setattr(writing, "features_in_torch", stand_in)
+    run, out = tmp_path / "run", tmp_path / "out"
+    files.work_folder(run, dataclasses.replace(files.config(), compute_dtype=own))
+    assert load_encoder(run).module.dtype == jnp.bfloat16
+    lines = list(export(ExportConfig(str(run), kind, out=str(out))))
+    assert any("pictures" in line for line in lines)
+    if kind == "stablehlo":
+        program = load_encoder(out).module._program.mlir_module()
+        assert "bf16" not in program and "HIGHEST" in program
 
 
 @pytest.mark.parametrize("what", ["nan", "far", "shape"])

@@ -17,14 +17,19 @@ from assembler import call, document, name, number, text, tuple_
 from safetensors.numpy import save_file
 
 from byol_bnfree import InputError, load_encoder
+from byol_bnfree.config import TrainConfig
 from byol_bnfree.interop.comparison import compared, pictures
 from byol_bnfree.interop.description import KEY, describe
+from byol_bnfree.interop.facts import Facts
 from byol_bnfree.interop.folding import folded
 from byol_bnfree.interop.foreign import from_state_dict
+from byol_bnfree.interop.hub import load_pretrained, weights_folder
 from byol_bnfree.interop.names import exported
 from byol_bnfree.interop.trees import flat
+from byol_bnfree.interop.weights import read_safetensors
 from byol_bnfree.models.standardize import weight_standardize
 
+CLASSIFIER = {"head.fc.weight": np.ones((9, 8, 1, 1), np.float32)}
 TORCH = {"padding": "torch", "shortcuts": "changed_shape", "min_group_channels": 1}
 
 
@@ -94,13 +99,19 @@ def test_the_wider_padding_of_solo_learns_small_stem_is_known():
     for place in ("backbone.", "encoder."):
         _, config = from_state_dict(prefixed(place, arrays) | theirs)
         assert config.model.padding == "solo_learn"
+        assert config.augment == TrainConfig().augment  # 9 classes are not CIFAR's
+    for classes, mean in ((10, 0.4914), (100, 0.5071)):
+        head = {"classifier.weight": np.zeros((classes, 64), np.float32)}
+        _, config = from_state_dict(prefixed("backbone.", arrays) | head)
+        assert config.augment.mean[0] == mean
     for other in (
         prefixed("backbone.", arrays),
         arrays | theirs,
         lightly(arrays, True),
     ):
         assert from_state_dict(other)[1].model.padding == "torch"
-    _, config = from_state_dict(prefixed("backbone.", arrays) | theirs, padding="torch")
+    torch = Facts(padding="torch")
+    _, config = from_state_dict(prefixed("backbone.", arrays) | theirs, facts=torch)
     assert config.model.padding == "torch"
     large = prefixed("backbone.", state_dict(resnet18())) | theirs
     assert from_state_dict(large)[1].model.padding == "torch"
@@ -108,11 +119,13 @@ def test_the_wider_padding_of_solo_learns_small_stem_is_known():
 
 def test_group_norm_is_told_by_its_absent_running_values(tmp_path):
     encoder = resnet18("gn")
-    save_file(state_dict(encoder), tmp_path / "resnet18_gn.safetensors")
-    found, config = from_state_dict(state_dict(encoder), groups=8)
+    whole = state_dict(encoder) | {"fc.weight": np.zeros((9, 64), np.float32)}
+    save_file(whole, tmp_path / "resnet18_gn.safetensors")
+    found, config = from_state_dict(state_dict(encoder), facts=Facts(groups=8))
     assert config.norm == "gn" and config.model.groups == 8
     read = load_encoder(tmp_path / "resnet18_gn.safetensors")
     assert read.config.model.groups == 32 and read.config.data.image_size == 224
+    assert read.step == 0  # its training is not known
 
 
 @pytest.mark.parametrize("norm", ["bn", "gn"])
@@ -120,7 +133,8 @@ def test_timms_post_activation_names_are_read(norm):
     encoder = files.encoder(files.config(norm, name="resnet50", width=0.25))
     theirs = state_dict(encoder, "timm")
     groups = {"bn": None, "gn": 16}[norm]
-    found, config = from_state_dict(theirs, groups=groups, standardized=False)
+    facts = Facts(groups=groups, standardized=False)
+    found, config = from_state_dict(theirs, facts=facts)
     assert (config.norm, config.model.name) == (norm, "resnet50")
     ours = flat(encoder.variables["params"])
     assert found["params"].keys() == ours.keys()
@@ -132,7 +146,7 @@ def test_kernels_that_timm_standardizes_are_standardized_here():
     encoder = files.encoder(files.config("gn", name="resnet50", width=0.25))
     theirs = state_dict(encoder, "timm")
     theirs["stem.conv.weight"] = 1e-3 * theirs["stem.conv.weight"] + 1e-2  # 1e-6 counts
-    found, config = from_state_dict(theirs)
+    found, config = from_state_dict(theirs | CLASSIFIER)
     assert config.norm == "gn_ws"
     kernel = np.moveaxis(theirs["stem.conv.weight"], 0, -1).reshape(-1, 16)
     centred = kernel - kernel.mean(0)
@@ -142,7 +156,7 @@ def test_kernels_that_timm_standardizes_are_standardized_here():
     np.testing.assert_allclose(ours, timms, rtol=1e-4, atol=1e-4)
     bn = state_dict(files.encoder(files.config("bn", name="resnet50", width=0.25)))
     with pytest.raises(InputError, match="BatchNorm with standardized kernels"):
-        from_state_dict(bn, standardized=True)
+        from_state_dict(bn, facts=Facts(standardized=True))
 
 
 def test_other_architectures_are_refused():
@@ -176,7 +190,7 @@ def test_a_deep_stem_is_refused_by_name(prefix, stem):
 def test_a_layer_that_no_encoder_has_is_refused_by_name(family, layer):
     model = {"name": "resnet50v2" if family == "timm" else "resnet50"}
     arrays = state_dict(files.encoder(files.config("gn", width=0.25, **model)), family)
-    from_state_dict(arrays | {"head.fc.weight": np.ones((9, 8, 1, 1))})
+    from_state_dict(arrays | CLASSIFIER)
     with pytest.raises(InputError, match=f"has {layer}, a layer that no encoder"):
         from_state_dict(arrays | {layer: np.ones(16, np.float32)})
 
@@ -190,13 +204,14 @@ def test_timms_pre_activation_names_are_read(norm, name):
     ours = flat(files.encoder(files.config(norm, **options)).variables["params"])
     theirs = state_dict(files.encoder(files.config(norm, **options)), "timm")
     assert "norm.weight" in theirs and "stem.norm.weight" not in theirs
-    found, config = from_state_dict(theirs)
+    found, config = from_state_dict(theirs | CLASSIFIER)
     assert found["params"].keys() == ours.keys()
     model, bit = config.model, norm == "gn"
     assert (model.name, model.width, model.shortcuts) == (name, 0.25, shortcuts)
     assert config.norm == ("gn_ws" if bit else "bn") and model.unit_kernels == bit
     assert model.padding == ("bit" if bit else "torch")
-    plain, config = from_state_dict(theirs, standardized=False, padding="same")
+    facts = Facts(padding="same", groups=32 if bit else None, standardized=False)
+    plain, config = from_state_dict(theirs, facts=facts)
     assert config.norm == norm and config.model.padding == "same"
     for key, value in ours.items():
         np.testing.assert_array_equal(plain["params"][key], value)
@@ -206,7 +221,7 @@ def test_a_grouped_convolution_does_not_fit(tmp_path):
     arrays = state_dict(files.encoder(files.config("gn", name="resnet50", width=0.25)))
     narrow = arrays["layer1.0.conv2.weight"][:, ::2]  # as in ResNeXt
     arrays["layer1.0.conv2.weight"] = np.ascontiguousarray(narrow)
-    save_file(arrays, tmp_path / "x.safetensors")
+    save_file(arrays | CLASSIFIER, tmp_path / "x.safetensors")
     with pytest.raises(InputError, match="group0_block0/conv2/kernel is "):
         load_encoder(tmp_path / "x.safetensors")
 
@@ -282,16 +297,68 @@ def test_the_facts_that_a_state_dict_lacks_are_arguments(tmp_path):
     leaves = folded(encoder.variables, encoder.config)
     leaves = {kind: flat(tree) for kind, tree in leaves.items()}
     save_file(exported(leaves, "torchvision"), path)
-    with pytest.raises(InputError, match="give padding and stem_stride, or the export"):
+    with pytest.raises(InputError, match="give padding and stem_stride .*--facts.pad"):
         load_encoder(path)
     read = load_encoder(path, padding="same", stem_stride=2)
     np.testing.assert_allclose(read(images), encoder(images), rtol=1e-3, atol=1e-5)
+
+
+def test_a_group_norm_of_ours_that_lost_its_description_is_not_guessed(tmp_path):
+    """No facts tell its groups: narrow layers have fewer than others."""
+    name = "cifar10-resnet14-gn_ws-seed0"
+    shipped, path = weights_folder() / name, tmp_path / "x.safetensors"
+    arrays, _ = read_safetensors(shipped / "model.safetensors")
+    save_file(arrays, path)
+    facts = {"padding": "same", "stem_stride": 2, "groups": 16, "standardized": True}
+    for given in ({}, facts):
+        with pytest.raises(InputError, match="lost its description; give the export"):
+            load_encoder(path, **given)
+    save_file(arrays, path, {"byol_bnfree": (shipped / "config.json").read_text()})
+    encoder, images = load_pretrained(name), np.zeros((2, 32, 32, 3), np.uint8)
+    np.testing.assert_array_equal(load_encoder(path)(images), encoder(images))
+
+
+@pytest.mark.parametrize("family", ["torchvision", "timm"])
+@pytest.mark.parametrize("name", ["resnet50", "resnet50v2"])
+def test_a_group_norm_that_may_be_ours_is_asked_for_its_groups(family, name):
+    arrays = state_dict(
+        files.encoder(files.config("gn", name=name, width=0.25)), family
+    )
+    with pytest.raises(InputError, match="description|for a network of timm give grou"):
+        from_state_dict(arrays)
+    if (family, name) == ("torchvision", "resnet50v2"):  # no other has these names
+        arrays |= CLASSIFIER
+        with pytest.raises(InputError, match="only networks of this package have"):
+            from_state_dict(arrays)
+    else:
+        _, config = from_state_dict(arrays, facts=Facts(groups=32))
+        assert config == from_state_dict(arrays | CLASSIFIER)[1]
+
+
+@pytest.mark.parametrize("norm", ["bn", "gn"])
+@pytest.mark.parametrize("name", ["resnet50", "resnet50v2"])
+def test_pixels_are_normalized_as_the_family_does(norm, name):
+    """timm's resnetv2.py has 0.5 for all its networks; torchvision has ImageNet's."""
+    encoder = files.encoder(files.config(norm, name=name, width=0.25))
+    theirs = state_dict(encoder, "timm") | CLASSIFIER
+    _, config = from_state_dict(theirs)
+    assert config.augment.mean == config.augment.std == (0.5, 0.5, 0.5)
+    asked = Facts(image_size=(60, 40), mean=(0.0, 0.1, 0.2), std=(1.0, 2.0, 3.0))
+    _, config = from_state_dict(theirs, facts=asked)
+    assert (config.augment.mean, config.augment.std) == (asked.mean, asked.std)
+    assert config.data.image_size == (60, 40)
+    _, config = from_state_dict(state_dict(resnet18()))
+    assert config.augment == TrainConfig().augment
 
 
 @pytest.mark.parametrize(
     ("facts", "said"),
     [
         ({"groups": 8}, "no groups"),
+        ({"groups": 0}, "groups is 0; it must be a positive number"),
+        ({"image_size": 0}, "image_size is 0; it must be"),
+        ({"mean": (0.5,)}, "mean has 1 numbers and std 3; give both"),
+        ({"std": (0.0, 0.5, 0.5)}, "std is .*; it must be one number of at least"),
         ({"stem_stride": 2}, "7x7 stem"),
         ({"padding": "valid"}, "padding is 'valid'; it must be one of same, torch"),
         ({"network": "momentum"}, "'momentum' is not known; give 'online' or 'target'"),
@@ -402,7 +469,8 @@ def test_their_own_networks_compute_the_same_here(tmp_path, library, name):
     change = SOLO_LEARN if solo else ""
     program = PROGRAM.format(library=library, make=make, change=change)
     subprocess.run([python, "-c", program, str(tmp_path)], check=True)
-    encoder = load_encoder(tmp_path / "net.pth")
+    groups = 32 if "gn" in name or name.endswith("_bit") else None
+    encoder = load_encoder(tmp_path / "net.pth", groups=groups)
     ours = jax.jit(encoder.module.apply)(encoder.variables, jnp.asarray(pixels))
     found = compared(np.load(tmp_path / "features.npy"), ours, library)
     print(library, name, found)

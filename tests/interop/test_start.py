@@ -82,6 +82,10 @@ def test_settings_that_give_arrays_another_meaning_are_named(tmp_path):
         "--model.groups is 8 in the file and 16 in this run",
         "--model.unit-kernels is True in the file and False in this run",
     )
+    pixels = dataclasses.replace(cfg.augment, mean=(0.5, 0.5, 0.5))
+    lines = start_of(tmp_path, dataclasses.replace(cfg, augment=pixels)).lines
+    said = "--augment.mean is 0.485 0.456 0.406 in the file and 0.5 0.5 0.5 in this run"
+    assert lines[-1] == said
     bn = dataclasses.replace(files.config("bn"), init_from_other_norm=True)
     lines = start_of(tmp_path, bn).lines  # it has no groups, and standardizes nothing
     assert [line for line in lines if "--model" in line] == [lines[-1]]
