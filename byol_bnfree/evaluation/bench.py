@@ -140,13 +140,8 @@ class Bench:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A checksum of the encoder's weights and statistics, and of --facts.
-
-        With other facts the same weights compute something else.
-        """
-        given = self.config.facts.given()
-        facts = [given] if given else []
-        return checksum(*jax.tree.leaves(self.encoder.variables), *facts)
+        """A checksum of the encoder's weights and statistics."""
+        return checksum(*jax.tree.leaves(self.encoder.variables))
 
     @cached_property
     def code(self) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ def encoder_settings(config: TrainConfig) -> dict[str, Any]:
         "norm": part_norms(config)["encoder"],
         "model": {name: model[name] for name in model if name not in HEADS},
         "augment": dataclasses.asdict(config.augment),
+        "image_size": config.data.image_size,
         "stat_groups": groups_of_micro_batch(config),
         "dtype": resolve_dtype(config.compute_dtype),
     }

