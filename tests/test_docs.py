@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import byol_bnfree
@@ -18,6 +19,7 @@ import tiny
 from byol_bnfree import evaluation
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.training.parts import views_of_step_0
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -100,6 +102,22 @@ def test_layers_serve_a_network_of_ones_own_as_the_readme_says():
     assert len(body.strip().splitlines()) == 6
     norm = byol_bnfree.layers_for("bn").norm()
     assert norm.init_with_output(jax.random.key(0), images)[0].shape == images.shape
+
+
+def test_a_file_of_ones_own_is_trained_as_the_page_says(tmp_path):
+    """Traced as a whole, which finds what the run would refuse."""
+    page = (DOCS / "training.md").read_text()
+    text = re.search(r"<!-- test: mine -->\n```python\n(.*?)```", page, re.S)[1]
+    file = tmp_path / "mine.py"
+    file.write_text(text)
+    own = [f"--model={file}:small", f"--augment.function={file}:noisy"]
+    config = byol_bnfree.parse_args(["--norm=gn_ws", *own])
+    data = byol_bnfree.DataShape(4096, 10, (32, 32, 3))
+    parts = byol_bnfree.build_parts(config, data)
+    assert "StdConv_1" in parts.abstract_state.online_params["encoder"]
+    draw = jax.jit(views_of_step_0(config))
+    views = draw(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tiny.batch(2)))
+    assert not np.allclose(*views)
 
 
 @pytest.mark.slow  # compiles a whole step
