@@ -332,7 +332,7 @@ def test_a_refused_export_writes_nothing(tmp_path, options, monkeypatch):
     if importlib.util.find_spec("torch"):
         pytest.skip("this Python has torch")
     encoder = files.encoder(files.config())
-    monkeypatch.setattr(exporting, "load_encoder", lambda *_: encoder)
+    monkeypatch.setattr(exporting, "load_encoder", lambda *_, **__: encoder)
     monkeypatch.setattr(exporting, "read_run", lambda _: (encoder.config, None))
     write_json(tmp_path / "dataset.json", {})
     config = ExportConfig(str(tmp_path), out=str(tmp_path / "out"), **options)
