@@ -372,6 +372,7 @@ def test_two_processes_with_a_sharded_state_equal_one_device(tmp_path, chosen):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_whose_output_nobody_reads_any_more_saves_and_ends(tmp_path):
     workdir = tmp_path / "w"
     with subprocess.Popen(

@@ -73,6 +73,7 @@ def process_settings():
     }
 
 
+@pytest.mark.slow
 def test_its_callers_process_stays_as_it_was(tmp_path, monkeypatch):
     monkeypatch.setattr(allocator, "_glibc", None)  # fails if malloc is told anything
     before = process_settings()

@@ -62,7 +62,10 @@ def assert_native_equals_xlas(*arguments):
 
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("with_shortcut", [False, True])
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    "shape",
+    [*SHAPES[::2], *(pytest.param(s, marks=pytest.mark.slow) for s in SHAPES[1::2])],
+)
 @pytest.mark.parametrize("norm", NORMS)
 def test_output_statistics_and_gradients_equal_xlas(norm, shape, with_shortcut, relu):
     assert_native_equals_xlas(NORMS[norm], shape, with_shortcut, relu)

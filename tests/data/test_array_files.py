@@ -322,7 +322,7 @@ def test_crops_are_drawn_around_the_shape_of_the_input():
     assert crops.shape == (2, 8, 12, 5)
 
 
-@pytest.mark.parametrize("channels", [1, 5])
+@pytest.mark.parametrize("channels", [pytest.param(1, marks=pytest.mark.slow), 5])
 def test_views_of_any_channels_and_shape(channels):
     images = drawn(2, 12, 20, channels)
     augment = AugmentConfig(view1=ViewConfig(blur=0), view2=ViewConfig(blur=0))

@@ -34,6 +34,7 @@ def test_a_shipped_encoder_serves_an_nnx_program():
     assert names["loss"].shape == () and "gradient" in names
 
 
+@pytest.mark.slow
 def test_a_shipped_encoder_is_fine_tuned_in_linen():
     names: dict = {}
     exec(example("linen"), names)

@@ -137,6 +137,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.slow
 def test_the_pytorch_program_refuses_what_the_encoder_refuses_in_every_precision():
     done = subprocess.run(
         [files.torch_python(), "-W", "ignore", "-B", "-c", IN_TORCH],

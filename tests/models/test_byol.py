@@ -145,6 +145,7 @@ class Ignoring(nn.Module):
         return nn.BatchNorm(use_running_average=not train)(x)
 
 
+@pytest.mark.slow
 def test_data_dependent_init_is_that_of_the_whole_batch_with_micro_batches():
     heads = {"projector": tiny.HEAD, "predictor": tiny.HEAD}
     model = tiny.ModelConfig(name="resnet8", width=0.25, **heads)

@@ -21,7 +21,7 @@ IMAGES = jax.random.normal(jax.random.key(3), (2, 16, 16, 3))
 
 def tiny_resnet(norm: str, *, kernels=XLA, bottleneck=False, **options) -> ResNet:
     """A network of three groups with few channels."""
-    architecture = Architecture((1, 1, 2), (4, 4, 8), bottleneck, 4)
+    architecture = Architecture((1, 1, 2), (8, 8, 16), bottleneck, 8)
     layers = layers_for(norm, min_group_channels=2, kernels=kernels)
     return ResNet(architecture, layers, **({"stem": "small"} | options))
 

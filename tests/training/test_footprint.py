@@ -143,6 +143,7 @@ def test_pieces_and_batches_that_are_advised_fit():
         assert small.state + small.fitting * of_image <= limit
 
 
+@pytest.mark.slow
 def test_the_compiled_step_of_a_program_tells_its_memory():
     config = tiny.config()
     program = build_program(config, DataShape(100, 3, (16, 16, 3)))

@@ -16,7 +16,9 @@ from byol_bnfree.training.recorder import MOST_ROWS, Recorder
 from byol_bnfree.whole_run import steps
 
 
-@pytest.mark.parametrize("dispatched", [True, False])
+@pytest.mark.parametrize(
+    "dispatched", [pytest.param(True, marks=pytest.mark.slow), False]
+)
 def test_rows_follow_their_step_at_once_or_two_steps_later(
     dispatched, monkeypatch, tmp_path
 ):

@@ -163,7 +163,10 @@ def test_small_views_train_a_predictor_of_their_own():
         assert np.linalg.norm(turned) > 1e-5 * np.linalg.norm(after)
 
 
-@pytest.mark.parametrize("accumulate, predictor", [(False, "own"), (True, "shared")])
+@pytest.mark.parametrize(
+    "accumulate, predictor",
+    [pytest.param(False, "own", marks=pytest.mark.slow), (True, "shared")],
+)
 def test_running_statistics_are_those_of_large_views(accumulate, predictor):
     fields = {"small_predictor": predictor, "accumulate": accumulate}
     cfg = with_views("bn", small=2, **fields)

@@ -60,7 +60,10 @@ def test_a_batch_without_a_key_is_refused_by_its_name(key):
         jax.eval_shape(step, state, batch)
 
 
-@pytest.mark.parametrize("norm", tiny.SOME_SLOW)
+@pytest.mark.parametrize(
+    "norm",
+    [n if n == "bn" else pytest.param(n, marks=pytest.mark.slow) for n in NORMS],
+)
 def test_two_devices_equal_one_device(norm):
     """For bn this is: statistics are global under sharding."""
     cfg = tiny.config(norm=norm)
