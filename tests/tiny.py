@@ -23,13 +23,16 @@ from byol_bnfree.training.schedules import tau_schedule
 from byol_bnfree.training.state import TrainState, create_state
 from byol_bnfree.training.step import Schedules, make_train_step
 
-# CI runs the two norms that are compared. The others are slow tests.
-SOME_SLOW = [
-    norm if norm in ("bn", "gn_ws") else pytest.param(norm, marks=pytest.mark.slow)
-    for norm in NORMS
-]
 HEAD = HeadConfig(hidden=16, out=8)
 CLASSES = 3
+
+
+def norms(*quick: str) -> list:
+    """All norms as parameters of a test. It is slow for all but the quick ones."""
+    return [
+        norm if norm in quick else pytest.param(norm, marks=pytest.mark.slow)
+        for norm in NORMS
+    ]
 
 
 def config(**fields) -> TrainConfig:

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array
 
-TRUNCATED = 0.87962566103423978
-"""Standard deviation of a standard normal that is truncated at 2."""
+_DENSITY_AT_2 = math.exp(-2) / math.sqrt(2 * math.pi)
+TRUNCATED = math.sqrt(1 - 4 * _DENSITY_AT_2 / math.erf(math.sqrt(2)))
+"""Standard deviation of a standard normal that is truncated at 2: 0.8796."""
 
 
 def fan_in_init(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32):

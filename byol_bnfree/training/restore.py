@@ -31,6 +31,7 @@ def load_newest(
     """
 
     def load_step(root: Path, step: int) -> PyTree:
+        """Load the whole state."""
         return load(root, step, abstract_state)
 
     return _from_newest(workdir, load_step, warn)
@@ -51,6 +52,7 @@ def load_items(
     """
 
     def load_step(root: Path, step: int) -> dict[str, PyTree]:
+        """Load the items that the checkpoint has."""
         if step == ALL_DAMAGED:
             raise _all_damaged(root)
         folder = root / str(step)

@@ -244,6 +244,21 @@ def test_an_answer_of_two_sentences_warns_once():
     assert "2 of the paper's 7 rows were run: 1 not decided yet, 1 reference." in said
 
 
+def test_answers_beside_the_paper_warn_of_single_seeds_and_carry_the_caveat():
+    """Of arms that the paper's table does not have."""
+    names = [
+        f"gn_ws{kind}-{row}" for kind in ("", "-simclr") for row in ("baseline", "crop")
+    ]
+    said = comparison("augmentation", {name: [0.5] for name in names}).answer()
+    assert "no row of the paper's table was run" in said
+    assert "each arm has one seed" in said and SCALES["cpu"].caveat in said
+    three = {name: around(0.5) for name in names}
+    assert "one seed" not in comparison("augmentation", three).answer()
+    said = comparison("views", {"gn_ws-2": [0.5], "gn_ws-4": [0.6]}).answer()
+    assert "The best arm of gn_ws is gn_ws-4" in said
+    assert SCALES["cpu"].caveat in said
+
+
 def test_pairs_are_counted():
     figures = {
         "bn-l2": [0.5],

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+import tiny
 from byol_bnfree import create_encoder
 from byol_bnfree.cpu.choice import choose_kernels
 from byol_bnfree.diagnostics import batch_independence
@@ -124,10 +125,7 @@ def test_every_norm_has_the_same_parameters_and_no_shortcut_has_a_norm():
     assert not any("shortcut_norm" in block for block in trees[0].values())
 
 
-@pytest.mark.parametrize(
-    "norm",
-    [n if n == "gn_ws" else pytest.param(n, marks=pytest.mark.slow) for n in NORMS],
-)
+@pytest.mark.parametrize("norm", tiny.norms("gn_ws"))
 def test_only_batchnorm_depends_on_the_rest_of_the_batch(norm):
     net, variables = tiny_v2(norm), drawn(norm)
 

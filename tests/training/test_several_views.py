@@ -26,11 +26,6 @@ MIXED = ViewsConfig(count=3, small=2, small_size=5)
 
 
 BATCH = jax.tree.map(jnp.asarray, tiny.batch(4))
-OTHER_NORMS = [
-    pytest.param(norm, marks=pytest.mark.slow)
-    for norm in NORMS
-    if norm not in ("bn", "gn_ws")
-]
 
 
 @partial(jax.jit, static_argnames="views")  # one by one its operations take longer
@@ -120,7 +115,7 @@ def with_views(norm="gn_ws", **fields):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("norm", ["bn", "gn_ws", *OTHER_NORMS])
+@pytest.mark.parametrize("norm", NORMS)
 def test_one_view_at_a_time_has_the_gradient_of_all(norm):
     fields = {"count": 3, "small": 1}
     joint = tiny.run(with_views(norm, **fields))

@@ -60,10 +60,7 @@ def test_a_batch_without_a_key_is_refused_by_its_name(key):
         jax.eval_shape(step, state, batch)
 
 
-@pytest.mark.parametrize(
-    "norm",
-    [n if n == "bn" else pytest.param(n, marks=pytest.mark.slow) for n in NORMS],
-)
+@pytest.mark.parametrize("norm", tiny.norms("bn"))
 def test_two_devices_equal_one_device(norm):
     """For bn this is: statistics are global under sharding."""
     cfg = tiny.config(norm=norm)
@@ -148,7 +145,7 @@ def test_target_moves_only_by_the_moving_average_of_the_new_online_network(norm)
     tiny.assert_close(after.target_params, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("norm", tiny.SOME_SLOW)
+@pytest.mark.parametrize("norm", tiny.norms("bn", "gn_ws"))
 def test_loss_and_gradient_are_those_of_each_view_passed_alone(norm):
     """Whether or not the step joins the views into one pass."""
     cfg = tiny.config(norm=norm)

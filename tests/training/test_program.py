@@ -1,12 +1,13 @@
-"""All seeds of a run share one compiled program."""
+"""The functions of a program: all seeds share them, and few views are drawn."""
 
 import jax
 import numpy as np
 import pytest
 
 import tiny
+from byol_bnfree.training.figures import PICTURES
 from byol_bnfree.training.gradient import step_key
-from byol_bnfree.training.parts import DataShape
+from byol_bnfree.training.parts import DataShape, views_of_step_0
 from byol_bnfree.training.program import build_program
 
 DATA = DataShape(16, tiny.CLASSES, (8, 8, 3))
@@ -45,3 +46,13 @@ def test_a_key_as_argument_gives_the_bits_of_the_number():
         found = jax.jit(lambda d: step_key(jax.random.wrap_key_data(d), 3))(data)
         expected = jax.random.key_data(step_key(seed, 3))
         np.testing.assert_array_equal(jax.random.key_data(found), expected)
+
+
+def test_the_views_of_a_picture_are_the_first_of_the_batch():
+    """No more are drawn, because all of them lie on every device."""
+    config = tiny.config(batch_size=16, norm="gn_ws")
+    batch = jax.tree.map(np.asarray, tiny.batch(16))
+    whole = jax.jit(views_of_step_0(config))(batch)
+    for few, view in zip(build_program(config, DATA).views(batch), whole, strict=True):
+        assert few.shape == (PICTURES, *view.shape[1:])
+        np.testing.assert_allclose(few, view[:PICTURES], rtol=1e-5, atol=1e-6)
