@@ -49,7 +49,7 @@ def note_on_lengths(config: EvaluateConfig, encoder: Encoder) -> str | None:
     return (
         f"the encoder's kernels have {growth:.1f} times the L2 norm with which this "
         f"package initializes them (median), so SGD turns them {growth**2:.0f} times "
-        f"as slowly; {flags} rescales them to it, with the same outputs."
+        f"more slowly; {flags} rescales them, and the outputs stay the same."
     )
 
 

@@ -2,7 +2,7 @@
 
 Muon makes kernels longer. Where the length of a kernel changes nothing in what the
 network computes, it still divides the rate of SGD: a kernel that is n times as long
-turns n^2 times as slowly (arXiv 1706.05350, section 2). So a long kernel hardly moves
+turns n^2 times more slowly (arXiv 1706.05350, section 2). So a long kernel hardly moves
 in fine-tuning, while scales, biases and the head move at the full rate.
 
 The length of a kernel is free in two cases: its layer standardizes it, or a norm

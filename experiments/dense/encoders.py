@@ -1,9 +1,9 @@
 """The encoders of the comparison: untrained, pre-trained, and trained with labels.
 
 Under Muon kernels grow. A norm follows each of them, so their length does not change
-what the network computes. But it divides the rate of SGD: kernels that are six times as
-long turn as slowly as at a 36th of the rate. `rescaled` is the pre-trained encoder, and
-its kernels have their initial lengths again.
+what the network computes. But a kernel that is six times as long learns under SGD as if
+its rate were 36 times smaller. `rescaled` is the pre-trained encoder with the initial
+lengths of its kernels.
 """
 
 import functools

@@ -58,7 +58,7 @@ def test_the_note_names_the_settings_of_fits_that_long_kernels_slow_down(
     flags = [word for word in (note or "").split() if word.startswith("--")]
     assert flags == [f"--{group}.kernel-lengths=initial" for group in named]
     if named:
-        assert "6.0 times the L2 norm" in note and "36 times as slowly" in note
+        assert "6.0 times the L2 norm" in note and "36 times more slowly" in note
     assert note_on_lengths(config, tiny.encoder("gn_ws")) is None
 
 
