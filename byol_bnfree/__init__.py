@@ -47,7 +47,7 @@ if TYPE_CHECKING:  # for editors and type checkers; keep it equal to `_HOME`
     from byol_bnfree.training.optim import make_optimizer
     from byol_bnfree.training.parts import DataShape, build_parts
     from byol_bnfree.training.state import TrainState
-    from byol_bnfree.training.step import Schedules, make_train_step
+    from byol_bnfree.training.step import Schedules, collapse_metrics, make_train_step
     from byol_bnfree.whole_run.run import train
 
 _HOME = {
@@ -68,6 +68,7 @@ _HOME = {
     "batch_independence": "diagnostics",
     "build_parts": "training.parts",
     "byol_loss": "losses",
+    "collapse_metrics": "training.step",
     "create_encoder": "models.encoders",
     "create_network": "assembly",
     "ema_update": "training.ema",
@@ -105,6 +106,7 @@ __all__ = [
     "batch_independence",
     "build_parts",
     "byol_loss",
+    "collapse_metrics",
     "create_encoder",
     "create_network",
     "ema_update",

@@ -76,7 +76,6 @@ def build(run: Run) -> Step:
         parts.optimizer,
         parts.schedules,
         config,
-        total_steps=parts.total_steps,
         unroll=False,
     )
     return Step(

@@ -101,7 +101,6 @@ def start(cfg: TrainConfig, rate: float = 0.5, data_devices: int = 1):
         schedules,
         cfg,
         data_devices=data_devices,
-        total_steps=10,
         unroll=False,
     )
     plain = network(dataclasses.replace(cfg, bn_stat_groups=1, micro_batches=1))
@@ -120,7 +119,7 @@ def run(cfg: TrainConfig) -> tuple[TrainState, list]:
     state, step = start(cfg)
     step, losses = jax.jit(step), []
     for index in range(2):
-        state, metrics = step(state, batch(cfg.batch_size, seed=index))
+        state, metrics, _ = step(state, batch(cfg.batch_size, seed=index))
         losses.append(metrics["train/loss"])
     return state, losses
 

@@ -10,8 +10,10 @@ from byol_bnfree.diagnostics import (
 )
 from byol_bnfree.diagnostics.dataflow import Place
 from byol_bnfree.training.parts import abstract_batch, build_parts
+from byol_bnfree.training.passes import Batch
 from byol_bnfree.training.program import views_together
-from byol_bnfree.training.step import make_train_step
+from byol_bnfree.training.state import TrainState
+from byol_bnfree.training.step import Metrics, collapse_metrics, make_train_step
 
 SOURCES = {
     r"byol_bnfree/losses\.py.*\(top_k\)": "probe accuracy",
@@ -29,11 +31,14 @@ def combined_in_step(config: TrainConfig) -> Counter:
     config, data = for_analysis(config, config.data.image_size or LARGEST_IMAGE)
     together = views_together(config, unroll=False)
     parts = build_parts(config, data, kernels_to_trace(config), together)
-    step = make_train_step(
-        parts.network, parts.optimizer, parts.schedules, config, total_steps=1
-    )
+    step = make_train_step(parts.network, parts.optimizer, parts.schedules, config)
     batch = abstract_batch(config, data)
-    return Counter(map(purpose, step_places(step, parts.abstract_state, batch)))
+
+    def logged_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        state, metrics, outputs = step(state, batch)
+        return state, metrics | collapse_metrics(outputs)
+
+    return Counter(map(purpose, step_places(logged_step, parts.abstract_state, batch)))
 
 
 def purpose(place: Place) -> str:

@@ -103,8 +103,8 @@ class Runs:
         state = program.init(batches(0)) if state is None else state
         rows = []
         for step in range(int(state.step), program.total_steps):
-            state, metrics = program.step(state, batches(step))
-            rows.append(jax.device_get(metrics))
+            state, metrics, outputs = program.step(state, batches(step))
+            rows.append(jax.device_get(metrics | program.collapse(outputs)))
             if record:
                 self._save(step + 1, state)
         # Replicate the state, so that every process can read all of it.

@@ -8,17 +8,24 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from byol_bnfree.cpu.allocator import runs_in_calling_thread
 from byol_bnfree.training.divergence import DIVERGED, Diverged
 from byol_bnfree.training.judge import Judge
 from byol_bnfree.training.logs import MetricsLog
+from byol_bnfree.training.mesh import replicated
 from byol_bnfree.training.pace import FIRST_STEP, Pace
 from byol_bnfree.training.program import Program
 from byol_bnfree.training.progress import Progress
 from byol_bnfree.training.recorder import Recorder, Rows
-from byol_bnfree.training.step import UPDATE_RATIOS, update_ratio_names
+from byol_bnfree.training.step import (
+    UPDATE_RATIOS,
+    Metrics,
+    StepOutputs,
+    update_ratio_names,
+)
 
 MUST_BE_FINITE = ("train/loss", "optim/grad_norm", "optim/update_norm")
 AHEAD = 2
@@ -48,8 +55,9 @@ class Journal:
     """Reads the metrics of logged steps, and acts on them.
 
     Metrics stay on the device until a row is written. One transfer then reads them all.
-    The host runs `AHEAD` steps ahead, so the device never waits for it. Where programs
-    run in the calling thread, a step is done at once.
+    Collapse is measured by a program of its own, at logged steps only. The host runs
+    `AHEAD` steps ahead, so the device never waits for it. Where programs run in the
+    calling thread, a step is done at once.
     """
 
     program: Program
@@ -62,6 +70,7 @@ class Journal:
     _flights: deque[Flight] = field(default_factory=deque)
     _ahead: int = field(default_factory=_steps_ahead)
     _said_waiting: bool = False
+    _not_measured: Metrics | None = None
 
     def __post_init__(self):
         """Let the judge see the rows of an earlier part of the run."""
@@ -76,7 +85,9 @@ class Journal:
         running = self._flights[-1].done if self._flights else None
         return self.pace.next_batch(stream, running)
 
-    def take(self, step: int, metrics: dict[str, jax.Array]) -> None:
+    def take(
+        self, step: int, metrics: dict[str, jax.Array], outputs: StepOutputs
+    ) -> None:
         """Keep the metrics of the step just dispatched, and act on an earlier step.
 
         It waits until the step `AHEAD` steps before this one is done.
@@ -85,15 +96,26 @@ class Journal:
           RunStopped: see `catch_up`.
         """
         ratios = metrics[UPDATE_RATIOS] if self._has_ratios(step) else None
-        rows = self._recorder.take(
-            step,
-            {name: value for name, value in metrics.items() if name != UPDATE_RATIOS},
-            self.program.is_logged(step),
-        )
+        logged = self.program.is_logged(step)
+        scalars = {n: value for n, value in metrics.items() if n != UPDATE_RATIOS}
+        measure = self.program.collapse if logged else self._unknown
+        scalars |= measure(outputs)
+        rows = self._recorder.take(step, scalars, logged)
         flight = Flight(step, metrics[MUST_BE_FINITE[0]], rows, ratios)
         self._flights.append(flight)
         while len(self._flights) > self._ahead:
             self._land(self._flights.popleft())
+
+    def _unknown(self, outputs: StepOutputs) -> Metrics:
+        """Return NaN for each collapse measure, without a transfer to the device."""
+        if self._not_measured is None:
+            names = jax.eval_shape(self.program.collapse, outputs)
+            nans = jax.jit(
+                lambda: dict.fromkeys(names, jnp.float32(jnp.nan)),
+                out_shardings=replicated(self.program.mesh),
+            )
+            self._not_measured = nans()
+        return self._not_measured
 
     def catch_up(self, *forgiven: type[Exception]) -> None:
         """Read all metrics that are still unread. This waits for their step.

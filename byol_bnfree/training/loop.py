@@ -71,9 +71,9 @@ def run_loop(
                 keeper.evaluate(step, state, evaluation.measure)
             while step < total:
                 batch = journal.next_batch(stream)
-                state, metrics = program.step(state, batch)
+                state, metrics, outputs = program.step(state, batch)
                 step += 1
-                journal.take(step, metrics)
+                journal.take(step, metrics, outputs)
                 if signal := asked(step):
                     keeper.save(step, state)
                     raise _stopped_by(signal, step, total, again())

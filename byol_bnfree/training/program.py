@@ -29,7 +29,12 @@ from byol_bnfree.training.mesh import (
 from byol_bnfree.training.parts import DataShape, Parts, build_parts, views_of_step_0
 from byol_bnfree.training.passes import Batch
 from byol_bnfree.training.state import TrainState
-from byol_bnfree.training.step import Metrics, is_logged, make_train_step
+from byol_bnfree.training.step import (
+    Metrics,
+    StepOutputs,
+    collapse_metrics,
+    make_train_step,
+)
 
 
 class Seeded(NamedTuple):
@@ -100,8 +105,10 @@ class Program(NamedTuple):
     """
     untrained: Callable[[Batch], TrainState]
     """Acts as `init`, but never has the weights of --init-from."""
-    step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+    step: Callable[[TrainState, Batch], tuple[TrainState, Metrics, StepOutputs]]
     """Takes one step. It donates the state."""
+    collapse: Callable[[StepOutputs], Metrics]
+    """Returns the collapse measures of a step's outputs."""
     views: Callable[[Batch], tuple[Array, ...]]
     """Returns the views of step 0 of the first `PICTURES` images, in [0, 1]."""
 
@@ -123,7 +130,8 @@ class Program(NamedTuple):
 
     def is_logged(self, step: int) -> bool:
         """Return True if a row is written after `step` steps."""
-        return is_logged(step, self.config.run.log_every, self.total_steps)
+        every = self.config.run.log_every
+        return step % every == 0 or step in (1, self.total_steps)
 
 
 def build_program(
@@ -156,7 +164,6 @@ def build_program(
         parts.schedules,
         config,
         data_devices=mesh.shape["data"],
-        total_steps=parts.total_steps,
         unroll=unroll,
     )
     return _on_devices(config, data, parts, step, mesh, kernels.words)
@@ -166,7 +173,7 @@ def _on_devices(
     config: TrainConfig,
     data: DataShape,
     parts: Parts,
-    step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
+    step: Callable[[TrainState, Batch], tuple[TrainState, Metrics, StepOutputs]],
     mesh: Mesh,
     kernels: str,
 ) -> Program:
@@ -196,8 +203,11 @@ def _on_devices(
         step=seeded(
             step,
             in_shardings=(shardings, on_data),
-            out_shardings=(shardings, everywhere),
+            out_shardings=(shardings, everywhere, on_data),
             donate_argnums=0,  # the new state takes the memory of the old one
+        ),
+        collapse=jax.jit(
+            collapse_metrics, in_shardings=(on_data,), out_shardings=everywhere
         ),
         views=seeded(
             _first_views(config), in_shardings=(on_data,), out_shardings=everywhere

@@ -28,6 +28,17 @@ UPDATE_RATIOS = "layers/update_ratio"
 """The only metric that is a vector. `update_ratio_names` names its elements."""
 
 
+class StepOutputs(NamedTuple):
+    """What the networks computed in a step, before its update."""
+
+    representation: Float[Array, "b d"]
+    """Of the first view, by the online network."""
+    projection1: Float[Array, "b k"]
+    """Of the first view, by the online network."""
+    projection2: Float[Array, "b k"]
+    """Of the second view, by the online network."""
+
+
 class Schedules(NamedTuple):
     """Functions from the step to a value."""
 
@@ -44,21 +55,20 @@ def make_train_step(
     config: TrainConfig,
     *,
     data_devices: int = 1,
-    total_steps: int = 0,
     unroll: bool | None = None,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics, StepOutputs]]:
     """Build the training step as a plain function. The caller jits it with shardings.
 
-    It takes a `TrainState` and a batch, and returns the next state and the metrics. A
-    batch is a dict of "image" (uint8 or floats in [0, 1], [b h w c]), "label" (int32
-    [b]; -1 where there is none) and "position" (int32 [b]). The position in the global
-    batch gives each image random views of its own. A third argument `seed` replaces the
+    It takes a `TrainState` and a batch. It returns the next state, the metrics, and the
+    networks' outputs, from which `collapse_metrics` makes further metrics. A batch is a
+    dict of "image" (uint8 or floats in [0, 1], [b h w c]), "label" (int32 [b]; -1 where
+    there is none) and "position" (int32 [b]). The position in the global batch gives
+    each image random views of its own. A third argument `seed` replaces the
     configuration's; it may be a key, so that one compiled step serves all seeds.
 
     `network` must have `bn_stat_groups / micro_batches` groups of statistics.
     Optimizer, target and schedules advance once per step, however many micro-batches it
-    has. Collapse measures are computed at the first, every `run.log_every`-th and the
-    `total_steps`-th step. At other steps they are NaN.
+    has.
 
     `unroll` repeats the code of a micro-batch instead of looping over it. XLA on CPUs
     needs this: its gradient of a convolution is 30 times slower in a loop. None unrolls
@@ -73,18 +83,16 @@ def make_train_step(
 
     def train_step(
         state: TrainState, batch: Batch, seed: Any = config.seed
-    ) -> tuple[TrainState, Metrics]:
-        """Return the state after one update of all parts, and the step's metrics."""
+    ) -> tuple[TrainState, Metrics, StepOutputs]:
+        """Return the state after one update of all parts, metrics and outputs."""
         check_keys(batch)
         (grads, (stats, target_stats)), (forward, labels) = gradient(state, batch, seed)
         updates, opt_state = optimizer.update(
             grads, state.opt_state, state.online_params
         )
         tau = schedules.tau(state.step)
-        # Schedules count the finished steps. Rows are numbered by the step just taken.
-        done = state.step + 1
-        logged = is_logged(done, config.run.log_every, total_steps)
-        metrics = _metrics(forward, labels, logged) | {
+        metrics = _metrics(forward, labels) | {
+            # Schedules count the finished steps.
             "optim/lr": schedules.learning_rate(state.step),
             "optim/grad_norm": optax.global_norm(grads),
             "optim/update_norm": optax.global_norm(updates),
@@ -97,7 +105,7 @@ def make_train_step(
         # The target follows the online network as it is after its update.
         online_params = optax.apply_updates(state.online_params, updates)
         state = TrainState(
-            step=done,
+            step=state.step + 1,
             online_params=online_params,
             target_params=ema_update(state.target_params, online_params, tau),
             online_stats=stats,
@@ -105,9 +113,23 @@ def make_train_step(
             opt_state=opt_state,
             memory=remember(state.memory, forward.kept) if remember else state.memory,
         )
-        return state, metrics
+        seen = forward.representation, forward.projection1, forward.projection2
+        return state, metrics, StepOutputs(*seen)
 
     return train_step
+
+
+def collapse_metrics(outputs: StepOutputs) -> Metrics:
+    """Return the measures of `collapse_measures` and both ranks, named "collapse/...".
+
+    A program of its own for the steps that you log: the ranks need eigenvalues, which
+    are slow on accelerators. A branch inside the step would make a GPU wait for the
+    host.
+    """
+    y = outputs.representation
+    measures = collapse_measures(*outputs)
+    measures |= {"effective_rank": effective_rank(y), "centered_rank": centered_rank(y)}
+    return {f"collapse/{name}": value for name, value in measures.items()}
 
 
 def update_ratio_names(params: Any) -> list[str]:
@@ -116,34 +138,16 @@ def update_ratio_names(params: Any) -> list[str]:
     return [f"update_ratio/{name}" for name in sorted(names)]
 
 
-def is_logged(step: Any, every: int, total: int) -> Any:
-    """Return True if a row is written after `step` steps (an int or an array)."""
-    return (step % every == 0) | (step == 1) | (step == total)
-
-
-def _metrics(forward: Forward, labels: Array, logged: Array) -> Metrics:
+def _metrics(forward: Forward, labels: Array) -> Metrics:
     """Return the metrics of a step, measured before its update."""
     lengths = jnp.linalg.norm(forward.projection1, axis=1)
     metrics = {
         "train/loss": jnp.mean(forward.loss),
         "train/projection_norm": jnp.mean(lengths),  # P1 Figure 7
     }
-    metrics |= jax.lax.cond(logged, _collapse, _unknown_collapse, forward)
     if forward.logits is not None:
         metrics["probe/loss"] = jnp.mean(forward.probe_loss)
         metrics["probe/top1"] = top_k(forward.logits, labels, 1)
         if forward.logits.shape[1] > 5:  # with five classes or fewer it is always 1
             metrics["probe/top5"] = top_k(forward.logits, labels, 5)
     return metrics
-
-
-def _collapse(forward: Forward) -> Metrics:
-    y = forward.representation
-    measures = collapse_measures(y, forward.projection1, forward.projection2)
-    measures |= {"effective_rank": effective_rank(y), "centered_rank": centered_rank(y)}
-    return {f"collapse/{name}": value for name, value in measures.items()}
-
-
-def _unknown_collapse(forward: Forward) -> Metrics:
-    shapes = jax.eval_shape(_collapse, forward)
-    return jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), shapes)

@@ -153,7 +153,7 @@ def _rate(step: Callable, program: Program, batch: dict, seconds: float) -> floa
     def several() -> Any:
         nonlocal state
         for _ in range(TOGETHER):
-            state, metrics = step(state, batch)
+            state, metrics, _ = step(state, batch)
         return metrics
 
     size = program.config.batch_size

@@ -57,13 +57,13 @@ def main(arguments: Arguments) -> None:
     program = build_program(config, shape)
     batch = ready_views(config.batch_size, workload.image_size)
     step = program.step.lower(program.abstract_state, batch).compile()
-    state, metrics = step(program.init(batch), batch)
+    state, metrics, _ = step(program.init(batch), batch)
     jax.block_until_ready(metrics)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         jax.profiler.start_trace(folder)
         for _ in range(arguments.steps):
-            state, metrics = step(state, batch)
+            state, metrics, _ = step(state, batch)
             jax.block_until_ready(metrics)
         whole = time.perf_counter() - began
         jax.profiler.stop_trace()

@@ -114,12 +114,12 @@ def time_step(
     compile_seconds = time.perf_counter() - began
     state = program.init(batch)
     keep_freed_memory()
-    state, metrics = step(state, batch)
+    state, metrics, _ = step(state, batch)
     jax.block_until_ready(metrics)
     times, start = [], time.perf_counter()
     while time.perf_counter() - start < seconds or len(times) < 3:
         began = time.perf_counter()
-        state, metrics = step(state, next_batch())
+        state, metrics, _ = step(state, next_batch())
         jax.block_until_ready(metrics)
         times.append(time.perf_counter() - began)
     return Timing(

@@ -20,12 +20,12 @@ NUMBER = re.compile(r"[._]\d+$")  # at the end of a kernel's name
 def profile(step: Callable, program: Program, batch: dict) -> Counter[str]:
     """Milliseconds a step, by kind of operation; empty if there is no trace."""
     state, steps = program.init(batch), 5
-    state, metrics = step(state, batch)
+    state, metrics, _ = step(state, batch)
     jax.block_until_ready(metrics)
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
             for _ in range(steps):
-                state, metrics = step(state, batch)
+                state, metrics, _ = step(state, batch)
             jax.block_until_ready(metrics)
         kind_of, seconds = kinds(step.as_text()), Counter()
         for path in Path(folder).rglob("*.trace.json.gz"):

@@ -39,7 +39,7 @@ def measure(
         print(f"{norm}, {name}: compiling", flush=True)
         program = _program(norm, views, batch_size)
         found = program.compile_step(jax.device_put(batch))
-        state, _ = program.step(program.init(batch), batch)
+        state, *_ = program.step(program.init(batch), batch)
         cases[name] = [program, state, [], found.temporaries if found else None]
     for index in range(rounds):
         print(f"{norm}: round {index + 1} of {rounds}", flush=True)
@@ -47,7 +47,7 @@ def measure(
             program, state, times, _ = case
             began = time.perf_counter()
             for _ in range(steps):
-                state, metrics = program.step(state, batch)
+                state, metrics, _ = program.step(state, batch)
             jax.block_until_ready((state, metrics))
             times.append((time.perf_counter() - began) / steps)
             case[1] = state

@@ -25,8 +25,8 @@ def test_a_restored_run_equals_an_uninterrupted_one(kind, tmp_path):
     cfg = config(kind)
     state, step = tiny.start(cfg)
     step = jax.jit(step)
-    one, _ = step(state, tiny.batch(cfg.batch_size, seed=0))
-    whole, _ = step(one, tiny.batch(cfg.batch_size, seed=1))
+    one, *_ = step(state, tiny.batch(cfg.batch_size, seed=0))
+    whole, *_ = step(one, tiny.batch(cfg.batch_size, seed=1))
     saved = Checkpoints(tmp_path, keep=1)
     saved.save(1, one)
     saved.close()
@@ -37,7 +37,7 @@ def test_a_restored_run_equals_an_uninterrupted_one(kind, tmp_path):
     restored, _ = again.restore(abstract)
     again.close()
     assert ("queue" in restored.memory) == (kind == "moco_v2")
-    resumed, _ = step(restored, tiny.batch(cfg.batch_size, seed=1))
+    resumed, *_ = step(restored, tiny.batch(cfg.batch_size, seed=1))
     for a, b in zip(jax.tree.leaves(resumed), jax.tree.leaves(whole), strict=True):
         np.testing.assert_array_equal(a, b)
 

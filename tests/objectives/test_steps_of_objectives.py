@@ -53,11 +53,11 @@ def on_two_devices(cfg):
     step = jax.jit(
         step,
         in_shardings=(layout, batch_sharding(mesh)),
-        out_shardings=(layout, replicated(mesh)),
+        out_shardings=(layout, replicated(mesh), batch_sharding(mesh)),
     )
     state, losses = jax.device_put(state, layout), []
     for index in range(2):
-        state, metrics = step(state, tiny.batch(cfg.batch_size, seed=index))
+        state, metrics, _ = step(state, tiny.batch(cfg.batch_size, seed=index))
         losses.append(metrics["train/loss"])
     return state, losses
 
@@ -227,6 +227,6 @@ def test_without_a_predictor_the_projection_may_have_any_width():
         projector=dataclasses.replace(tiny.HEAD, out=4), predictor=tiny.HEAD
     )
     state, step = tiny.start(tiny.config(objective="moco_v2", model=model))
-    after, metrics = jax.eval_shape(step, state, tiny.batch())
+    after, metrics, _ = jax.eval_shape(step, state, tiny.batch())
     assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
     assert metrics["train/loss"].shape == ()

@@ -248,7 +248,7 @@ def first_step(config: TrainConfig, depth: str) -> None:
         return
     lowered = program.step.lower(program.abstract_state, batch)
     if depth == "compiled":
-        state, metrics = lowered.compile()(program.init(batch), batch)
+        state, metrics, _ = lowered.compile()(program.init(batch), batch)
         jax.block_until_ready((state, metrics))
 
 

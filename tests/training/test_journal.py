@@ -76,9 +76,9 @@ def test_nothing_moves_but_one_array_for_each_row(
         with jax.transfer_guard("disallow"):
             return loop(*args, **kwargs)
 
-    def counted(self, step, metrics):
+    def counted(self, step, metrics, outputs):
         before = len(reads)
-        take(self, step, metrics)
+        take(self, step, metrics, outputs)
         read_at[step] = reads[before:]
 
     # Another test of this process may have set JAX to run in the calling thread.

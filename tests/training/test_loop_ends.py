@@ -23,6 +23,7 @@ from byol_bnfree.training.parts import DataShape
 from byol_bnfree.training.program import Program
 from byol_bnfree.training.progress import Progress, progress
 from byol_bnfree.training.state import TrainState
+from byol_bnfree.training.step import StepOutputs
 
 TOTAL = 12
 FINE = dict.fromkeys(MUST_BE_FINITE, 1.0)
@@ -39,13 +40,14 @@ def loop(workdir, monkeypatch, metrics_of, on_row=None, given=True, **options):
 
     def step(state, batch):
         metrics = {k: jnp.float32(v) for k, v in metrics_of(batch + 1).items()}
-        return state.replace(step=state.step + 1), metrics
+        outputs = StepOutputs(*3 * [jnp.ones((2, 2))])
+        return state.replace(step=state.step + 1), metrics, outputs
 
     config = tiny.config(on_collapse="stop", run=RunConfig(log_every=1))
     if given:
         config = dataclasses.replace(config, workdir=str(workdir))
     fields = dict.fromkeys(Program._fields) | {"config": config, "step": step}
-    fields |= {"total_steps": TOTAL, "warmup_steps": 0}
+    fields |= {"total_steps": TOTAL, "warmup_steps": 0, "collapse": lambda _: {}}
     fields |= {"data": DataShape(48, 3, (8, 8, 3))}
     program = tuple.__new__(Program, fields.values())
     checkpoints = Checkpoints(workdir, keep=1)
