@@ -113,7 +113,7 @@ class Program(NamedTuple):
     """Returns the views of step 0 of the first `PICTURES` images, in [0, 1]."""
 
     def compile_step(self, batch: Batch) -> Footprint | None:
-        """Compile the step for batches of this shape, before its first call.
+        """Compile `step` and `collapse` for batches of this shape, before their call.
 
         Called in another thread, it overlaps with the preparation of the run. It
         returns the memory that the step needs, if the backend reports it.
@@ -121,7 +121,10 @@ class Program(NamedTuple):
         like = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), batch
         )
-        return footprint(self.step.lower(self.abstract_state, like).compile(), self)
+        lowered = self.step.lower(self.abstract_state, like)
+        *_, outputs = lowered.out_info
+        self.collapse.lower(outputs).compile()
+        return footprint(lowered.compile(), self)
 
     @property
     def processes(self) -> int:
