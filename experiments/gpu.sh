@@ -6,9 +6,10 @@
 #         About 10 minutes. A smoke run, the time to the first step of
 #         configs/cifar10_resnet18.py, then steps of ResNet-18 at 32 pixels and ResNet-50
 #         at 224, whole runs, and PyTorch beside them. PEER is as of
-#         `experiments.throughput --device`, such as "python3 /path/to/peer.py". Without
-#         $DATA the first step is taken on generated pictures. With FINISHED=FILE, a
-#         device.jsonl of an earlier call, only what it lacks is measured.
+#         `experiments.throughput --device`, such as "python3 /path/to/peer.py"; paths in
+#         it are relative to the repository. Without $DATA the first step is taken on
+#         generated pictures. With FINISHED=FILE, a device.jsonl of an earlier call, only
+#         what it lacks of this device and commit is measured.
 #     bash experiments/gpu.sh memory SECONDS
 #         About 5 minutes. Both networks with and without --remat: speed, the memory
 #         estimated before the run, and the peak.
@@ -73,6 +74,7 @@ mkdir -p "$rows"
 touch "$scratch/start"
 failed=0 done_=0
 REPORT=30 # seconds in which the command starts, and prints its tables
+SAVE=30   # seconds in which a run that is ended saves
 
 # Runs a command in the time that is left; a failure ends nothing else.
 step() {
@@ -82,7 +84,9 @@ step() {
     return 0
   fi
   echo "== $left s left: $*"
-  timeout --signal=TERM --kill-after=30 "$left" "$@" || status=$?
+  # A run that is ended saves its state, within the time of the mode.
+  timeout --signal=TERM --kill-after="$SAVE" $((left > 3 * SAVE ? left - SAVE : left)) \
+    "$@" || status=$?
   if [ "$status" -eq 0 ]; then
     done_=$((done_ + 1))
   else

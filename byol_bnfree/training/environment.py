@@ -39,7 +39,7 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "packages": _versions(),
-        "commit": _commit(),
+        "commit": commit(),
         "platform": platform.platform(),
         "host": socket.gethostname(),
         "backend": jax.default_backend(),
@@ -98,7 +98,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """Return the checkout's commit, "-dirty" if files differ; None outside of one.
 
     A copy without .git has that of BYOL_COMMIT.

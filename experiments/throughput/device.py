@@ -4,7 +4,8 @@
 
 Every measurement is a process of its own. Its line of device.jsonl is written at once,
 so a run that is cut off loses nothing. What the ratios need comes first: bn's step, the
-peer, gn_ws's step; whole runs are last. PEER.py takes NETWORK,SIDE,BATCH,SMALL_STEM,
+peer, gn_ws's step, all with BYOL's own optimizer, LARS; then whole runs; gn_ws's step
+with Muon is last. PEER.py takes NETWORK,SIDE,BATCH,SMALL_STEM,
 COMPILE (the last two are 0 or 1) and prints a line of JSON with images_per_s, and with
 peak_gb and compile_seconds if it knows them. `--tiny` tries everything at a small size.
 """
@@ -22,6 +23,7 @@ from rich.console import Console
 
 from byol_bnfree.errors import InputError
 from byol_bnfree.files import append_row, last_json, read_rows
+from byol_bnfree.training.environment import commit
 from experiments.throughput.ratios import costs, ratios, slowest
 
 HERE = Path(__file__).parent
@@ -46,8 +48,6 @@ class DeviceWorkload(NamedTuple):
             f"--data.image-size={self.image_size}",
             f"--batch-size={self.batch_size}",
             f"--steps={steps}",
-            # BYOL's own optimizer, for both norms.
-            "--optim.name=lars",
             "--optim.warmup-epochs=0",
             "--base-lr=0.01",  # without warm-up, bn diverges at DeepMind's rate
             f"--data.shapes-train={4 * self.batch_size}",
@@ -91,7 +91,7 @@ class Plan(NamedTuple):
     out: Path = HERE
     """Folder of device.jsonl."""
     finished: Path | None = None
-    """A device.jsonl; what it has is not measured again."""
+    """A device.jsonl; what it has of this machine and commit is not measured again."""
 
 
 class Arm(NamedTuple):
@@ -110,9 +110,11 @@ def measure_device(plan: Plan) -> None:
       SystemExit: with status 1 if nothing could be measured.
     """
     workloads = _chosen(plan)
-    check_platform(plan.platform)
-    began, found = time.monotonic(), _finished(plan, workloads)
+    here = {"tiny": plan.tiny, "device": device_kind(plan.platform), "commit": commit()}
+    began, found = time.monotonic(), _finished(plan, workloads, here)
     known = {(row["workload"], row["arm"]) for row in found}
+    for row in found:
+        append_row(plan.out / "device.jsonl", row)
     for arm in arms(plan, workloads):
         if (arm.workload, arm.name) in known:
             print(f"{arm.workload} {arm.name}: finished before", flush=True)
@@ -122,9 +124,9 @@ def measure_device(plan: Plan) -> None:
             print(f"{arm.workload} {arm.name}: no time is left", flush=True)
             continue
         row = {"workload": arm.workload, "arm": arm.name}
-        row |= result(arm.command, min(left, plan.cap))
+        row |= result(arm.command, min(left, plan.cap)) | here
         found.append(row)
-        append_row(plan.out / "device.jsonl", row | {"tiny": plan.tiny})
+        append_row(plan.out / "device.jsonl", row)
         print(_line(row), flush=True)
     console = Console()
     console.width = max(console.width, 100)
@@ -134,15 +136,17 @@ def measure_device(plan: Plan) -> None:
         sys.exit("nothing could be measured; read the messages above.")
 
 
-def _finished(plan: Plan, workloads: dict[str, DeviceWorkload]) -> list[dict[str, Any]]:
-    """Return the rows of an earlier call that succeeded."""
+def _finished(
+    plan: Plan, workloads: dict[str, DeviceWorkload], here: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the rows of an earlier call that succeeded, of this machine and commit."""
     if plan.finished is None:
         return []
     return [
-        {key: value for key, value in row.items() if key != "tiny"}
+        row
         for row in read_rows(plan.finished)
         if "failed" not in row
-        and row["tiny"] == plan.tiny
+        and here.items() <= row.items()
         and row["workload"] in workloads
     ]
 
@@ -157,21 +161,25 @@ def _chosen(plan: Plan) -> dict[str, DeviceWorkload]:
     return {name: known[name] for name in plan.workloads or known}
 
 
-def check_platform(wanted: str) -> None:
-    """Ask a process of its own, so that this one leaves the device's memory alone.
+def device_kind(wanted: str) -> str:
+    """Return the name of the device, such as NVIDIA H100.
+
+    A process of its own is asked, so that this one leaves the device's memory alone.
 
     Raises:
       InputError: if JAX runs on another platform.
     """
-    code = "import jax; print(jax.default_backend())"
+    code = "import jax; print(jax.default_backend(), jax.devices()[0].device_kind)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
-    found = lines[-1] if lines else "nothing"
+    found, _, kind = (lines[-1] if lines else "nothing").partition(" ")
     if done.returncode or found != wanted:
+        found = lines[-1] if done.returncode and lines else found
         raise InputError(
             f"--device is {wanted}, but JAX says {found}; install the extra for this "
             f"device (cuda or cuda12 for GPUs), or give --device=cpu."
         )
+    return kind
 
 
 def arms(plan: Plan, workloads: dict[str, DeviceWorkload]) -> Iterator[Arm]:
@@ -195,6 +203,9 @@ def arms(plan: Plan, workloads: dict[str, DeviceWorkload]) -> Iterator[Arm]:
         for norm in NORMS:
             flags = [f"--workload={name}", f"--norm={norm}", "--whole-run"]
             yield Arm(name, f"{norm} run", [*module, *flags, *options])
+    for name in workloads:
+        flags = [f"--workload={name}", "--norm=gn_ws", "--optimizer=muon"]
+        yield Arm(name, "gn_ws muon", [*module, *flags, *options])
 
 
 def result(command: Sequence[str], seconds: float) -> dict[str, Any]:

@@ -59,9 +59,12 @@ def ratios(found: Sequence[dict[str, Any]], workloads: dict[str, Any]) -> Table:
         table.add_column(head)
     rows = {(row["workload"], row["arm"]): row for row in found if "failed" not in row}
     for name in workloads:
-        bn, gn_ws, run, *torch = (
+        bn, gn_ws, muon, run, *torch = (
             rows.get((name, arm), {})
-            for arm in ("bn", "gn_ws", "bn run", "torch eager", "torch compiled")
+            for arm in (
+                *("bn", "gn_ws", "gn_ws muon", "bn run"),
+                *("torch eager", "torch compiled"),
+            )
         )
         step, with_views = bn.get("images_per_s"), bn.get("with_views_images_per_s")
         peers = [row["images_per_s"] for row in torch if row]
@@ -71,6 +74,10 @@ def ratios(found: Sequence[dict[str, Any]], workloads: dict[str, Any]) -> Table:
             ("over the faster PyTorch step", step, peer),
             ("with our augmentation, over the same PyTorch step", with_views, peer),
             ("gn_ws over bn, time of a step", step, gn_ws.get("images_per_s")),
+            (
+                "gn_ws with Muon over LARS, time of a step",
+                *(gn_ws.get("images_per_s"), muon.get("images_per_s")),
+            ),
             ("views, part of the step", bn.get("views_part"), 1),
             ("run by its log, over its step and views", run.get("logged"), with_views),
             ("run by the clock, over its step", run.get("images_per_s"), step),

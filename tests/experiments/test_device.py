@@ -48,7 +48,8 @@ def test_a_measurement_has_a_limit():
 def test_the_figures_of_the_ratios_come_before_whole_runs():
     names = [(arm.workload, arm.name) for arm in arms(PLAN, device.WORKLOADS)]
     steps = ["bn", "torch eager", "torch compiled", "gn_ws"]
-    assert [name for _, name in names] == 2 * steps + 2 * ["bn run", "gn_ws run"]
+    runs = 2 * ["bn run", "gn_ws run"]
+    assert [name for _, name in names] == 2 * steps + runs + 2 * ["gn_ws muon"]
     assert len(set(names)) == len(names)
 
 
@@ -59,19 +60,27 @@ def test_what_an_earlier_call_has_is_not_measured_again(tmp_path, monkeypatch, c
         measured.append(command)
         return {"images_per_s": 5.0}
 
-    monkeypatch.setattr(device, "check_platform", lambda wanted: None)
+    monkeypatch.setattr(device, "device_kind", lambda wanted: "card")
+    monkeypatch.setattr(device, "commit", lambda: "new")
     monkeypatch.setattr(device, "result", measure)
     earlier = tmp_path / "earlier.jsonl"
+    here = {"workload": "tiny", "tiny": True, "device": "card", "commit": "new"}
     rows = [
-        {"workload": "tiny", "arm": "bn", "images_per_s": 7.0, "tiny": True},
-        {"workload": "tiny", "arm": "gn_ws", "failed": "status 1", "tiny": True},
-        {"workload": "tiny", "arm": "bn run", "images_per_s": 9.0, "tiny": False},
+        here | {"arm": "bn", "images_per_s": 7.0},
+        here | {"arm": "gn_ws", "failed": "status 1"},
+        here | {"arm": "bn run", "images_per_s": 9.0, "tiny": False},
+        here | {"arm": "gn_ws run", "images_per_s": 9.0, "commit": "old"},
+        here | {"arm": "gn_ws muon", "images_per_s": 9.0, "device": "other card"},
     ]
     earlier.write_text("".join(json.dumps(row) + "\n" for row in rows))
     plan = Plan("cpu", None, True, 1.0, 60.0, 30.0, out=tmp_path, finished=earlier)
     device.measure_device(plan)
     assert "tiny bn: finished before" in capsys.readouterr().out
-    assert len(measured) == 3  # gn_ws and both whole runs
+    assert len(measured) == 4  # all but bn
+    written = (tmp_path / "device.jsonl").read_text().splitlines()
+    assert [json.loads(line)["arm"] for line in written] == [
+        *("bn", "gn_ws", "bn run", "gn_ws run", "gn_ws muon")
+    ]
 
 
 def test_ratios_are_over_the_faster_peer():
@@ -128,16 +137,16 @@ def test_settings_of_cpus_are_refused_for_devices(given, words):
 
 def test_another_platform_is_refused():
     with pytest.raises(InputError, match="--device is gpu, but JAX says cpu"):
-        device.check_platform("gpu")
+        device.device_kind("gpu")
 
 
 def test_nothing_measured_is_a_failure(monkeypatch, tmp_path):
-    monkeypatch.setattr(device, "check_platform", lambda wanted: None)
+    monkeypatch.setattr(device, "device_kind", lambda wanted: "card")
     monkeypatch.setattr(device, "result", lambda *_: {"failed": "status 1"})
     with pytest.raises(SystemExit) as ended:
         device.measure_device(PLAN._replace(out=tmp_path))
     assert ended.value.code not in (0, None)
-    assert len((tmp_path / "device.jsonl").read_text().splitlines()) == 12
+    assert len((tmp_path / "device.jsonl").read_text().splitlines()) == 14
 
 
 def test_events_of_a_gpu_count_once_by_operation_or_by_their_own_name():
@@ -180,7 +189,7 @@ def test_the_script_tries_everything_on_a_cpu(tmp_path):
         for line in (tmp_path / "device.jsonl").read_text().splitlines()
     ]
     steps = ["bn", "torch eager", "torch compiled", "gn_ws"]
-    assert [row["arm"] for row in rows] == [*steps, "bn run", "gn_ws run"]
+    assert [row["arm"] for row in rows] == [*steps, "bn run", "gn_ws run", "gn_ws muon"]
     assert all(row["images_per_s"] > 0 for row in rows)
     assert rows[0]["profile_part"] > 0 and "?" not in log.split("ratios on")[1]
     assert (tmp_path / "first_step.jsonl").exists()
