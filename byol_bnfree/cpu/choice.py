@@ -1,9 +1,9 @@
 """Chooses the kernels of a program.
 
 The `cpu` extra installs oneDNN, which PyTorch also uses. Our C++ is compiled on first
-use. Both are optional: without them everything runs on XLA. Other devices use XLA too.
-So do several CPU devices, because XLA cannot split a custom call over devices, and
-layers in bfloat16.
+use. Both are optional: without them everything runs on XLA. Other devices use XLA too,
+GPUs with the max-pool of `pooling`. So do several CPU devices, because XLA cannot split
+a custom call over devices, and layers in bfloat16.
 """
 
 from functools import partial
@@ -27,6 +27,10 @@ XLA_ON_CPU = XLA._replace(
 )
 """XLA on CPUs, with other forms for the operations that it computes slowly."""
 
+XLA_ON_GPU = XLA._replace(max_pool=max_pool)
+"""XLA's gradient of the max-pool is a scatter there. It adds overlapping windows in any
+order, so a resumed run would differ in its last bits, and it keeps their indices."""
+
 ONEDNN = Kernels(
     conv=conv,
     dense=dense,
@@ -38,6 +42,10 @@ ONEDNN = Kernels(
     words="oneDNN",
 )
 """Our C++ with oneDNN. Call `native.register` before using it."""
+
+
+OF_XLA = {"cpu": XLA_ON_CPU, "gpu": XLA_ON_GPU}
+"""The best form of each operation, by backend."""
 
 
 def choose_kernels(
@@ -57,7 +65,7 @@ def choose_kernels(
     """
     on_cpu = jax.default_backend() == "cpu"
     applies = on_cpu and num_devices == 1
-    by_xla = XLA_ON_CPU if on_cpu else XLA
+    by_xla = OF_XLA.get(jax.default_backend(), XLA)
     if wanted == "onednn" and not applies:
         raise InputError(
             f"--run.convolution is onednn, but this run has {num_devices} devices of "

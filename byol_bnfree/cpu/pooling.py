@@ -1,8 +1,8 @@
-"""The max-pool of the ImageNet stem, with a gradient that CPUs compute quickly.
+"""The max-pool of the ImageNet stem, with a gradient of shifted selections.
 
 XLA's gradient on CPUs is a loop on one thread. It takes as long as the rest of a
-ResNet-18's step. Here the gradient is a sum of shifted selections, with the same
-result.
+ResNet-18's step. On GPUs it is a scatter, whose sums have no fixed order. Here the
+gradient is a sum of shifted selections, with the same result.
 """
 
 from functools import partial

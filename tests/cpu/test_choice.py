@@ -43,8 +43,11 @@ def test_an_encoder_gives_the_same_features_and_gradients(norm):
 
 @pytest.mark.parametrize("wanted", ["auto", "xla"])
 def test_accelerators_keep_xlas_operations(monkeypatch, wanted):
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
     assert choose_kernels(wanted, num_devices=1) == XLA
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    on_gpu = choose_kernels(wanted, num_devices=2)
+    assert on_gpu._replace(max_pool=XLA.max_pool) == XLA
 
 
 def test_more_than_one_device_is_xlas():

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 import tiny
+from byol_bnfree.cpu.choice import choose_kernels
 from byol_bnfree.cpu.pooling import max_pool
 from byol_bnfree.models.kernels import XLA
 
@@ -36,3 +37,14 @@ def assert_equal_to_xlas(shape, dtype, padding):
         jax.tree.map(jnp.float32, both(pool)) for pool in (max_pool, XLA.max_pool)
     )
     tiny.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+def test_gpus_sum_no_gradient_in_any_order(monkeypatch):
+    """A scatter with repeated places, as of XLA's own max-pool, has no fixed order."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    pool = choose_kernels("auto", 1).max_pool
+    x = jnp.ones((2, 8, 8, 3))
+    text = str(jax.make_jaxpr(jax.grad(lambda x: pool(x, "SAME").sum()))(x))
+    assert "reduce_window" in text and "scatter" not in text
+    of_xla = str(jax.make_jaxpr(jax.grad(lambda x: XLA.max_pool(x, "SAME").sum()))(x))
+    assert "scatter" in of_xla
