@@ -10,6 +10,9 @@ from experiments import GRIDS
 from experiments.scales import SCALES
 from experiments.slots import Each
 
+ALL = ("all",)
+"""An empty list is a slip, such as an empty variable of a script, and not all."""
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -29,11 +32,11 @@ class Arguments:
     epochs takes 12 (AVX-512) to 30 minutes. gpu30, gpu100, gpu200: CIFAR-10 with
     ResNet-18, by epochs. paper: ImageNet; steps are built and compiled, but not run.
     smoke: a few steps."""
-    arms: tuple[str, ...] = ()
+    arms: tuple[str, ...] = ALL
     """Run these arms only. Experiments without an arm that fits are skipped."""
-    only: tuple[str, ...] = ()
+    only: tuple[str, ...] = ALL
     """Run only arms whose names match a pattern, such as 'bn-*' or '*beta0'."""
-    rows: tuple[str, ...] = ()
+    rows: tuple[str, ...] = ALL
     """Run only the arms in these rows of the plan, such as 1 4-6."""
     each: Each = "machine"
     """Hardware of a run. machine: runs go one after the other. core, device: each core

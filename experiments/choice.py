@@ -6,10 +6,14 @@ from fnmatch import fnmatchcase
 from itertools import chain
 
 from byol_bnfree.errors import InputError
+from byol_bnfree.settings.types import LARGEST
 from experiments import GRIDS
-from experiments.arguments import Arguments
+from experiments.arguments import ALL, Arguments
 from experiments.grid import Experiment, Run, make_runs
 from experiments.scales import Scale
+
+FILTERS = ("arms", "only", "rows")
+"""Arguments that choose arms."""
 
 
 def chosen_names(names: Sequence[str]) -> Sequence[str]:
@@ -38,14 +42,15 @@ def chosen_runs(
         no arm fits.
     """
     check_seeds(arguments.seeds)
+    given = {name: _given(arguments, name) for name in FILTERS}
     arms = {e.name: [arm.name for arm in e.arms(scale)] for e in experiments}
-    _check_arms(arguments.arms, arms)
-    rows = _rows(arguments.rows, max(map(len, arms.values())))
+    _check_arms(given["arms"], arms)
+    rows = _rows(given["rows"], max(map(len, arms.values())))
     wanted = {}
     for name, known in arms.items():
-        names = [n for i, n in enumerate(known, 1) if i in rows or not arguments.rows]
-        names = _by_pattern(names, arguments.only)
-        wanted[name] = [n for n in names if n in arguments.arms or not arguments.arms]
+        names = [n for i, n in enumerate(known, 1) if i in rows or not rows]
+        names = _by_pattern(names, given["only"])
+        wanted[name] = [n for n in names if n in given["arms"] or not given["arms"]]
     if not any(wanted.values()):
         raise InputError(
             f"no arm of {' or '.join(arms)} fits {_filters(arguments)}; see --dry-run "
@@ -76,9 +81,12 @@ def skipped(
 
 def check_seeds(seeds: Sequence[int]) -> None:
     """Raise `InputError` for seeds that no run can have, for none and for repeated."""
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+    outside = not seeds or min(seeds) < 0 or max(seeds) > LARGEST
+    if outside or len(set(seeds)) < len(seeds):
         given = " ".join(map(str, seeds)) or "none"
-        raise InputError(f"seeds are {given}; give different ones of zero or more.")
+        raise InputError(
+            f"seeds are {given}; give different ones from 0 to {LARGEST:,}."
+        )
 
 
 def _check_arms(names: Sequence[str], arms: Mapping[str, Sequence[str]]) -> None:
@@ -95,10 +103,22 @@ def _check_arms(names: Sequence[str], arms: Mapping[str, Sequence[str]]) -> None
 def _filters(arguments: Arguments) -> str:
     """Return the arguments that choose arms, as they were given."""
     return " and ".join(
-        f"--{name} {' '.join(getattr(arguments, name))}"
-        for name in ("arms", "only", "rows")
-        if getattr(arguments, name)
+        f"--{name} {' '.join(given)}"
+        for name in FILTERS
+        if (given := _given(arguments, name))
     )
+
+
+def _given(arguments: Arguments, name: str) -> tuple[str, ...]:
+    """Return what was given to choose arms; nothing means all of them.
+
+    Raises:
+      InputError: for an argument without a value.
+    """
+    given = getattr(arguments, name)
+    if not given:
+        raise InputError(f"--{name} has no value; give some, or leave it out for all.")
+    return () if given == ALL else given
 
 
 def _by_pattern(names: list[str], patterns: Sequence[str]) -> list[str]:
@@ -121,8 +141,17 @@ def _rows(rows: Sequence[str], most: int) -> set[int]:
 
 
 def shared(runs: list[Run], shard: str) -> list[Run]:
-    """Return the runs of this part of a grid; `shard` is "I/N"."""
+    """Return the runs of this part of a grid; `shard` is "I/N".
+
+    Raises:
+      InputError: if it is no such text, or the part has no run.
+    """
     first, step = _shard(shard)
+    if first >= len(runs):
+        raise InputError(
+            f"shard is {shard!r}, but the grid has {len(runs)} runs, so this part is "
+            f"empty; give at most {len(runs)} parts."
+        )
     return runs[first::step]
 
 

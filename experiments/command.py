@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
+from byol_bnfree.assembly import create_network
 from byol_bnfree.data.prepared import data_root, find_set
 from byol_bnfree.errors import InputError, RunStopped, flag
 from byol_bnfree.files import expanded, why_no_folder
 from byol_bnfree.own_code import full_path, load_function
+from byol_bnfree.own_encoder import check_encoder
 from experiments.arguments import Arguments
 from experiments.choice import (
     check_seeds,
@@ -29,6 +31,7 @@ from experiments.scales import Scale, scales_of
 from experiments.slots import slots
 
 ROOT = Path(__file__).parents[1]
+SIDE = 32  # pixels of CIFAR-10, and of the shapes
 
 
 def carry_out(arguments: Arguments) -> None:
@@ -57,6 +60,8 @@ def carry_out(arguments: Arguments) -> None:
     grids = chosen_runs(named, scale, arguments)
     experiments = [e for e in named if e.name in grids]
     runs = shared(list(chain.from_iterable(grids.values())), arguments.shard)
+    if arguments.model is not None:
+        _check_model(runs[0])
     if scale.name != "paper" and not arguments.dry_run:
         _check_data(runs, arguments.data_dir)
     for experiment in experiments:
@@ -141,12 +146,22 @@ def _model(where: str | None) -> str | None:
     """Return `FILE:FUNCTION` with an absolute path.
 
     Raises:
-      InputError: if there is no such function. Every run would fail later.
+      InputError: if there is no such function.
     """
     if where is None:
         return None
     load_function(where, "model")
     return full_path(where)
+
+
+def _check_model(run: Run) -> None:
+    """Raise `InputError` if a run cannot use its encoder. Every run would fail later.
+
+    Nothing is computed.
+    """
+    config = parsed(run.flags)
+    side = config.data.image_size or SIDE
+    check_encoder(create_network(config, 10).encoder, (side, side, 3), config.encoder)
 
 
 def _check_data(runs: list[Run], data_dir: str | None) -> None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from experiments.collapse import only_projections, outcome
 from experiments.grid import Arm, Experiment, arm_settings
-from experiments.results import Row
+from experiments.results import Row, moment
 from experiments.scales import Scale
 from experiments.seeds import Difference, paired_difference, spread
 
@@ -58,6 +58,14 @@ class Result(NamedTuple):
         return [outcome(row) for row in self.rows.values()]
 
     @property
+    def counted(self) -> str:
+        """The outcomes in words: `collapsed`, or `learned 2, diverged 1`."""
+        if len(self.rows) == 1:
+            return self.outcomes[0]
+        kinds = dict.fromkeys(self.outcomes)
+        return ", ".join(f"{kind} {self.outcomes.count(kind)}" for kind in kinds)
+
+    @property
     def learned(self) -> bool:
         """True if most runs learned."""
         return self._most(0)
@@ -80,16 +88,12 @@ class Result(NamedTuple):
     def agreed(self) -> bool | None:
         """True if all runs learned, False if none did; None if that is not decided.
 
-        It takes two runs that agree. Runs of which only the projections collapsed do
-        not count.
+        It takes two runs that agree, and none of which only the projections collapsed.
         """
-        known = [
-            outcome(row) == "learned"
-            for row in self.rows.values()
-            if not only_projections(row)
-        ]
-        decided = len(known) > 1 and len(set(known)) == 1 and not self.undecided
-        return known[0] if decided else None
+        learned = {outcome == "learned" for outcome in self.outcomes}
+        open_ends = any(map(only_projections, self.rows.values()))
+        decided = len(self.rows) > 1 and len(learned) == 1 and not open_ends
+        return learned.pop() if decided else None
 
     def _most(self, more: int) -> bool:
         """Say if the runs that learned, and so many more, are most of all."""
@@ -119,6 +123,12 @@ class Comparison(NamedTuple):
         """Data, network and length of its runs, in words."""
         return self.experiment.what.get(self.scale.name, self.scale.what)
 
+    @property
+    def caveat(self) -> str:
+        """Why its results cannot equal the paper's, in a sentence."""
+        epochs = self.experiment.epochs.get(self.scale.name)
+        return self.scale.caveat_beside(self.experiment.paper_epochs, epochs)
+
     def difference(self, a: str, b: str) -> Difference | None:
         """Return the difference in linear accuracy, in percentage points."""
         if a not in self.results or b not in self.results:
@@ -146,9 +156,18 @@ class Comparison(NamedTuple):
         return found
 
 
-def linear_difference(a: Result, b: Result) -> Difference | None:
-    """Return the difference in linear accuracy, in points, over common seeds."""
-    found = paired_difference(a.percent("linear"), b.percent("linear"))
+def linear_difference(
+    a: Result, b: Result, seeds: Collection[int] | None = None
+) -> Difference | None:
+    """Return the difference in linear accuracy, in points.
+
+    It is over the seeds that both have, or over those of `seeds`.
+    """
+    both = [
+        {s: v for s, v in r.percent("linear").items() if seeds is None or s in seeds}
+        for r in (a, b)
+    ]
+    found = paired_difference(*both)
     return found and found._replace(lost=a.lost + b.lost)
 
 
@@ -158,16 +177,20 @@ def common_seeds(results: Iterable[Result]) -> set[int]:
 
 
 def compare(experiment: Experiment, scale: Scale, rows: Sequence[Row]) -> Comparison:
-    """Collect the newest row of every arm and seed with today's settings."""
+    """Collect the newest row of every arm and seed with today's settings.
+
+    Files may have been joined, so the row's own time counts. A run that ended without
+    figures is taken only if no other has them.
+    """
     arms, settings = experiment.arms(scale), arm_settings(experiment, scale)
     results = {}
     for arm in arms:
         wanted = (scale.name, arm.name, settings[arm.name])
-        own = {
-            row["seed"]: row
-            for row in rows
-            if (row["scale"], row["arm"], row["settings"]) == wanted
-        }
+        found = [
+            row for row in rows if (row["scale"], row["arm"], row["settings"]) == wanted
+        ]
+        found.sort(key=lambda row: (row["summary"] is not None, moment(row)))
+        own = {row["seed"]: row for row in found}
         if own:
             results[arm.name] = Result(arm, dict(sorted(own.items())))
     return Comparison(experiment, scale, arms, results)

@@ -1,8 +1,8 @@
 """Puts intervals over seeds into words, without claiming more than they show."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from experiments.comparison import Result
+from experiments.comparison import Result, linear_difference
 from experiments.seeds import (
     MOST_SEEDS,
     Difference,
@@ -76,12 +76,26 @@ def leads(lead: Difference | None) -> bool:
     return lead is not None and verdict(lead, 0.0) == "ahead"
 
 
-def first_place(lead: Difference | None) -> str:
-    """Say if the best arm is ahead of the second best."""
-    if leads(lead):
+def is_first(best: Result, others: Sequence[Result], seeds: Collection[int]) -> bool:
+    """Say if it is decided that `best` is ahead of every other arm.
+
+    Accuracies are compared over `seeds`. An arm without one is behind if all of its
+    runs failed, at least two, and all of the best arm's learned.
+    """
+
+    def is_behind(other: Result) -> bool:
+        if other.mean is None:
+            return other.agreed is False and best.agreed is True
+        return leads(linear_difference(best, other, seeds))
+
+    return all(map(is_behind, others))
+
+
+def first_place(best: Result, others: Sequence[Result], seeds: Collection[int]) -> str:
+    """Say if it is decided that `best` is ahead of every other arm."""
+    if is_first(best, others, seeds):
         return "This order is decided"
-    seeds = "no common seed" if lead is None else _seeds(lead.n)
-    return f"This order is not decided ({seeds})"
+    return f"This order is not decided ({_seeds(len(seeds))})"
 
 
 def few_seeds(results: Sequence[Result]) -> str:

@@ -84,6 +84,8 @@ class Experiment:
     """A remark that stands beside the table."""
     what: Mapping[str, str] = field(default_factory=dict)
     """By scale: data, network and length in words, where they are not the scale's."""
+    epochs: Mapping[str, int] = field(default_factory=dict)
+    """By scale: the epochs of a run, where they are not the scale's."""
 
 
 class Run(NamedTuple):

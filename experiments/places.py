@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 from byol_bnfree.files import read_rows
 from experiments import GRIDS
 from experiments.grid import Run
-from experiments.results import Row
+from experiments.results import Row, moment
 
 ROW = "row.json"
 State = Literal["finished", "interrupted", "new"]
@@ -110,7 +110,8 @@ def equal_rows(
     Those of the experiment `first` go first, and newer rows before older ones.
     """
     for name in dict.fromkeys((first, *GRIDS)):
-        for row in reversed(_rows_of(results / name / "results.jsonl")):
+        rows = _rows_of(results / name / "results.jsonl")
+        for row in sorted(rows, key=moment, reverse=True):
             if (row["scale"], row["settings"]) == (scale, settings):
                 yield row
 

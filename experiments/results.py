@@ -38,6 +38,11 @@ def make_row(run: Run, workdir: Path, command: str, **measured: Any) -> Row:
     return row | {name: rounded(row[name]) for name in ("curves", "layers")}
 
 
+def moment(row: Row) -> datetime.datetime:
+    """Return when a row was made. Files may have been joined in any order."""
+    return datetime.datetime.fromisoformat(row["time"])
+
+
 def curves(rows: list[Row]) -> dict[str, list[list[float | None]]]:
     """Map every metric to its [steps, values], thinned for plotting."""
     names = dict.fromkeys(name for row in rows for name in row if name != "step")

@@ -19,6 +19,8 @@ NO_TARGET = (
     "bn with a frozen target was ahead of bn with a moving one at this length, so it "
     "says little about BYOL"
 )
+SAYS_LITTLE = 4
+"""Epochs of the longest runs for which `NO_TARGET` was seen."""
 WITH_AVX512 = (
     "2 CPU cores with AVX-512 and the cpu extra; CPUs without AVX-512 take about 2.4 "
     "times as long"
@@ -45,7 +47,13 @@ class Scale:
     machine: str
     """The machine on which `seconds` was measured."""
     caveat: str
-    """A sentence that says why the results cannot equal the papers'."""
+    """A sentence that says why the results cannot equal the papers'.
+
+    `{epochs}` are its own, `{paper_epochs}` the paper's, and `{missing}` says what a
+    run of this length does not show.
+    """
+    epochs: int | None = None
+    """Length of a run in epochs."""
     cores: int | None = None
     """Cores on which `seconds` was measured, where a run uses no accelerator."""
     extra: tuple[str, ...] = ()
@@ -54,6 +62,19 @@ class Scale:
     def flags(self, epochs: int) -> tuple[str, ...]:
         """Return the flags of `byol_bnfree.train`."""
         return (f"--config={self.config.format(epochs=epochs)}", *self.extra)
+
+    def caveat_beside(self, paper_epochs: int, epochs: int | None = None) -> str:
+        """Return the caveat beside a paper of so many epochs.
+
+        `epochs` are those of a run, where they are not the scale's.
+        """
+        epochs = epochs or self.epochs
+        short = epochs is not None and epochs <= SAYS_LITTLE
+        return self.caveat.format(
+            epochs=epochs,
+            paper_epochs=paper_epochs,
+            missing=NO_TARGET if short else NO_LATE_FAILURES,
+        )
 
     def with_model(self, where: str) -> "Scale":
         """Return this scale with the encoder of `FILE:FUNCTION` in every arm."""
@@ -90,18 +111,19 @@ SCALES = {
                 smallest_group=8,
                 seconds=44 * epochs,
                 machine=WITH_AVX512,
-                caveat=f"{epochs} epochs of CIFAR-10 in a small network are far from "
-                f"300 epochs of ImageNet: {missing}.",
+                caveat="{epochs} epochs of CIFAR-10 in a small network are far from "
+                "{paper_epochs} epochs of ImageNet: {missing}.",
+                epochs=epochs,
                 cores=2,
                 extra=(FLOAT32, *CURVES, f"--evaluation.knn-every-epochs={knn_every}"),
             )
-            for name, config, epochs, knn_every, missing in (
-                ("cpu4", "configs/cifar10_cpu.py:4", 4, 2, NO_TARGET),
-                ("cpu8", "configs/cifar10_cpu.py:8", 8, 2, NO_LATE_FAILURES),
-                ("cpu", "configs/cifar10_cpu.py:16", 16, 2, NO_LATE_FAILURES),
-                ("cpu30", "configs/cifar10_cpu.py:30", 30, 5, NO_LATE_FAILURES),
-                ("cpu40", "configs/cifar10_cpu.py:40", 40, 5, NO_LATE_FAILURES),
-                ("cpu_hour", "configs/cifar10_cpu_hour.py", 64, 8, NO_LATE_FAILURES),
+            for name, config, epochs, knn_every in (
+                ("cpu4", "configs/cifar10_cpu.py:4", 4, 2),
+                ("cpu8", "configs/cifar10_cpu.py:8", 8, 2),
+                ("cpu", "configs/cifar10_cpu.py:16", 16, 2),
+                ("cpu30", "configs/cifar10_cpu.py:30", 30, 5),
+                ("cpu40", "configs/cifar10_cpu.py:40", 40, 5),
+                ("cpu_hour", "configs/cifar10_cpu_hour.py", 64, 8),
             )
         ),
         *(
@@ -113,8 +135,9 @@ SCALES = {
                 smallest_group=8,
                 seconds=2.1 * epochs,  # 50,000 images at 25,000 images/s, plus kNN
                 machine="one H100",
-                caveat=f"{epochs} epochs of CIFAR-10 with ResNet-18 are another task "
-                "than 300 epochs of ImageNet with ResNet-50.",
+                caveat="{epochs} epochs of CIFAR-10 with ResNet-18 are another task "
+                "than {paper_epochs} epochs of ImageNet with ResNet-50.",
+                epochs=epochs,
                 extra=(BFLOAT16, *CURVES, *AS_LIGHTLY),
             )
             for epochs in (30, 100, 200)

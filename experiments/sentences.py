@@ -22,13 +22,14 @@ Sentence = Callable[[Comparison], str]
 
 
 def both(first: Sentence, second: Sentence) -> Sentence:
-    """Join two sentences. A warning about single seeds stands at the end, once."""
+    """Join two sentences. Warning of single seeds and caveat are at the end, once."""
 
     def sentence(comparison: Comparison) -> str:
         before, after = first(comparison), second(comparison)
         warning = few_seeds(list(comparison.results.values()))
-        if warning and warning in after:
-            before = before.removesuffix(warning)
+        for repeated in (f" {comparison.caveat}", warning):
+            if repeated and repeated in f" {after}":
+                before = before.removesuffix(repeated)
         return f"{before} {after}"
 
     return sentence
@@ -38,8 +39,10 @@ def versus(a: str, b: str) -> Sentence:
     """Compare arm a with arm b."""
 
     def sentence(comparison: Comparison) -> str:
-        if missing := _missing(comparison, a, b):
-            return missing
+        if absent := [name for name in (a, b) if name not in comparison.results]:
+            return f"Not answered yet: no run of {' and '.join(absent)}."
+        if None in (comparison.results[name].mean for name in (a, b)):
+            return _without_accuracy(comparison.results[a], comparison.results[b])
         difference = comparison.difference(a, b)
         if difference is None:
             return f"Not answered yet: {a} and {b} have no seed in common."
@@ -58,7 +61,8 @@ def versus(a: str, b: str) -> Sentence:
 def agreement(comparison: Comparison) -> str:
     """Count the arms that learn or fail as in the paper."""
     ran = [r for r in comparison.results.values() if r.arm.in_paper]
-    known = [r for r in ran if not r.undecided]
+    single = all(len(r.rows) == 1 for r in ran)
+    known = [r for r in ran if not r.undecided and (single or r.agreed is not None)]
     total = sum(arm.in_paper for arm in comparison.arms)
     other = [r for r in known if r.learned == r.arm.fails_in_paper]
     run = f"{total} rows"
@@ -66,7 +70,7 @@ def agreement(comparison: Comparison) -> str:
         what = "decided" if len(known) < len(ran) else "run"
         run = f"{len(known)} rows that were {what} (the paper has {total})"
     text = f"{len(known) - len(other)} of {run} learn or fail as in the paper"
-    if known and all(len(r.rows) == 1 for r in known):
+    if known and single:
         text = f"In one seed, {text}"
     for learned, what in ((True, "Learned"), (False, "Failed")):
         if named := [r.arm.name for r in other if r.learned is learned]:
@@ -76,7 +80,7 @@ def agreement(comparison: Comparison) -> str:
             f". Not decided, because only the projections had collapsed when the run "
             f"was stopped: {', '.join(named)}"
         )
-    return f"{text}.{few_seeds(known)}"
+    return f"{text}.{few_seeds(ran)}"
 
 
 def initialization(comparison: Comparison) -> str:
@@ -85,7 +89,14 @@ def initialization(comparison: Comparison) -> str:
     if absent := [name for name in names if name not in comparison.results]:
         return f"Not answered yet: no run of {' and '.join(absent)}."
     plain, started = (comparison.results[name] for name in names)
-    if plain.undecided or (started.undecided and not plain.learned):
+    single = len(plain.rows) == len(started.rows) == 1
+    open_ends = None in (plain.agreed, started.agreed) and not single
+    if open_ends and not (plain.undecided or started.undecided):
+        conclusion = (
+            "it is not decided if a network without normalization learns, because "
+            "seeds disagree or an arm has one seed"
+        )
+    elif plain.undecided or (started.undecided and not plain.learned):
         conclusion = (
             "it is not decided if a network without normalization learns, because a "
             "run was stopped when only its projections had collapsed"
@@ -105,20 +116,24 @@ def initialization(comparison: Comparison) -> str:
         )
     states = [f"{name}: {_state(r)}" for name, r in comparison.results.items()]
     few = few_seeds([plain, started])
-    so = "In this seed" if few else "Here"
-    caveat = comparison.scale.caveat
-    return f"{'; '.join(states)}. {so} {conclusion}.{few} {caveat}"
+    so = "In this seed" if single else "Here"
+    return f"{'; '.join(states)}. {so} {conclusion}.{few} {comparison.caveat}"
 
 
 def flatness(comparison: Comparison) -> str:
-    """Describe how each family's accuracy changes along the axis."""
+    """Describe how each family's accuracy changes along the axis.
+
+    If an arm has no accuracy, it is not said whether the others fall.
+    """
     parts = []
-    for name, results in comparison.families().items():
-        results = sorted(
-            (r for r in results if r.mean is not None and r.arm.x is not None),
-            key=lambda r: -r.arm.x,
+    for name, placed in comparison.families().items():
+        placed = sorted(
+            (r for r in placed if r.arm.x is not None), key=lambda r: -r.arm.x
         )
+        results = [r for r in placed if r.mean is not None]
+        lost = without_accuracy(placed)
         if len(results) < 2:
+            parts += [lost] if lost else []
             continue
         if not (seeds := common_seeds(results)):
             parts.append(f"The arms of {name} have no seed in common.")
@@ -126,7 +141,8 @@ def flatness(comparison: Comparison) -> str:
         first, last = results[0], results[-1]
         means = [r.mean_over(seeds) for r in results]
         difference = linear_difference(last, first)
-        decided = f" {falls(difference)}" if difference else ""
+        decided = f" {falls(difference)}" if difference and not lost else ""
+        decided += f" {lost}" if lost else ""
         parts.append(
             f"{name} goes from {means[0]:.1f} % with {first.arm.x:g} images to "
             f"{means[-1]:.1f} % with {last.arm.x:g}{_over(results, seeds)}. Its means "
@@ -136,7 +152,7 @@ def flatness(comparison: Comparison) -> str:
 
 
 def best_of_families(comparison: Comparison) -> str:
-    """Name the best arm of each family, and say if the second is behind it."""
+    """Name the best arm of each family, and say if all others are behind it."""
     parts = []
     for name, results in comparison.families().items():
         known = [r for r in results if r.mean is not None]
@@ -154,22 +170,28 @@ def best_of_families(comparison: Comparison) -> str:
             second = others[0]
             text += f"; the second is {second.arm.name} "
             text += f"({second.mean_over(seeds):.1f} %). "
-            text += first_place(linear_difference(best, second))
-        parts.append(f"{text}.")
+            rivals = [r for r in results if r is not best]
+            text += first_place(best, rivals, seeds)
+        lost = without_accuracy(results)
+        parts.append(f"{text}. {lost}".strip())
     if not parts:
         return "Not answered yet: no figures."
-    return " ".join([*parts, comparison.scale.caveat])
+    return " ".join([*parts, comparison.caveat])
 
 
 def along_axis(comparison: Comparison) -> str:
     """List each family's accuracy at every value of the axis, and the failures."""
     parts = []
     for name, results in comparison.families().items():
-        known = [r for r in results if r.mean is not None and r.arm.x is not None]
+        placed = sorted(
+            (r for r in results if r.arm.x is not None), key=lambda r: r.arm.x
+        )
         figures = [
-            f"{r.mean:.1f} % at {r.arm.x:g}{r.survivors}"
-            + ("" if r.learned else f" ({_what(r)})")
-            for r in sorted(known, key=lambda r: r.arm.x)
+            f"no accuracy at {r.arm.x:g} ({r.counted})"
+            if r.mean is None
+            else f"{r.mean:.1f} % at {r.arm.x:g}{r.survivors}"
+            + ("" if r.learned else f" ({r.counted})")
+            for r in placed
         ]
         if figures:
             parts.append(f"{name} has {', '.join(figures)}")
@@ -201,17 +223,24 @@ def _against_reference(comparison: Comparison) -> str:
     return f" Compared with {x:g} (margin {MARGIN:g} point): {'. '.join(parts)}."
 
 
-def _missing(comparison: Comparison, *names: str) -> str | None:
-    results = comparison.results
-    missing = [n for n in names if n not in results or not results[n].percent("linear")]
-    if missing:
-        return f"Not answered yet: no figure of {' and '.join(missing)}."
-    if failed := [n for n in names if results[n].mean is None]:
-        return (
-            f"Not answered yet: runs of {' and '.join(failed)} ended without an "
-            f"accuracy, and at most half learned."
-        )
-    return None
+def without_accuracy(results: Sequence[Result]) -> str:
+    """Name the arms that have no accuracy, and how their runs ended."""
+    lost = [f"{r.arm.name} ({r.counted})" for r in results if r.mean is None]
+    return f"Without an accuracy: {', '.join(lost)}." if lost else ""
+
+
+def _without_accuracy(a: Result, b: Result) -> str:
+    """Compare two arms of which one or both have no accuracy."""
+    parts = [
+        f"{r.arm.name} reaches {r.mean:.1f} % in linear accuracy{r.survivors}"
+        for r in (a, b)
+        if r.mean is not None
+    ]
+    said = " ".join([without_accuracy([a, b]), *(f"{part}." for part in parts)])
+    if {a.agreed, b.agreed} == {True, False}:
+        loser, winner = (a, b) if b.agreed else (b, a)
+        return f"{said} {loser.arm.name} is behind {winner.arm.name}: it fails."
+    return f"{said} Not decided yet."
 
 
 def _over(results: Sequence[Result], seeds: Collection[int]) -> str:
@@ -223,11 +252,6 @@ def _over(results: Sequence[Result], seeds: Collection[int]) -> str:
 
 def _state(result: Result) -> str:
     """Describe the outcome of an arm, with its accuracy."""
-    what = _what(result)
     if result.mean is None:
-        return what
-    return f"{what}, {result.mean:.1f} %{result.survivors}"
-
-
-def _what(result: Result) -> str:
-    return "/".join(dict.fromkeys(result.outcomes))
+        return result.counted
+    return f"{result.counted}, {result.mean:.1f} %{result.survivors}"

@@ -10,7 +10,7 @@ from experiments.comparison import (
     common_seeds,
     linear_difference,
 )
-from experiments.decisions import few_seeds, first_place, leads
+from experiments.decisions import few_seeds, first_place, is_first
 from experiments.grid import Arm
 from experiments.seeds import Difference
 
@@ -149,7 +149,7 @@ def best_row(comparison: Comparison) -> str:
     """Say if the best row here is one of the paper's best (within `TIE`).
 
     Rows are ranked by their means over the seeds that all of them have. The best is
-    named only if the interval of its lead over the second row excludes 0. Empty if
+    named only if it is decided that it is ahead of every other (`is_first`). Empty if
     fewer than two rows were run, or none has an accuracy, or no one of two leads.
     """
     known = _ranked(comparison)
@@ -159,16 +159,17 @@ def best_row(comparison: Comparison) -> str:
     if not (seeds := common_seeds(here)):
         return "No row is the best here, because the rows have no seed in common."
     first, *others = sorted(here, key=lambda r: -r.mean_over(seeds))
-    if others:
-        lead = linear_difference(first, others[0])
-        if not leads(lead):
-            if len(here) == 2:
-                return ""  # the difference of the two has been given
+    rivals = [r for r in known if r is not first and not is_first(first, [r], seeds)]
+    if rivals:
+        if len(known) == 2:
+            return ""  # the two have been compared
+        text = f"Of the paper's rows, {first.arm.name} has the highest mean here."
+        if others:
             names = f"{first.arm.name} and {others[0].arm.name}"
             text = f"Of the paper's rows, {names} have the highest means here."
-            if 1 in (len(first.rows), len(others[0].rows)):
-                return text  # `few_seeds` warns of single seeds
-            return f"{text} {first_place(lead)}."
+        if 1 in (len(first.rows), *(len(r.rows) for r in rivals)):
+            return text  # `few_seeds` warns of single seeds
+        return f"{text} {first_place(first, rivals, seeds)}."
     most = max(map(_there, known))
     agrees = "also one" if most - _there(first) <= TIE else "not one"
     return f"The best row here, {first.arm.name}, is {agrees} of the paper's best."
@@ -203,7 +204,7 @@ def against_paper(comparison: Comparison) -> str:
     total = sum(arm.in_paper for arm in comparison.arms)
     if not rows:
         text = "Not answered yet: no row of the paper's table was run."
-        return f"{text} {comparison.scale.caveat}"
+        return f"{text} {comparison.caveat}"
     said = {
         word: [row.arm.name for row in rows if row.word == word]
         for word in ("as in the paper", "unlike the paper", "not decided yet")
@@ -236,4 +237,4 @@ def ranking(comparison: Comparison) -> str:
         parts.append(said)
     if warning := few_seeds(_known(comparison)):
         parts.append(warning.strip())
-    return " ".join([*parts, comparison.scale.caveat])
+    return " ".join([*parts, comparison.caveat])

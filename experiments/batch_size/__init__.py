@@ -94,7 +94,8 @@ EXPERIMENT = Experiment(
     "is exact but for rounding. bn-simclr takes statistics over groups, with the "
     "negatives of the whole batch. In arms with batch in their name the optimizer's "
     "batch itself has that many images, so SimCLR has fewer negatives. The paper "
-    "averages the gradients of such batches instead. Rows of SimCLR are compared with "
-    "bn-simclr at the largest batch. The paper's SimCLR of this table (67.9 at 4096) "
-    "is the original. Ours has BYOL's heads, with which the paper has 69.2 or 69.4.",
+    "averages the gradients of such batches instead. Against the paper, rows of SimCLR "
+    "are compared with bn-simclr at the largest batch. The paper's SimCLR of this "
+    "table (67.9 at 4096) is the original. Ours has BYOL's heads, with which the paper "
+    "has 69.2 or 69.4.",
 )

@@ -77,6 +77,7 @@ EXPERIMENT = Experiment(
     note="All figures are measured on training images that neither pre-training nor "
     "the classifiers see. The test split is not used. A trial has 4 epochs at cpu "
     "scale, and 20 at cpu40.",
+    epochs=EPOCHS,
     what={
         scale: f"CIFAR-10, resnet14, trials of {epochs} epochs on 45,000 images"
         for scale, epochs in EPOCHS.items()

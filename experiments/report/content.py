@@ -96,7 +96,7 @@ def _against_paper(comparison: Comparison) -> list[Section]:
     table = verdict_table(comparison)
     if table is None:
         return []
-    caveat = Text(f"{VERDICTS} {comparison.scale.caveat}")
+    caveat = Text(f"{VERDICTS} {comparison.caveat}")
     return [Section("Each row against the paper", [caveat, table])]
 
 

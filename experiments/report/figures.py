@@ -1,5 +1,6 @@
 """Draws the accuracies of a report."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -70,8 +71,8 @@ def along_axis(comparison: Comparison) -> Figure:
         label_ends(ours, [end for end in ends if end is not None])
         label_ends(paper, named if len(named) > 1 else [])
         caption = (
-            "Above, linear accuracy here: a dot is a run, a line joins the means. "
-            "Below, the paper's figures."
+            "Above, linear accuracy here: a dot is a run, a line joins the means, and "
+            "a cross is below runs without an accuracy. Below, the paper's figures."
         )
         return Figure("along_axis", caption, svg(figure))
 
@@ -88,13 +89,19 @@ def _draw_family(
     for result in placed:
         dots = list(result.percent("linear").values())
         axis.plot([at[result.arm.x]] * len(dots), dots, "o", ms=4, color=color)
+        if result.lost:
+            edge = axis.get_xaxis_transform()  # y is a share of the axis
+            axis.plot(
+                at[result.arm.x], 0.03, "x", ms=6, color=color, transform=edge, zorder=3
+            )
+    placed.sort(key=lambda r: r.arm.x)
     known = [r for r in placed if r.mean is not None]
-    known.sort(key=lambda r: r.arm.x)
     if not known:
         return None
-    xs = [at[r.arm.x] for r in known]
-    axis.plot(xs, [r.mean for r in known], "-", color=color)
-    return End(name, xs[-1], known[-1].mean, color, name)
+    # NaN breaks the line where an arm has no mean.
+    means = [math.nan if r.mean is None else r.mean for r in placed]
+    axis.plot([at[r.arm.x] for r in placed], means, "-", color=color)
+    return End(name, at[known[-1].arm.x], known[-1].mean, color, name)
 
 
 def _draw_paper(

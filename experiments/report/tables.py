@@ -42,7 +42,7 @@ def accuracy_table(comparison: Comparison) -> Table:
             *_accuracies(result, "untrained"),
             paper_text(result.arm),
             str(len(result.rows)),
-            _counted(result.outcomes),
+            result.counted,
         )
         for result in comparison.results.values()
     ]
@@ -78,10 +78,18 @@ def stopped_note(comparison: Comparison) -> str:
 
 
 def _against(comparison: Comparison, name: str) -> tuple[str, str]:
-    """Return the difference to the reference arm, and its verdict."""
+    """Return the difference to the reference arm, and its verdict.
+
+    An arm that has no accuracy because all of its runs failed is `failed`.
+    """
     difference = comparison.difference(name, comparison.reference)
-    if name == comparison.reference or difference is None:
+    if name == comparison.reference:
         return "", ""
+    if difference is None:
+        result = comparison.results[name]
+        if result.mean is not None:
+            return "", ""
+        return "", "failed" if result.agreed is False else "not decided yet"
     return _difference(difference), verdict(difference, MARGIN)
 
 
@@ -173,13 +181,6 @@ def _peak(row: Mapping) -> float | None:
     """Peak memory; of the device where it is counted."""
     peak = (row["summary"] or {}).get("peak_gib", {})
     return peak.get("device") or peak.get("host")
-
-
-def _counted(outcomes: list[str]) -> str:
-    if len(outcomes) == 1:
-        return outcomes[0]
-    kinds = dict.fromkeys(outcomes)
-    return ", ".join(f"{kind} {outcomes.count(kind)}" for kind in kinds)
 
 
 def _spread(value: Spread | None, total: int) -> str:

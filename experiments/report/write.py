@@ -85,8 +85,8 @@ def write_report(
     """Write the report in `folder`/NAME. Without results, only its README is filled."""
     own = folder / experiment.name
     compared = _compared(experiment, folder, scales)
+    _fill_readme(own, lambda: readme_results(experiment, folder, scales))
     if not compared:
-        _fill_readme(own, lambda: _not_run(experiment, folder, scales))
         return []
     blocks = blocks_of(compared[0])
     if len(compared) > 1:
@@ -101,8 +101,17 @@ def write_report(
     save_figures(blocks, own / "figures")
     text = "\n".join(to_markdown(block) for block in blocks)
     (own / "report.md").write_text(f"# {experiment.question}\n\n{text}")
-    _fill_readme(own, lambda: _results(compared, folder))
     return compared
+
+
+def readme_results(
+    experiment: Experiment, folder: Path, scales: Mapping[str, Scale] = SCALES
+) -> str:
+    """Return what stands between the marks of the experiment's README."""
+    compared = _compared(experiment, folder, scales)
+    if compared:
+        return _results(compared, folder)
+    return _not_run(experiment, folder, scales)
 
 
 def _compared(

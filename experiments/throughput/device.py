@@ -23,7 +23,6 @@ from rich.console import Console
 
 from byol_bnfree.errors import InputError
 from byol_bnfree.files import append_row, last_json, read_rows
-from byol_bnfree.training.environment import commit
 from experiments.throughput.ratios import costs, ratios, slowest
 
 HERE = Path(__file__).parent
@@ -109,6 +108,8 @@ def measure_device(plan: Plan) -> None:
       InputError: if JAX does not run on the platform, or a workload is unknown.
       SystemExit: with status 1 if nothing could be measured.
     """
+    from byol_bnfree.training.environment import commit  # JAX: --help needs none
+
     workloads = _chosen(plan)
     here = {"tiny": plan.tiny, "device": device_kind(plan.platform), "commit": commit()}
     began, found = time.monotonic(), _finished(plan, workloads, here)

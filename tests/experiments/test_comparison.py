@@ -33,7 +33,7 @@ def test_the_answer_of_norm_comparison_says_how_far_behind():
     assert "40.5 % and bn 41.0 %" in said and "0.5 points less" in said
     assert "over 3 seeds" in said and "gn_ws is not behind" in said
     missing = comparison("norm_comparison", {"bn": [0.4]}).answer()
-    assert missing.startswith("Not answered yet: no figure of gn_ws. 1 of the paper's")
+    assert missing.startswith("Not answered yet: no run of gn_ws. 1 of the paper's")
 
 
 def test_the_answer_of_norm_comparison_adds_the_pair_with_more_decay():
@@ -86,7 +86,10 @@ def test_the_answer_of_norm_placement_names_the_rows_that_differ():
     )
     assert "Learned here, unlike the paper: ln-ln-ln." in said and "none" not in said
     assert "1 of the 2 pairs of rows that differ in the paper" in said
-    assert said.count("each arm has one seed") == 1 and SCALES["cpu"].caveat in said
+    assert (
+        said.count("each arm has one seed") == 1
+        and SCALES["cpu"].caveat_beside(300) in said
+    )
 
 
 def test_the_answer_of_initialization_follows_the_outcomes():
@@ -100,7 +103,7 @@ def test_the_answer_of_initialization_follows_the_outcomes():
     assert "learns with the standard initialization" in said(0.4, 0.4)
     assert "none: diverged;" in said(None, 0.4)
     assert "In this seed" in said("collapsed", 0.4)
-    assert said(0.4, 0.4).endswith(SCALES["cpu"].caveat)
+    assert said(0.4, 0.4).endswith(SCALES["cpu"].caveat_beside(1000))
     assert "Not decided yet: each arm has one seed" in said("collapsed", 0.4)
     figures = {"none": ["collapsed"] * 3, "none_data_init": [0.4, 0.4, 0.4]}
     repeated = comparison("initialization", figures).answer()
@@ -109,6 +112,7 @@ def test_the_answer_of_initialization_follows_the_outcomes():
     figures["none_data_init"][1] = "collapsed"
     split = comparison("initialization", figures).answer()
     assert "Not decided yet, because seeds disagree: none_data_init." in split
+    assert "Here it is not decided if a network without normalization learns" in split
 
 
 def test_the_answers_along_an_axis_name_ends_and_best():
@@ -148,10 +152,58 @@ def test_means_of_few_survivors_rank_no_arm():
     assert cells["bn-sgd-0.12"] == "52.5 ± 0.7 (2 of 3)"
     few = {"bn-tau0.9": [0.6, None, None], "bn-tau1": [0.5, 0.5, None]}
     said = comparison("target_network", few).answer()
-    assert "bn has 50.0 % at 1 (2 of 3 runs)." in said
+    assert (
+        "bn has no accuracy at 0.9 (learned 1, diverged 2), 50.0 % at 1 (2 of" in said
+    )
     pair = {"bn": [0.5, 0.5, 0.5], "gn_ws": [0.6, None, None]}
     said = comparison("norm_comparison", pair).answer()
-    assert said.startswith("Not answered yet: runs of gn_ws ended without")
+    assert said.startswith(
+        "Without an accuracy: gn_ws (learned 1, diverged 2). bn reaches 50.0 % in "
+        "linear accuracy. Not decided yet."
+    )
+
+
+def test_an_arm_that_fails_in_every_seed_is_an_answer():
+    pair = {"bn": [0.5, 0.5, 0.5], "gn_ws": [None, None, None]}
+    found = comparison("norm_comparison", pair)
+    assert found.answer().startswith(
+        "Without an accuracy: gn_ws (diverged 3). bn reaches 50.0 % in linear "
+        "accuracy. gn_ws is behind bn: it fails."
+    )
+    assert accuracy_table(found).rows[1][4] == "failed"
+    one = comparison("norm_comparison", {"bn": [0.5], "gn_ws": [None]})
+    assert "linear accuracy. Not decided yet." in one.answer()
+    assert accuracy_table(one).rows[1][4] == "not decided yet"
+
+
+def test_an_axis_without_its_end_does_not_say_that_nothing_falls():
+    figures = {f"bn-{n}": [0.6, 0.6, 0.6] for n in (256, 32)}
+    said = comparison("batch_size", figures).answer()
+    assert "It does not fall by more than 1 point" in said
+    said = comparison("batch_size", figures | {"bn-8": [None] * 3}).answer()
+    assert "does not fall" not in said
+    assert "Without an accuracy: bn-8 (diverged 3)." in said
+
+
+def test_seeds_that_disagree_are_no_evidence_for_or_against_the_paper():
+    figures = {
+        "bn-bn-bn": [0.4, 0.4],
+        "ln-ln-ln": [0.4, "collapsed"],
+        "none-none-none": ["collapsed", "collapsed"],
+    }
+    said = comparison("norm_placement", figures).answer()
+    assert said.startswith("2 of 2 rows that were decided (the paper has 15) learn or")
+    assert "Not decided yet, because seeds disagree: ln-ln-ln." in said
+
+
+def test_the_newest_row_counts_wherever_it_stands_and_one_with_figures_before_others():
+    experiment, scale = load_experiment("norm_comparison"), SCALES["cpu"]
+    (new,) = rows_of(experiment, {"bn": [0.5]})
+    old = new | {"time": "2020-01-01T00:00:00+00:00", "wall_seconds": 1.0}
+    stopped = new | {"time": "2030-01-01T00:00:00+00:00", "summary": None}
+    for rows in ([new, old, stopped], [stopped, old, new]):
+        (taken,) = compare(experiment, scale, rows).rows
+        assert taken is new
 
 
 def test_two_arms_are_compared_over_the_seeds_that_both_have():

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from byol_bnfree.errors import InputError
+from byol_bnfree.training import environment as training_environment
 from experiments.throughput import __main__ as throughput
 from experiments.throughput import device
 from experiments.throughput.__main__ import Arguments, main
@@ -61,7 +62,7 @@ def test_what_an_earlier_call_has_is_not_measured_again(tmp_path, monkeypatch, c
         return {"images_per_s": 5.0}
 
     monkeypatch.setattr(device, "device_kind", lambda wanted: "card")
-    monkeypatch.setattr(device, "commit", lambda: "new")
+    monkeypatch.setattr(training_environment, "commit", lambda: "new")
     monkeypatch.setattr(device, "result", measure)
     earlier = tmp_path / "earlier.jsonl"
     here = {"workload": "tiny", "tiny": True, "device": "card", "commit": "new"}

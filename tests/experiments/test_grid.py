@@ -127,6 +127,12 @@ def test_the_checksum_of_settings_ignores_seed_and_folders():
     "arguments, sentence",
     [
         (["norm_comparison", "--shard=4/4"], "shard is '4/4'"),
+        (["simclr_norms", "--shard=15/20"], "has 9 runs, so this part is empty"),
+        *(
+            (["norm_comparison", flag], f"{flag} has no value; give some, or leave it")
+            for flag in ("--arms", "--only", "--rows")
+        ),
+        (["norm_comparison", "--seeds", str(2**31)], "from 0 to 2,147,483,647"),
         (["norm_comparison", "--seeds", "1", "1"], "different ones"),
         (["norm_comparison", "--arms", "gnws"], "arm gnws is unknown"),
         (["norm_comparison", "--data-dir=/nonexistent"], "cifar10 is not in"),
@@ -217,6 +223,14 @@ class Small(nn.Module):
 
 def small(layers):
     return Small(layers)
+
+
+def fails(layers):
+    return Small(layers.unknown)
+
+
+def takes_nothing():
+    return Small(None)
 """
 
 
@@ -231,6 +245,10 @@ def test_a_model_of_ones_own_is_in_every_arm(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)  # `main` goes to the recipes
     with pytest.raises(InputError, match="has no function 'large'"):
         main([*grid_of, "--model=mine.py:large"])
+    for bad in ("fails", "takes_nothing"):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(InputError, match=f"mine.py:{bad}"):
+            main([*grid_of, f"--model=mine.py:{bad}"])
 
 
 def test_runs_of_a_model_go_with_its_code_and_not_its_place(tmp_path):

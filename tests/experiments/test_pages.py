@@ -1,18 +1,22 @@
 """The pages that commands make from results: each figure with its conditions."""
 
 import json
+from pathlib import Path
 
 import pytest
 from rows import rows_of
 
 from byol_bnfree.errors import InputError
 from byol_bnfree.files import append_row, read_rows
+from experiments import GRIDS
 from experiments.grid import load_experiment
 from experiments.report import expect, results
 from experiments.report.conditions import run_command
 from experiments.report.finished_runs import read_runs
+from experiments.report.write import MARKS, readme_results
 from experiments.results import curves
 
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 ENVIRONMENT = {
     "argv": ["train.py", "--norm=bn", "--workdir=/secret/w", "--data-dir=/secret/d"],
     "commit": "c" * 40,
@@ -157,3 +161,15 @@ def test_the_command_of_a_stopped_row_stops_it(given):
 def test_a_page_of_no_runs_is_refused():
     with pytest.raises(InputError, match="no finished run of bn or gn_ws"):
         expect.main(expect.Arguments(()))
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_the_readme_of_an_experiment_has_the_figures_of_its_results(name):
+    text = (EXPERIMENTS / name / "README.md").read_text()
+    marked = MARKS.search(text)
+    results_there = marked[0].removeprefix(marked[1]).removesuffix(marked[2])
+    assert results_there == readme_results(load_experiment(name), EXPERIMENTS)
+
+
+def test_the_page_of_results_has_the_figures_of_the_results():
+    assert results.PAGE.read_text() == results.results_page()

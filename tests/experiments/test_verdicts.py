@@ -251,12 +251,12 @@ def test_answers_beside_the_paper_warn_of_single_seeds_and_carry_the_caveat():
     ]
     said = comparison("augmentation", {name: [0.5] for name in names}).answer()
     assert "no row of the paper's table was run" in said
-    assert "each arm has one seed" in said and SCALES["cpu"].caveat in said
+    assert "each arm has one seed" in said and SCALES["cpu"].caveat_beside(300) in said
     three = {name: around(0.5) for name in names}
     assert "one seed" not in comparison("augmentation", three).answer()
     said = comparison("views", {"gn_ws-2": [0.5], "gn_ws-4": [0.6]}).answer()
     assert "The best arm of gn_ws is gn_ws-4" in said
-    assert SCALES["cpu"].caveat in said
+    assert SCALES["cpu"].caveat_beside(300) in said
 
 
 def test_pairs_are_counted():
@@ -270,7 +270,7 @@ def test_pairs_are_counted():
     assert orders(found) == (4, 5)  # l2 and layernorm have no order in the paper
     said = found.answer()
     assert "4 of the 5 pairs" in said
-    assert SCALES["cpu"].caveat in said and "each arm has one seed" in said
+    assert SCALES["cpu"].caveat_beside(300) in said and "each arm has one seed" in said
 
 
 FIRST = "Of the paper's rows, bn-l2 and bn-layernorm have the highest means here."
@@ -289,6 +289,28 @@ OPEN = f"{FIRST} This order is not decided"
 def test_a_best_row_is_named_only_if_its_lead_is_decided(best, second, said):
     figures = {"bn-none": around(0.40), "bn-layernorm": second, "bn-l2": best}
     assert said in comparison("loss_normalization", figures).answer()
+
+
+def test_a_best_row_is_ahead_of_every_other_and_not_of_the_second_alone():
+    """The third row varies so much that it may be the best."""
+    figures = {
+        "bn-l2": [0.600, 0.601, 0.599],
+        "bn-layernorm": [0.589, 0.590, 0.588],
+        "bn-none": [0.57, 0.64, 0.50],
+    }
+    said = best_row(comparison("loss_normalization", figures))
+    assert said.endswith("This order is not decided (three seeds).")
+    trials = {
+        f"bn-muon-{rate}": values
+        for rate, values in zip((0.02, 0.04, 0.08), figures.values(), strict=True)
+    }
+    said = comparison("recipe_search", trials).answer()
+    assert "This order is not decided (three seeds)." in said
+    trials["bn-muon-0.08"] = [None, None, None]
+    said = comparison("recipe_search", trials).answer()
+    assert "This order is decided. Without an accuracy: bn-muon-0.08 (diverged 3)." in (
+        said
+    )
 
 
 BYOL, STOP, GRADIENT = (
@@ -319,6 +341,9 @@ def test_a_row_that_failed_without_an_accuracy_is_behind_those_that_learned(
 def test_a_best_row_of_the_paper_that_failed_here_is_not_forgotten():
     figures = {"bn-l2": [None], "bn-layernorm": [None], "bn-none": [0.5]}
     said = best_row(comparison("loss_normalization", figures))
+    assert said == "Of the paper's rows, bn-none has the highest mean here."
+    twice = {name: 2 * values for name, values in figures.items()}
+    said = best_row(comparison("loss_normalization", twice))
     assert said == "The best row here, bn-none, is not one of the paper's best."
     assert best_row(comparison("loss_normalization", {"bn-l2": [None]})) == ""
 
