@@ -46,12 +46,17 @@ DECAYS = {
 }
 """Long trials: kernels grow for as long as a run lasts, and decay limits them."""
 LONG = DECAYS | {
+    "muon-0.06-batch128-decay-0.1": (
+        *TRIALS["muon-0.06-batch128"],
+        "--optim.weight-decay=0.1",
+    ),
     "muon-0.04-decay-1e-05-predictor-10": (
         *DECAYS["muon-0.04-decay-1e-05"],
         "--optim.predictor-lr-scale=10",
     )
 }
-"""A faster predictor has little decay: decay is multiplied by the rate, too."""
+"""A smaller batch was the best trial of 4 epochs for bn. A faster predictor has little
+decay: decay is multiplied by the rate, too."""
 
 
 def arms(scale: Scale) -> tuple[Arm, ...]:
