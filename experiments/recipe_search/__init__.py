@@ -53,7 +53,7 @@ LONG = DECAYS | {
     "muon-0.04-decay-1e-05-predictor-10": (
         *DECAYS["muon-0.04-decay-1e-05"],
         "--optim.predictor-lr-scale=10",
-    )
+    ),
 }
 """A smaller batch was the best trial of 4 epochs for bn. A faster predictor has little
 decay: decay is multiplied by the rate, too."""
