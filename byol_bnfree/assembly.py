@@ -128,7 +128,9 @@ def _encoder(config: TrainConfig, options: dict[str, Any]) -> nn.Module:
 def _head(config: TrainConfig, part: str, options: dict[str, Any]) -> MLPHead:
     """Build the projector or the predictor, by its name in `ModelConfig`."""
     head: HeadConfig = getattr(config.model, part)
-    norm = part_norms(config)[part]
+    norm, plain_dense = part_norms(config)[part], head.plain_dense
+    if part == "predictor" and config.objective == "rotation":
+        plain_dense = (*plain_dense, head.depth)  # a classifier is never standardized
     options = options | {"unit_kernels": False}  # heads have no convolutions
     plain, layers = options | {"standardize_dense": False}, layers_for(norm, **options)
     check_channels(layers, [head.hidden] if head.depth > 1 else [])
@@ -138,6 +140,6 @@ def _head(config: TrainConfig, part: str, options: dict[str, Any]) -> MLPHead:
         head.depth,
         layers,
         output_bias=head.output_bias,
-        plain_dense=head.plain_dense,
+        plain_dense=plain_dense,
         plain=layers_for(norm, **plain).dense,
     )

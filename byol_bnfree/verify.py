@@ -34,7 +34,7 @@ CLAIMS = {
     "views": "views one at a time give the same gradient",
     "devices": "the number of devices does not matter",
     "resume": "a resumed run equals an uninterrupted one",
-    "communication": "a ResNet-18 step of gn_ws sends only gradients and metrics",
+    "communication": "a BYOL step of gn_ws sends only gradients and metrics",
     "communication_resnet50": "the same for ResNet-50; three more minutes",
 }
 ON_REQUEST = "communication_resnet50"

@@ -11,7 +11,7 @@ without AVX-512 train 464 and 437 images/s (today's cost.json, commit 6a147b5) a
 115 and 122 minutes: take `--config=configs/cifar10_cpu.py:30` there. Compiling and
 evaluating take one or two minutes.
 
-It has two views. In the same time four views (8.9 epochs) were 1.3 points behind two
+It has two views. In 0.9 of the time four views (8.9 epochs) were 1.3 points behind two
 (16 epochs) in linear accuracy, and 0.9 ahead in kNN (experiments/views: gn_ws, one
 seed, weight decay 1e-5). This recipe reaches 67.3 % linear accuracy with gn_ws and
 67.5 % with bn (means of three seeds, experiments/norm_comparison).

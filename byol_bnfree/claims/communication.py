@@ -18,7 +18,7 @@ from byol_bnfree.config import HeadConfig, ModelConfig, OptimConfig, TrainConfig
 
 DEVICES = 8  # of the compiled program; a ring of more moves nearly the same bytes
 ARMS = (("bn", 1), ("bn", DEVICES), ("gn_ws", 1))  # norm, groups of statistics
-ALLOWED = {"gradient", "metrics", "metrics of logged steps"}
+ALLOWED = {"gradient", "metrics"}
 METRICS = {"_metrics", "collapse_measures", "effective_rank", "centered_rank", "top_k"}
 MEGABYTE = 1e6
 
@@ -40,7 +40,7 @@ def communication_claim(network: str, folder: Path, say) -> Finding:
     others = {purpose: n for purpose, n in moved.items() if purpose not in ALLOWED}
     statistics = arms["bn"]["bytes"].get("batch statistics", 0)
     return Finding(
-        f"a step of gn_ws sends only gradients and metrics ({network})",
+        f"a BYOL step of gn_ws sends only gradients and metrics ({network})",
         f"collectives in the step compiled for {DEVICES} CPU devices, batch 16, "
         f"16x16 images (gradient and statistics do not depend on either)",
         f"other bytes: gn_ws {sum(others.values())}, bn {statistics:,}",
@@ -58,8 +58,7 @@ def table(network: str, arms: dict[str, Any]) -> str:
     ]
     for name, arm in arms.items():
         sizes = arm["bytes"]
-        # Logged steps are rare, and their metrics are not part of a usual step.
-        every = sum(n for k, n in sizes.items() if k != "metrics of logged steps")
+        every = sum(sizes.values())
         rings = ", ".join(
             f"{2 * (n - 1) / n * every / MEGABYTE:.2f} on {n}" for n in (8, 64, 512)
         )
@@ -85,8 +84,6 @@ def purpose(moved: Moved, sizes: dict[str, set[int]]) -> str:
         return "batch statistics" if "norm" in moved.operation else "unknown"
     if "_moments" in functions or "_statistics" in functions:
         return "batch statistics"
-    if "cond/branch" in moved.operation:
-        return "metrics of logged steps"
     if functions & METRICS or "loss_fn" in functions:
         return "metrics"
     return "unknown"

@@ -20,6 +20,7 @@ from byol_bnfree.cpu.choice import ONEDNN, XLA_ON_CPU, choose_kernels
 from byol_bnfree.models.kernels import Kernels
 from byol_bnfree.precision import resolve_dtype
 from byol_bnfree.settings.norms import part_norms
+from byol_bnfree.settings.objective_checks import norms_in_use
 from byol_bnfree.training.parts import DataShape
 from byol_bnfree.training.program import views_together
 
@@ -33,6 +34,11 @@ LARGEST_IMAGE = 32
 def uses_batch_statistics(config: TrainConfig) -> bool:
     """Return True if any part of the network has BatchNorm."""
     return "bn" in part_norms(config).values()
+
+
+def trains_with_batch_statistics(config: TrainConfig) -> bool:
+    """Return True if any part that the objective uses has BatchNorm."""
+    return "bn" in norms_in_use(config).values()
 
 
 def for_analysis(
@@ -147,7 +153,7 @@ def other_optimizer(config: TrainConfig) -> str:
     gradients that are zero but for rounding, and such an update is all rounding.
     """
     name = config.optim.name
-    if name not in ("muon", "adamw") or not uses_batch_statistics(config):
+    if name not in ("muon", "adamw") or not trains_with_batch_statistics(config):
         return ""
     return (
         f"These runs have LARS instead of {name}, which turns the rounding of zero "

@@ -18,7 +18,7 @@ from byol_bnfree.claims.settings import (
     STEPS,
     other_optimizer,
     tiny,
-    uses_batch_statistics,
+    trains_with_batch_statistics,
 )
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.errors import InputError
@@ -38,7 +38,7 @@ def pieces_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
     the whole batch.
     """
     why = couples_in_loss(config)
-    if config.objective == "moco_v2" and uses_batch_statistics(config):
+    if config.objective == "moco_v2" and trains_with_batch_statistics(config):
         why = "the statistics that a query and its own key must not share"
     if why:
         return Finding(
@@ -48,7 +48,7 @@ def pieces_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
             _is_refused(config),
         )
     cut, note = tiny(config), ""
-    if uses_batch_statistics(config):
+    if trains_with_batch_statistics(config):
         # Groups of 8 images: with two, BatchNorm is nearly a sign function.
         cut, note = tiny(config, bn_stat_groups=8, batch_size=64), "; refused without"
     say(f"{len(PIECES)} runs of {STEPS} steps on 1 device")

@@ -23,7 +23,7 @@ def byol(config: BYOLConfig) -> Objective:
     n is `loss_normalization`. With l2 this is `losses.byol_loss`. The predictor is the
     network's, or the linear map that fits this batch best.
 
-    References: P1 (arXiv 2006.07733), equation 2, Table 20 and appendix F.7.
+    References: P1 (arXiv 2006.07733), equation 2, Table 20 and section 5.
     """
     normalize = LOSS_NORMALIZATIONS[config.loss_normalization]
 
@@ -50,10 +50,11 @@ BYOL = byol(BYOLConfig())
 def fitted(
     projection: Float[Array, "b k"], target: Float[Array, "b k"]
 ) -> Float[Array, "b k"]:
-    """Z W with W = (Z'Z)^-1 Z'T, the least-squares predictor of this batch (P1 F.7).
+    """Z W with W = (Z'Z)^-1 Z'T, the least-squares predictor of this batch.
 
-    A ridge is added to Z'Z. We chose that no gradient passes through W: W is a constant
-    of the batch, as the network's predictor is a constant of its forward pass.
+    It is the one of P1, section 5. A ridge is added to Z'Z. We chose that no gradient
+    passes through W: W is a constant of the batch, as the network's predictor is a
+    constant of its forward pass.
     """
     z = jax.lax.stop_gradient(projection)
     product = jnp.matmul(z.T, z, precision=jax.lax.Precision.HIGHEST)
@@ -62,4 +63,4 @@ def fitted(
     weights = jax.scipy.linalg.solve(
         product + ridge * jnp.eye(len(product)), right, assume_a="pos"
     )
-    return projection @ weights
+    return jnp.matmul(projection, weights, precision=jax.lax.Precision.HIGHEST)

@@ -6,6 +6,7 @@ from byol_bnfree.errors import InputError
 from byol_bnfree.settings.norms import part_norms
 from byol_bnfree.settings.objective_checks import (
     OWN,
+    couples_in_loss,
     norms_in_use,
     uses_predictor,
     validate_objective,
@@ -82,11 +83,13 @@ def _check_batch(config: Any) -> None:
         )
     # A micro-batch of whole groups leaves the statistics of every group as they are.
     regrouped = config.bn_stat_groups % config.micro_batches != 0
-    if "bn" in norms and regrouped:
+    if "bn" in norms and regrouped and not couples_in_loss(config):
+        cure = f"set --bn-stat-groups to a multiple of {config.micro_batches}"
+        if config.objective == "moco_v2":  # which needs statistics of the whole batch
+            cure = "set it to 1"
         raise InputError(
             f"--micro-batches {config.micro_batches} would change the batch "
-            f"statistics of bn; set --bn-stat-groups to a multiple of "
-            f"{config.micro_batches} or use a norm without them, such as gn_ws."
+            f"statistics of bn; {cure} or use a norm without them, such as gn_ws."
         )
 
 

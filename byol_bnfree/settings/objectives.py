@@ -12,8 +12,8 @@ class BYOLConfig:
     """Normalization of predictions and targets in the loss (P1 Table 20). batchnorm
     uses batch statistics, whatever --norm is."""
     predictor: Literal["network", "closed_form"] = "network"
-    """closed_form: the linear map that best fits the targets of the batch (P1 F.7). It
-    uses statistics of the batch."""
+    """closed_form: the linear map that best fits the targets of the batch (P1, section
+    5). It uses statistics of the batch."""
 
 
 @dataclass(frozen=True)

@@ -34,15 +34,18 @@ def validate_views(config: Any) -> None:
             f"--views.small-area is {low:g} {high:g}; give LOW HIGH, shares of the "
             f"picture's area with 0 < LOW <= HIGH <= 1."
         )
+    more = views.count != 2 or views.small
+    what = "compares two views" if more else "needs both views in one pass"
+    given = "--views.count and --views.small" if more else "--views.accumulate"
     if not views.plain and config.objective != "byol":
         raise InputError(
-            f"--objective {config.objective} compares two views; remove --views, "
-            f"or use --objective byol."
+            f"--objective {config.objective} {what}; remove {given}, or use "
+            f"--objective byol."
         )
     if not views.plain and config.byol.predictor == "closed_form":
         raise InputError(
-            "--byol.predictor closed_form is fitted to two views; remove --views, "
-            "or use --byol.predictor network."
+            f"--byol.predictor closed_form {what}; remove {given}, or use "
+            f"--byol.predictor network."
         )
 
 

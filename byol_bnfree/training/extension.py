@@ -16,6 +16,8 @@ import optax
 from byol_bnfree.config import Extension, TrainConfig
 from byol_bnfree.errors import InputError
 from byol_bnfree.files import RESTORE, expanded, read_json, write_json
+from byol_bnfree.settings.objective_checks import uses_predictor
+from byol_bnfree.training.optim import constant_predictor_rate
 from byol_bnfree.training.restore import committed_steps
 from byol_bnfree.training.schedules import (
     extended_steps,
@@ -44,9 +46,26 @@ def schedules_of(config: TrainConfig, num_examples: int) -> Schedules:
     return Schedules(rate, tau)
 
 
+def predictor_rate_of(config: TrainConfig) -> optax.Schedule | None:
+    """Return the predictor's own rate; None if it has the schedule of the rest.
+
+    It is constant, and each extension begins it anew at the peak of its own rate.
+    """
+    constant = constant_predictor_rate(config)
+    if constant is None:
+        return None
+    rate = optax.constant_schedule(constant)
+    for part in config.extensions:
+        rate = _from(part.start, rate, optax.constant_schedule(_peak(config, part)))
+    return rate
+
+
+def _peak(config: TrainConfig, part: Extension) -> float:
+    return part.base_lr * config.batch_size / 256
+
+
 def _annealing(config: TrainConfig, part: Extension) -> optax.Schedule:
-    peak = part.base_lr * config.batch_size / 256
-    cosine = optax.cosine_decay_schedule(peak, part.end - part.start)
+    cosine = optax.cosine_decay_schedule(_peak(config, part), part.end - part.start)
     return lambda step: cosine(jnp.maximum(step - part.start, 0))
 
 
@@ -121,10 +140,13 @@ def keep_what_was(workdir: Path, config: TrainConfig) -> None:
 def describe(config: TrainConfig, num_examples: int) -> str:
     """Describe the newest extension, for the first lines of a run."""
     part, tau = config.extensions[-1], schedules_of(config, num_examples).tau
-    peak = part.base_lr * config.batch_size / 256
+    peak = _peak(config, part)
+    own = uses_predictor(config) and constant_predictor_rate(config) is not None
     first, last = (float(tau(step)) for step in (part.start, part.end))
     return (
         f"steps {part.start} to {part.end}: learning rate {part.base_lr:.4g} x "
-        f"{config.batch_size} / 256 = {peak:.4g} to 0 on a cosine, without warm-up; "
-        f"tau {first:.4g}" + (f" to {last:.4g}" if last != first else "")
+        f"{config.batch_size} / 256 = {peak:.4g} to 0 on a cosine, without warm-up"
+        + f", predictor constant at {peak * config.optim.predictor_lr_scale:.4g}" * own
+        + f"; tau {first:.4g}"
+        + (f" to {last:.4g}" if last != first else "")
     )

@@ -63,7 +63,7 @@ def constant_predictor_rate(config: TrainConfig) -> float | None:
 def make_optimizer(
     optim: OptimConfig,
     schedule: optax.Schedule | float,
-    predictor_rate: float | None = None,
+    predictor_rate: optax.Schedule | float | None = None,
 ) -> optax.GradientTransformation:
     """Build the optimizer `optim.name` with a learning-rate schedule.
 
@@ -90,7 +90,8 @@ def make_optimizer(
       optim: the name, momentum, decay and factors. Its schedules are not read.
       schedule: maps the number of the step, from 0, to the learning rate; or a number,
         the rate of all steps.
-      predictor_rate: the constant rate of the predictor; None for that of the rest.
+      predictor_rate: the predictor's own rate, as `schedule`; None for that of the
+        rest.
 
     Returns:
       An optimizer. Its `update` needs the parameters as third argument.
@@ -117,6 +118,8 @@ def make_optimizer(
     else:
         # Every optimizer here multiplies by the rate last, weight decay included. So we
         # can build it with rate 1 and multiply each part by its own.
+        if not callable(predictor_rate):
+            predictor_rate = optax.constant_schedule(predictor_rate)
         unscaled = makers[optim.name](optim, optax.constant_schedule(1.0))
         optimizer = optax.chain(unscaled, _rates_by_part(schedule, predictor_rate))
     scales = (optim.bias_lr_scale, optim.predictor_lr_scale, optim.projector_lr_scale)
@@ -234,17 +237,17 @@ def _clipped_trust_ratio(
 
 
 def _rates_by_part(
-    schedule: optax.Schedule, predictor_rate: float
+    schedule: optax.Schedule, predictor_rate: optax.Schedule
 ) -> optax.GradientTransformation:
-    """The learning rate of a step, and a constant one for the predictor (SimSiam)."""
+    """The learning rate of a step, and another one for the predictor (SimSiam)."""
 
     def update(updates, state, params=None):
         """Multiply the updates of each part by its rate, and count the step."""
-        rate = schedule(state.count)
+        rate, own_rate = schedule(state.count), predictor_rate(state.count)
 
         def scale(path: tuple, update: Any):
             own = _names(path)[0] in PREDICTORS
-            return (predictor_rate if own else rate) * update
+            return (own_rate if own else rate) * update
 
         scaled = jax.tree_util.tree_map_with_path(scale, updates)
         return scaled, optax.ScaleByScheduleState(state.count + 1)

@@ -23,9 +23,9 @@ from byol_bnfree.own_encoder import check_encoder
 from byol_bnfree.settings.norms import groups_of_micro_batch
 from byol_bnfree.settings.view_checks import check_small_size
 from byol_bnfree.training.data_dependent import data_dependent_init
-from byol_bnfree.training.extension import schedules_of
+from byol_bnfree.training.extension import predictor_rate_of, schedules_of
 from byol_bnfree.training.gradient import make_views, step_key
-from byol_bnfree.training.optim import constant_predictor_rate, make_optimizer
+from byol_bnfree.training.optim import make_optimizer
 from byol_bnfree.training.passes import Batch
 from byol_bnfree.training.schedules import total_steps, warmup_steps
 from byol_bnfree.training.state import TrainState, create_state
@@ -105,7 +105,7 @@ def build_parts(
     warmup = warmup_steps(config, data.num_examples)
     schedules = schedules_of(config, data.num_examples)
     optimizer = make_optimizer(
-        config.optim, schedules.learning_rate, constant_predictor_rate(config)
+        config.optim, schedules.learning_rate, predictor_rate_of(config)
     )
     init = _make_init(config, classes, optimizer, encoder)
     batch = abstract_batch(config, data)

@@ -1,6 +1,6 @@
 """Can the predictor take the place of the target?
 
-arXiv 2006.07733, Tables 21 and 22, and appendix F.7.
+arXiv 2006.07733, Tables 21 and 22, and section 5.
 """
 
 from experiments.grid import Arm, Experiment, recipe_of
@@ -87,7 +87,7 @@ EXPERIMENT = Experiment(
     arms=arms,
     answer=against_paper,
     reference="bn-byol",
-    paper="arXiv 2006.07733, Tables 21, 22 and appendix F.7: BatchNorm, ImageNet, "
+    paper="arXiv 2006.07733, Tables 21, 22 and section 5: BatchNorm, ImageNet, "
     "ResNet-50, 300 epochs, linear top-1",
     cell_axes=lambda scale: ("rate of the projector", "rate of the predictor"),
     note="tau is 0 in all arms but byol: the target is the online network. Rates are "

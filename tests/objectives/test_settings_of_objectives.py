@@ -14,6 +14,10 @@ REFUSED = {
     "--objective=barlow_twins --micro-batches=2": "the correlations of --objective",
     "--byol.loss-normalization=batchnorm --micro-batches=2": "the statistics of --byol",
     "--objective=infonce --batch-size=1": "--batch-size 1 is too small",
+    # Under bn the reason that holds for every norm comes first.
+    "--objective=infonce --norm=bn --micro-batches=2": "need the whole batch; set it",
+    "--objective=moco_v2 --norm=bn --micro-batches=2": "of bn; set it to 1 or use a no",
+    "--norm=bn --micro-batches=2": "set --bn-stat-groups to a multiple of 2",
     "--infonce.beta=0.5": "--infonce.beta 0.5 belongs to --objective infonce",
     "--objective=infonce --byol.loss-normalization=none": "belongs to --objective byol",
     "--moco-v2.queue=64": "--moco-v2.queue 64 belongs to --objective moco_v2",

@@ -25,6 +25,11 @@ from byol_bnfree.training.mesh import (
     state_shardings,
 )
 
+NARROW = dataclasses.replace(
+    tiny.config().model,
+    projector=dataclasses.replace(tiny.HEAD, out=4),
+    predictor=dataclasses.replace(tiny.HEAD, out=4),
+)
 KINDS = {
     "byol-layernorm": {"byol": BYOLConfig(loss_normalization="layernorm")},
     "byol-batchnorm": {"byol": BYOLConfig(loss_normalization="batchnorm")},
@@ -37,8 +42,10 @@ KINDS = {
     "moco_v2": {"objective": "moco_v2", "moco_v2": MoCoConfig(queue=32)},
     "barlow_twins": {"objective": "barlow_twins"},
     "rotation": {"objective": "rotation"},
+    "byol-none": {"byol": BYOLConfig(loss_normalization="none")},
+    "closed_form": {"byol": BYOLConfig(predictor="closed_form"), "model": NARROW},
 }
-COUPLED = ("byol-batchnorm", "infonce", "infonce-byol", "barlow_twins")
+COUPLED = ("closed_form", "byol-batchnorm", "infonce", "infonce-byol", "barlow_twins")
 
 
 def config(kind: str, **fields) -> TrainConfig:
@@ -73,8 +80,8 @@ def test_two_devices_equal_one_device(kind):
     """So negatives, correlations, statistics and the queue are of the global batch."""
     cfg = config(kind)
     one, two = tiny.run(cfg), on_two_devices(cfg)
-    # A correlation over 8 images amplifies rounding.
-    loose = {"atol": 1e-4} if kind == "barlow_twins" else {}
+    # A correlation over 8 images amplifies rounding, and so does a fit to them.
+    loose = {"atol": 1e-4} if kind in ("barlow_twins", "closed_form") else {}
     tiny.assert_close(jax.device_get(two), jax.device_get(one), **loose)
 
 
@@ -230,3 +237,15 @@ def test_without_a_predictor_the_projection_may_have_any_width():
     after, metrics, _ = jax.eval_shape(step, state, tiny.batch())
     assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
     assert metrics["train/loss"].shape == ()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_classifier_of_rotation_is_never_standardized(norm):
+    """A standardized layer could not scale its logits."""
+    head = tiny.network(config("rotation", norm=norm)).predictor
+    x = jax.random.normal(jax.random.key(0), (4, 8))
+    variables = head.init(jax.random.key(1), x)
+    larger = jax.tree.map(jnp.copy, variables)
+    larger["params"]["fc2"]["kernel"] *= 10
+    one, ten = (head.apply(v, x) for v in (variables, larger))
+    np.testing.assert_allclose(ten, 10 * one, rtol=1e-4, atol=1e-5)

@@ -12,7 +12,12 @@ import runs
 from byol_bnfree import InputError, parse_args, train
 from byol_bnfree.config import Extension, TrainConfig
 from byol_bnfree.training.changes import compare_config
-from byol_bnfree.training.extension import resolve_extension, schedules_of
+from byol_bnfree.training.extension import (
+    describe,
+    predictor_rate_of,
+    resolve_extension,
+    schedules_of,
+)
 from byol_bnfree.training.schedules import learning_rate_schedule, tau_schedule
 
 IMAGES = 160  # in batches of 8: the run of 4 steps is 0.2 epochs long
@@ -103,6 +108,18 @@ def test_its_rate_is_a_cosine_from_the_stated_one_to_zero():
     assert [rate(k) for k in range(4)] == [plain(k) for k in range(4)]
     expected = [0.2 * 8 / 256 * (1 + np.cos(np.pi * k / 4)) / 2 for k in range(5)]
     np.testing.assert_allclose([rate(4 + k) for k in range(5)], expected, atol=1e-8)
+
+
+def test_a_constant_rate_of_the_predictor_begins_anew():
+    """SimSiam's: otherwise it would keep the peak of the first part."""
+    config = parse_args([*runs.ARGUMENTS, "--objective=simsiam"])
+    longer = dataclasses.replace(config, extensions=(Extension(4, 8, 0.2),))
+    rate = predictor_rate_of(longer)
+    first = config.base_lr * config.batch_size / 256
+    expected = [first] * 4 + [0.2 * config.batch_size / 256] * 3
+    np.testing.assert_allclose([rate(k) for k in range(7)], expected, rtol=1e-6)
+    assert "predictor constant at 0.00625;" in describe(longer, IMAGES)
+    assert predictor_rate_of(parse_args([*runs.ARGUMENTS])) is None
 
 
 def test_without_a_rate_it_begins_where_a_longer_run_would_be(workdir):

@@ -203,6 +203,10 @@ def test_small_views_are_no_larger_than_large_ones():
         ({"views": ViewsConfig(small_size=8)}, "add --views.small"),
         ({"views": ViewsConfig(small=1, small_area=(0.5, 0.2))}, "LOW HIGH"),
         ({"views": FOUR, "objective": "simsiam"}, "compares two views"),
+        (
+            {"views": ViewsConfig(accumulate=True), "objective": "simsiam"},
+            "simsiam needs both views in one pass; remove --views.accumulate",
+        ),
     ],
 )
 def test_views_that_cannot_be_are_refused(fields, said):
