@@ -19,7 +19,12 @@ from byol_bnfree.evaluation.bench import Bench
 from byol_bnfree.evaluation.checks import check_protocols, check_trainable
 from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.evaluation.data_of_weights import with_data
-from byol_bnfree.evaluation.dense.opening import open_dense, unused_files, whole_view
+from byol_bnfree.evaluation.dense.opening import (
+    cut_off,
+    open_dense,
+    unused_files,
+    whole_view,
+)
 from byol_bnfree.evaluation.dense.tasks import TASKS
 from byol_bnfree.evaluation.features import first_images
 from byol_bnfree.evaluation.final import STATISTICS
@@ -161,7 +166,8 @@ def _open_all(
             task, settings = TASKS[name], getattr(config, name)
             dense_module(encoder.module, settings.stride)  # finds impossible strides
             opened[name] = open_dense(task, settings, encoder.config, config)
-            for note in unused_files(opened[name]):
+            left_out = cut_off(task, opened[name][1])
+            for note in unused_files(opened[name]) + left_out:
                 say(f"note: {note}")
     return opened
 

@@ -19,6 +19,8 @@ from byol_bnfree.evaluation.dense.opening import (
     _check_disjoint,
     _check_source,
     _part,
+    _usual_size,
+    cut_off,
     dense_views,
     open_dense,
     unused_files,
@@ -27,6 +29,7 @@ from byol_bnfree.evaluation.dense.settings import DepthSettings, SegmentationSet
 from byol_bnfree.evaluation.dense.tasks import TASKS
 from tiny import light
 
+OF = {"segmentation": SegmentationSettings(), "depth": DepthSettings()}
 RUN = TrainConfig(norm="bn", data=DataConfig(shapes_train=20, shapes_test=10))
 
 
@@ -80,6 +83,50 @@ def test_a_mask_without_any_class_is_one_sentence(tmp_path):
         Image.fromarray(np.full((12, 12), 255, np.uint8)).save(file)
     with pytest.raises(InputError, match="no known mask at any pixel"):
         opened(f"folder:{folder}")
+
+
+def test_a_class_that_only_test_masks_show_is_refused(tmp_path, capsys):
+    """Its IoU would be 0 whatever is learned."""
+    folder = folder_of(tmp_path / "set")
+    test = DenseFolder.open(str(folder), "test", 3)
+    for file in test.masks.values():
+        Image.fromarray(np.full((12, 12), 2, np.uint8)).save(file)
+    with pytest.raises(InputError, match="no training mask of set shows the class 2,"):
+        opened(f"folder:{folder}")
+    opened(f"folder:{folder}", max_train=20)
+    assert "note: 1 classes of the test masks" in capsys.readouterr().out
+
+
+def test_a_mask_without_a_picture_gives_no_class(tmp_path):
+    folder = folder_of(tmp_path / "set")
+    Image.fromarray(np.full((12, 12), 9, np.uint8)).save(folder / "masks" / "x.png")
+    Image.new("RGB", (12, 12)).save(folder / "masks" / "overview.png")
+    train, test = opened(f"folder:{folder}")
+    assert train.class_names == ("0", "1")
+    assert "in masks/ without a picture" in unused_files((train, test))[0]
+
+
+def test_more_classes_than_a_mask_can_tell_apart_are_refused():
+    many = Scenes("train", 4, 16, class_names=tuple(map(str, range(300))))
+    task, settings = TASKS["segmentation"], SegmentationSettings()
+    with pytest.raises(InputError, match="300 classes of masks, but at most 255 are"):
+        dense_views(task, many, many, settings, AugmentConfig())
+
+
+def test_what_the_window_leaves_out_is_said():
+    def said(task, size):
+        _, test = opened("shapes", task, dataclasses.replace(OF[task], size=size))
+        return cut_off(TASKS[task], test)
+
+    assert said("segmentation", (64, 64)) == said("depth", (60, 60)) == []
+    (sentence,) = said("segmentation", (32, 64))
+    assert "window of 32 x 64 pixels shows 50% of the first test" in sentence
+    assert "give a larger --segmentation.size" in sentence
+
+
+def test_the_window_of_coco_holds_a_whole_picture():
+    assert _usual_size(TASKS["detection"], "coco/2017") == (640, 640)
+    assert _usual_size(TASKS["detection"], "voc/2007") == (512, 512)
 
 
 def test_files_that_are_not_used_are_said(tmp_path):

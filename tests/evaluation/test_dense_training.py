@@ -139,7 +139,7 @@ def test_scenes_are_learned_well_above_chance(norm):
 def test_fits_that_choose_a_rate_may_be_shorter(monkeypatch):
     lengths = []
 
-    def untrained(step, state, batches, total, snapshot):
+    def untrained(step, state, batches, total, snapshot, fit):
         lengths.append(total)
         return state
 

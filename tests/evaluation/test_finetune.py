@@ -1,5 +1,8 @@
 """One loop trains whole networks, and its sweeps go on where they stopped."""
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +17,7 @@ from byol_bnfree.evaluation import (
     supervised_evaluation,
 )
 from byol_bnfree.evaluation.images.subset import class_balanced, hold_out
+from byol_bnfree.evaluation.images.views import train_loop
 from byol_bnfree.evaluation.kept.unfinished import Unfinished
 from byol_bnfree.evaluation.methods.finetune import (
     Trial,
@@ -165,3 +169,20 @@ def test_a_network_learns_from_scratch_with_all_labels():
         tiny.encoder("gn_ws"), light(), light("test"), settings
     )
     assert found.figures["top1"] > 0.9 and found.chosen == {}
+
+
+@pytest.mark.parametrize("fit, steps", [("the fit", 4), (None, 9)])
+def test_a_fit_ends_soon_after_its_loss_is_no_number(fit, steps):
+    """The loss of step 3 is read while step 4 runs."""
+    taken = []
+
+    def step(state, batch, index):
+        taken.append(batch)
+        return state, jnp.float32(np.nan if batch >= 3 else 1.0)
+
+    batches = SimpleNamespace(iterate=lambda start, total: iter(range(1, total + 1)))
+    snapshot = SimpleNamespace(restore=lambda state: (0, state), offer=lambda *_: None)
+    ends = pytest.raises(InputError, match="the fit diverged") if fit else nullcontext()
+    with ends:
+        train_loop(step, None, batches, 9, snapshot, fit)
+    assert len(taken) == steps

@@ -59,14 +59,14 @@ def make_example(
     mask: Integer[np.ndarray, "_ _"] | None = None,
     depth: Float[np.ndarray, "_ _"] | None = None,
     boxes: Float[np.ndarray, "k 4"] | None = None,
-    box_class: Int[np.ndarray, " k"] | None = None,
-    difficult: Bool[np.ndarray, " k"] | None = None,
+    box_class: Int[np.ndarray, " _"] | None = None,
+    difficult: Bool[np.ndarray, " _"] | None = None,
     max_boxes: int = MAX_BOXES,
 ) -> Example:
     """Return an example. Targets that are None are ignored, unknown or padding.
 
     Raises:
-      InputError: if there are more than `max_boxes` boxes.
+      InputError: if there are more than `max_boxes` boxes, or not as many classes.
       WrongSize: if mask or depth has another size than the picture.
     """
     size = image.shape[:2]
@@ -82,6 +82,14 @@ def make_example(
             f"a picture has {count} boxes, and an example holds {max_boxes}; raise "
             f"max_boxes."
         )
+    for name, rows in (("box_class", box_class), ("difficult", difficult)):
+        if rows is None and (count == 0 or name == "difficult"):
+            continue
+        if (found := 0 if rows is None else len(rows)) != count:
+            raise InputError(
+                f"a picture has {count} boxes, but {name} has {found} entries; give "
+                f"one for each box."
+            )
     # Every example has arrays of one length, so that examples can be stacked.
     unmarked = np.zeros(count, bool)
     return {

@@ -96,11 +96,12 @@ class DenseFolder:
         if self.named or not self.masks:
             return self.named
         below = (self.root, self.root / "train", self.root / "test")
-        files = [
-            f
-            for part in below
-            for f in files_by_stem(part / "masks", Unused()).values()
-        ]
+        files = []
+        for part in below:
+            images, masks = (
+                files_by_stem(part / name, Unused()) for name in ("images", "masks")
+            )
+            files += [masks[stem] for stem in images if stem in masks]
         seen = sorted({int(v) for file in files for v in classes_of(file)})
         count = seen[-1] + 1 if seen else 1
         if len(seen) > 1 and len(seen) < count / 2:
@@ -129,10 +130,13 @@ class DenseFolder:
                 check_same_size(file, target, array.shape, image.shape[:2])
         return make_example(image, **found)
 
-    def check(self, target: str, indices: Int[np.ndarray, " m"]) -> None:
+    def check(self, target: str, indices: Int[np.ndarray, " m"]) -> set[int]:
         """Read headers of pictures, and their masks or the headers of their depths.
 
         A fault in the last file would otherwise end a fit after hours.
+
+        Returns:
+          The classes that the masks show.
 
         Raises:
           InputError: for the first file that cannot be used, or if all masks of the
@@ -153,6 +157,7 @@ class DenseFolder:
                 f"{min(seen)}{ignored}, so nothing can be learned; give masks with at "
                 f"least two classes, such as 0 and 1."
             )
+        return seen - {IGNORE}
 
     def _mask(self, file: Path) -> UInt8[np.ndarray, "h w"]:
         mask = read_mask(file)

@@ -18,6 +18,7 @@ from byol_bnfree.data.reading import BadImage, Fault
 from byol_bnfree.errors import InputError
 
 MILLIMETRES = 1000  # in a metre; files have millimetres, examples metres
+LEAST_FARTHEST = 100  # millimetres; a picture of floats below is one in metres
 LOSSY = ("JPEG", "MPO", "JPEG2000")  # formats that change values
 BYTE = ("1", "L", "P")  # modes of one byte or less per pixel
 
@@ -43,11 +44,17 @@ def read_depth(file: Path) -> Float[np.ndarray, "h w"]:
     Values that are negative or no numbers become 0.
 
     Raises:
-      InputError: if it has colours or too few bits.
+      InputError: if it has colours or too few bits, or floats that must be metres.
     """
     check_depth(file)
     pixels = _stored(file)
     known = np.isfinite(pixels) & (pixels > 0)
+    most = pixels[known].max(initial=0)
+    if pixels.dtype.kind == "f" and 0 < most < LEAST_FARTHEST:
+        raise InputError(
+            f"{printable(file)} has depths of at most {most:g}, which would be "
+            f"millimetres; if they are metres, multiply them by 1,000."
+        )
     return (np.where(known, pixels, 0) / MILLIMETRES).astype(np.float32)
 
 

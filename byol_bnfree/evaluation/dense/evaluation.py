@@ -117,7 +117,8 @@ class _Course:
         if step in self._marks:
             figures = self._task.score(self._fitter, fitted, self._some).figures
             self.curve.append({"step": step} | figures)
-            self._say(f"step {step}/{self._total}: {words(figures)}")
+            of = f"{len(self._some)} test pictures"
+            self._say(f"step {step}/{self._total}, {of}: {words(figures)}")
 
 
 def _choose(

@@ -1,6 +1,7 @@
 """Opens the splits of a dense task: the data, the windows, and what must be there."""
 
 import dataclasses
+import math
 import os
 
 import numpy as np
@@ -24,7 +25,9 @@ PAPER_SIZES = {  # P1 D.4 and D.6; all of a VOC picture
     **{"segmentation": (513, 513), "depth": (228, 304)},
     **{"detection": (512, 512)},
 }
+COCO_SIZE = (640, 640)  # all of a picture; the papers have no COCO
 SCENE = 64  # side of a generated scene
+MOST_CUT_OFF = 0.8  # share of a picture; NYUv2's window in the paper shows 0.9
 CHECKED = 16  # pictures that are read before the training begins, or more until one
 # has the target
 FOUND = {
@@ -94,9 +97,17 @@ def dense_views(
         or does not know the task's target, or if the splits have different classes.
     """
     require_positive(f"{task.name}.", settings)
+    shown = []
     for source in (train, test):
         _check_source(source)
-        _check(task, source)
+        shown.append(_check(task, source))
+    _check_learned(*shown, train, test)
+    if task.target == "mask" and len(train.class_names) > IGNORE:
+        raise InputError(
+            f"{train.name} has {len(train.class_names)} classes of masks, but at most "
+            f"{IGNORE} are possible, because {IGNORE} marks pixels to ignore; join "
+            f"some."
+        )
     for of, ours, theirs in (
         ("masks", train.class_names, test.class_names),
         ("boxes", train.box_names, test.box_names),
@@ -135,6 +146,26 @@ def unused_files(views: tuple[DenseView, ...]) -> list[str]:
     return list(dict.fromkeys(f.unused.sentence(str(f.root)) for f in found))
 
 
+def cut_off(task: Task, test: DenseView) -> list[str]:
+    """Return a sentence if windows leave out much of the first test pictures."""
+    window, scale = test.windows.size, test.windows.test_scale
+    shares = []
+    for row in range(min(CHECKED, len(test))):
+        sides = test.source.example(row)["image"].shape[:2]
+        shares.append(
+            math.prod(
+                min(1.0, w / (scale * s)) for w, s in zip(window, sides, strict=True)
+            )
+        )
+    if (seen := float(np.mean(shares))) > MOST_CUT_OFF:
+        return []
+    return [
+        f"the window of {window[0]} x {window[1]} pixels shows {seen:.0%} of the first "
+        f"test pictures of {test.name}, and nothing outside of it is measured; give a "
+        f"larger --{task.name}.size, or smaller pictures"
+    ]
+
+
 def _whole_source(view: DenseView) -> DenseSource:
     source = view.source
     while isinstance(source, Cleaned | DenseSubset):
@@ -147,7 +178,11 @@ def _usual_scale(name: str) -> float:
 
 
 def _usual_size(task: Task, name: str) -> tuple[int, int]:
-    return (SCENE, SCENE) if name == "shapes" else PAPER_SIZES[task.name]
+    if name == "shapes":
+        return SCENE, SCENE
+    if name.startswith("coco") and task.name == "detection":
+        return COCO_SIZE
+    return PAPER_SIZES[task.name]
 
 
 def _open(
@@ -219,8 +254,40 @@ def _check_source(source: object) -> None:
         )
 
 
-def _check(task: Task, source: DenseSource) -> None:
-    """Raise `InputError` if a source lacks the target, or the first pictures do."""
+def _check_learned(
+    known: set[int] | None,
+    asked: set[int] | None,
+    train: DenseSource,
+    test: DenseSource,
+) -> None:
+    """Refuse classes of the test masks that no training mask shows.
+
+    A sample of the training pictures may lack some. Then a note says so.
+    """
+    missing = sorted((asked or set()) - (known or set()))
+    if known is None or not missing:
+        return
+    names = ", ".join(test.class_names[k] for k in missing[:5])
+    if isinstance(train, DenseSubset):
+        print(
+            f"note: {len(missing)} classes of the test masks of {test.name} are in "
+            f"none of the training masks that --max-train leaves ({names}), so their "
+            f"pixels count as wrong",
+            flush=True,
+        )
+        return
+    raise InputError(
+        f"no training mask of {train.name} shows the class {names}, but test masks do; "
+        f"add such training pictures, or number these pixels {IGNORE} to ignore them."
+    )
+
+
+def _check(task: Task, source: DenseSource) -> set[int] | None:
+    """Return the classes of a folder's masks; of other sources they are not known.
+
+    Raises:
+      InputError: if a source lacks the target, or the first pictures do.
+    """
     if not len(source):
         raise InputError(
             f"the {source.split} split of {source.name} is empty; add pictures, "
@@ -232,10 +299,11 @@ def _check(task: Task, source: DenseSource) -> None:
             f"{source.name} has no {task.target} for --protocol {task.name} (it has "
             f"{there}); give --dataset=shapes, {PLACES[task.target]}."
         )
+    shown = None
     whole = source.source if isinstance(source, DenseSubset) else source
     if isinstance(whole, DenseFolder):
         rows = source.indices if whole is not source else np.arange(len(source))
-        whole.check(task.target, rows)
+        shown = whole.check(task.target, rows)
     # Decoding all pictures would take long. The first ones show a wrong kind of file.
     clean, known = Cleaned(source, task.target), False
     for index in range(len(source)):
@@ -247,6 +315,7 @@ def _check(task: Task, source: DenseSource) -> None:
             f"the {len(source):,} pictures of {source.name} {source.split} have no "
             f"known {FOUND[task.target]}; check its files."
         )
+    return shown if task.target == "mask" else None
 
 
 def _is_known(target: str, example: Example) -> bool:

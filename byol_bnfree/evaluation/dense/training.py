@@ -98,8 +98,9 @@ class Fitter:
         fit = {"rate": rate, "pictures": len(view), "watched": watch is not None}
         start = jax.device_put(self.start(view), replicated(self.mesh))
         snapshot = self.unfinished.snapshot(fit)
-        fitted = train_loop(step, start, batches, total, snapshot)
-        check_finite(fitted, f"the fit at the rate {rate:g}")
+        name = f"the fit at the rate {rate:g}"
+        fitted = train_loop(step, start, batches, total, snapshot, name)
+        check_finite(fitted, name)
         return fitted
 
     def start(self, view: DenseView) -> Fitted:

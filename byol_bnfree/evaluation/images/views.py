@@ -1,6 +1,7 @@
 """Augmented, labelled batches for protocols that train, and their training loop."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ from jaxtyping import Array, Float
 
 from byol_bnfree.config import AugmentConfig
 from byol_bnfree.data.pipeline import Batches
+from byol_bnfree.evaluation.diverged import diverged
 from byol_bnfree.evaluation.kept.unfinished import Snapshot
 from byol_bnfree.training.distributed import is_primary
 from byol_bnfree.training.gradient import make_views, step_key
@@ -38,10 +40,15 @@ def train_loop(
     batches: Batches,
     total: int,
     snapshot: Snapshot,
+    fit: str | None = None,
 ) -> Any:
     """Train to step `total` from the snapshot's step; show the loss and time left.
 
-    The snapshot stays, because the caller still has to score the result.
+    The snapshot stays, because the caller still has to score the result. `fit` names a
+    fit that ends when its loss is no longer finite. None lets it go on.
+
+    Raises:
+      FitDiverged: if it ended so.
     """
     start, state = snapshot.restore(state)
     stream: Iterator[dict] = batches.iterate(start, total)
@@ -51,6 +58,8 @@ def train_loop(
             state, loss = step(state, batch, jnp.asarray(index))
             if before is not None:  # read one step late, so the device is never idle
                 shown.update(index, {"loss": float(before)})
+                if fit is not None and not math.isfinite(float(before)):
+                    raise diverged(fit)
             before = loss
             snapshot.offer(index + 1, state)
         if before is not None:

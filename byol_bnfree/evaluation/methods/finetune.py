@@ -125,8 +125,9 @@ class Tuner:
             ),
             total,
             self.unfinished.snapshot(self.describe(source, trial)),
+            name := f"the fit at the rate {trial.rate:g}",
         )
-        check_finite(tuned, f"the fit at the rate {trial.rate:g}")
+        check_finite(tuned, name)
         return tuned
 
     def start(self, source: Source) -> Tuned:

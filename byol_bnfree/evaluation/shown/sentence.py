@@ -29,7 +29,7 @@ def _chosen(name: str, value: float) -> str:
     """Put a chosen setting into words, or the score that it was chosen for."""
     if name.startswith("validation_"):
         metric = name.removeprefix("validation_")
-        return f"{metric} {100 * value:.2f} % on held-out images"
+        return f"{_words(metric, float(value))} on held-out images"
     return f"{WORDS.get(name, name.replace('_', ' '))} {value:.4g}"
 
 

@@ -22,9 +22,9 @@ COLUMNS = {
     "supervised": "supervised",
     "robustness": "{corruption}",
     "transfer": "{method}",
-    "segmentation": "segmentation, {head} head, {encoder} encoder, {norms} norms",
-    "depth": "depth, {head} head, {encoder} encoder, {norms} norms",
-    "detection": "detection, {head} head, {encoder} encoder, {norms} norms",
+    "segmentation": "segmentation, {head} head, {encoder} encoder{with_norms}",
+    "depth": "depth, {head} head, {encoder} encoder{with_norms}",
+    "detection": "detection, {head} head, {encoder} encoder{with_norms}",
 }
 DENSE = (
     "dense tasks: mIoU, %; depth within 1.25, %, relative and rms error; AP50 (VOC), "
@@ -175,7 +175,13 @@ def _place(row: Row) -> tuple[tuple[int, float], str]:
     protocol, settings = row["identity"]["protocol"], row["identity"]["settings"]
     share = settings.get("share", 0.0)
     fitted = _fitted(settings)
-    title = COLUMNS[protocol].format(percent=100 * share, fitted=fitted, **settings)
+    norms = settings.get("norms") if settings.get("encoder") != "frozen" else None
+    title = COLUMNS[protocol].format(
+        percent=100 * share,
+        fitted=fitted,
+        with_norms=f", {norms} norms" if norms else "",
+        **settings,
+    )
     return (list(COLUMNS).index(protocol), share), title
 
 

@@ -188,6 +188,14 @@ def test_depth_that_is_no_number_or_negative_is_unknown(tmp_path):
     assert (depth == np.float32([0, 0, 0, 0, 0, 0, 1.5, 1.5])).all()
 
 
+def test_floats_in_metres_are_not_taken_for_millimetres(tmp_path):
+    make(tmp_path / "train", "a", masks=False)
+    metres = np.float32([[1, 5, 0, np.inf]]).repeat(6, 0).repeat(2, 1)
+    put(tmp_path / "train" / "depths", "a.tif", metres)
+    with pytest.raises(InputError, match="at most 5, which would be .* by 1,000"):
+        use(str(tmp_path), "depth").example(0)
+
+
 def test_upper_case_endings_and_names_that_are_no_text_are_read(tmp_path):
     make(tmp_path / "train", "ab")
     for part in ("images", "masks"):

@@ -114,6 +114,23 @@ def test_too_many_boxes_are_an_error():
         make_example(np.zeros((4, 4, 3), np.uint8), boxes=boxes, max_boxes=4)
 
 
+@pytest.mark.parametrize(
+    "rows, sentence",
+    [
+        ({"box_class": np.array([0])}, "3 boxes, but box_class has 1 entries"),
+        ({}, "3 boxes, but box_class has 0 entries"),
+        (
+            {"box_class": np.zeros(3, int), "difficult": np.ones(2, bool)},
+            "3 boxes, but difficult has 2 entries",
+        ),
+    ],
+)
+def test_each_box_has_a_class_or_nothing_is_dropped_silently(rows, sentence):
+    boxes = np.float32([[0, 0, 2, 2]] * 3)
+    with pytest.raises(InputError, match=sentence):
+        make_example(np.zeros((4, 4, 3), np.uint8), boxes=boxes, **rows)
+
+
 def test_missing_targets_are_ignored_unknown_and_padding():
     batch = stacked([make_example(np.zeros((4, 6, 3), np.uint8), max_boxes=2)] * 2)
     assert batch["mask"].shape == (2, 4, 6) and (batch["mask"] == IGNORE).all()
