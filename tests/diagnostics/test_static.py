@@ -322,11 +322,11 @@ def test_what_is_proven_independent_is_so_in_numbers(seed):
     assert same or static_independence(chain, x).verdict != "independent"
 
 
-def test_a_training_step_mixes_in_its_gradient_loss_probe_and_measures_only():
+def test_a_training_step_mixes_in_its_gradient_loss_and_probe_only():
     state, step = tiny.start(tiny.config(norm="gn_ws"))
     places = step_places(step, state, tiny.batch())
     forward = {p.source.split("/")[-1].split(":")[0] for p in places if not p.backward}
-    assert forward == {"losses.py", "gradient.py", "step.py", "collapse.py"}
+    assert forward == {"losses.py", "gradient.py", "step.py"}
     assert all(place.kind == "mixes" for place in places)
 
 
