@@ -81,8 +81,12 @@ def test_two_devices_equal_one_device(kind):
     cfg = config(kind)
     one, two = tiny.run(cfg), on_two_devices(cfg)
     # A correlation over 8 images amplifies rounding, and so does a fit to them.
-    loose = {"atol": 1e-4} if kind in ("barlow_twins", "closed_form") else {}
-    tiny.assert_close(jax.device_get(two), jax.device_get(one), **loose)
+    loose = {
+        "barlow_twins": {"atol": 1e-4},
+        "closed_form": {"rtol": 5e-3, "atol": 1e-3},
+    }
+    limits = loose.get(kind, {})
+    tiny.assert_close(jax.device_get(two), jax.device_get(one), **limits)
 
 
 @pytest.mark.slow
