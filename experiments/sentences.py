@@ -42,7 +42,7 @@ def versus(a: str, b: str) -> Sentence:
         if absent := [name for name in (a, b) if name not in comparison.results]:
             return f"Not answered yet: no run of {' and '.join(absent)}."
         if None in (comparison.results[name].mean for name in (a, b)):
-            return _without_accuracy(comparison.results[a], comparison.results[b])
+            return _by_outcome(comparison.results[a], comparison.results[b])
         difference = comparison.difference(a, b)
         if difference is None:
             return f"Not answered yet: {a} and {b} have no seed in common."
@@ -131,7 +131,7 @@ def flatness(comparison: Comparison) -> str:
             (r for r in placed if r.arm.x is not None), key=lambda r: -r.arm.x
         )
         results = [r for r in placed if r.mean is not None]
-        lost = without_accuracy(placed)
+        lost = failures(placed)
         if len(results) < 2:
             parts += [lost] if lost else []
             continue
@@ -172,7 +172,7 @@ def best_of_families(comparison: Comparison) -> str:
             text += f"({second.mean_over(seeds):.1f} %). "
             rivals = [r for r in results if r is not best]
             text += first_place(best, rivals, seeds)
-        lost = without_accuracy(results)
+        lost = failures(results)
         parts.append(f"{text}. {lost}".strip())
     if not parts:
         return "Not answered yet: no figures."
@@ -223,20 +223,20 @@ def _against_reference(comparison: Comparison) -> str:
     return f" Compared with {x:g} (margin {MARGIN:g} point): {'. '.join(parts)}."
 
 
-def without_accuracy(results: Sequence[Result]) -> str:
+def failures(results: Sequence[Result]) -> str:
     """Name the arms that have no accuracy, and how their runs ended."""
     lost = [f"{r.arm.name} ({r.counted})" for r in results if r.mean is None]
     return f"Without an accuracy: {', '.join(lost)}." if lost else ""
 
 
-def _without_accuracy(a: Result, b: Result) -> str:
+def _by_outcome(a: Result, b: Result) -> str:
     """Compare two arms of which one or both have no accuracy."""
     parts = [
         f"{r.arm.name} reaches {r.mean:.1f} % in linear accuracy{r.survivors}"
         for r in (a, b)
         if r.mean is not None
     ]
-    said = " ".join([without_accuracy([a, b]), *(f"{part}." for part in parts)])
+    said = " ".join([failures([a, b]), *(f"{part}." for part in parts)])
     if {a.agreed, b.agreed} == {True, False}:
         loser, winner = (a, b) if b.agreed else (b, a)
         return f"{said} {loser.arm.name} is behind {winner.arm.name}: it fails."

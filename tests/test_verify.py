@@ -1,5 +1,6 @@
 """`python -m byol_bnfree.verify`: its exit status, and what it compares."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -21,7 +22,12 @@ from byol_bnfree.claims.finding import Finding
 from byol_bnfree.claims.hlo import collectives
 from byol_bnfree.claims.processes import run_tasks
 from byol_bnfree.claims.runs import Runs
-from byol_bnfree.claims.settings import for_analysis, other_optimizer
+from byol_bnfree.claims.settings import (
+    for_analysis,
+    other_optimizer,
+    trains_with_batch_statistics,
+    uses_batch_statistics,
+)
 from byol_bnfree.claims.settings import tiny as tiny_run
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.config import TrainConfig, ViewsConfig
@@ -363,6 +369,13 @@ def test_bn_is_checked_with_an_optimizer_that_does_not_amplify_rounding():
     assert "LARS instead of muon" in other_optimizer(recipe)
     gn_ws = load_config("configs/cifar10_cpu.py", "gn_ws")
     assert tiny_run(gn_ws).optim.name == "muon" and not other_optimizer(gn_ws)
+    simsiam = dataclasses.replace(gn_ws, objective="simsiam")
+    assert tiny_run(simsiam).optim.name == "lars" and other_optimizer(simsiam)
+
+
+def test_a_norm_of_a_part_that_the_objective_leaves_out_does_not_count():
+    config = TrainConfig(objective="moco_v2", norm="gn_ws", predictor_norm="bn")
+    assert uses_batch_statistics(config) and not trains_with_batch_statistics(config)
 
 
 def test_a_deviation_is_relative_to_its_array():

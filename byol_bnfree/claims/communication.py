@@ -19,7 +19,7 @@ from byol_bnfree.config import HeadConfig, ModelConfig, OptimConfig, TrainConfig
 DEVICES = 8  # of the compiled program; a ring of more moves nearly the same bytes
 ARMS = (("bn", 1), ("bn", DEVICES), ("gn_ws", 1))  # norm, groups of statistics
 ALLOWED = {"gradient", "metrics"}
-METRICS = {"_metrics", "collapse_measures", "effective_rank", "centered_rank", "top_k"}
+METRICS = {"_metrics", "top_k"}
 MEGABYTE = 1e6
 
 

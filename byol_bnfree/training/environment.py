@@ -8,6 +8,7 @@ import resource
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ _PACKAGES = (
     "onednn-cpu-gomp",
 )
 # fmt: on
+CODE = ("*.py", "*.cc", "*.cpp", "*.h", "*.hpp", "*.toml")
+"""Files of the repository that can change what a run computes."""
 _MATTER = ("commit", "python", "packages", "kernels", "backend")
 """What may change the rounding of a run, or more."""
 
@@ -99,19 +102,21 @@ def _versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """Return the checkout's commit, "-dirty" if files differ; None outside of one.
+    """Return the checkout's commit, "-dirty" if code differs; None outside of one.
 
-    A copy without .git has that of BYOL_COMMIT.
+    Other files do not matter: a grid's own rows would make its next run dirty. A copy
+    without .git has the commit of BYOL_COMMIT.
     """
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():  # installed, perhaps in another project's checkout
         return os.environ.get("BYOL_COMMIT")
-    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    git = partial(subprocess.run, cwd=root, capture_output=True, text=True)
     try:
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+        found = git(["git", "rev-parse", "HEAD"]).stdout.strip()
+        differs = git(["git", "diff", "--quiet", "HEAD", "--", *CODE]).returncode
     except OSError:
         return None
-    return done.stdout.strip() or None
+    return found + "-dirty" * bool(differs) if found else None
 
 
 def _cpu_model() -> str:

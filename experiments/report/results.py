@@ -46,7 +46,8 @@ PAGE, RUNS = ROOT / "docs" / "results.md", ROOT / "docs" / "runs.jsonl"
 INTRODUCTION = (
     "`python -m experiments.report.results` makes this page from results files. Each "
     "figure has its seeds, commit and machine. A + after a commit means that files "
-    "differed from it. Accuracies are top-1. An untrained network is "
+    "differed from it, which may be the rows of the same grid alone. Accuracies are "
+    "top-1. An untrained network is "
     f"measured beside each trained one. {DEVIATION} "
     "[The comparison](comparison.md) explains the verdicts."
 )

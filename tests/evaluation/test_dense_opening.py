@@ -17,7 +17,6 @@ from byol_bnfree.evaluation.checks import check_protocols
 from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.evaluation.dense.opening import (
     _check_disjoint,
-    _check_source,
     _part,
     _usual_size,
     cut_off,
@@ -27,6 +26,7 @@ from byol_bnfree.evaluation.dense.opening import (
 )
 from byol_bnfree.evaluation.dense.settings import DepthSettings, SegmentationSettings
 from byol_bnfree.evaluation.dense.tasks import TASKS
+from byol_bnfree.evaluation.dense.usable import _check_source
 from tiny import light
 
 OF = {"segmentation": SegmentationSettings(), "depth": DepthSettings()}

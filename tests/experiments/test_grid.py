@@ -19,7 +19,7 @@ from experiments.grid import (
     recipe_of,
     settings_checksum,
 )
-from experiments.places import Places
+from experiments.places import Places, equal_rows
 from experiments.plan import (
     expectation,
     expected_seconds,
@@ -346,6 +346,16 @@ def test_a_time_is_that_of_runs_with_equal_settings_and_the_same_end(tmp_path):
         assert expectation(scale, places, MACHINE)(run) == seconds
         rows = rows_that_count(places, name)
         assert expected_seconds(run, scale, rows) == seconds
+
+
+def test_the_newest_row_of_equal_runs_goes_first_wherever_it_stands(tmp_path):
+    scale, name = SCALES["cpu"], "norm_comparison"
+    run, *_ = make_runs(load_experiment(name), scale, [0])
+    for year in (2030, 2020):
+        found = row(run, 0.5, time=f"{year}-01-01T00:00:00+00:00")
+        append_row(tmp_path / name / "results.jsonl", found)
+    found = equal_rows(tmp_path, run.scale, run.settings, first=name)
+    assert [row["time"][:4] for row in found] == ["2030", "2020"]
 
 
 def test_the_time_of_another_batch_is_unknown_until_it_is_measured():

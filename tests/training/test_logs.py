@@ -5,6 +5,7 @@ import json
 import math
 import resource
 import struct
+import subprocess
 import time
 
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from rich.console import Console
 from tensorboardX.proto.event_pb2 import Event
 
 from byol_bnfree.errors import InputError
+from byol_bnfree.training import environment as training_environment
 from byol_bnfree.training import progress as progress_module
 from byol_bnfree.training.environment import environment
 from byol_bnfree.training.logs import MetricsLog
@@ -164,6 +166,29 @@ def test_environment_says_what_it_takes_to_repeat_a_run():
     assert found["cpu"] and found["cores"] >= 1 and found["memory_gib"] > 0
     commit = found["commit"]  # None outside a checkout
     assert commit is None or len(commit.removesuffix("-dirty")) == 40
+
+
+def test_a_commit_is_dirty_if_code_differs_and_not_for_rows(monkeypatch, tmp_path):
+    """Otherwise the rows of a grid would mark its own later runs."""
+
+    def git(*words):
+        as_someone = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", *as_someone, *words], cwd=tmp_path, check=True)
+
+    code = tmp_path / "byol_bnfree" / "training" / "environment.py"
+    code.parent.mkdir(parents=True)
+    rows = tmp_path / "results.jsonl"
+    for file in (code, rows):
+        file.write_text("1\n")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    monkeypatch.setattr(training_environment, "__file__", str(code))
+    clean = training_environment.commit()
+    rows.write_text("2\n")
+    assert len(clean) == 40 and training_environment.commit() == clean
+    code.write_text("2\n")
+    assert training_environment.commit() == f"{clean}-dirty"
 
 
 def shown(monkeypatch, steps, total=320, terminal=False, **options):
