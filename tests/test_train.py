@@ -107,6 +107,10 @@ def test_rows_have_every_metric_and_no_duplicate_step(finished):
         "perf/data_wait epoch"
     )
     assert set(expected.split()) <= set(found[-1])
+    for row in found:  # of logged steps: the others have no measures of collapse
+        assert row["collapse/effective_rank"] >= 1
+        assert row["collapse/feature_std"] > 0
+        assert -1 <= row["collapse/negative_cosine"] <= 1
 
 
 @pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
