@@ -39,7 +39,7 @@ def print_plan(
             run.arm,
             str(run.seed),
             state,
-            _minutes(seconds),
+            "" if state == "finished" else _minutes(seconds),
         )
         table.add_row(*cells, " ".join(run.flags))
     console = Console()

@@ -172,7 +172,9 @@ class _TimeLeft:
         minutes = sum(known) / self._slots / 60
         runs = "run" if unknown == 1 else "runs"
         more = f" and {unknown} {runs} of unknown length" if unknown else ""
-        return f"; about {minutes:.0f} minutes{more} left, with this one"
+        rounded = max(round(minutes), 1)
+        unit = "minute" if rounded == 1 else "minutes"
+        return f"; about {rounded} {unit}{more} left, with this one"
 
 
 @contextlib.contextmanager

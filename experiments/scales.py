@@ -93,7 +93,7 @@ SCALES = {
         Scale(
             name="smoke",
             config="configs/smoke.py",
-            what="generated shapes, 20 steps: does every arm run?",
+            what="generated shapes, 20 steps, which show whether every arm runs",
             batch_size=16,
             smallest_group=8,
             seconds=40,

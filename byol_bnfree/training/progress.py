@@ -111,7 +111,7 @@ class Progress:
             seconds = time.monotonic() - self._work.began
             self._work.spinner.update(text=f"{self._work.what}  {seconds:.0f} s")
             return Group(self._work.spinner)
-        line = Text(self._line, overflow="ellipsis", no_wrap=True)
+        line = Text(self._line)  # in a narrow terminal it has two lines
         return Group(line, ProgressBar(self._total, self._step))
 
     def _describe(self, step: int, fields: Mapping[str, Any]) -> str:

@@ -34,7 +34,7 @@ def accuracy(comparison: Comparison) -> Figure:
             if result.mean is not None:
                 axis.plot(result.mean, y, "|", ms=16, color="black")
         axis.set_yticks(range(len(results)), [r.arm.name for r in results])
-        axis.invert_yaxis()
+        axis.set_ylim(len(results) - 0.5, -0.5)  # the first arm on top, none cut off
         axis.set_xlabel("linear top-1, %")
         caption = (
             "Linear accuracy. A dot is a run, a bar the mean of an arm, a hollow dot "
