@@ -27,11 +27,11 @@ class Arguments:
     seeds: tuple[int, ...] = (0,)
     """Seeds for every arm."""
     scale: Literal[tuple(SCALES)] = "cpu"
-    """cpu is CIFAR-10 with resnet14, 16 epochs; cpu4, cpu8, cpu30, cpu40 and cpu_hour
-    (64) have another number of epochs. On two cores with the cpu extra, a run of 16
-    epochs takes 12 (AVX-512) to 30 minutes. gpu30, gpu100, gpu200: CIFAR-10 with
-    ResNet-18, by epochs. paper: ImageNet; steps are built and compiled, but not run.
-    smoke: a few steps."""
+    """cpu is CIFAR-10 with resnet14, 16 epochs; cpu4, cpu8, cpu30, cpu40, cpu_hour (64)
+    and cpu144 have another number of epochs. On two cores with the cpu extra, a run of
+    16 epochs takes 6 to 30 minutes. gpu30, gpu100, gpu200: CIFAR-10 with ResNet-18, by
+    epochs. paper: ImageNet; steps are built and compiled, but not run. smoke: a few
+    steps."""
     arms: tuple[str, ...] = ALL
     """Run these arms only. Experiments without an arm that fits are skipped."""
     only: tuple[str, ...] = ALL

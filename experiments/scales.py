@@ -124,6 +124,7 @@ SCALES = {
                 ("cpu30", "configs/cifar10_cpu.py:30", 30, 5),
                 ("cpu40", "configs/cifar10_cpu.py:40", 40, 5),
                 ("cpu_hour", "configs/cifar10_cpu_hour.py", 64, 8),
+                ("cpu144", "configs/cifar10_cpu.py:144", 144, 12),
             )
         ),
         *(
