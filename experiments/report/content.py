@@ -4,6 +4,7 @@ from experiments.comparison import Comparison, Result
 from experiments.report import curves, figures, heatmap, updates
 from experiments.report.blocks import Block, Code, Figure, Figures, Section, Text
 from experiments.report.conditions import conditions, measured_on, run_command
+from experiments.report.settings import settings_table
 from experiments.report.style import MOST_LABELS
 from experiments.report.tables import (
     DEVIATION,
@@ -66,6 +67,7 @@ def blocks_of(comparison: Comparison) -> list[Block]:
         *_layers(comparison),
         *_updates(comparison),
         Section("Time and memory", [cost_table(comparison)]),
+        *_settings(comparison),
         _each_arm(comparison),
         Section("How it was run", _provenance(comparison)),
     ]
@@ -130,6 +132,15 @@ def _updates(comparison: Comparison) -> list[Section]:
     if not drawn:
         return []
     return [Section("Size of updates", [Text(UPDATES), Figures(drawn, "large")])]
+
+
+def _settings(comparison: Comparison) -> list[Section]:
+    """Return nothing if the arms have the same settings."""
+    table = settings_table(comparison)
+    if table is None:
+        return []
+    text = Text("The arms differ in these settings. All others are equal.")
+    return [Section("Settings of the arms", [text, table])]
 
 
 def _each_arm(comparison: Comparison) -> Section:

@@ -14,6 +14,7 @@ from experiments import GRIDS
 from experiments.comparison import NOT_RUN, compare
 from experiments.grid import Arm, load_experiment
 from experiments.report.curves import layers as layer_figures
+from experiments.report.settings import settings_table
 from experiments.report.style import (
     End,
     colors,
@@ -277,3 +278,44 @@ def _filled(folder, rows) -> str:
 def test_a_collapsed_run_shows_the_measures_of_its_end():
     table = collapse_table(comparison("norm_comparison", {"bn": ["collapsed"]}))
     assert [row[-1] for row in table.rows] == ["feature std 0.3"]
+
+
+def test_a_page_names_the_settings_in_which_its_arms_differ(folder):
+    text = (folder / "norm_comparison" / "report.md").read_text()
+    section = text.split("Settings of the arms\n")[1].split("\n#")[0]
+    assert "| arm | norm |" in section and "| gn_ws | gn_ws |" in section
+
+
+def table_of(name, *arms):
+    found = settings_table(comparison(name, {arm: [0.4] for arm in arms}))
+    return found and (tuple(found.head), *map(tuple, found.rows))
+
+
+def test_settings_of_arms_are_those_of_their_runs():
+    head, *rows = table_of("norm_comparison", "bn", "gn_ws", "bn_decay", "bn_lars")
+    columns = dict(zip(head, zip(*rows, strict=True), strict=True))
+    assert columns["norm"] == ("bn", "gn_ws", "bn", "bn")
+    assert columns["optim.name"] == ("muon", "muon", "muon", "lars")
+    assert columns["optim.weight_decay"][:3] == ("1e-05", "1e-05", "0.1")
+    assert "seed" not in columns and "batch_size" not in columns
+
+
+def test_norms_of_parts_have_columns_only_where_they_differ():
+    assert table_of("norm_placement", "bn-bn-bn", "bn-none-bn") == (
+        ("arm", "projector_norm"),
+        ("bn-bn-bn", "bn"),
+        ("bn-none-bn", "none"),
+    )
+
+
+def test_settings_of_another_objective_are_left_empty():
+    head, byol, simclr = table_of("objectives", "bn-byol", "bn-infonce")
+    assert [row[head.index("byol.predictor")] for row in (byol, simclr)] == [
+        "network",
+        "",
+    ]
+    assert "moco_v2.queue" not in head
+
+
+def test_one_arm_has_no_table_of_settings():
+    assert table_of("norm_comparison", "bn") is None
