@@ -81,7 +81,7 @@ class Footprint(NamedTuple):
     def __str__(self) -> str:
         return (
             f"a step needs {_size(self.needed)} of {_size(self.limit)} "
-            f"({self._parts()}); a batch of about {_rounded(self.fitting):,} fits"
+            f"({self._parts()}); batches of up to about {_rounded(self.fitting):,} fit"
         )
 
     def _parts(self) -> str:

@@ -27,6 +27,11 @@ LAYERS = (
     "layers. If a layer's outputs hardly differ between images, the network has lost "
     "the information about them there."
 )
+COST = (
+    "Medians over the runs. A step's time is the median over the log, so it contains "
+    "neither compilation nor evaluation. The summary of a run has its mean speed "
+    "instead, which is a little lower."
+)
 EACH = (
     "report.html has the same curves for one arm at a time, with a line for each seed. "
     "It also shows the updates of the arm's layers, if they were logged."
@@ -66,7 +71,7 @@ def blocks_of(comparison: Comparison) -> list[Block]:
         _collapse(comparison),
         *_layers(comparison),
         *_updates(comparison),
-        Section("Time and memory", [cost_table(comparison)]),
+        Section("Time and memory", [Text(COST), cost_table(comparison)]),
         *_settings(comparison),
         _each_arm(comparison),
         Section("How it was run", _provenance(comparison)),

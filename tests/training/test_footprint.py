@@ -41,7 +41,7 @@ FOOTPRINT = Footprint(
 def test_a_step_that_fits_says_which_batch_would():
     FOOTPRINT.check()
     said = str(FOOTPRINT)
-    assert "90.0 GB of 100.0 GB" in said and "a batch of about 280 fits" in said
+    assert "90.0 GB of 100.0 GB" in said and "batches of up to about 280 fit" in said
 
 
 def test_a_step_that_does_not_fit_is_refused_with_what_would():
