@@ -10,6 +10,7 @@ import tyro
 
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.errors import InputError
+from byol_bnfree.files import expanded
 from byol_bnfree.flags import cli
 from byol_bnfree.interop.facts import Facts
 
@@ -21,7 +22,8 @@ class EmbedConfig:
     workdir: str
     """Folder of the run, or any file of weights that `load_encoder` reads."""
     dataset: str | None = None
-    """shapes, a tensorflow-datasets name, or folder:PATH. None: the run's."""
+    """shapes, a tensorflow-datasets name, or folder:PATH. None: the run's, or those
+    that a file of weights names."""
     out: str = "features.npz"
     """File to write. Its ending chooses .npz, .csv or .parquet (needs pyarrow)."""
     split: Literal["all", "train", "test"] = "all"
@@ -51,16 +53,24 @@ def embed(config: EmbedConfig) -> int:
     """Write the file and return the number of pictures in it.
 
     Raises:
-      InputError: if there is no encoder, the data cannot be read, or the file cannot be
-        written. All this is checked before any picture is encoded.
+      InputError: if there is no encoder, nothing names the data, they cannot be read,
+        or the file cannot be written. All this is checked before any picture is
+        encoded.
     """
     from byol_bnfree.encoder import load_encoder
+    from byol_bnfree.evaluation.data_of_weights import names_data
     from byol_bnfree.evaluation.images.splits import check_images
     from byol_bnfree.evaluation.kept.embedding import check_file, save_embedding
     from byol_bnfree.evaluation.pictures_of import asked_for, everything, represented
 
     out = check_file(config.out)
     encoder = load_encoder(config.workdir, config.network, **vars(config.facts))
+    weights = expanded(config.workdir)
+    if config.dataset is None and not names_data(weights, encoder.config):
+        raise InputError(
+            f"{weights} does not say where the data are that it was trained on; give "
+            f"--dataset."
+        )
     run = asked_for(
         encoder.config,
         config.dataset,

@@ -94,23 +94,37 @@ def place(env: Environment) -> Place:
 def device_ids(env: Environment) -> list[int]:
     """Return the ids of the accelerators that this process uses; [] means all it sees.
 
-    The only process of a machine uses all. Of several, each uses the one of its index.
-    But a launcher may show each process its own accelerators alone. Then it uses all
-    that it sees. We know this case by a number that is smaller than that of processes,
-    or equal to SLURM's --gpus-per-task.
+    The only process of a machine uses all. Of several, each uses the one of its index,
+    or as many as SLURM's --gpus-per-task says. But a launcher may show each process its
+    own accelerators alone. Then it uses all that it sees. We know this case by a number
+    that is smaller than that of processes, or equal to --gpus-per-task.
     """
-    here, visible = place(env), _visible(env)
-    per_task = re.search(r"\d+$", env.get("SLURM_GPUS_PER_TASK", ""))
-    own = visible is not None and (
-        visible < here.count or (per_task is not None and visible == int(per_task[0]))
-    )
-    return [] if here.count == 1 or own else [here.index]
+    here, visible, per_task = place(env), _visible(env), _gpus_per_task(env)
+    own = visible is not None and (visible < here.count or visible == per_task)
+    if here.count == 1 or own:
+        return []
+    first = here.index * per_task
+    return list(range(first, first + per_task))
 
 
 def number(env: Environment, name: str) -> int:
     """Return the variable as a number; 0 if it is not set or not a number."""
     text = env.get(name, "").strip()
     return int(text) if text.isdecimal() else 0
+
+
+def _gpus_per_task(env: Environment) -> int:
+    """Return the number of SLURM's --gpus-per-task or --tres-per-task, otherwise 1.
+
+    SLURM writes "4" or "a100:4", and "cpu=8,gres/gpu:a100=4".
+    """
+    of_tasks = re.search(r"(\d+)$", env.get("SLURM_GPUS_PER_TASK", ""))
+    of_tres = re.search(
+        r"gres/gpu(?::[^,=:]*[^\d,=:][^,=:]*)?[:=](\d+)",
+        env.get("SLURM_TRES_PER_TASK", ""),
+    )
+    found = of_tasks or of_tres
+    return max(1, int(found[1])) if found else 1
 
 
 def _visible(env: Environment) -> int | None:

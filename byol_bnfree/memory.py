@@ -4,24 +4,28 @@ The sizes are lower bounds, so possible work is never rejected. A run may still 
 more memory (see `command_line.exit_on_error`).
 """
 
+import contextlib
 import os
 import resource
 from collections.abc import Mapping
-from pathlib import Path
 
+from byol_bnfree.control_groups import groups_of
 from byol_bnfree.errors import InputError
-
-CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container, on Linux
 
 
 def machine_bytes() -> int:
-    """Return the memory that this process may use: of machine, container or limit."""
+    """Return the memory that this process may use: of machine, container or limit.
+
+    The limit of a SLURM job is that of a control group, as a container's is.
+    """
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     own, _ = resource.getrlimit(resource.RLIMIT_AS)
     if own != resource.RLIM_INFINITY:
         limits.append(own)
-    if CGROUP_LIMIT.exists() and (text := CGROUP_LIMIT.read_text().strip()).isdecimal():
-        limits.append(int(text))
+    for group in groups_of("memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):  # versions 2 and 1
+            with contextlib.suppress(OSError, ValueError):  # "max" means no limit
+                limits.append(int((group / name).read_text()))
     return min(limits)
 
 

@@ -2,7 +2,8 @@
 
 import contextlib
 import csv
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,6 +11,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from byol_bnfree.command_line import exit_on_error
+from byol_bnfree.data.names import some
 from byol_bnfree.errors import InputError, why_not_written
 from byol_bnfree.files import replacing_text
 from byol_bnfree.flags import cli
@@ -22,16 +24,18 @@ class PredictConfig:
     classifier: str
     """A file in RUN/evaluation/classifiers, written by `evaluate --save`."""
     dataset: str | None = None
-    """shapes, a tensorflow-datasets name, or folder:PATH. None: the run's."""
+    """shapes, a tensorflow-datasets name, or folder:PATH. None: the set that the
+    classifier was fitted on."""
     out: str = "predictions.csv"
     """File to write: picture, class, probability, and the label if there is one."""
     workdir: str | None = None
     """Folder of the run. None: the run that contains the classifier."""
     data_dir: str | None = None
-    """Root of the prepared data sets. None: the run's."""
+    """Root of the prepared data sets. None: the classifier's for its own set, and the
+    run's for another set."""
     split: Literal["all", "train", "test"] | None = None
-    """Split of the data set. None: the test split for the run's own set, and all
-    pictures for another set."""
+    """Split of the data set. None: the test split for the set of the classifier or of
+    the run, and all pictures for another set."""
     unlabelled: Annotated[bool, tyro.conf.arg(name="data.unlabelled")] = False
     """folder: use all pictures at any depth, without classes."""
     on_bad_image: Literal["stop", "skip"] | None = None
@@ -39,8 +43,10 @@ class PredictConfig:
     run did."""
 
 
-def predict(config: PredictConfig) -> float | None:
-    """Write the predictions. Return the accuracy in [0, 1]; None without labels.
+def predict(config: PredictConfig) -> dict[str, float]:
+    """Write the predictions. Return the accuracy in [0, 1] of each split with labels.
+
+    Of a set whose classes have other names than the classifier's, none is returned.
 
     Raises:
       InputError: if there is no classifier, the data cannot be read, or the file cannot
@@ -48,21 +54,18 @@ def predict(config: PredictConfig) -> float | None:
     """
     from byol_bnfree.evaluation.images.splits import check_images
     from byol_bnfree.evaluation.kept.embedding import writable
-    from byol_bnfree.evaluation.pictures_of import asked_for, everything
+    from byol_bnfree.evaluation.pictures_of import everything
     from byol_bnfree.evaluation.predictor import load_predictor
 
     # Checked first, because the predictions may take long.
     out = writable(config.out)
     predictor = load_predictor(config.classifier, config.workdir)
-    run = predictor.encoder.config
-    own = config.dataset in (None, run.dataset)
-    split = config.split or ("test" if own else "all")
-    run = asked_for(
-        run, config.dataset, config.data_dir, config.unlabelled, config.on_bad_image
-    )
+    run, split = _asked(config, predictor)
     with contextlib.closing(everything(run, split, out.parent)) as pictures:
         check_images(predictor.encoder, pictures.sources[0])
-        rows = [row for source in pictures.sources for row in _rows(predictor, source)]
+        comparable = _comparable(predictor.class_names, pictures.sources[0])
+        found = {s.split: list(_rows(predictor, s)) for s in pictures.sources}
+    rows = [row for of_split in found.values() for row in of_split]
     try:
         with replacing_text(out) as file:
             writer = csv.DictWriter(file, rows[0])
@@ -72,10 +75,44 @@ def predict(config: PredictConfig) -> float | None:
         raise InputError(
             f"{config.out} is not written: {why_not_written(error)}."
         ) from error
-    labelled = [row for row in rows if row["label"]]
-    if not labelled:
-        return None
-    return sum(row["class"] == row["label"] for row in labelled) / len(labelled)
+    labelled = {k: [row for row in v if row["label"]] for k, v in found.items()}
+    return {k: _accuracy(v) for k, v in labelled.items() if v and comparable}
+
+
+def _asked(config: PredictConfig, predictor: Any) -> tuple[Any, Any]:
+    """Return the settings that read the pictures, and the split to predict."""
+    from byol_bnfree.data.sources import same_set
+    from byol_bnfree.evaluation.pictures_of import asked_for
+
+    run, fitted_on = predictor.encoder.config, predictor.data
+    dataset = config.dataset or fitted_on.get("dataset") or run.dataset
+    fitted = same_set(dataset, fitted_on.get("dataset") or run.dataset)
+    split = "test" if fitted or same_set(dataset, run.dataset) else "all"
+    data_dir = config.data_dir or (fitted_on.get("data_dir") if fitted else None)
+    how = config.unlabelled, config.on_bad_image
+    asked = asked_for(run, dataset, data_dir, *how)
+    if fitted:  # its splits may have other names than those of the run
+        names = ("train_split", "test_split")
+        splits = {name: fitted_on[name] for name in names if name in fitted_on}
+        data = dataclasses.replace(asked.data, **splits)
+        asked = dataclasses.replace(asked, data=data)
+    return asked, config.split or split
+
+
+def _comparable(classes: Sequence[str], source: Any) -> bool:
+    """Return True if the labels of pictures are classes that a classifier knows."""
+    if not source.num_classes:
+        return False
+    if strange := [name for name in source.class_names if name not in classes]:
+        print(
+            f"note: {source.name} has classes that the classifier does not know "
+            f"({some(strange)}); so its labels are not compared with the predictions"
+        )
+    return not strange
+
+
+def _accuracy(rows: Sequence[Mapping[str, Any]]) -> float:
+    return sum(row["class"] == row["label"] for row in rows) / len(rows)
 
 
 def _rows(predictor: Any, source: Any) -> Iterator[dict[str, Any]]:
@@ -106,10 +143,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         prog="python -m byol_bnfree.predict",
         description="Write the class of every picture of a data set.",
     )
-    right = predict(config)
+    accuracies = predict(config)
     print(Path(config.out))
-    if right is not None:
-        print(f"{100 * right:.1f} % of the predictions agree with the labels")
+    for split, right in accuracies.items():
+        print(f"{split}: {100 * right:.1f} % of the predictions agree with the labels")
 
 
 def command() -> None:

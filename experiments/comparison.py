@@ -179,8 +179,8 @@ def common_seeds(results: Iterable[Result]) -> set[int]:
 def compare(experiment: Experiment, scale: Scale, rows: Sequence[Row]) -> Comparison:
     """Collect the newest row of every arm and seed with today's settings.
 
-    Files may have been joined, so the row's own time counts. A run that ended without
-    figures is taken only if no other has them.
+    Files may have been joined, so the row's own time counts. A run that was stopped at
+    its collapse is taken only if no other went on.
     """
     arms, settings = experiment.arms(scale), arm_settings(experiment, scale)
     results = {}
@@ -189,11 +189,16 @@ def compare(experiment: Experiment, scale: Scale, rows: Sequence[Row]) -> Compar
         found = [
             row for row in rows if (row["scale"], row["arm"], row["settings"]) == wanted
         ]
-        found.sort(key=lambda row: (row["summary"] is not None, moment(row)))
+        found.sort(key=lambda row: (not _stopped(row), moment(row)))
         own = {row["seed"]: row for row in found}
         if own:
             results[arm.name] = Result(arm, dict(sorted(own.items())))
     return Comparison(experiment, scale, arms, results)
+
+
+def _stopped(row: Row) -> bool:
+    """Return True for a run that was ended at its collapse, without figures."""
+    return row["summary"] is None and bool(row.get("collapsed"))
 
 
 def older_rows(experiment: Experiment, scale: Scale, rows: Sequence[Row]) -> list[Row]:

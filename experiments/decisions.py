@@ -13,7 +13,7 @@ from experiments.seeds import (
 MARGIN = 1.0
 """Percentage points of linear accuracy that an arm may be behind."""
 FEWEST_SEEDS = 3
-"""With two seeds the interval is thirteen times as wide as the deviation."""
+"""With two seeds the interval reaches nine standard deviations to each side."""
 WORDS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
 """Numbers that begin a sentence."""
 
@@ -50,7 +50,7 @@ def _open(what: str, difference: Difference) -> str:
         )
     text = f"{_seeds(difference.n).capitalize()} cannot show whether {what}."
     if difference.low is None:
-        return f"{text} {_seeds(FEWEST_SEEDS).capitalize()} give an interval."
+        return f"{text} {_seeds(FEWEST_SEEDS).capitalize()} give a useful interval."
     needed = seeds_needed(difference, MARGIN)
     if needed is None:
         return f"{text} More than {MOST_SEEDS} would be needed."

@@ -193,7 +193,7 @@ def _is_ahead(a: Result, b: Result) -> bool | None:
     order with others that failed.
     """
     if a.mean is None or b.mean is None:
-        return a.learned and not b.learned
+        return a.learned if a.learned != b.learned else None
     difference = linear_difference(a, b)
     return None if difference is None else difference.mean > 0
 
@@ -227,11 +227,13 @@ def ranking(comparison: Comparison) -> str:
     parts, same = [], orders(comparison)
     if same.pairs == 1:
         which = "the same" if same.same else "another"
-        parts.append(f"The one pair that the paper orders has {which} order here.")
+        parts.append(
+            f"The one pair that the paper orders has {which} order here, by the means."
+        )
     elif same.pairs:
         parts.append(
             f"{same.same} of the {same.pairs} pairs of rows that differ in the paper "
-            f"have the same order here."
+            f"have the same order here, by their means."
         )
     if said := best_row(comparison):
         parts.append(said)

@@ -1,10 +1,13 @@
 """What cannot fit into memory is refused before work, and running out is a sentence."""
 
+from functools import partial
+
 import pytest
 
 from byol_bnfree import InputError, memory
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.config import DataConfig, HeadConfig, ModelConfig, TrainConfig
+from byol_bnfree.control_groups import groups_of
 from byol_bnfree.data.sources import open_source
 from byol_bnfree.training.parts import DataShape
 from byol_bnfree.training.program import build_program
@@ -15,6 +18,40 @@ def test_what_does_not_fit_is_refused_with_both_sizes():
     with pytest.raises(InputError, match=r"a \(4.0 GB\).*3.0 GB of memory.*shrink it"):
         memory.check_memory({"a": 4e9}, "shrink it", available=3 * 10**9)
     assert 2**28 < memory.machine_bytes() < 2**50
+
+
+@pytest.mark.parametrize(
+    "own, files, expected",
+    [
+        ("0::/slurm/job_7/step_0", {"slurm/job_7/memory.max": "1000"}, 1000),
+        ("0::/", {"memory.max": "2000"}, 2000),
+        ("0::/", {"memory.max": "max"}, None),
+        # In a container the path is that outside of it.
+        ("0::/docker/ab", {"memory.max": "3000"}, 3000),
+        (
+            "9:memory:/slurm/job_7\n8:cpu:/x",
+            {
+                "memory/memory.limit_in_bytes": str(2**63 - 4096),
+                "memory/slurm/job_7/memory.limit_in_bytes": "4000",
+            },
+            4000,
+        ),
+        ("", {}, None),
+    ],
+)
+def test_the_limit_of_a_job_is_that_of_its_control_groups(
+    own, files, expected, tmp_path, monkeypatch
+):
+    whole = memory.machine_bytes()
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "own").write_text(own)
+    found = partial(groups_of, root=tmp_path, own=tmp_path / "own")
+    monkeypatch.setattr(memory, "groups_of", found)
+    assert memory.machine_bytes() == expected or (
+        expected is None and memory.machine_bytes() >= whole
+    )
 
 
 def test_a_state_larger_than_the_memory_is_refused_before_it_is_compiled():

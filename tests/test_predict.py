@@ -14,6 +14,8 @@ from byol_bnfree import files
 from byol_bnfree.data.sources import open_source
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation import predictor as predictors
+from byol_bnfree.evaluation.bench import data_of
+from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.evaluation.kept.fitted import Fitted, read_fitted, save_fitted
 from byol_bnfree.evaluation.predictor import Predictor, load_predictor
 from byol_bnfree.evaluation.settings import FinetuneSettings
@@ -113,7 +115,7 @@ def test_every_picture_of_another_set_is_predicted(tmp_path, monkeypatch, deep):
     monkeypatch.setattr(predictors, "load_predictor", lambda *given: predictor)
     out = tmp_path / "out.csv"
     asked = PredictConfig("x.npz", f"folder:{folder}", str(out), unlabelled=deep)
-    assert predict(asked) is None
+    assert predict(asked) == {}
     rows = list(csv.DictReader(out.open(encoding="utf-8")))
     assert len({row["picture"] for row in rows}) == 12 == len(rows)
     assert {row["class"] for row in rows} == {"b"}
@@ -122,6 +124,57 @@ def test_every_picture_of_another_set_is_predicted(tmp_path, monkeypatch, deep):
         full.setattr(files.os, "fsync", no_space)
         predict(asked)
     assert out.read_bytes() == whole
+
+
+def pictures(folder, classes=("a", "b"), channel=0):
+    """Sixteen bright or dark pictures: `channel` is bright in those of class 1."""
+    for split in ("train", "test"):
+        for number, name in enumerate(classes):
+            (folder / split / name).mkdir(parents=True)
+            for k in range(4):
+                pixels = np.full((8, 8, 3), 10 * k, np.uint8)
+                pixels[..., channel] = 255 * number
+                Image.fromarray(pixels).save(folder / split / name / f"{k}.png")
+    return folder
+
+
+@pytest.fixture
+def fitted_on_a(tmp_path, monkeypatch):
+    """A predictor whose run trained on the shapes, and which was fitted on folder a."""
+    encoder = tiny.encoder("gn_ws")
+    data = dataclasses.replace(encoder.config.data, image_size=8, channels=3)
+    config = dataclasses.replace(encoder.config, data=data)
+    encoder = dataclasses.replace(encoder, config=config)
+    there = pictures(tmp_path / "a")
+    asked = EvaluateConfig("run", dataset=f"folder:{there}")
+    about = data_of(config, asked)
+    fitted = Fitted(np.zeros((16, 2)), np.float32([0, 1]))
+    predictor = Predictor(encoder, fitted, ("a", "b"), False, about)
+    monkeypatch.setattr(predictors, "load_predictor", lambda *given: predictor)
+    return tmp_path
+
+
+@pytest.mark.parametrize("given", [None, "{0}/a", "{0}/a/", "{0}/b/../a", "a"])
+def test_the_set_of_the_classifier_is_the_default_and_its_test_split_is_predicted(
+    fitted_on_a, monkeypatch, given
+):
+    """Its training pictures would make the predictions look too good."""
+    monkeypatch.chdir(fitted_on_a)
+    pictures(fitted_on_a / "b")
+    dataset = given and f"folder:{given.format(fitted_on_a)}"
+    out = fitted_on_a / "out.csv"
+    assert predict(PredictConfig("x.npz", dataset, str(out))) == {"test": 0.5}
+    assert len(list(csv.DictReader(out.open()))) == 8
+    asked = PredictConfig("x.npz", dataset, str(out), split="all")
+    assert predict(asked) == {"train": 0.5, "test": 0.5}
+
+
+def test_labels_of_other_classes_are_not_compared(fitted_on_a, capsys):
+    other = pictures(fitted_on_a / "c", classes=("a", "z"), channel=1)
+    out = fitted_on_a / "out.csv"
+    assert predict(PredictConfig("x.npz", f"folder:{other}", str(out))) == {}
+    assert "classes that the classifier does not know (z)" in capsys.readouterr().out
+    assert len(list(csv.DictReader(out.open()))) == 16
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path):
@@ -154,7 +207,8 @@ def test_a_saved_classifier_gives_the_figure_of_its_row(tmp_path, protocol):
     np.testing.assert_allclose(predictor(some), chances[:3], rtol=1e-3, atol=1e-5)
 
     out = tmp_path / "predictions.csv"
-    assert predict(PredictConfig(str(path), out=str(out))) == pytest.approx(top1)
+    found = predict(PredictConfig(str(path), out=str(out)))
+    assert found == {"test": pytest.approx(top1)}
     rows = list(csv.DictReader(out.open()))
     assert len(rows) == len(test) and rows[0]["class"] in test.class_names
 

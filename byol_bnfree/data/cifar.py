@@ -4,11 +4,13 @@ A record is one byte for each label, then 3,072 of a picture: red, green, blue, 
 row. Nothing in it is code. https://www.cs.toronto.edu/~kriz/cifar.html
 """
 
+import gzip
 import hashlib
 import io
 import shutil
 import tarfile
 import urllib.request
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -82,6 +84,7 @@ def prepare_cifar(name: str, root: Path, archive: Path | None) -> Path:
     new_folder(root, name, source.version)  # before a download
     archive = _downloaded(source, root) if archive is None else archive
     try:
+        _check_whole(archive)
         with tarfile.open(archive) as members:
             contents = {Path(m.name).name: m for m in members if m.isfile()}
             classes = tuple(_read(members, contents, source.names).decode().split())
@@ -89,7 +92,7 @@ def prepare_cifar(name: str, root: Path, archive: Path | None) -> Path:
                 split: _split(members, contents, source, split, len(classes))
                 for split in source.files
             }
-    except (OSError, tarfile.TarError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, tarfile.TarError, EOFError, UnicodeError, zlib.error) as error:
         raise InputError(
             f"{printable(archive)} cannot be read as an archive "
             f"({why_not_read(error)}); give the .tar.gz of {source.url} with --archive."
@@ -99,6 +102,19 @@ def prepare_cifar(name: str, root: Path, archive: Path | None) -> Path:
     return write_set(
         root, Description(name, source.version, text, classes, shape), splits
     )
+
+
+def _check_whole(archive: Path) -> None:
+    """Raise an error if a gzip file is damaged.
+
+    Its checksum is at its end, which `tarfile` does not read.
+    """
+    with open(archive, "rb") as file:
+        if file.read(2) != b"\x1f\x8b":
+            return
+    with gzip.open(archive) as file:
+        while file.read(1 << 20):
+            pass
 
 
 def _split(

@@ -25,6 +25,7 @@ from byol_bnfree.data.stream import StreamSource
 from byol_bnfree.data.tfds_records import open_both
 from byol_bnfree.data.view_settings import small_side
 from byol_bnfree.errors import InputError
+from byol_bnfree.files import expanded
 from byol_bnfree.memory import check_memory
 
 SHAPE_BYTES = 1000  # approximate memory of a shape's random numbers
@@ -90,10 +91,11 @@ class DataSet(NamedTuple):
         """Sentences that a user should read, such as files that are not used."""
         return [] if self.found is None else list(self.found.notes)
 
-    def open(self, split: Split) -> Source | None:
+    def open(self, split: Split, crop_share: float | None = None) -> Source | None:
         """Open the training or the test split; None for a test split without pictures.
 
-        Both splits have the same image_shape and are held in the same way.
+        Both splits have the same image_shape and are held in the same way. `crop_share`
+        is that of `open_source`.
 
         Raises:
           InputError: if the split is empty. Under on_bad_image="stop" also for a bad
@@ -102,7 +104,19 @@ class DataSet(NamedTuple):
         if self.found is None:
             return _open_shapes(self.config, split)
         records = self.found.train if split == "train" else self.found.test
-        return None if records is None else _open(records, self.config)
+        return None if records is None else _open(records, self.config, crop_share)
+
+
+def same_set(dataset: str, other: str) -> bool:
+    """Return True if two values of --dataset name one set. A folder has many paths."""
+    return absolute(dataset) == absolute(other)
+
+
+def absolute(dataset: str) -> str:
+    """Return a value of --dataset that means the same in every working folder."""
+    if not dataset.startswith("folder:"):
+        return dataset
+    return f"folder:{expanded(dataset.removeprefix('folder:')).resolve()}"
 
 
 def find_data(config: TrainConfig) -> DataSet:
@@ -127,9 +141,15 @@ def find_data(config: TrainConfig) -> DataSet:
 
 
 def open_source(
-    config: TrainConfig, split: Split, say: Callable[[str], None] | None = None
+    config: TrainConfig,
+    split: Split,
+    say: Callable[[str], None] | None = None,
+    crop_share: float | None = None,
 ) -> Source:
     """Open one split of `config`'s data set. `say` takes notes on the set.
+
+    `crop_share` is the part of a picture's shorter side that evaluation sees of a set
+    that streams. None: DeepMind's. Sets that are held in memory are seen whole.
 
     Raises:
       InputError: as `find_data`, and if there is no such split.
@@ -137,7 +157,7 @@ def open_source(
     data_set = find_data(config)
     for note in data_set.notes if say is not None else ():
         say(f"note: {note}")
-    source = data_set.open(split)
+    source = data_set.open(split, crop_share)
     if source is None:
         raise InputError(
             f"the {split} split of {config.dataset} has no usable picture; give every "
@@ -146,12 +166,14 @@ def open_source(
     return source
 
 
-def _open(records: Records, config: TrainConfig) -> Source:
+def _open(
+    records: Records, config: TrainConfig, crop_share: float | None = None
+) -> Source:
     layout = layout_of(records, config.data)
     if len(records) and not layout.in_memory:
         advice = "lower --data.image-size, --views.count or --views.small"
         check_memory(_crop_bytes(layout, config), advice)
-        return StreamSource(records, layout, config)
+        return StreamSource(records, layout, config, crop_share)
     skip = config.on_bad_image == "skip"
     source = load(records, layout, conversion(config.data), skip)
     if not len(source):

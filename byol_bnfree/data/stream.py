@@ -32,7 +32,13 @@ class StreamSource:
 
     in_memory = False
 
-    def __init__(self, records: Records, layout: Layout, config: TrainConfig):
+    def __init__(
+        self,
+        records: Records,
+        layout: Layout,
+        config: TrainConfig,
+        crop_share: float | None = None,
+    ):
         self.name, self.split = records.name, records.split
         self.class_names = records.class_names
         self.num_classes = len(records.class_names) or None
@@ -44,7 +50,7 @@ class StreamSource:
         # DeepMind's code knows ImageNet only. It would cut and enlarge such pictures.
         whole = records.stored_shape[:2] == layout.size
         # The part of a picture's shorter side that evaluation uses.
-        self.crop_share = 1.0 if whole else EVAL_SHARE
+        self.crop_share = 1.0 if whole else crop_share or EVAL_SHARE
         self._evaluation_view = partial(_central_part, share=self.crop_share)
 
     def __len__(self) -> int:

@@ -7,13 +7,13 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 from byol_bnfree.config import MOST_WORKERS
+from byol_bnfree.control_groups import OWN, ROOT, groups_of
 from byol_bnfree.launched import place
 from byol_bnfree.own_process import process_pool
 
 FEW_CORES = 4
 """Below this, threads are as fast: Pillow releases the interpreter while decoding."""
 COMMANDS = ("byol_bnfree", "experiments")
-CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 
 def usable_cores() -> int:
@@ -32,18 +32,22 @@ def usable_cores() -> int:
     return max(1, min(shares))
 
 
-def cpu_quota(root: Path = CONTROL_GROUPS) -> float | None:
-    """Return the cores that the control group may use at a time; None if unlimited.
+def cpu_quota(root: Path = ROOT, own: Path = OWN) -> float | None:
+    """Return the cores that the control groups may use at a time; None if unlimited.
 
-    Within a container, its own group is the root. Version 2 has one file, and version 1
-    two.
+    Version 2 of control groups has one file for it, and version 1 two.
     """
+    quotas = [_quota_of(group) for group in groups_of("cpu", root, own)]
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def _quota_of(group: Path) -> float | None:
     with contextlib.suppress(OSError, ValueError):
-        quota, period = (root / "cpu.max").read_text().split()
+        quota, period = (group / "cpu.max").read_text().split()
         return None if quota == "max" else int(quota) / int(period)
     with contextlib.suppress(OSError, ValueError):
-        quota = int((root / "cpu" / "cpu.cfs_quota_us").read_text())
-        period = int((root / "cpu" / "cpu.cfs_period_us").read_text())
+        quota = int((group / "cpu.cfs_quota_us").read_text())
+        period = int((group / "cpu.cfs_period_us").read_text())
         return quota / period if quota > 0 else None
     return None
 

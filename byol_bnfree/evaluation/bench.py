@@ -12,8 +12,9 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from byol_bnfree import __version__
+from byol_bnfree.config import DataConfig, TrainConfig
 from byol_bnfree.data.fingerprint import checksum
-from byol_bnfree.data.sources import Source
+from byol_bnfree.data.sources import Source, absolute, same_set
 from byol_bnfree.encoder import Encoder
 from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.evaluation.encoder_settings import encoder_settings
@@ -240,7 +241,20 @@ class Bench:
         """Describe a saved classifier."""
         several = self.train_labels.ndim == 2
         names = list(self.train.class_names)
-        return strict(identity | {"classes": names, "several": several})
+        data = data_of(self.encoder.config, self.config)
+        return strict(identity | {"classes": names, "several": several, "data": data})
+
+
+def data_of(run: TrainConfig, config: EvaluateConfig) -> dict[str, str | None]:
+    """Return the flags that name the data of an evaluation of a run."""
+    dataset = config.dataset or run.dataset
+    own = run.data if same_set(dataset, run.dataset) else DataConfig()
+    return {
+        "dataset": absolute(dataset),
+        "data_dir": config.data_dir or run.data_dir,
+        "train_split": config.train_split or own.train_split,
+        "test_split": config.test_split or own.test_split,
+    }
 
 
 def describe(source: Source, split: str) -> Row:

@@ -3,6 +3,7 @@
 import math
 
 from byol_bnfree.config import TrainConfig
+from byol_bnfree.data.prepared import data_root
 from byol_bnfree.data.sources import Source
 from byol_bnfree.encoder import Encoder
 from byol_bnfree.epochs import whole_steps
@@ -11,7 +12,7 @@ from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.evaluation.dense.settings import DenseSettings
 from byol_bnfree.evaluation.dense.tasks import TASKS
 from byol_bnfree.evaluation.images.subset import hold_out
-from byol_bnfree.evaluation.methods.transfer import chosen_tasks
+from byol_bnfree.evaluation.methods.transfer import check_sets
 from byol_bnfree.evaluation.methods.tuning import labelled_subset
 from byol_bnfree.evaluation.settings import SupervisedSettings
 from byol_bnfree.interop.program import ProgramModule
@@ -24,12 +25,13 @@ def check_protocols(
     """Raise `InputError` for settings that a protocol cannot use.
 
     These are a batch that cannot be divided, a class with too few images, more held-out
-    images than there are, a warm-up that fills the training, and an unknown data set
-    for transfer.
+    images than there are, a warm-up that fills the training, and data sets for
+    transfer that are unknown or not prepared.
     """
     asked = set(config.protocol)
     if "transfer" in asked:
-        chosen_tasks(config.transfer.datasets)
+        root = data_root(config.data_dir or run.data_dir)
+        check_sets(config.transfer.datasets, root)
         asked.add(config.transfer.method)
     # When an encoder is trained further, its BatchNorm keeps its groups.
     groups = groups_of_micro_batch(run)

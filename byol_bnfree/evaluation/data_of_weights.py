@@ -30,10 +30,10 @@ def with_data(
         whose = f"the data of the run in {workdir}"
     else:
         whose = "the data that the weights were trained on"
-        if config.dataset is None and not _names_data(weights, encoder.config):
+        if config.dataset is None and not names_data(weights, encoder.config):
             raise InputError(
-                f"{weights} does not say which data it was trained on, and {workdir} "
-                f"is no run; give --dataset."
+                f"{weights} does not say where the data are that it was trained on, "
+                f"and {workdir} is no run; give --dataset."
             )
     if config.dataset is None:
         say(f"data: {encoder.config.dataset}, {whose}")
@@ -52,11 +52,14 @@ def _on_data_of(run: TrainConfig, config: TrainConfig) -> TrainConfig:
     )
 
 
-def _names_data(weights: Path, config: TrainConfig) -> bool:
-    """Return True if the settings read from weights name their data.
+def names_data(weights: Path, config: TrainConfig) -> bool:
+    """Return True if a run, or the settings read from weights, name their data.
 
-    In files without a name the data set is the default, the generated shapes.
+    In files without a name the data set is the default, the generated shapes. The path
+    of a folder in a file is that of another machine, or only its last part.
     """
-    if not holds_weights(weights) or config.dataset != TrainConfig().dataset:
+    if not holds_weights(weights):
         return True
+    if config.dataset != TrainConfig().dataset:
+        return not config.dataset.startswith("folder:")
     return description_of(weights).get("dataset") is not None

@@ -62,7 +62,8 @@ def encoder_features(
       encoder: the encoder.
       source: images of the encoder's shape.
       mesh: devices that share a batch along their axis `data`; None takes all devices.
-      batch_size: images per step, rounded up to a multiple of that axis.
+      batch_size: images per step, rounded up to a multiple of that axis. A source
+        with fewer images is one step.
       dtype: of the result.
 
     Returns:
@@ -76,6 +77,7 @@ def encoder_features(
     augment = encoder.config.augment
     encode = partial(_represent, encoder.module, variables, augment=augment)
     devices = mesh.shape["data"]
+    batch_size = min(batch_size, len(source))  # more would be padding
     return extract_features(
         encode,
         source,

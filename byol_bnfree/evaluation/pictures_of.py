@@ -8,7 +8,7 @@ import numpy as np
 
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.prepared import data_root, find_set
-from byol_bnfree.data.sources import Source, find_data
+from byol_bnfree.data.sources import Source, find_data, same_set
 from byol_bnfree.encoder import Encoder
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.features import encoder_features
@@ -41,7 +41,7 @@ def asked_for(
     Raises:
       InputError: if another prepared set is not on disk.
     """
-    other = dataset not in (None, run.dataset)
+    other = dataset is not None and not same_set(dataset, run.dataset)
     # The run's own data set is read as the run read it.
     unlabelled = unlabelled or (run.data.unlabelled and not other)
     data = dataclasses.replace(run.data, unlabelled=unlabelled)

@@ -1,7 +1,8 @@
 """A fitted classifier together with its encoder: `load_predictor`."""
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,9 @@ class Predictor:
     class_names: tuple[str, ...]
     several: bool
     """True if an image may have several classes. Each class then has a sigmoid."""
+    data: Mapping[str, str | None] = field(default_factory=dict)
+    """The data set that it was fitted on: dataset, data_dir, train_split, test_split.
+    Empty in files of earlier versions."""
 
     def __call__(self, images: Any) -> Float[Array, "b k"]:
         """Return class probabilities [b k] of images that `Encoder` accepts."""
@@ -105,7 +109,8 @@ def load_predictor(path: str | Path, workdir: str | Path | None = None) -> Predi
                 f"{path} was fitted at step {about['step']}, but {workdir} has another "
                 f"encoder, of step {encoder.step}; evaluate it again with --save."
             )
-    return Predictor(encoder, fitted, tuple(about["classes"]), about["several"])
+    classes, several = tuple(about["classes"]), about["several"]
+    return Predictor(encoder, fitted, classes, several, about.get("data", {}))
 
 
 def _run_of(path: Path) -> Path:

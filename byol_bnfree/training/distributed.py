@@ -150,10 +150,11 @@ def spread(flag: bool) -> jax.Array:
     All must call it at the same step. `bool` of the result waits until the devices have
     done all that was dispatched before.
     """
-    devices = np.array(jax.devices()).reshape(jax.process_count(), -1)
-    mesh = Mesh(devices, ("processes", "local_devices"))
-    own = np.array([flag and is_primary()])
-    flags = multihost_utils.host_local_array_to_global_array(own, mesh, P("processes"))
+    # Each device has a flag, because processes may have different numbers of devices.
+    devices = jax.devices()
+    mesh = Mesh(np.array(devices), ("all",))
+    sharding, own = NamedSharding(mesh, P("all")), np.array([flag and is_primary()])
+    flags = jax.make_array_from_callback((len(devices),), sharding, lambda _: own)
     return _any(mesh)(flags)
 
 

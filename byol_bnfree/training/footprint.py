@@ -35,6 +35,8 @@ class Footprint(NamedTuple):
     """True if --remat can still be added and would save memory."""
     accumulate: bool = False
     """True if --views.accumulate can still be added."""
+    sharing: int = 1
+    """Number of devices that share the batch and have a memory of their own."""
 
     @property
     def needed(self) -> float:
@@ -49,7 +51,12 @@ class Footprint(NamedTuple):
         """
         of_image = self.temporaries / self.batch_size
         least = self.devices * self.micro_batches
-        return max(0, int((self.limit - self.state) / of_image / least) * least)
+        count = max(0, int((self.limit - self.state) / of_image / least) * least)
+        # Round down to two digits, but keep a batch that the devices divide, and never
+        # advise less than a batch that fits.
+        rounded = max(_rounded(count) // least, min(1, count)) * least
+        fits = self.needed <= self.limit
+        return max(rounded, self.batch_size) if fits else rounded
 
     @property
     def pieces(self) -> int:
@@ -67,7 +74,7 @@ class Footprint(NamedTuple):
             return
         ways = []
         if self.fitting and not resumed:
-            ways.append(f"a batch of about {_rounded(self.fitting)}")
+            ways.append(f"a batch of about {self.fitting}")
         if self.pieces:
             ways.append(f"--micro-batches={self.pieces}")
         ways += ["--views.accumulate"] * self.accumulate
@@ -81,14 +88,15 @@ class Footprint(NamedTuple):
     def __str__(self) -> str:
         return (
             f"a step needs {_size(self.needed)} of {_size(self.limit)} "
-            f"({self._parts()}); batches of up to about {_rounded(self.fitting):,} fit"
+            f"({self._parts()}); batches of up to about {self.fitting:,} fit"
         )
 
     def _parts(self) -> str:
-        images = self.batch_size // self.micro_batches
+        images = self.batch_size // self.micro_batches // self.sharing
+        each = " on each device" if self.sharing > 1 else ""
         return (
             f"{_size(self.state)} for the state, {_size(self.temporaries)} for "
-            f"{images:,} images"
+            f"{images:,} images{each}"
         )
 
 
@@ -106,16 +114,18 @@ def footprint(compiled: Any, program: Any) -> Footprint | None:
     device = program.mesh.local_devices[0]
     limit = (device.memory_stats() or {}).get("bytes_limit")
     sharing = 1 if limit else len(program.mesh.local_devices)
+    devices = jax.device_count() // program.config.run.model_devices
     return Footprint(
         state=found.argument_size_in_bytes * sharing,
         temporaries=max(1, found.temp_size_in_bytes + new) * sharing,
         limit=limit or machine_bytes(),
         batch_size=program.config.batch_size,
-        devices=jax.device_count() // program.config.run.model_devices,
+        devices=devices,
         micro_batches=program.config.micro_batches,
         cuts=tuple(_cuts(program)),
         remat=_can_remat(program),
         accumulate=_can_accumulate(program.config),
+        sharing=devices if limit else 1,
     )
 
 

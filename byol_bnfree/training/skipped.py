@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from byol_bnfree.data.reading import BadImage
 from byol_bnfree.data.sources import Source
@@ -15,16 +16,17 @@ class SkippedFile:
     def __init__(self, folder: Path, process: int = 0):
         name = f"skipped-{process}.jsonl" if process else "skipped.jsonl"
         self.path = folder / name
-        self._rows = [
-            row
-            for path in sorted(folder.glob("skipped*.jsonl"))
-            for row in read_rows(path, mend=path == self.path)
-        ]
+        self._rows = self._read()
         self._known = {(row["split"], row["file"]) for row in self._rows}
 
     def __len__(self) -> int:
         """Count the pictures that all processes before and this process skipped."""
         return len({file for _, file in self._known})
+
+    def read_others(self) -> None:
+        """Also count the pictures that the other processes have skipped since."""
+        new = [row for row in self._read() if row not in self._rows]
+        self._known |= {(row["split"], row["file"]) for row in new}
 
     def follow(self, source: Source) -> None:
         """Skip the pictures that were skipped before, and record new ones."""
@@ -60,6 +62,14 @@ class SkippedFile:
             else:
                 self._known.discard((row["split"], file))
         return found
+
+    def _read(self) -> list[dict[str, Any]]:
+        """Return the rows of all processes."""
+        return [
+            row
+            for path in sorted(self.path.parent.glob("skipped*.jsonl"))
+            for row in read_rows(path, mend=path == self.path)
+        ]
 
     def _add(self, split: str, index: int | None, file: str, reason: str) -> None:
         if (split, file) in self._known:

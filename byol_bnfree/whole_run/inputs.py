@@ -47,6 +47,18 @@ class Data(NamedTuple):
             source.close()
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """What all processes of a run must have equal; places may differ."""
+        return {
+            f"{part} of the {source.split} split": value
+            for source in self.sources
+            for part, value in (
+                ("number of pictures", len(source)),
+                ("checksum", source.identity),
+            )
+        }
+
+    @property
     def shape(self) -> DataShape:
         """The sizes that networks and schedules depend on."""
         return DataShape(

@@ -15,6 +15,7 @@ from byol_bnfree.encoder import Encoder, load_encoder
 from byol_bnfree.errors import InputError, RunStopped, same_command
 from byol_bnfree.files import read_json
 from byol_bnfree.training import distributed
+from byol_bnfree.training.agreement import check_agreement, check_shared, facts_of
 from byol_bnfree.training.extension import keep_what_was, resolve_extension
 from byol_bnfree.training.program import build_program
 from byol_bnfree.training.schedules import warmup_steps
@@ -134,9 +135,11 @@ def _train_on(
 ) -> Trained:
     config = resolved(config, data, encoder, began_as(config.workdir))
     program = build_program(config, data.shape, encoder=encoder)
+    check_agreement(facts_of(config) | data.facts)
     check_best(program, data)  # raises errors before a folder is made, as the next
     program = from_weights(program)
     workdir = prepare_workdir(config.workdir, run_name(config))
+    check_shared(workdir)
     with writing(workdir):
         extended = check_resumable(workdir, config, data)
         finished = read_json(workdir / "summary.json")

@@ -69,6 +69,9 @@ def run_steps(
                 if before_steps is not None:
                     before_steps()
                 needed = compiling.result()
+                # A process that arrives at the first step much later than the others
+                # would be taken for lost.
+                distributed.wait_for_all("compiled")
             del first  # the loop makes it again
             if needed is not None:  # the backend reports it
                 needed.check(resumed=start > 0)
@@ -85,6 +88,8 @@ def run_steps(
                     best=best,
                 )
         summary = summarize(program, evaluator, state, journal, batches)
+        distributed.wait_for_all("skipped")  # other processes skip pictures too
+        skipped.read_others()
         summary["skipped_images"] = len(skipped)
     if primary:
         _finish(summary, workdir, skipped)

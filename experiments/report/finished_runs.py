@@ -11,7 +11,7 @@ from byol_bnfree.config import HOW_NOT_WHAT
 from byol_bnfree.errors import InputError
 from byol_bnfree.files import flatten, read_rows, strict
 from experiments.report.conditions import command_of
-from experiments.results import curves
+from experiments.results import curves, moment
 
 ARMS = ("bn", "gn_ws")
 APART = "collapse/one_minus_negative_cosine"
@@ -42,6 +42,7 @@ def read_runs(path: Path) -> list[Run]:
     """
     if path.suffix == ".jsonl":
         rows = [row for row in read_rows(path) if row["arm"] in ARMS and row["summary"]]
+        rows.sort(key=moment)  # files may have been joined
         newest = {(r["scale"], r["arm"], r["seed"]): r for r in rows}
         runs = [(_run(r["arm"], r, _whole(r)), r) for r in newest.values()]
         return [run._replace(differences=_differences(row)) for run, row in runs]

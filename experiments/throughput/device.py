@@ -10,6 +10,7 @@ COMPILE (the last two are 0 or 1) and prints a line of JSON with images_per_s, a
 peak_gb and compile_seconds if it knows them. `--tiny` tries everything at a small size.
 """
 
+import os
 import shlex
 import subprocess
 import sys
@@ -111,11 +112,14 @@ def measure_device(plan: Plan) -> None:
     from byol_bnfree.training.environment import commit  # JAX: --help needs none
 
     workloads = _chosen(plan)
+    _show_one_gpu()
     here = {"tiny": plan.tiny, "device": device_kind(plan.platform), "commit": commit()}
     began, found = time.monotonic(), _finished(plan, workloads, here)
     known = {(row["workload"], row["arm"]) for row in found}
-    for row in found:
-        append_row(plan.out / "device.jsonl", row)
+    file = plan.out / "device.jsonl"
+    if plan.finished is not None and not _same_file(plan.finished, file):
+        for row in found:
+            append_row(file, row)
     for arm in arms(plan, workloads):
         if (arm.workload, arm.name) in known:
             print(f"{arm.workload} {arm.name}: finished before", flush=True)
@@ -127,7 +131,7 @@ def measure_device(plan: Plan) -> None:
         row = {"workload": arm.workload, "arm": arm.name}
         row |= result(arm.command, min(left, plan.cap)) | here
         found.append(row)
-        append_row(plan.out / "device.jsonl", row)
+        append_row(file, row)
         print(_line(row), flush=True)
     console = Console()
     console.width = max(console.width, 100)
@@ -137,19 +141,26 @@ def measure_device(plan: Plan) -> None:
         sys.exit("nothing could be measured; read the messages above.")
 
 
+def _show_one_gpu() -> None:
+    """Let this process and its children see one GPU: the figures are of one device."""
+    first, _, _ = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")
+    os.environ["CUDA_VISIBLE_DEVICES"] = first
+
+
+def _same_file(a: Path, b: Path) -> bool:
+    return b.exists() and a.resolve() == b.resolve()
+
+
 def _finished(
     plan: Plan, workloads: dict[str, DeviceWorkload], here: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Return the rows of an earlier call that succeeded, of this machine and commit."""
     if plan.finished is None:
         return []
-    return [
-        row
-        for row in read_rows(plan.finished)
-        if "failed" not in row
-        and here.items() <= row.items()
-        and row["workload"] in workloads
-    ]
+    rows = [r for r in read_rows(plan.finished) if "failed" not in r]
+    rows = [r for r in rows if here.items() <= r.items()]
+    newest = {(row["workload"], row["arm"]): row for row in rows}
+    return [row for row in newest.values() if row["workload"] in workloads]
 
 
 def _chosen(plan: Plan) -> dict[str, DeviceWorkload]:

@@ -135,6 +135,20 @@ def test_another_archive_is_one_sentence_and_leaves_nothing(change, sentence, tm
     assert not list(tmp_path.rglob("*.json"))
 
 
+def test_a_damaged_archive_is_not_prepared(tmp_path):
+    """The checksum of a gzip file is at its end, after all pictures."""
+    path = tmp_path / "archive.tar.gz"
+    archive_of(path)
+    whole = path.read_bytes()
+    for place in np.linspace(100, len(whole) - 100, 7).astype(int):
+        damaged = bytearray(whole)
+        damaged[place] ^= 4
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match="cannot be read as an archive"):
+            prepare("cifar10", str(tmp_path), str(path))
+    assert not list(tmp_path.rglob("*.json"))
+
+
 def test_what_was_downloaded_is_compared_with_the_checksum(tmp_path):
     path = tmp_path / "downloads" / "cifar-10-binary.tar.gz"
     path.parent.mkdir()

@@ -98,10 +98,16 @@ def test_processes_of_a_launcher_share_the_cores(
         ({"cpu.max": "what"}, None),
         ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
         ({"cpu/cpu.cfs_quota_us": "400000", "cpu/cpu.cfs_period_us": "100000"}, 4.0),
+        # A SLURM job has a group of its own, below that of its machine.
+        ({"cpu.max": "max 100000", "slurm/job_7/cpu.max": "250000 100000"}, 2.5),
+        ({"cpu.max": "200000 100000", "slurm/job_7/cpu.max": "max 100000"}, 2.0),
     ],
 )
-def test_the_quota_of_a_container_is_read(files, expected, tmp_path):
+def test_the_quota_of_containers_and_jobs_is_read(files, expected, tmp_path):
     (tmp_path / "cpu").mkdir()
+    (tmp_path / "slurm/job_7").mkdir(parents=True)
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    assert workers.cpu_quota(tmp_path) == expected
+    own = tmp_path / "own"
+    own.write_text("3:cpu,cpuacct:/\n0::/slurm/job_7/step_0\n")
+    assert workers.cpu_quota(tmp_path, own) == expected

@@ -57,7 +57,8 @@ def test_the_answer_of_norm_comparison_adds_the_pair_with_more_decay():
         ([0.38, 0.405, 0.44], f"Three {OPEN}About"),  # level by its mean
         (
             [0.30],
-            f"One {OPEN.replace('seeds', 'seed', 1)}Three seeds give an interval.",
+            f"One {OPEN.replace('seeds', 'seed', 1)}Three seeds give a useful "
+            "interval.",
         ),
     ],
 )
@@ -196,14 +197,16 @@ def test_seeds_that_disagree_are_no_evidence_for_or_against_the_paper():
     assert "Not decided yet, because seeds disagree: ln-ln-ln." in said
 
 
-def test_the_newest_row_counts_wherever_it_stands_and_one_with_figures_before_others():
+def test_the_newest_row_counts_wherever_it_stands_and_a_stopped_one_after_others():
     experiment, scale = load_experiment("norm_comparison"), SCALES["cpu"]
     (new,) = rows_of(experiment, {"bn": [0.5]})
     old = new | {"time": "2020-01-01T00:00:00+00:00", "wall_seconds": 1.0}
-    stopped = new | {"time": "2030-01-01T00:00:00+00:00", "summary": None}
-    for rows in ([new, old, stopped], [stopped, old, new]):
-        (taken,) = compare(experiment, scale, rows).rows
-        assert taken is new
+    diverged = new | {"time": "2030-01-01T00:00:00+00:00", "summary": None}
+    stopped = diverged | {"collapsed": True}
+    for newer, counts in ((stopped, new), (diverged, diverged)):
+        for rows in ([new, old, newer], [newer, old, new]):
+            (taken,) = compare(experiment, scale, rows).rows
+            assert taken is counts
 
 
 def test_two_arms_are_compared_over_the_seeds_that_both_have():

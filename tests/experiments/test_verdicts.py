@@ -323,8 +323,8 @@ BYOL, STOP, GRADIENT = (
     [
         ({BYOL: [0.5], STOP: [None]}, (1, 1)),
         ({BYOL: [None], STOP: [0.5]}, (0, 1)),
-        ({BYOL: [None], STOP: [None]}, (0, 1)),
-        ({BYOL: ["collapsed"], STOP: [None]}, (0, 1)),
+        ({BYOL: [None], STOP: [None]}, (0, 0)),
+        ({BYOL: ["collapsed"], STOP: [None]}, (0, 0)),
         # 5.5 and 0.3 in the paper: both fail there, so they have no order.
         ({STOP: [0.4], GRADIENT: [0.3]}, (0, 0)),
         ({STOP: [None], GRADIENT: [None], BYOL: [0.5]}, (2, 2)),

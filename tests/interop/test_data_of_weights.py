@@ -56,13 +56,33 @@ def test_without_a_run_a_file_of_ours_names_its_data(tmp_path, kind):
     assert said == ["data: shapes, the data that the weights were trained on"]
 
 
+@pytest.mark.parametrize("place", ["folder:{}/photos", "folder:photos"])
+def test_a_folder_in_a_file_is_not_looked_for_on_this_machine(
+    tmp_path, monkeypatch, place
+):
+    """It is the folder of another machine, or the last part of its path."""
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    config = dataclasses.replace(files.config(), dataset=place.format(tmp_path))
+    (tmp_path / "out").mkdir()
+    write(files.encoder(config), tmp_path / "out", Settings("safetensors"))
+    for measure in (
+        lambda: settings_of(tmp_path / "new", tmp_path / "out"),
+        lambda: embed(EmbedConfig(str(tmp_path / "out"))),
+    ):
+        with pytest.raises(InputError, match="does not say where the data.*--dataset"):
+            measure()
+
+
 def test_files_of_others_do_not_stand_for_the_generated_shapes(tmp_path, run):
     weights = tmp_path / "theirs.safetensors"
     save_file(state_dict(resnet18()), weights)
-    with pytest.raises(InputError, match="does not say which data.*give --dataset"):
+    with pytest.raises(InputError, match="does not say where the data.*give --dataset"):
         settings_of(tmp_path / "new", weights)
     with pytest.raises(InputError, match="give --dataset"):
         evaluate(EvaluateConfig(str(tmp_path / "new"), weights=str(weights)))
+    with pytest.raises(InputError, match="does not say where the data"):
+        embed(EmbedConfig(str(weights), out=str(tmp_path / "features.npz")))
     given = settings_of(tmp_path / "new", weights, dataset="cifar10")
     assert given[1] == []
     assert settings_of(run, weights)[0].dataset == "folder:PICTURES"
@@ -78,7 +98,7 @@ def test_an_export_of_others_weights_states_the_facts_but_no_data(tmp_path):
     read = load_encoder(out)
     assert (read.config.model.padding, read.config.model.stem_stride) == ("same", 2)
     assert (read.config.data.image_size, read.step) == (16, 0)
-    with pytest.raises(InputError, match="does not say which data"):
+    with pytest.raises(InputError, match="does not say where the data"):
         settings_of(tmp_path / "new", out)
     hub = [*facts, "--format=hub-folder", "--no-compare", f"--out={out}/hub"]
     export([f"--workdir={weights}", *hub])

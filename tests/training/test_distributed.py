@@ -114,6 +114,24 @@ DEVICES = {
         | {"CUDA_VISIBLE_DEVICES": "4,5,6,7"},
         [],
     ),
+    "srun --gpus-per-task=4, two tasks that see all": (
+        STEP
+        | {"SLURM_NTASKS": "2", "SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_LOCALID": "1"}
+        | {"SLURM_GPUS_PER_TASK": "4", "CUDA_VISIBLE_DEVICES": "0,1,2,3,4,5,6,7"},
+        [4, 5, 6, 7],
+    ),
+    "srun --tres-per-task=gres/gpu:a100:2, four tasks that see all": (
+        EIGHT
+        | {"SLURM_NTASKS": "4", "SLURM_STEP_TASKS_PER_NODE": "4", "SLURM_LOCALID": "1"}
+        | {"SLURM_TRES_PER_TASK": "cpu=8,gres/gpu:a100=2"},
+        [2, 3],
+    ),
+    "srun --tres-per-task=gres/gpu:4, each task sees its own": (
+        EIGHT
+        | {"SLURM_NTASKS": "2", "SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_LOCALID": "1"}
+        | {"SLURM_TRES_PER_TASK": "gres/gpu:4", "CUDA_VISIBLE_DEVICES": "4,5,6,7"},
+        [],
+    ),
     "srun on AMD": (STEP | {"ROCR_VISIBLE_DEVICES": "0"}, []),
     "Open MPI, one machine": (OPEN_MPI, [1]),
     "Open MPI, each process sees its own": (

@@ -55,6 +55,32 @@ def test_a_step_that_does_not_fit_is_refused_with_what_would():
         FOOTPRINT._replace(limit=9e9).check()
 
 
+@pytest.mark.parametrize(
+    "batch, needed, said",
+    [
+        (256, 99e9, "batches of up to about 256 fit"),  # not 250
+        (1024, 99e9, "batches of up to about 1,024 fit"),
+        (1104, 50e9, "batches of up to about 2,200 fit"),
+        (8, 1e9, "batches of up to about 800 fit"),
+    ],
+)
+def test_a_batch_that_fits_is_never_more_than_what_fits(batch, needed, said):
+    state = needed / 100
+    one = FOOTPRINT._replace(
+        state=state, temporaries=needed - state, batch_size=batch, limit=100e9
+    )
+    assert said in str(one)
+
+
+def test_the_advised_batch_can_be_divided_by_the_devices():
+    for batch in range(64, 3000, 104):
+        several = FOOTPRINT._replace(
+            batch_size=batch, devices=8, sharing=8, temporaries=17e9
+        )
+        assert several.fitting % 8 == 0 and several.fitting >= batch
+        assert f"17.0 GB for {batch // 8:,} images on each device" in str(several)
+
+
 def test_settings_that_the_run_refuses_are_not_advised():
     small = FOOTPRINT._replace(limit=40e9, cuts=(), remat=False)
     with pytest.raises(InputError, match="choose a batch of about 96 or a smaller net"):

@@ -37,13 +37,16 @@ class ManyLabels(Subset):
         return self._rows if indices is None else self._rows[indices]
 
 
-def open_many_labels(config: TrainConfig, split: str) -> ManyLabels:
-    """Open a split of a prepared set of images with objects.
+def open_many_labels(
+    config: TrainConfig, split: str, crop_share: float | None = None
+) -> ManyLabels:
+    """Open a split of a prepared set of images with objects; see `open_source`.
 
     Raises:
       InputError: for sets without objects, and if images cannot be decoded.
     """
-    source, (names, rows) = open_source(config, split), object_classes(config, split)
+    source = open_source(config, split, crop_share=crop_share)
+    names, rows = object_classes(config, split)
     if len(rows) != len(source):
         raise InputError(
             f"{len(rows) - len(source)} images of {source.name} {split} cannot be "

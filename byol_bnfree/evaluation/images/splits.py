@@ -8,7 +8,7 @@ import numpy as np
 
 from byol_bnfree.config import TrainConfig, height_and_width
 from byol_bnfree.data.check import odd_pictures
-from byol_bnfree.data.sources import Source, open_source
+from byol_bnfree.data.sources import Source, open_source, same_set
 from byol_bnfree.encoder import Encoder
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.config import EvaluateConfig
@@ -18,18 +18,22 @@ from byol_bnfree.evaluation.images.subset import limited
 
 
 def open_splits(
-    run: TrainConfig, config: EvaluateConfig, *, several: bool = False
+    run: TrainConfig,
+    config: EvaluateConfig,
+    *,
+    several: bool = False,
+    crop_share: float | None = None,
 ) -> tuple[Source, Source]:
     """Open both splits at the encoder's image size and channels.
 
     Under on_bad_image="skip" pictures that cannot be decoded are left out. With
     `several` the images have several labels, and the sources are
-    `multilabel.ManyLabels`.
+    `multilabel.ManyLabels`. `crop_share` is that of `open_source`.
 
     Raises:
       InputError: if the set cannot be read, or its labels cannot be used.
     """
-    other = config.dataset not in (None, run.dataset)
+    other = config.dataset is not None and not same_set(config.dataset, run.dataset)
     splits: dict[str, Any] = {} if not other else {"train_split": "train"}
     if other:
         splits["test_split"] = "test"
@@ -54,9 +58,10 @@ def open_splits(
 
     def open_split(run: TrainConfig, split: str) -> Source:
         if several:
-            return open_many_labels(run, split)
+            return open_many_labels(run, split, crop_share)
         # The run has said what is odd in its own set.
-        return open_source(run, split, print if other and split == "train" else None)
+        say = print if other and split == "train" else None
+        return open_source(run, split, say, crop_share)
 
     folder = Path(config.workdir) / "evaluation"
     skip = run.on_bad_image == "skip"

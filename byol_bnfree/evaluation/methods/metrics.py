@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int, Int8
 
+from byol_bnfree.errors import InputError
 from byol_bnfree.losses import in_top_k
 
 Metric = Literal["top1", "mean_per_class", "map11"]
@@ -42,6 +43,9 @@ def eleven_point_map(
       targets: 1 present, -1 absent, 0 ignored (difficult), as in VOC's own files.
         Classes without a present image are left out.
 
+    Raises:
+      InputError: if no image has any class.
+
     References: Everingham et al. 2010, "The Pascal Visual Object Classes (VOC)
       Challenge", section 4.2.
     """
@@ -55,6 +59,11 @@ def eleven_point_map(
         precision, recall = hits / np.arange(1, len(hits) + 1), hits / hits[-1]
         best = [precision[recall >= level].max() for level in levels]
         precisions.append(np.mean(best))
+    if not precisions:
+        raise InputError(
+            f"none of {len(targets)} images has an object that counts, so there is no "
+            f"average precision; give more images."
+        )
     return float(np.mean(precisions))
 
 

@@ -33,6 +33,9 @@ def nearest(
       InputError: if the bank is empty.
     """
     found = nearest_blocks(bank, np.arange(len(bank)), queries, k)
+    if not found:  # no queries
+        j = min(k, len(bank))
+        return np.zeros((0, j), np.int32), np.zeros((0, j), np.float32)
     cosines, rows = (
         np.concatenate(part)[: len(queries)] for part in zip(*found, strict=True)
     )

@@ -10,8 +10,10 @@ squares; P1 only says that the shorter side is resized.
 import dataclasses
 import re
 from contextlib import closing
+from pathlib import Path
 from typing import NamedTuple
 
+from byol_bnfree.data.prepared import find_set
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.bench import Bench
 from byol_bnfree.evaluation.images.splits import check_images, open_splits
@@ -55,16 +57,23 @@ TASKS = (
 
 
 def transfer(bench: Bench) -> list[Row]:
-    """Measure each data set with its own metric. Unreadable sets are named and skipped.
+    """Measure each data set with its own metric.
+
+    If no sets were asked for by name, those that cannot be read are left out, and a
+    line names them.
 
     Raises:
-      InputError: for a name that is not among the twelve.
+      InputError: for a name that is not among the twelve, and if a set that was asked
+        for by name cannot be read.
     """
     rows, missing = [], {}
-    for task in chosen_tasks(bench.config.transfer.datasets):
+    names = bench.config.transfer.datasets
+    for task in chosen_tasks(names):
         try:
             there = _on_task(bench, task)
         except InputError as error:
+            if names:
+                raise
             missing.setdefault(_reason(task, error), []).append(task.title)
             continue
         with closing(there.train), closing(there.test):
@@ -91,6 +100,30 @@ def chosen_tasks(names: tuple[str, ...]) -> list[Task]:
     return [task for task in TASKS if not names or task.name in names]
 
 
+def check_sets(names: tuple[str, ...], root: Path) -> None:
+    """Raise `InputError` if a set that was asked for by name is not prepared.
+
+    Without names one of the twelve is enough.
+    """
+    missing = {}
+    for task in chosen_tasks(names):
+        if task.problem is not None:
+            missing[task.name] = f"{task.problem}."
+            continue
+        try:
+            find_set(task.name, root)
+        except InputError as error:
+            missing[task.name] = str(error)
+    if names and missing:
+        name, reason = next(iter(missing.items()))
+        raise InputError(f"--transfer.datasets {name} cannot be used: {reason}")
+    if len(missing) == len(TASKS):
+        raise InputError(
+            f"none of the twelve sets of --protocol transfer is in {root}; prepare "
+            f"one, such as cifar10, or name another folder with --data-dir."
+        )
+
+
 def _on_task(bench: Bench, task: Task) -> Bench:
     """Return the bench with the images of a task; `InputError` if it cannot be read."""
     if task.problem is not None:
@@ -99,7 +132,12 @@ def _on_task(bench: Bench, task: Task) -> Bench:
         bench.config, dataset=task.name, train_split=task.train, test_split=task.test
     )
     several = task.metric == "map11"
-    train, test = open_splits(bench.encoder.config, config, several=several)
+    # P1's linear transfer resizes the shorter side to the input (D.2). Fine-tuning
+    # cuts the centre out of a larger picture (D.3), as all other evaluation.
+    share = 1.0 if config.transfer.method == "linear_cached" else None
+    train, test = open_splits(
+        bench.encoder.config, config, several=several, crop_share=share
+    )
     check_images(bench.encoder, train)
     return dataclasses.replace(bench, config=config, train=train, test=test)
 
