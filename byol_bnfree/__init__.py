@@ -5,8 +5,8 @@ Standardization uses no batch statistics (P2, arXiv 2010.10241). Train with `pyt
 byol_bnfree.train` or `train(TrainConfig(...))`. Get an encoder from `create_encoder` or
 `load_encoder`. The classes of the settings are in `byol_bnfree.config`.
 
-`TrainConfig(norm=...)` sets the norm only. `parse_args(["--norm=bn"])` also has the
-optimizer and the rate that the command line uses for this norm.
+`TrainConfig(norm="bn")` and `parse_args(["--norm=bn"])` are the same settings. A recipe
+may choose other ones for a norm: `parse_args(["--config=FILE", "--norm=bn"])`.
 
 Names are imported on first use, so `--help` does not wait for JAX.
 """

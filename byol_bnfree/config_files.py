@@ -59,6 +59,12 @@ def load_config(path: str, norm: str | None = None) -> TrainConfig:
         raise InputError(
             f"config {file} has no function get_config; add one, as {EXAMPLE} has."
         )
+    parameters = inspect.signature(get_config).parameters.values()
+    takes = any(p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD) for p in parameters)
+    if argument and not takes:
+        raise InputError(
+            f"config {file} takes no argument; remove :{argument} behind its name."
+        )
     with repaired_by_the_user(f"config {path}", file):
         takes_norm = "norm" in inspect.signature(get_config).parameters
         config = get_config(

@@ -274,6 +274,12 @@ def abstract_variables(module: nn.Module, data: DataShape) -> dict[str, Any]:
 def read_run(workdir: Path) -> tuple[TrainConfig, DataShape]:
     """Read a run's configuration and data; `InputError` if the folder is no run."""
     check_utf8(workdir)
+    if not workdir.exists():
+        raise InputError(
+            f"{workdir} is not the work folder of a run: it does not exist; give the "
+            f"folder that `python -m byol_bnfree.train` prints in its first line, or a "
+            f"file of weights."
+        )
     try:
         saved = json.loads((workdir / "config.json").read_text())
         data = json.loads((workdir / "dataset.json").read_text())

@@ -19,6 +19,14 @@ from typing import Any
 from byol_bnfree.errors import InputError, first_line
 from byol_bnfree.files import expanded
 
+_DECIDES_BY_VALUE = (
+    "ConcretizationTypeError",
+    "TracerArrayConversionError",
+    "TracerBoolConversionError",
+    "TracerIntegerConversionError",
+)
+"""JAX's errors for Python code that needs the values of traced arrays."""
+
 
 class _Fresh(SourceFileLoader):
     """Compiles a file as it is now.
@@ -66,10 +74,13 @@ def _run(file: str) -> ModuleType:
 
 
 @contextlib.contextmanager
-def repaired_by_the_user(what: str, file: str) -> Iterator[None]:
+def repaired_by_the_user(
+    what: str, file: str, arguments: str | None = None
+) -> Iterator[None]:
     """Turn any error of the user's code into an InputError that begins with `what`.
 
-    It names the last line of `file` that led to the error.
+    It names the last line of `file` that led to the error. `arguments` are those that
+    the user's function is called with, in words.
     """
     try:
         yield
@@ -78,8 +89,18 @@ def repaired_by_the_user(what: str, file: str) -> Iterator[None]:
     except Exception as error:
         raise InputError(
             f"{what} fails{in_line(error, file)} with {type(error).__name__}: "
-            f"{first_line(error).rstrip('.')}; repair the file."
+            f"{first_line(error).rstrip('.')}; {_advice(error, file, arguments)}."
         ) from error
+
+
+def _advice(error: Exception, file: str, arguments: str | None) -> str:
+    """Say what to do about an error of the user's code."""
+    if type(error).__name__ in _DECIDES_BY_VALUE:
+        return "values are not known while it is compiled, so use jnp.where or lax.cond"
+    # The function was not even entered.
+    if arguments and isinstance(error, TypeError) and not in_line(error, file):
+        return f"it is called with ({arguments})"
+    return "repair the file"
 
 
 def in_line(error: Exception, file: str) -> str:

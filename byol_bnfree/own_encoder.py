@@ -29,7 +29,7 @@ def load_encoder_module(where: str, layers: Layers) -> nn.Module:
             f"for the functions of byol_bnfree.evaluation."
         )
     function = load_function(where, "model")
-    with repaired_by_the_user(f"model {where}", where.rpartition(":")[0]):
+    with repaired_by_the_user(f"model {where}", where.rpartition(":")[0], "layers"):
         module = function(layers)
     if not isinstance(module, nn.Module):
         raise InputError(

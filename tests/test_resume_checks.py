@@ -97,7 +97,7 @@ def test_what_gives_the_same_gradient_may_change(begun):
 @pytest.mark.parametrize(
     "kept, words",
     [
-        ([], "at step 3; no checkpoint was before it: lower --base-lr or"),
+        ([], "at step 3; no checkpoint was saved before it: lower --base-lr or"),
         ([1, 2], "at step 3; the checkpoint of step 2 is kept: .* another --workdir"),
     ],
 )

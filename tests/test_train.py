@@ -229,7 +229,7 @@ def test_a_checkpoint_that_does_not_fit_on_disk_stops_the_run_with_a_sentence(tm
     )
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     assert "could not be saved" in done.stderr
-    assert "no checkpoint was before it" in done.stderr
+    assert "no checkpoint was saved before it" in done.stderr
     assert "curves.png was not written" in done.stdout + done.stderr
     assert (tmp_path / "run" / "metrics.jsonl").exists()
 

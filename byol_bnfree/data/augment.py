@@ -213,11 +213,12 @@ def own_view(
 
     Raises:
       InputError: if there is no such function, it fails, or its result has another
-        shape.
+        shape or holds integers.
     """
     function = load_function(where, "augment.function")
     height, width = height_and_width(crop_to or image.shape[1:])
-    with repaired_by_the_user(f"augment.function {where}", where.rpartition(":")[0]):
+    what = f"augment.function {where}"
+    with repaired_by_the_user(what, where.rpartition(":")[0], "key, image, view"):
         result = function(key, rearrange(image, "c h w -> h w c"), view)
     wanted = (height, width, image.shape[0])
     if getattr(result, "shape", None) != wanted:
@@ -225,6 +226,11 @@ def own_view(
         raise InputError(
             f"--augment.function {where} returns {found}, but a view is an array of "
             f"{wanted} in [0, 1]; resize it there."
+        )
+    if not jnp.issubdtype(result.dtype, jnp.floating):
+        raise InputError(
+            f"--augment.function {where} returns {result.dtype}, but a view has floats "
+            f"in [0, 1]; divide 8-bit values by 255 there."
         )
     planes = rearrange(result.astype(jnp.float32), "h w c -> c h w")
     return jnp.clip(planes, 0, 1)

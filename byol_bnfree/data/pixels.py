@@ -73,12 +73,17 @@ def as_array(images: Any) -> Array | np.ndarray:
     """
     if not hasattr(images, "dtype"):
         try:
-            return np.asarray(images)
+            made = np.asarray(images)
         except ValueError:
             raise InputError(
                 "images differ in shape; give one array [b h w c], or one image at a "
                 "time."
             ) from None
+        if made.dtype.kind in "OUS":  # None, a path, a list of objects
+            raise InputError(
+                f"images are a {type(images).__name__}; give an array [b h w c]."
+            )
+        return made
     if not isinstance(images, jax.Array | np.ndarray | np.generic):
         raise InputError(
             f"images are a {type(images).__name__} of {images.dtype}; give an array of "

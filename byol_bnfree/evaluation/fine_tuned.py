@@ -48,8 +48,9 @@ def note_on_lengths(config: EvaluateConfig, encoder: Encoder) -> str | None:
     flags = " ".join(f"--{group}.kernel-lengths=initial" for group in kept)
     return (
         f"the encoder's kernels have {growth:.1f} times the L2 norm with which this "
-        f"package initializes them (median), so SGD turns them {growth**2:.0f} times "
-        f"more slowly; {flags} rescales them, and the outputs stay the same."
+        f"package initializes them (median), so SGD changes their direction "
+        f"{growth**2:.0f} times more slowly; {flags} rescales them, and the outputs "
+        f"stay the same."
     )
 
 

@@ -73,8 +73,8 @@ class SemiSettings:
     """Images per step."""
     kernel_lengths: KernelLengths = "kept"
     """L2 norms of the encoder's kernels when a fit begins. kept: as they are. initial:
-    rescaled to those with which this package initializes them. Outputs stay, but SGD
-    then turns kernels that had grown as fast as new ones."""
+    rescaled to those with which this package initializes them. The outputs stay the
+    same. SGD then changes the kernels as fast as newly initialized ones."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ class FinetuneSettings:
     one."""
     kernel_lengths: KernelLengths = "kept"
     """L2 norms of the encoder's kernels when a fit begins. kept: as they are. initial:
-    rescaled to those with which this package initializes them. Outputs stay, but SGD
-    then turns kernels that had grown as fast as new ones."""
+    rescaled to those with which this package initializes them. The outputs stay the
+    same. SGD then changes the kernels as fast as newly initialized ones."""
 
 
 @dataclass(frozen=True)

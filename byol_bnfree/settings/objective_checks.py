@@ -85,7 +85,7 @@ def _refuse_cut_batches(config: Any) -> None:
     if config.micro_batches > 1 and why:
         raise InputError(
             f"--micro-batches {config.micro_batches} would change {why}, which "
-            f"need the whole batch; set it to 1."
+            f"must come from the whole batch; set it to 1."
         )
     if config.batch_size < 2 and why:
         raise InputError(

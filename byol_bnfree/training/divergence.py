@@ -34,5 +34,5 @@ def divergence_explained(checkpoints: Checkpoints) -> Iterator[None]:
             outcome = f"the checkpoint of step {kept[-1]} is kept"
             advice += ", in another --workdir"
         else:
-            outcome = "no checkpoint was before it"
+            outcome = "no checkpoint was saved before it"
         raise RunStopped(f"{error}; {outcome}: {advice}.", DIVERGED) from error

@@ -193,6 +193,6 @@ def _stopped_by_error(
     elif kept:
         outcome = f"Step {step} is not saved; {resumes} at {kept[-1]}."
     else:
-        outcome = f"Step {step} is not saved, and no checkpoint was before it."
+        outcome = f"Step {step} is not saved, and no checkpoint was saved before it."
     at_once = alone or isinstance(error, SaveFailed) or step not in kept
     return RunStopped(f"{error} {outcome}", status, at_once)

@@ -37,6 +37,14 @@ def check_keys(batch: Batch) -> None:
     for key, meaning in needed.items():
         if key not in batch:
             raise InputError(f"the batch has no {key!r}; add it: {meaning}.")
+    pictures = jnp.shape(batch["crops" if "crops" in batch else "image"])[0]
+    for key in ("label", "position"):
+        shape, kind = jnp.shape(batch[key]), jnp.result_type(batch[key])
+        if shape != (pictures,) or not jnp.issubdtype(kind, jnp.integer):
+            raise InputError(
+                f"the batch has {pictures} images, but its {key!r} is {kind} {shape}; "
+                f"give {needed[key]}."
+            )
 
 
 def of_views(

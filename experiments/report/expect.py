@@ -109,8 +109,8 @@ def _values(runs: Sequence[Run]) -> Iterator[str]:
     """A table of each measure at a few epochs."""
     yield f"## At epochs {', '.join(map(str, EPOCHS[:-1]))} and {EPOCHS[-1]}\n"
     yield (
-        "Lowest and highest of the runs, at the measurement nearest to the epoch. A "
-        "dash means that no run has one within half an epoch.\n"
+        "Each cell has the lowest and the highest value of the runs, measured nearest "
+        "to the epoch. A dash means that no run was measured within half an epoch.\n"
     )
     head = ("measure", "arm", *(f"epoch {epoch}" for epoch in EPOCHS), "end")
     lines = [

@@ -108,3 +108,35 @@ def test_a_half_precision_bank_gives_the_same_labels():
     half = knn.knn_predict(train.astype(np.float16), labels, test, CLASSES)
     whole = knn.knn_predict(train, labels, test, CLASSES)
     assert np.mean(half == whole) > 0.97
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"train_labels": np.full(40, -1)}, "training labels are -1 to -1, but num_cl"),
+        ({"test_labels": np.full(40, 4)}, "test labels are 4 to 4, but num_.* is 4"),
+        (
+            {"train_features": np.full((40, 8), np.nan, np.float32)},
+            "training features are not all finite",
+        ),
+    ],
+)
+def test_features_and_labels_that_do_not_fit_are_refused(change, said):
+    rows = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
+    given = {"train_features": rows, "test_features": rows}
+    given |= {"train_labels": np.arange(40) % 4, "test_labels": np.arange(40) % 4}
+    with pytest.raises(InputError, match=said):
+        knn.knn_accuracy(**(given | change), num_classes=4)
+
+
+def test_features_and_labels_of_other_shapes_are_refused():
+    """Without the type checks of these tests, which come before."""
+    for features, said in (
+        ([[1.0]], "features are list; give an array .n d."),
+        (np.ones(40), "features are .40,.; give an array"),
+        (np.ones((40, 7)), "test features have 7 numbers and training features 8"),
+    ):
+        with pytest.raises(InputError, match=said):
+            knn.check_features("test", features, 8)
+    with pytest.raises(InputError, match="labels are .5,., but there are 40 features"):
+        knn.check_labels("test", np.arange(5), 40, 9)

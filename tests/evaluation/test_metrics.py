@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.methods.metrics import (
     eleven_point_map,
     mean_per_class,
@@ -51,3 +52,8 @@ def test_difficult_objects_do_not_count():
 def test_classes_without_an_image_are_left_out_of_the_mean():
     scores = np.array([[2, 0], [1, 1]], np.float32)
     assert eleven_point_map(scores, np.array([[1, -1], [-1, -1]], np.int8)) == 1.0
+
+
+def test_no_object_has_no_average_precision():
+    with pytest.raises(InputError, match="none of 2 images has an object that counts"):
+        eleven_point_map(np.ones((2, 2)), np.array([[0, -1], [-1, 0]], np.int8))

@@ -46,3 +46,9 @@ def test_no_array_of_all_cosines_is_ever_made():
     equations = jax.make_jaxpr(neighbours._merge_block.__wrapped__)(*shapes).eqns
     sizes = [v.aval.size for e in equations for v in e.outvars]
     assert max(sizes) <= 7 * 5
+
+
+def test_no_queries_have_no_neighbours():
+    bank = np.ones((5, 3), np.float32)
+    rows, cosines = neighbours.nearest(bank, bank[:0], 9)
+    assert rows.shape == cosines.shape == (0, 5)

@@ -1,5 +1,6 @@
 """Missing data sets are said so and skipped; the others have their own metric."""
 
+import dataclasses
 import io
 import re
 
@@ -19,7 +20,13 @@ from byol_bnfree.evaluation.images.multilabel import ManyLabels
 from byol_bnfree.evaluation.kept.store import Store
 from byol_bnfree.evaluation.methods.finetune import _losses
 from byol_bnfree.evaluation.methods.metrics import METRICS
-from byol_bnfree.evaluation.methods.transfer import TASKS, chosen_tasks, measured_by
+from byol_bnfree.evaluation.methods.transfer import (
+    TASKS,
+    _on_task,
+    check_sets,
+    chosen_tasks,
+    measured_by,
+)
 from byol_bnfree.evaluation.settings import FinetuneSettings, TransferSettings
 from byol_bnfree.training.mesh import make_mesh
 from runs import copy_of, run, trained
@@ -104,6 +111,51 @@ def test_every_corruption_and_set_on_disk_has_its_row_and_the_rest_is_reported(
         assert said_of_absent in lines[0]
     assert "Birdsnap, Aircraft: tensorflow-datasets does not have it" in lines[1]
     assert "100.0 mAP" in said and "100.0 per class" in said
+
+
+@pytest.mark.parametrize(
+    "names, said",
+    [
+        ((FLOWERS,), None),
+        ((), None),
+        (("cifar100",), "--transfer.datasets cifar100 cannot be used: .* is not in"),
+        ((FLOWERS, "dtd"), "--transfer.datasets dtd cannot be used"),
+        (("birdsnap",), "birdsnap cannot be used: tensorflow-datasets does not have"),
+    ],
+)
+def test_a_set_that_was_asked_for_must_be_there(prepared, names, said):
+    if said is None:
+        check_sets(names, prepared)
+        return
+    with pytest.raises(InputError, match=said):
+        check_sets(names, prepared)
+
+
+def test_one_of_the_twelve_must_be_there(tmp_path):
+    with pytest.raises(InputError, match="none of the twelve sets .* such as cifar10"):
+        check_sets((), tmp_path)
+
+
+def test_linear_transfer_sees_whole_squares_and_fine_tuning_their_centre(
+    prepared, tmp_path
+):
+    """P1, appendices D.2 and D.3."""
+    (task,) = chosen_tasks((FLOWERS,))
+    store, encoder = Store(tmp_path / "rows"), tiny.encoder("gn_ws")
+    data = dataclasses.replace(encoder.config.data, image_size=8, channels=3)
+    data = dataclasses.replace(data, in_memory_gib=1e-9)
+    run = dataclasses.replace(encoder.config, data=data)
+    encoder = dataclasses.replace(encoder, config=run)
+    for method, share in (("linear_cached", 1.0), ("finetune", 224 / 256)):
+        config = EvaluateConfig(
+            str(tmp_path), data_dir=str(prepared), transfer=TransferSettings(method)
+        )
+        splits = light("train"), light("test")
+        bench = Bench(
+            config, encoder, "online", *splits, make_mesh(), store, tmp_path, print
+        )
+        there = _on_task(bench, task)
+        assert there.test.crop_share == share
 
 
 def two_labels(split: str) -> ManyLabels:

@@ -15,7 +15,7 @@ REFUSED = {
     "--byol.loss-normalization=batchnorm --micro-batches=2": "the statistics of --byol",
     "--objective=infonce --batch-size=1": "--batch-size 1 is too small",
     # Under bn the reason that holds for every norm comes first.
-    "--objective=infonce --norm=bn --micro-batches=2": "need the whole batch; set it",
+    "--objective=infonce --norm=bn --micro-batches=2": "from the whole batch; set it",
     "--objective=moco_v2 --norm=bn --micro-batches=2": "of bn; set it to 1 or use a no",
     "--norm=bn --micro-batches=2": "set --bn-stat-groups to a multiple of 2",
     "--infonce.beta=0.5": "--infonce.beta 0.5 belongs to --objective infonce",

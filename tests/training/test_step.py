@@ -62,6 +62,16 @@ def test_a_batch_without_a_key_is_refused_by_its_name(key):
         jax.eval_shape(step, state, batch)
 
 
+@pytest.mark.parametrize("key", ["label", "position"])
+@pytest.mark.parametrize("change", [lambda x: x[:4], lambda x: x.astype("float32")])
+def test_labels_and_positions_must_be_an_integer_per_image(key, change):
+    state, step = tiny.start(tiny.config())
+    batch = tiny.batch(8)
+    batch[key] = change(batch[key])
+    with pytest.raises(InputError, match=f"8 images, but its '{key}' is .* give int32"):
+        jax.eval_shape(step, state, batch)
+
+
 @pytest.mark.parametrize("norm", tiny.norms("bn"))
 def test_two_devices_equal_one_device(norm):
     """For bn this is: statistics are global under sharding."""
