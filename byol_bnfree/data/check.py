@@ -52,6 +52,14 @@ def odd_pictures(source: Source) -> list[str]:
             f"{source.resized:,} pictures of another size than the others were cut "
             f"{'square ' * (height == width)}and resized"
         )
+    if isinstance(source, MemorySource) and source.stored_size is not None:
+        stored = source.stored_size
+        if stored[0] > height or stored[1] > width:
+            notes.append(
+                f"pictures of {stored[0]}x{stored[1]} are held in memory at "
+                f"{height}x{width}, and views are cut from these smaller copies; with "
+                f"--data.in-memory-gib=0 they are cut from the pictures themselves"
+            )
     return notes
 
 

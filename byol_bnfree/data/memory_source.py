@@ -37,6 +37,8 @@ class MemorySource:
     """Printable names of the files. With () they are numbered."""
     resized: int = 0
     """Number of pictures that differed in size and were cut and resized."""
+    stored_size: tuple[int, int] | None = None
+    """Height and width of most pictures on disk; None if they are generated."""
     in_memory = True
     crop_share = 1.0  # part of a picture's shorter side that evaluation uses
 
@@ -109,6 +111,7 @@ def load(records: Records, layout: Layout, how: Conversion, skip: bool) -> Memor
         identity=records.identity,
         names=records.file_names(kept),
         resized=int(others[kept].sum()),
+        stored_size=records.stored_shape[:2],
     )
 
 

@@ -44,7 +44,7 @@ RULES = (
         "model.groups model.min_group_channels model.projector.hidden "
         "model.projector.out model.predictor.hidden model.predictor.out "
         "optim.trust_coefficient infonce.alpha moco_v2.queue moco_v2.temperature "
-        "barlow_twins.redundancy data.in_memory_gib data.shapes_train "
+        "barlow_twins.redundancy data.shapes_train "
         "data.shapes_test data.max_pixels evaluation.knn_k "
         "evaluation.knn_temperature evaluation.max_train evaluation.max_test "
         "evaluation.batch_size run.log_every run.checkpoint_seconds run.keep "
@@ -60,7 +60,7 @@ RULES = (
     Rule(
         "seed optim.weight_decay optim.bias_weight_decay optim.bias_lr_scale "
         "optim.warmup_epochs optim.predictor_lr_scale optim.projector_lr_scale "
-        "infonce.beta run.checkpoint_steps run.layers_every",
+        "infonce.beta data.in_memory_gib run.checkpoint_steps run.layers_every",
         lambda x: x >= 0,
         "zero or more",
     ),

@@ -31,7 +31,8 @@ class DataConfig:
     max_pixels: int = 89_478_485
     """Pictures with more pixels are refused: a small file may hold very many."""
     in_memory_gib: float = 4.0
-    """Sets of equal-sized images up to this decoded size are held in memory (GiB)."""
+    """Sets of equal-sized images up to this decoded size are held in memory (GiB), at
+    the size of the input. Views are then cut from these copies. 0: never."""
     workers: int | None = None
     """Decoding processes per process of the run, for sets that stream; 0 means threads.
     None: one for each core but one, or threads with fewer than 4 cores."""

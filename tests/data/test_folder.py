@@ -334,13 +334,14 @@ def test_crops_larger_than_the_memory_are_refused_before_any_is_made(tmp_path):
 def test_large_pictures_are_looked_at_in_small_parts(tmp_path, monkeypatch):
     """All 256 at once would need gigabytes."""
     for k in range(5):
-        Image.fromarray(PIXELS + k).save(tmp_path / f"{k}.png")
+        Image.fromarray(PIXELS[:10] + k).save(tmp_path / f"{k}.png")
     source = open_source(folder(tmp_path), "train")
     whole = odd_pictures(source), channel_moments(source)
-    parts = in_chunks(source, np.arange(5), 2 * PIXELS.size)
+    size = PIXELS[:10].size
+    parts = in_chunks(source, np.arange(5), 2 * size)
     assert [len(part) for part in parts] == [2, 2, 1]
     assert [len(part) for part in in_chunks(source, np.arange(2), 1)] == [1, 1]
-    monkeypatch.setattr(in_chunks, "__defaults__", (2 * PIXELS.size,))
+    monkeypatch.setattr(in_chunks, "__defaults__", (2 * size,))
     again = odd_pictures(source), channel_moments(source)
     assert again == whole and not whole[0]
 
@@ -369,6 +370,27 @@ def test_of_a_large_folder_a_fixed_sample_decides(tmp_path, monkeypatch):
     source = find_data(folder(tmp_path)).open("train")
     assert source.image_shape == (8, 8, 1) and source.resized == 1
     assert "1 pictures of another size" in "".join(odd_pictures(source)), unseen
+
+
+@pytest.mark.parametrize(
+    "shape, options, note",
+    [
+        ((12, 12), {"image_size": 8}, "pictures of 12x12 are held in memory at 8x8"),
+        ((12, 8), {}, "pictures of 12x8 are held in memory at 8x8, and views"),
+        ((12, 12), {}, None),
+        ((12, 12), {"image_size": 16}, None),
+        ((12, 12), {"image_size": 8, "in_memory_gib": 0}, None),
+    ],
+)
+def test_views_of_smaller_copies_are_said(shape, options, note, tmp_path):
+    for k in range(6):
+        noise = np.random.default_rng(k).integers(0, 256, (*shape, 3), np.uint8)
+        Image.fromarray(noise).save(tmp_path / f"{k}.png")
+    config = folder(tmp_path, data=options, evaluation=EvalConfig(skip=True))
+    source = find_data(config).open("train")
+    notes = " ".join(odd_pictures(source))
+    assert notes.startswith(note) if note else "held in memory" not in notes
+    assert source.in_memory == (options.get("in_memory_gib") != 0)
 
 
 def _shape_without(root: Path, k: int) -> tuple[int, ...]:
