@@ -13,7 +13,7 @@ by 0.1 (bn) or 0.02 (other norms), the best trials there. `--epochs` changes the
 alone, and not the decay. The target's tau is 0.99 throughout. We leave out the blur,
 which would be a 3-pixel kernel at 32 px. The stem's stride of 2 quarters the cost.
 
-On two cores with the cpu extra, 16 epochs take 12 (AVX-512) to 30 minutes. They reach
+On two cores with the cpu extra, 16 epochs take 6 to 30 minutes. They reach
 54.5 % (bn) and 54.9 % (gn_ws) linear accuracy, means of three seeds. 30 epochs reach
 62.6 and 63.6 %, means of four (docs/results.md; scales cpu and cpu30 of `python -m
 experiments`).

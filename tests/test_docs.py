@@ -129,6 +129,18 @@ def test_the_training_step_runs_in_a_loop_of_ones_own():
     assert names["state"].step == 1 and names["metrics"]["train/loss"] > 0
 
 
+def test_the_loss_serves_a_loop_of_ones_own():
+    page = (DOCS / "training.md").read_text()
+    text = re.search(r"<!-- test: loss -->\n```python\n(.*?)```", page, re.S)[1]
+    names: dict = {}
+    exec(text, names)  # text of this repository
+    one, other = jnp.eye(4), -jnp.eye(4)
+    assert names["loss"]((one, one), (one, one)) == 0
+    assert names["loss"]((one, one), (other, other)) == 8
+    for name in re.findall(r"`(\w+)\(", page.split("test: loss")[1].split("##")[0]):
+        assert hasattr(byol_bnfree, name), name
+
+
 def test_boxes_of_ones_own_are_evaluated_as_the_page_says(capsys):
     page = (DOCS / "dense.md").read_text()
     text = re.search(r"<!-- test: boxes -->\n```python\n(.*?)```", page, re.S)[1]
