@@ -1,5 +1,6 @@
 """Turns a command line into a configuration, and errors into messages."""
 
+import contextlib
 import dataclasses
 import errno
 import os
@@ -23,6 +24,7 @@ from byol_bnfree.flags import cli
 from byol_bnfree.jax_settings import check_xla_flags, why_jax_does_not_start
 from byol_bnfree.own_process import quiet_libraries
 from byol_bnfree.saved_config import config_from_dict
+from byol_bnfree.signals import write_nowhere
 
 # Errors of a disk. Others, such as a missing file, may be our own fault.
 _DISK = (
@@ -131,11 +133,11 @@ def exit_on_error(main: Callable[[], None]) -> None:
         main()
         sys.stdout.flush()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _tell(f"error: {error}")
         sys.exit(2)
     except RunStopped as error:
         error_or_not = "" if isinstance(error, Interrupted) else "error: "
-        print(f"{error_or_not}{error}", file=sys.stderr)
+        _tell(f"{error_or_not}{error}")
         if error.at_once:
             _exit_at_once(error.status)
         sys.exit(error.status)
@@ -151,17 +153,26 @@ def exit_on_error(main: Callable[[], None]) -> None:
         if told is None:
             raise
         sentence, status = told
-        print(f"error: {sentence}", file=sys.stderr)
+        _tell(f"error: {sentence}")
         sys.exit(status)
     except KeyboardInterrupt:
-        print("stopped by Ctrl-C.", file=sys.stderr)
+        _tell("stopped by Ctrl-C.")
         _exit_at_once(130)
+
+
+def _tell(text: str) -> None:
+    """Print a line to stderr. If nobody reads it any more, the status still counts."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        write_nowhere([2])
 
 
 def _exit_at_once(status: int) -> None:
     """Exit without waiting for other threads. A thread that compiles takes minutes."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
     os._exit(status)
 
 

@@ -142,6 +142,7 @@ def read_rows(path: Path, mend: bool = False) -> list[dict[str, Any]]:
 def append_row(path: Path, row: dict[str, Any]) -> None:
     """Append a row as strict JSON, whole or not at all. It is then on disk.
 
+    A row that a crash cut off before is removed.
     The folder is made if there is none. Programs that append together wait for each
     other.
 
@@ -153,8 +154,28 @@ def append_row(path: Path, row: dict[str, Any]) -> None:
     with open(path, "ab", buffering=0) as file:
         with contextlib.suppress(OSError):  # some network file systems have no flock
             fcntl.flock(file, fcntl.LOCK_EX)
+        _mend_end(path)
         append_whole(file, line)
         os.fsync(file.fileno())
+
+
+def _mend_end(path: Path) -> None:
+    """End a file of rows with a newline, so that the next row has a line of its own.
+
+    A row that a crash cut off is removed. A whole row without a newline, as editors
+    leave it, gets one.
+    """
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole == len(data):
+        return
+    try:
+        json.loads(data[whole:])
+    except ValueError:
+        os.truncate(path, whole)
+        return
+    with open(path, "ab", buffering=0) as file:
+        file.write(b"\n")
 
 
 def append_whole(file: io.FileIO, line: bytes) -> None:

@@ -14,6 +14,11 @@ import warnings
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
+IGNORED = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
+"""Signals at which a run saves; its workers ignore them."""
+GRACE = 30.0
+"""Seconds that a worker goes on after SIGTERM."""
+
 
 def quiet_libraries() -> None:
     """Silence other packages' messages about faults that we report ourselves.
@@ -52,13 +57,26 @@ def process_pool(workers: int) -> ProcessPoolExecutor:
     )
 
 
+def _end_later(_number: int, _frame: object) -> None:
+    """End this worker after a while in which the main process may save."""
+    timer = threading.Timer(GRACE, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
+
+
 def _serve_one_process() -> None:
-    """Prepare a worker: ignore Ctrl-C, and end when the main process ends.
+    """Prepare a worker: it ends when the main process ends, and not before.
+
+    A signal to the whole group of processes, as schedulers and terminals send it, would
+    otherwise end the workers that a run needs for its last steps. SIGTERM ends a worker
+    later, because a pool sends it to get rid of its workers.
 
     A worker holds both ends of the pipe it reads tasks from. If the main process is
     killed, the pipe stays open and would not end the worker.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, *IGNORED):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_later)
     quiet_libraries()
     main = multiprocessing.parent_process()
 

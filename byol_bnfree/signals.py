@@ -11,6 +11,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Collection, Iterator
+from typing import Any
 
 Heard = Callable[[int], None]
 
@@ -27,6 +28,23 @@ class _Handler:
         if self._before:
             self._repeated(number)
         self._before = True
+
+
+_listening: list[dict[int, Any]] = []
+"""The handlers that each `listening` has replaced, the outermost first."""
+
+
+def _stop_listening() -> None:
+    """Give a forked child the handlers of before: it shares the pipe of its parent."""
+    if _listening:
+        signal.set_wakeup_fd(-1)
+    for before in reversed(_listening):
+        for number, previous in before.items():
+            signal.signal(number, previous)
+    _listening.clear()
+
+
+os.register_at_fork(after_in_child=_stop_listening)
 
 
 @contextlib.contextmanager
@@ -54,9 +72,11 @@ def listening(numbers: Collection[int], heard: Heard) -> Iterator[None]:
     thread = threading.Thread(target=_listen, args=arguments, daemon=True)
     thread.start()
     before = {number: signal.signal(number, handler) for number in numbers}
+    _listening.append(before)
     try:
         yield
     finally:
+        _listening.remove(before)
         for number, previous in before.items():
             signal.signal(number, previous)
         signal.set_wakeup_fd(pipe)
@@ -103,7 +123,8 @@ def interrupt_ends_at_once(resuming: str) -> Iterator[None]:
             os.write(2, cursor + message)
         os._exit(128 + number)
 
-    if threading.current_thread() is not threading.main_thread():
+    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    if ignored or threading.current_thread() is not threading.main_thread():
         yield
         return
     with listening([signal.SIGINT], end):

@@ -82,19 +82,20 @@ def _folder(setting: str | None, of_jax: str | None) -> Path | None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-        _delete_oldest(folder)
+        _delete_oldest(cache)
     except OSError:  # read-only, full, or a file in the way; the run goes on without
         return None
     return folder
 
 
-def _delete_oldest(folder: Path) -> None:
+def _delete_oldest(cache: Path) -> None:
     """Delete the oldest files down to `KEPT` bytes, if there are over `LARGEST`.
 
-    On GPUs there is also a folder with the results of XLA's autotuning.
+    Files of all CPU types count, because an update of the system may be a new type. On
+    GPUs there is also a folder with the results of XLA's autotuning.
     """
     found = []
-    for entry in folder.rglob("*"):
+    for entry in cache.glob("programs-*/**/*"):
         with contextlib.suppress(FileNotFoundError):  # another run may delete them too
             status = entry.stat()
             if stat.S_ISREG(status.st_mode):

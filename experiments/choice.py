@@ -143,16 +143,31 @@ def _rows(rows: Sequence[str], most: int) -> set[int]:
 def shared(runs: list[Run], shard: str) -> list[Run]:
     """Return the runs of this part of a grid; `shard` is "I/N".
 
+    Equal runs of several experiments are in one part, so they are trained once. The
+    arms of a seed are dealt out beginning with another part for each seed, so no arm
+    stays on one machine.
+
     Raises:
       InputError: if it is no such text, or the part has no run.
     """
-    first, step = _shard(shard)
-    if first >= len(runs):
+    index, parts = _shard(shard)
+    seeds: dict[int, dict[tuple[str, str, int], None]] = {}
+    for run in runs:
+        seeds.setdefault(run.seed, {})[run.training] = None
+    part_of: dict[tuple[str, str, int], int] = {}
+    dealt = 0
+    for turn, trainings in enumerate(seeds.values()):
+        shift = 0 if len(trainings) % parts else turn
+        for training in trainings:
+            part_of[training] = (dealt + shift) % parts
+            dealt += 1
+    own = [run for run in runs if part_of[run.training] == index]
+    if not own:
         raise InputError(
-            f"shard is {shard!r}, but the grid has {len(runs)} runs, so this part is "
-            f"empty; give at most {len(runs)} parts."
+            f"shard is {shard!r}, but the grid has {len(part_of)} different runs, so "
+            f"this part is empty; give at most {len(part_of)} parts."
         )
-    return runs[first::step]
+    return own
 
 
 def _shard(text: str) -> tuple[int, int]:

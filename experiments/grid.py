@@ -5,6 +5,7 @@ import functools
 import hashlib
 import importlib
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,7 +14,7 @@ from byol_bnfree.assembly import encoder_name
 from byol_bnfree.config import HOW_NOT_WHAT, TrainConfig
 from byol_bnfree.own_code import code_of
 from byol_bnfree.settings.norms import part_norms
-from experiments.parsing import parsed
+from experiments.parsing import forget, parsed
 from experiments.scales import Scale
 
 if TYPE_CHECKING:
@@ -170,6 +171,19 @@ def settings_checksum(flags: Sequence[str]) -> str:
     encoder counts by its code. Every scale names the dtype of activations.
     """
     return _checksum(tuple(flags))
+
+
+_PARSING = threading.Lock()
+
+
+def checksum_now(flags: Sequence[str]) -> str:
+    """Return `settings_checksum` of the files of recipes and encoders as they are now.
+
+    The usual one is remembered, as a large grid asks several times. Threads may ask.
+    """
+    with _PARSING:  # the parser of command lines serves one thread at a time
+        forget()
+        return _checksum.__wrapped__(tuple(flags))
 
 
 @functools.cache  # a large grid asks several times

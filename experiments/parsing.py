@@ -42,6 +42,12 @@ def parsed(flags: tuple[str, ...]) -> TrainConfig:
         return parse_args(flags)  # for its message
 
 
+def forget() -> None:
+    """Read recipes anew from now on."""
+    parsed.cache_clear()
+    _base.cache_clear()
+
+
 @functools.cache
 def _base(flags: tuple[str, ...]) -> TrainConfig:
     return parse_args(flags)

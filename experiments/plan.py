@@ -14,7 +14,9 @@ from experiments.results import Row
 from experiments.scales import Scale
 from experiments.slots import Slot
 
-EPOCHS, BATCH = "--epochs=", "--batch-size="
+EPOCHS = "--epochs="
+OTHER_STEPS = ("--batch-size=", "--views.")
+"""Flags with which a step takes another time."""
 
 
 def print_plan(
@@ -62,9 +64,13 @@ def total_of(seconds: Sequence[float | None], unit: float, digits: str) -> str:
 def rows_that_count(places: Places, experiment: str) -> list[Row]:
     """Return the rows of runs that this grid would not do again.
 
-    A stopped run took less time than one that goes on.
+    A run that was stopped or diverged took less time than one that goes on.
     """
-    return [row for row in read_rows(places.rows(experiment)) if places.counts(row)]
+    return [
+        row
+        for row in read_rows(places.rows(experiment))
+        if places.counts(row) and not row.get("diverged")
+    ]
 
 
 def expected_seconds(
@@ -73,7 +79,8 @@ def expected_seconds(
     """Return the median time of the arm's runs with these settings, or an estimate.
 
     The estimate is the scale's time, times the epochs of the arm over the scale's. None
-    means unknown, as for another batch size, whose steps take another time. On `cores`
+    means unknown, as for another batch size or other views, whose steps take another
+    time. On `cores`
     cores, times of more cores are stretched, and times of fewer are shortened.
     """
     own = (run.scale, run.arm, run.settings)
@@ -84,7 +91,7 @@ def expected_seconds(
     ]
     if times:
         return statistics.median(times)
-    if scale.seconds is None or any(f.startswith(BATCH) for f in run.flags):
+    if scale.seconds is None or any(f.startswith(OTHER_STEPS) for f in run.flags):
         return None
     usual_seconds = scale.seconds * _stretch(scale.cores, cores)
     epochs = [float(f.removeprefix(EPOCHS)) for f in run.flags if f.startswith(EPOCHS)]

@@ -15,13 +15,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from byol_bnfree.signals import terminals, write_nowhere
-from experiments.grid import Run
+from experiments.grid import Run, checksum_now, settings_checksum
 from experiments.places import Places
 from experiments.runner import Failure, Processes, describe, do, recall
 from experiments.slots import MACHINE, Slot
 
+PATIENCE = 180.0
+"""Seconds in which a training saves and ends after its queue was killed."""
 Expect = Callable[[Run], float | None]
 """Returns the expected seconds of a run."""
+
+
+CHANGED = (
+    "its recipe or encoder has changed since this command began; give the command "
+    "again, and the run counts as a new one."
+)
 
 
 class Done(NamedTuple):
@@ -67,6 +75,7 @@ class _Queue:
         self._places = places
         self._total = len(self._numbered)
         self._changed, self._processes = threading.Condition(), Processes()
+        self._planned = {run.flags: settings_checksum(run.flags) for run in runs}
         self._busy: set[tuple] = set()
         self._left = _TimeLeft(
             [run for run in runs if places.state(run) != "finished"], expect, slots
@@ -121,14 +130,20 @@ class _Queue:
             state = self._places.state(run)
             if mine and state == "finished":
                 self._left.drop(run)
-                row = recall(run, self._places)
+                row = recall(run, self._places, self._processes)
                 say(f"{title}: finished before: {describe(row)}")
                 return
-            if not mine or _is_training(self._places.workdir(run)):
+            if not mine or self._stays_busy(run, title):
                 self._left.drop(run)
                 say(f"{title}: another command is doing it")
                 self.elsewhere.append(run)
                 return
+            # The training reads the files of recipes and encoders anew.
+            if checksum_now(run.flags) != self._planned[run.flags]:
+                self._left.drop(run)
+                self._failed(title, Failure(run, CHANGED))
+                return
+            state = self._places.state(run)
             word = "resumes" if state == "interrupted" else "starts"
             say(f"{title}: {word} on {slot.name}{self._left}")
             began = time.monotonic()
@@ -137,11 +152,25 @@ class _Queue:
         if isinstance(row, Failure):
             if self._processes.stopped:
                 return  # it was told to stop; the next queue resumes it
-            self.failures.append(row)
             log = self._places.workdir(run) / "train.log"
-            say(f"{title}: FAILED: {row.why} All it said: {log}")
+            self._failed(f"{title} ({log} has all that it said)", row)
         else:
             say(f"{title}: {describe(row)}; {row['wall_seconds'] / 60:.1f} minutes")
+
+    def _failed(self, title: str, failure: Failure) -> None:
+        self.failures.append(failure)
+        say(f"{title}: FAILED: {failure.why}")
+
+    def _stays_busy(self, run: Run, title: str) -> bool:
+        """Wait for a training whose queue was killed; True if it does not end."""
+        workdir, until = self._places.workdir(run), time.monotonic() + PATIENCE
+        if _is_training(workdir):
+            say(f"{title}: an earlier training of it is ending; waiting for it")
+        while _is_training(workdir):
+            if self._processes.stopped or time.monotonic() > until:
+                return True
+            time.sleep(0.2)
+        return False
 
 
 class _TimeLeft:

@@ -33,9 +33,28 @@ def make_row(run: Run, workdir: Path, command: str, **measured: Any) -> Row:
             "curves": curves(rows),
             "config": read_json(workdir / "config.json"),
             "environment": read_json(workdir / "environment.json"),
+            "earlier": _earlier(workdir),
         }
     )
     return row | {name: rounded(row[name]) for name in ("curves", "layers")}
+
+
+def _earlier(workdir: Path) -> list[Row]:
+    """Return the environments of a resumed run's earlier parts, the oldest first."""
+    files = {
+        int(file.name.split(".")[1]): file
+        for file in workdir.glob("environment.*.json")
+        if file.name.split(".")[1].isdecimal()
+    }
+    return [
+        {"until_step": step} | (read_json(file) or {})
+        for step, file in sorted(files.items())
+    ]
+
+
+def environments(row: Row) -> list[Row]:
+    """Return the environments of all parts of a run. Old rows have only the last."""
+    return [*row.get("earlier", ()), row["environment"] or {}]
 
 
 def moment(row: Row) -> datetime.datetime:

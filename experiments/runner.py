@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,7 +42,12 @@ class Processes:
         self._running: set[subprocess.Popen] = set()
         self._lock, self.stopped = threading.Lock(), False
 
-    def start(self, command: list[str], environment: dict[str, str]):
+    def start(
+        self,
+        command: list[str],
+        environment: Mapping[str, str],
+        stderr: int = subprocess.STDOUT,
+    ) -> subprocess.Popen | None:
         """Start a process in its own session; None after `stop`.
 
         A Ctrl-C at the terminal then reaches it once, through `stop`.
@@ -52,7 +58,7 @@ class Processes:
             process = subprocess.Popen(
                 [sys.executable, *command],
                 stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
+                stderr=stderr,
                 text=True,
                 errors="replace",
                 start_new_session=True,
@@ -99,24 +105,35 @@ def describe(row: Row) -> str:
     return ", ".join([*figures, summary["collapse"]["verdict"]])
 
 
-def recall(run: Run, places: Places) -> Row:
+def recall(run: Run, places: Places, processes: Processes | None = None) -> Row:
     """Return the row of a finished run. A row of another experiment is copied."""
     found = places.known(run)
     own = {"experiment": run.experiment, "arm": run.arm}
     row = found.row | own
     changed = row != found.row or row.get("layers") == UNMEASURED
     if changed or not places.has_row(run):
-        row = _finish(run, row, found.workdir, places)
+        row = _finish(run, row, found.workdir, places, processes or Processes())
     return row
 
 
 def _finish(
-    run: Run, row: Row, workdir: Path, places: Places, slot: Slot = MACHINE
+    run: Run,
+    row: Row,
+    workdir: Path,
+    places: Places,
+    processes: Processes,
+    slot: Slot = MACHINE,
 ) -> Row:
-    """Measure the layers of a run's work folder if they are missing; keep the row."""
+    """Measure the layers of a run's work folder if they are missing; keep the row.
+
+    If the queue is stopped meanwhile, the next one measures them.
+    """
     if row.get("layers") == UNMEASURED:
         trained_on = (row["environment"] or {}).get("backend", "cpu")
-        row["layers"] = _layers(workdir, trained_on, slot)
+        layers = _layers(workdir, trained_on, slot, processes)
+        if processes.stopped and layers is None:
+            return row
+        row["layers"] = layers
     _keep(run, row, places)
     return row
 
@@ -155,7 +172,7 @@ def do(
         layers=UNMEASURED if status == 0 else None,
     )
     write_json(workdir / ROW, row)  # a command that is killed now loses no run
-    return _finish(run, row, workdir, places, slot)
+    return _finish(run, row, workdir, places, processes, slot)
 
 
 def _train(
@@ -181,23 +198,29 @@ def _train(
         processes.ended(process)
 
 
-def _layers(workdir: Path, backend: str, slot: Slot) -> Any:
+def _layers(workdir: Path, backend: str, slot: Slot, processes: Processes) -> Any:
     """Measure the layers where the run was trained.
 
     If that fails, the reason is printed, and the result is None.
     """
-    environment = os.environ | slot.environment
+    environment = dict(slot.environment)
     if backend == "cpu":
         environment |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": QUICK_TO_COMPILE}
     else:  # other runs may have other devices
         environment |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-    command = [sys.executable, "-m", "experiments.layers", str(workdir)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["no message"]
+    command = ["-m", "experiments.layers", str(workdir)]
+    process = processes.start(command, environment, subprocess.PIPE)
+    if process is None:
+        return None
+    try:
+        out, said = process.communicate()
+    finally:
+        processes.ended(process)
+    if process.returncode:
+        lines = said.strip().splitlines() or ["no message"]
         _say(f"    layers were not measured: {lines[-1]}")
         return None
-    return last_json(done.stdout)
+    return last_json(out)
 
 
 def _say(text: str) -> None:

@@ -6,7 +6,11 @@ Set in the environment, so that command lines started by tests share it.
 import atexit
 import os
 import shutil
+import signal
 import tempfile
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a script began the tests
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # programs inherit it
 
 os.environ["JAX_NUM_CPU_DEVICES"] = "2"  # before jax starts
 os.environ["JAX_PLATFORMS"] = os.environ.get("TESTS_ON", "cpu")  # of experiments/gpu.sh

@@ -152,3 +152,18 @@ def test_nested_settings_have_dotted_names():
     assert flatten({}) == {}
     tree = {"a": {"b": 1, "c": {"d": None}}, "e": [{"f": 2}], "g": {}}
     assert flatten(tree) == {"a.b": 1, "a.c.d": None, "e": [{"f": 2}]}
+
+
+@pytest.mark.parametrize(
+    "end, rows",
+    [
+        ("", [{"a": 1}, {"c": 3}]),
+        ('{"b": 2}', [{"a": 1}, {"b": 2}, {"c": 3}]),  # an editor saved it so
+        ('{"b": ', [{"a": 1}, {"c": 3}]),  # a crash cut it off
+    ],
+)
+def test_a_row_never_joins_the_end_of_another(end, rows, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1}\n' + end)
+    append_row(path, {"c": 3})
+    assert read_rows(path) == rows

@@ -10,6 +10,7 @@ import time
 import pytest
 
 import runs
+from byol_bnfree.signals import interrupt_ends_at_once
 from byol_bnfree.training.interrupts import ASKING, WARNING, interrupts
 
 ALL = (*ASKING, *WARNING)
@@ -56,6 +57,59 @@ def test_a_warning_that_is_ignored_stays_ignored():
         os.kill(os.getpid(), signal.SIGTERM)
         until(lambda: said)
         assert asked(1) == signal.SIGTERM and len(said) == 1
+
+
+def test_ctrl_c_that_is_ignored_stays_ignored():
+    """A script that starts runs in the background has them ignore it."""
+    said = []
+    with handlers(signal.SIG_IGN, [signal.SIGINT]):
+        with interrupts(said.append), interrupt_ends_at_once("it"):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    assert not said
+
+
+def test_a_forked_child_has_the_signals_of_before():
+    """It shares the pipe: its Ctrl-C would count as a second one of the parent."""
+    code = """
+import os, signal, time
+from byol_bnfree.signals import listening
+heard = []
+with listening([signal.SIGINT, signal.SIGTERM], heard.append):
+    child = os.fork()
+    if not child:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    assert os.waitpid(child, 0)[1] == signal.SIGTERM
+    time.sleep(0.2)
+assert not heard, heard
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_the_status_stays_if_nobody_reads_the_message(closed):
+    code = """
+import os, sys
+from byol_bnfree.command_line import exit_on_error
+from byol_bnfree.errors import RunStopped
+def main():
+    raise RunStopped("stopped", status=130, at_once=True)
+exit_on_error(main)
+"""
+    reader, writer = os.pipe()
+    if closed:
+        os.close(reader)
+    done = subprocess.run([sys.executable, "-c", code], stderr=writer, timeout=60)
+    os.close(writer)
+    assert done.returncode == 130
+    if not closed:
+        os.close(reader)
 
 
 def test_ctrl_c_in_a_run_without_a_workdir_asks_for_its_folder():

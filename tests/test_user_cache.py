@@ -66,6 +66,21 @@ def test_the_oldest_programs_go_when_there_are_too_many(home, monkeypatch):
         assert [path.name for path in folder.iterdir()] == ["2"]
 
 
+def test_programs_of_other_types_of_cpus_count_too(home, monkeypatch):
+    """An update of the system may make the CPU another type."""
+    monkeypatch.setattr(user_cache, "LARGEST", 25)
+    monkeypatch.setattr(user_cache, "KEPT", 10)
+    with compiled_programs_kept("auto") as folder:
+        for index in range(3):
+            place = folder.with_name(f"programs-{index}")
+            place.mkdir()
+            (place / "x").write_bytes(bytes(10))
+            os.utime(place / "x", (index, index))
+    with compiled_programs_kept("auto"):
+        left = [file.parent.name for file in folder.parent.glob("programs-*/x")]
+        assert left == ["programs-2"]
+
+
 def test_a_folder_of_autotuning_counts_by_its_files(home, monkeypatch):
     """XLA makes one there on GPUs."""
     monkeypatch.setattr(user_cache, "LARGEST", 25)

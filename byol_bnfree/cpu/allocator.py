@@ -13,6 +13,7 @@ import importlib.util
 import os
 import platform
 import resource
+from pathlib import Path
 
 from byol_bnfree.memory import machine_bytes
 
@@ -43,12 +44,16 @@ def runs_in_calling_thread() -> bool:
     return not dispatched and jax.default_backend() == "cpu"
 
 
+_OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
+
+
 def keep_freed_memory() -> None:
     """Keep freed memory in the process, on huge pages. Call it before the first step.
 
     It does nothing without glibc, or if JAX may use other devices than CPUs. Under a
-    limit of addresses or data (`ulimit -v`, `-d`) no pages are reserved: reserved ones
-    count, and other threads would lack them.
+    limit of addresses or data (`ulimit -v`, `-d`), and where the system never promises
+    more memory than it has, no pages are reserved: reserved ones count, and others
+    would lack them.
     """
     libc = _glibc()
     if libc is None or accelerators_possible():
@@ -58,6 +63,8 @@ def keep_freed_memory() -> None:
     limits = (resource.RLIMIT_AS, resource.RLIMIT_DATA)
     if any(resource.getrlimit(of)[0] != resource.RLIM_INFINITY for of in limits):
         return
+    if _OVERCOMMIT.exists() and _OVERCOMMIT.read_text().strip() == "2":
+        return  # the system counts reserved pages too
     # Allocating half of the memory only reserves addresses. Freeing it again extends
     # the heap, so later blocks come from this region, which may use huge pages.
     size = machine_bytes() // 2

@@ -55,6 +55,8 @@ def interrupts(say: Callable[[str], None]) -> Iterator[Asked]:
         return
     # JAX's preemption service has its own handler of SIGTERM, which must stay.
     numbers = ASKING[:1] if several else ASKING
+    # A script that starts programs in the background has them ignore Ctrl-C.
+    numbers = [n for n in numbers if signal.getsignal(n) != signal.SIG_IGN]
     free = [n for n in WARNING if signal.getsignal(n) == signal.SIG_DFL]
     with listening([*numbers, *free], heard):
         yield asked

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
 import time
 from typing import Any
 
@@ -14,7 +13,7 @@ from byol_bnfree.evaluation.dense.settings import DenseSettings
 from byol_bnfree.evaluation.dense.tasks import TASKS
 from byol_bnfree.evaluation.diverged import FitDiverged
 from byol_bnfree.files import append_row, expanded, read_rows
-from byol_bnfree.training.environment import environment
+from byol_bnfree.training.environment import commit, environment
 from byol_bnfree.user_cache import compiled_programs_kept
 from experiments.dense.arguments import Arguments
 from experiments.dense.arms import TUNED, Arm, arms, settings_of, usual_settings
@@ -37,7 +36,7 @@ def carry_out(arguments: Arguments) -> None:
         results=expanded(arguments.results),
     )
     machine = {k: v for k, v in environment().items() if k != "argv"}  # has paths
-    now = {"commit": commit(), "environment": machine}
+    now = {"commit": short_commit(), "environment": machine}
     lost = []
     for arm in [] if arguments.report else asked_arms(arguments):
         rows = read_rows(arguments.results)
@@ -153,7 +152,7 @@ def measure(arm: Arm, settings: DenseSettings, arguments: Arguments) -> dict[str
     }
 
 
-def commit() -> str:
-    """Return the commit that is checked out."""
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+def short_commit() -> str:
+    """Return the commit of the code, with a + if files differ from it."""
+    found = commit() or "unknown"
+    return found[:7] + "+" * found.endswith("-dirty")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.results import Row
+from experiments.results import Row, environments
 from experiments.runner import STOP
 
 REBASED = {"1f9f797": "85c9c56", "bc6edcd": "aedaf94"}
@@ -22,15 +22,24 @@ def machine(environment: dict[str, Any]) -> str:
 
 
 def commit_of(row: Row) -> str:
-    """Return the short hash of a row's code, with a + if files differed from it."""
-    commit = str((row["environment"] or {}).get("commit"))
+    """Return the short hash of a row's code, with a + if files differed from it.
+
+    Of a run that was resumed with other code, it is that of its last part.
+    """
+    return short_commit(row["environment"] or {})
+
+
+def short_commit(environment: Mapping[str, Any]) -> str:
+    """Return the short hash of an environment, with a + if files differed from it."""
+    commit = str(environment.get("commit"))
     return commit[:7] + "+" * commit.endswith("-dirty")
 
 
 def conditions(rows: Sequence[Row]) -> str:
     """Name the machines and commits of these rows, in whole sentences."""
-    where = sorted({machine(row["environment"] or {}) for row in rows})
-    commits = sorted({commit_of(row) for row in rows})
+    parts = [part for row in rows for part in environments(row)]
+    where = sorted(set(map(machine, parts)))
+    commits = sorted(set(map(short_commit, parts)))
     return f"{' '.join(where)} Commits: {', '.join(commits)}. {rebased(rows)}".strip()
 
 

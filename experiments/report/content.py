@@ -30,7 +30,7 @@ LAYERS = (
 COST = (
     "Medians over the runs. A step's time is the median over the log, so it contains "
     "neither compilation nor evaluation. The summary of a run has its mean speed "
-    "instead, which is a little lower."
+    "instead, which is a little lower. Times of different machines cannot be compared."
 )
 EACH = (
     "report.html has the same curves for one arm at a time, with a line for each seed. "

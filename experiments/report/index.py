@@ -7,6 +7,7 @@ from experiments.comparison import NOT_RUN, Comparison
 from experiments.grid import Experiment
 from experiments.report import figures
 from experiments.report.blocks import Figures, to_html
+from experiments.results import moment
 
 Found = Sequence[tuple[Experiment, list[Comparison]]]
 
@@ -26,12 +27,13 @@ def _part(experiment: Experiment, compared: Sequence[Comparison]) -> str:
         for c in compared
         if c.scale.name != "smoke" or len(compared) == 1  # it answers nothing
     )
-    newest = compared[-1]
+    newest = max(compared, key=lambda c: max(map(moment, c.rows)))
     draw = figures.along_axis if experiment.axis else figures.accuracy
     picture = to_html(Figures([draw(newest)], "large"))
     return (
         f'<h2><a href="{page}">{question}</a></h2><p class="when">{_when(compared)}</p>'
-        f"{answers}{picture}"
+        f'{answers}<p class="when">The figure is of {newest.scale.name} scale.</p>'
+        f"{picture}"
     )
 
 

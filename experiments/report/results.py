@@ -19,6 +19,8 @@ from byol_bnfree.files import append_row, read_rows
 from byol_bnfree.flags import cli
 from experiments import GRIDS
 from experiments.comparison import Comparison, compare, older_rows
+from experiments.dense.arguments import Arguments as DenseArguments
+from experiments.dense.comparison import of_settings
 from experiments.dense.report import table as dense_table
 from experiments.grid import load_experiment
 from experiments.report.blocks import (
@@ -103,7 +105,7 @@ def results_page() -> str:
 
 
 def _dense() -> Iterator[Block]:
-    rows = read_rows(ROOT / "experiments" / "dense" / "results.jsonl")
+    rows = of_settings(DenseArguments())  # trials with other settings may be there too
     if not rows:
         return
     where = " ".join(sorted({machine(row["environment"]) for row in rows}))

@@ -12,7 +12,9 @@ from byol_bnfree.files import read_rows
 from experiments import GRIDS
 from experiments.collapse import outcome
 from experiments.comparison import Comparison, compare
+from experiments.dense.arguments import Arguments
 from experiments.dense.arms import Arm, arms
+from experiments.dense.comparison import of_settings
 from experiments.grid import Run, load_experiment, make_runs
 from experiments.places import Places, State
 from experiments.plan import expected_seconds, total_of
@@ -59,7 +61,8 @@ def write_state(scale: Scale, seeds: Sequence[int], places: Places) -> Path:
 
 def _dense(seeds: Sequence[int], places: Places) -> tuple[str, ...]:
     """Return the line of `experiments.dense`, which has no scales and no runs."""
-    found = {Arm(**row["arm"]) for row in read_rows(places.rows("dense"))}
+    usual = Arguments(results=places.rows("dense"))
+    found = {Arm(**row["arm"]) for row in of_settings(usual)}
     wanted = set(arms(seeds))
     numbers = (str(len(found & wanted)), str(len(wanted)), "", "", "", "?")
     return ("dense", *numbers, "At no scale: see the table of its README.")

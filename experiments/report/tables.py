@@ -8,6 +8,8 @@ from experiments.comparison import Comparison, Result
 from experiments.decisions import MARGIN
 from experiments.grid import Arm
 from experiments.report.blocks import Table
+from experiments.report.conditions import machine
+from experiments.results import Row
 from experiments.seeds import Difference, Spread, spread, verdict
 from experiments.verdicts import row_verdicts
 
@@ -114,6 +116,8 @@ def cost_table(comparison: Comparison) -> Table:
         "load average",
     )
     rows = []
+    places = [machine(row["environment"] or {}) for row in comparison.rows]
+    several = len(set(places)) > 1
     for result in comparison.results.values():
         runs = list(result.rows.values())
         step = _median(row["step_seconds"] for row in runs)
@@ -129,9 +133,18 @@ def cost_table(comparison: Comparison) -> Table:
                 _number(peak, 2),
                 _number(whole and whole / 60, 1),
                 _number(load, 1),
+                *([_machines(runs)] if several else []),
             )
         )
-    return Table(head, rows)
+    if not several:
+        return Table(head, rows)
+    return Table((*head, "machines"), rows, words=(0, len(head)))
+
+
+def _machines(runs: Iterable[Row]) -> str:
+    """Name the machines of an arm. Times of different machines are not comparable."""
+    found = dict.fromkeys(machine(row["environment"] or {}) for row in runs)
+    return " ".join(found)
 
 
 def collapse_table(comparison: Comparison) -> Table | None:

@@ -98,6 +98,24 @@ def test_of_old_files_the_newest_stay_in_the_cache(build, tmp_path, monkeypatch)
     assert {file.name for file in cache.iterdir()} == {"native-0.so", build.name()}
 
 
+def test_a_file_that_another_process_stored_meanwhile_stays(build, tmp_path):
+    """It may be in use on another machine."""
+    build.compile(tmp_path / "native-x.so")
+    first = native._stored(tmp_path / "native-x.so", tmp_path / "cache").stat().st_ino
+    again = native._stored(tmp_path / "native-x.so", tmp_path / "cache").stat().st_ino
+    assert first == again
+
+
+def test_the_reason_of_a_compiler_is_its_first_error():
+    said = (
+        "In file included from /tmp/a/calls.cc:3:\n"
+        "/tmp/a/x.h:1:10: fatal error: omp.h: No such file\n"
+        "compilation terminated.\n"
+    )
+    assert native._reason(said) == "x.h:1:10: fatal error: omp.h: No such file"
+    assert native._reason("") == "no message" and native._reason("x\ny") == "y"
+
+
 def test_a_library_may_be_in_a_folder_with_a_comma(build, tmp_path):
     folder = tmp_path / "with,comma"
     folder.symlink_to(build.library.parent)
@@ -123,11 +141,9 @@ def test_the_files_name_depends_on_what_it_is_built_with(build, what, monkeypatc
 
 
 def test_the_file_is_on_the_disk_before_it_has_its_name(build, tmp_path, monkeypatch):
-    done, fsync, replace = [], os.fsync, Path.replace
+    done, fsync, link = [], os.fsync, os.link
     monkeypatch.setattr(os, "fsync", lambda fd: (done.append("sync"), fsync(fd)))
-    monkeypatch.setattr(
-        Path, "replace", lambda self, to: (done.append("name"), replace(self, to))
-    )
+    monkeypatch.setattr(os, "link", lambda a, b: (done.append("name"), link(a, b)))
     build.compile(tmp_path / "native-x.so")
     native._stored(tmp_path / "native-x.so", tmp_path / "cache")
     assert done == ["sync", "name"]

@@ -11,8 +11,10 @@ from byol_bnfree.files import append_row, read_rows
 from byol_bnfree.settings.norms import part_norms
 from experiments import GRIDS
 from experiments.__main__ import main
+from experiments.choice import shared
 from experiments.grid import (
     Arm,
+    Run,
     distinct,
     load_experiment,
     make_runs,
@@ -127,7 +129,7 @@ def test_the_checksum_of_settings_ignores_seed_and_folders():
     "arguments, sentence",
     [
         (["norm_comparison", "--shard=4/4"], "shard is '4/4'"),
-        (["simclr_norms", "--shard=15/20"], "has 9 runs, so this part is empty"),
+        (["simclr_norms", "--shard=15/20"], "has 9 different runs, so this"),
         *(
             (["norm_comparison", flag], f"{flag} has no value; give some, or leave it")
             for flag in ("--arms", "--only", "--rows")
@@ -295,6 +297,20 @@ def test_shards_share_the_grid_out(capsys):
     assert sorted(sum(parts, [])) == sorted(names("0/1"))
     lengths = [len(part) for part in parts]
     assert max(lengths) - min(lengths) <= 1 < min(lengths)
+
+
+def test_equal_runs_are_in_one_part_and_no_arm_stays_on_one_machine():
+    runs = [
+        Run(experiment, "cpu", arm, seed, (), arm)
+        for experiment in ("first", "second")
+        for seed in range(4)
+        for arm in ("bn", "gn_ws")
+    ]
+    parts = [shared(runs, f"{i}/2") for i in range(2)]
+    assert sorted(sum(parts, [])) == sorted(runs)
+    trained = [{run.training for run in part} for part in parts]
+    assert not trained[0] & trained[1] and len(trained[0]) == len(trained[1]) == 4
+    assert all({run.arm for run in part} == {"bn", "gn_ws"} for part in parts)
 
 
 @pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)

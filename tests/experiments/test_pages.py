@@ -80,6 +80,7 @@ def test_a_run_of_other_settings_than_its_command_gives_today_says_so(tmp_path):
     folder, command = run_folder(tmp_path / "run"), "python -m byol_bnfree.train --norm"
     rows = read_rows(folder / "metrics.jsonl")
     row = {"scale": "cpu", "arm": "bn", "command": f"{command}=bn"}
+    row["time"] = "2026-01-02T03:04:05+00:00"
     row["summary"] = json.loads((folder / "summary.json").read_text())
     row |= {"curves": curves(rows), "environment": ENVIRONMENT}
     saved = {"optim": {"name": "muon", "weight_decay": 0.5}, "run": {"keep": 9}}

@@ -150,6 +150,56 @@ def test_a_command_that_is_killed_while_it_measures_layers_loses_no_run(
     assert read_rows(pretended.rows("tiny")) == [row]
 
 
+def test_layers_that_a_stop_interrupts_are_measured_by_the_next_queue(
+    pretended, monkeypatch
+):
+    """The signal of a terminal or a batch system reaches their process too."""
+    run, processes = tiny("arm"), runner.Processes()
+
+    def ended(*_):
+        processes.stop()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "_layers", ended)
+        runner.do(run, pretended, processes)
+    assert read_rows(pretended.rows("tiny")) == []
+    monkeypatch.setattr(runner, "_layers", lambda workdir, *_: {"of": str(workdir)})
+    assert run_queue([run], pretended) == ([], [])
+    (row,) = read_rows(pretended.rows("tiny"))
+    assert row["layers"] == {"of": str(pretended.workdir(run))}
+
+
+def test_a_recipe_that_changes_while_a_queue_runs_is_not_trained(
+    pretended, tmp_path, monkeypatch
+):
+    """Its row would stand beside those of the recipe before."""
+    recipe = tmp_path / "recipe.py"
+    text = Path("configs/smoke.py").read_text()
+    recipe.write_text(text)
+    runs = [tiny(f"arm{n}", f"--config={recipe}", f"--seed={n}") for n in range(2)]
+    done = runner.do
+
+    def edited(*given):
+        recipe.write_text(text.replace("Recipe(0.3, muon)", "Recipe(0.4, muon)"))
+        return done(*given)
+
+    monkeypatch.setattr(queue, "do", edited)
+    failures, elsewhere = run_queue(runs, pretended)
+    assert [failure.run for failure in failures] == runs[1:] and not elsewhere
+    assert "has changed since this command began" in failures[0].why
+    assert [row["arm"] for row in read_rows(pretended.rows("tiny"))] == ["arm0"]
+
+
+def test_a_training_whose_queue_was_killed_is_waited_for(pretended, monkeypatch):
+    run = tiny("arm")
+    workdir = pretended.workdir(run)
+    workdir.mkdir(parents=True)
+    busy = iter([True, True, True, False])
+    monkeypatch.setattr(queue, "_is_training", lambda _: next(busy, False))
+    assert run_queue([run], pretended) == ([], [])
+    assert pretended.state(run) == "finished"
+
+
 def test_a_run_that_another_queue_does_is_left_to_it(pretended):
     run = tiny("arm")
     with claimed(pretended.claim(run)) as mine:
@@ -262,7 +312,10 @@ def test_without_locks_on_the_disk_runs_are_done(pretended, monkeypatch):
     assert pretended.state(run) == "finished"
 
 
-def test_a_run_whose_training_lives_without_its_queue_is_left_to_it(pretended):
+def test_a_run_whose_training_goes_on_without_its_queue_is_left_to_it(
+    pretended, monkeypatch
+):
+    monkeypatch.setattr(queue, "PATIENCE", 0.3)
     run = tiny("arm")
     workdir = pretended.workdir(run)
     workdir.mkdir(parents=True)
@@ -334,12 +387,19 @@ def test_a_machine_without_devices_says_so(monkeypatch):
 def test_layers_are_measured_on_the_device_that_trained(backend, monkeypatch):
     seen = {}
 
-    def measured(command, env, **kwargs):
-        seen.update(env)
-        return subprocess.CompletedProcess(command, 0, '{"untrained": {}}\n', "")
+    class Measured:
+        returncode = 0
 
-    monkeypatch.setattr(runner.subprocess, "run", measured)
+        def communicate(self):
+            return '{"untrained": {}}\n', ""
+
+    def start(self, command, environment, stderr):
+        seen.update(environment)
+        return Measured()
+
+    monkeypatch.setattr(runner.Processes, "start", start)
     slot = Slot("device 3", None, {"CUDA_VISIBLE_DEVICES": "3", "JAX_PLATFORMS": "x"})
-    assert runner._layers(Path("w"), backend, slot) == {"untrained": {}}
+    found = runner._layers(Path("w"), backend, slot, runner.Processes())
+    assert found == {"untrained": {}}
     assert seen["JAX_PLATFORMS"] == ("cpu" if backend == "cpu" else "x")
     assert seen["CUDA_VISIBLE_DEVICES"] == "3"

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import importlib.metadata
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -66,11 +67,17 @@ def register() -> str | None:
             capsule = jax.ffi.pycapsule(getattr(compiled, name))
             jax.ffi.register_ffi_target(name, capsule, platform="cpu")
     except subprocess.CalledProcessError as error:
-        last = (error.stderr.strip().splitlines() or ["no message"])[-1]
-        return f"the CPU kernels could not be compiled ({last})"
+        return f"the CPU kernels could not be compiled ({_reason(error.stderr)})"
     except Exception as error:  # any error: a missing speed-up must not end a run
         return f"the CPU kernels could not be loaded ({error})"
     return None
+
+
+def _reason(said: str) -> str:
+    """Return the compiler's first error, without the folders of temporary files."""
+    lines = said.strip().splitlines() or ["no message"]
+    errors = [line for line in lines if "error" in line.lower()]
+    return re.sub(r"\S*/tmp\S*/", "", (errors or lines[-1:])[0])
 
 
 def _file(package: str, end: str) -> Path:
@@ -129,7 +136,10 @@ def _loaded(build: _Build) -> ctypes.CDLL:
     cache, name = cache_folder(), build.name()
     if cache is not None:
         with contextlib.suppress(OSError):  # it is missing or damaged
-            return ctypes.CDLL(str(cache / name))
+            found = ctypes.CDLL(str(cache / name))
+            with contextlib.suppress(OSError):  # the files last used are kept
+                os.utime(cache / name)
+            return found
     with tempfile.TemporaryDirectory() as folder:  # a loaded library may be deleted
         compiled = Path(folder) / name
         build.compile(compiled)
@@ -137,6 +147,14 @@ def _loaded(build: _Build) -> ctypes.CDLL:
             with contextlib.suppress(OSError):
                 return ctypes.CDLL(str(_stored(compiled, cache)))
         return ctypes.CDLL(str(compiled))
+
+
+def _loads(file: Path) -> bool:
+    try:
+        ctypes.CDLL(str(file))
+    except OSError:
+        return False
+    return True
 
 
 def _stored(compiled: Path, cache: Path) -> Path:
@@ -151,7 +169,15 @@ def _stored(compiled: Path, cache: Path) -> Path:
         copy = Path(shutil.copy(compiled, scratch))
         with open(copy, "rb") as file:
             os.fsync(file.fileno())
-        copy.replace(target)
+        # Another machine may have mapped a file of this name, so it is not replaced
+        # unless it could not be loaded here.
+        try:
+            os.link(copy, target)
+        except FileExistsError:
+            if not _loads(target):
+                copy.replace(target)
+        except OSError:  # a file system without links
+            copy.replace(target)
     ages = []
     for file in cache.glob("native-*.so"):
         with contextlib.suppress(FileNotFoundError):  # another process may delete too

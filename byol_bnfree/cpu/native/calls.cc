@@ -44,6 +44,11 @@ ffi::Error Checked(Work work) {
   } catch (const std::bad_alloc&) {
     return ffi::Error(ffi::ErrorCode::kResourceExhausted,
                       "the CPU kernels: no memory is left for what a layer keeps aside");
+  } catch (const dnnl::error& error) {
+    const auto code = error.status == dnnl_out_of_memory
+                          ? ffi::ErrorCode::kResourceExhausted
+                          : ffi::ErrorCode::kInternal;
+    return ffi::Error(code, std::string("the CPU kernels: ") + error.what());
   } catch (const std::exception& error) {
     return ffi::Error::Internal(std::string("the CPU kernels: ") + error.what());
   }

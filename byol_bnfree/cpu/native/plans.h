@@ -27,6 +27,8 @@ inline size_t Floats(const memory::desc& d) { return d.get_size() / sizeof(float
 inline dnnl::primitive_attr OwnScratchpad() {
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  // $ONEDNN_DEFAULT_FPMATH_MODE may not turn float32 into bfloat16.
+  attributes.set_fpmath_mode(dnnl::fpmath_mode::strict);
   return attributes;
 }
 
