@@ -9,8 +9,13 @@ import shutil
 import signal
 import tempfile
 
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a script began the tests
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # programs inherit it
+# A script may have begun the tests with ignored signals, which programs inherit.
+for _number, _usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, _usual)
 
 os.environ["JAX_NUM_CPU_DEVICES"] = "2"  # before jax starts
 os.environ["JAX_PLATFORMS"] = os.environ.get("TESTS_ON", "cpu")  # of experiments/gpu.sh

@@ -180,7 +180,7 @@ def test_a_recipe_that_changes_while_a_queue_runs_is_not_trained(
     done = runner.do
 
     def edited(*given):
-        recipe.write_text(text.replace("Recipe(0.3, muon)", "Recipe(0.4, muon)"))
+        recipe.write_text(text.replace("tau_base=0.9", "tau_base=0.8"))
         return done(*given)
 
     monkeypatch.setattr(queue, "do", edited)
