@@ -276,9 +276,9 @@ def read_run(workdir: Path) -> tuple[TrainConfig, DataShape]:
     check_utf8(workdir)
     if not workdir.exists():
         raise InputError(
-            f"{workdir} is not the work folder of a run: it does not exist; give the "
-            f"folder that `python -m byol_bnfree.train` prints in its first line, or a "
-            f"file of weights."
+            f"{workdir} is not the work folder of a run (No such file or directory); "
+            f"give the folder that `python -m byol_bnfree.train` prints in its first "
+            f"line, or a file of weights."
         )
     try:
         saved = json.loads((workdir / "config.json").read_text())
