@@ -280,6 +280,16 @@ def test_rows_of_other_pictures_leave_no_picture_out(tmp_path, moved):
         assert len(known) == 0
 
 
+def test_pictures_that_another_process_skips_are_counted_too(tmp_path):
+    own = SkippedFile(tmp_path)
+    own._add("train", 1, "a.png", "truncated")
+    for name in ("a.png", "b.png"):
+        SkippedFile(tmp_path, process=1)._add("train", 2, name, "truncated")
+    assert len(own) == 1
+    own.read_others()
+    assert len(own) == 2
+
+
 def test_the_final_evaluation_counts_no_picture_twice(tmp_path):
     made = config(half_bad(tmp_path / "p"), tmp_path, *STREAM)
     sources = [open_source(made, split) for split in ("train", "test")]

@@ -65,7 +65,7 @@ def refuse_differences(all_facts: Sequence[Mapping[str, Any]]) -> None:
         names = [k for k in (first | facts) if first.get(k) != facts.get(k)]
         if names:
             name = names[0]
-            more = f" (and {len(names) - 1} more differ)" if len(names) > 1 else ""
+            more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
             raise InputError(
                 f"process {process} of {len(all_facts)} has {name} "
                 f"{facts.get(name)!r}, but process 0 has {first.get(name)!r}{more}; "

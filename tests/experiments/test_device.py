@@ -61,6 +61,7 @@ def test_what_an_earlier_call_has_is_not_measured_again(tmp_path, monkeypatch, c
         measured.append(command)
         return {"images_per_s": 5.0}
 
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,4")
     monkeypatch.setattr(device, "device_kind", lambda wanted: "card")
     monkeypatch.setattr(training_environment, "commit", lambda: "new")
     monkeypatch.setattr(device, "result", measure)
@@ -82,6 +83,11 @@ def test_what_an_earlier_call_has_is_not_measured_again(tmp_path, monkeypatch, c
     assert [json.loads(line)["arm"] for line in written] == [
         *("bn", "gn_ws", "bn run", "gn_ws run", "gn_ws muon")
     ]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"  # the figures are of one device
+    # Its own file: nothing is measured again, and no row stands there twice.
+    device.measure_device(plan._replace(finished=tmp_path / "device.jsonl"))
+    assert len(measured) == 4
+    assert (tmp_path / "device.jsonl").read_text().splitlines() == written
 
 
 def test_ratios_are_over_the_faster_peer():

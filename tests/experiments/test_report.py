@@ -8,12 +8,15 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import rgb_to_hsv
 from rows import comparison, rows_of
+from rows import row as row_of
 
 from byol_bnfree.files import append_row
 from experiments import GRIDS
 from experiments.comparison import NOT_RUN, compare
-from experiments.grid import Arm, load_experiment
+from experiments.grid import Arm, load_experiment, make_runs
+from experiments.report.conditions import conditions
 from experiments.report.curves import layers as layer_figures
+from experiments.report.index import index_of
 from experiments.report.settings import settings_table
 from experiments.report.style import (
     End,
@@ -24,7 +27,7 @@ from experiments.report.style import (
     labelled_axis,
     styled,
 )
-from experiments.report.tables import DEVIATION, collapse_table
+from experiments.report.tables import DEVIATION, collapse_table, cost_table
 from experiments.report.write import write_all, write_report
 from experiments.scales import SCALES
 
@@ -319,3 +322,31 @@ def test_settings_of_another_objective_are_left_empty():
 
 def test_one_arm_has_no_table_of_settings():
     assert table_of("norm_comparison", "bn") is None
+
+
+def test_times_name_their_machines_only_where_these_differ():
+    one = {"commit": "c" * 40, "cpu": "a cpu", "cores": 2}
+    same = comparison("norm_comparison", {"bn": [0.4], "gn_ws": [0.4]})
+    assert "machines" not in cost_table(same).head
+    for row, cores in zip(same.rows, (1, 2), strict=True):
+        row["environment"] = one | {"cores": cores}
+    table = cost_table(same)
+    assert [line[-1].split(" of ")[0] for line in table.rows] == ["1 core", "2 cores"]
+
+
+def test_commits_and_machines_of_all_parts_of_a_resumed_run_are_named():
+    (row,) = comparison("norm_comparison", {"bn": [0.4]}).rows
+    row["earlier"] = [{"commit": "e" * 40 + "-dirty", "cpu": "other", "cores": 8}]
+    said = conditions([row])
+    assert "8 cores of other" in said and "Commits: ccccccc, eeeeeee+." in said
+
+
+def test_the_index_draws_the_newest_scale_and_names_it(tmp_path):
+    experiment = load_experiment("norm_comparison")
+    (new,) = rows_of(experiment, {"bn": [0.5]})
+    small = SCALES["cpu30"]
+    run = make_runs(experiment, small, [0])[0]
+    older = row_of(run, 0.6, time="2021-01-01T00:00:00+00:00")
+    compared = [compare(experiment, SCALES["cpu"], [new])]
+    compared.append(compare(experiment, small, [older]))
+    assert "The figure is of cpu scale." in index_of([(experiment, compared)])

@@ -93,6 +93,20 @@ def test_a_run_that_diverged_is_a_result(tmp_path):
     row = make_row(GOOD, tmp_path, "train", diverged="at step 21", layers=None)
     assert "diverged" in describe(row)
     assert row["curves"]["train/loss"] == [[1, 20], [4.0, None]]
+    assert row["earlier"] == []
+
+
+def test_a_row_has_the_environments_of_all_parts_of_its_run(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n')
+    for name, commit in (("90.", "b"), ("8.", "a"), ("", "c")):
+        file = tmp_path / f"environment.{name}json"
+        file.write_text(json.dumps({"commit": commit}))
+    row = make_row(GOOD, tmp_path, "train", layers=None)
+    assert row["environment"] == {"commit": "c"}
+    assert row["earlier"] == [
+        {"until_step": 8, "commit": "a"},
+        {"until_step": 90, "commit": "b"},
+    ]
 
 
 PRETEND = """

@@ -20,7 +20,7 @@ def test_the_first_difference_is_named_with_both_values():
     facts = {"--base-lr": 0.2, "--norm": "bn", "jax": "1"}
     refuse_differences([facts, facts, facts])
     other = facts | {"--base-lr": 0.4, "jax": "2"}
-    said = "process 1 of 3 has --base-lr 0.4, but process 0 has 0.2 .and 1 more differ"
+    said = "process 1 of 3 has --base-lr 0.4, but process 0 has 0.2 .and 1 more.;"
     with pytest.raises(InputError, match=said):
         refuse_differences([facts, other, facts])
 
