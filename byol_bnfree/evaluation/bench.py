@@ -29,7 +29,7 @@ from byol_bnfree.evaluation.kept.fitted import (
 from byol_bnfree.evaluation.kept.store import Row, Store
 from byol_bnfree.evaluation.kept.unfinished import Unfinished
 from byol_bnfree.evaluation.methods.logistic import Fit, fit_logistic
-from byol_bnfree.evaluation.outcome import Outcome
+from byol_bnfree.evaluation.outcome import Outcome, ends_of_ranges
 from byol_bnfree.evaluation.shown.sentence import KINDS, sentence
 from byol_bnfree.files import file_name, strict
 from byol_bnfree.own_code import code_of, model_code
@@ -227,6 +227,8 @@ class Bench:
             # Not before the result is stored: until then, a fit can be resumed.
             self.unfinished(protocol, settings).remove()
             self.say(sentence(row))
+        if (note := ends_of_ranges(row["chosen"], row["sweep"])) is not None:
+            self.say(f"note: {note}")
         return row
 
     def _save(self, path: Path, fitted: Fitted, identity: Row) -> None:

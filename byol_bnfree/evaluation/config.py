@@ -47,6 +47,7 @@ MAY_BE_ZERO = frozenset(
     [
         *("seed", "weight_decay", "weight_decays"),
         *("warmup_epochs", "warmup_steps", "label_smoothing", "mean"),
+        "further_rates",
     ]
 )
 

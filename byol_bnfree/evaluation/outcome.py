@@ -25,6 +25,28 @@ class Outcome(NamedTuple):
     """The classifier behind the results; None if there is none to save."""
 
 
+def ends_of_ranges(
+    chosen: dict[str, Any], sweep: Sequence[dict[str, Any]]
+) -> str | None:
+    """Return a sentence about chosen values at an end of what was tried, or None.
+
+    Values beyond that end may be better. Below 0 there are none.
+    """
+    found = []
+    for name, value in chosen.items():
+        tried = {point[name] for point in sweep if name in point}
+        if name.startswith("validation_") or len(tried) < 2:
+            continue
+        what = f"{name.replace('_', ' ')} {value:g}"
+        if value == max(tried):
+            found.append(f"{what} is the highest that was tried")
+        elif value == min(tried) and value > 0:
+            found.append(f"{what} is the lowest that was tried")
+    if not found:
+        return None
+    return f"the best {' and the best '.join(found)}; others may be better."
+
+
 def top_figures(
     scores: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]
 ) -> dict[str, float]:

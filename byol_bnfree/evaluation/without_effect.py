@@ -19,6 +19,7 @@ READERS = {
     **{name: name for name in TASKS},
 }
 """The protocol that reads each group of settings."""
+OF_TRIALS = ("trial_steps", "further_rates")
 OF_HEADS = {"segmentation": ("width",), "detection": ("tower_depth", "tower_width")}
 """Settings of the papers' heads. A linear head has none of them."""
 
@@ -72,7 +73,7 @@ def _of_groups(config: EvaluateConfig) -> Iterator[tuple[str, str]]:
             why = None
             if reader not in asked:
                 why = f"protocol {reader} was not asked for"
-            elif name == "trial_steps" and len(settings.rates) == 1:
+            elif name in OF_TRIALS and len(settings.rates) == 1:
                 why = "one rate needs no trial"
             elif name in OF_HEADS.get(group, ()) and settings.head == "linear":
                 why = "the head is linear"

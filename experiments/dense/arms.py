@@ -16,6 +16,7 @@ from experiments.dense.encoders import KINDS, RESCALED
 TUNED = 0  # the seed that chooses the rates of all seeds
 USUAL, SMALL = 8, 2  # pictures of a batch
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0)  # of segmentation with the usual batch
+FURTHER = 3  # rates beyond an end at which the best one is
 LOWER = 0.1  # share of these rates for depth and detection, whose losses are steeper
 TRIAL = 0.3  # share of the steps of a fit that only chooses a rate
 STRIDE = 8  # of the last map: 8 x 8 places on a scene
@@ -82,6 +83,7 @@ def settings_of(arm: Arm, pictures: int, rate: float | None = None) -> DenseSett
         warmup_steps=0,
         batch_size=arm.batch,
         rates=rates,
+        further_rates=0 if rate else FURTHER,
         scales=(1.0, 1.0),
         stride=STRIDE,
         encoder="frozen" if frozen else "trained",

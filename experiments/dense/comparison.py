@@ -8,7 +8,7 @@ from typing import Any
 from byol_bnfree.data.dense.shapes import Scenes
 from byol_bnfree.data.dense.view import DenseView, Windows
 from byol_bnfree.errors import InputError
-from byol_bnfree.evaluation.dense.evaluation import dense_evaluation
+from byol_bnfree.evaluation.dense.evaluation import dense_evaluation, rate_beyond
 from byol_bnfree.evaluation.dense.settings import DenseSettings
 from byol_bnfree.evaluation.dense.tasks import TASKS
 from byol_bnfree.evaluation.diverged import FitDiverged
@@ -119,12 +119,16 @@ def is_of(
 ) -> bool:
     """Return True if a row is of an arm with the settings that were asked for.
 
-    A row from before a setting existed has the setting's default.
+    A row from before a setting existed has the setting's default. Rates beyond the
+    range make no difference to a row whose best rate is inside.
     """
     if row["arm"] != arm._asdict():
         return False
     usual = json.loads(json.dumps(dataclasses.asdict(usual_settings(arm))))
-    return usual | row["settings"] == asked_settings(arm, arguments, rate)
+    own, asked = usual | row["settings"], asked_settings(arm, arguments, rate)
+    if rate_beyond(own["rates"], row["chosen"]["rate"]) is None:
+        own["further_rates"] = asked["further_rates"]
+    return own == asked
 
 
 def measure(arm: Arm, settings: DenseSettings, arguments: Arguments) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import tiny
 from byol_bnfree.data.dense.shapes import Scenes
 from byol_bnfree.data.dense.view import DenseView, Windows
 from byol_bnfree.errors import InputError
-from byol_bnfree.evaluation.dense import training
+from byol_bnfree.evaluation.dense import evaluation, training
 from byol_bnfree.evaluation.dense.drawing import draw_curves
 from byol_bnfree.evaluation.dense.evaluation import DenseResult, dense_evaluation
 from byol_bnfree.evaluation.dense.settings import DepthSettings, SegmentationSettings
@@ -164,6 +164,36 @@ def test_several_rates_are_compared_on_held_out_pictures():
     best = min(found.sweep, key=lambda point: point["validation_rel"])
     assert found.chosen == best
     assert set(found.figures) == {"pct1", "pct2", "pct3", "rel", "rms"}
+
+
+@pytest.mark.parametrize(
+    ("rates", "best", "most", "further"),
+    [
+        ((0.01, 0.1, 0.3), 0.1, 3, []),  # inside
+        ((0.01, 0.1), 9.0, 0, []),  # none was allowed
+        ((0.01, 0.1), 9.0, 2, [1.0, 10.0]),
+        ((0.1, 0.01), 99.0, 2, [1.0, 10.0]),  # no more than allowed
+        ((0.01, 0.1), 1e-3, 5, [1e-3, 1e-4]),
+        ((0.1, 0.1), 9.0, 2, []),  # no ratio
+    ],
+)
+def test_rates_go_on_while_the_best_is_at_an_end(
+    monkeypatch, rates, best, most, further
+):
+    """The figure of a trial is the distance of its rate from the best one."""
+
+    def trial(task, fitter, views, rate):
+        return abs(np.log(rate / best))
+
+    monkeypatch.setattr(evaluation, "_trial", trial)
+    settings = DepthSettings(
+        steps=1, batch_size=4, rates=rates, further_rates=most, head="linear"
+    )
+    data = view("train"), view("test", 4)
+    found = dense_evaluation(DEPTH, tiny.encoder("gn_ws"), *data, settings).outcome
+    tried = [point["rate"] for point in found.sweep]
+    np.testing.assert_allclose(tried, [*rates, *further])
+    assert found.chosen == min(found.sweep, key=lambda point: point["validation_rel"])
 
 
 def test_a_fit_that_diverges_is_never_chosen_nor_reported(monkeypatch):

@@ -77,8 +77,8 @@ TUNED = TransferSettings("finetune")
         ),
         (
             ("depth",),
-            {"depth": DepthSettings(trial_steps=9)},
-            ["--depth.trial-steps"],
+            {"depth": DepthSettings(trial_steps=9, further_rates=1)},
+            ["--depth.further-rates", "--depth.trial-steps"],
         ),
         (("depth",), {"depth": DepthSettings(trial_steps=9, rates=(0.1, 1.0))}, []),
         (("segmentation",), {"segmentation": LINEAR}, ["--segmentation.width"]),

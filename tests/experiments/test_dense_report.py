@@ -20,7 +20,8 @@ ROWS = read_rows(FOLDER / "results.jsonl")
 
 def row(norm, encoder, figure, seed=0, batch=USUAL):
     arm = Arm(seed, "segmentation", norm, encoder, "fine-tuned", batch)
-    return {"arm": arm._asdict(), "figures": {"miou": figure}, "cpu_seconds": 40.4}
+    found = {"figures": {"miou": figure}, "cpu_seconds": 40.4, "chosen": {"rate": 0.03}}
+    return {"arm": arm._asdict()} | found
 
 
 def test_both_norms_have_equally_many_trials_and_pictures():
@@ -75,7 +76,7 @@ def test_pictures_that_fill_no_batch_are_refused():
 def test_every_row_chose_its_rate_on_held_out_pictures():
     for found in ROWS:
         if found["arm"]["seed"] == TUNED:
-            assert len(found["trials"]) == len(RATES)
+            assert len(found["trials"]) >= len(RATES)
             assert found["chosen"] in found["trials"]
         else:
             assert found["trials"] == []
@@ -95,6 +96,20 @@ def test_a_row_from_before_a_setting_has_its_default(tmp_path):
     file = tmp_path / "results.jsonl"
     file.write_text(json.dumps(old) + "\n")
     assert dense.of_settings(Arguments(results=file)) == [old]
+
+
+def test_a_best_rate_at_an_end_of_an_older_row_is_measured_again(tmp_path):
+    arm = Arm(0, "depth", "bn", "untrained", "fine-tuned", USUAL)
+    settings = dense.asked_settings(arm, Arguments())
+    assert settings.pop("further_rates") > 0
+    file, old = tmp_path / "results.jsonl", row("bn", "untrained", 0.1)
+    old |= {"arm": arm._asdict(), "settings": settings}
+    for rate in settings["rates"]:
+        chosen = old | {"chosen": {"rate": rate}}
+        file.write_text(json.dumps(chosen) + "\n")
+        inside = min(settings["rates"]) < rate < max(settings["rates"])
+        expected = [chosen] if inside else []
+        assert dense.of_settings(Arguments(results=file)) == expected
 
 
 def test_other_settings_and_older_rows_are_not_reported(tmp_path):
@@ -143,7 +158,7 @@ def test_an_arm_that_diverged_does_not_stop_the_others(tmp_path, monkeypatch):
     def measure(arm, settings, arguments):
         if arm.task == "depth":
             raise FitDiverged("the fit with rate 3 diverged.")
-        return {"figures": {"miou": 0.2}}
+        return {"figures": {"miou": 0.2}, "chosen": {"rate": settings.rates[1]}}
 
     monkeypatch.setattr(dense, "measure", measure)
     monkeypatch.setattr(dense, "write_report", lambda found, folder: None)

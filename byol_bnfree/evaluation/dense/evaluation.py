@@ -1,6 +1,6 @@
 """A dense task from an encoder to figures: choose the rate, fit, test."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -128,23 +128,44 @@ def _choose(
 
     The figure of a fit that diverged is None.
     """
-    rates, key = fitter.settings.rates, f"validation_{task.best}"
+    settings, key = fitter.settings, f"validation_{task.best}"
+    rates = list(settings.rates)
     if len(rates) == 1:
         return {"rate": rates[0]}, []
     # The test pictures choose nothing.
     source, valid = map(train.subset, rows_held_out(len(train), fitter.seed))
     check_known(task.target, valid, f"held-out {train.split} pictures")
-    points = []
-    for number, rate in enumerate(rates, 1):
+    points: list[dict[str, Any]] = []
+    most = len(rates) + settings.further_rates
+    while True:
+        rate = rates[len(points)]
         found = fitter.unfinished.find({"rate": rate})
         if found is None:
             found = {"figure": _trial(task, fitter, (source, valid), rate)}
             fitter.unfinished.add({"rate": rate}, **found)
         points.append({"rate": rate, key: found["figure"]})
         figure = in_words(found["figure"])
-        say(f"{number} of {len(rates)} rates: {rate:g}, {key} {figure}")
-    figures = [point[key] for point in points]
-    return points[best_of(figures, least=task.less_is_better)], points
+        say(f"{len(points)} of {len(rates)} rates: {rate:g}, {key} {figure}")
+        if len(points) < len(rates):
+            continue
+        figures = [point[key] for point in points]
+        best = points[best_of(figures, least=task.less_is_better)]
+        further = rate_beyond(rates, best["rate"])
+        if further is None or len(rates) == most:
+            return best, points
+        rates.append(further)
+
+
+def rate_beyond(rates: Sequence[float], best: float) -> float | None:
+    """Return the next rate beyond the end of a range at which the best one is.
+
+    It has the ratio of the two rates at that end. None if the best rate is at no end,
+    or all rates are equal.
+    """
+    ordered = sorted({*rates}, reverse=best == min(rates))
+    if len(ordered) == 1 or best != ordered[-1]:
+        return None
+    return best * best / ordered[-2]
 
 
 def _trial(
