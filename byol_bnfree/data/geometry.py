@@ -26,9 +26,14 @@ class Planes(NamedTuple):
         """As PIL's."""
         return Planes(tuple(band.crop(box) for band in self.bands))
 
-    def resize(self, size: tuple[int, int], how: Image.Resampling) -> "Planes":
+    def resize(
+        self,
+        size: tuple[int, int],
+        how: Image.Resampling,
+        box: tuple[float, float, float, float] | None = None,
+    ) -> "Planes":
         """As PIL's, each channel by itself."""
-        return Planes(tuple(band.resize(size, how) for band in self.bands))
+        return Planes(tuple(band.resize(size, how, box) for band in self.bands))
 
 
 Picture = Image.Image | Planes

@@ -90,18 +90,19 @@ def transform(
         large looks like one from half the distance.
       fill: value of the pixels around the picture.
     """
-    depth = example["depth"] / np.float32(draw.zoom if depth_by_scale else 1)
+    seen = _seen(draw, window)
 
     def place(array: np.ndarray, empty: float) -> np.ndarray:
-        cut = _window(array, draw, window, empty)
+        cut = _around(array, draw, seen, window, empty)
         return np.ascontiguousarray(cut[:, ::-1]) if draw.flip else cut
 
     # Masks and depths are not interpolated: the mean of two classes is another class,
     # and 0 means that a depth is unknown.
+    depth = _nearest(example["depth"], draw, seen)
     moved = {
-        "image": place(_resized_picture(example["image"], draw), fill),
-        "mask": place(_nearest(example["mask"], draw), IGNORE),
-        "depth": place(_nearest(depth, draw), 0),
+        "image": place(_resized_picture(example["image"], draw, seen), fill),
+        "mask": place(_nearest(example["mask"], draw, seen), IGNORE),
+        "depth": place(depth / np.float32(draw.zoom if depth_by_scale else 1), 0),
     }
     return moved | _moved_boxes(example, draw, window)
 
@@ -111,41 +112,71 @@ def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
     return height, width
 
 
+def _seen(draw: Draw, window: tuple[int, int]) -> tuple[slice, slice]:
+    """Return the rows and columns of the resized picture that lie in the window."""
+    sides = zip((draw.top, draw.left), window, (draw.height, draw.width), strict=True)
+    rows, columns = (
+        slice(max(start, 0), max(min(start + length, limit), max(start, 0)))
+        for start, length, limit in sides
+    )
+    return rows, columns
+
+
 def _resized_picture(
-    image: UInt8[np.ndarray, "h w c"], draw: Draw
+    image: UInt8[np.ndarray, "h w c"], draw: Draw, seen: tuple[slice, slice]
 ) -> UInt8[np.ndarray, "h2 w2 c"]:
+    """Resize, and return what is seen. The rest of a large picture costs no time."""
+    rows, columns = seen
     if image.shape[:2] == (draw.height, draw.width):
-        return image
-    resized = from_array(image).resize((draw.width, draw.height), BILINEAR)
-    return to_array(resized)
+        return image[seen]
+    size = columns.stop - columns.start, rows.stop - rows.start
+    if 0 in size:
+        return np.zeros((size[1], size[0], image.shape[2]), image.dtype)
+    down, across = image.shape[0] / draw.height, image.shape[1] / draw.width
+    box = (
+        *(columns.start * across, rows.start * down),
+        # Rounding must not lead out of the picture.
+        min(columns.stop * across, image.shape[1]),
+        min(rows.stop * down, image.shape[0]),
+    )
+    return to_array(from_array(image).resize(size, BILINEAR, box))
 
 
 def _nearest(
-    array: Int[np.ndarray, "h w"] | Float[np.ndarray, "h w"], draw: Draw
+    array: Int[np.ndarray, "h w"] | Float[np.ndarray, "h w"],
+    draw: Draw,
+    seen: tuple[slice, slice],
 ) -> np.ndarray:
     """Resize without mixing: a mean of classes, or with unknown depth, is nonsense.
 
-    Half-pixel centres, as in the resize of pictures.
+    Half-pixel centres, as in the resize of pictures. Returns what is seen.
     """
     rows, columns = (
-        np.minimum(((np.arange(new) + 0.5) * (old / new)).astype(int), old - 1)
-        for new, old in zip((draw.height, draw.width), array.shape, strict=True)
+        np.minimum(
+            ((np.arange(part.start, part.stop) + 0.5) * (old / new)).astype(int),
+            old - 1,
+        )
+        for part, new, old in zip(
+            seen, (draw.height, draw.width), array.shape, strict=True
+        )
     )
     return array[rows[:, None], columns[None]]
 
 
-def _window(
-    array: np.ndarray, draw: Draw, window: tuple[int, int], empty: float
+def _around(
+    part: np.ndarray,
+    draw: Draw,
+    seen: tuple[slice, slice],
+    window: tuple[int, int],
+    empty: float,
 ) -> np.ndarray:
-    """Cut the window. Pixels outside the array are `empty`."""
-    cut = np.full((*window, *array.shape[2:]), empty, array.dtype)
-    sides = zip((draw.top, draw.left), window, array.shape, strict=False)
-    source, target = [], []
-    for start, length, limit in sides:
-        first, last = max(start, 0), max(min(start + length, limit), max(start, 0))
-        source.append(slice(first, last))
-        target.append(slice(first - start, last - start))
-    cut[tuple(target)] = array[tuple(source)]
+    """Return the window with what is seen at its place. Pixels outside are `empty`."""
+    cut = np.full((*window, *part.shape[2:]), empty, part.dtype)
+    rows, columns = (
+        slice(side.start - start, side.stop - start)
+        for side, start in zip(seen, (draw.top, draw.left), strict=True)
+    )
+    cut[rows, columns] = part
     return cut
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from byol_bnfree.data.dense.example import IGNORE, PADDING, make_example, stacked
 from byol_bnfree.data.dense.transform import (
@@ -56,6 +57,40 @@ def test_around_the_picture_nothing_is_known():
     assert (moved["mask"][:2] == IGNORE).all() and (moved["depth"][:2] == 0).all()
     assert (moved["image"][14:] == 7).all() and (moved["mask"][14:] == IGNORE).all()
     assert (moved["mask"][2:14, 2:18] != IGNORE).all()
+
+
+@pytest.mark.parametrize("size", [(7, 90), (23, 17), (61, 40)])
+@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_window_equals_the_part_of_the_whole_resized_picture(size, channels, seed):
+    draws = np.random.default_rng(seed)
+    image = draws.integers(0, 256, (*size, channels), dtype=np.uint8)
+    example = make_example(image, mask=draws.integers(0, 5, size))
+    draw = random_draw(draws, size, (24, 24), (0.4, 2.5), flip=False)
+    whole = draw._replace(top=0, left=0)
+    all_of_it = transform(example, whole, (draw.height, draw.width))
+    for channel in range(channels):
+        band = Image.fromarray(image[..., channel])
+        resized = band.resize((draw.width, draw.height), Image.Resampling.BILINEAR)
+        np.testing.assert_array_equal(all_of_it["image"][..., channel], resized)
+    # The padding makes windows that reach beyond the picture easy to cut.
+    cut = tuple(slice(start + 60, start + 84) for start in (draw.top, draw.left))
+    found = transform(example, draw, (24, 24))
+    expected = np.pad(all_of_it["mask"], 60, constant_values=IGNORE)[cut]
+    np.testing.assert_array_equal(found["mask"], expected)
+    padding = ((60, 60), (60, 60), (0, 0))
+    expected = np.pad(all_of_it["image"], padding, constant_values=128)[cut]
+    # Pillow rounds between rows and columns, and may take either first.
+    errors = abs(found["image"].astype(int) - expected)
+    assert errors.max() <= 2 and errors.mean() < 0.4
+
+
+def test_a_window_beside_the_picture_is_empty():
+    for top, left in ((24, 0), (0, 30), (-40, 0), (-40, -40)):
+        for height in (12, 24):
+            moved = transform(corner_example(), Draw(height, 16, top, left), (8, 8))
+            assert (moved["mask"] == IGNORE).all() and (moved["depth"] == 0).all()
+            assert (moved["image"] == 128).all() and not moved["boxes"].any()
 
 
 def test_a_mirror_twice_is_no_mirror():
