@@ -1,10 +1,11 @@
 """`python -m byol_bnfree.embed` writes representations of any pictures to a file."""
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -13,6 +14,9 @@ from byol_bnfree.errors import InputError
 from byol_bnfree.files import expanded
 from byol_bnfree.flags import cli
 from byol_bnfree.interop.facts import Facts
+
+if TYPE_CHECKING:
+    from byol_bnfree.evaluation.kept.embedding import Embedding
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,8 @@ class EmbedConfig:
             )
 
 
-def embed(config: EmbedConfig) -> int:
-    """Write the file and return the number of pictures in it.
+def embed(config: EmbedConfig) -> "Embedding":
+    """Write the file and return what is in it.
 
     Raises:
       InputError: if there is no encoder, nothing names the data, they cannot be read,
@@ -82,7 +86,7 @@ def embed(config: EmbedConfig) -> int:
         check_images(encoder, pictures.sources[0])
         found = represented(encoder, pictures, config.batch_size)
     save_embedding(out, found)
-    return len(found.files)
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -93,8 +97,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         prog="python -m byol_bnfree.embed",
         description="Write the representation of every picture of a data set.",
     )
-    count = embed(config)
-    print(f"{count:,} pictures in {Path(config.out)}")
+    found = embed(config)
+    rows, width = found.features.shape
+    counts = [f"{n:,} {split}" for split, n in Counter(found.splits).items()]
+    print(
+        f"{rows:,} pictures ({', '.join(counts)}) of {width:,} features each in "
+        f"{Path(config.out)}"
+    )
 
 
 def command() -> None:

@@ -105,6 +105,8 @@ def test_each_file_of_weights_has_a_line_of_its_own():
     table = figures_table(rows)
     networks = [str(cell) for cell in table.columns[1].cells]
     assert networks == ["n 000000", "n 123456", "random"]
+    assert str(table.caption) == "random: the untrained network"
+    assert figures_table(rows[:2]).caption is None
 
 
 def test_files_of_equal_weights_for_other_networks_have_lines_of_their_own():

@@ -56,7 +56,11 @@ def figures_table(rows: list[Row], title: str = TITLE) -> Table:
     """
     places = _places(rows)
     columns = [column for _, column in sorted({*places})]
-    table = Table(title=Text(title, style="table.title"), title_justify="left")
+    table = Table(
+        title=Text(title, style="table.title"),
+        title_justify="left",
+        caption_justify="left",
+    )
     for column in ("data", "network", "step", *columns):
         table.add_column(
             Text(column),
@@ -75,6 +79,7 @@ def figures_table(rows: list[Row], title: str = TITLE) -> Table:
             network = f"{network} {of.weights[:DIGITS]}"
         line = named[of], network, of.step, *(cells.get(name, "") for name in columns)
         table.add_row(*map(Text, line))  # a name such as a[b] is not rich's markup
+    table.caption = _legend(lines, named.values())
     return table
 
 
@@ -103,6 +108,16 @@ def _line(row: Row) -> Line:
         weights,
         json.dumps(data, sort_keys=True),
     )
+
+
+def _legend(lines: Iterable[Line], names: Iterable[str]) -> Text | None:
+    """Explain the words of a table that are not common; None if it has none."""
+    found = []
+    if any(line.network == "random" for line in lines):
+        found.append("random: the untrained network")
+    if any(name.endswith(" images") for name in names):
+        found.append("A + B images: A to fit on, B to test on")
+    return Text("; ".join(found), style="table.caption") if found else None
 
 
 def _data_names(lines: Iterable[Line]) -> dict[Line, str]:
