@@ -21,17 +21,20 @@ RISEN = 0.03
 
 
 def outcome(row: Row) -> Outcome:
-    """Return a run's outcome. It is collapsed if the final measures say so."""
+    """Return a run's outcome. It is collapsed if the final measures say so.
+
+    Papers judge the representation. So where only the projections collapsed, the
+    accuracy decides, if there is one.
+    """
     summary = row["summary"]
     if summary is None:
         return "collapsed" if row.get("collapsed") else "diverged"
-    if summary["collapse"]["verdict"] == "collapsed":
-        return "collapsed"
     linear = summary["linear"]
-    if linear["trained"] is None:  # there was no evaluation
-        return "learned"
-    gain = linear["trained"] - linear["untrained"]
-    return "learned" if gain >= LEARNED else "did not learn"
+    measured = linear["trained"] is not None
+    learned = measured and linear["trained"] - linear["untrained"] >= LEARNED
+    if summary["collapse"]["verdict"] == "collapsed":
+        return "learned" if learned and _ended_in_projections(row) else "collapsed"
+    return "learned" if learned or not measured else "did not learn"
 
 
 def warnings(row: Row) -> dict[str, int | None]:
@@ -84,12 +87,23 @@ def only_projections(row: Row) -> bool:
     stopped = _stopped_at(row)
     if stopped is None or "1 - negative_cosine" not in row["collapsed"]:
         return False
-    representations = (
-        {name: value for name, value in measures.items() if name != "negative_cosine"}
+    return all(
+        judge(_of_representations(measures)).state != "collapsed"
         for step, measures in _measures(row)
         if step >= stopped
     )
-    return all(judge(found).state != "collapsed" for found in representations)
+
+
+def _ended_in_projections(row: Row) -> bool:
+    """Say if only the projections of a finished run, which collapsed, had collapsed."""
+    if "1 - negative_cosine" not in row["summary"]["collapse"].get("reason", ""):
+        return False
+    *_, (_, last) = _measures(row)
+    return judge(_of_representations(last)).state != "collapsed"
+
+
+def _of_representations(measures: Measures) -> Measures:
+    return {name: v for name, v in measures.items() if name != "negative_cosine"}
 
 
 def last_knn(row: Row) -> tuple[int, float] | None:

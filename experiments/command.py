@@ -130,9 +130,12 @@ def _refuse_run_settings(arguments: Arguments) -> None:
     """Raise `InputError` for settings of runs, beside a name of pages about all."""
     (page,) = arguments.names
     usual = Arguments(arguments.names)
+    of_runs = ["arms", "only", "rows", "each", "shard", "dry_run"]
+    if page == "report":  # of all scales and seeds
+        of_runs += ["scale", "seeds", "stop_collapsed"]
     given = [
         flag(name)
-        for name in ("arms", "only", "rows", "each", "shard", "dry_run")
+        for name in of_runs
         if getattr(arguments, name) != getattr(usual, name)
     ]
     if given:

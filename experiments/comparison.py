@@ -126,8 +126,9 @@ class Comparison(NamedTuple):
     @property
     def caveat(self) -> str:
         """Why its results cannot equal the paper's, in a sentence."""
-        epochs = self.experiment.epochs.get(self.scale.name)
-        return self.scale.caveat_beside(self.experiment.paper_epochs, epochs)
+        of = self.experiment
+        epochs = of.epochs.get(self.scale.name)
+        return self.scale.caveat_beside(of.paper_epochs, epochs, of.byol)
 
     def difference(self, a: str, b: str) -> Difference | None:
         """Return the difference in linear accuracy, in percentage points."""

@@ -81,6 +81,8 @@ class Experiment:
     an arm."""
     cell_axes: Callable[[Scale], tuple[str, str]] | None = None
     """Titles of the map's rows and columns at a scale, which `Arm.cell` names."""
+    byol: bool = True
+    """False if no arm is BYOL."""
     note: str = ""
     """A remark that stands beside the table."""
     what: Mapping[str, str] = field(default_factory=dict)

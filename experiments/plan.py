@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from byol_bnfree.data.workers import usable_cores
 from byol_bnfree.files import read_rows
 from experiments.grid import Experiment, Run
 from experiments.places import Places
@@ -33,7 +34,7 @@ def print_plan(
     open_runs: list[float | None] = []
     for run in runs:
         state = places.state(run)
-        seconds = expected_seconds(run, scale, rows)
+        seconds = expected_seconds(run, scale, rows, scale.cores)
         if state != "finished":
             open_runs.append(seconds)
         cells = (
@@ -48,8 +49,13 @@ def print_plan(
     console.width = max(console.width, 100)
     console.print(experiment.question)
     console.print(table)
-    total = f"{total_of(open_runs, 60, '.1f')} minutes on {scale.machine}"
-    console.print(f"expected: {total}")
+    total = f"{total_of(open_runs, 60, '.1f')} minutes"
+    console.print(f"expected: {total}, one run at a time, {source_of_times(scale)}")
+
+
+def source_of_times(scale: Scale) -> str:
+    """Say where expected times come from."""
+    return f"by earlier runs where there are some, and otherwise by {scale.machine}"
 
 
 def total_of(seconds: Sequence[float | None], unit: float, digits: str) -> str:
@@ -110,7 +116,10 @@ def expectation(
     scale: Scale, places: Places, slot: Slot
 ) -> Callable[[Run], float | None]:
     """Return a function from a run to its expected seconds in a slot like this one."""
-    cores = None if slot.cores is None else len(slot.cores)
+    if slot.cores is not None:
+        cores = len(slot.cores)
+    else:  # it has the whole machine
+        cores = usable_cores() if scale.cores else None
 
     @functools.cache
     def rows(experiment: str) -> Sequence[Row]:

@@ -177,7 +177,8 @@ class _TimeLeft:
     """The time that the open runs will take, from the times of earlier runs."""
 
     def __init__(self, runs: Sequence[Run], expect: Expect, slots: int):
-        self._open = {(run.experiment, run.name): expect(run) for run in runs}
+        # Equal runs of several experiments are one training.
+        self._open = {run.training: expect(run) for run in runs}
         self._slots, self._took = slots, []
 
     def ended(self, run: Run, seconds: float) -> None:
@@ -187,7 +188,7 @@ class _TimeLeft:
 
     def drop(self, run: Run) -> None:
         """Note that this queue has nothing more to do for a run."""
-        self._open.pop((run.experiment, run.name), None)
+        self._open.pop(run.training, None)
 
     def __str__(self) -> str:
         expected = list(self._open.values())  # at once: other threads drop runs
@@ -198,12 +199,17 @@ class _TimeLeft:
             unknown = 0
         if not known:
             return ""
-        minutes = sum(known) / self._slots / 60
         runs = "run" if unknown == 1 else "runs"
         more = f" and {unknown} {runs} of unknown length" if unknown else ""
-        rounded = max(round(minutes), 1)
-        unit = "minute" if rounded == 1 else "minutes"
-        return f"; about {rounded} {unit}{more} left, with this one"
+        return f"; about {_time(sum(known) / self._slots)}{more} left, with this one"
+
+
+def _time(seconds: float) -> str:
+    """Write a time in whole minutes, and above two hours in hours."""
+    minutes = max(round(seconds / 60), 1)
+    if minutes > 120:
+        return f"{seconds / 3600:.1f} hours"
+    return f"{minutes} minute{'s' * (minutes != 1)}"
 
 
 @contextlib.contextmanager

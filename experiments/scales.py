@@ -63,13 +63,16 @@ class Scale:
         """Return the flags of `byol_bnfree.train`."""
         return (f"--config={self.config.format(epochs=epochs)}", *self.extra)
 
-    def caveat_beside(self, paper_epochs: int, epochs: int | None = None) -> str:
+    def caveat_beside(
+        self, paper_epochs: int, epochs: int | None = None, byol: bool = True
+    ) -> str:
         """Return the caveat beside a paper of so many epochs.
 
-        `epochs` are those of a run, where they are not the scale's.
+        `epochs` are those of a run, where they are not the scale's. `byol` is False if
+        no arm is BYOL.
         """
         epochs = epochs or self.epochs
-        short = epochs is not None and epochs <= SAYS_LITTLE
+        short = byol and epochs is not None and epochs <= SAYS_LITTLE
         return self.caveat.format(
             epochs=epochs,
             paper_epochs=paper_epochs,

@@ -1,7 +1,6 @@
 """Compares each row with the paper: who learns, who is ahead, who wins."""
 
 import itertools
-import math
 from typing import NamedTuple
 
 from experiments.comparison import (
@@ -12,6 +11,7 @@ from experiments.comparison import (
 )
 from experiments.decisions import few_seeds, first_place, is_first
 from experiments.grid import Arm
+from experiments.scales import SCALES
 from experiments.seeds import Difference
 
 TIE = 1.0
@@ -94,19 +94,17 @@ def _against_reference(comparison: Comparison, result: Result) -> tuple[str, str
 def is_on_side(difference: Difference, side: str) -> bool | None:
     """Say if the whole interval is `ahead`, `level` or `behind`; None: not decided.
 
-    `ahead` is above 0. `level` is within `TIE` points of 0, and `behind` is below that.
+    `ahead` is above 0. `level` is within `TIE` points of 0, and `behind` is below 0.
     """
     low, high = difference.low, difference.high
     if low is None or difference.lost:
         return None
-    least, most = {
-        "ahead": (0.0, math.inf),
-        "level": (-TIE, TIE),
-        "behind": (-math.inf, -TIE),
+    inside, outside = {
+        "ahead": (low > 0, high <= 0),
+        "level": (low >= -TIE and high <= TIE, high < -TIE or low > TIE),
+        "behind": (high < 0, low >= 0),
     }[side]
-    if least <= low and high <= most:
-        return True
-    return False if high < least or low > most else None
+    return inside if inside or outside else None
 
 
 def _reference_of(comparison: Comparison, result: Result) -> str:
@@ -218,8 +216,16 @@ def against_paper(comparison: Comparison) -> str:
     if references := [row for row in rows if row.word == "reference"]:
         parts.append(f"{len(references)} reference{'s' * (len(references) != 1)}")
     ran = "was" if len(rows) == 1 else "were"
-    text = f"{len(rows)} of the paper's {total} rows {ran} run: {', '.join(parts)}."
+    fit = "" if total == _of_paper(comparison) else " that fit this scale"
+    text = (
+        f"{len(rows)} of the paper's {total} rows{fit} {ran} run: {', '.join(parts)}."
+    )
     return f"{text} {ranking(comparison)}"
+
+
+def _of_paper(comparison: Comparison) -> int:
+    """Return the number of rows that the paper's table has."""
+    return sum(arm.in_paper for arm in comparison.experiment.arms(SCALES["paper"]))
 
 
 def ranking(comparison: Comparison) -> str:
@@ -228,12 +234,14 @@ def ranking(comparison: Comparison) -> str:
     if same.pairs == 1:
         which = "the same" if same.same else "another"
         parts.append(
-            f"The one pair that the paper orders has {which} order here, by the means."
+            f"One pair of rows can be compared that the paper orders: it has {which} "
+            f"order here, by the means."
         )
     elif same.pairs:
         parts.append(
-            f"{same.same} of the {same.pairs} pairs of rows that differ in the paper "
-            f"have the same order here, by their means."
+            f"The paper orders {same.pairs} pairs of the rows that can be compared: "
+            f"{same.same} of them {'has' if same.same == 1 else 'have'} the same order "
+            f"here, by the means."
         )
     if said := best_row(comparison):
         parts.append(said)

@@ -98,7 +98,8 @@ def _validate_queue(config: Any) -> None:
     if config.objective == "moco_v2" and queue % new:
         raise InputError(
             f"--moco-v2.queue {queue} must be a multiple of {new}, the keys that a "
-            f"batch of {config.batch_size} adds; choose a multiple."
+            f"batch of {config.batch_size} adds; give a multiple, such as "
+            f"{max(queue // new, 1) * new}."
         )
     if config.objective == "moco_v2" and config.bn_stat_groups > 1:
         raise InputError(

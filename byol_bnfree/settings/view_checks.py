@@ -35,7 +35,7 @@ def validate_views(config: Any) -> None:
             f"picture's area with 0 < LOW <= HIGH <= 1."
         )
     more = views.count != 2 or views.small
-    what = "compares two views" if more else "needs both views in one pass"
+    what = "has a loss of two views" if more else "needs both views in one pass"
     given = "--views.count and --views.small" if more else "--views.accumulate"
     if not views.plain and config.objective != "byol":
         raise InputError(

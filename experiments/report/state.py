@@ -17,7 +17,7 @@ from experiments.dense.arms import Arm, arms
 from experiments.dense.comparison import of_settings
 from experiments.grid import Run, load_experiment, make_runs
 from experiments.places import Places, State
-from experiments.plan import expected_seconds, total_of
+from experiments.plan import expected_seconds, source_of_times, total_of
 from experiments.report.blocks import Block, Section, Table, Text
 from experiments.report.page import page
 from experiments.results import Row
@@ -50,7 +50,7 @@ def write_state(scale: Scale, seeds: Sequence[int], places: Places) -> Path:
     words = "seed" if len(seeds) == 1 else "seeds"
     text = (
         f"{scale.what}; {words} {', '.join(map(str, seeds))}. Hours left are those of "
-        f"one run at a time on {scale.machine}."
+        f"one run at a time, {source_of_times(scale)}."
     )
     blocks: list[Block] = [Text(text), Table(HEAD, rows, words=(0, 7)), *sections]
     places.results.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ def _counts(
     counts = Counter(state for state, _ in states.values())
     ends = Counter(outcome(row) for _, row in states.values() if row is not None)
     left = [
-        expected_seconds(run, scale, rows)
+        expected_seconds(run, scale, rows, scale.cores)
         for run, (state, _) in states.items()
         if state != "finished"
     ]

@@ -46,6 +46,7 @@ EXPERIMENT = Experiment(
     arms=arms,
     answer=against_paper,
     reference="bn-bn",
+    byol=False,
     paper="arXiv 2010.10241, Table 1, right half: SimCLR, ImageNet, ResNet-50, 300 "
     "epochs, linear top-1; 0.1 is chance",
     note="An arm is named encoder-projector. If BatchNorm helped BYOL by implicit "

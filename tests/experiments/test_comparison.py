@@ -3,9 +3,10 @@
 import re
 
 import pytest
-from rows import comparison, rows_of
+from rows import STEPS, comparison, rows_of
 from scipy.stats import t
 
+from byol_bnfree.diagnostics.verdict import judge
 from experiments.collapse import outcome, probe_says, warnings
 from experiments.comparison import compare
 from experiments.grid import load_experiment
@@ -86,7 +87,7 @@ def test_the_answer_of_norm_placement_names_the_rows_that_differ():
         "In one seed, 2 of 3 rows that were run (the paper has 15) learn or"
     )
     assert "Learned here, unlike the paper: ln-ln-ln." in said and "none" not in said
-    assert "1 of the 2 pairs of rows that differ in the paper" in said
+    assert "orders 2 pairs of the rows that can be compared: 1 of them has" in said
     assert (
         said.count("each arm has one seed") == 1
         and SCALES["cpu"].caveat_beside(300) in said
@@ -225,6 +226,29 @@ def test_outcomes_are_of_the_measures_first_then_of_the_accuracy():
     assert [outcome(row) for row in rows] == (
         ["collapsed", "did not learn", "diverged", "learned"]
     )
+
+
+@pytest.mark.parametrize(
+    "linear, low, expected",
+    [
+        (0.48, {"negative_cosine": 1.0}, "learned"),
+        (0.28, {"negative_cosine": 1.0}, "collapsed"),  # it learned nothing
+        (0.48, {"feature_std": 0.001}, "collapsed"),
+        (0.48, {"negative_cosine": 1.0, "centered_rank": 1.1}, "collapsed"),
+    ],
+)
+def test_where_only_the_projections_collapsed_the_accuracy_decides(
+    linear, low, expected
+):
+    measures = {"feature_std": 0.3, "negative_cosine": 0.2, "centered_rank": 20.0} | low
+    reason = judge(measures).reason
+    assert ("1 - negative_cosine" in reason) == ("feature_std" not in low)
+    (row,) = rows_of(load_experiment("contrastive"), {"bn-plain-stop-beta0": [0.4]})
+    row["summary"]["linear"]["trained"] = linear
+    row["summary"]["collapse"] |= {"verdict": "collapsed", "reason": reason}
+    for name, value in measures.items():
+        row["curves"][f"collapse/{name}"] = [STEPS, [0.5, 0.5, 0.5, 0.5, value]]
+    assert outcome(row) == expected
 
 
 @pytest.mark.parametrize(

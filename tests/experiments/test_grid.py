@@ -155,7 +155,9 @@ def test_the_checksum_of_settings_ignores_seed_and_folders():
         (["norm_comparison", "--seeds"], "seeds are none; give different"),
         (["state", "--seeds"], "seeds are none; give different"),
         (["state", "--seeds", "-1"], "seeds are -1; give different"),
-        (["report", "--seeds", "1", "1"], "seeds are 1 1; give different"),
+        (["state", "--seeds", "1", "1"], "seeds are 1 1; give different"),
+        (["report", "--seeds", "0", "1"], "so --seeds cannot be given with it"),
+        (["report", "--scale=gpu30"], "so --scale cannot be given with it"),
         (["report", "--results=/tmp/nowhere/x"], "there is no such folder; give one"),
         (["rates", "report"], "report must be the only name"),
         ([], "give one experiment or more"),
@@ -170,7 +172,8 @@ def test_a_plan_needs_no_data_and_says_of_which_machine_its_time_is(tmp_path, ca
     flags = ["--arms", "bn", "--dry-run", "--data-dir=/nonexistent"]
     main(["norm_comparison", *flags, f"--results={tmp_path}", f"--out={tmp_path}"])
     said = " ".join(capsys.readouterr().out.split())
-    assert "expected: 11.7 minutes on 2 CPU cores with AVX-512 and the cpu" in said
+    assert "expected: 11.7 minutes, one run at a time, by earlier runs where" in said
+    assert "and otherwise by 2 CPU cores with AVX-512 and the cpu" in said
     assert "without AVX-512 take about 2.4 times as long" in said
 
 

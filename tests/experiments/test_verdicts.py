@@ -54,12 +54,13 @@ def test_a_row_that_learns_stands_on_a_side_of_its_reference(figures, word):
 @pytest.mark.parametrize(
     "low, high, sides",  # of an interval; whether it is ahead, level, behind
     [
-        (-0.3, 6.0, (None, None, False)),
+        (-0.3, 6.0, (None, None, None)),
         (17.0, 22.0, (True, False, False)),
         (0.1, 0.9, (True, True, False)),
-        (-0.9, -0.1, (False, True, False)),
+        (-0.9, -0.1, (False, True, True)),
+        (0.0, 0.0, (False, True, False)),
         (-3.0, -1.5, (False, False, True)),
-        (-3.0, -0.5, (False, None, None)),
+        (-3.0, -0.5, (False, None, True)),
         (None, None, (None, None, None)),
     ],
 )
@@ -269,7 +270,7 @@ def test_pairs_are_counted():
     found = comparison("loss_normalization", figures)
     assert orders(found) == (4, 5)  # l2 and layernorm have no order in the paper
     said = found.answer()
-    assert "4 of the 5 pairs" in said
+    assert "orders 5 pairs of the rows that can be compared: 4 of them have" in said
     assert SCALES["cpu"].caveat_beside(300) in said and "each arm has one seed" in said
 
 
