@@ -45,9 +45,9 @@ REVISIONS = {
     "supervised": 4,
     "robustness": 3,
     "transfer": 4,
-    "segmentation": 3,
-    "depth": 3,
-    "detection": 3,
+    "segmentation": 4,
+    "depth": 4,
+    "detection": 4,
 }
 FROM_FEATURES = ("knn", "linear", "linear_cached", "robustness", "transfer")
 """Protocols that use stored features, so their precision matters."""

@@ -17,13 +17,16 @@ KernelLengths = Literal["kept", "initial"]
 def described(settings: Any) -> dict[str, Any]:
     """Return the settings as a stored result names them.
 
-    Results from before there was `kernel_lengths` kept the lengths, so "kept" is not
-    named.
+    A setting that came later is not named where it has its default, because earlier
+    results had the same.
     """
+    later = {"kernel_lengths": "kept", "further_rates": 0}
     fields = dataclasses.asdict(settings)
-    if fields.get("kernel_lengths") == "kept":
-        del fields["kernel_lengths"]
-    return fields
+    return {
+        name: value
+        for name, value in fields.items()
+        if name not in later or value != later[name]
+    }
 
 
 @dataclass(frozen=True)

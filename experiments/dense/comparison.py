@@ -85,14 +85,20 @@ def asked_arms(arguments: Arguments) -> list[Arm]:
 
 
 def chosen_rate(
-    arm: Arm, arguments: Arguments, rows: list[dict[str, Any]]
+    arm: Arm,
+    arguments: Arguments,
+    rows: list[dict[str, Any]],
+    any_range: bool = False,
 ) -> float | None:
     """Return the rate that seed 0 chose for an arm of another seed.
 
-    None for an arm of seed 0, which chooses by itself, and if seed 0 has no row.
+    None for an arm of seed 0, which chooses by itself, and if seed 0 has no row. See
+    `is_of` for `any_range`.
     """
     tuned = arm._replace(seed=TUNED)
-    own = [row for row in rows if arm != tuned and is_of(row, tuned, arguments)]
+    if arm == tuned:
+        return None
+    own = [row for row in rows if is_of(row, tuned, arguments, any_range=any_range)]
     return own[-1]["chosen"]["rate"] if own else None
 
 
@@ -105,28 +111,37 @@ def asked_settings(
 
 
 def of_settings(arguments: Arguments) -> list[dict[str, Any]]:
-    """Return the newest row of each arm with the settings that were asked for."""
+    """Return the newest row of each arm with the settings that were asked for.
+
+    They may be of an earlier time, which tried no rates beyond the range.
+    """
     rows, newest = read_rows(arguments.results), {}
     for row in rows:
         arm = Arm(**row["arm"])
-        if is_of(row, arm, arguments, chosen_rate(arm, arguments, rows)):
+        rate = chosen_rate(arm, arguments, rows, any_range=True)
+        if is_of(row, arm, arguments, rate, any_range=True):
             newest[arm] = row
     return list(newest.values())
 
 
 def is_of(
-    row: dict[str, Any], arm: Arm, arguments: Arguments, rate: float | None = None
+    row: dict[str, Any],
+    arm: Arm,
+    arguments: Arguments,
+    rate: float | None = None,
+    any_range: bool = False,
 ) -> bool:
     """Return True if a row is of an arm with the settings that were asked for.
 
     A row from before a setting existed has the setting's default. Rates beyond the
-    range make no difference to a row whose best rate is inside.
+    range make no difference to a row whose best rate is inside, and with `any_range` to
+    no row.
     """
     if row["arm"] != arm._asdict():
         return False
     usual = json.loads(json.dumps(dataclasses.asdict(usual_settings(arm))))
     own, asked = usual | row["settings"], asked_settings(arm, arguments, rate)
-    if rate_beyond(own["rates"], row["chosen"]["rate"]) is None:
+    if any_range or rate_beyond(own["rates"], row["chosen"]["rate"]) is None:
         own["further_rates"] = asked["further_rates"]
     return own == asked
 
@@ -144,9 +159,14 @@ def measure(arm: Arm, settings: DenseSettings, arguments: Arguments) -> dict[str
     found = dense_evaluation(
         TASKS[arm.task], encoder, train, test, settings, seed=arm.seed
     )
-    environment_of = workdir_of(*made) / "environment.json"
+    workdir = workdir_of(*made)
+    pretraining, environment_of = (
+        json.loads((workdir / name).read_text())
+        for name in ("config.json", "environment.json")
+    )
     return {
-        "encoder_commit": json.loads(environment_of.read_text())["commit"],
+        "encoder_commit": environment_of["commit"],
+        "pretraining": pretraining,
         "figures": found.outcome.figures,
         "chosen": found.outcome.chosen,
         "trials": found.outcome.sweep,

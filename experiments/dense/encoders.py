@@ -44,8 +44,7 @@ def encoder_of(kind: str, norm: str, seed: int, epochs: int, folder: Path) -> En
     workdir = workdir_of(norm, seed, epochs, folder)
     flags = [f"--norm={norm}", f"--seed={seed}", f"--epochs={epochs}"]
     config = parse_args([*flags, "--evaluation.skip", f"--workdir={workdir}"])
-    if not (workdir / "summary.json").exists():
-        train(config)
+    train(config)  # does nothing if it is finished, and refuses other settings
     kernels = choose_kernels("auto", jax.device_count())
     if kind == "pre-trained":
         return load_encoder(workdir, kernels=kernels)

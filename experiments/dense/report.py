@@ -9,6 +9,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from byol_bnfree.evaluation.dense.evaluation import rate_beyond
 from byol_bnfree.files import write_atomically
 from experiments.dense.arms import NORMS, SMALL, TUNED
 from experiments.dense.encoders import KINDS
@@ -33,6 +34,7 @@ SHOWN = {
     "depth": Shown("rel", "relative error, % (less is better)", 0.2351),
     "detection": Shown("ap50_voc", "AP50 of VOC, %", 0.0),
 }
+AT_AN_END = " (end)"  # after a figure; README.md explains it
 FITS = {"fine-tuned": "-", "linear": ":"}  # style of the line
 
 
@@ -70,10 +72,18 @@ def table(rows: list[Row]) -> Table:
         figures = [spread([100 * r["figures"][shown.figure] for r in o]) for o in own]
         # Only this seed also chooses the rate.
         tuned = [[r for r in o if r["arm"]["seed"] == TUNED] for o in own]
+        marks = [AT_AN_END * any(map(ends_at_an_end, t)) for t in tuned]
+        figures = [f + mark for f, mark in zip(figures, marks, strict=True)]
         seconds = [spread([r["cpu_seconds"] for r in o], 0) for o in tuned]
         cells = [name, line.tuned, str(line.batch), line.encoder, *figures, *seconds]
         found.append(cells)
     return Table(heads, found, words=(0, 1, 3))
+
+
+def ends_at_an_end(row: Row) -> bool:
+    """Say if the best rate of a row is the highest or the lowest that was tried."""
+    rates = [trial["rate"] for trial in row["trials"]]
+    return bool(rates) and rate_beyond(rates, row["chosen"]["rate"]) is not None
 
 
 def lines_of(rows: list[Row]) -> list[Line]:

@@ -241,6 +241,23 @@ def test_scales_in_the_wrong_order_are_refused():
         SegmentationSettings(scales=(2.0, 0.5))
 
 
+def test_lists_of_voc_are_splits_and_may_not_overlap(tmp_path):
+    lists = tmp_path / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    for part in ("JPEGImages", "SegmentationClass"):
+        (tmp_path / part).mkdir()
+    for stem in "abcdefgh":
+        Image.new("RGB", (12, 12)).save(tmp_path / "JPEGImages" / f"{stem}.jpg")
+        Image.new("L", (12, 12), 1).save(tmp_path / "SegmentationClass" / f"{stem}.png")
+    for name, stems in (("train_aug", "abcdef"), ("val", "gh"), ("other", "fgh")):
+        (lists / f"{name}.txt").write_text("\n".join(stems))
+    train, test = opened(f"folder:{tmp_path}", train_split="train_aug")
+    assert (len(train), len(test)) == (6, 2)
+    splits = {"train_split": "train_aug", "test_split": "other"}
+    with pytest.raises(InputError, match="share f.jpg; choose splits that do not"):
+        opened(f"folder:{tmp_path}", **splits)
+
+
 def test_splits_that_do_not_apply_are_refused(tmp_path):
     folder = folder_of(tmp_path / "set")
     for dataset in ("shapes", f"folder:{folder}"):

@@ -103,6 +103,7 @@ def test_a_warm_up_rises_from_a_third_in_at_most_a_tenth_of_the_steps():
     rates = step_rates(0.6, 10_000, warmup=500)
     found = [float(rates(step)) for step in (0, 250, 500, 6_999)]
     np.testing.assert_allclose(found, [0.2, 0.4, 0.6, 0.6], rtol=1e-5)
+    assert float(step_rates(0.5, 1)(0)) == 0.5  # the only step
     short, none = step_rates(0.6, 100, warmup=500), step_rates(0.6, 9, warmup=500)
     np.testing.assert_allclose([float(short(5)), float(short(10))], [0.4, 0.6])
     assert float(none(0)) == pytest.approx(0.6)

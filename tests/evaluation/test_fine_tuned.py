@@ -11,7 +11,7 @@ from byol_bnfree.config import ModelConfig
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation import finetune_evaluation, semi_supervised_evaluation
 from byol_bnfree.evaluation.config import EvaluateConfig
-from byol_bnfree.evaluation.dense.settings import DepthSettings
+from byol_bnfree.evaluation.dense.settings import DenseSettings, DepthSettings
 from byol_bnfree.evaluation.fine_tuned import note_on_lengths
 from byol_bnfree.evaluation.settings import (
     FinetuneSettings,
@@ -100,5 +100,7 @@ def test_a_fit_begins_with_the_lengths_that_were_asked_for(protocol):
 def test_results_with_the_lengths_as_they_are_keep_their_name():
     """A result that was stored before there was the setting is found again."""
     assert "kernel_lengths" not in described(FinetuneSettings())
+    assert "further_rates" not in described(DenseSettings())
+    assert described(DenseSettings(further_rates=2))["further_rates"] == 2
     assert described(SHORT)["kernel_lengths"] == "initial"
     assert described(ModelConfig()) == dataclasses.asdict(ModelConfig())

@@ -15,13 +15,13 @@ from experiments.dense.arms import NORMS, RATES, TUNED, USUAL, Arm, arms, settin
 from experiments.dense.report import MARKS, SHOWN, draw, spread, table
 from experiments.report.blocks import table_markdown
 
-ROWS = read_rows(FOLDER / "results.jsonl")
+ROWS = dense.of_settings(Arguments())
 
 
 def row(norm, encoder, figure, seed=0, batch=USUAL):
     arm = Arm(seed, "segmentation", norm, encoder, "fine-tuned", batch)
     found = {"figures": {"miou": figure}, "cpu_seconds": 40.4, "chosen": {"rate": 0.03}}
-    return {"arm": arm._asdict()} | found
+    return {"arm": arm._asdict(), "trials": []} | found
 
 
 def test_both_norms_have_equally_many_trials_and_pictures():
@@ -99,17 +99,22 @@ def test_a_row_from_before_a_setting_has_its_default(tmp_path):
 
 
 def test_a_best_rate_at_an_end_of_an_older_row_is_measured_again(tmp_path):
-    arm = Arm(0, "depth", "bn", "untrained", "fine-tuned", USUAL)
-    settings = dense.asked_settings(arm, Arguments())
+    arm, arguments = next(arms([0])), Arguments()
+    settings = dense.asked_settings(arm, arguments)
     assert settings.pop("further_rates") > 0
     file, old = tmp_path / "results.jsonl", row("bn", "untrained", 0.1)
-    old |= {"arm": arm._asdict(), "settings": settings}
+    old |= {"settings": settings, "trials": [{"rate": r} for r in settings["rates"]]}
     for rate in settings["rates"]:
         chosen = old | {"chosen": {"rate": rate}}
-        file.write_text(json.dumps(chosen) + "\n")
         inside = min(settings["rates"]) < rate < max(settings["rates"])
-        expected = [chosen] if inside else []
-        assert dense.of_settings(Arguments(results=file)) == expected
+        assert dense.is_of(chosen, arm, arguments) == inside
+        # Until then it is reported, and the table says so.
+        file.write_text(json.dumps(chosen) + "\n")
+        assert dense.of_settings(Arguments(results=file)) == [chosen]
+        (cells,) = table([chosen]).rows
+        assert cells[4] == ("10.0" if inside else "10.0 (end)")
+    exhausted = chosen | {"settings": dense.asked_settings(arm, arguments)}
+    assert dense.is_of(exhausted, arm, arguments)
 
 
 def test_other_settings_and_older_rows_are_not_reported(tmp_path):

@@ -114,6 +114,50 @@ def with_views(norm="gn_ws", **fields):
     return tiny.config(norm=norm, views=ViewsConfig(**fields))
 
 
+@pytest.mark.parametrize("accumulate", [False, True])
+@pytest.mark.parametrize("how", ["mean", "pairs"])
+def test_the_loss_of_a_step_is_that_of_all_its_views(accumulate, how):
+    cfg = with_views(count=3, small=2, targets=how, accumulate=accumulate)
+    state, _ = tiny.start(cfg)
+    network, views = tiny.network(cfg), drawn(cfg.views)
+
+    @jax.jit
+    def expected(views):
+        online, target = (
+            partial(passed, params, {}, train=True)
+            for passed, params in (
+                (network.online, state.online_params),
+                (network.target, state.target_params),
+            )
+        )
+        return loss_of_views(
+            [online(images=view)[0].prediction for view in views.large],
+            [target(images=view)[0] for view in views.large],
+            [
+                online(images=view, predictor="small_predictor")[0].prediction
+                for view in views.small
+            ],
+            how,
+            l2_normalize,
+        )
+
+    gradient = jax.jit(make_gradient_of_views(network, cfg, unroll=False))
+    _, (forward, _) = gradient(jax.random.key(0), state, BATCH)
+    np.testing.assert_allclose(forward.loss, expected(views), rtol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
+def test_small_views_pass_through_the_stem_of_imagenet_too(norm):
+    cfg = with_views(norm, small=1, small_size=16)
+    cfg = dataclasses.replace(
+        cfg, model=dataclasses.replace(cfg.model, stem="imagenet")
+    )
+    state, step = tiny.start(cfg)
+    batch = {**tiny.batch(4), "image": np.zeros((4, 32, 32, 3), np.uint8)}
+    after = jax.eval_shape(step, state, batch)[0]
+    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 def test_one_view_at_a_time_has_the_gradient_of_all(norm):
@@ -202,7 +246,7 @@ def test_small_views_are_no_larger_than_large_ones():
         ({"views": ViewsConfig(small=-1)}, "--views.small is -1"),
         ({"views": ViewsConfig(small_size=8)}, "add --views.small"),
         ({"views": ViewsConfig(small=1, small_area=(0.5, 0.2))}, "LOW HIGH"),
-        ({"views": FOUR, "objective": "simsiam"}, "compares two views"),
+        ({"views": FOUR, "objective": "simsiam"}, "has a loss of two views"),
         (
             {"views": ViewsConfig(accumulate=True), "objective": "simsiam"},
             "simsiam needs both views in one pass; remove --views.accumulate",

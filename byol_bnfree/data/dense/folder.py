@@ -53,9 +53,15 @@ class DenseFolder:
 
     @staticmethod
     def open(
-        path: str, split: str, channels: int, how: Conversion = AS_IT_IS
+        path: str,
+        split: str,
+        channels: int,
+        how: Conversion = AS_IT_IS,
+        part: str | None = None,
     ) -> "DenseFolder":
         """Open the train or the test split. `how` tells how pictures become pixels.
+
+        `part` names another list of VOC's layout, such as train_aug.
 
         Raises:
           InputError: if there is no such folder, a part of it is missing, or pictures
@@ -67,7 +73,7 @@ class DenseFolder:
                 f"folder {printable(path)!r} does not exist; give "
                 f"--dataset=folder:PATH."
             )
-        found = split_files(root, split)
+        found = split_files(root, split, part)
         return DenseFolder(
             name=printable(root.name),
             split=split,

@@ -6,7 +6,9 @@ A picture of `images/` has the mask of the same name in `masks/`, and its depth 
 - `PATH/{train,test}/images/` and so on;
 - `PATH/images/` and so on: a tenth is the test split, by a hash of the name;
 - VOC's: `PATH/JPEGImages/`, `PATH/SegmentationClass/`, and the lists
-  `PATH/ImageSets/Segmentation/{train,val}.txt`.
+  `PATH/ImageSets/Segmentation/NAME.txt`, of which `train` and `val` are the usual ones.
+  Masks that are missing there are taken from `PATH/SegmentationClassAug/`, the usual
+  place of those of `train_aug`.
 """
 
 import hashlib
@@ -42,15 +44,22 @@ class SplitFiles(NamedTuple):
     unused: Unused
 
 
-def split_files(root: Path, split: str) -> SplitFiles:
+def has_lists(root: Path) -> bool:
+    """Say if a folder has VOC's layout, whose lists of pictures are its splits."""
+    return (root / "SegmentationClass").is_dir()
+
+
+def split_files(root: Path, split: str, part: str | None = None) -> SplitFiles:
     """Find the files of the train or the test split, in whatever layout.
+
+    `part` is the name of a list in VOC's layout; None means the usual one.
 
     Raises:
       InputError: if a part of the folder is missing, or pictures and targets do not
         belong together.
     """
-    if (root / "SegmentationClass").is_dir():
-        return _voc_files(root, split)
+    if has_lists(root):
+        return _voc_files(root, part or {"train": "train", "test": "val"}[split])
     below, unused = root / split if (root / "train").is_dir() else root, Unused()
     images = files_by_stem(below / "images", unused)
     if not images:
@@ -81,9 +90,8 @@ def split_files(root: Path, split: str) -> SplitFiles:
     )
 
 
-def _voc_files(root: Path, split: str) -> SplitFiles:
-    lists = root / "ImageSets" / "Segmentation"
-    file = lists / {"train": "train.txt", "test": "val.txt"}[split]
+def _voc_files(root: Path, part: str) -> SplitFiles:
+    file = root / "ImageSets" / "Segmentation" / f"{part}.txt"
     if not file.is_file():
         raise InputError(
             f"{printable(root)} has VOC's SegmentationClass but no {printable(file)}, "
@@ -100,6 +108,7 @@ def _voc_files(root: Path, split: str) -> SplitFiles:
             f"{printable(file)} lists; add the pictures."
         )
     masks = files_by_stem(root / "SegmentationClass", unused)
+    masks = files_by_stem(root / "SegmentationClassAug", unused) | masks
     add_unpaired(images, masks, "SegmentationClass", unused)
     return SplitFiles(
         images=tuple(chosen.values()),

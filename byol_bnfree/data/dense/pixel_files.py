@@ -20,6 +20,7 @@ from byol_bnfree.errors import InputError
 MILLIMETRES = 1000  # in a metre; files have millimetres, examples metres
 LEAST_FARTHEST = 100  # millimetres; a picture of floats below is one in metres
 LOSSY = ("JPEG", "MPO", "JPEG2000")  # formats that change values
+LOSSY_IN_TIFF = ("jpeg", "tiff_jpeg", "webp")  # compressions of a TIFF that do so too
 BYTE = ("1", "L", "P")  # modes of one byte or less per pixel
 
 
@@ -104,10 +105,12 @@ def check_same_size(
 
 def _stored(file: Path) -> np.ndarray:
     with _opened(file) as image:
-        if image.format in LOSSY:
+        inside = image.info.get("compression") if image.format == "TIFF" else None
+        if image.format in LOSSY or inside in LOSSY_IN_TIFF:
+            what = f"{image.format} with {inside} inside" if inside else image.format
             raise InputError(
-                f"{printable(file)} is a {image.format}, which changes values; save "
-                f"masks and depths as PNG from their source."
+                f"{printable(file)} is a {what}, which changes values; save masks and "
+                f"depths as PNG from their source."
             )
         unit = _gray_unit(image)
         pixels = np.asarray(image)

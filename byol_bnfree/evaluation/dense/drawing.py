@@ -18,7 +18,7 @@ from byol_bnfree.evaluation.dense.task import Task
 from byol_bnfree.evaluation.shown.drawing import MOST_NAMES, class_colors, plain_text
 from byol_bnfree.files import save_figure
 
-GRAY = (0.5, 0.5, 0.5, 1.0)  # of pixels that are ignored
+WHITE = (1.0, 1.0, 1.0, 1.0)  # of pixels that are ignored; no class has it
 
 
 def save_dense(
@@ -58,6 +58,8 @@ def draw_segmentation(found: DenseResult, test: DenseView) -> Figure:
     seen = seen[seen < len(names)][:MOST_NAMES]
     palette = class_palette(len(names))
     handles = [Patch(color=palette[k], label=names[k]) for k in seen]
+    if (masks[:count] == IGNORE).any():
+        handles.append(Patch(facecolor=WHITE, edgecolor="gray", label="ignored"))
     figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)
     return figure
 
@@ -110,10 +112,10 @@ def draw_curves(task: Task, found: DenseResult) -> Figure:
 def mask_colours(
     classes: Int[np.ndarray, "h w"], ignored: np.ndarray, count: int
 ) -> Float[np.ndarray, "h w 4"]:
-    """Return the colour of each pixel's class; ignored pixels are gray."""
+    """Return the colour of each pixel's class; ignored pixels are white."""
     palette = class_palette(count)
     colours = palette[np.minimum(classes, count - 1)]
-    colours[ignored] = GRAY
+    colours[ignored] = WHITE
     return colours
 
 

@@ -3,16 +3,19 @@
 import dataclasses
 import math
 import os
+from pathlib import Path
 
 import numpy as np
 
 from byol_bnfree.config import AugmentConfig, TrainConfig
 from byol_bnfree.data.dense.example import DenseSource
 from byol_bnfree.data.dense.folder import DenseFolder
+from byol_bnfree.data.dense.folder_layouts import has_lists
 from byol_bnfree.data.dense.prepared import DensePrepared
 from byol_bnfree.data.dense.shapes import Scenes
 from byol_bnfree.data.dense.view import DenseSubset, DenseView, Windows
 from byol_bnfree.data.eight_bits import conversion
+from byol_bnfree.data.names import printable, some
 from byol_bnfree.data.tfds_records import check_disjoint
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.config import EvaluateConfig, require_positive
@@ -171,7 +174,7 @@ def _open(
         return Scenes(split, total, SCENE, channels)
     if name.startswith("folder:"):
         path = os.path.expanduser(name.removeprefix("folder:"))
-        return DenseFolder.open(path, split, channels, how)
+        return DenseFolder.open(path, split, channels, how, part)
     data_dir = config.data_dir or run.data_dir
     return DensePrepared.open(name, split, part, data_dir, channels, how)
 
@@ -182,6 +185,9 @@ def _part(
     """Return the name of a split in the words of the set; None means the usual one."""
     of_run = {"train": run.data.train_split, "test": run.data.test_split}
     given = {"train": config.train_split, "test": config.test_split}
+    folder = Path(os.path.expanduser(name.removeprefix("folder:")))
+    if name.startswith("folder:") and has_lists(folder):
+        return given[split]  # the name of one of VOC's lists
     if name == "shapes" or name.startswith("folder:"):
         if given[split] not in (None, split):
             raise InputError(
@@ -196,7 +202,14 @@ def _part(
 
 
 def _check_disjoint(both: dict[str, DenseSource]) -> None:
-    """Raise `InputError` if the splits of a prepared set share pictures."""
+    """Raise `InputError` if the splits of a set share pictures."""
+    folders = [source for source in both.values() if isinstance(source, DenseFolder)]
+    if shared := set.intersection(*({*f.images} for f in folders)) if folders else ():
+        raise InputError(
+            f"the training split and the test split of {folders[0].location} share "
+            f"{some([printable(file.name) for file in sorted(shared)])}; choose splits "
+            f"that do not."
+        )
     prepared = {k: v for k, v in both.items() if isinstance(v, DensePrepared)}
     if not prepared:
         return

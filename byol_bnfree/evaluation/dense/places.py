@@ -8,6 +8,8 @@ It follows from the padding of the stages with stride 2 (`models.resnet.PADDINGS
 - "same" pads an even side at its end only. The 3x3 convolution of place i then lies
   around place 2i + 1 of the map before, and the shortcut lies on place 2i. Their mean
   is half a place after 2i.
+- The stem has no shortcut. Under "same" its convolution and its pooling lie a whole
+  place after 2i where the side is even.
 
 A map of a smaller stride, by dilation or by an up-projection, holds the places of the
 network's own last map and others between them. So its first place is the same.
@@ -29,12 +31,15 @@ class Grid(NamedTuple):
     """Total stride of the network without dilation."""
     start: bool
     """Each place lies on the first of its pixels, as with PyTorch's padding."""
+    stem: tuple[tuple[int, int], ...] = ()
+    """Size and stride of the windows of the stem: its convolution and its pooling."""
 
 
 def grid_of(module: ResNet) -> Grid:
     """Return the grid of a network. It is the same for all output strides."""
     own = module.with_output_stride(None)
-    return Grid(own.total_stride, own.padding != "same")
+    stem = ((7, 2), (3, 2)) if own.stem == "imagenet" else ((3, own.stem_stride),)
+    return Grid(own.total_stride, own.padding != "same", stem)
 
 
 def stride_of(size: tuple[int, int], counts: tuple[int, int]) -> int:
@@ -52,6 +57,12 @@ def first_place(side: int, grid: Grid) -> float:
     Every stage halves the side, rounded up.
     """
     first, step = 0.5, 1
+    for window, stride in grid.stem:
+        count = -(-side // stride)
+        padded = max((count - 1) * stride + window - side, 0)
+        before = window // 2 if grid.start else padded // 2
+        first += step * ((window - 1) / 2 - before)
+        side, step = count, stride * step
     while step < grid.stride:
         if not grid.start and side % 2 == 0:
             first += step / 2

@@ -89,6 +89,20 @@ def test_the_layout_of_voc_is_read(tmp_path):
         DenseFolder.open(str(tmp_path), "train", 3)
 
 
+def test_a_list_of_voc_may_need_masks_from_elsewhere(tmp_path):
+    for stem in "abc":
+        put(tmp_path / "JPEGImages", f"{stem}.jpg", np.zeros((6, 8, 3), np.uint8))
+        put(tmp_path / "SegmentationClassAug", f"{stem}.png", np.ones((6, 8), np.uint8))
+    put(tmp_path / "SegmentationClass", "a.png", np.full((6, 8), 20, np.uint8))
+    lists = tmp_path / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "train_aug.txt").write_text("a\nb\n")
+    source = DenseFolder.open(str(tmp_path), "train", 3, part="train_aug")
+    assert [source.example(k)["mask"].max() for k in range(2)] == [20, 1]
+    with pytest.raises(InputError, match="no .*train_all.txt"):
+        DenseFolder.open(str(tmp_path), "train", 3, part="train_all")
+
+
 def broken(root, fault):
     path = make(root)
     if fault == "missing":
@@ -110,6 +124,10 @@ def broken(root, fault):
         ending = "jpg" if fault == "jpeg" else "png"
         gray = Image.fromarray(np.zeros((6, 8), np.uint8))
         gray.save(root / "masks" / f"a.{ending}", "JPEG")
+    if fault == "jpeg in tiff":
+        (root / "masks" / "a.png").unlink()
+        gray = Image.fromarray(np.zeros((6, 8), np.uint8))
+        gray.save(root / "masks" / "a.tif", compression="jpeg")
     if fault == "two of a name":
         put(root / "images", "a.jpg", np.zeros((6, 8, 3), np.uint8))
     if fault == "one class":
@@ -147,6 +165,7 @@ def use(path, target="mask"):
         ("16 bits", "a.png is not a mask: .* uint16; save one byte per pixel"),
         ("jpeg", "a.jpg is a JPEG, which changes values; save .* PNG"),
         ("jpeg named png", "a.png is a JPEG, which changes values"),
+        ("jpeg in tiff", "a.tif is a TIFF with jpeg inside, which changes values"),
         ("two of a name", "images has two files of one name, a.jpg, a.png"),
         ("one class", "all masks of .* show only the class 1"),
         ("binary 255", "only the class 0, and 255, which is ignored.* such as 0 and 1"),
@@ -162,6 +181,16 @@ def test_faults_are_one_sentence(tmp_path, fault, sentence, monkeypatch):
     path = broken(tmp_path / "set", fault)
     with pytest.raises(InputError, match=sentence):
         use(path)
+
+
+@pytest.mark.parametrize("how", ["raw", "tiff_lzw", "tiff_adobe_deflate"])
+def test_a_tiff_that_keeps_its_values_is_a_mask(tmp_path, how):
+    root = tmp_path / "train"
+    make(root)
+    (root / "masks" / "a.png").unlink()
+    gray = Image.fromarray(np.ones((6, 8), np.uint8))
+    gray.save(root / "masks" / "a.tif", compression=how)
+    assert (use(str(tmp_path)).example(0)["mask"] == 1).all()
 
 
 @pytest.mark.parametrize(
