@@ -6,13 +6,12 @@ from pathlib import Path
 
 # Curves for the reports, and a single checkpoint, because a grid has many work folders.
 CURVES = ("--run.log-every=50", "--run.layers-every=200", "--run.keep=1")
-# kNN as lightly counts it: 200 neighbours, and the best accuracy over the epochs.
 # On every machine, so that rows of different machines stand in one table.
 FLOAT32, BFLOAT16 = "--compute-dtype=float32", "--compute-dtype=bfloat16"
+# kNN as lightly counts it: 200 neighbours, and the best accuracy over the epochs, of
+# which we measure every fifth.
 AS_LIGHTLY = ("--evaluation.knn-k=200", "--evaluation.knn-every-epochs=5")
 
-# experiments/views: 64 epochs of gn_ws take 48 minutes on an Intel Xeon (cost.json at
-# c4b21a5), and 115 on an AMD EPYC without AVX-512 (at 6a147b5).
 NO_LATE_FAILURES = "late failures do not show here"
 # experiments/target_network, one seed: 43.5 % with tau 1, 38.9 % with tau 0.99.
 NO_TARGET = (
@@ -21,6 +20,8 @@ NO_TARGET = (
 )
 SAYS_LITTLE = 4
 """Epochs of the longest runs for which `NO_TARGET` was seen."""
+# experiments/views: 64 epochs of gn_ws take 48 minutes on an Intel Xeon (cost.json at
+# c4b21a5), and 115 on an AMD EPYC without AVX-512 (at 6a147b5).
 WITH_AVX512 = (
     "2 CPU cores with AVX-512 and the cpu extra; CPUs without AVX-512 take about 2.4 "
     "times as long"

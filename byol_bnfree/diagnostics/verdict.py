@@ -1,7 +1,8 @@
 """Interprets the collapse measures: a verdict on one row, and on a run.
 
-These values come from short CIFAR-10 runs of ResNets with three blocks and simplified
-views (batch 128, 160-240 steps; kNN uses 5,000 images, so it is low):
+These values come from short CIFAR-10 runs with LARS, before there was Muon: ResNets
+with three blocks and simplified views (batch 128, 160-240 steps; kNN uses 5,000 images,
+so it is low). docs/what_to_expect.md has those of today's recipes.
 
 | measure         | untrained | bn, trained | gn_ws, first and last | none, collapsed |
 |-----------------|-----------|-------------|-----------------------|-----------------|
