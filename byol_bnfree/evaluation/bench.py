@@ -49,6 +49,8 @@ REVISIONS = {
     "depth": 4,
     "detection": 4,
 }
+SUPERVISED = "supervised"
+"""A protocol, and the network that it trains."""
 FROM_FEATURES = ("knn", "linear", "linear_cached", "robustness", "transfer")
 """Protocols that use stored features, so their precision matters."""
 FITTING = (  # protocols that fit a classifier that can be saved
@@ -64,7 +66,8 @@ class Bench:
     config: EvaluateConfig
     encoder: Encoder
     network: str
-    """online, target, or random (the untrained encoder)."""
+    """online, target, random (the untrained encoder), or supervised (the same after
+    training with labels)."""
     train: Source
     test: Source
     mesh: Mesh
@@ -136,7 +139,7 @@ class Bench:
 
     def drawn(self) -> tuple[Path, str]:
         """Return the folder for pictures, and the ending of their names."""
-        ending = "-random" if self.network == "random" else ""
+        ending = f"-{self.network}" if self.network in ("random", SUPERVISED) else ""
         return self.folder.parent, ending
 
     @cached_property
@@ -197,15 +200,24 @@ class Bench:
         name = f"{protocol}-{checksum(self.identity(protocol, settings))}"
         return Unfinished(self.folder / "unfinished" / name)
 
-    def measure(self, protocol: str, settings: Row, make: Callable[[], Outcome]) -> Row:
+    def measure(
+        self,
+        protocol: str,
+        settings: Row,
+        make: Callable[[], Outcome],
+        keep: bool = False,
+    ) -> Row:
         """Return the stored result of a protocol, or run `make()` and store its result.
+
+        With `keep`, what was fitted is saved, as with --save.
 
         The seconds are those of this process. They include the extraction of features
         that were not stored. They exclude the work of an interrupted evaluation.
         """
         identity = self.identity(protocol, settings)
         path = classifier_path(self.folder, identity)
-        unsaved = self.config.save and protocol in FITTING
+        save = keep or self.config.save
+        unsaved = save and protocol in FITTING
         if unsaved:  # there may be no file, or a damaged one
             unsaved = described(path) != self._description(identity)
         again = self.config.again or unsaved
@@ -221,7 +233,7 @@ class Bench:
             seconds = round(time.perf_counter() - began, 2)
             measured = outcome._asdict()
             fitted = measured.pop("fitted")
-            if self.config.save and fitted is not None:
+            if save and fitted is not None:
                 self._save(path, fitted, identity)
             row = self.store.add(identity, **measured, seconds=seconds)
             # Not before the result is stored: until then, a fit can be resumed.

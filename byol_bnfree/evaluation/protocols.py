@@ -7,13 +7,17 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from byol_bnfree.evaluation.bench import Bench
+from byol_bnfree.encoder import Encoder
+from byol_bnfree.evaluation.bench import SUPERVISED, Bench
 from byol_bnfree.evaluation.dense.cleaned import Cleaned
 from byol_bnfree.evaluation.dense.drawing import save_dense
 from byol_bnfree.evaluation.dense.evaluation import dense_evaluation
 from byol_bnfree.evaluation.dense.tasks import TASKS
+from byol_bnfree.evaluation.kept.fitted import classifier_path, read_fitted
 from byol_bnfree.evaluation.kept.store import Row
 from byol_bnfree.evaluation.methods.knn import knn_predict
 from byol_bnfree.evaluation.methods.linear import linear_evaluation
@@ -114,11 +118,25 @@ def finetune(bench: Bench) -> list[Row]:
 
 
 def supervised(bench: Bench) -> list[Row]:
-    """Measure training with all labels; `bench` must have the untrained network."""
-    return [_with_all_labels(bench, "supervised", supervised_evaluation)]
+    """Measure training with all labels; `bench` must have the untrained network.
+
+    The network is kept if a dense task takes it as its ceiling.
+    """
+    keep = not {*TASKS}.isdisjoint(bench.config.protocol)
+    return [_with_all_labels(bench, SUPERVISED, supervised_evaluation, keep)]
 
 
-def _with_all_labels(bench: Bench, name: str, evaluation: Callable) -> Row:
+def trained_with_labels(bench: Bench) -> Encoder:
+    """Return the encoder that `supervised` has trained on this bench, and kept."""
+    identity = bench.identity(SUPERVISED, described(bench.config.supervised))
+    fitted, _ = read_fitted(classifier_path(bench.folder, identity))
+    variables = jax.tree.map(jnp.asarray, fitted.variables)
+    return dataclasses.replace(bench.encoder, variables=variables)
+
+
+def _with_all_labels(
+    bench: Bench, name: str, evaluation: Callable, keep: bool = False
+) -> Row:
     settings = getattr(bench.config, name)
     row = described(settings)
 
@@ -134,7 +152,7 @@ def _with_all_labels(bench: Bench, name: str, evaluation: Callable) -> Row:
             unfinished=bench.unfinished(name, row),
         )
 
-    return bench.measure(name, row, measure)
+    return bench.measure(name, row, measure, keep)
 
 
 def dense_task(name: str) -> Callable[[Bench], list[Row]]:

@@ -15,7 +15,7 @@ from byol_bnfree.encoder import (
     load_encoder,
 )
 from byol_bnfree.errors import InputError
-from byol_bnfree.evaluation.bench import Bench
+from byol_bnfree.evaluation.bench import SUPERVISED, Bench
 from byol_bnfree.evaluation.checks import check_protocols, check_trainable
 from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.evaluation.data_of_weights import with_data
@@ -32,7 +32,7 @@ from byol_bnfree.evaluation.fine_tuned import note_on_lengths
 from byol_bnfree.evaluation.images.splits import check_images, open_splits
 from byol_bnfree.evaluation.images.subset import whole
 from byol_bnfree.evaluation.kept.store import Row, Store
-from byol_bnfree.evaluation.protocols import PROTOCOLS
+from byol_bnfree.evaluation.protocols import PROTOCOLS, trained_with_labels
 from byol_bnfree.evaluation.shown.pictures import save_pictures
 from byol_bnfree.evaluation.shown.tables import print_tables
 from byol_bnfree.evaluation.without_effect import without_effect
@@ -95,11 +95,12 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
             for data, splits in opened.items()
             for network, each in _encoders(config, encoder, splits[0], kernels).items()
         }
-        rows = [
-            row
-            for network, protocol in plan
-            for row in PROTOCOLS[protocol](benches[network, _data_of(protocol)])
-        ]
+        rows = []
+        for network, protocol in plan:
+            place = network, _data_of(protocol)
+            if place not in benches:
+                benches[place] = _labelled(benches, place[1])
+            rows += PROTOCOLS[protocol](benches[place])
         pictures = []
         if config.plot and IMAGES in opened:
             pictures = save_pictures(benches[config.network, IMAGES], workdir)
@@ -130,7 +131,7 @@ def _encoders(
     An untrained BatchNorm has the statistics of `train` without its limit, so neither
     other protocols nor --max-train change the floor.
     """
-    if not {"random", "supervised"} & set(config.protocol):
+    if not {"random", SUPERVISED} & set(config.protocol):
         return {config.network: encoder}
     dense = isinstance(train, DenseView)
     images = first_images(
@@ -141,6 +142,13 @@ def _encoders(
     # One module object lets both encoders share compiled programs.
     floor = dataclasses.replace(floor, module=encoder.module)
     return {config.network: encoder, "random": floor}
+
+
+def _labelled(benches: dict[tuple[str, str], Bench], data: str) -> Bench:
+    """Return a bench of the network that protocol `supervised` has trained."""
+    encoder = trained_with_labels(benches["random", IMAGES])
+    floor = benches["random", data]
+    return dataclasses.replace(floor, encoder=encoder, network=SUPERVISED)
 
 
 def _of_all(opened: Opened) -> tuple[Source, Source]:
@@ -185,7 +193,8 @@ def _plan(config: EvaluateConfig) -> list[tuple[str, str]]:
     """List the network and protocol of each measurement, in the order of `PROTOCOLS`.
 
     `random` is an encoder and not a protocol: it repeats the other protocols.
-    `supervised` starts from the untrained network only.
+    `supervised` starts from the untrained network only. The network that it trains is
+    the ceiling of dense tasks.
     """
     named = [name for name in PROTOCOLS if name in config.protocol]
     if not named:
@@ -193,7 +202,10 @@ def _plan(config: EvaluateConfig) -> list[tuple[str, str]]:
             "protocol random repeats other protocols on the untrained encoder; name "
             "one of them too, such as --protocol knn random."
         )
-    pretrained = [name for name in named if name != "supervised"]
+    pretrained = [name for name in named if name != SUPERVISED]
     plan = [(config.network, name) for name in pretrained]
     plan += [("random", name) for name in pretrained if "random" in config.protocol]
-    return plan + [("random", name) for name in named if name == "supervised"]
+    if SUPERVISED in named:
+        plan.append(("random", SUPERVISED))
+        plan += [(SUPERVISED, name) for name in named if name in TASKS]
+    return plan

@@ -248,7 +248,8 @@ def test_lists_of_voc_are_splits_and_may_not_overlap(tmp_path):
         (tmp_path / part).mkdir()
     for stem in "abcdefgh":
         Image.new("RGB", (12, 12)).save(tmp_path / "JPEGImages" / f"{stem}.jpg")
-        Image.new("L", (12, 12), 1).save(tmp_path / "SegmentationClass" / f"{stem}.png")
+        mask = Image.fromarray(np.eye(12, dtype=np.uint8))
+        mask.save(tmp_path / "SegmentationClass" / f"{stem}.png")
     for name, stems in (("train_aug", "abcdef"), ("val", "gh"), ("other", "fgh")):
         (lists / f"{name}.txt").write_text("\n".join(stems))
     train, test = opened(f"folder:{tmp_path}", train_split="train_aug")

@@ -23,7 +23,8 @@ QUICK = (
 def test_the_command_measures_both_tasks_with_their_floor(tmp_path):
     workdir = copy_of(trained(), tmp_path)
     command = [sys.executable, "-m", "byol_bnfree.evaluate", f"--workdir={workdir}"]
-    command += ["--protocol", "segmentation", "depth", "random", *QUICK]
+    command += ["--protocol", "segmentation", "depth", "random", "supervised", *QUICK]
+    command += ["--supervised.epochs=1", "--supervised.warmup-epochs=0.1"]
     done = subprocess.run(
         command,
         cwd=ROOT,
@@ -33,14 +34,18 @@ def test_the_command_measures_both_tasks_with_their_floor(tmp_path):
         timeout=500,
     )
     assert done.returncode == 0, done.stderr
-    assert "dense tasks" in done.stdout and "step 4/4: miou" in done.stdout
+    assert "dense tasks" in done.stdout and "step 4/4, 8 test pictures: miou" in done.stdout
     lines = (workdir / "evaluations.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     subjects = [(r["identity"]["protocol"], r["identity"]["network"]) for r in rows]
     tasks = ("segmentation", "depth")
-    assert subjects == [(t, n) for n in ("online", "random") for t in tasks]
+    floors = [(task, network) for network in ("online", "random") for task in tasks]
+    ceilings = [("supervised", "random"), *((task, "supervised") for task in tasks)]
+    assert subjects == floors + ceilings
+    assert len({row["identity"]["weights"] for row in rows}) == 3
+    assert "supervised: the same after training with labels" in done.stdout
     assert rows[0]["identity"]["settings"]["window"] == [16, 16]
     for task in tasks:
-        for ending in ("", "_curves", "-random", "_curves-random"):
+        for ending in ("", "_curves", "-random", "_curves-random", "-supervised"):
             with Image.open(workdir / f"{task}{ending}.png") as picture:
                 assert min(picture.size) > 300

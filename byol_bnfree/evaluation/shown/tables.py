@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from byol_bnfree.data.fingerprint import checksum
+from byol_bnfree.evaluation.bench import SUPERVISED
 from byol_bnfree.evaluation.kept.store import Row
 from byol_bnfree.evaluation.outcome import PLAIN
 
@@ -113,8 +114,11 @@ def _line(row: Row) -> Line:
 def _legend(lines: Iterable[Line], names: Iterable[str]) -> Text | None:
     """Explain the words of a table that are not common; None if it has none."""
     found = []
-    if any(line.network == "random" for line in lines):
+    networks = {line.network for line in lines}
+    if "random" in networks:
         found.append("random: the untrained network")
+    if SUPERVISED in networks:
+        found.append("supervised: the same after training with labels")
     if any(name.endswith(" images") for name in names):
         found.append("A + B images: A to fit on, B to test on")
     return Text("; ".join(found), style="table.caption") if found else None
