@@ -77,10 +77,10 @@ def embed(config: EmbedConfig) -> "Embedding":
         )
     run = asked_for(
         encoder.config,
-        config.dataset,
-        config.data_dir,
-        config.unlabelled,
-        config.on_bad_image,
+        dataset=config.dataset,
+        data_dir=config.data_dir,
+        unlabelled=config.unlabelled,
+        on_bad_image=config.on_bad_image,
     )
     with closing(everything(run, config.split, out.parent)) as pictures:
         check_images(encoder, pictures.sources[0])

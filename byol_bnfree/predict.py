@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,13 +88,16 @@ def _asked(config: PredictConfig, predictor: Any) -> tuple[Any, Any]:
     fitted = same_set(dataset, fitted_on.get("dataset") or run.dataset)
     split = "test" if fitted or same_set(dataset, run.dataset) else "all"
     data_dir = config.data_dir or (fitted_on.get("data_dir") if fitted else None)
-    how = config.unlabelled, config.on_bad_image
-    asked = asked_for(run, dataset, data_dir, *how)
-    if fitted:  # its splits may have other names than those of the run
-        names = ("train_split", "test_split")
-        splits = {name: fitted_on[name] for name in names if name in fitted_on}
-        data = dataclasses.replace(asked.data, **splits)
-        asked = dataclasses.replace(asked, data=data)
+    # The splits that it was fitted on may have other names than those of the run.
+    names = ("train_split", "test_split") if fitted else ()
+    asked = asked_for(
+        run,
+        dataset=dataset,
+        data_dir=data_dir,
+        unlabelled=config.unlabelled,
+        on_bad_image=config.on_bad_image,
+        **{name: fitted_on.get(name) for name in names},
+    )
     return asked, config.split or split
 
 

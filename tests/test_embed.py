@@ -73,7 +73,7 @@ def test_a_prepared_folder_has_the_files_of_the_folder_each_once(tmp_path):
     prepare(f"folder:{tmp_path / 'photos'}", root)
     data = DataConfig(image_size=8, channels=3)
     config = TrainConfig(dataset="photos", data_dir=root, data=data)
-    pictures = everything(asked_for(config, None, None, False, None), "all", tmp_path)
+    pictures = everything(asked_for(config), "all", tmp_path)
     names = [name for source in pictures.sources for name in files_of(source)]
     assert sorted(names) == sorted(f"{k}.png" for k in range(20))
 
@@ -92,13 +92,13 @@ def write_splits(root, *names):
 @pytest.mark.parametrize("second", ["test", "validation"])
 def test_the_second_split_of_a_set_is_taken_whatever_its_name(second, tmp_path):
     run = write_splits(tmp_path, "train", second)
-    pictures = everything(asked_for(run, "seen", None, False, None), "all", tmp_path)
+    pictures = everything(asked_for(run, dataset="seen"), "all", tmp_path)
     assert len(pictures.sources) == 2
 
 
 def test_a_split_that_is_not_taken_is_named(tmp_path, capsys):
     run = write_splits(tmp_path, "train", "dev")
-    pictures = everything(asked_for(run, "seen", None, False, None), "all", tmp_path)
+    pictures = everything(asked_for(run, dataset="seen"), "all", tmp_path)
     assert len(pictures.sources) == 1
     assert "no split 'test'; it has train, dev" in capsys.readouterr().out
 

@@ -12,13 +12,14 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from byol_bnfree import __version__
-from byol_bnfree.config import DataConfig, TrainConfig
+from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.fingerprint import checksum
-from byol_bnfree.data.sources import Source, absolute, same_set
+from byol_bnfree.data.sources import Source, absolute
 from byol_bnfree.encoder import Encoder
 from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.evaluation.encoder_settings import encoder_settings
 from byol_bnfree.evaluation.features import encoder_features
+from byol_bnfree.evaluation.images.asked import reading
 from byol_bnfree.evaluation.kept.arrays import cached
 from byol_bnfree.evaluation.kept.fitted import (
     Fitted,
@@ -261,13 +262,18 @@ class Bench:
 
 def data_of(run: TrainConfig, config: EvaluateConfig) -> dict[str, str | None]:
     """Return the flags that name the data of an evaluation of a run."""
-    dataset = config.dataset or run.dataset
-    own = run.data if same_set(dataset, run.dataset) else DataConfig()
+    read = reading(
+        run,
+        config.dataset,
+        config.data_dir,
+        train_split=config.train_split,
+        test_split=config.test_split,
+    )
     return {
-        "dataset": absolute(dataset),
-        "data_dir": config.data_dir or run.data_dir,
-        "train_split": config.train_split or own.train_split,
-        "test_split": config.test_split or own.test_split,
+        "dataset": absolute(read.dataset),
+        "data_dir": read.data_dir,
+        "train_split": read.data.train_split,
+        "test_split": read.data.test_split,
     }
 
 

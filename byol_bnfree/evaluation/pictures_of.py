@@ -2,16 +2,16 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from byol_bnfree.config import TrainConfig
-from byol_bnfree.data.prepared import data_root, find_set
-from byol_bnfree.data.sources import Source, find_data, same_set
+from byol_bnfree.data.sources import Source, find_data
 from byol_bnfree.encoder import Encoder
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.features import encoder_features
+from byol_bnfree.evaluation.images.asked import reading
 from byol_bnfree.evaluation.images.left_out import usable_only
 from byol_bnfree.evaluation.images.splits import print_odd
 from byol_bnfree.evaluation.images.subset import Subset
@@ -29,46 +29,17 @@ class Pictures(NamedTuple):
             source.close()
 
 
-def asked_for(
-    run: TrainConfig,
-    dataset: str | None,
-    data_dir: str | None,
-    unlabelled: bool,
-    on_bad_image: Literal["stop", "skip"] | None,
-) -> TrainConfig:
-    """Return the settings that read a data set as a run would. None: the run's own.
+def asked_for(run: TrainConfig, **asked: Any) -> TrainConfig:
+    """Return the settings that read all pictures of a data set, as `reading` does.
 
-    Raises:
-      InputError: if another prepared set is not on disk.
+    A data set without a test split can be read too.
     """
-    other = dataset is not None and not same_set(dataset, run.dataset)
-    # The run's own data set is read as the run read it.
-    unlabelled = unlabelled or (run.data.unlabelled and not other)
-    data = dataclasses.replace(run.data, unlabelled=unlabelled)
-    if other:
-        data = dataclasses.replace(data, train_split="train", test_split="test")
-    config = dataclasses.replace(
-        run,
-        dataset=dataset or run.dataset,
-        data_dir=data_dir or run.data_dir,
-        on_bad_image=on_bad_image or run.on_bad_image,
-        data=data,
-        # A data set without a test split can be read too.
+    config = reading(run, **asked)
+    return dataclasses.replace(
+        config,
         evaluation=dataclasses.replace(run.evaluation, skip=True, knn_every_epochs=0),
         run=dataclasses.replace(run.run, keep_best=False),
     )
-    return _with_second_split(config) if other else config
-
-
-def _with_second_split(config: TrainConfig) -> TrainConfig:
-    """Take the split `validation` of a prepared set without `test`, as food101 is."""
-    if config.dataset == "shapes" or config.dataset.startswith("folder:"):
-        return config
-    splits = find_set(config.dataset, data_root(config.data_dir)).splits
-    if "test" in splits or "validation" not in splits:
-        return config
-    data = dataclasses.replace(config.data, test_split="validation")
-    return dataclasses.replace(config, data=data)
 
 
 def everything(

@@ -34,7 +34,10 @@ def test_the_command_measures_both_tasks_with_their_floor(tmp_path):
         timeout=500,
     )
     assert done.returncode == 0, done.stderr
-    assert "dense tasks" in done.stdout and "step 4/4, 8 test pictures: miou" in done.stdout
+    assert (
+        "dense tasks" in done.stdout
+        and "step 4/4, 8 test pictures: miou" in done.stdout
+    )
     lines = (workdir / "evaluations.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     subjects = [(r["identity"]["protocol"], r["identity"]["network"]) for r in rows]

@@ -2,7 +2,6 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from byol_bnfree.data.sources import Source, open_source, same_set
 from byol_bnfree.encoder import Encoder
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.evaluation.images.asked import reading
 from byol_bnfree.evaluation.images.left_out import usable_only
 from byol_bnfree.evaluation.images.multilabel import open_many_labels
 from byol_bnfree.evaluation.images.subset import limited
@@ -34,27 +34,18 @@ def open_splits(
       InputError: if the set cannot be read, or its labels cannot be used.
     """
     other = config.dataset is not None and not same_set(config.dataset, run.dataset)
-    splits: dict[str, Any] = {} if not other else {"train_split": "train"}
-    if other:
-        splits["test_split"] = "test"
-    for name in ("train_split", "test_split"):
-        if getattr(config, name) is not None:
-            splits[name] = getattr(config, name)
-    run = dataclasses.replace(
+    run = reading(
         run,
-        dataset=config.dataset or run.dataset,
-        data_dir=config.data_dir or run.data_dir,
-        seed=config.seed,
-        on_bad_image=config.on_bad_image or run.on_bad_image,
-        data=dataclasses.replace(
-            run.data,
-            # The run's own data set is read as the run read it.
-            unlabelled=config.unlabelled or (run.data.unlabelled and not other),
-            **splits,
-        ),
-        # A run without evaluation may have no test split, but this one needs it.
-        evaluation=dataclasses.replace(run.evaluation, skip=False),
+        config.dataset,
+        config.data_dir,
+        unlabelled=config.unlabelled,
+        on_bad_image=config.on_bad_image,
+        train_split=config.train_split,
+        test_split=config.test_split,
     )
+    # A run without evaluation may have no test split, but this one needs it.
+    needed = dataclasses.replace(run.evaluation, skip=False)
+    run = dataclasses.replace(run, seed=config.seed, evaluation=needed)
 
     def open_split(run: TrainConfig, split: str) -> Source:
         if several:
