@@ -1,7 +1,5 @@
 """Barlow Twins: the views' features agree and are not redundant (arXiv 2103.03230)."""
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -23,14 +21,12 @@ def barlow_twins(config: BarlowTwinsConfig) -> Objective:
 
     def loss(passed: Passed) -> Float[Array, " b"]:
         """Return the loss of each example; at least 0."""
-        examples, width = passed.projections[0].shape
-        total = jnp.zeros(())
-        for first, second in itertools.combinations(passed.projections, 2):
-            a, b = batch_normalize(first), batch_normalize(second)
-            correlation = _correlation(a, b) * width / examples
-            own = jnp.diag(correlation)
-            others = jnp.sum(jnp.square(correlation)) - jnp.sum(jnp.square(own))
-            total = total + jnp.sum(jnp.square(1 - own)) + config.redundancy * others
+        a, b = map(batch_normalize, passed.projections)
+        examples, width = a.shape
+        correlation = _correlation(a, b) * width / examples
+        own = jnp.diag(correlation)
+        others = jnp.sum(jnp.square(correlation)) - jnp.sum(jnp.square(own))
+        total = jnp.sum(jnp.square(1 - own)) + config.redundancy * others
         return jnp.broadcast_to(total, (examples,))
 
     return Objective(loss, target="none")

@@ -3,16 +3,13 @@
 P1 is the BYOL paper (arXiv 2006.07733); see its equation 2.
 """
 
-import functools
-import operator
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from byol_bnfree.config import BYOLConfig
 from byol_bnfree.objectives.normalization import LOSS_NORMALIZATIONS
-from byol_bnfree.objectives.objective import Objective, Passed, view_pairs
+from byol_bnfree.objectives.objective import Objective, Passed
 
 RIDGE = 1e-4  # times the mean eigenvalue; keeps the problem solvable in float32
 
@@ -27,18 +24,21 @@ def byol(config: BYOLConfig) -> Objective:
     """
     normalize = LOSS_NORMALIZATIONS[config.loss_normalization]
 
+    def distance(
+        prediction: Float[Array, "b k"], target: Float[Array, "b k"]
+    ) -> Float[Array, " b"]:
+        """Return the squared distance of each example; with l2 it is 2 - 2 cos."""
+        difference = normalize(prediction) - normalize(target)
+        return jnp.sum(jnp.square(difference), axis=-1)
+
     def loss(passed: Passed) -> Float[Array, " b"]:
-        """Return the loss of each example; with l2 it is 2 - 2 cos, in [0, 8]."""
-        targets = jax.lax.stop_gradient(passed.targets)
-        terms = []
-        for first, second in view_pairs(len(targets)):
-            prediction = passed.predictions[first]
-            if config.predictor == "closed_form":
-                # The predictor of this batch replaces the network's.
-                prediction = fitted(passed.projections[first], targets[second])
-            difference = normalize(prediction) - normalize(targets[second])
-            terms.append(jnp.sum(jnp.square(difference), axis=-1))
-        return functools.reduce(operator.add, terms)
+        """Return the loss of each example; with l2 it is in [0, 8]."""
+        (q1, q2), (t1, t2) = passed.predictions, passed.targets
+        if config.predictor == "closed_form":
+            # The predictor of this batch replaces the network's.
+            z1, z2 = passed.projections
+            q1, q2 = fitted(z1, t2), fitted(z2, t1)
+        return distance(q1, t2) + distance(q2, t1)
 
     return Objective(loss)
 

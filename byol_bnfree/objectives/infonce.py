@@ -3,16 +3,13 @@
 P1 is the BYOL paper (arXiv 2006.07733).
 """
 
-import functools
-import operator
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from byol_bnfree.config import InfoNCEConfig
 from byol_bnfree.losses import l2_normalize, regression_loss
-from byol_bnfree.objectives.objective import Objective, Passed, view_pairs
+from byol_bnfree.objectives.objective import Objective, Passed
 
 
 def infonce(config: InfoNCEConfig) -> Objective:
@@ -32,20 +29,23 @@ def infonce(config: InfoNCEConfig) -> Objective:
     References: P1, equation 6 and Tables 5b, 18, 19; SimCLR, arXiv 2002.05709.
     """
 
+    def term(
+        online: Float[Array, "b k"],
+        same: Float[Array, "b k"],
+        other: Float[Array, "b k"],
+    ) -> Float[Array, " b"]:
+        """Return the part of one view: `same` are its targets, `other` the others'."""
+        attraction = regression_loss(online, other)
+        if config.beta == 0:  # exactly the bits of BYOL's loss
+            return attraction
+        crowd = _crowd(online, same, other, config.alpha)
+        return attraction + 2 * config.alpha * config.beta * crowd
+
     def loss(passed: Passed) -> Float[Array, " b"]:
         """Return the loss of each example; at least 0 if beta is 0."""
-        online = passed.predictions if config.predictor else passed.projections
-        targets = passed.targets
-        terms = []
-        for first, second in view_pairs(len(targets)):
-            term = regression_loss(online[first], targets[second])
-            # Without this term the loss has exactly the bits of BYOL's.
-            if config.beta > 0:
-                others = (targets[first], targets[second])
-                crowd = _crowd(online[first], *others, config.alpha)
-                term = term + 2 * config.alpha * config.beta * crowd
-            terms.append(term)
-        return functools.reduce(operator.add, terms)
+        v1, v2 = passed.predictions if config.predictor else passed.projections
+        t1, t2 = passed.targets
+        return term(v1, t1, t2) + term(v2, t2, t1)
 
     return Objective(loss, target=config.target)
 

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from byol_bnfree.config import MoCoConfig
 from byol_bnfree.losses import l2_normalize
 from byol_bnfree.objectives.infonce import cosines
-from byol_bnfree.objectives.objective import Objective, Passed, view_pairs
+from byol_bnfree.objectives.objective import Objective, Passed
 
 
 def moco_v2(config: MoCoConfig) -> Objective:
@@ -31,19 +31,22 @@ def moco_v2(config: MoCoConfig) -> Objective:
     CIFAR-10 demonstration.
     """
 
+    def term(
+        query: Float[Array, "b k"], key: Float[Array, "b k"], queue: Float[Array, "n k"]
+    ) -> Float[Array, " b"]:
+        """Return the cross-entropy of each query's own key among the queue."""
+        query, key = l2_normalize(query), l2_normalize(key)
+        # Class 0 is the image's own key. Images of earlier batches are negatives.
+        own = jnp.sum(query * key, axis=1, keepdims=True)
+        logits = jnp.concatenate([own, cosines(query, queue)], axis=1)
+        logits = logits / config.temperature
+        return jax.nn.logsumexp(logits, axis=1) - logits[:, 0]
+
     def loss(passed: Passed) -> Float[Array, " b"]:
         """Return the loss of each example; at least 0. The batch has no negatives."""
+        (z1, z2), (t1, t2) = passed.projections, passed.targets
         queue = passed.memory["queue"]
-        total = jnp.zeros(len(passed.projections[0]))
-        for first, second in view_pairs(len(passed.targets)):
-            query = l2_normalize(passed.projections[first])
-            key = l2_normalize(passed.targets[second])
-            # Class 0 is the image's own key. Images of earlier batches are negatives.
-            own = jnp.sum(query * key, axis=1, keepdims=True)
-            logits = jnp.concatenate([own, cosines(query, queue)], axis=1)
-            logits = logits / config.temperature
-            total = total + jax.nn.logsumexp(logits, axis=1) - logits[:, 0]
-        return total
+        return term(z1, t2, queue) + term(z2, t1, queue)
 
     def keys(passed: Passed) -> Float[Array, "b v k"]:
         # The batch is the first axis, along which micro-batches are joined.

@@ -1,6 +1,6 @@
 """The description of an objective for the training step."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from jaxtyping import Array, Float, Int
@@ -11,11 +11,15 @@ constant, or the online network with its gradient."""
 
 
 class Passed(NamedTuple):
-    """The networks' outputs for a batch, float32. Tuples have one entry per view."""
+    """The networks' outputs for a batch, float32. Tuples have one entry per view.
+
+    There are two views. The loss of several views of BYOL is in `several_views`.
+    """
 
     projections: tuple[Float[Array, "b k"], ...]
     predictions: tuple[Float[Array, "b p"], ...]
     targets: tuple[Float[Array, "b k"], ...]
+    """Constants of the loss, unless the objective's `target` is none."""
     memory: dict[str, Array]
     """Arrays that the objective has kept from earlier batches."""
     answers: Int[Array, "b v"] | None
@@ -37,11 +41,3 @@ class Objective(NamedTuple):
     """Maps (memory, kept arrays of the whole batch) to the new memory."""
     first_memory: Callable[[Array, int], dict[str, Array]] | None = None
     """Maps (key, width of a projection) to the memory of step 0."""
-
-
-def view_pairs(views: int) -> Iterator[tuple[int, int]]:
-    """Yield every pair (predicting view, target view) of different views."""
-    for first in range(views):
-        for second in range(views):
-            if first != second:
-                yield first, second

@@ -67,6 +67,27 @@ def test_byol_is_exactly_the_bridge_at_beta_0(target):
     np.testing.assert_array_equal(byol(BYOLConfig()).loss(given), expected)
 
 
+def test_byol_is_equation_2():
+    """Written out in NumPy: each view predicts the target of the other one."""
+    given, expected = passed(), np.zeros(B)
+    for q, z in zip(given.predictions, given.targets[::-1], strict=True):
+        q, z = np.float64(q), np.float64(z)
+        lengths = np.linalg.norm(q, axis=1) * np.linalg.norm(z, axis=1)
+        expected += 2 - 2 * (q * z).sum(1) / lengths
+    np.testing.assert_allclose(byol(BYOLConfig()).loss(given), expected, rtol=1e-5)
+
+
+def test_the_closed_form_predicts_the_target_of_the_other_view():
+    given, pairs = passed(), []
+    for z, t in zip(given.projections, given.targets[::-1], strict=True):
+        weights = np.linalg.lstsq(np.float64(z), np.float64(t), rcond=None)[0]
+        pairs.append((jnp.float32(np.float64(z) @ weights), t))
+    predictions, targets = zip(*pairs, strict=True)
+    expected = byol_loss(predictions, targets[::-1])
+    found = byol(BYOLConfig(predictor="closed_form")).loss(given)
+    np.testing.assert_allclose(found, expected, rtol=1e-2)
+
+
 @pytest.mark.parametrize("predictor", [True, False])
 def test_the_bridge_is_minus_equation_6(predictor):
     """Written out in loops for both orders of the views."""
