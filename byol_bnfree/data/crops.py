@@ -1,7 +1,7 @@
 """Random resized crops on the host, for pictures that do not fit into memory.
 
-The device's crop (`augment.resized_crop`) needs pictures of one size. Here the crop is
-cut from the original picture, so it is resized only once.
+The device's crop (`image_ops.resized_crop`) needs pictures of one size. Here the crop
+is cut from the original picture, so it is resized only once.
 """
 
 import math

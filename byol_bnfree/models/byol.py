@@ -64,10 +64,11 @@ class BYOLNetwork:
         images: Float[Array, "b h w c"],
         target_init: TargetInit = "independent",
     ) -> Variables:
-        """Initialize both networks from images [b h w c], of which only shapes matter.
+        """Initialize both networks from images [b h w c].
 
-        The target draws its own parameters with "independent" and copies the online
-        network's with any other `target_init`.
+        Only their shape matters, except to a user's encoder that reads its images, and
+        to data-dependent initialization. The target draws its own parameters with
+        "independent" and copies the online network's with any other `target_init`.
         """
         online_key, target_key = jax.random.split(key)
         online_params, online_stats = self._init(online_key, images)

@@ -5,7 +5,6 @@ from typing import Any
 from byol_bnfree.errors import InputError
 from byol_bnfree.settings.norms import part_norms
 from byol_bnfree.settings.objective_checks import (
-    OWN,
     couples_in_loss,
     norms_in_use,
     uses_predictor,
@@ -21,7 +20,7 @@ def check_together(config: Any) -> None:
     _check_optimizer(config)
     _check_rows(config)
     validate_views(config)
-    validate_objective(config, {name: getattr(type(config), name) for name in OWN})
+    validate_objective(config)
     _check_normalization_of_pixels(config)
     _check_processes(config)
 

@@ -56,9 +56,9 @@ def uses_target_network(config: Any) -> bool:
     return config.objective in ("byol", "moco_v2")
 
 
-def validate_objective(config: Any, defaults: dict[str, Any]) -> None:
-    """Raise `InputError` if settings conflict. `defaults` has the `OWN` fields."""
-    _refuse_settings_of_others(config, defaults)
+def validate_objective(config: Any) -> None:
+    """Raise `InputError` if settings conflict."""
+    _refuse_settings_of_others(config)
     _refuse_cut_batches(config)
     _validate_queue(config)
     _validate_predictor(config)
@@ -66,13 +66,14 @@ def validate_objective(config: Any, defaults: dict[str, Any]) -> None:
         _refuse_other_turns(config)
 
 
-def _refuse_settings_of_others(config: Any, defaults: dict[str, Any]) -> None:
+def _refuse_settings_of_others(config: Any) -> None:
     for name in OWN:
         own = getattr(config, name)
-        if name == config.objective or own == defaults[name]:
+        usual = type(own)()
+        if name == config.objective or own == usual:
             continue
         field, value = next(
-            (k, v) for k, v in vars(own).items() if v != getattr(defaults[name], k)
+            (k, v) for k, v in vars(own).items() if v != getattr(usual, k)
         )
         raise InputError(
             f"{flag(f'{name}.{field}')} {value} belongs to --objective {name}, but "

@@ -130,8 +130,8 @@ def _make_init(
         """Return the state of step 0. `seed` is a number or its key."""
         # 2**32 - 1 is no step, so these keys differ from all keys of augmentation.
         key = step_key(seed, 2**32 - 1)
-        # Only shapes matter, so few images are enough. One group, because few images
-        # cannot be cut into many.
+        # Few images are enough: our layers see only their shape. One group, because few
+        # images cannot be cut into many.
         fresh = create_network(config, classes, stat_groups=1, encoder=encoder)
         if data_dependent or fresh.own_encoder:  # whose layers may read the images
             images = normalize(views(batch, seed)[0], config.augment)

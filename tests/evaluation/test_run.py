@@ -61,7 +61,7 @@ def test_a_finished_protocol_is_not_measured_twice_unless_again(workdir, monkeyp
 def test_features_are_extracted_once_for_all_protocols(workdir, monkeypatch):
     run(workdir, "knn")
     monkeypatch.setattr(benches, "encoder_features", None)
-    run(workdir, "knn", again=True)
+    run(workdir, "knn", "linear_cached", again=True)
 
 
 @pytest.mark.parametrize("norm", [pytest.param("bn", marks=pytest.mark.slow), "gn_ws"])

@@ -1,4 +1,4 @@
-"""The optimizer of dense tasks: SGD with momentum, and a rate that falls twice.
+"""The learning rate of dense tasks, which falls twice. SGD with momentum follows it.
 
 P1 (BYOL, https://arxiv.org/abs/2006.07733, appendix D) gives this schedule for
 segmentation. All tasks have it here. P1 names none for depth. The rate of P1's detector
@@ -6,12 +6,8 @@ falls at 1 and at 1.2 of 1.5 million steps, and that of FCOS at 60,000 and 80,00
 90,000. Only kernels decay.
 """
 
-import jax
 import optax
 
-from byol_bnfree.training.optim import decayed_mask
-
-MOMENTUM = 0.9  # P1 appendix D.4
 DROPS = (0.7, 0.9)  # shares of the steps after which the rate falls tenfold
 WARM_START = 1 / 3  # share of the rate at the start of a warm-up, as in FCOS's code
 
@@ -28,14 +24,3 @@ def step_rates(rate: float, total: int, warmup: int = 0) -> optax.Schedule:
         return falling
     rising = optax.linear_schedule(WARM_START, 1.0, warmup)
     return lambda step: rising(step) * falling(step)
-
-
-def next_momentum(gradient: dict, params: dict, old: dict, decay: float) -> dict:
-    """Return m = 0.9 m + g + decay w, where only kernels decay."""
-    return jax.tree.map(
-        lambda g, p, m, kernel: MOMENTUM * m + (g + decay * p if kernel else g),
-        gradient,
-        params,
-        old,
-        decayed_mask(params),
-    )

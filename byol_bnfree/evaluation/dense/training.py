@@ -25,10 +25,11 @@ from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.encoder import Encoder, dense_module
 from byol_bnfree.evaluation.dense.places import Grid, grid_of
 from byol_bnfree.evaluation.dense.settings import DenseSettings
-from byol_bnfree.evaluation.dense.sgd import next_momentum, step_rates
+from byol_bnfree.evaluation.dense.sgd import step_rates
 from byol_bnfree.evaluation.diverged import check_finite
 from byol_bnfree.evaluation.images.views import train_loop
 from byol_bnfree.evaluation.kept.unfinished import NOTHING, Unfinished
+from byol_bnfree.evaluation.momentum import momentum_update
 from byol_bnfree.models.resnet import ResNet
 from byol_bnfree.represent import network_input
 from byol_bnfree.training.gradient import step_key
@@ -177,8 +178,10 @@ class Fitter:
         (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(trained)
         gradient = self._kept(gradient)
         old = {name: state.momentum[name] for name in trained}
-        momentum = next_momentum(gradient, trained, old, self.settings.weight_decay)
-        params = jax.tree.map(lambda p, m: p - rate * m, trained, momentum)
+        update, momentum = momentum_update(
+            gradient, trained, old, self.settings.weight_decay, nesterov=False
+        )
+        params = jax.tree.map(lambda p, u: p - rate * u, trained, update)
         return Fitted(state.params | params, stats, state.momentum | momentum), value
 
     def _maps(

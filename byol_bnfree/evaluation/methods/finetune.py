@@ -35,14 +35,13 @@ from byol_bnfree.evaluation.images.views import (
 )
 from byol_bnfree.evaluation.kept.fitted import Fitted
 from byol_bnfree.evaluation.kept.unfinished import NOTHING, Unfinished
+from byol_bnfree.evaluation.momentum import momentum_update
 from byol_bnfree.models.batch_norm import BN_DECAY
 from byol_bnfree.models.initializers import fan_in_init
 from byol_bnfree.represent import represent
 from byol_bnfree.training.mesh import batch_sharding, replicated
-from byol_bnfree.training.optim import decayed_mask
 from byol_bnfree.training.running_stats import settled, with_decay
 
-MOMENTUM = 0.9  # P1 appendix C.1
 SCORING_BATCH = 512  # images per step when a fitted network is scored
 
 
@@ -208,8 +207,8 @@ def _step(state: Tuned, batch, index, now: Now, *, module, augment, seed):
         return losses.mean(), updated.get("batch_stats", {})
 
     (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
-    update, momentum = sgd_update(
-        gradient, state.params, state.momentum, now.weight_decay
+    update, momentum = momentum_update(
+        gradient, state.params, state.momentum, now.weight_decay, nesterov=True
     )
     params = jax.tree.map(lambda p, u: p - now.rate * u, state.params, update)
     stats = with_decay(state.stats, stats, now.bn_decay)
@@ -229,19 +228,3 @@ def _losses(
         return jnp.sum(jnp.abs(labels) * jax.nn.softplus(-labels * scores), axis=1)
     targets = jax.nn.one_hot(labels, scores.shape[1])
     return optax.softmax_cross_entropy(scores, optax.smooth_labels(targets, smoothing))
-
-
-def sgd_update(gradient, params, momentum, decay) -> tuple[Any, Any]:
-    """Return Nesterov's update (without the learning rate) and the new momentum.
-
-    g' = g + decay w (kernels only); m = 0.9 m + g'; u = g' + 0.9 m.
-    """
-    decayed = jax.tree.map(
-        lambda g, p, kernel: g + decay * p if kernel else g,
-        gradient,
-        params,
-        decayed_mask(params),
-    )
-    momentum = jax.tree.map(lambda m, g: MOMENTUM * m + g, momentum, decayed)
-    update = jax.tree.map(lambda m, g: g + MOMENTUM * m, momentum, decayed)
-    return update, momentum

@@ -38,13 +38,13 @@ from byol_bnfree.evaluation.images.views import (
 from byol_bnfree.evaluation.kept.fitted import Fitted
 from byol_bnfree.evaluation.kept.unfinished import NOTHING, Snapshot, Unfinished
 from byol_bnfree.evaluation.methods.metrics import top_k_accuracy
+from byol_bnfree.evaluation.momentum import MOMENTUM
 from byol_bnfree.evaluation.outcome import Outcome, top_figures
 from byol_bnfree.evaluation.settings import LinearSettings
 from byol_bnfree.models.initializers import fan_in_init
 from byol_bnfree.training.mesh import batch_sharding, make_mesh, replicated
 
 PAPER = LinearSettings()
-MOMENTUM = 0.9  # P1 appendix C.1
 CLIP, CLIP_PENALTY = 20.0, 1e-2  # P1 Table 7: 20 tanh(x / 20), 1e-2 mean of squares
 
 
