@@ -6,8 +6,9 @@ Every measurement is a process of its own. Its line of device.jsonl is written a
 so a run that is cut off loses nothing. What the ratios need comes first: bn's step, the
 peer, gn_ws's step, all with BYOL's own optimizer, LARS; then whole runs; gn_ws's step
 with Muon is last. PEER.py takes NETWORK,SIDE,BATCH,SMALL_STEM,
-COMPILE (the last two are 0 or 1) and prints a line of JSON with images_per_s, and with
-peak_gb and compile_seconds if it knows them. `--tiny` tries everything at a small size.
+COMPILE (the last two are 0 or 1) and prints a line of JSON with images_per_s. If it
+knows them, the line also has peak_gib, the device's memory in units of 2**30 bytes, and
+compile_seconds, that of its first step. `--tiny` tries everything at a small size.
 """
 
 import os

@@ -133,15 +133,16 @@ def test_every_arm_shows_memory_compile_time_share_and_slowest_operations():
     step |= {"peak_gib": {"host": 9.0, "device": 2.0}}
     step |= {"images_per_s": 9.0, "top_ms": {f"op {k}": float(k) for k in range(7)}}
     found = [{"workload": "w", "arm": "bn"} | step]
-    torch = {"images_per_s": 8.0, "peak_gb": 3.0}
+    torch = {"images_per_s": 8.0, "peak_gib": 3.0}
     found.append({"workload": "w", "arm": "torch eager"} | torch)
     found.append({"workload": "w", "arm": "gn_ws", "failed": "status 1"})
     cells = [list(column.cells) for column in costs(found).columns]
     assert list(zip(*cells, strict=True)) == [
-        ("w", "bn", "9.0", "2.1", "31.0", "28.4%"),
+        ("w", "bn", "9.0", "2.0", "31.0", "28.4%"),
         ("w", "torch eager", "8.0", "3.0", "", ""),
         ("w", "gn_ws", "failed", "", "", ""),
     ]
+    assert costs(found).columns[3].header == "peak GiB"
     assert list(slowest(found).columns[2].cells) == [f"op {k}" for k in (6, 5, 4, 3, 2)]
 
 
