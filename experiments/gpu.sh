@@ -14,7 +14,8 @@
 #         About 5 minutes. Both networks with and without --remat: speed, the memory
 #         estimated before the run, and the peak.
 #     bash experiments/gpu.sh verify SECONDS [FLAG ...]
-#         About 5 minutes. FLAGs are as of byol_bnfree.verify.
+#         About 2 minutes. FLAGs are as of byol_bnfree.verify. Without --claims, those that
+#         use the GPU. The others run on CPU devices, on any machine.
 #     bash experiments/gpu.sh tests SECONDS [FOLDER]
 #         The fast tests of a folder of tests/ (default: models) on the GPU. A test of two
 #         devices fails there. diagnostics, models and objectives take about 2 minutes
@@ -34,7 +35,7 @@
 #
 # With $OUT, rows, the log and a tar of the runs' summaries are there at all times, at
 # most five files. The status is 2 if JAX does not run on a GPU, and 1 if all failed.
-# Rows have the commit. In a copy without .git, BYOL_COMMIT gives it.
+# Rows have the commit. Where git gives none, as in a copy without .git, set BYOL_COMMIT.
 # DEVICE=cpu tries a mode without a GPU, TINY=1 with small networks and no smoke run.
 set -euo pipefail
 usage() { sed -n '2,/^# With/{/^# With/d;s/^# \{0,1\}//;p}' "$0" >&2; exit 2; }
@@ -58,14 +59,16 @@ case $mode in
   speed | memory | verify | tests | loaders) ;;
   *) usage ;;
 esac
-[ -e "$(dirname "$0")/../.git" ] || [ -n "${BYOL_COMMIT:-}" ] || {
-  echo "there is no .git here, so rows would have no commit; set BYOL_COMMIT" >&2
+root=$(dirname "$0")/..
+[ -n "${BYOL_COMMIT:-}" ] ||
+  { [ -e "$root/.git" ] && git -C "$root" rev-parse --verify -q HEAD >/dev/null 2>&1; } || {
+  echo "git gives no commit here, so rows would have none; set BYOL_COMMIT" >&2
   exit 2
 }
 [ -z "${FINISHED:-}" ] || FINISHED=$(realpath -- "$FINISHED")
 [ -z "${DATA:-}" ] || DATA=$(realpath -- "$DATA")
 [ -z "${OUT:-}" ] || OUT=$(realpath -m -- "$OUT")
-cd "$(dirname "$0")/.."
+cd "$root"
 device=${DEVICE:-gpu} python=${PYTHON:-python3} tiny=${TINY:+--tiny}
 began=$SECONDS
 scratch=$(mktemp -d)
@@ -74,19 +77,24 @@ mkdir -p "$rows"
 touch "$scratch/start"
 failed=0 done_=0
 REPORT=30 # seconds in which the command starts, and prints its tables
-SAVE=30   # seconds in which a run that is ended saves
+SAVE=30   # seconds in which a run that is ended saves; a third of what is left, if less
+
+# Sets left, the seconds of the mode that are left, and grace, those of them for saving.
+clock() {
+  left=$((seconds - SECONDS + began))
+  grace=$(((left + 2) / 3 < SAVE ? (left + 2) / 3 : SAVE))
+}
 
 # Runs a command in the time that is left; a failure ends nothing else.
 step() {
-  local left=$((seconds - SECONDS + began)) status=0
-  if [ "$left" -le 0 ]; then
+  local left grace status=0
+  clock
+  if [ "$left" -le 1 ]; then # timeout takes 0 as no limit
     echo "== no time is left for: $*"
     return 0
   fi
   echo "== $left s left: $*"
-  # A run that is ended saves its state, within the time of the mode.
-  timeout --signal=TERM --kill-after="$SAVE" $((left > 3 * SAVE ? left - SAVE : left)) \
-    "$@" || status=$?
+  timeout --signal=TERM --kill-after="$grace" $((left - grace)) "$@" || status=$?
   if [ "$status" -eq 0 ]; then
     done_=$((done_ + 1))
   else
@@ -112,7 +120,8 @@ save() {
 
 if [ -n "${OUT:-}" ]; then
   exec > >(tee -a "$OUT/$mode.log") 2>&1
-  (while sleep 10; do save; done) &
+  # The last sleep goes on after the end, and must not hold the output open.
+  (while sleep 10; do save; done) >/dev/null 2>&1 &
   saving=$!
 fi
 trap '[ -z "${saving:-}" ] || kill "$saving" 2>/dev/null; save; rm -rf "$scratch"' EXIT
@@ -155,8 +164,9 @@ case $mode in
     fi
     step "$python" -m experiments.throughput.first_step "--settings=$start" --rounds=1 \
       --out="$rows"
+    clock
     step "$python" -m experiments.throughput --device "$device" $tiny --out "$rows" \
-      --budget "$((seconds - SECONDS + began - REPORT))" \
+      --budget "$((left - grace - REPORT))" \
       ${FINISHED:+--finished "$FINISHED"} ${1:+--peer "$1"}
     ;;
   memory)
@@ -168,7 +178,7 @@ case $mode in
       done
     done
     ;;
-  verify) step "$python" -m byol_bnfree.verify "$@" ;;
+  verify) step "$python" -m byol_bnfree.verify --claims=independence,program,loss,control "$@" ;;
   tests)
     # Four processes share the device, so none may take its memory at once. Status 1 of
     # pytest means that some tests failed, such as those of two devices.

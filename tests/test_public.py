@@ -5,6 +5,7 @@ import importlib
 import subprocess
 import sys
 import tomllib
+import warnings
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,14 @@ sys.argv = ["x", "--version"]
 runpy.run_module("byol_bnfree.{command}", run_name="__main__")
 """
     assert python(code).stdout == f"byol_bnfree {byol_bnfree.__version__}\n"
+
+
+@pytest.mark.parametrize("module", ["byol_bnfree.training.step", "configs.smoke"])
+def test_a_deprecated_call_fails_the_test_that_makes_it(module):
+    old = "jax.old is deprecated", DeprecationWarning, "file.py", 1
+    with pytest.raises(DeprecationWarning):
+        warnings.warn_explicit(*old, module=module)
+    warnings.warn_explicit(*old, module="flax.linen")  # not ours to mend
 
 
 def test_the_console_commands_exist():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tiny
-from byol_bnfree import verify
+from byol_bnfree import precision, verify
 from byol_bnfree.claims import (
     communication,
     functions,
@@ -347,6 +347,28 @@ def test_claims_on_the_training_step_have_the_views_of_the_run(tmp_path):
     assert views == ViewsConfig(3, "pairs", 1, small_predictor="shared")
     apart = Runs(tiny_run(config), tmp_path)._views(count=4, accumulate=True)
     assert apart == ViewsConfig(4, "pairs", 1, None, views.small_area, "shared", True)
+
+
+@pytest.mark.parametrize("claim", ["pieces", "views", "devices", "resume"])
+def test_claims_on_the_training_step_have_the_dtype_of_the_run(
+    claim, tmp_path, monkeypatch
+):
+    """Their processes have CPU devices, where "auto" would be another."""
+
+    def pretended(config, folder, tasks, *devices, **more):
+        seen.add(config.compute_dtype)
+        return dict.fromkeys(tasks, {"params/w": one})
+
+    seen = set()
+    monkeypatch.setattr(precision, "fast_dtype", lambda device: "bfloat16")
+    for module in (training, rounding):
+        monkeypatch.setattr(module, "run_tasks", pretended)
+    monkeypatch.setattr(
+        training, "_memory", lambda *_: training.Memory((7, 8), (10, 30))
+    )
+    found = verify.check(claim, TrainConfig(norm="gn_ws"), tmp_path)
+    assert seen == {"bfloat16", "float32"}  # float32 for the size of its rounding
+    assert "small network on CPU devices, in bfloat16" in found.how
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,8 @@ def _small_enough(config: TrainConfig, image_size: ImageSize) -> ViewsConfig:
 def tiny(config: TrainConfig, **fields) -> TrainConfig:
     """Return a short run of a small network with the same norms, optimizer and views.
 
-    More than three large views, and more small ones, would only take more time.
+    More than three large views, and more small ones, would only take more time. The
+    dtype is that of the run: "auto" would mean another one on the claims' CPU devices.
     Under BatchNorm LARS may replace the optimizer: see `other_optimizer`. The run
     serves claims about the training step, which hold for any network. Its low rate
     keeps rounding errors small: with bn a relative error of 1e-7 grows to 4e-7 over 6
@@ -119,7 +120,7 @@ def tiny(config: TrainConfig, **fields) -> TrainConfig:
         projector_norm=config.projector_norm,
         predictor_norm=config.predictor_norm,
         target_init=config.target_init,
-        compute_dtype=config.compute_dtype,
+        compute_dtype=resolve_dtype(config.compute_dtype),
         augment=config.augment,
         views=dataclasses.replace(
             config.views,

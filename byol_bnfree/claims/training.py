@@ -59,11 +59,17 @@ def pieces_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
     groups = " (--bn-stat-groups=8)" if note else ""
     return Finding(
         "micro-batches give the full-batch gradient",
-        f"{', '.join(map(str, PIECES))} pieces{groups}, {STEPS} steps of a small "
-        f"network: state and metrics",
+        f"{', '.join(map(str, PIECES))} pieces{groups}, {_steps(cut)}: state and "
+        f"metrics",
         f"{worst:.1e}{limit.words}{note}",
         worst <= limit.tolerance and (not note or _is_refused(config)),
         note=other_optimizer(config),
+    )
+
+
+def _steps(settings: TrainConfig) -> str:
+    return (
+        f"{STEPS} steps of a small network on CPU devices, in {settings.compute_dtype}"
     )
 
 
@@ -98,8 +104,8 @@ def views_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
     also = ", and so in 2 micro-batches" if len(ways) > 1 else ""
     return Finding(
         claim,
-        f"3 large views and a small one, one at a time{also}; {STEPS} steps of a small "
-        f"network: state and metrics",
+        f"3 large views and a small one, one at a time{also}; {_steps(settings)}: "
+        f"state and metrics",
         f"{worst:.1e}{limit.words}; {memory.words}",
         worst <= limit.tolerance and memory.is_flat,
         note=" ".join(filter(None, [memory.note, other_optimizer(config)])),
@@ -171,8 +177,8 @@ def devices_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
     across = limit.apart(two["sharded"], sharded[4])
     return Finding(
         "the number of devices and processes does not matter",
-        f"1, 2, 4, 8 CPU devices, state replicated and sharded; 2 processes of 2 "
-        f"against 1 of 4; {STEPS} steps of a small network: state and metrics",
+        f"1, 2, 4, 8 devices, state replicated and sharded; 2 processes of 2 against "
+        f"1 of 4; {_steps(settings)}: state and metrics",
         f"devices {worst:.1e}, processes {across:.1e}{limit.words}",
         max(worst, across) <= limit.tolerance,
         note=other_optimizer(config),
@@ -196,8 +202,8 @@ def resume_claim(config: TrainConfig, folder: Path, say: Say) -> Finding:
     worst = max(limit.apart(_tail(whole, run), run) for run in other)
     return Finding(
         "a resumed run equals an uninterrupted one",
-        f"{STEPS} steps of a small network on 2 devices, resumed from the checkpoint "
-        f"of each; and from step 2 on 1, on 4, and in 2 processes of 2",
+        f"{_steps(settings)}: with 2, resumed from the checkpoint of each step; and "
+        f"from step 2 on 1, on 4, and in 2 processes of 2",
         f"same devices {'bit-identical' if exact else 'not equal'}; "
         f"others {worst:.1e}{limit.words}",
         exact and worst <= limit.tolerance,

@@ -102,17 +102,21 @@ def _versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """Return the checkout's commit, "-dirty" if code differs; None outside of one.
+    """Return the checkout's commit, "-dirty" if code differs; None if it is unknown.
 
-    Other files do not matter: a grid's own rows would make its next run dirty. A copy
-    without .git has the commit of BYOL_COMMIT.
+    Other files do not matter: a grid's own rows would make its next run dirty. Where
+    git gives none, as in a copy without .git, BYOL_COMMIT does.
     """
+    return _commit_of_git() or os.environ.get("BYOL_COMMIT") or None
+
+
+def _commit_of_git() -> str | None:
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():  # installed, perhaps in another project's checkout
-        return os.environ.get("BYOL_COMMIT")
+        return None
     git = partial(subprocess.run, cwd=root, capture_output=True, text=True)
     try:
-        found = git(["git", "rev-parse", "HEAD"]).stdout.strip()
+        found = git(["git", "rev-parse", "--verify", "HEAD"]).stdout.strip()
         differs = git(["git", "diff", "--quiet", "HEAD", "--", *CODE]).returncode
     except OSError:
         return None

@@ -94,8 +94,8 @@ def make_train_step(
         metrics = _metrics(forward, labels) | {
             # Schedules count the finished steps.
             "optim/lr": schedules.learning_rate(state.step),
-            "optim/grad_norm": optax.global_norm(grads),
-            "optim/update_norm": optax.global_norm(updates),
+            "optim/grad_norm": optax.tree.norm(grads),
+            "optim/update_norm": optax.tree.norm(updates),
             "ema/tau": tau,
         }
         if config.run.layers_every:

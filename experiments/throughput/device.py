@@ -6,8 +6,9 @@ Every measurement is a process of its own. Its line of device.jsonl is written a
 so a run that is cut off loses nothing. What the ratios need comes first: bn's step, the
 peer, gn_ws's step, all with BYOL's own optimizer, LARS; then whole runs; gn_ws's step
 with Muon is last. PEER.py takes NETWORK,SIDE,BATCH,SMALL_STEM,
-COMPILE (the last two are 0 or 1) and prints a line of JSON with images_per_s, and with
-peak_gb and compile_seconds if it knows them. `--tiny` tries everything at a small size.
+COMPILE (the last two are 0 or 1) and prints a line of JSON with images_per_s. If it
+knows them, the line also has peak_gib, the device's memory in units of 2**30 bytes, and
+compile_seconds, that of its first step. `--tiny` tries everything at a small size.
 """
 
 import os
@@ -29,6 +30,7 @@ from experiments.throughput.ratios import costs, ratios, slowest
 HERE = Path(__file__).parent
 NORMS = ("bn", "gn_ws")
 LOG_LINES = 20  # of a failure
+LEAST = 30  # seconds; a measurement begun with fewer left would count as failed
 
 
 class DeviceWorkload(NamedTuple):
@@ -91,7 +93,8 @@ class Plan(NamedTuple):
     out: Path = HERE
     """Folder of device.jsonl."""
     finished: Path | None = None
-    """A device.jsonl; what it has of this machine and commit is not measured again."""
+    """A device.jsonl; what it has of this machine and commit is not measured again.
+    Without a commit everything is."""
 
 
 class Arm(NamedTuple):
@@ -125,7 +128,7 @@ def measure_device(plan: Plan) -> None:
             print(f"{arm.workload} {arm.name}: finished before", flush=True)
             continue
         left = plan.budget - (time.monotonic() - began)
-        if left <= 0:
+        if left < LEAST:
             print(f"{arm.workload} {arm.name}: no time is left", flush=True)
             continue
         row = {"workload": arm.workload, "arm": arm.name}
@@ -155,7 +158,7 @@ def _finished(
     plan: Plan, workloads: dict[str, DeviceWorkload], here: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Return the rows of an earlier call that succeeded, of this machine and commit."""
-    if plan.finished is None:
+    if plan.finished is None or here["commit"] is None:
         return []
     rows = [r for r in read_rows(plan.finished) if "failed" not in r]
     rows = [r for r in rows if here.items() <= r.items()]

@@ -5,7 +5,6 @@ from typing import Any
 
 from rich.table import Table
 
-GB_OF_GIB = 2**30 / 1e9
 SLOWEST = 5  # operations of each arm
 
 
@@ -13,20 +12,21 @@ def costs(found: Sequence[dict[str, Any]]) -> Table:
     """A line for every arm: memory, time to compile, and the share of the limit.
 
     The limit is the measured rate of bfloat16 matrix products. A cell is empty if the
-    arm does not measure it. Of a peer, memory is its own peak_gb.
+    arm does not measure it. Memory is in units of 2**30 bytes; of a peer it is its own
+    peak_gib.
     """
     table = Table(title="each arm on one device")
     for head in ("workload", "arm"):
         table.add_column(head)
-    for head in ("images/s", "peak GB", "compile s", "of the matrix rate"):
+    for head in ("images/s", "peak GiB", "compile s", "of the matrix rate"):
         table.add_column(head, justify="right")
     for row in found:
         if "failed" in row:
             table.add_row(row["workload"], row["arm"], "failed")
             continue
-        peak, part = row.get("peak_gb"), row.get("part_of_limit")
-        if ours := row.get("peak_gib"):  # CPUs count only the process's memory
-            peak = GB_OF_GIB * (ours["device"] or ours["host"])
+        peak, part = row.get("peak_gib"), row.get("part_of_limit")
+        if isinstance(peak, dict):  # ours; CPUs count only the process's memory
+            peak = peak["device"] or peak["host"]
         seconds = row.get("compile_seconds")
         table.add_row(
             row["workload"],

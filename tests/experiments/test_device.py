@@ -11,6 +11,7 @@ import pytest
 
 from byol_bnfree.errors import InputError
 from byol_bnfree.training import environment as training_environment
+from byol_bnfree.verify import parse
 from experiments.throughput import __main__ as throughput
 from experiments.throughput import device
 from experiments.throughput.__main__ import Arguments, main
@@ -88,6 +89,29 @@ def test_what_an_earlier_call_has_is_not_measured_again(tmp_path, monkeypatch, c
     device.measure_device(plan._replace(finished=tmp_path / "device.jsonl"))
     assert len(measured) == 4
     assert (tmp_path / "device.jsonl").read_text().splitlines() == written
+    # Without a commit nobody knows whether the code was the same.
+    monkeypatch.setattr(training_environment, "commit", lambda: None)
+    earlier.write_text(json.dumps(rows[0] | {"commit": None}) + "\n")
+    device.measure_device(plan)
+    assert len(measured) == 9
+
+
+def test_what_cannot_end_in_time_is_not_begun(tmp_path, monkeypatch, capsys):
+    clock = {"time": 0.0}
+
+    def measure(command, seconds):
+        clock["time"] += 20
+        return {"images_per_s": 5.0}
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(device.time, "monotonic", lambda: clock["time"])
+    monkeypatch.setattr(device, "device_kind", lambda wanted: "card")
+    monkeypatch.setattr(device, "result", measure)
+    plan = Plan("cpu", None, True, 1.0, 60.0, 30.0, out=tmp_path)
+    device.measure_device(plan)
+    rows = (tmp_path / "device.jsonl").read_text().splitlines()
+    assert [json.loads(row)["arm"] for row in rows] == ["bn", "gn_ws"]  # 60 and 40 s
+    assert capsys.readouterr().out.count("no time is left") == 3
 
 
 def test_ratios_are_over_the_faster_peer():
@@ -109,15 +133,16 @@ def test_every_arm_shows_memory_compile_time_share_and_slowest_operations():
     step |= {"peak_gib": {"host": 9.0, "device": 2.0}}
     step |= {"images_per_s": 9.0, "top_ms": {f"op {k}": float(k) for k in range(7)}}
     found = [{"workload": "w", "arm": "bn"} | step]
-    torch = {"images_per_s": 8.0, "peak_gb": 3.0}
+    torch = {"images_per_s": 8.0, "peak_gib": 3.0}
     found.append({"workload": "w", "arm": "torch eager"} | torch)
     found.append({"workload": "w", "arm": "gn_ws", "failed": "status 1"})
     cells = [list(column.cells) for column in costs(found).columns]
     assert list(zip(*cells, strict=True)) == [
-        ("w", "bn", "9.0", "2.1", "31.0", "28.4%"),
+        ("w", "bn", "9.0", "2.0", "31.0", "28.4%"),
         ("w", "torch eager", "8.0", "3.0", "", ""),
         ("w", "gn_ws", "failed", "", "", ""),
     ]
+    assert costs(found).columns[3].header == "peak GiB"
     assert list(slowest(found).columns[2].cells) == [f"op {k}" for k in (6, 5, 4, 3, 2)]
 
 
@@ -217,6 +242,78 @@ def test_the_script_refuses_a_cpu_for_a_gpu(tmp_path):
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 2
     assert "not on a gpu; install the extra" in done.stdout + done.stderr
+
+
+# Stands for timeout. It notes the limit, and the time to the kill, and sets neither.
+NOTES_LIMITS = """#!/bin/bash
+echo "${3} ${2#--kill-after=} $*" >> "$OUT/limits"
+shift 3
+exec "$@"
+"""
+GPU_OF_A_TEST = """#!/bin/bash
+[ "$1" != -c ] || echo "gpu of a test"
+"""
+
+
+def run_script(folder: Path, arguments: list[str], programs: dict[str, str], **options):
+    """Run gpu.sh, with programs of these names and texts before all others."""
+    for name, text in programs.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    environment = {"PATH": f"{folder}:{os.environ['PATH']}", "BYOL_COMMIT": "abc"}
+    environment |= {"OUT": str(folder), "PYTHON": str(folder / "python")}
+    command = ["bash", str(ROOT / "experiments" / "gpu.sh"), *arguments]
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, **options
+    )
+
+
+@pytest.mark.parametrize("seconds", [3, 20, 85, 200])
+def test_a_mode_ends_in_its_time_and_a_budget_before_the_limit(tmp_path, seconds):
+    programs = {"python": GPU_OF_A_TEST, "timeout": NOTES_LIMITS}
+    done = run_script(tmp_path, ["speed", str(seconds)], programs)
+    assert done.returncode == 0, done.stdout
+    noted = [line.split() for line in (tmp_path / "limits").read_text().splitlines()]
+    for limit, kill, *_ in noted:
+        assert int(limit) > 0 and int(kill) > 0  # 0 is no limit
+        assert int(limit) + int(kill) <= seconds
+    limit, _, *words = noted[-1]
+    budget = int(words[words.index("--budget") + 1])
+    assert budget + 25 <= int(limit)  # it starts and prints in the rest
+    assert seconds < 200 or budget >= seconds - 70
+
+
+def test_the_script_ends_when_its_work_does(tmp_path):
+    # Its copies to $OUT wait for ten seconds, and would hold its output that long.
+    done = run_script(tmp_path, ["verify", "60"], {"python": GPU_OF_A_TEST}, timeout=8)
+    assert done.returncode == 0, done.stdout
+
+
+def test_verify_checks_the_claims_that_use_the_gpu(tmp_path):
+    flags = [[], ["--norm=bn"], ["--claims=pieces"]]
+    checked = []
+    for given in flags:
+        script = ["verify", "60", *given]
+        done = run_script(tmp_path, script, {"python": GPU_OF_A_TEST})
+        _, _, words = done.stdout.partition("-m byol_bnfree.verify ")
+        train, names = parse(words.splitlines()[0].split())
+        checked.append((train.norm, names))
+    assert checked == [
+        ("gn_ws", ["independence", "program", "loss", "control"]),
+        ("bn", ["independence", "program", "loss", "control"]),
+        ("gn_ws", ["pieces"]),
+    ]
+
+
+@pytest.mark.parametrize("broken", ["gitdir: /nowhere\n", ""])
+def test_the_script_asks_for_a_commit_where_git_gives_none(tmp_path, broken):
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / ".git").write_text(broken)
+    script = shutil.copy(ROOT / "experiments" / "gpu.sh", tmp_path / "experiments")
+    command = ["bash", script, "verify", "60"]
+    environment = {"PATH": os.environ["PATH"]}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and "set BYOL_COMMIT" in done.stderr
 
 
 # Stands for Python. The grid ends well once its rows are in $OUT while it runs.

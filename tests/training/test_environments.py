@@ -80,3 +80,8 @@ def test_a_copy_without_git_has_the_commit_of_its_variable(tmp_path, monkeypatch
     assert environment.environment()["commit"] is None
     monkeypatch.setenv("BYOL_COMMIT", "abc")
     assert environment.environment()["commit"] == "abc"
+    # As in a copy of a worktree, whose .git names a folder of another machine.
+    (tmp_path / ".git").write_text("gitdir: /nowhere\n")
+    assert environment.environment()["commit"] == "abc"
+    monkeypatch.setenv("PATH", "")  # no git
+    assert environment.environment()["commit"] == "abc"
