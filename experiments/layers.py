@@ -80,7 +80,7 @@ def make_measure(network: BYOLNetwork, config: TrainConfig):
                 outputs["encoder/representation"] = variety(x)
         order[:] = outputs  # jit sorts its results by name, so keep the order
         first = state.replace(step=jnp.zeros_like(state.step))
-        (grads, _), _ = gradient(first, batch)
+        grads = gradient(first, batch)[0].grads
         return outputs, kernel_norms(params), kernel_norms(grads)
 
     def of_state(state: TrainState, batch: Batch) -> Layers:

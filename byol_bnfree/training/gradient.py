@@ -14,7 +14,7 @@ from byol_bnfree.losses import probe_loss
 from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.objectives import Objective, Passed, make_objective
 from byol_bnfree.objectives.byol import BYOL
-from byol_bnfree.training.passes import Batch, Forward, of_views
+from byol_bnfree.training.passes import Averaged, Batch, Forward, Gradient, of_views
 from byol_bnfree.training.several_views import make_gradient_of_views
 from byol_bnfree.training.state import TrainState
 
@@ -83,6 +83,7 @@ def make_loss(network: BYOLNetwork, objective: Objective = BYOL) -> Callable[...
             projection1=out1.projection,
             projection2=out2.projection,
             logits=out1.logits,
+            labels=labels,
             kept=objective.keep(passed) if objective.keep else None,
         )
         # One gradient trains both. The probe's does not reach the encoder.
@@ -96,8 +97,8 @@ def make_gradient(
     config: TrainConfig,
     data_devices: int,
     unroll: bool,
-) -> Callable[..., Any]:
-    """Return (state, batch, seed) -> ((gradient, statistics), (`Forward`, labels)).
+) -> Gradient:
+    """Return the function (state, batch, seed) -> (`Averaged`, `Forward`).
 
     `seed` is a number or its key, and that of the configuration if it is left out.
     k micro-batches give the gradient, statistics and outputs of the full batch: the
@@ -108,12 +109,14 @@ def make_gradient(
     loss_and_grad = jax.value_and_grad(make_loss(network, objective), has_aux=True)
     of_several_views = make_gradient_of_views(network, config, unroll)
 
-    def gradient(state: TrainState, batch: Batch, seed: Any = config.seed):
+    def gradient(
+        state: TrainState, batch: Batch, seed: Any = config.seed
+    ) -> tuple[Averaged, Forward]:
         """Compute the gradient. Views depend on each example's position only."""
         key = step_key(seed, state.step)
 
-        def of_piece(piece: Batch):
-            """Return (gradient, statistics) and the values that metrics need."""
+        def of_piece(piece: Batch) -> tuple[Averaged, Forward]:
+            """Return the results of a micro-batch."""
             if not config.views.plain:
                 return of_several_views(key, state, piece)
             views, labels = make_views(key, piece, config.augment), piece["label"]
@@ -124,7 +127,7 @@ def make_gradient(
             (_, (stats, forward)), grads = loss_and_grad(
                 state.online_params, state, views, labels, answers
             )
-            return (grads, stats), (forward, labels)
+            return Averaged(grads, *stats), forward
 
         if config.micro_batches == 1:
             return of_piece(batch)
@@ -144,24 +147,23 @@ def _split(tree: Any, pieces: int, devices: int) -> Any:
     )
 
 
-def _accumulate(gradient, stacked: Any, unroll: bool, devices: int):
-    """Average gradients and statistics over micro-batches [k b ...].
-
-    The outputs come back in the order of the batch.
-    """
+def _accumulate(
+    of_piece: Gradient, stacked: Any, unroll: bool, devices: int
+) -> tuple[Averaged, Forward]:
+    """Average over micro-batches [k b ...]; return rows in the order of the batch."""
 
     def add(total, piece):
-        averaged, outputs = gradient(piece)
-        return jax.tree.map(jnp.add, total, averaged), outputs
+        averaged, forward = of_piece(piece)
+        return jax.tree.map(jnp.add, total, averaged), forward
 
     pieces = len(jax.tree.leaves(stacked)[0])
-    shapes, _ = jax.eval_shape(gradient, jax.tree.map(lambda x: x[0], stacked))
+    shapes, _ = jax.eval_shape(of_piece, jax.tree.map(lambda x: x[0], stacked))
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    total, outputs = jax.lax.scan(add, zeros, stacked, unroll=unroll)
+    total, forward = jax.lax.scan(add, zeros, stacked, unroll=unroll)
     return (
         # BatchNorm counts its updates in an integer, which a division makes a float.
         jax.tree.map(lambda x: (x / pieces).astype(x.dtype), total),
         jax.tree.map(
-            lambda x: rearrange(x, "k (d b) ... -> (d k b) ...", d=devices), outputs
+            lambda x: rearrange(x, "k (d b) ... -> (d k b) ...", d=devices), forward
         ),
     )

@@ -6,15 +6,25 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from einops import rearrange
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from byol_bnfree.errors import InputError
 
 Batch = dict[str, Array]
 
 
+class Averaged(NamedTuple):
+    """Means over a (micro-)batch. Those of several micro-batches are averaged."""
+
+    grads: Any
+    """The gradient of the mean loss, by the online network's parameters."""
+    online_stats: Any
+    target_stats: Any
+    """Running statistics of the networks after the batch."""
+
+
 class Forward(NamedTuple):
-    """The results of a pass over a (micro-)batch, without the gradient."""
+    """Arrays with a row for each example of a (micro-)batch."""
 
     loss: Float[Array, " b"]
     probe_loss: Float[Array, " b"]
@@ -22,8 +32,13 @@ class Forward(NamedTuple):
     projection1: Float[Array, "b k"]
     projection2: Float[Array, "b k"]
     logits: Float[Array, "b c"] | None
+    labels: Int[Array, " b"]
     kept: Any = None
     """Arrays that the objective keeps of each example, or None."""
+
+
+Gradient = Callable[..., tuple[Averaged, Forward]]
+"""Maps (state, batch, seed) to what a step needs of a batch."""
 
 
 def check_keys(batch: Batch) -> None:

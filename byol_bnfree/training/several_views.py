@@ -20,7 +20,7 @@ from byol_bnfree.losses import probe_loss
 from byol_bnfree.models.byol import BYOLNetwork, Outputs
 from byol_bnfree.objectives.normalization import LOSS_NORMALIZATIONS
 from byol_bnfree.objectives.several_views import aims_of, loss_of_view
-from byol_bnfree.training.passes import Forward, of_views
+from byol_bnfree.training.passes import Averaged, Forward, of_views
 from byol_bnfree.training.state import TrainState
 
 Aims = tuple[Float[Array, "n a b k"], Float[Array, "a2 b k"]]
@@ -79,7 +79,7 @@ class Passes:
         return loss, is_first * probe_loss(outputs.logits, labels)
 
     def together(self, params, stats, drawn: AllViews, aims: Aims, labels):
-        """Return ((gradient, statistics), `Forward`) of all views in one program."""
+        """Return gradient, statistics and `Forward` of all views in one program."""
 
         def mean_loss(params):
             """Return the mean loss of all views, and the statistics after them."""
@@ -94,10 +94,11 @@ class Passes:
                 output, after = self.of_small(params, after, view)
                 parts.append(self.losses(output, aims[1], labels, 0.0))
             loss, probe = (sum(part) for part in zip(*parts, strict=True))
-            return jnp.mean(loss + probe), (after, _forward(large, loss, probe))
+            forward = _forward(large, loss, probe, labels)
+            return jnp.mean(loss + probe), (after, forward)
 
         grads, (after, forward) = jax.grad(mean_loss, has_aux=True)(params)
-        return (grads, after), forward
+        return grads, after, forward
 
     def one_by_one(self, params, stats, drawn: AllViews, aims: Aims, labels):
         """Return the same, with the activations of one view alive at a time."""
@@ -114,7 +115,7 @@ class Passes:
             loss = loss + parts[0].sum(0)
         # The metrics of a step compare the first two views.
         first_two = [jax.tree.map(lambda x, i=i: x[i], large) for i in (0, 1)]
-        return total, _forward(first_two, loss, probe)
+        return *total, _forward(first_two, loss, probe, labels)
 
     def _add(self, params, labels, total, pieces, online: Callable[..., Any]):
         """Loop over views of one size. Add their gradients to those in `total`.
@@ -158,8 +159,8 @@ class Passes:
 
 def make_gradient_of_views(
     network: BYOLNetwork, config: TrainConfig, unroll: bool
-) -> Callable[..., Any]:
-    """Return (key, state, batch) -> ((gradient, statistics), (`Forward`, labels)).
+) -> Callable[..., tuple[Averaged, Forward]]:
+    """Return the function (key, state, batch) -> (`Averaged`, `Forward`).
 
     Running statistics are updated once per large view. Small views pass through the
     online network only, and leave its running statistics as they are. The probe reads
@@ -168,20 +169,22 @@ def make_gradient_of_views(
     passes, views = Passes(network, config, unroll), config.views
     online = passes.one_by_one if views.accumulate else passes.together
 
-    def gradient(key: Array, state: TrainState, batch: Batch):
+    def gradient(
+        key: Array, state: TrainState, batch: Batch
+    ) -> tuple[Averaged, Forward]:
         """Draw the views, make their aims, and differentiate."""
         drawn, labels = all_views(key, batch, config.augment, views), batch["label"]
         targets, target_stats = passes.targets(state, drawn.large)
         aims = aims_of(targets, views.targets, passes.normalize)
-        (grads, stats), forward = online(
+        grads, stats, forward = online(
             state.online_params, state.online_stats, drawn, aims, labels
         )
-        return (grads, (stats, target_stats)), (forward, labels)
+        return Averaged(grads, stats, target_stats), forward
 
     return gradient
 
 
-def _forward(outputs, loss: Array, probe: Array) -> Forward:
+def _forward(outputs, loss: Array, probe: Array, labels: Array) -> Forward:
     """Collect the results. Representation and probe are those of the first view."""
     return Forward(
         loss,
@@ -190,4 +193,5 @@ def _forward(outputs, loss: Array, probe: Array) -> Forward:
         projection1=outputs[0].projection,
         projection2=outputs[1].projection,
         logits=outputs[0].logits,
+        labels=labels,
     )

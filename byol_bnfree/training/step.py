@@ -86,15 +86,15 @@ def make_train_step(
     ) -> tuple[TrainState, Metrics, StepOutputs]:
         """Return the state after one update of all parts, metrics and outputs."""
         check_keys(batch)
-        (grads, (stats, target_stats)), (forward, labels) = gradient(state, batch, seed)
+        averaged, forward = gradient(state, batch, seed)
         updates, opt_state = optimizer.update(
-            grads, state.opt_state, state.online_params
+            averaged.grads, state.opt_state, state.online_params
         )
         tau = schedules.tau(state.step)
-        metrics = _metrics(forward, labels) | {
+        metrics = _metrics(forward) | {
             # Schedules count the finished steps.
             "optim/lr": schedules.learning_rate(state.step),
-            "optim/grad_norm": optax.tree.norm(grads),
+            "optim/grad_norm": optax.tree.norm(averaged.grads),
             "optim/update_norm": optax.tree.norm(updates),
             "ema/tau": tau,
         }
@@ -108,8 +108,8 @@ def make_train_step(
             step=state.step + 1,
             online_params=online_params,
             target_params=ema_update(state.target_params, online_params, tau),
-            online_stats=stats,
-            target_stats=target_stats,
+            online_stats=averaged.online_stats,
+            target_stats=averaged.target_stats,
             opt_state=opt_state,
             memory=remember(state.memory, forward.kept) if remember else state.memory,
         )
@@ -138,7 +138,7 @@ def update_ratio_names(params: Any) -> list[str]:
     return [f"update_ratio/{name}" for name in sorted(names)]
 
 
-def _metrics(forward: Forward, labels: Array) -> Metrics:
+def _metrics(forward: Forward) -> Metrics:
     """Return the metrics of a step, measured before its update."""
     lengths = jnp.linalg.norm(forward.projection1, axis=1)
     metrics = {
@@ -147,7 +147,7 @@ def _metrics(forward: Forward, labels: Array) -> Metrics:
     }
     if forward.logits is not None:
         metrics["probe/loss"] = jnp.mean(forward.probe_loss)
-        metrics["probe/top1"] = top_k(forward.logits, labels, 1)
+        metrics["probe/top1"] = top_k(forward.logits, forward.labels, 1)
         if forward.logits.shape[1] > 5:  # with five classes or fewer it is always 1
-            metrics["probe/top5"] = top_k(forward.logits, labels, 5)
+            metrics["probe/top5"] = top_k(forward.logits, forward.labels, 5)
     return metrics

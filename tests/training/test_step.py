@@ -221,7 +221,7 @@ def test_every_example_step_and_seed_has_views_of_its_own(pieces):
         gradient = jax.jit(make_gradient(network, seeded, 1, unroll=False))
         params = {"weight": jnp.ones(())}
         state = TrainState(jnp.int32(step), params, params, {}, {}, None)
-        _, (forward, _) = gradient(state, batch)
+        _, forward = gradient(state, batch)
         return [forward.projection1, forward.projection2]
 
     rows = np.concatenate([*seen(0, 0), *seen(0, 1), *seen(1, 0)])
