@@ -8,14 +8,16 @@ import os
 import subprocess
 import sys
 import traceback
+from importlib.metadata import version
 
 from byol_bnfree.errors import InputError
 
 # XLA_FLAGS for CPU programs that run once. They compile in half the time (measured with
 # jax 0.10.2: 19 s and 10 s for a step of BYOL on one core), and they run slower.
-QUICK_TO_COMPILE = (
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-)
+# Later versions need not have the older emitters: 0.12 ends the process at their flag.
+QUICK_TO_COMPILE = "--xla_backend_optimization_level=0"
+if version("jaxlib").startswith("0.10."):
+    QUICK_TO_COMPILE += " --xla_cpu_use_fusion_emitters=false"
 THREEFRY = "threefry2x32"
 """JAX's usual kind of random keys, with which runs are defined."""
 _READERS = ("xla_bridge.py", "config.py")  # files in jax/_src that read them

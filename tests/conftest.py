@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import tempfile
+from importlib.metadata import version
 
 # A script may have begun the tests with ignored signals, which programs inherit.
 for _number, _usual in (
@@ -22,10 +23,10 @@ os.environ["JAX_PLATFORMS"] = os.environ.get("TESTS_ON", "cpu")  # of experiment
 # `jax_settings.QUICK_TO_COMPILE`, and programs in one part: each worker has one core.
 # The package is not imported here: `mutation` imports this file, and then tests wrong
 # copies of the package.
-os.environ["XLA_FLAGS"] = (
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
-    "--xla_cpu_parallel_codegen_split_count=1"
-)
+os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 "
+if version("jaxlib").startswith("0.10."):
+    os.environ["XLA_FLAGS"] += "--xla_cpu_use_fusion_emitters=false "
+os.environ["XLA_FLAGS"] += "--xla_cpu_parallel_codegen_split_count=1"
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # workers inherit it
     _cache = tempfile.mkdtemp(prefix="jax-cache-")
     atexit.register(shutil.rmtree, _cache, ignore_errors=True)
