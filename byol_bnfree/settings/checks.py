@@ -161,11 +161,20 @@ def check_network(model: Any) -> None:
 
     Raise `InputError` with their plain names, as arguments have them.
     """
-    check_types(model, called=str)
+    _check_part(model, "model.", str)
+
+
+def check_optim(optim: Any) -> None:
+    """Check an `OptimConfig` that a program gave. Raise `InputError`."""
+    _check_part(optim, "optim.", "optim.{}".format)
+
+
+def _check_part(part: Any, prefix: str, called: Callable[[str], str]) -> None:
+    check_types(part, called=called)
     for rule in RULES:
-        names = [name for name in rule.names.split() if name.startswith("model.")]
-        own = " ".join(name.removeprefix("model.") for name in names)
-        _check(model, rule._replace(names=own), called=str)
+        names = [name for name in rule.names.split() if name.startswith(prefix)]
+        own = " ".join(name.removeprefix(prefix) for name in names)
+        _check(part, rule._replace(names=own), called=called)
 
 
 def _plain_dense(config: Any, head: str) -> Rule:

@@ -36,6 +36,15 @@ def image_size_of(height: int, width: int) -> ImageSize:
     return height if height == width else (height, width)
 
 
+def check_kind(value: Any, kind: type, name: str, such_as: str) -> None:
+    """Raise `InputError` unless a program gave this argument in the class it has.
+
+    `such_as` is what to give, in words.
+    """
+    if not isinstance(value, kind):
+        raise InputError(f"{name} is a {type(value).__name__}; give {such_as}.")
+
+
 def check_types(
     config: Any, prefix: str = "", called: Callable[[str], str] = flag
 ) -> None:
