@@ -12,7 +12,7 @@ from jaxtyping import Array
 
 from byol_bnfree.assembly import create_network
 from byol_bnfree.config import TrainConfig
-from byol_bnfree.data.augment import normalize
+from byol_bnfree.data.augment import normalized
 from byol_bnfree.data.several_views import all_views
 from byol_bnfree.data.view_settings import small_side
 from byol_bnfree.errors import InputError
@@ -134,7 +134,7 @@ def _make_init(
         # cannot be cut into many.
         fresh = create_network(config, classes, stat_groups=1, encoder=encoder)
         if data_dependent or fresh.own_encoder:  # whose layers may read the images
-            images = normalize(views(batch, seed)[0], config.augment)
+            images = normalized(views(batch, seed)[0], config.augment)
         else:
             shape = batch["image" if "image" in batch else "crops"].shape[-3:]
             images = jnp.zeros((2, *shape))
