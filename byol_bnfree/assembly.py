@@ -7,6 +7,7 @@ from flax import linen as nn
 
 from byol_bnfree.config import TURNS, HeadConfig, TrainConfig
 from byol_bnfree.errors import InputError
+from byol_bnfree.models.architectures import ARCHITECTURES
 from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.models.encoders import create_encoder
 from byol_bnfree.models.heads import MLPHead
@@ -110,14 +111,16 @@ def _encoder(config: TrainConfig, options: dict[str, Any]) -> nn.Module:
     if config.encoder is not None:
         options = options | {"kernels": with_plain_arrays(options["kernels"])}
         return load_encoder_module(config.encoder, layers_for(norm, **options))
+    # A recipe may hold settings of other networks; see `whole_run.without_effect`.
+    bottleneck = ARCHITECTURES[model.name].bottleneck
     return create_encoder(
         model.name,
         norm=norm,
         width=model.width,
         stem=model.stem,
-        stem_stride=model.stem_stride,
+        stem_stride=model.stem_stride if model.stem == "small" else 1,
         stem_channels=model.stem_channels,
-        last_scale_init=model.last_scale_init,
+        last_scale_init=model.last_scale_init if bottleneck else 1.0,
         padding=model.padding,
         shortcuts=model.shortcuts,
         remat=config.remat,

@@ -7,7 +7,6 @@ P1 is the BYOL paper (arXiv 2006.07733); the augmentation is in its appendix B.
 
 from dataclasses import replace
 from functools import partial
-from numbers import Integral
 from typing import Any
 
 import jax
@@ -22,7 +21,7 @@ from byol_bnfree.data.pixels import as_array, check_type, checked_images
 from byol_bnfree.errors import InputError
 from byol_bnfree.jax_settings import THREEFRY
 from byol_bnfree.own_code import load_function, repaired_by_the_user
-from byol_bnfree.settings.types import check_kind
+from byol_bnfree.settings.types import check_kind, is_count
 
 AUGMENT = "an AugmentConfig, such as config.augment"
 
@@ -70,11 +69,7 @@ def _check_size(size: Any) -> None:
     if size is None:
         return
     sides = size if isinstance(size, tuple) else (size, size)
-    whole = all(
-        isinstance(side, Integral) and not isinstance(side, bool) and side > 0
-        for side in sides
-    )
-    if not whole or len(sides) != 2:
+    if len(sides) != 2 or not all(map(is_count, sides)):
         raise InputError(
             f"size is {size!r}; give a number of pixels, (height, width) or None."
         )

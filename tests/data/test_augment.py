@@ -391,7 +391,9 @@ def test_settings_of_views_are_an_augment_config():
         partial(inspect.unwrap(augment.normalize), PIXELS),
         partial(inspect.unwrap(augment.two_views), jax.random.key(0), PIXELS),
     ):
-        with pytest.raises(InputError, match="is a TrainConfig; give an AugmentConfig"):
+        with pytest.raises(
+            InputError, match="is of type TrainConfig; give an AugmentConfig"
+        ):
             draw(TrainConfig())
 
 
