@@ -17,6 +17,7 @@ from byol_bnfree.models.norm import check_channels, layers_for
 from byol_bnfree.own_encoder import load_encoder_module
 from byol_bnfree.precision import resolve_dtype
 from byol_bnfree.settings.norms import groups_of_micro_batch, part_norms
+from byol_bnfree.settings.types import check_kind
 
 
 def encoder_name(config: TrainConfig) -> str:
@@ -47,9 +48,11 @@ def create_network(
       encoder: a module that replaces the configuration's encoder.
 
     Raises:
-      InputError: for sizes that do not fit each other, and for a --model that returns
-        no Flax module.
+      InputError: for sizes that do not fit each other, for a --model that returns no
+        Flax module, and for a configuration or module of another kind.
     """
+    check_kind(config, TrainConfig, "config", "a TrainConfig, such as TrainConfig()")
+    check_kind(encoder, nn.Module | None, "encoder", "a module of flax.linen")
     own = encoder is not None or config.encoder is not None
     _check_remat(config, own)
     views = 1 if own else views

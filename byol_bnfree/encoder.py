@@ -278,10 +278,14 @@ def read_run(workdir: Path) -> tuple[TrainConfig, DataShape]:
     """Read a run's configuration and data; `InputError` if the folder is no run."""
     check_utf8(workdir)
     if not workdir.exists():
+        name = f"{workdir}"
         raise InputError(
             f"{workdir} is not the work folder of a run (No such file or directory); "
             f"give the folder that `python -m byol_bnfree.train` prints in its first "
-            f"line, or a file of weights."
+            f"line, or a file of weights"
+            + " (load_pretrained reads shipped weights by name)"
+            * (workdir.name == name)
+            + "."
         )
     try:
         saved = json.loads((workdir / "config.json").read_text())

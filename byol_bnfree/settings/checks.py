@@ -6,7 +6,12 @@ from typing import Any, NamedTuple
 
 from byol_bnfree.errors import InputError, flag
 from byol_bnfree.settings.joint_checks import check_together
-from byol_bnfree.settings.types import MOST_CHANNELS, check_types, height_and_width
+from byol_bnfree.settings.types import (
+    MOST_CHANNELS,
+    check_kind,
+    check_types,
+    height_and_width,
+)
 
 MOST_EPOCHS = 1e9  # catches infinity and slips
 MOST_WORKERS = 512  # processes, which all start at once
@@ -145,6 +150,8 @@ RANGES = {
 
 def validate(config: Any) -> None:
     """Run all checks that need neither data nor devices. Raise `InputError`."""
+    module = "FILE:FUNCTION, and a module to train(config, encoder=module)"
+    check_kind(config.encoder, str | None, "config.encoder", module)
     check_types(config)
     for rule in RULES:
         _check(config, rule)

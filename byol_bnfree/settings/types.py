@@ -36,7 +36,7 @@ def image_size_of(height: int, width: int) -> ImageSize:
     return height if height == width else (height, width)
 
 
-def check_kind(value: Any, kind: type, name: str, such_as: str) -> None:
+def check_kind(value: Any, kind: type | UnionType, name: str, such_as: str) -> None:
     """Raise `InputError` unless a program gave this argument in the class it has.
 
     `such_as` is what to give, in words.
