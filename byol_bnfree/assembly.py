@@ -7,6 +7,7 @@ from flax import linen as nn
 
 from byol_bnfree.config import TURNS, HeadConfig, TrainConfig
 from byol_bnfree.errors import InputError
+from byol_bnfree.models.architectures import ARCHITECTURES
 from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.models.encoders import create_encoder
 from byol_bnfree.models.heads import MLPHead
@@ -16,6 +17,7 @@ from byol_bnfree.models.norm import check_channels, layers_for
 from byol_bnfree.own_encoder import load_encoder_module
 from byol_bnfree.precision import resolve_dtype
 from byol_bnfree.settings.norms import groups_of_micro_batch, part_norms
+from byol_bnfree.settings.types import check_kind
 
 
 def encoder_name(config: TrainConfig) -> str:
@@ -46,9 +48,11 @@ def create_network(
       encoder: a module that replaces the configuration's encoder.
 
     Raises:
-      InputError: for sizes that do not fit each other, and for a --model that returns
-        no Flax module.
+      InputError: for sizes that do not fit each other, for a --model that returns no
+        Flax module, and for a configuration or module of another kind.
     """
+    check_kind(config, TrainConfig, "config", "a TrainConfig, such as TrainConfig()")
+    check_kind(encoder, nn.Module | None, "encoder", "a module of flax.linen")
     own = encoder is not None or config.encoder is not None
     _check_remat(config, own)
     views = 1 if own else views
@@ -110,14 +114,16 @@ def _encoder(config: TrainConfig, options: dict[str, Any]) -> nn.Module:
     if config.encoder is not None:
         options = options | {"kernels": with_plain_arrays(options["kernels"])}
         return load_encoder_module(config.encoder, layers_for(norm, **options))
+    # A recipe may hold settings of other networks; see `whole_run.without_effect`.
+    bottleneck = ARCHITECTURES[model.name].bottleneck
     return create_encoder(
         model.name,
         norm=norm,
         width=model.width,
         stem=model.stem,
-        stem_stride=model.stem_stride,
+        stem_stride=model.stem_stride if model.stem == "small" else 1,
         stem_channels=model.stem_channels,
-        last_scale_init=model.last_scale_init,
+        last_scale_init=model.last_scale_init if bottleneck else 1.0,
         padding=model.padding,
         shortcuts=model.shortcuts,
         remat=config.remat,

@@ -42,8 +42,10 @@ def parse_args(argv: Sequence[str] | None = None) -> TrainConfig:
     Raises:
       SystemExit: with status 2 and a message for an unknown flag or value (from tyro),
         with status 0 after `--help`.
-      InputError: for impossible values.
+      InputError: for impossible values, and for a text that is no list of flags.
     """
+    if isinstance(argv, str):
+        raise InputError(f"argv is {argv!r}; give a list of flags: {argv.split()}.")
     argv = sys.argv[1:] if argv is None else list(argv)
     return cli(
         TrainConfig,

@@ -51,7 +51,9 @@ class Encoder:
     variables: dict[str, Any]
     """{"params": ...}, and with BatchNorm {"batch_stats": ...}; float32."""
     config: TrainConfig
+    """All settings of the run. For weights without a run, those that they tell."""
     step: int
+    """Optimizer steps that the weights were trained for."""
 
     def __reduce__(self) -> tuple:
         """Return what pickle needs. A user's file is executed before its classes."""
@@ -72,7 +74,8 @@ class Encoder:
         """Compute representations of uint8 images, or of floats in [0, 1].
 
         BatchNorm reads its running statistics. The images may differ in size from those
-        of the run. A StableHLO program takes its own size only, and has neither
+        of the run. Inside a compiled function the range of the values is not known, and
+        not checked. A StableHLO program takes its own size only, and has neither
         `jax.vmap` nor a gradient.
 
         Raises:
@@ -275,10 +278,14 @@ def read_run(workdir: Path) -> tuple[TrainConfig, DataShape]:
     """Read a run's configuration and data; `InputError` if the folder is no run."""
     check_utf8(workdir)
     if not workdir.exists():
+        name = f"{workdir}"
         raise InputError(
             f"{workdir} is not the work folder of a run (No such file or directory); "
             f"give the folder that `python -m byol_bnfree.train` prints in its first "
-            f"line, or a file of weights."
+            f"line, or a file of weights"
+            + " (load_pretrained reads shipped weights by name)"
+            * (workdir.name == name)
+            + "."
         )
     try:
         saved = json.loads((workdir / "config.json").read_text())

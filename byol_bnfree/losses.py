@@ -36,9 +36,14 @@ def regression_loss(
       float32, also for float16 and bfloat16; float64 if an argument is.
 
     Raises:
-      InputError: if the shapes differ.
+      InputError: if the arguments are no arrays of one shape with two axes or more.
     """
-    if prediction.shape != target.shape:
+    for name, array in (("prediction", prediction), ("target", target)):
+        if not hasattr(array, "shape"):
+            raise InputError(
+                f"the {name} is a {type(array).__name__}; give an array [b k]."
+            )
+    if prediction.shape != target.shape or len(target.shape) < 2:
         raise InputError(
             f"the prediction has shape {prediction.shape} and the target has "
             f"{target.shape}; give two arrays [b k] of the same shape."
@@ -56,7 +61,17 @@ def byol_loss(
     It is the sum over both orders of the views, not their mean. `predictions` are the
     online network's q(z1) and q(z2); `targets` are the target network's z'1 and z'2. No
     gradient flows into the targets. See `regression_loss` for dtypes and errors.
+
+    Raises:
+      InputError: for anything but two predictions and two targets.
     """
+    for name, views in (("predictions", predictions), ("targets", targets)):
+        if not isinstance(views, tuple | list) or len(views) != 2:
+            more = f" of {len(views)}" if isinstance(views, tuple | list) else ""
+            raise InputError(
+                f"{name} are a {type(views).__name__}{more}; give two arrays [b k], "
+                f"one for each view."
+            )
     (q1, q2), (z1, z2) = predictions, jax.lax.stop_gradient(targets)
     return regression_loss(q1, z2) + regression_loss(q2, z1)
 

@@ -6,9 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.errors import InvalidRngError
 
 from byol_bnfree.errors import InputError, first_line
 from byol_bnfree.leaves import by_path
+from byol_bnfree.models.architectures import ARCHITECTURES
 from byol_bnfree.models.norm import Layers
 from byol_bnfree.own_code import in_line, load_function, repaired_by_the_user
 
@@ -27,6 +29,11 @@ def load_encoder_module(where: str, layers: Layers) -> nn.Module:
             f"to train(), and no command can make it; give the module in a program: "
             f"train(config, encoder=module), or load_encoder(workdir, encoder=module) "
             f"for the functions of byol_bnfree.evaluation."
+        )
+    if where in ARCHITECTURES:
+        raise InputError(
+            f"model is {where!r}, which is a network of this package; give "
+            f"--model.name={where}, or FILE:FUNCTION for one of your own."
         )
     function = load_function(where, "model")
     with repaired_by_the_user(f"model {where}", where.rpartition(":")[0], "layers"):
@@ -127,6 +134,8 @@ def _explained(
     except InputError:
         raise
     except Exception as error:
+        if isinstance(error, InvalidRngError):
+            needs = "an encoder may draw no random numbers in training, as Dropout does"
         raise InputError(
             f"model {where} fails{in_line(error, where.rpartition(':')[0])} on images "
             f"{images.shape} with {type(error).__name__}: "

@@ -6,7 +6,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, UInt8
 
 from byol_bnfree.config import AugmentConfig
-from byol_bnfree.data.augment import normalize
+from byol_bnfree.data.augment import normalized
 from byol_bnfree.data.pixels import unit_pixels
 
 
@@ -19,7 +19,7 @@ def network_input(
 
     See `unit_pixels` for errors.
     """
-    return normalize(unit_pixels(images, channels), augment)
+    return normalized(unit_pixels(images, channels), augment)
 
 
 def represent(

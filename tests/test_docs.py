@@ -20,6 +20,7 @@ from byol_bnfree import evaluation
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.training.parts import views_of_step_0
+from byol_bnfree.verify import CLAIMS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -127,6 +128,35 @@ def test_the_training_step_runs_in_a_loop_of_ones_own():
     names: dict = {}
     exec(text, names)  # text of this repository
     assert names["state"].step == 1 and names["metrics"]["train/loss"] > 0
+
+
+@pytest.mark.slow  # compiles a whole step
+def test_a_whole_loop_of_ones_own_trains_and_moves_the_target():
+    page = (DOCS / "training.md").read_text()
+    text = re.search(r"<!-- test: loop -->\n```python\n(.*?)```", page, re.S)[1]
+    names: dict = {}
+    exec(text, names)  # text of this repository
+    assert names["moments"][0].count == 3 and 0 < names["loss"] < 8
+    before = names["start"](jax.random.key(0), names["images"])[1]
+    after = names["target"]
+    assert after.keys() == {"encoder", "projector"}
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), before, after)
+    assert 0 < max(jax.tree.leaves(moved)) < 0.01
+
+
+def test_features_of_an_array_are_computed_as_the_page_says():
+    page = (DOCS / "evaluation.md").read_text()
+    text = re.search(r"<!-- test: array -->\n```python\n(.*?)```", page, re.S)[1]
+    encoder, draws = tiny.encoder("gn_ws"), np.random.default_rng(0)
+    pixels = draws.integers(0, 256, (5, 8, 8, 3), np.uint8)
+    names = {"encoder": encoder, "pixels": pixels}
+    exec(text.replace("512", "2"), names)  # text of this repository
+    np.testing.assert_allclose(names["features"], encoder(pixels), rtol=1e-3, atol=1e-5)
+
+
+def test_the_page_of_the_proofs_has_a_row_for_every_claim():
+    page = (DOCS / "proofs.md").read_text()
+    assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == [*CLAIMS]
 
 
 def test_the_loss_serves_a_loop_of_ones_own():

@@ -63,6 +63,21 @@ def test_arrays_of_different_shapes_have_no_loss():
             unwrap(regression_loss)(X, other)
 
 
+def test_the_loss_of_an_example_needs_an_axis_of_examples():
+    for array, why in ((X[0], r"shape \(2,\)"), (None, "is a NoneType; give an array")):
+        with pytest.raises(InputError, match=why):
+            unwrap(regression_loss)(array, array)
+
+
+@pytest.mark.parametrize("views", [X, (X, X, X), (X,), None, "ab"])
+def test_the_symmetric_loss_takes_two_views(views):
+    """A single array whose batch is 2 would count as two views."""
+    for given in ((views, (X, X)), ((X, X), views)):
+        with pytest.raises(InputError, match="give two arrays"):
+            unwrap(byol_loss)(*given)
+    unwrap(byol_loss)([X, X], [X, X])
+
+
 def test_unlabelled_examples_cost_nothing():
     losses = probe_loss(jnp.array([[0.0, 0.0], [0.0, 0.0]]), jnp.array([1, -1]))
     np.testing.assert_allclose(losses, [np.log(2), 0])

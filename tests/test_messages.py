@@ -64,6 +64,14 @@ def test_the_check_finds_a_field_name():
     assert not NAMED.search("--bn-stat-groups 3 is odd")
 
 
+def test_a_bare_name_may_be_that_of_shipped_weights(tmp_path):
+    """`load_pretrained` reads them, and its names look like folders."""
+    with pytest.raises(InputError, match="load_pretrained reads shipped weights by na"):
+        load_encoder("cifar10-resnet14-gn_ws-64epochs")
+    with pytest.raises(InputError, match="or a file of weights\\.$"):
+        load_encoder(tmp_path / "missing")
+
+
 def archive(path):
     prepare_cifar("cifar10", path.parent, path)
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from flax import nnx
 
 import runs
 import tiny
@@ -263,7 +264,7 @@ def test_statistics_of_an_own_batchnorm_are_those_of_one_view():
         ("other_layers", "AttributeError: 'Layers'.*repair"),
         ("maps", r"gives \(2, 8, 8, 4\) for 2 images"),
         ("short", "keeps fc/.* of its params in bfloat16; keep it in float32"),
-        ("dropping", "InvalidRngError.*module\\(images, train\\)"),
+        ("dropping", "InvalidRngError.*; an encoder may draw no random numbers"),
     ],
 )
 def test_what_is_no_encoder_is_refused_in_a_sentence(file, name, words):
@@ -290,6 +291,23 @@ def test_an_encoder_of_one_size_and_small_views_are_refused(file, name, words):
 def test_a_place_that_is_none_is_refused(value):
     with pytest.raises(InputError, match="model"):
         create_network(tiny.config(encoder=value), CLASSES)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet14v2"])
+def test_a_network_of_ours_in_place_of_a_file_names_the_right_flag(name):
+    with pytest.raises(InputError, match=f"give --model.name={name}, or FILE:FUNCT"):
+        create_network(tiny.config(encoder=name), CLASSES)
+
+
+@pytest.mark.parametrize(
+    "module", [nnx.Linear(2, 3, rngs=nnx.Rngs(0)), nn.Dense, "resnet18"]
+)
+def test_an_encoder_of_a_program_is_a_linen_module(module):
+    with pytest.raises(InputError, match="encoder is of type .* a module of flax.lin"):
+        create_network(tiny.config(), CLASSES, encoder=module)
+    if not isinstance(module, str):
+        with pytest.raises(InputError, match="module to train.config, encoder=module"):
+            tiny.config(encoder=module)
 
 
 def test_an_encoder_of_a_program_is_asked_for_where_it_can_be_given():

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 import warnings
+from inspect import unwrap
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,22 @@ def python(code: str, *flags: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, *flags, "-c", code], capture_output=True, text=True
     )
+
+
+@pytest.mark.parametrize(
+    "call, wanted",
+    [
+        (lambda: byol_bnfree.train({"norm": "bn"}), "a TrainConfig"),
+        (lambda: byol_bnfree.create_network("bn", None), "a TrainConfig"),
+        (lambda: unwrap(byol_bnfree.build_parts)({}, (8, 2, (8, 8, 3))), "a TrainCon"),
+        (lambda: unwrap(byol_bnfree.make_train_step)(*[None] * 4), "a TrainConfig"),
+        (lambda: unwrap(byol_bnfree.evaluate)("runs/mine"), "an EvaluateConfig"),
+        (lambda: byol_bnfree.parse_args("--norm=bn"), r"a list of flags: \['--norm=bn"),
+    ],
+)
+def test_settings_of_another_kind_are_refused_in_a_sentence(call, wanted):
+    with pytest.raises(byol_bnfree.InputError, match=f"; give {wanted}"):
+        call()
 
 
 @pytest.mark.parametrize("package", LAZY, ids=lambda package: package.__name__)

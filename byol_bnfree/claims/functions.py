@@ -17,7 +17,7 @@ from byol_bnfree.claims.settings import (
     kernels_to_trace,
 )
 from byol_bnfree.config import ImageSize, TrainConfig
-from byol_bnfree.data.augment import normalize
+from byol_bnfree.data.augment import normalized
 from byol_bnfree.losses import probe_loss, regression_loss
 from byol_bnfree.models.byol import BYOLNetwork, Outputs, Variables
 from byol_bnfree.settings.norms import groups_of_micro_batch
@@ -142,7 +142,7 @@ def views_of_run(config: TrainConfig):
     def views(pixels):
         """Return all views of each image, large and small."""
         batch = {"image": pixels, "position": jnp.arange(len(pixels))}
-        return [normalize(view, config.augment) for view in draw(batch)]
+        return [normalized(view, config.augment) for view in draw(batch)]
 
     return views
 

@@ -7,7 +7,6 @@ P1 is the BYOL paper (arXiv 2006.07733); the augmentation is in its appendix B.
 
 from dataclasses import replace
 from functools import partial
-from numbers import Integral
 from typing import Any
 
 import jax
@@ -22,6 +21,9 @@ from byol_bnfree.data.pixels import as_array, check_type, checked_images
 from byol_bnfree.errors import InputError
 from byol_bnfree.jax_settings import THREEFRY
 from byol_bnfree.own_code import load_function, repaired_by_the_user
+from byol_bnfree.settings.types import check_kind, is_count
+
+AUGMENT = "an AugmentConfig, such as config.augment"
 
 
 def two_views(
@@ -48,9 +50,10 @@ def two_views(
 
     Raises:
       InputError: for images of another dtype, shape or range, for positions that are
-        not one for each image, another size, or a key of another kind. Ranges are not
-        known inside compiled functions.
+        not one whole number for each image, another size, or a key of another kind.
+        Ranges are not known inside compiled functions.
     """
+    check_kind(augment, AugmentConfig, "augment", AUGMENT)
     images = checked_images(images)
     _check_size(size)
     positions = _placed(images, positions)
@@ -66,11 +69,7 @@ def _check_size(size: Any) -> None:
     if size is None:
         return
     sides = size if isinstance(size, tuple) else (size, size)
-    whole = all(
-        isinstance(side, Integral) and not isinstance(side, bool) and side > 0
-        for side in sides
-    )
-    if not whole or len(sides) != 2:
+    if len(sides) != 2 or not all(map(is_count, sides)):
         raise InputError(
             f"size is {size!r}; give a number of pixels, (height, width) or None."
         )
@@ -94,18 +93,23 @@ def two_views_of_crops(
     return pixels_of(views[0]), pixels_of(views[1])
 
 
-def _placed(images: Array, positions: Int[Array, " b"] | None) -> Int[Array, " b"]:
+def _placed(images: Array, positions: Any) -> Int[Array, " b"]:
     """Return the positions, sharded as the images. None means 0, 1, ...
 
     On meshes with Explicit axes, which are JAX's default, `vmap` refuses arguments that
     are not sharded alike.
     """
-    if positions is None:
-        positions = jnp.arange(len(images))
-    if jnp.shape(positions) != (len(images),):
+    count = len(images)
+    positions = jnp.arange(count) if positions is None else jnp.asarray(positions)
+    if positions.shape != (count,):
         raise InputError(
-            f"positions have shape {jnp.shape(positions)}, but there are {len(images)} "
-            f"images; give one position for each."
+            f"positions have shape {positions.shape}, but there are {count} images; "
+            f"give one position for each."
+        )
+    if not jnp.issubdtype(positions.dtype, jnp.integer):
+        raise InputError(
+            f"positions are {positions.dtype}; give whole numbers, such as "
+            f"jnp.arange({count})."
         )
     sharding = jax.typeof(images).sharding
     if sharding.spec[0] is None:  # on one device, or on a mesh of Auto axes
@@ -125,14 +129,22 @@ def normalize(
     that are not one for each channel are averaged.
 
     Raises:
-      InputError: for integer images, and for arrays of other libraries.
+      InputError: for integer images, and otherwise as `two_views`.
     """
+    check_kind(augment, AugmentConfig, "augment", AUGMENT)
     images = as_array(images)
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise InputError(
             f"images to normalize are {images.dtype}; give floats from 0 to 1, such as "
             f"images / 255."
         )
+    return normalized(checked_images(images), augment)
+
+
+def normalized(
+    images: Float[Array, "b h w c"], augment: AugmentConfig
+) -> Float[Array, "b h w c"]:
+    """Act as `normalize` on images that are known to be floats in [0, 1]."""
     mean = jnp.array(augment.mean, jnp.float32)
     std = jnp.array(augment.std, jnp.float32)
     if images.shape[-1] != len(mean):

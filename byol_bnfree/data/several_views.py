@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from byol_bnfree.config import AugmentConfig, ViewsConfig
 from byol_bnfree.data.augment import (
     example_keys,
-    normalize,
+    normalized,
     of_channels,
     own_view,
     pixels_of,
@@ -53,7 +53,7 @@ def all_views(
     drawn = [
         _view(index, keys[:, index], batch, augment, views) for index in range(total)
     ]
-    drawn = [normalize(view, augment) for view in drawn]
+    drawn = [normalized(view, augment) for view in drawn]
     return AllViews(tuple(drawn[: views.count]), tuple(drawn[views.count :]))
 
 

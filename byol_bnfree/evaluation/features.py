@@ -50,7 +50,7 @@ def first_images(source: Any, count: int) -> UInt8[np.ndarray, "b h w c"]:
 
 def encoder_features(
     encoder: Encoder,
-    source: Source,
+    source: Any,
     mesh: Mesh | None = None,
     *,
     batch_size: int = 512,
@@ -60,7 +60,8 @@ def encoder_features(
 
     Args:
       encoder: the encoder.
-      source: images of the encoder's shape.
+      source: has `len(source)` and `images(indices) -> uint8 [b h w c]`. Two threads
+        may call it at a time.
       mesh: devices that share a batch along their axis `data`; None takes all devices.
       batch_size: images per step, rounded up to a multiple of that axis. A source
         with fewer images is one step.

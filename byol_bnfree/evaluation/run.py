@@ -39,6 +39,7 @@ from byol_bnfree.evaluation.without_effect import without_effect
 from byol_bnfree.files import expanded
 from byol_bnfree.jax_settings import check_draws, check_precision
 from byol_bnfree.models.kernels import Kernels
+from byol_bnfree.settings.types import check_kind
 from byol_bnfree.training.distributed import say
 from byol_bnfree.training.mesh import make_mesh
 from byol_bnfree.training.parts import DataShape
@@ -62,9 +63,11 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
       `seconds`.
 
     Raises:
-      InputError: if the work folder has no run or no checkpoint, or the data cannot be
-        used for evaluation.
+      InputError: for another kind of config, if the work folder has no run or no
+        checkpoint, or the data cannot be used for evaluation.
     """
+    wanted = "an EvaluateConfig, such as EvaluateConfig('runs/mine')"
+    check_kind(config, EvaluateConfig, "config", wanted)
     check_precision()
     check_draws()
     plan, workdir = _plan(config), expanded(config.workdir)

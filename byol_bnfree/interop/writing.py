@@ -21,7 +21,7 @@ from jaxtyping import Float, UInt8
 from safetensors.numpy import save
 
 from byol_bnfree.config import TrainConfig, height_and_width
-from byol_bnfree.data.augment import normalize
+from byol_bnfree.data.augment import normalized
 from byol_bnfree.encoder import Encoder, encoder_module, load_encoder
 from byol_bnfree.errors import InputError
 from byol_bnfree.files import write_atomically, write_json
@@ -145,7 +145,7 @@ def _stablehlo(encoder: Encoder, folder: Path, settings: Settings):
     module = encoder_module(plain)
 
     def encode(pixels):
-        return module.apply(variables, normalize(pixels, plain.augment), False)
+        return module.apply(variables, normalized(pixels, plain.augment), False)
 
     # With a symbol for the batch, one program serves all sizes.
     (batch,) = export.symbolic_shape("b")

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from byol_bnfree.errors import InputError
+
 
 class Affine(nn.Module):
     """y = scale * x + bias per channel, for networks without activation norm."""
@@ -26,7 +28,21 @@ class Affine(nn.Module):
 def scale_and_bias(
     module: nn.Module, x: Array
 ) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
-    """Return the trainable scale and bias of a module, float32 [c]."""
+    """Return the trainable scale and bias of a module, float32 [c].
+
+    Raises:
+      InputError: if x is no batch of floats. All norms call this function first.
+    """
+    if x.ndim < 2:
+        raise InputError(
+            f"the input of a norm has shape {x.shape}; give a batch [b ... c], such as "
+            f"x[None] for one image."
+        )
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise InputError(
+            f"the input of a norm is {x.dtype}; give floats, such as "
+            f"x.astype(jnp.float32)."
+        )
     channels, scale_init = x.shape[-1:], nn.initializers.constant(module.scale_init)
     scale = module.param("scale", scale_init, channels)
     return scale, module.param("bias", nn.initializers.zeros, channels)

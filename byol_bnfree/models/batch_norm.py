@@ -43,8 +43,8 @@ class BatchNorm(nn.Module):
     def __call__(
         self, x: Float[Array, "b ... c"], train: bool = False
     ) -> Float[Array, "b ... c"]:
-        channels = x.shape[-1]
         scale, bias = scale_and_bias(self, x)
+        channels = x.shape[-1]
         running = _Running.of(self, channels)
         if not train:
             moments = (jnp.expand_dims(m, range(x.ndim - 1)) for m in running.moments())
@@ -65,8 +65,13 @@ def _images_of_a_block(batch: int, stat_groups: int, views: int) -> int:
     """Return how many images of one view share statistics.
 
     Raises:
-      InputError: if the batch cannot be cut into equal groups.
+      InputError: if the batch is empty or cannot be cut into equal groups.
     """
+    if batch == 0:
+        raise InputError(
+            "the batch is empty, and BatchNorm has no statistics of no images; give at "
+            "least one image."
+        )
     if batch % (stat_groups * views):
         raise InputError(
             f"a batch of {batch} images ({views} views of each) cannot be cut into "

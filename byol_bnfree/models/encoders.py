@@ -33,10 +33,11 @@ def create_encoder(
       norm: normalization variant; see `byol_bnfree.models.norm`.
       width: factor on the channels of every layer.
       stem: "imagenet" (7x7 stride 2, max-pool) or "small" (3x3, no max-pool).
-      stem_stride: stride of the small stem.
+      stem_stride: stride of the small stem, 1 or 2.
       stem_channels: channels of the first convolution. None takes the network's own
         number, times `width`.
-      last_scale_init: initial scale of the last norm in a bottleneck block (v1).
+      last_scale_init: initial scale of the last norm in a bottleneck block (v1), as in
+        resnet50. Other networks take 1 only.
       dtype: dtype of activations. Parameters are float32.
       padding: "same" (TensorFlow, Haiku, DeepMind's BYOL), "torch" (symmetric),
         "solo_learn" (symmetric, and two pixels at a small stem) or "bit" (symmetric,
@@ -54,7 +55,8 @@ def create_encoder(
     Raises:
       InputError: for an unknown name, norm, stem, padding or kind of shortcut, for a
         width that makes the channels of a layer no whole number or no whole groups, for
-        a `last_scale_init` of a v2 network, and for numbers that no command line takes.
+        a `last_scale_init` or `stem_stride` that the network does not have, and for
+        numbers that no command line takes.
     """
     _check_choices(name, stem, padding, shortcuts)
     check_network(
@@ -66,6 +68,11 @@ def create_encoder(
         )
     )
     _check_architecture(name, last_scale_init)
+    if stem != "small" and stem_stride != 1:
+        raise InputError(
+            f"stem_stride is {stem_stride}, but the stem is {stem}, whose strides are "
+            f"fixed; leave it out, or give stem='small'."
+        )
     layers = layers_for(norm, dtype=dtype, **norm_options)
     check_channels(layers, _widths(name, width, stem_channels))
     return ResNet(
@@ -99,10 +106,17 @@ def _check_choices(name: str, stem: str, padding: str, shortcuts: str) -> None:
 
 def _check_architecture(name: str, last_scale_init: float) -> None:
     architecture = ARCHITECTURES[name]
-    if architecture.preactivation and last_scale_init != 1:
+    if last_scale_init == 1:
+        return
+    if architecture.preactivation:
         raise InputError(
             f"last_scale_init is {last_scale_init:g}, but a block of {name} ends with "
             f"a convolution and not with a norm; leave it at 1."
+        )
+    if not architecture.bottleneck:
+        raise InputError(
+            f"last_scale_init is {last_scale_init:g}, but {name} has no bottleneck "
+            f"blocks, whose last norm it scales; leave it at 1."
         )
 
 

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from byol_bnfree.errors import InputError
 from byol_bnfree.models.norm import Layers
+from byol_bnfree.settings.types import check_kind, is_count
 
 
 class MLPHead(nn.Module):
@@ -18,6 +20,10 @@ class MLPHead(nn.Module):
     none, and no norm or ReLU follows it. `output_bias` gives it a bias. `depth` counts
     the dense layers (P1 Table 14a). `plain` replaces the dense layer type at the
     positions in `plain_dense`, which count from 1.
+
+    Raises:
+      InputError: for fields of another kind, for numbers that are not positive, and for
+        `plain_dense` without `plain` or beyond `depth`.
     """
 
     hidden: int
@@ -27,6 +33,26 @@ class MLPHead(nn.Module):
     output_bias: bool = False
     plain_dense: tuple[int, ...] = ()
     plain: Callable[..., nn.Module] | None = None
+
+    def __post_init__(self):
+        check_kind(self.layers, Layers, "layers", "a result of layers_for(norm)")
+        for name in ("hidden", "out", "depth"):
+            if not is_count(getattr(self, name)):
+                raise InputError(
+                    f"{name} is {getattr(self, name)!r}; it must be a positive number."
+                )
+        check_kind(self.plain_dense, tuple, "plain_dense", "a tuple, such as (1,)")
+        if not {*self.plain_dense} <= {*range(1, self.depth + 1)}:
+            raise InputError(
+                f"plain_dense is {self.plain_dense}, but the dense layers are 1 to "
+                f"{self.depth}; give numbers of these."
+            )
+        if self.plain_dense and self.plain is None:
+            raise InputError(
+                f"plain_dense is {self.plain_dense}, but there is no plain; give the "
+                f"type of these layers, such as flax.linen.Dense."
+            )
+        super().__post_init__()
 
     @nn.compact
     def __call__(

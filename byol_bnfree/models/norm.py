@@ -45,6 +45,7 @@ from byol_bnfree.models.kernels import XLA, Kernels, by_unit_kernels
 from byol_bnfree.settings.checks import check_network
 from byol_bnfree.settings.names import NORMS
 from byol_bnfree.settings.network import ModelConfig
+from byol_bnfree.settings.types import is_count
 
 
 class Layers(NamedTuple):
@@ -90,7 +91,16 @@ def layers_for(
       InputError: for an unknown norm, for `unit_kernels` without gn_ws's kernels, for
         an unknown dtype, and for numbers that no command line takes.
     """
-    _check_options(groups, min_group_channels, stat_groups, views, dtype)
+    check_network(
+        ModelConfig(
+            groups=groups,
+            min_group_channels=min_group_channels,
+            standardize_conv=standardize_conv,
+            unit_kernels=unit_kernels,
+            standardize_dense=standardize_dense,
+        )
+    )
+    _check_options(stat_groups, views, dtype)
     normalize = kernels.normalize
     group_norm = partial(GroupNorm, normalize=normalize)
     # gn and gn_ws differ in their kernels only.
@@ -126,13 +136,10 @@ def layers_for(
     )
 
 
-def _check_options(
-    groups: int, min_group_channels: int, stat_groups: int, views: int, dtype: DTypeLike
-) -> None:
-    check_network(ModelConfig(groups=groups, min_group_channels=min_group_channels))
+def _check_options(stat_groups: int, views: int, dtype: DTypeLike) -> None:
     for name, count in (("stat_groups", stat_groups), ("views", views)):
-        if count < 1:
-            raise InputError(f"{name} is {count}; it must be a positive number.")
+        if not is_count(count):
+            raise InputError(f"{name} is {count!r}; it must be a positive number.")
     try:
         known = jnp.issubdtype(dtype, jnp.floating)
     except TypeError:
@@ -204,8 +211,8 @@ class GroupNorm(nn.Module):
     def __call__(
         self, x: Float[Array, "b ... c"], train: bool = False
     ) -> Float[Array, "b ... c"]:
-        groups = group_count(x.shape[-1], self.max_groups, self.min_channels)
         scale, bias = scale_and_bias(self, x)
+        groups = group_count(x.shape[-1], self.max_groups, self.min_channels)
         y, _, _ = self.normalize(x, scale, bias, images=1, groups=groups)
         return y
 

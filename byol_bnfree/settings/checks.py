@@ -6,7 +6,12 @@ from typing import Any, NamedTuple
 
 from byol_bnfree.errors import InputError, flag
 from byol_bnfree.settings.joint_checks import check_together
-from byol_bnfree.settings.types import MOST_CHANNELS, check_types, height_and_width
+from byol_bnfree.settings.types import (
+    MOST_CHANNELS,
+    check_kind,
+    check_types,
+    height_and_width,
+)
 
 MOST_EPOCHS = 1e9  # catches infinity and slips
 MOST_WORKERS = 512  # processes, which all start at once
@@ -145,6 +150,8 @@ RANGES = {
 
 def validate(config: Any) -> None:
     """Run all checks that need neither data nor devices. Raise `InputError`."""
+    module = "FILE:FUNCTION, and a module to train(config, encoder=module)"
+    check_kind(config.encoder, str | None, "config.encoder", module)
     check_types(config)
     for rule in RULES:
         _check(config, rule)
@@ -161,11 +168,20 @@ def check_network(model: Any) -> None:
 
     Raise `InputError` with their plain names, as arguments have them.
     """
-    check_types(model, called=str)
+    _check_part(model, "model.", str)
+
+
+def check_optim(optim: Any) -> None:
+    """Check an `OptimConfig` that a program gave. Raise `InputError`."""
+    _check_part(optim, "optim.", "optim.{}".format)
+
+
+def _check_part(part: Any, prefix: str, called: Callable[[str], str]) -> None:
+    check_types(part, called=called)
     for rule in RULES:
-        names = [name for name in rule.names.split() if name.startswith("model.")]
-        own = " ".join(name.removeprefix("model.") for name in names)
-        _check(model, rule._replace(names=own), called=str)
+        names = [name for name in rule.names.split() if name.startswith(prefix)]
+        own = " ".join(name.removeprefix(prefix) for name in names)
+        _check(part, rule._replace(names=own), called=called)
 
 
 def _plain_dense(config: Any, head: str) -> Rule:

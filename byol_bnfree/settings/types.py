@@ -36,6 +36,15 @@ def image_size_of(height: int, width: int) -> ImageSize:
     return height if height == width else (height, width)
 
 
+def check_kind(value: Any, kind: type | UnionType, name: str, such_as: str) -> None:
+    """Raise `InputError` unless a program gave this argument in the class it has.
+
+    `such_as` is what to give, in words.
+    """
+    if not isinstance(value, kind):
+        raise InputError(f"{name} is of type {type(value).__name__}; give {such_as}.")
+
+
 def check_types(
     config: Any, prefix: str = "", called: Callable[[str], str] = flag
 ) -> None:
@@ -87,6 +96,11 @@ def _fits(value: Any, kind: Any) -> bool:
 
 def _is_number(value: Any, kind: type) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def is_count(value: Any) -> bool:
+    """Return True for a positive whole number."""
+    return _is_number(value, Integral) and value > 0
 
 
 def _words(kind: Any) -> str:

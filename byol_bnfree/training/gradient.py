@@ -9,7 +9,7 @@ from einops import rearrange
 from jaxtyping import Array, Float
 
 from byol_bnfree.config import AugmentConfig, TrainConfig
-from byol_bnfree.data.augment import normalize, two_views, two_views_of_crops
+from byol_bnfree.data.augment import normalized, two_views, two_views_of_crops
 from byol_bnfree.losses import probe_loss
 from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.objectives import Objective, Passed, make_objective
@@ -32,7 +32,7 @@ def make_views(
         views = two_views_of_crops(key, batch["crops"], augment, positions=positions)
     else:
         views = two_views(key, batch["image"], augment, positions=positions)
-    return normalize(views[0], augment), normalize(views[1], augment)
+    return normalized(views[0], augment), normalized(views[1], augment)
 
 
 def step_key(seed: int | Array, step: Array | int) -> Array:

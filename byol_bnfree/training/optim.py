@@ -3,16 +3,20 @@
 P1 is the BYOL paper (arXiv 2006.07733); see its section 3.3.
 """
 
+import math
+from numbers import Real
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from optax.contrib import MuonDimensionNumbers
 
 from byol_bnfree.config import OptimConfig, TrainConfig
 from byol_bnfree.errors import InputError
-from byol_bnfree.settings.types import check_types
+from byol_bnfree.settings.checks import check_optim
+from byol_bnfree.settings.types import check_kind
 from byol_bnfree.training.schedules import peak_learning_rate
 
 # Coefficients of Muon's quintic Newton-Schulz iteration, which runs five times.
@@ -79,7 +83,9 @@ def make_optimizer(
 
     All of them multiply the weight decay by the learning rate. `bias_lr_scale`,
     `predictor_lr_scale` and `projector_lr_scale` multiply the finished update.
-    `predictor_rate` replaces the schedule for the predictor.
+    `predictor_rate` replaces the schedule for the predictor. The names of the two parts
+    stand at the first level of the tree: "predictor" (or "small_predictor") and
+    "projector", as in {"encoder": ..., "projector": ..., "predictor": ...}.
 
     The parameters are a tree of any kind: dicts, lists, `FrozenDict`, `nnx.State`, an
     Equinox module of arrays. The names in it decide: "bias" and "scale" are no kernels,
@@ -97,17 +103,19 @@ def make_optimizer(
       An optimizer. Its `update` needs the parameters as third argument.
 
     Raises:
-      InputError: for a setting of another type, such as a name that is none of these,
-        and for a predictor_rate with `lars_clip`.
+      InputError: for a setting that no command line takes, such as a name that is none
+        of these, for a schedule that is neither a function nor a number, and for a
+        predictor_rate with `lars_clip`. `init` raises it where a part with a factor or
+        a rate of its own is not at the first level of the tree.
 
     References: You et al. 2017 (LARS), https://arxiv.org/abs/1708.03888; Jordan et al.
     2024 (Muon), https://kellerjordan.github.io/posts/muon; Liu et al. 2025 (Muon's
     update size and decay), https://arxiv.org/abs/2502.16982.
     """
     makers = {"lars": _lars, "sgd": _sgd, "adamw": _adamw, "muon": _muon}
-    check_types(optim, "optim.", called=str)
-    if not callable(schedule):
-        schedule = optax.constant_schedule(schedule)
+    check_kind(optim, OptimConfig, "optim", "an OptimConfig, such as config.optim")
+    check_optim(optim)
+    schedule = _as_schedule(schedule, "schedule")
     if predictor_rate is not None and optim.name == "lars" and optim.lars_clip:
         raise InputError(
             "a predictor_rate was given with lars_clip, whose steps depend on the "
@@ -118,14 +126,27 @@ def make_optimizer(
     else:
         # Every optimizer here multiplies by the rate last, weight decay included. So we
         # can build it with rate 1 and multiply each part by its own.
-        if not callable(predictor_rate):
-            predictor_rate = optax.constant_schedule(predictor_rate)
+        predictor_rate = _as_schedule(predictor_rate, "predictor_rate")
         unscaled = makers[optim.name](optim, optax.constant_schedule(1.0))
         optimizer = optax.chain(unscaled, _rates_by_part(schedule, predictor_rate))
     scales = (optim.bias_lr_scale, optim.predictor_lr_scale, optim.projector_lr_scale)
     if scales == (1, 1, 1):
         return optimizer
     return optax.chain(optimizer, _scale_by_part(optim))
+
+
+def _as_schedule(rate: Any, name: str) -> optax.Schedule:
+    """Return a schedule as it is, or that of a constant rate."""
+    if callable(rate):
+        return rate
+    number = isinstance(rate, Real | jax.Array | np.ndarray) and np.shape(rate) == ()
+    known = number and not isinstance(rate, jax.core.Tracer)
+    if not number or isinstance(rate, bool) or (known and not 0 <= rate < math.inf):
+        raise InputError(
+            f"{name} is {rate!r}; give a finite number of at least 0, or a function "
+            f"from the step to one."
+        )
+    return optax.constant_schedule(rate)
 
 
 def _lars(optim: OptimConfig, schedule: optax.Schedule):
@@ -252,7 +273,8 @@ def _rates_by_part(
         scaled = jax.tree_util.tree_map_with_path(scale, updates)
         return scaled, optax.ScaleByScheduleState(state.count + 1)
 
-    def init(_):
+    def init(params):
+        _check_first_level(params, PREDICTORS, "predictor_rate")
         return optax.ScaleByScheduleState(jnp.zeros((), jnp.int32))
 
     return optax.GradientTransformation(init, update)
@@ -267,8 +289,27 @@ def _scale_by_part(optim: OptimConfig) -> optax.GradientTransformation:
         factor = 1.0 if is_kernel else optim.bias_lr_scale
         return factor * parts.get(_names(path)[0], 1.0) * update
 
-    return optax.stateless(
-        lambda updates, _: jax.tree_util.tree_map_with_path(
-            scale, decayed_mask(updates), updates
+    def update(updates, state, params=None):
+        del params
+        mask = decayed_mask(updates)
+        return jax.tree_util.tree_map_with_path(scale, mask, updates), state
+
+    def init(params):
+        if optim.predictor_lr_scale != 1:
+            _check_first_level(params, PREDICTORS, "optim.predictor_lr_scale")
+        if optim.projector_lr_scale != 1:
+            _check_first_level(params, ("projector",), "optim.projector_lr_scale")
+        return optax.EmptyState()
+
+    return optax.GradientTransformation(init, update)
+
+
+def _check_first_level(params: Any, parts: tuple[str, ...], setting: str) -> None:
+    """Raise `InputError` unless one of the parts is at the first level of a tree."""
+    names = {_names(path)[0] for path, _ in jax.tree_util.tree_leaves_with_path(params)}
+    if names.isdisjoint(parts):
+        raise InputError(
+            f"{setting} was given, but the first level of the parameters has no "
+            f"{parts[0]}, only {', '.join(sorted(names)) or 'nothing'}; put its "
+            f"parameters there under this name, or leave out the setting."
         )
-    )

@@ -12,7 +12,7 @@ from jaxtyping import Array
 
 from byol_bnfree.assembly import create_network
 from byol_bnfree.config import TrainConfig
-from byol_bnfree.data.augment import normalize
+from byol_bnfree.data.augment import normalized
 from byol_bnfree.data.several_views import all_views
 from byol_bnfree.data.view_settings import small_side
 from byol_bnfree.errors import InputError
@@ -21,6 +21,7 @@ from byol_bnfree.models.kernels import XLA, Kernels
 from byol_bnfree.objectives import make_objective
 from byol_bnfree.own_encoder import check_encoder
 from byol_bnfree.settings.norms import groups_of_micro_batch
+from byol_bnfree.settings.types import check_kind
 from byol_bnfree.settings.view_checks import check_small_size
 from byol_bnfree.training.data_dependent import data_dependent_init
 from byol_bnfree.training.extension import predictor_rate_of, schedules_of
@@ -82,6 +83,8 @@ def build_parts(
         do not divide, or small views larger than the images; or if a user's encoder
         cannot be used.
     """
+    check_kind(config, TrainConfig, "config", "a TrainConfig, such as TrainConfig()")
+    check_kind(data, DataShape, "data", "a DataShape")
     classes = data.num_classes if (data.num_classes or 0) > 1 else None
     network = create_network(
         config,
@@ -134,7 +137,7 @@ def _make_init(
         # images cannot be cut into many.
         fresh = create_network(config, classes, stat_groups=1, encoder=encoder)
         if data_dependent or fresh.own_encoder:  # whose layers may read the images
-            images = normalize(views(batch, seed)[0], config.augment)
+            images = normalized(views(batch, seed)[0], config.augment)
         else:
             shape = batch["image" if "image" in batch else "crops"].shape[-3:]
             images = jnp.zeros((2, *shape))

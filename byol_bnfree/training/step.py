@@ -18,6 +18,7 @@ from byol_bnfree.diagnostics.layers import update_ratios
 from byol_bnfree.losses import top_k
 from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.objectives import make_objective
+from byol_bnfree.settings.types import check_kind
 from byol_bnfree.training.ema import ema_update
 from byol_bnfree.training.gradient import make_gradient
 from byol_bnfree.training.passes import Batch, Forward, check_keys
@@ -75,8 +76,10 @@ def make_train_step(
     on CPUs only.
 
     Raises:
-      InputError: when the step gets a batch without one of these keys.
+      InputError: for another kind of configuration, and when the step gets a batch
+        without one of these keys.
     """
+    check_kind(config, TrainConfig, "config", "a TrainConfig, such as TrainConfig()")
     unroll = jax.default_backend() == "cpu" if unroll is None else unroll
     gradient = make_gradient(network, config, data_devices, unroll)
     remember = make_objective(config).remember

@@ -14,6 +14,7 @@ from byol_bnfree.data.sources import find_data
 from byol_bnfree.encoder import Encoder, load_encoder
 from byol_bnfree.errors import InputError, RunStopped, same_command
 from byol_bnfree.files import read_json
+from byol_bnfree.settings.types import check_kind
 from byol_bnfree.training import distributed
 from byol_bnfree.training.agreement import check_agreement, check_shared, facts_of
 from byol_bnfree.training.extension import keep_what_was, resolve_extension
@@ -98,6 +99,7 @@ def run(
     encoder: nn.Module | None = None,
 ) -> Trained:
     """Act as `train`. `before_steps` is called just before the first step."""
+    check_kind(config, TrainConfig, "config", "a TrainConfig, such as TrainConfig()")
     distributed.initialize(config)
     try:
         kept = compiled_programs_kept(config.run.compilation_cache)

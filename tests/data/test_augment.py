@@ -1,4 +1,5 @@
 import dataclasses
+import inspect
 from functools import cache, partial
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from byol_bnfree.config import AugmentConfig, ViewConfig
+from byol_bnfree.config import AugmentConfig, TrainConfig, ViewConfig
 from byol_bnfree.data import augment, image_ops, one_view
 from byol_bnfree.errors import InputError
 
@@ -360,6 +361,47 @@ def test_normalize_subtracts_mean_and_divides_by_deviation():
     np.testing.assert_allclose(rgb[0, 0, 0], [1.8, 3.2, 0.4 / 0.75], rtol=1e-6)
     np.testing.assert_allclose(gray[0, 0, 0], [0.7 / 0.5], rtol=1e-6)
     assert rgb.dtype == jnp.float32
+
+
+PIXELS = np.random.default_rng(0).random((2, 8, 6, 3), np.float32)
+
+
+@pytest.mark.parametrize(
+    "images, why",
+    [
+        (np.moveaxis(PIXELS, -1, 1), r"looks like \[b c h w\]"),
+        (PIXELS * 255, "floats from .* give floats from 0 to 1"),
+        (PIXELS[0], r"images\[None\] makes it a batch"),
+        (PIXELS * np.nan, "hold NaN"),
+        (np.uint8(PIXELS), r"are uint8; give floats .* images / 255"),
+    ],
+)
+def test_normalize_refuses_what_an_encoder_refuses(images, why):
+    normalize = inspect.unwrap(augment.normalize)
+    with pytest.raises(InputError, match=why):
+        normalize(images, AugmentConfig())
+    assert jax.jit(lambda x: normalize(x, AugmentConfig()))(PIXELS).shape == (
+        PIXELS.shape
+    )
+
+
+def test_settings_of_views_are_an_augment_config():
+    """A TrainConfig is at hand in `encoder.config`."""
+    for draw in (
+        partial(inspect.unwrap(augment.normalize), PIXELS),
+        partial(inspect.unwrap(augment.two_views), jax.random.key(0), PIXELS),
+    ):
+        with pytest.raises(
+            InputError, match="is of type TrainConfig; give an AugmentConfig"
+        ):
+            draw(TrainConfig())
+
+
+def test_positions_are_whole_numbers():
+    draw, images = inspect.unwrap(augment.two_views), jnp.asarray(PIXELS)
+    for positions in (jnp.arange(2.0), [0.0, 1.0], np.ones(2, bool)):
+        with pytest.raises(InputError, match="positions are .*; give whole numbers"):
+            draw(jax.random.key(0), images, AugmentConfig(), positions=positions)
 
 
 def test_views_of_images_on_explicit_axes_are_those_of_one_device():

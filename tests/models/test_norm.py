@@ -96,6 +96,25 @@ def test_unknown_norm_is_refused_with_the_choices():
         layers_for("gnws")
 
 
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_norm_takes_a_batch_of_floats_only(norm):
+    module = layers_for(norm).norm()
+    variables = module.init(jax.random.key(0), jnp.ones((1, 16)))
+    for x in (jnp.ones(16), jnp.ones(())):
+        with pytest.raises(
+            InputError, match=r"has shape .*; give a batch \[b \.\.\. c"
+        ):
+            module.apply(variables, x)
+    for dtype in (jnp.int32, jnp.uint8, bool):
+        with pytest.raises(InputError, match="input of a norm is .*; give floats"):
+            module.apply(variables, jnp.ones((1, 16), dtype))
+
+
+def test_batch_norm_has_no_statistics_of_an_empty_batch():
+    with pytest.raises(InputError, match="the batch is empty"):
+        batch_norm(jnp.ones((0, 16)))
+
+
 def batch_norm(x, **fields):
     module = BatchNorm(**fields)
     variables = module.init(jax.random.key(0), x, True)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from byol_bnfree.assembly import create_network
+from byol_bnfree.config import ModelConfig, TrainConfig
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.architectures import ARCHITECTURES, Architecture
 from byol_bnfree.models.encoders import create_encoder
@@ -206,11 +208,27 @@ def test_width_without_whole_channels_is_refused(width):
         *(("stem_stride", 0), ("stem_stride", -1), ("stem_channels", -3)),
         *(("width", -1.0), ("width", float("nan")), ("last_scale_init", float("inf"))),
         *(("stat_groups", 0), ("views", 0), ("dtype", "floot"), ("dtype", "int32")),
+        *(("stat_groups", 1.5), ("stat_groups", "2"), ("views", True)),
+        *(("standardize_conv", "no"), ("standardize_dense", 0), ("unit_kernels", 1)),
     ],
 )
 def test_numbers_that_no_command_line_takes_are_refused_by_name(option, value):
     with pytest.raises(InputError, match=rf"^{option} is {value!r}; it must be"):
         create_encoder("resnet14", stem="small", norm="gn", **{option: value})
+
+
+@pytest.mark.parametrize(
+    "name, option, why",
+    [
+        ("resnet18", {"last_scale_init": 0.0}, "resnet18 has no bottleneck blocks"),
+        ("resnet14", {"stem_stride": 2}, "whose strides are fixed; leave it out"),
+    ],
+)
+def test_options_that_a_network_does_not_have_are_refused(name, option, why):
+    with pytest.raises(InputError, match=why):
+        create_encoder(name, **option)
+    model = ModelConfig(name=name, **option)  # a recipe may serve other networks too
+    create_network(TrainConfig(model=model), None)
 
 
 def test_unknown_names_are_refused_with_the_choices():

@@ -201,7 +201,7 @@ MUTATIONS = [Mutation(*fields) for fields in [
      '"""Mirror left and right."""\n    return image[:, ::-1]',
      f"{AUGMENT} -k flips_are_left"),
     ("views are not normalized", "training/gradient.py",
-     "return normalize(views[0], augment), normalize(views[1], augment)",
+     "return normalized(views[0], augment), normalized(views[1], augment)",
      "return views[0], views[1]", f"{STEP} -k views_are_normalized"),
     # order of the data
     ("the same order in every epoch", "data/pipeline.py",

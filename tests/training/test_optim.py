@@ -1,3 +1,4 @@
+import inspect
 import json
 from pathlib import Path
 
@@ -262,3 +263,49 @@ def test_a_rate_of_the_predictor_is_refused_with_clipped_lars():
     optim = OptimConfig(name="lars", lars_clip=True)
     with pytest.raises(InputError, match="leave out one of them"):
         make_optimizer(optim, 0.1, predictor_rate=0.1)
+
+
+@pytest.mark.parametrize(
+    "fields, rate, part",
+    [
+        ({"predictor_lr_scale": 10.0}, None, "predictor"),
+        ({"projector_lr_scale": 0.0}, None, "projector"),
+        ({}, 0.1, "predictor"),
+    ],
+)
+def test_a_rate_of_a_part_is_refused_where_the_tree_has_no_such_part(
+    fields, rate, part
+):
+    """Below the first level the part would silently have the rate of the rest."""
+    optimizer = make_optimizer(OptimConfig(**fields), 0.1, rate)
+    tree = {"encoder": jnp.ones(2), part: jnp.ones(2)}
+    optimizer.init(tree)
+    with pytest.raises(InputError, match=f"has no {part}, only params; put"):
+        optimizer.init({"params": tree})
+    make_optimizer(OptimConfig(), 0.1).init({"params": tree})
+
+
+@pytest.mark.parametrize(
+    "fields", [{"momentum": 2.0}, {"weight_decay": -1.0}, {"trust_coefficient": 0.0}]
+)
+def test_an_optimizer_takes_the_numbers_of_the_command_line_only(fields):
+    (name, value), *_ = fields.items()
+    with pytest.raises(InputError, match=rf"optim\.{name} is {value}; it must be"):
+        make_optimizer(OptimConfig(**fields), 0.1)
+
+
+@pytest.mark.parametrize("rate", [None, "0.1", -1.0, float("nan"), True, np.ones(2)])
+def test_a_schedule_is_a_function_or_a_number(rate):
+    untyped = inspect.unwrap(make_optimizer)
+    with pytest.raises(InputError, match="schedule is .*give a finite number of at"):
+        untyped(OptimConfig(), rate)
+    for known in (0, np.float32(0.1), jnp.float32(0.1)):
+        untyped(OptimConfig(), known, known)
+    jax.jit(lambda rate: untyped(OptimConfig(), rate).init(PARAMS))(0.1)
+
+
+def test_settings_of_another_kind_make_no_optimizer():
+    untyped = inspect.unwrap(make_optimizer)
+    for optim in ("adamw", TrainConfig(), None):
+        with pytest.raises(InputError, match="give an OptimConfig, such as config.opt"):
+            untyped(optim, 0.1)
