@@ -235,7 +235,7 @@ FAULTS = [Mutation(*fields) for fields in [
      "int(len(paths) > 1))", "1)", f"{DATA} -k one_picture"),
     # figures and proofs that claim too much
     ("an undecided interval disagrees with the paper", "experiments/verdicts.py",
-     "return False if high < least or low > most else None", "return False",
+     "return inside if inside or outside else None", "return inside",
      f"{VERDICTS} -k stands_on_a_side_or"),
     ("runs without an accuracy leave the mean", "experiments/comparison.py",
      "return found and found._replace(lost=a.lost + b.lost)", "return found",
@@ -260,7 +260,7 @@ FAULTS = [Mutation(*fields) for fields in [
      "and not (a.arm.fails_in_paper and b.arm.fails_in_paper)", "",
      f"{VERDICTS} -k behind_those"),
     ("dense rows of other settings count", "experiments/dense/comparison.py",
-     "usual | row[\"settings\"] == asked", "True",
+     "return own == asked", "return True",
      "tests/experiments/test_dense_report.py -k other_settings"),
     ("equal NaN states agree", "claims/rounding.py",
      "if not (np.isfinite(a[name]).all() and np.isfinite(b[name]).all()):",
