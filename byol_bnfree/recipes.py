@@ -20,7 +20,10 @@ class Recipe(NamedTuple):
 
 
 LONG = 20
-"""Epochs from which Muon's kernels need more weight decay."""
+"""Epochs from which Muon's kernels need more weight decay: the length of the trials.
+
+Shorter runs gained 0.5 to 2 points too, but on test images, which choose nothing.
+"""
 
 
 def muon(norm: Norm, epochs: float, **fields: Any) -> OptimConfig:
