@@ -142,7 +142,7 @@ def test_a_folder_without_classes_is_embedded_and_drawn(tmp_path, capsys):
     for name in [*ODD, *(f"{k}.png" for k in range(8))]:
         draw(tmp_path / "flat" / name)
     dataset, out = f"folder:{tmp_path}/flat", tmp_path / "out.npz"
-    assert embed(EmbedConfig(str(workdir), dataset, out=str(out))) == 12
+    assert len(embed(EmbedConfig(str(workdir), dataset, out=str(out))).files) == 12
     assert runs.run(workdir, "knn", dataset=dataset, plot=True) == []
     assert "has no classes" in capsys.readouterr().out
     for name in ("embedding", "neighbours"):
