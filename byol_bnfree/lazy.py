@@ -14,6 +14,7 @@ def importer(package: str, home: Mapping[str, str]) -> Callable[[str], Any]:
     """Return the `__getattr__` of a package whose name `n` is in module `home[n]`."""
 
     def get(name: str) -> Any:
+        """Import the name, and keep it in the package."""
         if name not in home:
             # With the name and the module, Python suggests a similar name.
             raise AttributeError(

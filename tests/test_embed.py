@@ -9,12 +9,17 @@ from PIL import Image
 
 import runs
 import tiny
+from byol_bnfree import embed as command
 from byol_bnfree.config import DataConfig, EvalConfig, TrainConfig
 from byol_bnfree.data.preparing import prepare
 from byol_bnfree.data.set_writer import Description, Picture, Split, write_set
 from byol_bnfree.embed import EmbedConfig, embed
 from byol_bnfree.errors import InputError
-from byol_bnfree.evaluation.kept.embedding import check_file, save_embedding
+from byol_bnfree.evaluation.kept.embedding import (
+    Embedding,
+    check_file,
+    save_embedding,
+)
 from byol_bnfree.evaluation.pictures_of import (
     asked_for,
     everything,
@@ -101,6 +106,20 @@ def test_a_split_that_is_not_taken_is_named(tmp_path, capsys):
     pictures = everything(asked_for(run, dataset="seen"), "all", tmp_path)
     assert len(pictures.sources) == 1
     assert "no split 'test'; it has train, dev" in capsys.readouterr().out
+
+
+def test_the_command_says_what_it_wrote(monkeypatch, capsys):
+    found = Embedding(
+        features=np.zeros((3, 4), np.float32),
+        files=["a", "b", "c"],
+        splits=["train", "train", "test"],
+        labels=np.zeros(3, np.int32),
+        class_names=("x",),
+    )
+    monkeypatch.setattr(command, "embed", lambda config: found)
+    command.main(["--workdir=run", "--out=f.npz"])
+    said = "3 pictures (2 train, 1 test) of 4 features each in f.npz\n"
+    assert capsys.readouterr().out == said
 
 
 @pytest.mark.parametrize("ending", ["npz", "csv", "parquet"])

@@ -5,7 +5,7 @@ from typing import Any
 import optax
 from jaxtyping import Array, Float
 
-from byol_bnfree.training.optim import decayed_mask
+from byol_bnfree.training.part_rates import decayed_mask
 
 MOMENTUM = 0.9  # P1 (arXiv 2006.07733) appendices C.1, D.3 and D.4
 

@@ -16,7 +16,7 @@ from byol_bnfree.models.batch_norm import BN_DECAY
 from byol_bnfree.models.byol import BYOLNetwork, Tree, Variables
 from byol_bnfree.models.kernels import EPSILON
 from byol_bnfree.settings.norms import part_norms
-from byol_bnfree.training.optim import PREDICTORS
+from byol_bnfree.training.part_rates import PREDICTORS
 
 
 def data_dependent_init(

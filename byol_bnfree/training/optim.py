@@ -17,6 +17,12 @@ from byol_bnfree.config import OptimConfig, TrainConfig
 from byol_bnfree.errors import InputError
 from byol_bnfree.settings.checks import check_optim
 from byol_bnfree.settings.types import check_kind
+from byol_bnfree.training.part_rates import (
+    decayed_mask,
+    names_of,
+    rates_by_part,
+    scale_by_part,
+)
 from byol_bnfree.training.schedules import peak_learning_rate
 
 # Coefficients of Muon's quintic Newton-Schulz iteration, which runs five times.
@@ -25,35 +31,6 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 MUON_RMS = 0.2
 # Layers of flax.linen.MultiHeadDotProductAttention with several output axes.
 ATTENTION_INPUTS = ("query", "key", "value")
-PREDICTORS = ("predictor", "small_predictor")
-
-
-def decayed_mask(params):
-    """True for kernels, False for biases and norm parameters.
-
-    BYOL applies neither weight decay nor LARS's trust ratio to biases and norm
-    parameters. As in DeepMind's code, the names of the parameter and of its layers
-    decide.
-    """
-
-    def is_kernel(path: tuple, _: Any) -> bool:
-        names = _names(path)
-        return names[-1] not in ("bias", "scale") and not any(
-            "norm" in name for name in names
-        )
-
-    return jax.tree_util.tree_map_with_path(is_kernel, params)
-
-
-def _names(path: tuple) -> list[str]:
-    """Return the names from the root to an array, in a tree of any kind.
-
-    The box of an array in Flax, such as `nnx.Param`, is no name. A tree that is one
-    array has the name "".
-    """
-    if path and path[-1] == jax.tree_util.GetAttrKey("value"):
-        path = path[:-1]
-    return [jax.tree_util.keystr((key,), simple=True) for key in path] or [""]
 
 
 def constant_predictor_rate(config: TrainConfig) -> float | None:
@@ -128,11 +105,11 @@ def make_optimizer(
         # can build it with rate 1 and multiply each part by its own.
         predictor_rate = _as_schedule(predictor_rate, "predictor_rate")
         unscaled = makers[optim.name](optim, optax.constant_schedule(1.0))
-        optimizer = optax.chain(unscaled, _rates_by_part(schedule, predictor_rate))
+        optimizer = optax.chain(unscaled, rates_by_part(schedule, predictor_rate))
     scales = (optim.bias_lr_scale, optim.predictor_lr_scale, optim.projector_lr_scale)
     if scales == (1, 1, 1):
         return optimizer
-    return optax.chain(optimizer, _scale_by_part(optim))
+    return optax.chain(optimizer, scale_by_part(optim))
 
 
 def _as_schedule(rate: Any, name: str) -> optax.Schedule:
@@ -203,7 +180,7 @@ def _as_matrices(params):
 
     def matrix(path: tuple, decayed: bool, leaf: Any):
         """Describe one array."""
-        *layers, name = _names(path)
+        *layers, name = names_of(path)
         if not decayed or leaf.ndim < 2 or "embed" in name:
             return None
         axes = tuple(range(leaf.ndim))
@@ -255,61 +232,3 @@ def _clipped_trust_ratio(
         return optax.ScaleByScheduleState(jnp.zeros((), jnp.int32))
 
     return optax.GradientTransformation(init, update)
-
-
-def _rates_by_part(
-    schedule: optax.Schedule, predictor_rate: optax.Schedule
-) -> optax.GradientTransformation:
-    """The learning rate of a step, and another one for the predictor (SimSiam)."""
-
-    def update(updates, state, params=None):
-        """Multiply the updates of each part by its rate, and count the step."""
-        rate, own_rate = schedule(state.count), predictor_rate(state.count)
-
-        def scale(path: tuple, update: Any):
-            own = _names(path)[0] in PREDICTORS
-            return (own_rate if own else rate) * update
-
-        scaled = jax.tree_util.tree_map_with_path(scale, updates)
-        return scaled, optax.ScaleByScheduleState(state.count + 1)
-
-    def init(params):
-        _check_first_level(params, PREDICTORS, "predictor_rate")
-        return optax.ScaleByScheduleState(jnp.zeros((), jnp.int32))
-
-    return optax.GradientTransformation(init, update)
-
-
-def _scale_by_part(optim: OptimConfig) -> optax.GradientTransformation:
-    """Scale the updates of biases and norm parameters, and of the heads."""
-    parts = dict.fromkeys(PREDICTORS, optim.predictor_lr_scale)
-    parts["projector"] = optim.projector_lr_scale
-
-    def scale(path: tuple, is_kernel: bool, update: Any):
-        factor = 1.0 if is_kernel else optim.bias_lr_scale
-        return factor * parts.get(_names(path)[0], 1.0) * update
-
-    def update(updates, state, params=None):
-        del params
-        mask = decayed_mask(updates)
-        return jax.tree_util.tree_map_with_path(scale, mask, updates), state
-
-    def init(params):
-        if optim.predictor_lr_scale != 1:
-            _check_first_level(params, PREDICTORS, "optim.predictor_lr_scale")
-        if optim.projector_lr_scale != 1:
-            _check_first_level(params, ("projector",), "optim.projector_lr_scale")
-        return optax.EmptyState()
-
-    return optax.GradientTransformation(init, update)
-
-
-def _check_first_level(params: Any, parts: tuple[str, ...], setting: str) -> None:
-    """Raise `InputError` unless one of the parts is at the first level of a tree."""
-    names = {_names(path)[0] for path, _ in jax.tree_util.tree_leaves_with_path(params)}
-    if names.isdisjoint(parts):
-        raise InputError(
-            f"{setting} was given, but the first level of the parameters has no "
-            f"{parts[0]}, only {', '.join(sorted(names)) or 'nothing'}; put its "
-            f"parameters there under this name, or leave out the setting."
-        )

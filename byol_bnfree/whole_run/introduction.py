@@ -55,7 +55,8 @@ def introduce(
         + (f", {len(test)} for tests" if test else "")
         + (f", {skipped} bad ones skipped" if skipped else "")
     )
-    say(f"size       {data.description['size']}")
+    if (size := data.description["size"]) != "generated":
+        say(f"size       {size}")
     if note := crowded(config.batch_size, len(train)):
         say(f"note       {note}")
     for note in without_effect(config, jax.default_backend()):

@@ -53,5 +53,5 @@ EXPERIMENT = Experiment(
     paper="none of the papers has this comparison for BYOL without batch statistics",
     note="Arms have about equal time, not equal epochs: by the times of steps in "
     "cost.json, those with more than two views get up to 10 % less. The times of the "
-    "runs are in report.md.",
+    "runs are of different machines.",
 )

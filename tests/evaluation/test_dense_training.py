@@ -12,7 +12,11 @@ from byol_bnfree.data.dense.shapes import Scenes
 from byol_bnfree.data.dense.view import DenseView, Windows
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.dense import evaluation, training
-from byol_bnfree.evaluation.dense.drawing import draw_curves
+from byol_bnfree.evaluation.dense.drawing import (
+    class_palette,
+    draw_curves,
+    mask_colours,
+)
 from byol_bnfree.evaluation.dense.evaluation import DenseResult, dense_evaluation
 from byol_bnfree.evaluation.dense.settings import DepthSettings, SegmentationSettings
 from byol_bnfree.evaluation.dense.sgd import step_rates
@@ -165,6 +169,13 @@ def test_several_rates_are_compared_on_held_out_pictures():
     best = min(found.sweep, key=lambda point: point["validation_rel"])
     assert found.chosen == best
     assert set(found.figures) == {"pct1", "pct2", "pct3", "rel", "rms"}
+
+
+@pytest.mark.parametrize("classes", range(2, 60))
+def test_ignored_pixels_have_the_colour_of_no_class(classes):
+    mask = np.array([[classes - 1, 0]])
+    colours = mask_colours(mask, np.array([[False, True]]), classes)
+    assert (np.abs(class_palette(classes) - colours[0, 1]).max(1) > 0.02).all()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from byol_bnfree import InputError
 from byol_bnfree.command_line import parse_args
 from byol_bnfree.files import append_row, read_rows
 from byol_bnfree.settings.norms import part_norms
-from experiments import GRIDS
+from experiments import GRIDS, plan
 from experiments.__main__ import main
 from experiments.choice import shared
 from experiments.grid import (
@@ -30,6 +30,14 @@ from experiments.plan import (
 )
 from experiments.scales import SCALES
 from experiments.slots import MACHINE
+
+
+def test_tau_is_constant_without_a_delay_and_rises_elsewhere_as_in_the_paper():
+    arms = load_experiment("target_network").arms(SCALES["paper"])
+    constant = {
+        arm.name for arm in arms if "--optim.tau-schedule=constant" in arm.flags
+    }
+    assert constant == {"bn-tau0", "gn_ws-tau0"}
 
 
 @pytest.mark.parametrize("scale", ["cpu", "paper"])
@@ -175,6 +183,22 @@ def test_a_plan_needs_no_data_and_says_of_which_machine_its_time_is(tmp_path, ca
     assert "expected: 11.7 minutes, one run at a time, by earlier runs where" in said
     assert "and otherwise by 2 CPU cores with AVX-512 and the cpu" in said
     assert "without AVX-512 take about 2.4 times as long" in said
+
+
+def test_times_of_one_core_are_shorter_on_several(tmp_path, capsys, monkeypatch):
+    experiment, scale = load_experiment("norm_comparison"), SCALES["cpu"]
+    runs = make_runs(experiment, scale, (0, 1))
+    done, later = (run for run in runs if run.arm == "bn")
+    places = Places(tmp_path, tmp_path, None)
+    machine = {"commit": "c", "cpu": "a cpu", "cores": 1}
+    places.rows(done.experiment).parent.mkdir()
+    old = row(done, 0.5, wall_seconds=1200.0, environment=machine)
+    append_row(places.rows(done.experiment), old)
+    monkeypatch.setattr(plan, "usable_cores", lambda: 4)
+    assert expectation(scale, places, MACHINE)(later) == 300
+    where = [f"--results={tmp_path}", f"--out={tmp_path}"]
+    main(["norm_comparison", "--arms", "bn", "--seeds", "1", "--dry-run", *where])
+    assert "expected: 10.0 minutes" in capsys.readouterr().out
 
 
 def chosen(capsys, *arguments: str) -> list[str]:

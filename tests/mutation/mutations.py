@@ -80,10 +80,10 @@ MUTATIONS = [Mutation(*fields) for fields in [
      'if target_init == "independent":', 'if target_init == "never":',
      "tests/models/test_byol.py -k different_draws"),
     # masks and optimizer
-    ("biases are decayed", "training/optim.py",
+    ("biases are decayed", "training/part_rates.py",
      'names[-1] not in ("bias", "scale")', 'names[-1] not in ("scale",)',
      f"{OPTIM} -k mask_takes"),
-    ("norms' scales are decayed", "training/optim.py",
+    ("norms' scales are decayed", "training/part_rates.py",
      'names[-1] not in ("bias", "scale") and not any(\n            "norm" in name',
      'names[-1] not in ("bias",) and not any(\n            "nrm" in name',
      f"{OPTIM} -k mask_takes"),

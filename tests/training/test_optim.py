@@ -13,7 +13,8 @@ from byol_bnfree.assembly import create_network
 from byol_bnfree.config import HeadConfig, ModelConfig, OptimConfig, TrainConfig
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.norm import NORMS
-from byol_bnfree.training.optim import decayed_mask, make_optimizer
+from byol_bnfree.training.optim import make_optimizer
+from byol_bnfree.training.part_rates import decayed_mask
 from byol_bnfree.training.schedules import (
     learning_rate_schedule,
     peak_learning_rate,

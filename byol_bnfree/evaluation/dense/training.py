@@ -34,7 +34,7 @@ from byol_bnfree.models.resnet import ResNet
 from byol_bnfree.represent import network_input
 from byol_bnfree.training.gradient import step_key
 from byol_bnfree.training.mesh import batch_sharding, replicated
-from byol_bnfree.training.optim import decayed_mask
+from byol_bnfree.training.part_rates import decayed_mask
 
 Maps = Float[Array, "b h w c"]
 Watch = Callable[[int, "Fitted", Array], None]

@@ -115,6 +115,8 @@ def _legend(lines: Iterable[Line], names: Iterable[str]) -> Text | None:
     """Explain the words of a table that are not common; None if it has none."""
     found = []
     networks = {line.network for line in lines}
+    if "online" in networks and len(networks) > 1:
+        found.append("online: the trained network")
     if "random" in networks:
         found.append("random: the untrained network")
     if SUPERVISED in networks:
