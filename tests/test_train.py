@@ -80,7 +80,7 @@ def test_a_run_leaves_everything_it_promises(finished):
     assert list((workdir / "tensorboard").iterdir())
     assert done.stdout.splitlines()[0].split() == ["run", str(workdir)]
     told = {line.split()[0] for line in done.stdout.splitlines() if line.strip()}
-    assert {"data", "size", "network", "objective", "optimizer", "devices"} <= told
+    assert {"data", "network", "objective", "optimizer", "devices"} <= told
     end = done.stdout.splitlines()[-2:]
     assert str(workdir) in end[0] and "summary.json" in end[1]
     with Image.open(workdir / "views.png") as picture:
