@@ -20,10 +20,11 @@ from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.data.sources import open_source
+from byol_bnfree.data.views import first_view
 from byol_bnfree.diagnostics import kernel_norms, output_measures, variety
 from byol_bnfree.encoder import read_run
 from byol_bnfree.models.byol import BYOLNetwork
-from byol_bnfree.training.gradient import make_gradient, make_views, step_key
+from byol_bnfree.training.gradient import make_gradient, step_key
 from byol_bnfree.training.mesh import batch_sharding, make_mesh, replicated
 from byol_bnfree.training.parts import build_parts
 from byol_bnfree.training.passes import Batch
@@ -69,7 +70,7 @@ def make_measure(network: BYOLNetwork, config: TrainConfig):
     @jax.jit
     def numbers(state: TrainState, batch: Batch):
         params, outputs = state.online_params, {}
-        x, _ = make_views(step_key(config.seed, 0), batch, config.augment)
+        x = first_view(step_key(config.seed, 0), batch, config.augment)
         for part in PARTS:
             variables = {"params": params[part]}
             if part in state.online_stats:

@@ -57,11 +57,11 @@ def two_views(
     images = checked_images(images)
     _check_size(size)
     positions = _placed(images, positions)
-    planes = planes_of(images)
     side = images.shape[1:3] if size is None else size
-    draw = partial(_random_views, augment=augment, crop_to=side)
-    views = jax.vmap(draw)(example_keys(key, positions), planes, planes)
-    return pixels_of(views[0]), pixels_of(views[1])
+    keys = jax.vmap(jax.random.split)(example_keys(key, positions))
+    draw = partial(view_of_every_image, images=images, augment=augment, size=side)
+    first = draw(keys[:, 0], view=augment.view1, number=1)
+    return first, draw(keys[:, 1], view=augment.view2, number=2)
 
 
 def _check_size(size: Any) -> None:
@@ -73,24 +73,6 @@ def _check_size(size: Any) -> None:
         raise InputError(
             f"size is {size!r}; give a number of pixels, (height, width) or None."
         )
-
-
-def two_views_of_crops(
-    key: PRNGKeyArray,
-    crops: UInt8[Array, "b v h w c"] | Float[Array, "b v h w c"],
-    augment: AugmentConfig,
-    *,
-    positions: Int[Array, " b"] | None = None,
-) -> tuple[Float[Array, "b h w c"], Float[Array, "b h w c"]]:
-    """Like `two_views`, but takes two random crops of each image, made on the host.
-
-    Callers that need only view 1 may give one crop. View 2 is then made of it too.
-    """
-    positions = _placed(crops, positions)
-    planes1, planes2 = planes_of(crops[:, 0]), planes_of(crops[:, -1])
-    draw = partial(_random_views, augment=augment, crop_to=None)
-    views = jax.vmap(draw)(example_keys(key, positions), planes1, planes2)
-    return pixels_of(views[0]), pixels_of(views[1])
 
 
 def _placed(images: Array, positions: Any) -> Int[Array, " b"]:
@@ -175,40 +157,38 @@ def example_keys(key: PRNGKeyArray, positions: Int[Array, " b"]) -> Array:
     return jax.vmap(partial(jax.random.fold_in, key))(positions)
 
 
-def planes_of(images: Array) -> Float[Array, "b c h w"]:
-    """Images [b h w c], uint8 or floats in [0, 1], as planes in [0, 1]."""
+def view_of_every_image(
+    keys: Array,
+    images: UInt8[Array, "b h w c"] | Float[Array, "b h w c"],
+    augment: AugmentConfig,
+    view: ViewConfig,
+    *,
+    number: int,
+    size: ImageSize | None,
+) -> Float[Array, "b h2 w2 c"]:
+    """Draw one view of every image, float32 in [0, 1], not normalized.
+
+    Args:
+      keys: a key for each image [b].
+      images: uint8, or floats in [0, 1].
+      augment: settings of both views, with a user's function if there is one.
+      view: the distribution that this view is drawn from.
+      number: place of the view among those of an image, from 1. A user's function
+        receives it.
+      size: side of the views in pixels, or height and width; None for images that are
+        crops already.
+    """
     check_type(images)
     scale = 255 if images.dtype == jnp.uint8 else 1
-    return rearrange(images.astype(jnp.float32) / scale, "b h w c -> b c h w")
-
-
-def pixels_of(planes: Float[Array, "b c h w"]) -> Float[Array, "b h w c"]:
-    """Planes as images, float32 also where JAX computes in float64."""
-    return rearrange(planes.astype(jnp.float32), "b c h w -> b h w c")
-
-
-def _random_views(
-    key: PRNGKeyArray,
-    image1: Image,
-    image2: Image,
-    *,
-    augment: AugmentConfig,
-    crop_to: ImageSize | None,
-) -> tuple[Array, Array]:
-    key1, key2 = jax.random.split(key)
-    if augment.function is not None:
-        return (
-            own_view(key1, image1, augment.function, 1, crop_to),
-            own_view(key2, image2, augment.function, 2, crop_to),
-        )
-    view1, view2 = (
-        of_channels(view, augment, image1.shape[0])
-        for view in (augment.view1, augment.view2)
-    )
-    return (
-        random_view(key1, image1, view1, crop_to),
-        random_view(key2, image2, view2, crop_to),
-    )
+    planes = rearrange(images.astype(jnp.float32) / scale, "b h w c -> b c h w")
+    if augment.function is None:
+        view = of_channels(view, augment, images.shape[-1])
+        draw = partial(random_view, view=view, crop_to=size)
+    else:
+        draw = partial(_own_view, where=augment.function, number=number, crop_to=size)
+    drawn = jax.vmap(draw)(keys, planes)
+    # float32 also where JAX computes in float64
+    return rearrange(drawn.astype(jnp.float32), "b c h w -> b h w c")
 
 
 def of_channels(view: ViewConfig, augment: AugmentConfig, channels: int) -> ViewConfig:
@@ -218,8 +198,8 @@ def of_channels(view: ViewConfig, augment: AugmentConfig, channels: int) -> View
     return replace(view, saturation=0.0, hue=0.0, grayscale=0.0)
 
 
-def own_view(
-    key: PRNGKeyArray, image: Image, where: str, view: int, crop_to: ImageSize | None
+def _own_view(
+    key: PRNGKeyArray, image: Image, where: str, number: int, crop_to: ImageSize | None
 ) -> Float[Array, "c h2 w2"]:
     """Make a view with a user's function and clip it to [0, 1].
 
@@ -231,7 +211,7 @@ def own_view(
     height, width = height_and_width(crop_to or image.shape[1:])
     what = f"augment.function {where}"
     with repaired_by_the_user(what, where.rpartition(":")[0], "key, image, view"):
-        result = function(key, rearrange(image, "c h w -> h w c"), view)
+        result = function(key, rearrange(image, "c h w -> h w c"), number)
     wanted = (height, width, image.shape[0])
     if getattr(result, "shape", None) != wanted:
         found = getattr(result, "shape", type(result).__name__)

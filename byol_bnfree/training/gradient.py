@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from einops import rearrange
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from byol_bnfree.config import AugmentConfig, TrainConfig
-from byol_bnfree.data.augment import normalized, two_views, two_views_of_crops
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.data.views import all_views
 from byol_bnfree.losses import probe_loss
 from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.objectives import Objective, Passed, make_objective
@@ -17,22 +17,6 @@ from byol_bnfree.objectives.byol import BYOL
 from byol_bnfree.training.passes import Averaged, Batch, Forward, Gradient, of_views
 from byol_bnfree.training.several_views import make_gradient_of_views
 from byol_bnfree.training.state import TrainState
-
-
-def make_views(
-    key: Array, batch: Batch, augment: AugmentConfig
-) -> tuple[Float[Array, "b h w c"], Float[Array, "b h w c"]]:
-    """Draw two normalized views. Images are cropped here, unless the host did it.
-
-    `batch` has "image" (uint8 [b h w c]) or "crops" (uint8 [b v h w c]), and "position"
-    (int32 [b]) in the global batch. The key of an example derives from its position.
-    """
-    positions = batch["position"]
-    if "crops" in batch:
-        views = two_views_of_crops(key, batch["crops"], augment, positions=positions)
-    else:
-        views = two_views(key, batch["image"], augment, positions=positions)
-    return normalized(views[0], augment), normalized(views[1], augment)
 
 
 def step_key(seed: int | Array, step: Array | int) -> Array:
@@ -119,13 +103,13 @@ def make_gradient(
             """Return the results of a micro-batch."""
             if not config.views.plain:
                 return of_several_views(key, state, piece)
-            views, labels = make_views(key, piece, config.augment), piece["label"]
+            views = all_views(key, piece, config.augment, config.views).large
             answers = None
             # Rotation turns the views, and its answers are the turns.
             if objective.change_views:
                 views, answers = objective.change_views(key, views, piece["position"])
             (_, (stats, forward)), grads = loss_and_grad(
-                state.online_params, state, views, labels, answers
+                state.online_params, state, views, piece["label"], answers
             )
             return Averaged(grads, *stats), forward
 

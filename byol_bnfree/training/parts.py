@@ -13,8 +13,8 @@ from jaxtyping import Array
 from byol_bnfree.assembly import create_network
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.augment import normalized
-from byol_bnfree.data.several_views import all_views
 from byol_bnfree.data.view_settings import small_side
+from byol_bnfree.data.views import all_views
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.models.kernels import XLA, Kernels
@@ -25,7 +25,7 @@ from byol_bnfree.settings.types import check_kind
 from byol_bnfree.settings.view_checks import check_small_size
 from byol_bnfree.training.data_dependent import data_dependent_init
 from byol_bnfree.training.extension import predictor_rate_of, schedules_of
-from byol_bnfree.training.gradient import make_views, step_key
+from byol_bnfree.training.gradient import step_key
 from byol_bnfree.training.optim import make_optimizer
 from byol_bnfree.training.passes import Batch
 from byol_bnfree.training.schedules import total_steps, warmup_steps
@@ -186,10 +186,7 @@ def views_of_step_0(config: TrainConfig) -> Callable[[Batch], tuple[Array, ...]]
     plain = dataclasses.replace(config.augment, mean=(0, 0, 0), std=(1, 1, 1))
 
     def views(batch: Batch, seed: Any = config.seed) -> tuple[Array, ...]:
-        key = step_key(seed, 0)
-        if config.views.plain:
-            return make_views(key, batch, plain)
-        drawn = all_views(key, batch, plain, config.views)
+        drawn = all_views(step_key(seed, 0), batch, plain, config.views)
         return drawn.large + drawn.small
 
     return views

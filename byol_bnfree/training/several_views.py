@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from byol_bnfree.assembly import has_small_predictor
 from byol_bnfree.config import TrainConfig, ViewsConfig
-from byol_bnfree.data.several_views import AllViews, Batch, all_views
+from byol_bnfree.data.views import AllViews, Batch, all_views
 from byol_bnfree.losses import probe_loss
 from byol_bnfree.models.byol import BYOLNetwork, Outputs
 from byol_bnfree.objectives.normalization import LOSS_NORMALIZATIONS

@@ -10,8 +10,9 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from byol_bnfree.config import AugmentConfig, TrainConfig, ViewConfig
+from byol_bnfree.config import AugmentConfig, TrainConfig, ViewConfig, ViewsConfig
 from byol_bnfree.data import augment, image_ops, one_view
+from byol_bnfree.data.views import all_views
 from byol_bnfree.errors import InputError
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "augment.npz")
@@ -29,11 +30,18 @@ OPERATIONS = {
 }
 COLOUR = list(OPERATIONS.values())[:4]
 two_views = jax.jit(augment.two_views, static_argnames=("augment", "size"))
-two_views_of_crops = jax.jit(augment.two_views_of_crops, static_argnames="augment")
 resized_crop = jax.jit(image_ops.resized_crop, static_argnames="size")
 apply_view = jax.jit(one_view.apply_view, static_argnames=("view", "crop_to"))
 draw_view = jax.jit(one_view.draw_view, static_argnames=("image_size", "view"))
 color_jitter = jax.jit(image_ops.color_jitter, static_argnames="view")
+
+
+@partial(jax.jit, static_argnames="config")
+def two_views_of_crops(key, crops, config):
+    """Both views in [0, 1] of crops that the host made, as a training step draws."""
+    batch = {"crops": crops, "position": jnp.arange(len(crops))}
+    raw = dataclasses.replace(config, mean=(0, 0, 0), std=(1, 1, 1))
+    return all_views(key, batch, raw, ViewsConfig()).large
 
 
 def pictures(b: int = 4, h: int = 20, w: int = 20, c: int = 3) -> jax.Array:
@@ -410,14 +418,10 @@ def test_views_of_images_on_explicit_axes_are_those_of_one_device():
     mesh = jax.make_mesh((2,), ("b",), axis_types=(AxisType.Explicit,))
     spread = jax.device_put(images, NamedSharding(mesh, P("b")))
     key = jax.random.key(0)
-    for draw, one, many in (
-        (two_views, images, spread),
-        (two_views_of_crops, images[:, None], spread[:, None]),
-    ):
-        found = draw(key, many, config)
-        assert found[0].sharding.spec[0] == "b"
-        for x, y in zip(found, draw(key, one, config), strict=True):
-            np.testing.assert_allclose(x, y, atol=1e-6)
+    found = two_views(key, spread, config)
+    assert found[0].sharding.spec[0] == "b"
+    for x, y in zip(found, two_views(key, images, config), strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-6)
     for positions in (None, jnp.arange(2)):  # outside jit
         assert augment._placed(spread, positions).sharding.spec == P("b")
 

@@ -17,6 +17,7 @@ import anchor
 from byol_bnfree.assembly import create_network
 from byol_bnfree.config import HeadConfig, ModelConfig, OptimConfig, TrainConfig
 from byol_bnfree.data.augment import normalize
+from byol_bnfree.data.views import AllViews
 from byol_bnfree.models.byol import Variables
 from byol_bnfree.training import gradient
 from byol_bnfree.training.optim import make_optimizer
@@ -73,9 +74,10 @@ def batch(step: int) -> dict[str, np.ndarray]:
     return {"crops": crops, "label": labels.astype(np.int32), "position": places}
 
 
-def given_views(key, batch, augment):
-    """Takes the place of `make_views`: no augmentation."""
-    return tuple(normalize(batch["crops"][:, view], augment) for view in (0, 1))
+def given_views(key, batch, augment, views):
+    """Takes the place of `all_views`: no augmentation."""
+    crops = batch["crops"]
+    return AllViews(tuple(normalize(crops[:, i], augment) for i in (0, 1)), ())
 
 
 @functools.cache
@@ -107,7 +109,7 @@ def start():
 def steps():
     """What step 0 leaves, the metrics of every step, and the state after three."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gradient, "make_views", given_views)
+        patch.setattr(gradient, "all_views", given_views)
         state, optimizer, schedules = start()
         take = make_train_step(network(), optimizer, schedules, CONFIG, unroll=False)
         measure = gradient.make_gradient(network(), CONFIG, 1, unroll=False)

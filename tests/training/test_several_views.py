@@ -11,7 +11,7 @@ import pytest
 import tiny
 from byol_bnfree.config import TrainConfig, ViewsConfig
 from byol_bnfree.data.augment import normalize, two_views
-from byol_bnfree.data.several_views import all_views
+from byol_bnfree.data.views import all_views
 from byol_bnfree.errors import InputError
 from byol_bnfree.losses import byol_loss, l2_normalize
 from byol_bnfree.models.norm import NORMS

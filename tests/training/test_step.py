@@ -10,17 +10,13 @@ from flax import linen as nn
 
 import tiny
 from byol_bnfree.assembly import create_network
-from byol_bnfree.config import AugmentConfig, ViewConfig
+from byol_bnfree.config import AugmentConfig, ViewConfig, ViewsConfig
+from byol_bnfree.data.views import all_views, first_view
 from byol_bnfree.errors import InputError
 from byol_bnfree.losses import byol_loss
 from byol_bnfree.models.byol import BYOLNetwork, Outputs
 from byol_bnfree.models.norm import NORMS
-from byol_bnfree.training.gradient import (
-    _split,
-    make_gradient,
-    make_loss,
-    make_views,
-)
+from byol_bnfree.training.gradient import _split, make_gradient, make_loss
 from byol_bnfree.training.mesh import (
     batch_sharding,
     check_batch,
@@ -308,5 +304,7 @@ def test_views_are_normalized_before_the_network_sees_them():
     config = AugmentConfig(PLAIN, PLAIN, mean=(0.5, 0.4, 0.3), std=(0.1, 0.2, 0.3))
     image = np.full((1, 8, 8, 3), 255, np.uint8)
     batch = {"image": jnp.asarray(image), "position": jnp.arange(1)}
-    for view in make_views(jax.random.key(0), batch, config):
+    drawn = all_views(jax.random.key(0), batch, config, ViewsConfig(small=1))
+    alone = first_view(jax.random.key(0), batch, config)
+    for view in (*drawn.large, *drawn.small, alone):
         np.testing.assert_allclose(view[0, 0, 0], [5, 3, 0.7 / 0.3], rtol=1e-5)

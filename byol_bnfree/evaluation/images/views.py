@@ -10,10 +10,11 @@ from jaxtyping import Array, Float
 
 from byol_bnfree.config import AugmentConfig
 from byol_bnfree.data.pipeline import Batches
+from byol_bnfree.data.views import first_view
 from byol_bnfree.evaluation.diverged import diverged
 from byol_bnfree.evaluation.kept.unfinished import Snapshot
 from byol_bnfree.training.distributed import is_primary
-from byol_bnfree.training.gradient import make_views, step_key
+from byol_bnfree.training.gradient import step_key
 from byol_bnfree.training.progress import progress
 
 
@@ -31,7 +32,7 @@ def augmented_view(
     batch: dict[str, Array], index: Array, augment: AugmentConfig, seed: int
 ) -> Float[Array, "b h w c"]:
     """Return view 1 of a batch, normalized. It depends on (seed, step, position)."""
-    return make_views(step_key(seed, index), batch, augment)[0]
+    return first_view(step_key(seed, index), batch, augment)
 
 
 def train_loop(

@@ -1,4 +1,4 @@
-"""More than two views of an image, and small ones; drawn on the device.
+"""The normalized views of a batch, drawn on the device: two, more, and small ones.
 
 Large views alternate between T and T' (P1 section 3.1). Small views are small crops,
 drawn the same way. The key of a view derives from (seed, step, position, view), so the
@@ -15,12 +15,8 @@ from byol_bnfree.config import AugmentConfig, ViewsConfig
 from byol_bnfree.data.augment import (
     example_keys,
     normalized,
-    of_channels,
-    own_view,
-    pixels_of,
-    planes_of,
+    view_of_every_image,
 )
-from byol_bnfree.data.one_view import random_view
 from byol_bnfree.data.view_settings import small_side, view_config
 
 Batch = dict[str, Array]
@@ -47,20 +43,32 @@ def all_views(
       augment: T, T' and the normalization.
       views: number and size of the views.
     """
-    keys = example_keys(key, batch["position"])
     total = views.count + views.small
-    keys = jax.vmap(partial(jax.random.split, num=total))(keys)
-    drawn = [
+    keys = _keys_of_views(key, batch, total)
+    drawn = tuple(
         _view(index, keys[:, index], batch, augment, views) for index in range(total)
-    ]
-    drawn = [normalized(view, augment) for view in drawn]
-    return AllViews(tuple(drawn[: views.count]), tuple(drawn[views.count :]))
+    )
+    return AllViews(drawn[: views.count], drawn[views.count :])
+
+
+def first_view(
+    key: Array, batch: Batch, augment: AugmentConfig
+) -> Float[Array, "b h w c"]:
+    """Draw the first large view alone. "crops" may then hold one crop of each image."""
+    keys = _keys_of_views(key, batch, 2)
+    return _view(0, keys[:, 0], batch, augment, ViewsConfig())
+
+
+def _keys_of_views(key: Array, batch: Batch, total: int) -> Array:
+    """Return a key for each image and view [b total]."""
+    keys = example_keys(key, batch["position"])
+    return jax.vmap(partial(jax.random.split, num=total))(keys)
 
 
 def _view(
     index: int, keys: Array, batch: Batch, augment: AugmentConfig, views: ViewsConfig
 ) -> Float[Array, "b h w c"]:
-    """View `index` of all images, in [0, 1], not normalized."""
+    """Draw view `index` of all images, and normalize it."""
     small = index - views.count
     if "crops" in batch:
         # The host has cropped and resized already.
@@ -73,10 +81,6 @@ def _view(
         if small >= 0:
             size = tuple(small_side(side, views) for side in size)
     view = view_config(index, augment, views)
-    view = of_channels(view, augment, images.shape[-1])
-    if augment.function is None:
-        draw = partial(random_view, view=view, crop_to=size)
-    else:
-        where, number = augment.function, 1 + index
-        draw = partial(own_view, where=where, view=number, crop_to=size)
-    return pixels_of(jax.vmap(draw)(keys, planes_of(images)))
+    number = 1 + index  # for a user's function
+    drawn = view_of_every_image(keys, images, augment, view, number=number, size=size)
+    return normalized(drawn, augment)
