@@ -1,8 +1,8 @@
 """Optimizers that suit a norm, as chosen in experiments/recipe_search.
 
-A recipe belongs to a norm. Without batch statistics SGD and LARS let the direction that
-all images share dominate, because it learns fastest. Muon moves all directions at the
-same rate. In short runs it is also the best of the tried optimizers for bn.
+A recipe belongs to a norm. Without batch statistics the direction that all images share
+learns fastest, and under SGD it came to dominate. Muon moves all directions at the same
+rate. In short runs it is the best of the tried optimizers for both norms.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ class Recipe(NamedTuple):
 LONG = 20
 """Epochs from which Muon's kernels need more weight decay: the length of the trials.
 
-Shorter runs gained 0.5 to 2 points too, but on test images, which choose nothing.
+Shorter runs gained 0.5 to 2 points too, but only test images showed it.
 """
 
 

@@ -50,7 +50,7 @@ def _open(what: str, difference: Difference) -> str:
         )
     text = f"{_seeds(difference.n).capitalize()} cannot show whether {what}."
     if difference.low is None:
-        return f"{text} {_seeds(FEWEST_SEEDS).capitalize()} give a useful interval."
+        return f"{text} At least {_seeds(FEWEST_SEEDS)} are needed."
     needed = seeds_needed(difference, MARGIN)
     if needed is None:
         return f"{text} More than {MOST_SEEDS} would be needed."

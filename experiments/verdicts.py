@@ -218,7 +218,8 @@ def against_paper(comparison: Comparison) -> str:
     ran = "was" if len(rows) == 1 else "were"
     fit = "" if total == _of_paper(comparison) else " that fit this scale"
     text = (
-        f"{len(rows)} of the paper's {total} rows{fit} {ran} run: {', '.join(parts)}."
+        f"{len(rows)} of the paper's {total} rows{fit} {ran} run. Agreement with the "
+        f"paper: {', '.join(parts)}."
     )
     return f"{text} {ranking(comparison)}"
 

@@ -69,10 +69,10 @@ class EvaluateConfig:
     """Root of prepared tensorflow-datasets. None: the run's."""
     train_split: str | None = None
     """Split to fit classifiers on. None: the run's; train for another data set. Dense
-    tasks: None is the run's if it is not train; otherwise the set's usual one."""
+    tasks: the data set's usual split, unless the run set another one than train."""
     test_split: str | None = None
     """Split to report on. None: the run's; test for another data set. Dense tasks:
-    None is the run's if it is not test; otherwise the set's usual one."""
+    the data set's usual split, unless the run set another one than test."""
     unlabelled: Annotated[bool, tyro.conf.arg(name="data.unlabelled")] = False
     """folder: ignore folders as classes and use all pictures, for --plot."""
     on_bad_image: Literal["stop", "skip"] | None = None

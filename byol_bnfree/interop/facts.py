@@ -26,8 +26,8 @@ class Facts:
     """Groups of every GroupNorm. None: 32, as in timm, if the state dict has timm's
     classifier."""
     standardized: bool | None = None
-    """The network has Weight Standardization, as timm's StdConv2d. None: it has, if it
-    is a ResNetV2 of timm with GroupNorm."""
+    """The network has Weight Standardization, as timm's StdConv2d. None: yes for
+    a ResNetV2 of timm with GroupNorm, otherwise no."""
     stem_stride: Literal[1, 2] | None = None
     """Stride of a small stem. None: 1."""
     image_size: ImageSize | None = None
@@ -36,7 +36,8 @@ class Facts:
     """Mean of each channel, subtracted from pixels in [0, 1]. None: 0.5 for ResNetV2 of
     timm; CIFAR's for a small stem of solo-learn; ImageNet's for others."""
     std: tuple[float, ...] | None = None
-    """Standard deviation of each channel; divides the result. None: as for mean."""
+    """Standard deviation of each channel. The result is divided by it. None: as for
+    mean."""
 
     def __post_init__(self):
         check_types(self, called=str)

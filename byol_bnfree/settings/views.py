@@ -59,7 +59,8 @@ class AugmentConfig:
     """Mean of each channel; subtracted after augmentation. Images without three
     channels use the average."""
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
-    """Standard deviation of each channel; divides the result. Average as for mean."""
+    """Standard deviation of each channel. The result is divided by it. Images without
+    three channels use the average."""
     measured: bool = False
     """Measure mean and std on the training images, and use these instead."""
     colours: bool = True

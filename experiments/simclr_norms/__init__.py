@@ -51,5 +51,6 @@ EXPERIMENT = Experiment(
     "epochs, linear top-1; 0.1 is chance",
     note="An arm is named encoder-projector. If BatchNorm helped BYOL by implicit "
     "negatives, a method with negatives would not need it. In the paper SimCLR fails "
-    "without normalization, and so does BYOL.",
+    "without normalization, and so does BYOL. All rows but gn_ws train with LARS, as "
+    "in the paper. SimCLR in other experiments trains with Muon.",
 )

@@ -1,6 +1,7 @@
 """The pages that commands make from results: each figure with its conditions."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -174,3 +175,36 @@ def test_the_readme_of_an_experiment_has_the_figures_of_its_results(name):
 
 def test_the_page_of_results_has_the_figures_of_the_results():
     assert results.PAGE.read_text() == results.results_page()
+
+
+@pytest.mark.parametrize(
+    "method, experiment, scale, arms",
+    [
+        ("BYOL", "norm_comparison", "cpu", "bn gn_ws"),
+        (
+            *("BYOL, with the weight decay of longer runs", "norm_comparison"),
+            *("cpu", "bn_decay gn_ws_decay"),
+        ),
+        ("SimCLR", "contrastive", "cpu", "bn-plain-gradient gn_ws-plain-gradient"),
+        ("SimCLR", "objectives", "cpu4", "bn-infonce gn_ws-infonce"),
+        ("MoCo v2", "objectives", "cpu4", "bn-moco_v2 gn_ws-moco_v2"),
+        ("Barlow Twins", "objectives", "cpu4", "bn-barlow_twins gn_ws-barlow_twins"),
+        ("SimSiam", "objectives", "cpu4", "bn-simsiam"),
+        ("rotation", "objectives", "cpu4", "bn-rotation gn_ws-rotation"),
+        ("BYOL", "objectives", "cpu4", "bn-byol gn_ws-byol"),
+    ],
+)
+def test_the_table_of_methods_has_our_present_figures(method, experiment, scale, arms):
+    page = (EXPERIMENTS.parent / "docs/objectives.md").read_text()
+    ours = page[page.index("Our own runs") :]
+    short = ours.index("After 4 epochs")
+    ours = ours[short:] if scale == "cpu4" else ours[:short]
+    found = re.search(rf"\| {method} \| ([^|]+) \| ([^|]+) \|", ours).groups()
+    rows = read_rows(EXPERIMENTS / experiment / "results.jsonl")
+    for arm, figure in zip(arms.split(), found, strict=False):
+        values = [
+            100 * row["summary"]["linear"]["trained"]
+            for row in rows
+            if row["scale"] == scale and row["arm"].removesuffix("-beta1") == arm
+        ]
+        assert f"{sum(values) / len(values):.1f}" == figure, arm

@@ -48,7 +48,8 @@ def test_a_row_that_learns_stands_on_a_side_of_its_reference(figures, word):
     assert rows["bn-l2"].word == "reference"
     said = found.answer()
     names = " (bn-none)" if word == "unlike the paper" else ""
-    assert f"2 of the paper's 4 rows were run: 1 {word}{names}, 1 reference." in said
+    assert "2 of the paper's 4 rows were run." in said
+    assert f"Agreement with the paper: 1 {word}{names}, 1 reference." in said
 
 
 @pytest.mark.parametrize(
@@ -132,7 +133,7 @@ def test_projections_that_collapse_alone_decide_nothing(reason, spread, word):
     assert rows["bn-plain-gradient-beta0"].word == word
     undecided = word == "not decided yet"
     assert orders(found) == ((0, 0) if undecided else (1, 1))
-    count = "were run: 1 not decided yet, 1 reference"
+    count = "Agreement with the paper: 1 not decided yet, 1 reference"
     assert (count in found.answer()) is undecided
 
 
@@ -242,7 +243,8 @@ def test_an_answer_of_two_sentences_warns_once():
     figures = {"bn-tau0.99": [0.56], "bn-tau1": [0.40], "gn_ws-tau0.99": [0.55]}
     said = comparison("target_network", figures).answer()
     assert said.count("Not decided yet: each arm has one seed") == 1
-    assert "2 of the paper's 7 rows were run: 1 not decided yet, 1 reference." in said
+    assert "2 of the paper's 7 rows were run." in said
+    assert "Agreement with the paper: 1 not decided yet, 1 reference." in said
 
 
 def test_answers_beside_the_paper_warn_of_single_seeds_and_carry_the_caveat():

@@ -43,8 +43,8 @@ class DenseSettings:
     """trained: the encoder is fine-tuned. frozen: only the head is trained."""
     kernel_lengths: KernelLengths = "kept"
     """L2 norms of the encoder's kernels when a fit begins. kept: as they are. initial:
-    rescaled to those with which this package initializes them. Outputs stay, but SGD
-    then turns kernels that had grown as fast as new ones."""
+    rescaled to those with which this package initializes them. The outputs stay the
+    same. SGD then changes each kernel as fast as a new one."""
     norms: Literal["fine-tuned", "inference", "frozen"] = "fine-tuned"
     """Norms of the encoder. fine-tuned: scale and bias are trained, and BatchNorm uses
     the statistics of the batch. inference: they are trained, and BatchNorm uses its
