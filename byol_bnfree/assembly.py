@@ -7,6 +7,7 @@ from flax import linen as nn
 
 from byol_bnfree.config import TURNS, HeadConfig, TrainConfig
 from byol_bnfree.errors import InputError
+from byol_bnfree.machine.precision import resolve_dtype
 from byol_bnfree.models.architectures import ARCHITECTURES
 from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.models.encoders import create_encoder
@@ -15,7 +16,6 @@ from byol_bnfree.models.initializers import fan_in_init
 from byol_bnfree.models.kernels import XLA, Kernels, with_plain_arrays
 from byol_bnfree.models.norm import check_channels, layers_for
 from byol_bnfree.own_encoder import load_encoder_module
-from byol_bnfree.precision import resolve_dtype
 from byol_bnfree.settings.norms import groups_of_micro_batch, part_norms
 from byol_bnfree.settings.types import check_kind
 

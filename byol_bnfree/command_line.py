@@ -21,10 +21,10 @@ from byol_bnfree.errors import (
 )
 from byol_bnfree.files import RESTORE, expanded, read_json
 from byol_bnfree.flags import cli
-from byol_bnfree.jax_settings import check_xla_flags, why_jax_does_not_start
-from byol_bnfree.own_process import quiet_libraries
+from byol_bnfree.machine.jax_settings import check_xla_flags, why_jax_does_not_start
+from byol_bnfree.machine.own_process import quiet_libraries
+from byol_bnfree.machine.signals import write_nowhere
 from byol_bnfree.saved_config import config_from_dict
-from byol_bnfree.signals import write_nowhere
 
 # Errors of a disk. Others, such as a missing file, may be our own fault.
 _DISK = (

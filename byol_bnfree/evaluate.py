@@ -7,7 +7,7 @@ from byol_bnfree.config import PAPERS
 from byol_bnfree.cpu.allocator import keep_freed_memory, run_in_calling_thread
 from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.flags import cli
-from byol_bnfree.signals import interrupt_ends_at_once
+from byol_bnfree.machine.signals import interrupt_ends_at_once
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -6,7 +6,7 @@ from byol_bnfree.command_line import exit_on_error, parse_args
 from byol_bnfree.config_files import other_length
 from byol_bnfree.cpu.allocator import keep_freed_memory, run_in_calling_thread
 from byol_bnfree.errors import same_command
-from byol_bnfree.signals import interrupt_ends_at_once
+from byol_bnfree.machine.signals import interrupt_ends_at_once
 
 
 def main() -> None:

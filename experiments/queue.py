@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from byol_bnfree.signals import terminals, write_nowhere
+from byol_bnfree.machine.signals import terminals, write_nowhere
 from experiments.grid import Run, checksum_now, settings_checksum
 from experiments.places import Places
 from experiments.runner import Failure, Processes, describe, do, recall

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from byol_bnfree.files import append_row, last_json, write_json
-from byol_bnfree.jax_settings import QUICK_TO_COMPILE
+from byol_bnfree.machine.jax_settings import QUICK_TO_COMPILE
 from byol_bnfree.training.divergence import DIVERGED
 from byol_bnfree.training.judge import COLLAPSED
 from experiments.grid import Run

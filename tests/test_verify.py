@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tiny
-from byol_bnfree import precision, verify
+from byol_bnfree import verify
 from byol_bnfree.claims import (
     communication,
     functions,
@@ -38,6 +38,7 @@ from byol_bnfree.diagnostics import static_independence
 from byol_bnfree.diagnostics.dataflow import Place
 from byol_bnfree.diagnostics.numerical import NumericalReport
 from byol_bnfree.errors import InputError
+from byol_bnfree.machine import precision
 from byol_bnfree.models.kernels import XLA
 from byol_bnfree.settings.objective_checks import couples_in_loss
 

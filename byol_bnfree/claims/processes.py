@@ -15,7 +15,7 @@ import numpy as np
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.errors import RunStopped
 from byol_bnfree.files import write_json
-from byol_bnfree.jax_settings import QUICK_TO_COMPILE
+from byol_bnfree.machine.jax_settings import QUICK_TO_COMPILE
 
 SECONDS = 900  # time limit of a process
 ENVIRONMENT = {

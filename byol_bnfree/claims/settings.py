@@ -17,8 +17,8 @@ from byol_bnfree.config import (
     height_and_width,
 )
 from byol_bnfree.cpu.choice import ONEDNN, XLA_ON_CPU, choose_kernels
+from byol_bnfree.machine.precision import resolve_dtype
 from byol_bnfree.models.kernels import Kernels
-from byol_bnfree.precision import resolve_dtype
 from byol_bnfree.settings.norms import part_norms
 from byol_bnfree.settings.objective_checks import norms_in_use
 from byol_bnfree.training.parts import DataShape

@@ -15,7 +15,7 @@ import platform
 import resource
 from pathlib import Path
 
-from byol_bnfree.memory import machine_bytes
+from byol_bnfree.machine.memory import machine_bytes
 
 # Parameters of mallopt(3), and of madvise(2).
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4

@@ -19,7 +19,7 @@ from byol_bnfree.data.image_ops import Image
 from byol_bnfree.data.one_view import random_view
 from byol_bnfree.data.pixels import as_array, check_type, checked_images
 from byol_bnfree.errors import InputError
-from byol_bnfree.jax_settings import THREEFRY
+from byol_bnfree.machine.jax_settings import THREEFRY
 from byol_bnfree.own_code import load_function, repaired_by_the_user
 from byol_bnfree.settings.types import check_kind, is_count
 

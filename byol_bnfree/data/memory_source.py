@@ -16,7 +16,7 @@ from byol_bnfree.data.geometry import centre_crop, to_array
 from byol_bnfree.data.patience import shown
 from byol_bnfree.data.reading import BadImage, Fault
 from byol_bnfree.data.records import Layout, Records
-from byol_bnfree.memory import check_memory
+from byol_bnfree.machine.memory import check_memory
 
 CHUNK = 64  # pictures that a thread decodes per task
 

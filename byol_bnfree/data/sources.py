@@ -26,7 +26,7 @@ from byol_bnfree.data.tfds_records import open_both
 from byol_bnfree.data.view_settings import small_side
 from byol_bnfree.errors import InputError
 from byol_bnfree.files import expanded
-from byol_bnfree.memory import check_memory
+from byol_bnfree.machine.memory import check_memory
 
 SHAPE_BYTES = 1000  # approximate memory of a shape's random numbers
 Split = Literal["train", "test"]

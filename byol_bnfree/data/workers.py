@@ -7,9 +7,9 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 from byol_bnfree.config import MOST_WORKERS
-from byol_bnfree.control_groups import OWN, ROOT, groups_of
-from byol_bnfree.launched import place
-from byol_bnfree.own_process import process_pool
+from byol_bnfree.machine.control_groups import OWN, ROOT, groups_of
+from byol_bnfree.machine.launched import place
+from byol_bnfree.machine.own_process import process_pool
 
 FEW_CORES = 4
 """Below this, threads are as fast: Pillow releases the interpreter while decoding."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from byol_bnfree.assembly import encoder_name
 from byol_bnfree.config import TrainConfig
-from byol_bnfree.precision import resolve_dtype
+from byol_bnfree.machine.precision import resolve_dtype
 from byol_bnfree.settings.norms import groups_of_micro_batch, part_norms
 
 HEADS = ("projector", "predictor", "predictor_start")

@@ -37,7 +37,7 @@ from byol_bnfree.evaluation.shown.pictures import save_pictures
 from byol_bnfree.evaluation.shown.tables import print_tables
 from byol_bnfree.evaluation.without_effect import without_effect
 from byol_bnfree.files import expanded
-from byol_bnfree.jax_settings import check_draws, check_precision
+from byol_bnfree.machine.jax_settings import check_draws, check_precision
 from byol_bnfree.models.kernels import Kernels
 from byol_bnfree.settings.types import check_kind
 from byol_bnfree.training.distributed import say

@@ -16,7 +16,7 @@ import jax
 
 from byol_bnfree import __version__
 from byol_bnfree.files import read_json, strict, write_json
-from byol_bnfree.memory import machine_bytes
+from byol_bnfree.machine.memory import machine_bytes
 from byol_bnfree.training.changes import compare_config
 from byol_bnfree.training.restore import committed_steps
 

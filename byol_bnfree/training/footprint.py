@@ -9,7 +9,7 @@ import jax
 
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.errors import InputError
-from byol_bnfree.memory import machine_bytes
+from byol_bnfree.machine.memory import machine_bytes
 from byol_bnfree.training.mesh import check_batch
 
 GB = 1e9  # bytes

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import jax
 from jax.experimental import multihost_utils
 
-from byol_bnfree.signals import listening, terminals, write_nowhere
+from byol_bnfree.machine.signals import listening, terminals, write_nowhere
 
 ASKING = (signal.SIGINT, signal.SIGTERM)
 WARNING = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)

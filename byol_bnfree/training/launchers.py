@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from byol_bnfree.errors import InputError
-from byol_bnfree.launched import (
+from byol_bnfree.machine.launched import (
     Environment,
     Launcher,
     device_ids,

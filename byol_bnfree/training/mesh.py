@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.errors import InputError
 from byol_bnfree.leaves import by_path
-from byol_bnfree.memory import check_memory
+from byol_bnfree.machine.memory import check_memory
 
 SMALLEST_SHARDED = 2**12  # elements; gathering a smaller parameter costs more
 

@@ -13,8 +13,8 @@ from jaxtyping import Array
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.cpu.choice import choose_kernels
 from byol_bnfree.data.view_settings import small_side
+from byol_bnfree.machine.precision import resolve_dtype
 from byol_bnfree.models.byol import BYOLNetwork
-from byol_bnfree.precision import resolve_dtype
 from byol_bnfree.settings.norms import part_norms
 from byol_bnfree.training.figures import PICTURES
 from byol_bnfree.training.footprint import Footprint, footprint

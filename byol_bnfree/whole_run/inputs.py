@@ -14,9 +14,9 @@ from byol_bnfree.data.records import needs_test
 from byol_bnfree.data.sources import DataSet, Source
 from byol_bnfree.files import expanded
 from byol_bnfree.interop.start import read_start
+from byol_bnfree.machine.precision import resolve_dtype
 from byol_bnfree.own_code import code_of, full_path
 from byol_bnfree.own_encoder import GIVEN
-from byol_bnfree.precision import resolve_dtype
 from byol_bnfree.training import distributed
 from byol_bnfree.training.dataset_file import describe_data
 from byol_bnfree.training.extension import resolve_extension

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from byol_bnfree.assembly import encoder_name
 from byol_bnfree.config import OptimConfig, TrainConfig
 from byol_bnfree.data.view_settings import small_side
-from byol_bnfree.precision import resolve_dtype
+from byol_bnfree.machine.precision import resolve_dtype
 from byol_bnfree.settings.norms import part_norms
 from byol_bnfree.settings.objective_checks import uses_predictor, uses_target_network
 from byol_bnfree.training.extension import describe

@@ -14,6 +14,7 @@ from byol_bnfree.data.sources import find_data
 from byol_bnfree.encoder import Encoder, load_encoder
 from byol_bnfree.errors import InputError, RunStopped, same_command
 from byol_bnfree.files import read_json
+from byol_bnfree.machine.user_cache import compiled_programs_kept
 from byol_bnfree.settings.types import check_kind
 from byol_bnfree.training import distributed
 from byol_bnfree.training.agreement import check_agreement, check_shared, facts_of
@@ -21,7 +22,6 @@ from byol_bnfree.training.extension import keep_what_was, resolve_extension
 from byol_bnfree.training.program import build_program
 from byol_bnfree.training.schedules import warmup_steps
 from byol_bnfree.training.workdir import prepare_workdir
-from byol_bnfree.user_cache import compiled_programs_kept
 from byol_bnfree.whole_run.before import check_before_data
 from byol_bnfree.whole_run.inputs import (
     Data,

@@ -13,8 +13,8 @@ from byol_bnfree.evaluation.dense.settings import DenseSettings
 from byol_bnfree.evaluation.dense.tasks import TASKS
 from byol_bnfree.evaluation.diverged import FitDiverged
 from byol_bnfree.files import append_row, expanded, read_rows
+from byol_bnfree.machine.user_cache import compiled_programs_kept
 from byol_bnfree.training.environment import commit, environment
-from byol_bnfree.user_cache import compiled_programs_kept
 from experiments.dense.arguments import Arguments
 from experiments.dense.arms import TUNED, Arm, arms, settings_of, usual_settings
 from experiments.dense.encoders import encoder_of, workdir_of

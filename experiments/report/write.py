@@ -10,7 +10,7 @@ from rich.console import Console
 
 from byol_bnfree.data.workers import usable_cores
 from byol_bnfree.files import read_rows, write_atomically
-from byol_bnfree.own_process import process_pool
+from byol_bnfree.machine.own_process import process_pool
 from experiments import GRIDS
 from experiments.arguments import Arguments
 from experiments.comparison import Comparison, compare

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from byol_bnfree import parse_args
 from byol_bnfree.config import AugmentConfig, Norm
 from byol_bnfree.flags import cli
-from byol_bnfree.precision import resolve_dtype
+from byol_bnfree.machine.precision import resolve_dtype
 from byol_bnfree.training.environment import environment, peak_memory
 from byol_bnfree.training.footprint import footprint
 from byol_bnfree.training.mesh import batch_sharding

@@ -46,7 +46,7 @@ def test_memory_taken_again_has_no_page_faults(monkeypatch):
 LIMITED = """
 import resource, sys
 from byol_bnfree.cpu.allocator import keep_freed_memory
-from byol_bnfree.memory import machine_bytes
+from byol_bnfree.machine.memory import machine_bytes
 
 def reserved():
     lines = open("/proc/self/status").read().splitlines()

@@ -174,7 +174,7 @@ def test_pillow_says_nothing_of_bands_that_tifffile_reads(tmp_path):
     program = (
         "import logging, sys\n"
         "from byol_bnfree.data.decode import read_header\n"
-        "from byol_bnfree.own_process import quiet_libraries\n"
+        "from byol_bnfree.machine.own_process import quiet_libraries\n"
         "logging.basicConfig()\n"
         "quiet_libraries()\n"
         "print(read_header(sys.argv[1], 'it')[:3])"

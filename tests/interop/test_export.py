@@ -119,7 +119,7 @@ def test_an_export_is_in_float32_whatever_the_run_or_the_device_computes_in(
     tmp_path, monkeypatch, kind, own, here
 ):
     pytest.importorskip("flatbuffers")
-    monkeypatch.setattr("byol_bnfree.precision.fast_dtype", lambda device: here)
+    monkeypatch.setattr("byol_bnfree.machine.precision.fast_dtype", lambda device: here)
     for module in (writing, hub):
         monkeypatch.setattr(module, "check_python", lambda *_: None)
     monkeypatch.setattr(writing, "features_in_torch", stand_in)

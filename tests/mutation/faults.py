@@ -20,7 +20,7 @@ NATIVE = "tests/cpu/test_native.py"
 COMPARISON = "tests/experiments/test_comparison.py"
 VERDICTS = "tests/experiments/test_verdicts.py"
 WHOLE = "tests/test_whole_run.py"
-JAX = "tests/test_jax_settings.py"
+JAX = "tests/machine/test_jax_settings.py"
 EMBED = "tests/test_embed.py"
 INDEPENDENCE = "tests/diagnostics/test_independence.py"
 
@@ -75,11 +75,11 @@ FAULTS = [Mutation(*fields) for fields in [
     ("the centre crop starts a pixel early", "data/geometry.py",
      "(width - part_w + 1) // 2, (height - part_h + 1) // 2",
      "(width - part_w) // 2, (height - part_h) // 2", f"{SOURCES} -k deepmind"),
-    ("torchrun's other processes are not noticed", "launched.py",
+    ("torchrun's other processes are not noticed", "machine/launched.py",
      "if launcher.rank in env and number(env, launcher.size) > 1:",
      "if launcher.rank in env and number(env, launcher.size) > 99:",
      f"{PROCESSES} -k several_processes"),
-    ("an allocation is taken for a step", "launched.py",
+    ("an allocation is taken for a step", "machine/launched.py",
      'if "SLURM_STEP_NODELIST" not in env:', 'if "SLURM_NTASKS" not in env:',
      f"{PROCESSES} -k one_process"),
     ("names that are not UTF-8 stay as they are", "data/names.py",
@@ -100,15 +100,15 @@ FAULTS = [Mutation(*fields) for fields in [
     ("a pool is never closed", "data/picture_pool.py",
      "if self._pool is not None:", "if False:",
      f"{SOURCES} -k closed"),
-    ("JAX's assertion is a traceback", "jax_settings.py",
+    ("JAX's assertion is a traceback", "machine/jax_settings.py",
      '_READERS = ("xla_bridge.py", "config.py")', '_READERS = ("config.py",)',
      f"{JAX} -k 'cuda or nonsense'"),
     ("a signal of WARNING is not heard", "training/interrupts.py",
      "with listening([*numbers, *free], heard):", "with listening(numbers, heard):",
-     "tests/test_signals.py -k asks_once"),
+     "tests/machine/test_signals.py -k asks_once"),
     ("nohup does not count", "training/interrupts.py",
      "if signal.getsignal(n) == signal.SIG_DFL]", "if True]",
-     "tests/test_signals.py -k stays_ignored"),
+     "tests/machine/test_signals.py -k stays_ignored"),
     ("an extension begins at the old rate", "training/extension.py",
      "return part.base_lr * config.batch_size / 256",
      "return config.base_lr * config.batch_size / 256",
@@ -193,7 +193,7 @@ FAULTS = [Mutation(*fields) for fields in [
      "data_.reset(), size_ = 0;", "data_.reset(), size_ = bytes;",
      f"{EDGES} -k failed_allocation"),
     # an optional speed-up never ends a run
-    ("without a home there is a traceback", "user_cache.py",
+    ("without a home there is a traceback", "machine/user_cache.py",
      "except RuntimeError:  # neither", "except KeyError:  # neither",
      f"{NATIVE} -k without_a_home"),
     ("a kernel that cannot be loaded ends the run", "cpu/native/__init__.py",
@@ -215,17 +215,17 @@ FAULTS = [Mutation(*fields) for fields in [
     ("training needs the main thread", "training/interrupts.py",
      "if threading.current_thread() is not threading.main_thread():", "if False:",
      f"{WHOLE} -k outside_the_main"),
-    ("the cache of the caller is another one", "user_cache.py",
+    ("the cache of the caller is another one", "machine/user_cache.py",
      "_store_in(before)", "pass",
      f"{WHOLE} -k stays_as_it_was"),
-    ("handlers are not given back", "signals.py",
+    ("handlers are not given back", "machine/signals.py",
      "for number, previous in before.items():\n            "
      "signal.signal(number, previous)\n        signal.set_wakeup_fd(pipe)",
      "signal.set_wakeup_fd(pipe)", f"{WHOLE} -k stays_as_it_was"),
     ("train() quiets its caller's libraries", "whole_run/run.py",
      "    distributed.initialize(config)\n    try:",
      "    distributed.initialize(config)\n"
-     "    from byol_bnfree.own_process import quiet_libraries\n\n"
+     "    from byol_bnfree.machine.own_process import quiet_libraries\n\n"
      "    quiet_libraries()\n    try:", f"{WHOLE} -k stays_as_it_was"),
     # pre-training needs no test split
     ("a run that is not evaluated needs a test split", "data/records.py",

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import jax
 
-from byol_bnfree.user_cache import cache_folder, instructions
+from byol_bnfree.machine.user_cache import cache_folder, instructions
 
 TARGETS = {
     name: f"byol_{name}"

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from byol_bnfree.errors import InputError
-from byol_bnfree.jax_settings import QUICK_TO_COMPILE, check_xla_flags
+from byol_bnfree.machine.jax_settings import QUICK_TO_COMPILE, check_xla_flags
 
 SCRIPT = """
 from byol_bnfree.command_line import exit_on_error
@@ -57,7 +57,7 @@ def test_float64_is_refused_because_it_would_be_another_run(command):
     [("JAX_DEFAULT_PRNG_IMPL", "rbg"), ("JAX_THREEFRY_PARTITIONABLE", "0")],
 )
 def test_other_random_draws_are_refused_because_they_would_be_another_run(name, value):
-    script = "from byol_bnfree import jax_settings; jax_settings.check_draws()"
+    script = "from byol_bnfree.machine import jax_settings; jax_settings.check_draws()"
     command = [sys.executable, "-c", script]
     environment = os.environ | {name: value}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)

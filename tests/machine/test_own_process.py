@@ -5,7 +5,7 @@ import sys
 
 PROGRAM = """
 import os, signal
-from byol_bnfree.own_process import process_pool
+from byol_bnfree.machine.own_process import process_pool
 
 if __name__ == "__main__":
     pool = process_pool(1)
@@ -24,7 +24,7 @@ def test_workers_of_a_killed_process_end(tmp_path):
 
 GROUP = """
 import os, signal, time
-from byol_bnfree.own_process import IGNORED, process_pool
+from byol_bnfree.machine.own_process import IGNORED, process_pool
 
 if __name__ == "__main__":
     asked = []

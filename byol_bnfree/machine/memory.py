@@ -9,8 +9,8 @@ import os
 import resource
 from collections.abc import Mapping
 
-from byol_bnfree.control_groups import groups_of
 from byol_bnfree.errors import InputError
+from byol_bnfree.machine.control_groups import groups_of
 
 
 def machine_bytes() -> int:

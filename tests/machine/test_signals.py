@@ -10,7 +10,7 @@ import time
 import pytest
 
 import runs
-from byol_bnfree.signals import interrupt_ends_at_once
+from byol_bnfree.machine.signals import interrupt_ends_at_once
 from byol_bnfree.training.interrupts import ASKING, WARNING, interrupts
 
 ALL = (*ASKING, *WARNING)
@@ -74,7 +74,7 @@ def test_a_forked_child_has_the_signals_of_before():
     """It shares the pipe: its Ctrl-C would count as a second one of the parent."""
     code = """
 import os, signal, time
-from byol_bnfree.signals import listening
+from byol_bnfree.machine.signals import listening
 heard = []
 with listening([signal.SIGINT, signal.SIGTERM], heard.append):
     child = os.fork()
@@ -117,7 +117,7 @@ def test_ctrl_c_in_a_run_without_a_workdir_asks_for_its_folder():
     code = (
         "import os, signal, time\n"
         "from byol_bnfree.errors import same_command\n"
-        "from byol_bnfree.signals import interrupt_ends_at_once\n"
+        "from byol_bnfree.machine.signals import interrupt_ends_at_once\n"
         "with interrupt_ends_at_once(same_command(None)):\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    time.sleep(60)"

@@ -4,11 +4,12 @@ from functools import partial
 
 import pytest
 
-from byol_bnfree import InputError, memory
+from byol_bnfree import InputError
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.config import DataConfig, HeadConfig, ModelConfig, TrainConfig
-from byol_bnfree.control_groups import groups_of
 from byol_bnfree.data.sources import open_source
+from byol_bnfree.machine import memory
+from byol_bnfree.machine.control_groups import groups_of
 from byol_bnfree.training.parts import DataShape
 from byol_bnfree.training.program import build_program
 

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import pytest
 
 import runs
-from byol_bnfree import parse_args, precision, train
+from byol_bnfree import parse_args, train
 from byol_bnfree.encoder import load_encoder
-from byol_bnfree.precision import fast_dtype, resolve_dtype
+from byol_bnfree.machine import precision
+from byol_bnfree.machine.precision import fast_dtype, resolve_dtype
 
 DEVICES = {
     "cpu": ("cpu", None, "float32"),

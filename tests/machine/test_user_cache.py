@@ -7,8 +7,8 @@ import sys
 import jax
 import pytest
 
-from byol_bnfree import user_cache
-from byol_bnfree.user_cache import compiled_programs_kept
+from byol_bnfree.machine import user_cache
+from byol_bnfree.machine.user_cache import compiled_programs_kept
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_every_run_of_a_process_stores_in_its_own_folder(tmp_path):
     code = f"""
 import jax, jax.numpy as jnp
 from pathlib import Path
-from byol_bnfree.user_cache import compiled_programs_kept
+from byol_bnfree.machine.user_cache import compiled_programs_kept
 
 def stored(folder):
     return len(list(Path(folder).glob("*-cache")))
