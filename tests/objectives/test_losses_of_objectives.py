@@ -196,6 +196,14 @@ def test_the_closed_form_predictor_is_least_squares():
     assert jnp.isfinite(jax.grad(lambda x: fitted(x, target).sum())(0 * z)).all()
 
 
+def test_no_gradient_passes_through_the_weights_of_the_closed_form():
+    """The derivative of sum(z W) by each row of z is then the same, the rows' sums."""
+    z, target = drawn(0, 64), drawn(1, 64)
+    weights = np.linalg.lstsq(np.asarray(z), np.asarray(target), rcond=None)[0]
+    gradient = jax.grad(lambda x: fitted(x, target).sum())(z)
+    np.testing.assert_allclose(gradient, np.tile(weights.sum(1), (64, 1)), atol=1e-3)
+
+
 def test_rotation_of_a_sure_predictor_costs_nothing():
     answers = jnp.arange(B * 2).reshape(B, 2) % 4
     logits = 100.0 * jax.nn.one_hot(answers, 4)
