@@ -63,15 +63,17 @@ def moment(row: Row) -> datetime.datetime:
 
 
 def curves(rows: list[Row]) -> dict[str, list[list[float | None]]]:
-    """Map every metric to its [steps, values], thinned for plotting."""
+    """Map every metric to its [steps, values], thinned for plotting.
+
+    The first and the last value stay.
+    """
     names = dict.fromkeys(name for row in rows for name in row if name != "step")
     found = {}
     for name in names:
         having = [row for row in rows if name in row]
-        few = name.startswith("update_ratio/")
-        every = -(-len(having) // (FEW_POINTS if few else POINTS))
-        last = [] if (len(having) - 1) % every == 0 else having[-1:]
-        chosen = having[::every] + last
+        most = FEW_POINTS if name.startswith("update_ratio/") else POINTS
+        every = max(1, -(-(len(having) - 1) // (most - 1)))
+        chosen = [*having[:-1:every], having[-1]]
         found[name] = [[row[key] for row in chosen] for key in ("step", name)]
     return found
 

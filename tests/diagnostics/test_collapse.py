@@ -46,10 +46,11 @@ def test_points_spread_evenly_over_the_sphere_have_deviation_one():
     assert found["feature_std"] == pytest.approx(1, rel=1e-5)
 
 
-def test_feature_std_does_not_depend_on_the_lengths_of_rows():
+@pytest.mark.parametrize("name", ["feature_std", "centered_rank"])
+def test_measures_of_directions_do_not_depend_on_the_lengths_of_rows(name):
     lengths = np.arange(1, B + 1, dtype=np.float32)[:, None]
-    expected = measure(normal())["feature_std"]
-    assert measure(normal() * lengths)["feature_std"] == pytest.approx(expected)
+    expected = measure(normal())[name]
+    assert measure(normal() * lengths)[name] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("b", [2, 7, B])
@@ -103,6 +104,11 @@ def test_too_small_a_batch_is_not_measured():
     for name in ("feature_std", "negative_cosine", "centered_rank"):
         assert np.isnan(found[name])
     assert found["positive_cosine"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("rows, known", [(15, False), (16, True)])
+def test_the_centered_rank_needs_sixteen_rows(rows, known):
+    assert np.isfinite(collapse.centered_rank(jnp.asarray(normal(rows)))) == known
 
 
 def test_not_a_number_stays_visible():

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from byol_bnfree.diagnostics.collapse import centered_rank, collapse_measures
-from byol_bnfree.diagnostics.verdict import CollapseWatch, judge, update_watch
+from byol_bnfree.diagnostics.verdict import (
+    COLLAPSED,
+    DRIFTING,
+    CollapseWatch,
+    judge,
+    update_watch,
+)
 
 HEALTHY = {"feature_std": 0.6, "negative_cosine": 0.3, "centered_rank": 30.0}
 SHRUNK = {"feature_std": 0.03, "negative_cosine": 0.9995, "centered_rank": 12.0}
@@ -83,6 +89,12 @@ def test_spread_is_compared_with_that_of_the_untrained_network():
 def test_spread_is_compared_with_fixed_limits_where_the_untrained_is_not_known():
     assert judge(SHRUNK).state == "drifting"
     assert judge(SHRUNK | {"feature_std": 0.06}).state == "healthy"
+
+
+@pytest.mark.parametrize("name", ["feature_std", "centered_rank"])
+def test_a_value_at_a_limit_is_not_below_it(name):
+    assert judge(HEALTHY | {name: COLLAPSED[name]}).state == "drifting"
+    assert judge(HEALTHY | {name: DRIFTING[name]}).state == "healthy"
 
 
 @pytest.mark.parametrize("value", [None, float("nan")])

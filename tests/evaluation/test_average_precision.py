@@ -59,9 +59,23 @@ def test_coco_equals_pycocotools_on_generated_pictures(name):
 @pytest.mark.parametrize("name", VOC)
 def test_voc_equals_another_implementation(name, rule, column):
     found, truth = scene(name)
-    truth = [true._replace(ignored=np.zeros_like(true.ignored)) for true in truth]
-    result = voc_precisions(found, truth, 3, rule=rule)
+    result = voc_precisions(found, none_ignored(truth), 3, rule=rule)
     np.testing.assert_allclose(result, VOC[name][column], atol=1e-6)
+
+
+def none_ignored(truth):
+    return [true._replace(ignored=np.zeros_like(true.ignored)) for true in truth]
+
+
+@pytest.mark.parametrize("name", PYCOCOTOOLS)
+def test_figures_are_the_means_of_other_programs(name):
+    found, truth = scene(name)
+    of_classes, mean = PYCOCOTOOLS[name]
+    expected = {"ap50_coco": np.mean(of_classes), "ap_coco": mean}
+    figures = detection_figures(found, truth, 3)
+    assert {k: figures[k] for k in expected} == pytest.approx(expected, abs=1e-6)
+    voc = detection_figures(found, none_ignored(truth), 3)["ap50_voc"]
+    assert voc == pytest.approx(np.mean(VOC[name][0]), abs=1e-6)
 
 
 def test_three_rules_average_one_curve_differently():

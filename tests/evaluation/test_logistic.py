@@ -19,6 +19,7 @@ from byol_bnfree.evaluation.methods.logistic import (
     logistic_evaluation,
     standardizer,
 )
+from byol_bnfree.evaluation.methods.logistic_solver import Problem, minimum, rotate
 from byol_bnfree.evaluation.methods.metrics import eleven_point_map
 from byol_bnfree.evaluation.outcome import top_figures
 from byol_bnfree.models.encoders import create_encoder
@@ -105,6 +106,24 @@ def test_a_tenth_that_is_fixed_by_the_seed_is_held_out():
     assert hold_out(60, seed=1).sum() == 6
     np.testing.assert_array_equal(hold_out(60, seed=1), hold_out(60, seed=1))
     assert (hold_out(60, seed=1) != hold_out(60, seed=2)).any()
+
+
+def test_a_row_of_weight_0_is_as_if_it_were_not_there():
+    """The penalty belongs to the sum over the rows that count."""
+    train, labels, *_ = data(n=60)
+    problem, axes = rotate(train / train.std(axis=0), labels)
+    first = np.arange(60) < 20
+    weighted = problem._replace(weights=jnp.asarray(first, jnp.float32))
+    alone = Problem(
+        problem.features[:20],
+        problem.transposed[:, :20],
+        problem.variances,
+        problem.targets[:20],
+        jnp.ones(20),
+    )
+    start = jnp.zeros((len(axes) + 1, CLASSES))
+    found, expected = (minimum(p, start, 5.0) for p in (weighted, alone))
+    np.testing.assert_allclose(found, expected, atol=1e-2)
 
 
 def test_scale_and_shift_of_a_feature_do_not_matter():

@@ -40,6 +40,11 @@ def test_mean_iou_is_that_of_torchmetrics():
     )
 
 
+def test_rows_of_counts_are_true_classes_and_columns_predicted_ones():
+    counts = class_counts(np.array([1, 1, 2]), np.array([0, 1, 255]), 3)
+    assert counts.tolist() == [[0, 1, 0], [0, 1, 0], [0, 0, 0]]
+
+
 def test_depth_errors_are_those_of_torchmetrics():
     figures = DepthSums().plus(DEPTH, TRUE).figures()
     # MeanSquaredError(squared=False) and MeanAbsolutePercentageError, 1.9.0
@@ -56,10 +61,11 @@ def test_the_shares_of_near_depths_are_those_of_monodepth2():
 
 
 def test_the_shares_within_powers_of_1_25_are_counted_by_hand():
-    true = np.array([1.0, 1.0, 1.0, 1.0, 0.0])
-    found = np.array([1.2, 0.7, 1.9, -1.0, 9.0])  # the last has no truth
+    true = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 0.0])
+    # 1.25 itself is not within 1.25, and the last has no truth.
+    found = np.array([1.2, 1.25, 0.7, 1.9, -1.0, 9.0])
     figures = DepthSums().plus(found, true).figures()
-    assert [figures[f"pct{n}"] for n in (1, 2, 3)] == [0.25, 0.5, 0.75]
+    assert [figures[f"pct{n}"] for n in (1, 2, 3)] == [0.2, 0.6, 0.8]
 
 
 def test_sums_over_batches_are_sums_over_all():

@@ -200,6 +200,17 @@ def test_a_set_without_objects_is_refused_for_its_features(prepared):
         object_classes(config, "test")
 
 
-def test_the_papers_twelve_are_listed_with_a_metric_that_exists():
+def test_the_papers_twelve_are_listed_with_its_metrics():
+    """P1, Table 3 and appendix D.1: four by class, VOC by its 11 points."""
     assert len(TASKS) == 12 and all(task.metric in METRICS for task in TASKS)
+    by_class = {"aircraft", "oxford_iiit_pet", "caltech101", FLOWERS}
+    for task in TASKS:
+        other = "mean_per_class" if task.name in by_class else "top1"
+        assert task.metric == ("map11" if task.name == VOC else other), task.title
     assert [task.title for task in chosen_tasks(("cifar100",))] == ["CIFAR-100"]
+
+
+def test_a_validation_split_is_trained_on_and_no_split_is_both():
+    joined = {task.name for task in TASKS if task.train == "train+validation"}
+    assert joined == {VOC, "dtd", FLOWERS}
+    assert all(task.test not in task.train.split("+") for task in TASKS)

@@ -228,6 +228,16 @@ def test_outcomes_are_of_the_measures_first_then_of_the_accuracy():
     )
 
 
+@pytest.mark.parametrize("start", [0.1, 0.27, 0.4, 0.57])
+def test_a_gain_of_two_points_counts_wherever_it_starts(start):
+    """Their difference as floats may be a little below 0.02."""
+    (row,) = rows_of(load_experiment("norm_comparison"), {"bn": [0.4]})
+    row["summary"]["linear"] = {"untrained": start, "trained": round(start + 0.02, 4)}
+    assert outcome(row) == "learned"
+    row["summary"]["linear"]["trained"] -= 1e-4
+    assert outcome(row) == "did not learn"
+
+
 @pytest.mark.parametrize(
     "linear, low, expected",
     [

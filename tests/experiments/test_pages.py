@@ -13,9 +13,9 @@ from experiments import GRIDS
 from experiments.grid import load_experiment
 from experiments.report import expect, results
 from experiments.report.conditions import run_command
-from experiments.report.finished_runs import read_runs
+from experiments.report.finished_runs import Run, read_runs, value_at
 from experiments.report.write import MARKS, readme_results
-from experiments.results import curves
+from experiments.results import FEW_POINTS, POINTS, curves
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 ENVIRONMENT = {
@@ -66,6 +66,22 @@ def test_what_to_expect_has_the_values_at_the_end_of_each_epoch(tmp_path):
     for picture in ("train_loss", "knn_top1", "collapse_centered_rank"):
         file = tmp_path / "figures" / f"expect_{picture}.svg"
         assert file.stat().st_size > 500 and file.name in page
+
+
+def test_of_two_values_equally_near_to_the_end_of_an_epoch_the_later_counts():
+    run = Run("bn", {"knn/top1": [[5, 15, 38], [0.1, 0.2, 0.4]]}, 10.0, "", {})
+    assert [value_at(run, "knn/top1", n) for n in (1, 2, 3, 4)] == [0.2, 0.2, None, 0.4]
+
+
+@pytest.mark.parametrize("count", [1, 2, 80, 81, 160, 1001])
+def test_a_thinned_curve_has_its_ends_and_at_most_so_many_points(count):
+    names = {"train/loss": POINTS, "update_ratio/fc1/kernel": FEW_POINTS}
+    found = curves([{"step": n, **dict.fromkeys(names, -n)} for n in range(count)])
+    for name, most in names.items():
+        steps, values = found[name]
+        assert steps[0] == 0 and steps[-1] == count - 1 and len(steps) <= most
+        assert values == [-step for step in steps]
+    assert len(found["train/loss"][0]) >= min(count, POINTS // 2)
 
 
 def test_what_to_expect_has_one_command_for_several_seeds(tmp_path):

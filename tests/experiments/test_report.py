@@ -27,7 +27,12 @@ from experiments.report.style import (
     labelled_axis,
     styled,
 )
-from experiments.report.tables import DEVIATION, collapse_table, cost_table
+from experiments.report.tables import (
+    DEVIATION,
+    accuracy_table,
+    collapse_table,
+    cost_table,
+)
 from experiments.report.write import write_all, write_report
 from experiments.scales import SCALES
 
@@ -279,8 +284,9 @@ def _filled(folder, rows) -> str:
 
 
 def test_a_collapsed_run_shows_the_measures_of_its_end():
-    table = collapse_table(comparison("norm_comparison", {"bn": ["collapsed"]}))
-    assert [row[-1] for row in table.rows] == ["feature std 0.3"]
+    curves = {"collapse/feature_std": [[1, 10, 20], [0.3, 0.2, 0.004]]}
+    compared = comparison("norm_comparison", {"bn": ["collapsed"]}, curves=curves)
+    assert [row[-1] for row in collapse_table(compared).rows] == ["feature std 0.004"]
 
 
 def test_a_page_names_the_settings_in_which_its_arms_differ(folder):
@@ -322,6 +328,25 @@ def test_settings_of_another_objective_are_left_empty():
 
 def test_one_arm_has_no_table_of_settings():
     assert table_of("norm_comparison", "bn") is None
+
+
+def test_costs_are_medians_and_leave_out_the_time_of_resumed_runs():
+    """Such a run knows the time of its last part only."""
+    compared = comparison("norm_comparison", {"bn": [0.4, 0.4, 0.4]})
+    costs = ((0.1, 60, False), (0.2, 600, False), (0.9, 120, True))
+    for row, cost in zip(compared.rows, costs, strict=True):
+        row |= zip(("step_seconds", "wall_seconds", "resumed"), cost, strict=True)
+        row["config"]["batch_size"] = 64
+        row["summary"]["peak_gib"] = {"host": 1.0, "device": 3.0}
+    assert cost_table(compared).rows == [("bn", "200", "320", "3.00", "5.5", "")]
+
+
+def test_a_difference_is_that_of_an_arm_to_the_reference():
+    figures = {"bn": [0.4, 0.42], "gn_ws": [0.3, 0.32]}
+    bn, gn_ws = accuracy_table(comparison("norm_comparison", figures)).rows
+    assert bn[1:5] == ("41.0 ± 1.4", "41.0 ± 1.4", "", "")
+    assert gn_ws[3:5] == ("-10.0 [-10.0, -10.0] (n 2)", "behind")
+    assert gn_ws[5:7] == ("27.0 ± 0.0", "25.0 ± 0.0")  # untrained
 
 
 def test_times_name_their_machines_only_where_these_differ():

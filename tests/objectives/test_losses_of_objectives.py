@@ -122,9 +122,10 @@ def test_simsiam_is_1_minus_the_mean_cosine():
     np.testing.assert_allclose(simsiam().loss(given), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_moco_tells_the_own_key_from_the_queue():
+@pytest.mark.parametrize("temperature", [0.07, 0.2])
+def test_moco_tells_the_own_key_from_the_queue(temperature):
     """Cross-entropy of the first of 1 + K logits, as in the paper's algorithm 1."""
-    objective = moco_v2(MoCoConfig(queue=12, temperature=0.2))
+    objective = moco_v2(MoCoConfig(queue=12, temperature=temperature))
     memory = objective.first_memory(jax.random.key(0), D)
     given = passed(memory=memory)
     queue = np.asarray(memory["queue"])
@@ -135,9 +136,10 @@ def test_moco_tells_the_own_key_from_the_queue():
             np.asarray(x) for x in (given.projections[first], given.targets[second])
         )
         q, k = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (q, k))
-        logits = np.concatenate([(q * k).sum(1, keepdims=True), q @ queue.T], 1) / 0.2
-        zeros = np.zeros(B, int)
-        expected += optax.softmax_cross_entropy_with_integer_labels(logits, zeros)
+        cosines = np.concatenate([(q * k).sum(1, keepdims=True), q @ queue.T], 1)
+        expected += optax.softmax_cross_entropy_with_integer_labels(
+            cosines / temperature, np.zeros(B, int)
+        )
     np.testing.assert_allclose(objective.loss(given), expected, rtol=1e-5)
 
 
@@ -159,14 +161,17 @@ def test_keys_have_length_1_in_the_queue():
     np.testing.assert_allclose(np.linalg.norm(kept, axis=2), 1, rtol=1e-5)
 
 
-def test_barlow_twins_is_the_sum_over_the_correlation_matrix():
+@pytest.mark.parametrize(
+    "config, redundancy", [(BarlowTwinsConfig(), 0.0051), (BarlowTwinsConfig(0.3), 0.3)]
+)
+def test_barlow_twins_is_the_sum_over_the_correlation_matrix(config, redundancy):
     given = passed()
     a, b = given.projections
     expected = np.corrcoef(np.asarray(a).T, np.asarray(b).T)[:D, D:]
     own = np.diag(expected)
     others = (expected**2).sum() - (own**2).sum()
-    total = ((1 - own) ** 2).sum() + 0.0051 * others
-    loss = barlow_twins(BarlowTwinsConfig()).loss(given)
+    total = ((1 - own) ** 2).sum() + redundancy * others
+    loss = barlow_twins(config).loss(given)
     np.testing.assert_allclose(loss, np.full(B, total), rtol=1e-4)
 
 
@@ -194,6 +199,14 @@ def test_the_closed_form_predictor_is_least_squares():
     expected = z @ np.linalg.lstsq(np.asarray(z), np.asarray(target), rcond=None)[0]
     np.testing.assert_allclose(fitted(z, target), expected, atol=1e-3)
     assert jnp.isfinite(jax.grad(lambda x: fitted(x, target).sum())(0 * z)).all()
+
+
+def test_no_gradient_passes_through_the_weights_of_the_closed_form():
+    """The derivative of sum(z W) by each row of z is then the same, the rows' sums."""
+    z, target = drawn(0, 64), drawn(1, 64)
+    weights = np.linalg.lstsq(np.asarray(z), np.asarray(target), rcond=None)[0]
+    gradient = jax.grad(lambda x: fitted(x, target).sum())(z)
+    np.testing.assert_allclose(gradient, np.tile(weights.sum(1), (64, 1)), atol=1e-3)
 
 
 def test_rotation_of_a_sure_predictor_costs_nothing():

@@ -166,6 +166,17 @@ def test_damaged_checkpoints_do_not_count_as_kept(tmp_path):
         assert saved.steps() == [1, 3, 4]
 
 
+def test_damage_to_a_checkpoint_of_the_same_part_of_a_run_is_seen(tmp_path):
+    with checkpoints(tmp_path, keep=2) as saved:
+        for step in (1, 2):
+            saved.save(step, make_state(step))
+        saved.wait()
+        files_of(tmp_path, 2)[-1].write_bytes(b"")
+        saved.save(3, make_state(3))
+        saved.wait()
+        assert saved.steps() == [1, 3]
+
+
 def flip(path):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1

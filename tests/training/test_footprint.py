@@ -72,13 +72,25 @@ def test_a_batch_that_fits_is_never_more_than_what_fits(batch, needed, said):
     assert said in str(one)
 
 
-def test_the_advised_batch_can_be_divided_by_the_devices():
-    for batch in range(64, 3000, 104):
+@pytest.mark.parametrize("pieces", [1, 4])
+def test_the_advised_batch_can_be_divided_by_the_devices(pieces):
+    for batch in range(64, 3000, 96):
         several = FOOTPRINT._replace(
-            batch_size=batch, devices=8, sharing=8, temporaries=17e9
+            batch_size=batch,
+            devices=8,
+            sharing=8,
+            temporaries=17e9,
+            micro_batches=pieces,
         )
-        assert several.fitting % 8 == 0 and several.fitting >= batch
-        assert f"17.0 GB for {batch // 8:,} images on each device" in str(several)
+        assert several.fitting % (8 * pieces) == 0 and several.fitting >= batch
+        images = batch // 8 // pieces
+        assert f"17.0 GB for {images:,} images on each device" in str(several)
+
+
+def test_more_micro_batches_are_advised_from_the_size_of_one():
+    """Halves of 80 GB are quarters of 40 GB and eighths of 20 GB; 30 GB are free."""
+    cut = FOOTPRINT._replace(limit=40e9, micro_batches=2, cuts=(4, 8, 16, 32))
+    assert cut.pieces == 8
 
 
 def test_settings_that_the_run_refuses_are_not_advised():
@@ -131,6 +143,13 @@ def test_the_advice_names_settings_that_the_run_accepts(
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     found = footprint(Reported(), program)
     assert (found.cuts, found.remat) == (cuts, remat)
+
+
+def test_what_a_step_returns_needs_memory_unless_it_was_donated():
+    """The two CPU devices of the tests share one memory."""
+    program = build_program(tiny.config(), DataShape(100, 3, (16, 16, 3)))
+    found = footprint(Reported(10, 17, 10, 30), program)
+    assert (found.state, found.temporaries) == (2 * 10, 2 * (30 + 17 - 10))
 
 
 def test_a_setting_that_saves_nothing_on_cpus_is_not_advised_there():

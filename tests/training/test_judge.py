@@ -16,10 +16,11 @@ LOST = {f"collapse/{name}": 1e-6 for name in MEASURES}
 PATIENCE = 5  # rows
 
 
-def judge_of(on_collapse: str) -> tuple[Judge, list[str]]:
+def judge_of(on_collapse: str, warmup_steps: int = 0) -> tuple[Judge, list[str]]:
     config = tiny.config(on_collapse=on_collapse)
     said: list[str] = []
-    fields = dict.fromkeys(Program._fields) | {"config": config, "warmup_steps": 0}
+    fields = dict.fromkeys(Program._fields) | {"config": config}
+    fields["warmup_steps"] = warmup_steps
     program = tuple.__new__(Program, fields.values())  # the judge needs no functions
     return Judge(program, said.append), said
 
@@ -31,6 +32,24 @@ def test_a_collapse_stops_the_run_at_its_last_row_of_patience():
     with pytest.raises(Collapsed, match="collapsed at step 2 "):
         judge.judge(1 + PATIENCE, LOST)
     assert len(said) == 1 and "collapsed since step 2" in said[0]
+
+
+def test_the_row_before_the_first_update_is_that_of_the_untrained_network():
+    """Limits are shares of it: a network that starts small has not shrunk."""
+    judge, said = judge_of("stop")
+    small = {"feature_std": 0.03, "negative_cosine": 0.9995, "centered_rank": 12.0}
+    row = {f"collapse/{name}": value for name, value in small.items()}
+    for step in range(1, 3 + PATIENCE):
+        judge.judge(step, row)
+    assert judge.watch.verdict.state == "healthy" and not said
+
+
+def test_no_run_is_stopped_in_the_warm_up_of_its_program():
+    judge, _ = judge_of("stop", warmup_steps=20)
+    for step in range(2, 20 + PATIENCE - 1):
+        judge.judge(step, LOST)
+    with pytest.raises(Collapsed, match="collapsed at step 20 "):
+        judge.judge(20 + PATIENCE - 1, LOST)
 
 
 @pytest.mark.parametrize("rows", [PATIENCE, 2 * PATIENCE])

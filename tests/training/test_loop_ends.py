@@ -4,6 +4,7 @@ import dataclasses
 import os
 import signal
 import time
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import pytest
@@ -128,6 +129,23 @@ def test_a_signal_during_the_last_evaluation_ends_the_run(tmp_path, monkeypatch)
     assert MetricsLog(tmp_path).rows()[-1] == {"step": TOTAL, "knn/top1": 0.5}
 
 
+def saver_of(run: RunConfig) -> save_timer.SaveTimer:
+    fields = dict.fromkeys(Program._fields) | {"config": tiny.config(run=run)}
+    program = tuple.__new__(Program, (fields | {"total_steps": 12}).values())
+    return save_timer.SaveTimer(program)
+
+
+def test_each_save_starts_the_clock_anew(monkeypatch):
+    """Steps of 4 s: after 10 s, at step 5, 10 s after that, and so on."""
+    clock = SimpleNamespace(monotonic=lambda: 4.0 * step)
+    monkeypatch.setattr(save_timer, "time", clock)
+    step = 0
+    timer, saved = saver_of(RunConfig(checkpoint_seconds=10, checkpoint_steps=5)), []
+    for step in range(1, 13):
+        saved += [step] * timer.due(step)
+    assert saved == [3, 5, 8, 10]
+
+
 def test_processes_read_the_decision_to_save_when_its_step_is_done(monkeypatch):
     """By then the journal has waited for the step; until then no process may wait."""
     sent, read = [], []
@@ -143,10 +161,7 @@ def test_processes_read_the_decision_to_save_when_its_step_is_done(monkeypatch):
 
     monkeypatch.setattr(save_timer, "spread", Decision)
     monkeypatch.setattr(Program, "processes", 2)
-    run = RunConfig(log_every=4, checkpoint_seconds=1e-9)
-    fields = dict.fromkeys(Program._fields) | {"config": tiny.config(run=run)}
-    program = tuple.__new__(Program, (fields | {"total_steps": 12}).values())
-    timer, saved = save_timer.SaveTimer(program), []
+    timer, saved = saver_of(RunConfig(log_every=4, checkpoint_seconds=1e-9)), []
     for now in range(1, 13):
         saved += [now] * timer.due(now)
     assert sent == [1, 4, 8, 12]  # the logged steps
