@@ -13,13 +13,18 @@ from byol_bnfree.errors import InputError
 
 
 def l2_normalize(x: Float[Array, "b d"]) -> Float[Array, "b d"]:
-    """Scale each row to length 1. A zero row stays zero.
+    """Scale each row to length 1. Rows shorter than 1e-6 are divided by 1e-6.
+
+    So a zero row stays zero, and short rows end shorter than 1, as in DeepMind's code.
+    A row whose squares leave the range of the floats becomes NaN: it would end as 0,
+    and two such rows would have no distance.
 
     The result is float32, also for float16 and bfloat16, or float64 for float64.
     Squares leave the range of float16.
     """
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     squared = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+    squared = jnp.where(jnp.isinf(squared), jnp.nan, squared)
     return x * jax.lax.rsqrt(jnp.maximum(squared, 1e-12))
 
 
@@ -27,6 +32,8 @@ def regression_loss(
     prediction: Float[Array, "b k"], target: Float[Array, "b k"]
 ) -> Float[Array, " b"]:
     """|| q/|q| - z/|z| ||^2 = 2 - 2 cos(q, z) per example, in [0, 4] (P1 eq. 2).
+
+    `l2_normalize` says what very short and very long rows give.
 
     Args:
       prediction: q, of any floating dtype.
@@ -36,13 +43,16 @@ def regression_loss(
       float32, also for float16 and bfloat16; float64 if an argument is.
 
     Raises:
-      InputError: if the arguments are no arrays of one shape with two axes or more.
+      InputError: if the arguments are no arrays of one shape with two axes or more, or
+        do not hold real floats.
     """
     for name, array in (("prediction", prediction), ("target", target)):
         if not hasattr(array, "shape"):
             raise InputError(
-                f"the {name} is a {type(array).__name__}; give an array [b k]."
+                f"the {name} is of type {type(array).__name__}; give an array [b k]."
             )
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            raise InputError(f"the {name} is {array.dtype}; give an array of floats.")
     if prediction.shape != target.shape or len(target.shape) < 2:
         raise InputError(
             f"the prediction has shape {prediction.shape} and the target has "
@@ -67,10 +77,11 @@ def byol_loss(
     """
     for name, views in (("predictions", predictions), ("targets", targets)):
         if not isinstance(views, tuple | list) or len(views) != 2:
-            more = f" of {len(views)}" if isinstance(views, tuple | list) else ""
+            several = isinstance(views, tuple | list)
+            found = f"{len(views)} arrays" if several else type(views).__name__
             raise InputError(
-                f"{name} are a {type(views).__name__}{more}; give two arrays [b k], "
-                f"one for each view."
+                f"{name} are {found}; give a tuple of two arrays [b k], one for each "
+                f"view."
             )
     (q1, q2), (z1, z2) = predictions, jax.lax.stop_gradient(targets)
     return regression_loss(q1, z2) + regression_loss(q2, z1)

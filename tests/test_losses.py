@@ -64,7 +64,7 @@ def test_arrays_of_different_shapes_have_no_loss():
 
 
 def test_the_loss_of_an_example_needs_an_axis_of_examples():
-    for array, why in ((X[0], r"shape \(2,\)"), (None, "is a NoneType; give an array")):
+    for array, why in ((X[0], r"shape \(2,\)"), (None, "is of type NoneType; give an")):
         with pytest.raises(InputError, match=why):
             unwrap(regression_loss)(array, array)
 
@@ -73,9 +73,28 @@ def test_the_loss_of_an_example_needs_an_axis_of_examples():
 def test_the_symmetric_loss_takes_two_views(views):
     """A single array whose batch is 2 would count as two views."""
     for given in ((views, (X, X)), ((X, X), views)):
-        with pytest.raises(InputError, match="give two arrays"):
+        with pytest.raises(InputError, match="give a tuple of two arrays"):
             unwrap(byol_loss)(*given)
     unwrap(byol_loss)([X, X], [X, X])
+
+
+@pytest.mark.parametrize("dtype", [int, bool, complex])
+def test_the_loss_takes_real_floats(dtype):
+    for given in ((X.astype(dtype), X), (X, X.astype(dtype))):
+        with pytest.raises(InputError, match="give an array of floats"):
+            unwrap(regression_loss)(*given)
+
+
+def test_rows_whose_squares_overflow_have_no_perfect_loss():
+    for scale in (1e20, jnp.inf):
+        loss = regression_loss(scale * X, -scale * X)
+        assert jnp.isnan(loss).all()
+    np.testing.assert_allclose(regression_loss(1e18 * X, -X), 4, rtol=1e-6)
+
+
+def test_rows_shorter_than_1e_6_are_divided_by_1e_6():
+    np.testing.assert_allclose(l2_normalize(1e-8 * X), 1e-2 * X, rtol=1e-5)
+    np.testing.assert_allclose(l2_normalize(1e-5 * X), [[0.6, 0.8], [1, 0]], rtol=1e-5)
 
 
 def test_unlabelled_examples_cost_nothing():

@@ -17,6 +17,7 @@ from PIL import TiffImagePlugin as tiff
 
 from byol_bnfree.data.eight_bits import Conversion
 from byol_bnfree.data.formats import ARRAYS, ending_of
+from byol_bnfree.data.names import pixels_of_sides
 from byol_bnfree.data.reading import open_file
 from byol_bnfree.errors import InputError
 from byol_bnfree.settings.types import MOST_CHANNELS
@@ -185,7 +186,7 @@ def _check(shape: tuple[int, ...], dtype: np.dtype, how: Conversion) -> None:
     layout = _layout(shape, how)
     if layout.height * layout.width > how.max_pixels:
         raise ValueError(
-            f"{layout.width} x {layout.height} pixels are more than "
+            f"{pixels_of_sides(layout.height, layout.width)} are more than "
             f"{how.max_pixels:,} (--data.max-pixels of training)"
         )
 

@@ -138,16 +138,21 @@ def example_keys(key: PRNGKeyArray, positions: Int[Array, " b"]) -> Array:
     """Derive one key per example from its position in the global batch.
 
     Raises:
-      InputError: for a key of another kind than threefry. With rbg an image's view
-        would depend on the first position of the batch.
+      InputError: for several keys, and for a key of another kind than threefry. With
+        rbg an image's view would depend on the first position of the batch.
     """
     try:
         impl = jax.random.key_impl(key)
     except TypeError as error:
         raise InputError(
-            f"the key of the views is a {type(key).__name__}; give "
+            f"the key of the views is of type {type(key).__name__}; give "
             f"jax.random.key(seed)."
         ) from error
+    if key.shape:
+        raise InputError(
+            f"the key of the views has shape {key.shape}; give one key, from which "
+            f"those of the images are made."
+        )
     if impl != THREEFRY:
         raise InputError(
             f"the key of the views is one of {impl}, with which a view depends on "

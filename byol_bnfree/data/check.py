@@ -46,21 +46,27 @@ def odd_pictures(source: Source) -> list[str]:
             "; if the files look different, see --data.white (more than 8 bits) and "
             "--data.alpha (transparency)"
         )
-    height, width, _ = source.image_shape
     if isinstance(source, MemorySource) and source.resized:
+        height, width, _ = source.image_shape
         notes.append(
             f"{source.resized:,} pictures of another size than the others were cut "
             f"{'square ' * (height == width)}and resized"
         )
-    if isinstance(source, MemorySource) and source.stored_size is not None:
-        stored = source.stored_size
-        if stored[0] > height or stored[1] > width:
-            notes.append(
-                f"pictures of {stored[0]}x{stored[1]} are held in memory at "
-                f"{height}x{width}, and views are cut from these smaller copies; with "
-                f"--data.in-memory-gib=0 they are cut from the pictures themselves"
-            )
     return notes
+
+
+def smaller_copies(source: Source) -> list[str]:
+    """Return a note if views are cut from copies smaller than the pictures; or none."""
+    if not isinstance(source, MemorySource) or source.stored_size is None:
+        return []
+    stored, (height, width, _) = source.stored_size, source.image_shape
+    if stored[0] <= height and stored[1] <= width:
+        return []
+    return [
+        f"pictures of {stored[0]}x{stored[1]} are held in memory at {height}x{width}, "
+        f"and views are cut from these smaller copies; with --data.in-memory-gib=0 "
+        f"they are cut from the pictures themselves"
+    ]
 
 
 def in_chunks(

@@ -17,6 +17,12 @@ def printable(name: str | bytes | os.PathLike) -> str:
     )
 
 
+def pixels_of_sides(height: int, width: int) -> str:
+    """Return a picture's size in words; height first, as in the shape of an array."""
+    sides = f"{height} x {width} pixels"
+    return sides if height == width else f"{sides} (height x width)"
+
+
 def some(names: Iterable[str], limit: int = 3) -> str:
     """Join the first names, and say how many more there are."""
     names = list(names)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from byol_bnfree.config import DataConfig
 from byol_bnfree.data.formats import COMMON, readers_for
+from byol_bnfree.data.names import pixels_of_sides
 from byol_bnfree.errors import InputError, RunStopped
 
 MAX_PIXELS = DataConfig().max_pixels
@@ -91,8 +92,8 @@ def open_picture(
         if image.width * image.height > max_pixels:
             raise BadImage(
                 name,
-                f"{image.width} x {image.height} pixels are more than {max_pixels:,} "
-                f"(--data.max-pixels of training)",
+                f"{pixels_of_sides(image.height, image.width)} are more than "
+                f"{max_pixels:,} (--data.max-pixels of training)",
             )
         return Opened(image, source)
     except BaseException:

@@ -9,7 +9,7 @@ import numpy as np
 
 from byol_bnfree.data.decode import Header, read_header
 from byol_bnfree.data.eight_bits import Conversion
-from byol_bnfree.data.names import printable, some
+from byol_bnfree.data.names import pixels_of_sides, printable, some
 from byol_bnfree.data.patience import shown
 from byol_bnfree.data.reading import BadImage, Fault
 from byol_bnfree.errors import InputError
@@ -44,7 +44,7 @@ class Scan:
         if height is None or width is None:
             return f"{of} were checked: sizes differ{self.usual}, {kind}"
         are = "are" if self.looked > 1 else "is"
-        return f"{of} {are} {width} x {height}, {kind}"
+        return f"{of} {are} {pixels_of_sides(height, width)}, {kind}"
 
 
 def scan(paths: Sequence[str], how: Conversion, skip: bool) -> Scan:
@@ -98,7 +98,8 @@ def _usual(headers: list[Header]) -> str:
     ((width, height), count) = sizes.most_common(1)[0]
     if not len(headers) / 2 < count < len(headers):
         return ""
-    return f" ({count:,} are {width} x {height}; see --data.image-size)"
+    sides = pixels_of_sides(height, width)
+    return f" ({count:,} are {sides}; see --data.image-size)"
 
 
 def _shape(

@@ -12,7 +12,7 @@ from jaxtyping import Int, Int8, Int32, Int64
 
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.fingerprint import checksum, sizes_and_times
-from byol_bnfree.data.names import printable
+from byol_bnfree.data.names import pixels_of_sides, printable
 from byol_bnfree.data.prepared import (
     PreparedSet,
     check_features,
@@ -127,7 +127,9 @@ def open_both(config: TrainConfig) -> Found:
             raise
         notes.append(f"the test split is not used: {error}")
     height, width, _ = train.stored_shape
-    kind = "sizes differ" if height is None else f"all pictures are {width} x {height}"
+    kind = "sizes differ"
+    if height is not None:
+        kind = f"all pictures are {pixels_of_sides(height, width)}"
     return Found(train, test, notes, {}, f"{kind}, as the data set says")
 
 

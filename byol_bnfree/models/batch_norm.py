@@ -1,5 +1,6 @@
 """BatchNorm as in vanilla BYOL: the one norm that uses batch statistics."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -50,6 +51,11 @@ class BatchNorm(nn.Module):
             moments = (jnp.expand_dims(m, range(x.ndim - 1)) for m in running.moments())
             return with_moments(x, *moments, scale, bias)
         images = _images_of_a_block(len(x), self.stat_groups, self.views)
+        if images * math.prod(x.shape[1:-1]) == 1 and not self.is_initializing():
+            raise InputError(
+                f"each statistic of an array of shape {x.shape} has one value, and a "
+                f"value minus itself is zero; give BatchNorm more images in training."
+            )
         y, means, variances = self.normalize(
             x, scale, bias, images=images, groups=channels, views=self.views
         )

@@ -107,7 +107,15 @@ class ResNet(nn.Module):
         Call it as `net.apply(variables, images, method="stages")`. The mean of the last
         map over the image is the representation. The maps of a v2 network before the
         last one are sums that no norm and no ReLU has followed.
+
+        Raises:
+          InputError: for anything but a batch. An image's rows would pass as images.
         """
+        if images.ndim != 4:
+            raise InputError(
+                f"images have shape {images.shape}; give a batch [b h w c], such as "
+                f"image[None] for one."
+            )
         again = self.remat and train and not self.is_initializing()
         lifted = nn.remat if again else lambda stage: stage
         stem = lifted(lambda net, x: net._stem(x, train))

@@ -26,7 +26,7 @@ def weight_standardize(
       InputError: if an output unit has fewer than two weights. One weight minus its
         mean is zero.
     """
-    kernel = kernel.astype(jnp.float32)
+    kernel = jnp.asarray(kernel, jnp.float32)
     inputs = tuple(range(kernel.ndim - 1))
     fan_in = math.prod(kernel.shape[:-1])
     check_fan_in(kernel.shape)

@@ -1,6 +1,7 @@
 """The target network's moving average. P1 is the BYOL paper (arXiv 2006.07733)."""
 
 from collections.abc import Set
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ def ema_update(target_params, online_params, tau: Array | float):
         `nnx.State`; float32. Its first level names the parts of the network.
       online_params: theta, the parameters after the optimizer's update; float32. Parts
         that the target does not have, such as the predictor, are not read.
-      tau: from 0 to 1. Inside compiled functions its value is not checked.
+      tau: one number from 0 to 1. Inside compiled functions its value is not checked.
 
     Returns:
       The new xi, a tree like `target_params`, of its dtypes. Keep it in float32:
@@ -29,9 +30,7 @@ def ema_update(target_params, online_params, tau: Array | float):
         has another shape in the other tree, or it does not hold floats; and for a
         tau that is not from 0 to 1.
     """
-    # A constant array stays one only as a float: in a compiled function `<=` is traced.
-    if not isinstance(tau, jax.core.Tracer) and not 0 <= float(tau) <= 1:
-        raise InputError(f"tau is {tau}; give a number from 0 to 1.")
+    _check_tau(tau)
     xi_by_path = dict(jax.tree.leaves_with_path(target_params))
     parts = {path[:1] for path in xi_by_path}
     theta = {
@@ -48,6 +47,20 @@ def ema_update(target_params, online_params, tau: Array | float):
         ),
         target_params,
     )
+
+
+def _check_tau(tau: Any) -> None:
+    known = not isinstance(tau, jax.core.Tracer)
+    try:
+        is_number = jnp.shape(tau) == () and jnp.issubdtype(
+            jnp.result_type(tau), jnp.number
+        )
+        # A constant array stays one only as a float: under `jit`, `<=` is traced.
+        fits = is_number and (not known or 0 <= float(tau) <= 1)
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise InputError(f"tau is {tau!r}; give one number from 0 to 1.")
 
 
 def _check_names(target: Set[tuple], online: Set[tuple]) -> None:

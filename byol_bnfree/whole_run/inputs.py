@@ -9,7 +9,7 @@ from flax import linen as nn
 from byol_bnfree.assembly import encoder_name
 from byol_bnfree.config import TrainConfig, image_size_of
 from byol_bnfree.data.channels import channel_moments, channel_notes
-from byol_bnfree.data.check import odd_pictures
+from byol_bnfree.data.check import odd_pictures, smaller_copies
 from byol_bnfree.data.records import needs_test
 from byol_bnfree.data.sources import DataSet, Source
 from byol_bnfree.files import expanded
@@ -71,7 +71,7 @@ def open_both(data_set: DataSet) -> Data:
     config = data_set.config
     train = data_set.open("train")
     test = data_set.open("test") if needs_test(config) else None
-    notes = data_set.notes + odd_pictures(train)
+    notes = data_set.notes + odd_pictures(train) + smaller_copies(train)
     moments = channel_moments(train) if config.augment.measured else None
     notes += channel_notes(config.augment, train.image_shape[-1], moments)
     if test is None and needs_test(config):

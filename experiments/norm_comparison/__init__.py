@@ -44,12 +44,15 @@ def arms(scale: Scale) -> tuple[Arm, ...]:
 
 
 def answer(comparison: Comparison) -> str:
-    """Compare gn_ws with bn, and again with the weight decay of longer runs."""
-    plain = versus("gn_ws", "bn")(comparison)
-    if not DECAYED.keys() <= comparison.results.keys():
-        return plain
-    decayed = versus("gn_ws_decay", "bn_decay")(comparison)
-    return f"{plain} With the weight decay of longer runs, {decayed}"
+    """Compare gn_ws with bn: as they are, with more weight decay, and with LARS."""
+    text = versus("gn_ws", "bn")(comparison)
+    for change, pair in (
+        ("the weight decay of longer runs", ("gn_ws_decay", "bn_decay")),
+        ("LARS", ("gn_ws_lars", "bn_lars")),
+    ):
+        if comparison.results.keys() >= set(pair):
+            text += f" With {change}, {versus(*pair)(comparison)}"
+    return text
 
 
 EXPERIMENT = Experiment(

@@ -426,6 +426,12 @@ def test_views_of_images_on_explicit_axes_are_those_of_one_device():
         assert augment._placed(spread, positions).sharding.spec == P("b")
 
 
+def test_one_key_makes_the_views_of_a_batch():
+    with pytest.raises(InputError, match=r"has shape \(4,\); give one key"):
+        keys = jax.random.split(jax.random.key(0), 4)
+        inspect.unwrap(augment.example_keys)(keys, jnp.arange(4))
+
+
 @pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg"])
 def test_keys_with_which_views_depend_on_other_positions_are_refused(impl):
     pixels = jnp.zeros((2, 8, 8, 3), jnp.uint8)

@@ -115,6 +115,14 @@ def test_batch_norm_has_no_statistics_of_an_empty_batch():
         batch_norm(jnp.ones((0, 16)))
 
 
+@pytest.mark.parametrize("shape", [(1, 16), (1, 1, 1, 16), (4, 16)])
+def test_batch_norm_has_no_statistics_of_one_value(shape):
+    """The output would be the bias, whatever the input."""
+    with pytest.raises(InputError, match="each statistic .* has one value"):
+        batch_norm(jnp.ones(shape), stat_groups=shape[0])
+    batch_norm(jnp.ones((1, 2, 2, 16)))
+
+
 def batch_norm(x, **fields):
     module = BatchNorm(**fields)
     variables = module.init(jax.random.key(0), x, True)

@@ -2,6 +2,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 from flax import nnx
@@ -263,6 +264,16 @@ def test_torch_padding_is_symmetric(size, kernel):
         for padding in (PADDINGS["torch"], ((half, half), (half, half)))
     )
     np.testing.assert_array_equal(ours, torchs)
+
+
+@pytest.mark.parametrize("name", ["resnet8", "resnet18v2"])
+def test_one_image_is_no_batch(name, monkeypatch):
+    """Its rows would pass as images of one dimension less, as under `jax.vmap`."""
+    network, key = create_encoder(name, stem="small", width=0.25), jax.random.key(0)
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as for users
+    for method in ("__call__", "stages"):
+        with pytest.raises(InputError, match=r"shape \(8, 8, 3\); give a batch"):
+            network.init(key, jnp.ones((8, 8, 3)), method=method)
 
 
 def test_padding_and_shortcuts_are_options():

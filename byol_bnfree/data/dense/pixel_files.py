@@ -13,7 +13,7 @@ from byol_bnfree.data.decode import decode, read_header
 from byol_bnfree.data.dense.example import IGNORE
 from byol_bnfree.data.eight_bits import AS_IT_IS, Conversion
 from byol_bnfree.data.geometry import to_array
-from byol_bnfree.data.names import printable
+from byol_bnfree.data.names import pixels_of_sides, printable
 from byol_bnfree.data.reading import BadImage, Fault
 from byol_bnfree.errors import InputError
 
@@ -96,10 +96,10 @@ def check_same_size(
 ) -> None:
     """Raise `InputError` if a picture and its mask or depth differ in size."""
     if own != picture:
-        ours, theirs = (f"{width} x {height}" for height, width in (own, picture))
+        ours, theirs = (pixels_of_sides(*size) for size in (own, picture))
         raise InputError(
-            f"the {target} of {printable(file)} is {ours} pixels and the picture "
-            f"{theirs}; give them the same size."
+            f"the {target} of {printable(file)} has {ours}, and the picture {theirs}; "
+            f"give them the same size."
         )
 
 

@@ -158,7 +158,10 @@ def use(path, target="mask"):
     [
         ("missing", "1 of . pictures of .* have no file in masks/ .*b"),
         ("none", "has images/ but no masks/ and no depths/"),
-        ("size", "the mask of .*a.png is 9 x 6 pixels and the picture 8 x 6"),
+        (
+            "size",
+            "the mask of .*a.png has 6 x 9 pixels .*, and the picture 6 x 8",
+        ),
         ("label", "has the class [12], but there are 1 classes"),
         ("colours", "a.png is not a mask: it has the shape"),
         ("damaged", "a.png cannot be read"),
@@ -198,7 +201,7 @@ def test_a_tiff_that_keeps_its_values_is_a_mask(tmp_path, how):
     [
         (np.zeros((6, 8), np.uint8), "a.png is not a depth map: it has 8 bits"),
         (np.zeros((6, 8, 3), np.uint8), "a.png is not a depth map: its pixels are RGB"),
-        (np.zeros((6, 9), np.uint16), "the depth of .*a.png is 9 x 6 pixels"),
+        (np.zeros((6, 9), np.uint16), "the depth of .*a.png has 6 x 9 pixels"),
     ],
 )
 def test_faults_of_depth_are_one_sentence(tmp_path, depth, sentence):
