@@ -5,6 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import linen as nn
 
@@ -12,10 +13,12 @@ import tiny
 from byol_bnfree.assembly import create_network
 from byol_bnfree.config import AugmentConfig, ViewConfig, ViewsConfig
 from byol_bnfree.data.views import all_views, first_view
+from byol_bnfree.diagnostics.layers import update_ratios
 from byol_bnfree.errors import InputError
 from byol_bnfree.losses import byol_loss
 from byol_bnfree.models.byol import BYOLNetwork, Outputs
 from byol_bnfree.models.norm import NORMS
+from byol_bnfree.settings.run import RunConfig
 from byol_bnfree.training.gradient import _split, make_gradient, make_loss
 from byol_bnfree.training.mesh import (
     batch_sharding,
@@ -26,6 +29,7 @@ from byol_bnfree.training.mesh import (
 )
 from byol_bnfree.training.schedules import tau_schedule
 from byol_bnfree.training.state import TrainState
+from byol_bnfree.training.step import UPDATE_RATIOS, update_ratio_names
 
 QUICK = ("bn", "lars"), ("gn_ws", "muon")
 PLAIN = ViewConfig(
@@ -151,6 +155,30 @@ def test_target_moves_only_by_the_moving_average_of_the_new_online_network(norm)
         {part: after.online_params[part] for part in ("encoder", "projector")},
     )
     tiny.assert_close(after.target_params, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("norm", tiny.norms("bn", "gn_ws"))
+def test_metrics_and_outputs_are_those_of_the_step_that_was_taken(norm):
+    """The update is the difference of the weights, the rest that of the gradient."""
+    cfg = tiny.config(norm=norm, run=RunConfig(log_every=1, layers_every=1))
+    (state, step), network = tiny.start(cfg), tiny.network(cfg, views=2)
+    after, metrics, outputs = jax.jit(step)(state, tiny.batch())
+    gradient = jax.jit(make_gradient(network, cfg, 1, unroll=False))
+    averaged, forward = gradient(state, tiny.batch())
+    moved = jax.tree.map(jnp.subtract, after.online_params, state.online_params)
+    expected = {
+        "train/projection_norm": jnp.linalg.norm(forward.projection1, axis=1).mean(),
+        "optim/grad_norm": optax.tree.norm(averaged.grads),
+        "optim/update_norm": optax.tree.norm(moved),
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-3, err_msg=name)
+    ratios = update_ratios(state.online_params, moved)
+    ratios = {f"update_ratio/{name}": value for name, value in ratios.items()}
+    in_order = [ratios[name] for name in update_ratio_names(state.online_params)]
+    np.testing.assert_allclose(metrics[UPDATE_RATIOS], in_order, rtol=1e-2, atol=1e-6)
+    for name in outputs._fields:
+        tiny.assert_close(getattr(outputs, name), getattr(forward, name))
 
 
 @pytest.mark.parametrize("norm", tiny.norms("bn", "gn_ws"))
