@@ -29,7 +29,10 @@ _PACKAGES = (
 # fmt: on
 CODE = ("*.py", "*.cc", "*.cpp", "*.h", "*.hpp", "*.toml")
 """Files of the repository that can change what a run computes."""
-_MATTER = ("commit", "python", "packages", "kernels", "backend")
+_MATTER = (
+    *("commit", "python", "packages", "kernels", "backend"),
+    *("matmul_precision", "xla_flags"),
+)
 """What may change the rounding of a run, or more."""
 
 
@@ -46,6 +49,8 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "host": socket.gethostname(),
         "backend": jax.default_backend(),
+        "matmul_precision": jax.config.jax_default_matmul_precision,
+        "xla_flags": os.environ.get("XLA_FLAGS"),
         "devices": [device.device_kind for device in devices],
         "processes": jax.process_count(),
         "cpu": _cpu_model(),

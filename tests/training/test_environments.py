@@ -3,6 +3,7 @@
 import json
 from types import SimpleNamespace
 
+import jax
 import pytest
 
 import tiny
@@ -29,6 +30,8 @@ def saved(workdir, where, step=4):
         ({"commit": "b"}, "up to step 4 .* (commit: a -> b)"),
         ({"packages": {"jax": "2"}}, "packages.jax: 1 -> 2"),
         ({"kernels": "oneDNN"}, "kernels: XLA -> oneDNN"),
+        ({"matmul_precision": "bfloat16"}, "matmul_precision: None -> bfloat16"),
+        ({"xla_flags": "--x"}, "xla_flags: None -> --x"),
         ({"argv": ["y"]}, None),
     ],
 )
@@ -85,3 +88,11 @@ def test_a_copy_without_git_has_the_commit_of_its_variable(tmp_path, monkeypatch
     assert environment.environment()["commit"] == "abc"
     monkeypatch.setenv("PATH", "")  # no git
     assert environment.environment()["commit"] == "abc"
+
+
+def test_what_changes_the_rounding_of_products_is_recorded(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_use_thunk_runtime=true")
+    with jax.default_matmul_precision("highest"):
+        found = environment.environment()
+    assert found["matmul_precision"] == "highest"
+    assert found["xla_flags"] == "--xla_cpu_use_thunk_runtime=true"
