@@ -13,7 +13,7 @@ from byol_bnfree.data.view_settings import small_side
 from byol_bnfree.precision import resolve_dtype
 from byol_bnfree.settings.norms import part_norms
 from byol_bnfree.settings.objective_checks import uses_predictor, uses_target_network
-from byol_bnfree.training.extension import describe
+from byol_bnfree.training.extension import extension_words
 from byol_bnfree.training.mesh import bytes_of_a_device, left_whole, splits_state
 from byol_bnfree.training.optim import constant_predictor_rate
 from byol_bnfree.training.program import Program
@@ -73,7 +73,7 @@ def introduce(
     if not config.views.plain:
         say(f"views      {_views(config, train.image_shape)}")
     if config.extensions:
-        say(f"extension  {describe(config, len(train))}")
+        say(f"extension  {extension_words(config, len(train))}")
     say(
         f"devices    {program.mesh.size} {jax.devices()[0].platform} in "
         f"{program.processes} process{'es' * (program.processes > 1)}; "

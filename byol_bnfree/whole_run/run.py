@@ -26,7 +26,7 @@ from byol_bnfree.whole_run.before import check_before_data
 from byol_bnfree.whole_run.inputs import (
     Data,
     from_weights,
-    open_both,
+    open_data,
     resolved,
     run_name,
 )
@@ -124,7 +124,7 @@ def _train(
     data_set = find_data(config)
     warmup_steps(config, len(data_set))  # raises errors before pictures are decoded
     resolve_extension(config, len(data_set))
-    with closing(open_both(data_set)) as data:
+    with closing(open_data(data_set)) as data:
         return _train_on(data, config, on_row, before_steps, encoder)
 
 
