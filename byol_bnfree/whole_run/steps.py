@@ -39,11 +39,7 @@ from byol_bnfree.whole_run.summary import conclude, summarize
 
 
 def run_steps(
-    program: Program,
-    data: Data,
-    workdir: Path,
-    log: MetricsLog,
-    before_steps: Callable[[], None] | None,
+    program: Program, data: Data, workdir: Path, log: MetricsLog
 ) -> dict[str, Any]:
     """Train from the newest checkpoint or the initial state. Return the summary."""
     config, primary = program.config, distributed.is_primary()
@@ -67,8 +63,6 @@ def run_steps(
                     state = program.init(first)
                 _draw_views(program, data, workdir, first)
                 journal = Journal(program, log, shown)
-                if before_steps is not None:
-                    before_steps()
                 needed = compiling.result()
                 # A process that arrives at the first step much later than the others
                 # would be taken for lost.
