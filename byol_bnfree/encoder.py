@@ -21,12 +21,12 @@ from byol_bnfree.interop.description import read_description, to_config
 from byol_bnfree.interop.facts import Facts, Padding
 from byol_bnfree.interop.program import FIXED, PROGRAM_SUFFIX, ProgramModule
 from byol_bnfree.interop.trees import check_fit, flat, nested
-from byol_bnfree.interop.weights import check_encoder, find, holds_weights, read_weights
+from byol_bnfree.interop.weights import check_holds, find, holds_weights, read_weights
 from byol_bnfree.models.kernel_lengths import with_initial_lengths
 from byol_bnfree.models.kernels import XLA, Kernels
 from byol_bnfree.models.resnet import ResNet
 from byol_bnfree.own_code import Executed, changed_code, model_code
-from byol_bnfree.own_encoder import check_encoder as check_own_encoder
+from byol_bnfree.own_encoder import check_encoder
 from byol_bnfree.represent import network_input
 from byol_bnfree.saved_config import config_from_dict
 from byol_bnfree.settings.norms import groups_of_micro_batch, part_norms
@@ -220,7 +220,7 @@ def load_encoder(
         warnings.warn(f"{changed}; the encoder may differ from it.", stacklevel=2)
     module = encoder_module(config, kernels, encoder)
     if config.encoder is not None:  # a file may have changed
-        check_own_encoder(module, data.image_shape, config.encoder)
+        check_encoder(module, data.image_shape, config.encoder)
     item = ENCODERS[network]
     found, step = load_items(workdir, {item: abstract_variables(module, data)})
     if item not in found:
@@ -235,7 +235,7 @@ def _from_weights(
     if file.suffix == PROGRAM_SUFFIX:
         facts.check_unneeded(file)
         description = read_description(file.with_name("encoder.json"))
-        check_encoder(file, description, network)
+        check_holds(file, description, network)
         config = to_config(description)
         # The program normalizes its input itself.
         inside = dataclasses.replace(config.augment, mean=(0, 0, 0), std=(1, 1, 1))

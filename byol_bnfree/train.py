@@ -15,10 +15,11 @@ def main() -> None:
     if note := other_length(config):
         print(f"note: {note}", file=sys.stderr)
     run_in_calling_thread()
-    from byol_bnfree.whole_run.run import run  # after parsing: --help needs no JAX
+    keep_freed_memory()
+    from byol_bnfree.whole_run.run import train  # after parsing: --help needs no JAX
 
     with interrupt_ends_at_once(same_command(config.workdir)):
-        run(config, before_steps=keep_freed_memory)
+        train(config)
 
 
 def command() -> None:

@@ -44,8 +44,13 @@ def imported(file: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
+            names |= {node.module, *(f"{node.module}.{a.name}" for a in node.names)}
     return names
+
+
+def test_a_module_imported_from_its_package_is_seen(tmp_path):
+    (tmp_path / "a.py").write_text("from byol_bnfree import training\n")
+    assert "byol_bnfree.training" in imported(tmp_path / "a.py")
 
 
 def files_of(part: str) -> list[Path]:
@@ -84,6 +89,22 @@ def test_the_package_never_imports_configs_experiments_or_optional_packages():
     files = [f for f in PACKAGE.rglob("*.py") if f.parent.name != "for_torch"]
     roots = {n.split(".")[0] for f in files for n in imported(f)}
     assert not roots & {"configs", "experiments", "tests", *OPTIONAL}
+
+
+def test_no_two_packages_of_experiments_import_each_other():
+    packages = [path.parent for path in ROOT.glob("experiments/*/__init__.py")]
+    uses = {
+        package.name: {n for file in package.rglob("*.py") for n in imported(file)}
+        for package in packages
+    }
+    pairs = {
+        (one, other)
+        for one, names in uses.items()
+        for other in uses
+        if one != other
+        and any(f"{n}.".startswith(f"experiments.{other}.") for n in names)
+    }
+    assert {pair for pair in pairs if pair[::-1] in pairs} == set()
 
 
 def test_no_two_files_of_tests_have_one_name():

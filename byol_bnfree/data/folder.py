@@ -131,21 +131,14 @@ def open_folder(config: TrainConfig) -> Found:
         for split, classes in (("train", train), ("test", test))
     ]
     _check_usable(records[0], names)
-    if names and needs_test(config):
-        check_apart(*records)
     notes = [*unused.notes, *seen.notes]
     if names and needs_test(config):
+        check_apart(*records)
         notes += copies(*records)
     if unused.counts:
         notes.append(unused.sentence(str(root)))
     if names:
-        notes += [note for split in records for note in in_two_classes(split)]
-    notes += _alike(names)
-    if len(names) == 1:
-        notes.append(
-            f"there is one class, {printable(names[0])}; if this folder is not a "
-            f"class, give --data.unlabelled"
-        )
+        notes += _of_classes(names, records)
     return Found(
         records[0],
         records[1] if len(records[1]) else None,
@@ -153,6 +146,17 @@ def open_folder(config: TrainConfig) -> Found:
         unused.describe(),
         seen.why,
     )
+
+
+def _of_classes(names: list[str], records: list[FolderRecords]) -> list[str]:
+    notes = [note for split in records for note in in_two_classes(split)]
+    notes += _alike(names)
+    if len(names) == 1:
+        notes.append(
+            f"there is one class, {printable(names[0])}; if this folder is not a "
+            f"class, give --data.unlabelled"
+        )
+    return notes
 
 
 def _records(

@@ -70,7 +70,7 @@ def follow(jaxpr: Any, batch: Any, fixed: Any, size: int) -> StaticReport:
     inputs += [free(np.ndim(x)) for x in jax.tree.leaves(fixed)]
     needed = only(jaxpr, range(len(jaxpr.out_avals)))
     tables, trace = trace_owners(needed, inputs)
-    return judge(tables, trace, size)
+    return report_of(tables, trace, size)
 
 
 def only(program: core.ClosedJaxpr, outputs: Iterable[int]) -> core.ClosedJaxpr:
@@ -147,7 +147,7 @@ def _owners_after(step: Callable[..., Any], state: Any, batch: Any):
     return jaxpr, *trace_owners(jaxpr, inputs)
 
 
-def judge(tables: list[Owners], trace: Trace, size: int) -> StaticReport:
+def report_of(tables: list[Owners], trace: Trace, size: int) -> StaticReport:
     """Judge outputs whose row i may depend on example i only."""
     codes = np.unique(np.concatenate([t[t < FREE].ravel() for t in tables]))
     places = [trace.place(int(code)) for code in codes[::-1]]

@@ -24,7 +24,7 @@ from byol_bnfree.evaluation.kept.arrays import cached
 from byol_bnfree.evaluation.kept.fitted import (
     Fitted,
     classifier_path,
-    described,
+    description_of,
     save_fitted,
 )
 from byol_bnfree.evaluation.kept.store import Row, Store
@@ -183,8 +183,8 @@ class Bench:
             "protocol": protocol,
             "dataset": self.train.name,
             "location": self.train.location,
-            "train": describe(self.train, train),
-            "test": describe(self.test, test),
+            "train": data_identity(self.train, train),
+            "test": data_identity(self.test, test),
             "revision": REVISIONS[protocol],
             "version": __version__,
             "network": self.network,
@@ -220,7 +220,7 @@ class Bench:
         save = keep or self.config.save
         unsaved = save and protocol in FITTING
         if unsaved:  # there may be no file, or a damaged one
-            unsaved = described(path) != self._description(identity)
+            unsaved = description_of(path) != self._description(identity)
         again = self.config.again or unsaved
         row = None if again else self.store.find(identity)
         if row is not None:
@@ -277,6 +277,6 @@ def data_of(run: TrainConfig, config: EvaluateConfig) -> dict[str, str | None]:
     }
 
 
-def describe(source: Source, split: str) -> Row:
+def data_identity(source: Source, split: str) -> Row:
     """Describe a split. The fingerprint changes with any image, label or file."""
     return {"split": split, "images": len(source), "fingerprint": source.fingerprint}

@@ -1,6 +1,7 @@
 """Finds impossible settings before the first protocol begins."""
 
 import math
+from collections.abc import Iterable
 
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.prepared import data_root
@@ -20,15 +21,19 @@ from byol_bnfree.settings.norms import groups_of_micro_batch
 
 
 def check_protocols(
-    config: EvaluateConfig, run: TrainConfig, train: Source, devices: int
+    config: EvaluateConfig,
+    protocols: Iterable[str],
+    run: TrainConfig,
+    train: Source,
+    devices: int,
 ) -> None:
-    """Raise `InputError` for settings that a protocol cannot use.
+    """Raise `InputError` for settings that one of these protocols cannot use.
 
     These are a batch that cannot be divided, a class with too few images, more held-out
     images than there are, a warm-up that fills the training, and data sets for
     transfer that are unknown or not prepared.
     """
-    asked = set(config.protocol)
+    asked = set(protocols)
     if "transfer" in asked:
         root = data_root(config.data_dir or run.data_dir)
         check_sets(config.transfer.datasets, root)

@@ -46,11 +46,16 @@ from byol_bnfree.training.parts import DataShape
 from byol_bnfree.training.workdir import lock_workdir, prepare_workdir
 from byol_bnfree.untrained import untrained_encoder, untrained_like
 
+FILE = "evaluations.jsonl"
 IMAGES = "images"  # the data of all protocols that are no dense tasks
 LARGE_STATISTICS = 32  # windows of a dense task from which an untrained BatchNorm gets
 # its statistics: they are larger than the pictures of the run
 Opened = dict[str, tuple[Source, Source]]
 """Training and test split of each kind of data."""
+Plan = list[tuple[str, str]]
+"""The network and protocol of each measurement."""
+Benches = dict[tuple[str, str], Bench]
+"""By network and data."""
 
 
 def evaluate(config: EvaluateConfig) -> list[Row]:
@@ -72,49 +77,44 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
     check_draws()
     plan, workdir = _plan(config), expanded(config.workdir)
     config = dataclasses.replace(config, workdir=str(workdir))
-    if (note := without_effect(config)) is not None:
-        say(f"note: {note}")
+    _note(without_effect(config))
     kernels = choose_kernels("auto", jax.device_count())
     encoder = _loaded(config, kernels)
     check_trainable(config, encoder)
-    if (note := note_on_lengths(config, encoder)) is not None:
-        say(f"note: {note}")
+    _note(note_on_lengths(config, encoder))
     mesh = make_mesh()
     opened = _open_all(config, encoder, plan)
     train, _ = _of_all(opened)
     if train.num_classes is None:
         say(f"{train.name} has no classes, so only pictures are drawn.")
-        plan, config = [], dataclasses.replace(config, protocol=("knn",))
-    check_protocols(config, encoder.config, train, mesh.shape["data"])
+        plan = []
+    protocols = {protocol for _, protocol in plan}
+    check_protocols(config, protocols, encoder.config, train, mesh.shape["data"])
     folder = prepare_workdir(workdir / "evaluation", "")
     with lock_workdir(folder), contextlib.ExitStack() as closing_all:
         for source in itertools.chain(*opened.values()):
             closing_all.callback(source.close)
-        store = Store(workdir / "evaluations.jsonl")
-        benches = {  # protocols on the same data share a bench, which keeps features
-            (network, data): Bench(
-                config, each, network, *splits, mesh, store, folder, say
-            )
+        store = Store(workdir / FILE)
+        place = mesh, store, folder, say
+        own = {  # protocols on the same data share a bench, which keeps features
+            data: Bench(config, encoder, config.network, *splits, *place)
             for data, splits in opened.items()
-            for network, each in _encoders(config, encoder, splits[0], kernels).items()
         }
-        rows = []
-        for network, protocol in plan:
-            place = network, _data_of(protocol)
-            if place not in benches:
-                benches[place] = _labelled(benches, place[1])
-            rows += PROTOCOLS[protocol](benches[place])
-        pictures = []
-        if config.plot and IMAGES in opened:
-            pictures = save_pictures(benches[config.network, IMAGES], workdir)
+        rows = _measured(_benches(own, plan, kernels), plan)
+        drawn = config.plot and IMAGES in own
+        files = save_pictures(own[IMAGES], workdir) if drawn else []
     if plan:
         # Where two results share a cell, the one that was asked for is shown.
         print_tables([row for row in store.figures() if row not in rows] + rows)
-    for path in pictures:
+        files.append(workdir / FILE)
+    for path in files:
         say(str(path))
-    if plan:
-        say(str(workdir / "evaluations.jsonl"))
     return rows
+
+
+def _note(note: str | None) -> None:
+    if note is not None:
+        say(f"note: {note}")
 
 
 def _loaded(config: EvaluateConfig, kernels: Kernels) -> Encoder:
@@ -126,28 +126,44 @@ def _loaded(config: EvaluateConfig, kernels: Kernels) -> Encoder:
     return encoder if config.weights is None else with_data(encoder, config, say)
 
 
-def _encoders(
-    config: EvaluateConfig, encoder: Encoder, train: Source, kernels: Kernels
-) -> dict[str, Encoder]:
-    """Return the encoder, and the untrained one if a protocol needs it, by name.
+def _benches(own: dict[str, Bench], plan: Plan, kernels: Kernels) -> Benches:
+    """Return the benches of the encoder, and of the floor if it is in the plan."""
+    benches = {(bench.network, data): bench for data, bench in own.items()}
+    if "random" in (network for network, _ in plan):
+        for data, bench in own.items():
+            benches["random", data] = _floor(bench, kernels)
+    return benches
 
-    An untrained BatchNorm has the statistics of `train` without its limit, so neither
-    other protocols nor --max-train change the floor.
+
+def _floor(bench: Bench, kernels: Kernels) -> Bench:
+    """Return a bench of the untrained network on the same data.
+
+    Its BatchNorm has the statistics of `train` without its limit, so neither other
+    protocols nor --max-train change the floor.
     """
-    if not {"random", SUPERVISED} & set(config.protocol):
-        return {config.network: encoder}
+    train = bench.train
     dense = isinstance(train, DenseView)
     images = first_images(
         whole_view(train) if dense else whole(train),
         LARGE_STATISTICS if dense else STATISTICS,
     )
-    floor = _untrained(config, encoder, train, images, kernels)
+    floor = _untrained(bench.config, bench.encoder, train, images, kernels)
     # One module object lets both encoders share compiled programs.
-    floor = dataclasses.replace(floor, module=encoder.module)
-    return {config.network: encoder, "random": floor}
+    floor = dataclasses.replace(floor, module=bench.encoder.module)
+    return dataclasses.replace(bench, encoder=floor, network="random")
 
 
-def _labelled(benches: dict[tuple[str, str], Bench], data: str) -> Bench:
+def _measured(benches: Benches, plan: Plan) -> list[Row]:
+    rows = []
+    for network, protocol in plan:
+        place = network, _data_of(protocol)
+        if place not in benches:
+            benches[place] = _labelled(benches, place[1])
+        rows += PROTOCOLS[protocol](benches[place])
+    return rows
+
+
+def _labelled(benches: Benches, data: str) -> Bench:
     """Return a bench of the network that protocol `supervised` has trained."""
     encoder = trained_with_labels(benches["random", IMAGES])
     floor = benches["random", data]
@@ -164,9 +180,7 @@ def _data_of(protocol: str) -> str:
     return protocol if protocol in TASKS else IMAGES
 
 
-def _open_all(
-    config: EvaluateConfig, encoder: Encoder, plan: list[tuple[str, str]]
-) -> Opened:
+def _open_all(config: EvaluateConfig, encoder: Encoder, plan: Plan) -> Opened:
     """Open the splits of all protocols of a plan, before the first one begins."""
     opened: Opened = {}
     for name in dict.fromkeys(_data_of(protocol) for _, protocol in plan):
@@ -179,7 +193,7 @@ def _open_all(
             opened[name] = open_dense(task, settings, encoder.config, config)
             left_out = cut_off(task, opened[name][1])
             for note in unused_files(opened[name]) + left_out:
-                say(f"note: {note}")
+                _note(note)
     return opened
 
 
@@ -192,7 +206,7 @@ def _untrained(
     return untrained_like(encoder.config, data, images, kernels=kernels)
 
 
-def _plan(config: EvaluateConfig) -> list[tuple[str, str]]:
+def _plan(config: EvaluateConfig) -> Plan:
     """List the network and protocol of each measurement, in the order of `PROTOCOLS`.
 
     `random` is an encoder and not a protocol: it repeats the other protocols.

@@ -1,7 +1,7 @@
 """Names the settings of an evaluation that change nothing in it."""
 
-import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 from byol_bnfree.errors import flag
 from byol_bnfree.evaluation.bench import FITTING, FROM_FEATURES
@@ -63,24 +63,23 @@ def _of_pictures(config: EvaluateConfig) -> Iterator[tuple[str, str]]:
 def _of_groups(config: EvaluateConfig) -> Iterator[tuple[str, str]]:
     asked, plain = _asked(config), EvaluateConfig(config.workdir)
     for group, reader in READERS.items():
-        settings, usual = getattr(config, group), getattr(plain, group)
-        given = [
-            field.name
-            for field in dataclasses.fields(settings)
-            if getattr(settings, field.name) != getattr(usual, field.name)
-        ]
-        for name in given:
-            why = None
+        settings, usual = getattr(config, group), vars(getattr(plain, group))
+        for name in (k for k, value in vars(settings).items() if value != usual[k]):
             if reader not in asked:
                 why = f"protocol {reader} was not asked for"
-            elif name in OF_TRIALS and len(settings.rates) == 1:
-                why = "one rate needs no trial"
-            elif name in OF_HEADS.get(group, ()) and settings.head == "linear":
-                why = "the head is linear"
-            elif group in TASKS:
-                why = _of_dense(name, settings)
+            else:
+                why = _of_group(group, name, settings)
             if why is not None:
                 yield flag(f"{group}.{name}")[2:], why
+
+
+def _of_group(group: str, name: str, settings: Any) -> str | None:
+    """Return why other settings of a group make this one change nothing."""
+    if name in OF_TRIALS and len(settings.rates) == 1:
+        return "one rate needs no trial"
+    if name in OF_HEADS.get(group, ()) and settings.head == "linear":
+        return "the head is linear"
+    return _of_dense(name, settings) if group in TASKS else None
 
 
 def _of_dense(name: str, settings: DenseSettings) -> str | None:

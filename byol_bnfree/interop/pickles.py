@@ -4,6 +4,10 @@ A pickle is a program for a stack machine. `pickle_machine.py` is such a machine
 module has its instructions: only those that arrays need. A name in the file
 (`numpy.ndarray`) is looked up in a table of exact names. Its values are our own
 functions, which only keep their arguments.
+
+`pickle.Unpickler.find_class` is not enough, because it decides about names only. A file
+of 60 bytes could still take any memory (by the number of a remembered value) or time
+(by a key of nested tuples), and the numbers of every array would be decoded as text.
 """
 
 import struct

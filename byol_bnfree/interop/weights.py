@@ -137,7 +137,7 @@ def _from_safetensors(path: Path, network: Network, facts: Facts) -> Weights:
     if description is None:
         return _foreign(arrays, network, facts)
     facts.check_unneeded(path)
-    check_encoder(path, description, network)
+    check_holds(path, description, network)
     config = to_config(description)
     found, _ = imported(arrays, description["family"])
     return Weights(config, _nested(found), description["step"])
@@ -149,12 +149,12 @@ def _from_torch(path: Path, network: Network, facts: Facts) -> Weights:
     if description is None:
         return _foreign(arrays, network, facts)
     facts.check_unneeded(path)
-    check_encoder(path, description, network)
+    check_holds(path, description, network)
     config, found = to_config(description), from_our_program(arrays)
     return Weights(config, _nested(found), description["step"])
 
 
-def check_encoder(path: Path, description: dict[str, Any], network: Network) -> None:
+def check_holds(path: Path, description: dict[str, Any], network: Network) -> None:
     """Raise `InputError` if a file of ours does not hold this encoder.
 
     "online" is the default, which takes the only encoder that there is.

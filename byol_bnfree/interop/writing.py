@@ -6,7 +6,7 @@ dtype of the run and of this device play no part in a file.
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -192,30 +192,32 @@ def _exact_products() -> AbstractContextManager[None]:
 
 def check_family(config: TrainConfig, family: Family) -> None:
     """Raise `InputError` if torchvision or timm have no such network."""
+    problem = next(_foreign_to(family, config), None)
+    if problem is not None:
+        raise InputError(
+            f"{family} has no ResNet with {problem}; use --format=torch, which runs "
+            f"any encoder in PyTorch."
+        )
+
+
+def _foreign_to(family: Family, config: TrainConfig) -> Iterator[str]:
+    """Name the parts of a network that the library's networks do not have."""
     model, norm = config.model, alone(config, plain=True).norm
     known = ARCHITECTURES[model.name]
-    problems = []
     if model.padding == "solo_learn" and model.stem == "small":
-        problems.append("the padding of solo-learn's small stem")
+        yield "the padding of solo-learn's small stem"
     # Folding turns `gn_ws` into `gn`, which timm has.
     if norm not in ("bn", "gn"):
-        problems.append(f"norm {norm}")
+        yield f"norm {norm}"
     if model.stem_channels is not None or len(known.blocks) != 4:
-        problems.append(f"the stages of {model.name}")
+        yield f"the stages of {model.name}"
     basic = not known.bottleneck
-    if family == "torchvision":
-        if known.preactivation:
-            problems.append("pre-activation blocks")
-        if model.width != 1:
-            problems.append(f"width {model.width:g}")
-        if basic and model.shortcuts == "every_group":
-            problems.append("a projection in the first block")
-    elif model.stem != "imagenet" or (basic and not known.preactivation):
-        problems.append("basic blocks or a small stem")
-    elif basic and model.shortcuts == "every_group":
-        problems.append("a projection in the first block")
-    if problems:
-        raise InputError(
-            f"{family} has no ResNet with {problems[0]}; use --format=torch, which "
-            f"runs any encoder in PyTorch."
-        )
+    if family == "torchvision" and known.preactivation:
+        yield "pre-activation blocks"
+    if family == "torchvision" and model.width != 1:
+        yield f"width {model.width:g}"
+    unlike_timm = model.stem != "imagenet" or (basic and not known.preactivation)
+    if family == "timm" and unlike_timm:
+        yield "basic blocks or a small stem"
+    if basic and model.shortcuts == "every_group":
+        yield "a projection in the first block"

@@ -1,12 +1,17 @@
 """Encoders by name: the choices of a user, checked, to a network."""
 
+import inspect
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Unpack
+
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from byol_bnfree.config import ModelConfig
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.architectures import ARCHITECTURES, scaled_channels
-from byol_bnfree.models.norm import check_channels, layers_for
+from byol_bnfree.models.norm import NormOptions, check_channels, layers_for
 from byol_bnfree.models.resnet import PADDINGS, SHORTCUTS, ResNet
 from byol_bnfree.settings.checks import check_network
 
@@ -24,7 +29,7 @@ def create_encoder(
     padding: str = "same",
     shortcuts: str = "every_group",
     remat: bool = False,
-    **norm_options,
+    **norm_options: Unpack[NormOptions],
 ) -> ResNet:
     """Build an encoder by name, for use in your own code.
 
@@ -53,11 +58,12 @@ def create_encoder(
       A Linen module that maps images [b h w c] to representations [b d], float32.
 
     Raises:
-      InputError: for an unknown name, norm, stem, padding or kind of shortcut, for a
-        width that makes the channels of a layer no whole number or no whole groups, for
-        a `last_scale_init` or `stem_stride` that the network does not have, and for
-        numbers that no command line takes.
+      InputError: for an unknown option, name, norm, stem, padding or kind of shortcut,
+        for a width that makes the channels of a layer no whole number or no whole
+        groups, for a `last_scale_init` or `stem_stride` that the network does not have,
+        and for numbers that no command line takes.
     """
+    _check_options(norm_options)
     _check_choices(name, stem, padding, shortcuts)
     check_network(
         ModelConfig(
@@ -88,6 +94,17 @@ def create_encoder(
         shortcuts=shortcuts,
         remat=remat,
     )
+
+
+def _check_options(norm_options: Iterable[str]) -> None:
+    own = inspect.signature(create_encoder).parameters
+    known = [*own, *NormOptions.__annotations__]
+    known.remove("norm_options")
+    for option in norm_options:
+        if option not in known:
+            near = get_close_matches(option, known, n=1)
+            advice = f"did you mean {near[0]}?" if near else f"use {', '.join(known)}."
+            raise InputError(f"create_encoder has no option {option!r}; {advice}")
 
 
 def _check_choices(name: str, stem: str, padding: str, shortcuts: str) -> None:

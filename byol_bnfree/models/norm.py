@@ -28,7 +28,7 @@ The linear probe is never standardized.
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -58,6 +58,19 @@ class Layers(NamedTuple):
     """Takes the output of a norm, or a sum whose first term is one (see
     `Kernels.normalize`)."""
     max_pool: Callable[..., Array] = XLA.max_pool
+
+
+class NormOptions(TypedDict, total=False):
+    """Arguments of `layers_for` that functions hand on, each with its default there."""
+
+    groups: int
+    min_group_channels: int
+    standardize_conv: bool
+    unit_kernels: bool
+    standardize_dense: bool
+    stat_groups: int
+    views: int
+    kernels: Kernels
 
 
 def layers_for(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from byol_bnfree.files import read_json, write_atomically, write_json
 from byol_bnfree.training.changes import compare_config
+from byol_bnfree.training.distributed import labelled
 
 FILES = ("config.json", "dataset.json", "environment.json")
 
@@ -37,10 +38,11 @@ class Best:
             return
         differing = compare_config(earlier.get("measured", {}), measured, frozenset())
         if differing:
-            say(
-                f"note       {self._folder} begins again, because its kNN accuracy was "
-                f"measured in another way ({'; '.join(differing)})"
+            note = (
+                f"{self._folder} begins again, because its kNN accuracy was measured "
+                f"in another way ({'; '.join(differing)})"
             )
+            say(labelled("note", note))
         else:
             self._top1 = earlier["knn/top1"]
 

@@ -7,6 +7,7 @@ from byol_bnfree.data.names import some
 from byol_bnfree.data.sources import DataSet, Source
 from byol_bnfree.data.stream import StreamSource
 from byol_bnfree.files import strict
+from byol_bnfree.training.distributed import labelled
 
 
 def describe_data(
@@ -76,9 +77,10 @@ def other_pixels(saved: dict[str, Any], now: dict[str, Any]) -> str | None:
             differing.append(split)
     if not differing:
         return None
-    return (
-        f"note       the pixels of {' and '.join(differing)} have changed since the "
-        f"run began: files were changed, or another version decodes them"
+    return labelled(
+        "note",
+        f"the pixels of {' and '.join(differing)} have changed since the "
+        f"run began: files were changed, or another version decodes them",
     )
 
 

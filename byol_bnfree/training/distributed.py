@@ -201,3 +201,8 @@ def say(text: str) -> None:
     """Print a line, in process 0 only."""
     if is_primary():
         print(text, flush=True)
+
+
+def labelled(label: str, text: object) -> str:
+    """Return a line of the first ones of a run, whose texts stand below each other."""
+    return f"{label:<11}{text}"

@@ -18,6 +18,7 @@ from byol_bnfree import __version__
 from byol_bnfree.files import read_json, strict, write_json
 from byol_bnfree.machine.memory import machine_bytes
 from byol_bnfree.training.changes import compare_config
+from byol_bnfree.training.distributed import labelled
 from byol_bnfree.training.restore import committed_steps
 
 # fmt: off
@@ -81,9 +82,10 @@ def keep_earlier(workdir: Path, now: dict[str, Any]) -> str | None:
     differing = compare_config(*both, frozenset())
     if not differing:
         return None
-    return (
-        f"note       up to step {steps[-1]} the run had another environment "
-        f"({'; '.join(differing)})"
+    return labelled(
+        "note",
+        f"up to step {steps[-1]} the run had another environment "
+        f"({'; '.join(differing)})",
     )
 
 

@@ -137,7 +137,7 @@ def keep_what_was(workdir: Path, config: TrainConfig) -> None:
         write_json(workdir / f"{name}.{config.extensions[-1].start}.json", content)
 
 
-def describe(config: TrainConfig, num_examples: int) -> str:
+def extension_words(config: TrainConfig, num_examples: int) -> str:
     """Describe the newest extension, for the first lines of a run."""
     part, tau = config.extensions[-1], schedules_of(config, num_examples).tau
     peak = _peak(config, part)

@@ -66,7 +66,7 @@ class Data(NamedTuple):
         )
 
 
-def open_both(data_set: DataSet) -> Data:
+def open_data(data_set: DataSet) -> Data:
     """Open both splits, or only the training split if nothing is evaluated."""
     config = data_set.config
     train = data_set.open("train")

@@ -1,6 +1,6 @@
 """The lines that a run prints before its first step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from byol_bnfree.data.view_settings import small_side
 from byol_bnfree.machine.precision import resolve_dtype
 from byol_bnfree.settings.norms import part_norms
 from byol_bnfree.settings.objective_checks import uses_predictor, uses_target_network
-from byol_bnfree.training.extension import describe
+from byol_bnfree.training.distributed import labelled
+from byol_bnfree.training.extension import extension_words
 from byol_bnfree.training.mesh import bytes_of_a_device, left_whole, splits_state
 from byol_bnfree.training.optim import constant_predictor_rate
 from byol_bnfree.training.program import Program
@@ -44,48 +45,56 @@ def introduce(
     program: Program, data: Data, workdir: Path, say: Callable[[str], None]
 ) -> None:
     """Describe the run in a few lines, before the first step compiles."""
+    for label, text in _lines(program, data, workdir):
+        say(labelled(label, text))
+
+
+def _lines(program: Program, data: Data, workdir: Path) -> Iterator[tuple[str, object]]:
     config, train, test = program.config, data.train, data.test
     # In a folder without splits both sources list the same files.
     skipped = len({file for source in data.sources for file in source.skipped})
     parameters = parameter_count(program.abstract_state.online_params)
-    say(f"run        {workdir}")
-    say(
-        f"data       {train.name}: {len(train)} images of "
+    yield "run", workdir
+    yield (
+        "data",
+        f"{train.name}: {len(train)} images of "
         f"{'x'.join(map(str, train.image_shape))}"
         + (f", {len(test)} for tests" if test else "")
-        + (f", {skipped} bad ones skipped" if skipped else "")
+        + (f", {skipped} bad ones skipped" if skipped else ""),
     )
     if (size := data.description["size"]) != "generated":
-        say(f"size       {size}")
+        yield "size", size
     if note := crowded(config.batch_size, len(train)):
-        say(f"note       {note}")
+        yield "note", note
     for note in without_effect(config, jax.default_backend()):
-        say(f"note       {note}")
-    say(
-        f"network    {encoder_name(config)}"
+        yield "note", note
+    yield (
+        "network",
+        f"{encoder_name(config)}"
         + (f" width {config.model.width:g}, " if config.encoder is None else ", ")
         + ", ".join(f"{part} {norm}" for part, norm in part_norms(config).items())
-        + f"; {parameters / 1e6:.2f} M parameters"
+        + f"; {parameters / 1e6:.2f} M parameters",
     )
-    say(f"objective  {objective_words(config)}")
-    say(f"optimizer  {optimizer_words(config)}")
-    say(f"rate       {rate_words(config, program.warmup_steps, program.total_steps)}")
+    yield "objective", objective_words(config)
+    yield "optimizer", optimizer_words(config)
+    yield "rate", rate_words(config, program.warmup_steps, program.total_steps)
     if not config.views.plain:
-        say(f"views      {_views(config, train.image_shape)}")
+        yield "views", _views(config, train.image_shape)
     if config.extensions:
-        say(f"extension  {describe(config, len(train))}")
-    say(
-        f"devices    {program.mesh.size} {jax.devices()[0].platform} in "
+        yield "extension", extension_words(config, len(train))
+    yield (
+        "devices",
+        f"{program.mesh.size} {jax.devices()[0].platform} in "
         f"{program.processes} process{'es' * (program.processes > 1)}; "
-        f"layers in {resolve_dtype(config.compute_dtype)} by {program.kernels}"
+        f"layers in {resolve_dtype(config.compute_dtype)} by {program.kernels}",
     )
     if splits_state(config):
         state, over_data = program.abstract_state, config.shard_state
-        say(f"state      {bytes_of_a_device(state) / 1e6:,.1f} MB on each device")
+        yield "state", f"{bytes_of_a_device(state) / 1e6:,.1f} MB on each device"
         if whole := what_stays_whole(state, program.mesh, over_data):
-            say(f"state      {whole}")
+            yield "state", whole
     for note in data.description["notes"]:
-        say(f"note       {note}")
+        yield "note", note
 
 
 def optimizer_words(config: TrainConfig) -> str:

@@ -49,49 +49,63 @@ def check_resumable(workdir: Path, config: TrainConfig, data: Data) -> bool:
       InputError: if the folder holds a run with other settings or other data.
     """
     saved = read_json(workdir / "config.json", RESTORE)
-    if saved is None and _is_begun(workdir):
-        raise InputError(
-            f"{workdir} holds a run without its config.json, so its settings are not "
-            f"known; restore the file to resume it, or give another --workdir."
-        )
+    begun = _is_begun(workdir)
     if saved is None:
-        return False
-    extended = begins_extension(config, saved)
-    free = FREE_ON_RESUME | (SETTINGS if extended else {"extensions"})
-    # Settings that a later version added count as their defaults.
-    known = with_later_settings(saved, dataclasses.asdict(TrainConfig()))
-    now = _with_saved_paths(known, dataclasses.asdict(config))
-    differing = compare_config(known, now, free)
-    if not _is_begun(workdir):
-        if differing:
-            distributed.say(
-                f"note       {workdir} holds a run without a checkpoint, and this run "
-                f"begins anew with other settings ({'; '.join(differing)})"
+        if begun:
+            raise InputError(
+                f"{workdir} holds a run without its config.json, so its settings are "
+                f"not known; restore the file to resume it, or give another --workdir."
             )
         return False
-    if differing:
+    extended = begins_extension(config, saved)
+    differing = "; ".join(_other_settings(config, saved, extended))
+    if differing and begun:
         raise InputError(
-            f"{workdir} holds a run with other settings ({'; '.join(differing)}); "
-            f"use the same settings to resume it, or another --workdir."
+            f"{workdir} holds a run with other settings ({differing}); use the same "
+            f"settings to resume it, or another --workdir."
         )
+    if differing:
+        note = (
+            f"{workdir} holds a run without a checkpoint, and this run begins anew "
+            f"with other settings ({differing})"
+        )
+        distributed.say(distributed.labelled("note", note))
+    if not begun:
+        return False
     changed = changed_code(saved.get("own_code", ()), config)
     if changed:
         raise InputError(
             f"{changed} in {workdir}; restore the file to resume the run, or give "
             f"another --workdir."
         )
+    _check_data(workdir, data)
+    return extended
+
+
+def _other_settings(
+    config: TrainConfig, saved: dict[str, Any], extended: bool
+) -> list[str]:
+    """List the settings that differ and that may not change when a run resumes."""
+    free = FREE_ON_RESUME | (SETTINGS if extended else {"extensions"})
+    # Settings that a later version added count as their defaults.
+    known = with_later_settings(saved, dataclasses.asdict(TrainConfig()))
+    now = _with_saved_paths(known, dataclasses.asdict(config))
+    return compare_config(known, now, free)
+
+
+def _check_data(workdir: Path, data: Data) -> None:
     before = read_json(workdir / "dataset.json")
-    differing = compare_data(before, data.description) if before else []
-    if differing:
+    if not before:
+        return
+    if differing := compare_data(before, data.description):
         raise InputError(
             f"{workdir} holds a run on other data ({'; '.join(differing)}); restore "
             f"the data to resume it, or give another --workdir."
         )
     # Other pixels under the same names and sizes are not refused, but they are named.
-    note = other_pixels(before, data.description) if before else None
+    note = other_pixels(before, data.description)
     if note is not None:
         distributed.say(note)
-    return extended
 
 
 def _is_begun(workdir: Path) -> bool:

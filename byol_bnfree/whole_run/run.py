@@ -1,7 +1,6 @@
 """One run from configuration to summary: `train(config)`."""
 
 import functools
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from byol_bnfree.whole_run.before import check_before_data
 from byol_bnfree.whole_run.inputs import (
     Data,
     from_weights,
-    open_both,
+    open_data,
     resolved,
     run_name,
 )
@@ -89,22 +88,12 @@ def train(
         it is a RunStopped.
       RunStopped: if the run ended early. Everything that could be saved is saved.
     """
-    return run(config, on_row, encoder=encoder)
-
-
-def run(
-    config: TrainConfig,
-    on_row: OnRow | None = None,
-    before_steps: Callable[[], None] | None = None,
-    encoder: nn.Module | None = None,
-) -> Trained:
-    """Act as `train`. `before_steps` is called just before the first step."""
     check_kind(config, TrainConfig, "config", "a TrainConfig, such as TrainConfig()")
     distributed.initialize(config)
     try:
         kept = compiled_programs_kept(config.run.compilation_cache)
         with distributed.fate_shared(same_command(config.workdir)), kept:
-            trained = _train(config, on_row, before_steps, encoder)
+            trained = _train(config, on_row, encoder)
             distributed.wait_for_all("end")  # process 0 may still be writing
             return trained
     except InputError as error:
@@ -115,24 +104,20 @@ def run(
 
 
 def _train(
-    config: TrainConfig,
-    on_row: OnRow | None,
-    before_steps: Callable[[], None] | None,
-    encoder: nn.Module | None,
+    config: TrainConfig, on_row: OnRow | None, encoder: nn.Module | None
 ) -> Trained:
     check_before_data(config, encoder)
     data_set = find_data(config)
     warmup_steps(config, len(data_set))  # raises errors before pictures are decoded
     resolve_extension(config, len(data_set))
-    with closing(open_both(data_set)) as data:
-        return _train_on(data, config, on_row, before_steps, encoder)
+    with closing(open_data(data_set)) as data:
+        return _train_on(data, config, on_row, encoder)
 
 
 def _train_on(
     data: Data,
     config: TrainConfig,
     on_row: OnRow | None,
-    before_steps: Callable[[], None] | None,
     encoder: nn.Module | None,
 ) -> Trained:
     config = resolved(config, data, encoder, began_as(config.workdir))
@@ -157,6 +142,6 @@ def _train_on(
                     keep_what_was(workdir, config)
                 write_inputs(workdir, program, data)
                 (workdir / "summary.json").unlink(missing_ok=True)  # of a shorter run
-            summary = run_steps(program, data, workdir, log, before_steps)
+            summary = run_steps(program, data, workdir, log)
             finish(summary)
         return Trained(summary, workdir, encoder)

@@ -20,6 +20,7 @@ from byol_bnfree.settings.norms import part_norms
 from byol_bnfree.training import distributed
 from byol_bnfree.training.best import Best
 from byol_bnfree.training.checkpoint import Checkpoints
+from byol_bnfree.training.distributed import labelled
 from byol_bnfree.training.divergence import divergence_explained
 from byol_bnfree.training.figures import save_curves, save_views, sheet_of
 from byol_bnfree.training.journal import Journal
@@ -38,11 +39,7 @@ from byol_bnfree.whole_run.summary import conclude, summarize
 
 
 def run_steps(
-    program: Program,
-    data: Data,
-    workdir: Path,
-    log: MetricsLog,
-    before_steps: Callable[[], None] | None,
+    program: Program, data: Data, workdir: Path, log: MetricsLog
 ) -> dict[str, Any]:
     """Train from the newest checkpoint or the initial state. Return the summary."""
     config, primary = program.config, distributed.is_primary()
@@ -60,14 +57,12 @@ def run_steps(
         with progress(program.total_steps, start, primary=primary) as shown:
             introduce(program, data, workdir, shown.say)
             if not config.evaluation.skip and evaluator.obstacle:
-                shown.say(f"note       {evaluator.obstacle}")
+                shown.say(labelled("note", evaluator.obstacle))
             with shown.working("compiling the first step"):
                 if state is None:
                     state = program.init(first)
                 _draw_views(program, data, workdir, first)
                 journal = Journal(program, log, shown)
-                if before_steps is not None:
-                    before_steps()
                 needed = compiling.result()
                 # A process that arrives at the first step much later than the others
                 # would be taken for lost.
@@ -75,7 +70,7 @@ def run_steps(
             del first  # the loop makes it again
             if needed is not None:  # the backend reports it
                 needed.check(resumed=start > 0)
-                shown.say(f"memory     {needed}")
+                shown.say(labelled("memory", needed))
             best = _best(config, evaluator, workdir, shown.say)
             with _curves(workdir, log, config, data), divergence_explained(checkpoints):
                 state = run_loop(

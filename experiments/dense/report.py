@@ -14,8 +14,8 @@ from byol_bnfree.evaluation.dense.evaluation import rate_beyond
 from byol_bnfree.files import write_atomically
 from experiments.dense.arms import NORMS, SMALL, TUNED
 from experiments.dense.encoders import KINDS
-from experiments.report.blocks import Table, table_markdown
-from experiments.report.style import LABEL_SIZE, NORM_COLORS, STYLE
+from experiments.pages.blocks import Table, table_markdown
+from experiments.pages.style import LABEL_SIZE, NORM_COLORS, STYLE
 
 Row = dict[str, Any]
 MARKS = re.compile(r"(<!-- results -->\n).*(<!-- /results -->)", re.DOTALL)

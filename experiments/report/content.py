@@ -1,11 +1,11 @@
 """The content of the report of one experiment at one scale."""
 
 from experiments.comparison import Comparison, Result
+from experiments.pages.blocks import Block, Code, Figure, Figures, Section, Text
+from experiments.pages.style import MOST_LABELS
 from experiments.report import curves, figures, heatmap, updates
-from experiments.report.blocks import Block, Code, Figure, Figures, Section, Text
 from experiments.report.conditions import conditions, measured_on, run_command
 from experiments.report.settings import settings_table
-from experiments.report.style import MOST_LABELS
 from experiments.report.tables import (
     DEVIATION,
     accuracy_table,

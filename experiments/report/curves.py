@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from experiments.comparison import Comparison, Result
-from experiments.report.blocks import Figure
-from experiments.report.style import (
+from experiments.pages.blocks import Figure
+from experiments.pages.style import (
     End,
     canvas,
     colors,

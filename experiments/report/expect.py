@@ -19,10 +19,8 @@ from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.diagnostics.verdict import COLLAPSED
 from byol_bnfree.errors import InputError
 from byol_bnfree.flags import cli
-from experiments.report.blocks import Table, to_markdown
-from experiments.report.conditions import machine
-from experiments.report.finished_runs import APART, ARMS, Run, read_runs, value_at
-from experiments.report.style import (
+from experiments.pages.blocks import Table, to_markdown
+from experiments.pages.style import (
     NORM_COLORS,
     End,
     label_ends,
@@ -31,6 +29,8 @@ from experiments.report.style import (
     styled,
     svg,
 )
+from experiments.report.conditions import machine
+from experiments.report.finished_runs import APART, ARMS, Run, read_runs, value_at
 
 DOCS = Path(__file__).parents[2] / "docs"
 EPOCHS = (1, 2, 5, 10, 30)

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.comparison import Comparison, Result
-from experiments.report.blocks import Figure
-from experiments.report.style import (
+from experiments.pages.blocks import Figure
+from experiments.pages.style import (
     End,
     canvas,
     colors,

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from experiments.comparison import Comparison, Result
-from experiments.report.blocks import Figure
-from experiments.report.style import canvas, styled, svg
+from experiments.pages.blocks import Figure
+from experiments.pages.style import canvas, styled, svg
 
 Cells = Mapping[tuple[str, str], float | None]
 """Mean accuracy by row and column, percent; None if it has none."""

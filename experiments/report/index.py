@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from experiments.comparison import NOT_RUN, Comparison
 from experiments.grid import Experiment
+from experiments.pages.blocks import Figures, to_html
 from experiments.report import figures
-from experiments.report.blocks import Figures, to_html
 from experiments.results import moment
 
 Found = Sequence[tuple[Experiment, list[Comparison]]]

@@ -3,7 +3,7 @@
 import html
 from collections.abc import Sequence
 
-from experiments.report.blocks import Block, to_html
+from experiments.pages.blocks import Block, to_html
 
 STYLE = """
 :root { color-scheme: light; }

@@ -23,7 +23,7 @@ from experiments.dense.arguments import Arguments as DenseArguments
 from experiments.dense.comparison import of_settings
 from experiments.dense.report import table as dense_table
 from experiments.grid import load_experiment
-from experiments.report.blocks import (
+from experiments.pages.blocks import (
     Block,
     Section,
     Table,

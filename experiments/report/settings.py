@@ -9,7 +9,7 @@ from byol_bnfree.settings.names import ObjectiveName
 from byol_bnfree.settings.norms import part_norms
 from experiments.comparison import Comparison
 from experiments.grid import recipe_of
-from experiments.report.blocks import Table
+from experiments.pages.blocks import Table
 
 NORMS = ("norm", *(f"{part}_norm" for part in part_norms(TrainConfig())))
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from byol_bnfree.files import read_rows
-from experiments.report.blocks import Block, Code, Section, Table, Text
+from experiments.pages.blocks import Block, Code, Section, Table, Text
 from experiments.report.conditions import commit_of, machine
 
 EXPERIMENTS = Path(__file__).parents[1]

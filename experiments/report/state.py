@@ -16,9 +16,9 @@ from experiments.dense.arguments import Arguments
 from experiments.dense.arms import Arm, arms
 from experiments.dense.comparison import of_settings
 from experiments.grid import Run, load_experiment, make_runs
+from experiments.pages.blocks import Block, Section, Table, Text
 from experiments.places import Places, State
 from experiments.plan import expected_seconds, source_of_times, total_of
-from experiments.report.blocks import Block, Section, Table, Text
 from experiments.report.page import page
 from experiments.results import Row
 from experiments.scales import Scale

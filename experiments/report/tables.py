@@ -7,7 +7,7 @@ from experiments.collapse import last_knn, outcome, probe_says, warnings
 from experiments.comparison import Comparison, Result
 from experiments.decisions import MARGIN
 from experiments.grid import Arm
-from experiments.report.blocks import Table
+from experiments.pages.blocks import Table
 from experiments.report.conditions import machine
 from experiments.results import Row
 from experiments.seeds import Difference, Spread, spread, verdict

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from matplotlib.colors import LogNorm
 
 from experiments.comparison import Comparison, Result
-from experiments.report.blocks import Figure
-from experiments.report.style import (
+from experiments.pages.blocks import Figure
+from experiments.pages.style import (
     End,
     canvas,
     colors,

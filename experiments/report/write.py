@@ -15,7 +15,7 @@ from experiments import GRIDS
 from experiments.arguments import Arguments
 from experiments.comparison import Comparison, compare
 from experiments.grid import Experiment, load_experiment
-from experiments.report.blocks import (
+from experiments.pages.blocks import (
     Block,
     Figures,
     Section,

@@ -17,7 +17,7 @@ import tyro
 
 from byol_bnfree.claims.processes import finish, start
 from byol_bnfree.flags import cli
-from experiments.report.blocks import table_markdown
+from experiments.pages.blocks import table_markdown
 from experiments.scaling.estimate import DEVICES, Machine, estimate
 from experiments.scaling.tables import tables
 

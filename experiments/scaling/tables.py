@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from experiments.report.blocks import Table
+from experiments.pages.blocks import Table
 from experiments.scaling.estimate import GB, Machine, Step
 
 MB = 1e6

@@ -211,7 +211,7 @@ def test_a_set_that_is_too_small_for_two_splits_is_one_sentence(tmp_path):
 def test_a_batch_that_cannot_be_cut_is_refused():
     config = EvaluateConfig("w", ("depth",), depth=DepthSettings(batch_size=5))
     with pytest.raises(InputError, match="depth.batch-size 5 cannot be split"):
-        check_protocols(config, RUN, light(), devices=2)
+        check_protocols(config, config.protocol, RUN, light(), devices=2)
 
 
 def test_groups_of_batchnorm_divide_a_batch_only_where_it_takes_statistics():
@@ -226,7 +226,7 @@ def test_groups_of_batchnorm_divide_a_batch_only_where_it_takes_statistics():
         settings = dataclasses.replace(depth, **fields)
         config = EvaluateConfig("w", ("depth",), depth=settings)
         with pytest.raises(InputError) if refused else contextlib.nullcontext():
-            check_protocols(config, run, light(), devices=1)
+            check_protocols(config, config.protocol, run, light(), devices=1)
 
 
 @pytest.mark.parametrize(

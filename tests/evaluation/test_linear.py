@@ -79,7 +79,7 @@ def test_a_first_step_is_nesterov_at_the_scaled_rate():
     augment = views.crops_and_flips(TrainConfig().augment)
     view = jax.jit(lambda *batch: views.augmented_view(*batch, augment, 0))
     features = view(batch, jnp.asarray(0)).mean((1, 2))
-    gradient = jax.grad(linear.probe_loss)(before, features, batch["label"], False)
+    gradient = jax.grad(linear.mean_probe_loss)(before, features, batch["label"], False)
     expected = before.kernel - 0.4 * 16 / 256 * 1.9 * gradient.kernel
     np.testing.assert_allclose(fit(settings).kernel[0], expected, rtol=1e-5)
 
@@ -136,7 +136,7 @@ def test_a_rate_that_diverges_is_never_chosen():
 
 def test_clipped_logits_are_bounded_and_penalized():
     probe = linear.Probes(jnp.full((1, 2), 1e6), jnp.zeros(2))
-    loss = jax.jit(linear.probe_loss, static_argnums=3)
+    loss = jax.jit(linear.mean_probe_loss, static_argnums=3)
     found = loss(probe, jnp.ones((4, 1)), jnp.zeros(4, int), True)
     np.testing.assert_allclose(found, np.log(2) + 1e-2 * 20**2, rtol=1e-5)
 

@@ -57,7 +57,7 @@ def test_every_protocol_leaves_its_row_and_nothing_unfinished(tmp_path):
 def check(*protocols, groups=1, **fields):
     run = TrainConfig(norm="bn", bn_stat_groups=groups)
     config = EvaluateConfig("w", protocols, **fields)
-    check_protocols(config, run, light(), devices=2)
+    check_protocols(config, config.protocol, run, light(), devices=2)
 
 
 def test_a_batch_that_cannot_be_cut_is_refused_for_the_protocols_asked_for():

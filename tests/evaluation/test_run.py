@@ -14,12 +14,15 @@ from byol_bnfree.encoder import load_encoder
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation import bench as benches
 from byol_bnfree.evaluation import run as evaluation
+from byol_bnfree.evaluation.bench import Bench
 from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.evaluation.dense.cleaned import Cleaned
 from byol_bnfree.evaluation.images.splits import check_images, check_labels
 from byol_bnfree.evaluation.images.subset import Subset, limited
+from byol_bnfree.evaluation.kept.store import Store
 from byol_bnfree.evaluation.shown.tables import figures_table, print_tables
 from byol_bnfree.models.kernels import XLA
+from byol_bnfree.training.mesh import make_mesh
 from runs import copy_of, run, trained
 
 
@@ -251,7 +254,9 @@ def test_random_alone_is_refused(workdir):
         run(workdir, "random")
 
 
-def test_the_floor_of_a_protocol_depends_on_its_own_pictures_only(monkeypatch):
+def test_the_floor_of_a_protocol_depends_on_its_own_pictures_only(
+    monkeypatch, tmp_path
+):
     """Neither the pictures of another protocol nor a limit change it."""
     used = []
 
@@ -268,7 +273,9 @@ def test_the_floor_of_a_protocol_depends_on_its_own_pictures_only(monkeypatch):
         *(scenes, dataclasses.replace(scenes, source=Cleaned(scenes.source, "boxes"))),
         scenes.subset(np.arange(3, 6)),
     ):
-        evaluation._encoders(config, tiny.encoder("bn"), train, XLA)
+        place = train, train, make_mesh(), Store(tmp_path / "rows"), tmp_path, print
+        bench = Bench(config, tiny.encoder("bn"), "online", *place)
+        assert evaluation._floor(bench, XLA).network == "random"
     for found, whole, count in ((used[:2], light, 48), (used[2:], scenes, 32)):
         for images in found:
             np.testing.assert_array_equal(images, whole.images(np.arange(count)))

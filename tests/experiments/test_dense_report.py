@@ -13,7 +13,7 @@ from experiments.dense import comparison as dense
 from experiments.dense.arguments import FOLDER, Arguments
 from experiments.dense.arms import NORMS, RATES, TUNED, USUAL, Arm, arms, settings_of
 from experiments.dense.report import MARKS, SHOWN, draw, spread, table
-from experiments.report.blocks import table_markdown
+from experiments.pages.blocks import table_markdown
 
 ROWS = dense.of_settings(Arguments())
 

@@ -14,11 +14,7 @@ from byol_bnfree.files import append_row
 from experiments import GRIDS
 from experiments.comparison import NOT_RUN, compare
 from experiments.grid import Arm, load_experiment, make_runs
-from experiments.report.conditions import conditions
-from experiments.report.curves import layers as layer_figures
-from experiments.report.index import index_of
-from experiments.report.settings import settings_table
-from experiments.report.style import (
+from experiments.pages.style import (
     End,
     colors,
     family_of,
@@ -27,6 +23,10 @@ from experiments.report.style import (
     labelled_axis,
     styled,
 )
+from experiments.report.conditions import conditions
+from experiments.report.curves import layers as layer_figures
+from experiments.report.index import index_of
+from experiments.report.settings import settings_table
 from experiments.report.tables import (
     DEVIATION,
     accuracy_table,

@@ -1,3 +1,4 @@
+import inspect
 from functools import partial
 
 import jax
@@ -15,6 +16,7 @@ from byol_bnfree.models.kernels import XLA
 from byol_bnfree.models.norm import (
     NORMS,
     GroupNorm,
+    NormOptions,
     group_count,
     layers_for,
 )
@@ -94,6 +96,13 @@ def test_channels_that_the_groups_do_not_divide_are_refused():
 def test_unknown_norm_is_refused_with_the_choices():
     with pytest.raises(InputError, match="gnws.*bn, gn_ws, gn, ws, ln, none"):
         layers_for("gnws")
+
+
+def test_functions_hand_on_every_argument_of_layers_for_but_their_own():
+    parameters = inspect.get_annotations(layers_for)
+    own = {"norm", "dtype", "return"}
+    handed = {name: kind for name, kind in parameters.items() if name not in own}
+    assert handed == inspect.get_annotations(NormOptions)
 
 
 @pytest.mark.parametrize("norm", NORMS)

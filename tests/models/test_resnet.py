@@ -293,6 +293,15 @@ def test_padding_and_shortcuts_are_options():
         create_encoder("resnet18", padding="valid")
 
 
+@pytest.mark.parametrize(
+    "option, near", [("stemm", "stem"), ("group", "groups"), ("zzz", None)]
+)
+def test_an_unknown_option_names_the_nearest_one(option, near):
+    advice = rf"did you mean {near}\?" if near else "use name, norm, .* kernels\\."
+    with pytest.raises(InputError, match=f"no option '{option}'; {advice}$"):
+        create_encoder("resnet14", **{option: 1})
+
+
 def test_every_stage_gives_its_maps():
     net = create_encoder("resnet50", width=0.125)
     images = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)

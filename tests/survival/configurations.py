@@ -236,9 +236,9 @@ def first_step(config: TrainConfig, depth: str) -> None:
     from byol_bnfree.training.mesh import batch_sharding
     from byol_bnfree.training.program import build_program
     from byol_bnfree.training.workdir import prepare_workdir
-    from byol_bnfree.whole_run.inputs import open_both
+    from byol_bnfree.whole_run.inputs import open_data
 
-    data = open_both(find_data(config))
+    data = open_data(find_data(config))
     program = build_program(config, data.shape)
     prepare_workdir(config.workdir, "survey")
     batch = Batches(

@@ -13,7 +13,7 @@ from byol_bnfree import InputError, parse_args, train
 from byol_bnfree.config import Extension, TrainConfig
 from byol_bnfree.training.changes import compare_config
 from byol_bnfree.training.extension import (
-    describe,
+    extension_words,
     predictor_rate_of,
     resolve_extension,
     schedules_of,
@@ -118,7 +118,7 @@ def test_a_constant_rate_of_the_predictor_begins_anew():
     first = config.base_lr * config.batch_size / 256
     expected = [first] * 4 + [0.2 * config.batch_size / 256] * 3
     np.testing.assert_allclose([rate(k) for k in range(7)], expected, rtol=1e-6)
-    assert "predictor constant at 0.00625;" in describe(longer, IMAGES)
+    assert "predictor constant at 0.00625;" in extension_words(longer, IMAGES)
     assert predictor_rate_of(parse_args([*runs.ARGUMENTS])) is None
 
 

@@ -118,10 +118,8 @@ def _turns(
     consts, carry, rows = scan_operands(params, inputs)
     first = len(inputs) - len(rows)
     avals = [variable.aval for variable in site.equation.invars[first:]]
-    whole = [
-        _integers(value, aval) if numbered else None
-        for value, aval in zip(rows, avals, strict=True)
-    ]
+    number = _integers if numbered else _unknown
+    whole = list(map(number, rows, avals))
     if not numbered:
         carry = [Value(value.owners) for value in carry]
     length, stacked = params["length"], []
@@ -134,13 +132,10 @@ def _turns(
             for value, n in zip(rows, whole, strict=True)
         ]
         outputs = run(params["jaxpr"], consts + carry + row, site.trace, site)
-        if numbered:  # in each turn, or the last one would ask all before it
-            outputs = [
-                _numbered(value.owners, _integers(value, variable.aval))
-                for value, variable in zip(outputs, outvars, strict=True)
-            ]
-        else:
-            outputs = [Value(value.owners) for value in outputs]
+        outputs = [  # numbers in each turn, or the last one would ask all before it
+            _numbered(value.owners, number(value, variable.aval))
+            for value, variable in zip(outputs, outvars, strict=True)
+        ]
         after = outputs[: len(carry)]
         stacked.append(outputs[len(carry) :])
         settled = all(_same(a.owners, b) for a, b in zip(after, carry, strict=True))
@@ -160,6 +155,10 @@ def _integers(value: Value, aval: Any) -> Any:
     """Return the array of a value that may be an index; None if it is unknown."""
     may_be = jax.dtypes.issubdtype(aval.dtype, np.integer)
     return value.number() if may_be else None
+
+
+def _unknown(value: Value, aval: Any) -> None:
+    """Act as `_integers` where numbers are not followed."""
 
 
 def _numbered(owners: Owners, number: Any) -> Value:

@@ -32,7 +32,7 @@ from byol_bnfree.evaluation.dense.places import Grid, grid_of
 from byol_bnfree.evaluation.dense.settings import DetectionSettings
 from byol_bnfree.evaluation.dense.small_boxes import lost_boxes
 from byol_bnfree.evaluation.dense.task import Score, Shown, Task
-from byol_bnfree.evaluation.dense.training import Fitted, Fitter
+from byol_bnfree.evaluation.dense.training import FitState, Fitter
 
 LEAST_SCORE = 0.05  # of a detection, as in FCOS; lower ones hardly change the precision
 
@@ -61,7 +61,7 @@ def fcos_loss(outputs: Raw, batch: dict[str, Array], grid: Grid) -> Float[Array,
     return detection_loss(outputs, targets)[0]
 
 
-def detection_score(fitter: Fitter, fitted: Fitted, view: DenseView) -> Score:
+def detection_score(fitter: Fitter, fitted: FitState, view: DenseView) -> Score:
     """Return the average precisions on central windows, in [0, 1], and the counts.
 
     A precision is NaN if no picture has an object. Ignored objects are not counted.

@@ -13,7 +13,7 @@ from byol_bnfree.evaluation.config import require_positive
 from byol_bnfree.evaluation.dense.known import check_known
 from byol_bnfree.evaluation.dense.settings import DenseSettings
 from byol_bnfree.evaluation.dense.task import Figures, Score, Task
-from byol_bnfree.evaluation.dense.training import Fitted, Fitter
+from byol_bnfree.evaluation.dense.training import FitState, Fitter
 from byol_bnfree.evaluation.diverged import (
     FitDiverged,
     best_of,
@@ -39,7 +39,7 @@ class DenseResult(NamedTuple):
     """Steps and figures on the first test pictures, during the last fit."""
     losses: list[tuple[int, float]]
     """Steps and losses of the last fit."""
-    fitted: Fitted
+    fitted: FitState
 
 
 def dense_evaluation(
@@ -110,7 +110,7 @@ class _Course:
         self._total = fitter.settings.steps
         self._marks = {round(self._total * k / POINTS) for k in range(1, POINTS + 1)}
 
-    def watch(self, step: int, fitted: Fitted, loss: Array) -> None:
+    def watch(self, step: int, fitted: FitState, loss: Array) -> None:
         """Note what is due after a step."""
         if step % max(1, self._total // LOSSES) == 0:
             self.losses.append((step, loss))  # an array: a number would wait for it

@@ -15,7 +15,7 @@ from byol_bnfree.encoder import Encoder
 from byol_bnfree.evaluation.dense.colours import random_colours
 from byol_bnfree.evaluation.dense.places import Grid
 from byol_bnfree.evaluation.dense.settings import DenseSettings
-from byol_bnfree.evaluation.dense.training import Fitted, Fitter
+from byol_bnfree.evaluation.dense.training import FitState, Fitter
 from byol_bnfree.evaluation.kept.unfinished import NOTHING, Unfinished
 
 Figures = dict[str, float]
@@ -65,7 +65,7 @@ class Task:
     head: Callable[[Encoder, DenseView, DenseSettings], nn.Module]
     loss: Callable[[Any, dict[str, Array], Grid], Float[Array, ""]]
     """From the head's outputs, a batch and the network's grid to the mean loss."""
-    score: Callable[[Fitter, Fitted, DenseView], Score]
+    score: Callable[[Fitter, FitState, DenseView], Score]
     less_is_better: bool = False
     """Of the figure `best`."""
     note: Callable[[Fitter, DenseView], str | None] = lambda fitter, train: None

@@ -22,7 +22,7 @@ from byol_bnfree.evaluation.dense.pixel_metrics import (
 from byol_bnfree.evaluation.dense.places import Grid, grid_of
 from byol_bnfree.evaluation.dense.settings import DenseSettings, SegmentationSettings
 from byol_bnfree.evaluation.dense.task import Score, Shown, Task
-from byol_bnfree.evaluation.dense.training import Fitted, Fitter
+from byol_bnfree.evaluation.dense.training import FitState, Fitter
 
 
 def segmentation_head(
@@ -69,7 +69,7 @@ def depth_loss(outputs: Array, batch: dict[str, Array], grid: Grid) -> Float[Arr
     return reverse_huber(_depths(outputs, depth.shape[1:], grid), depth)
 
 
-def segmentation_score(fitter: Fitter, fitted: Fitted, view: DenseView) -> Score:
+def segmentation_score(fitter: Fitter, fitted: FitState, view: DenseView) -> Score:
     """Return mIoU and the share of right pixels, in [0, 1], on central windows."""
     classes = view.num_classes
     counts, shown = np.zeros((classes, classes), np.int64), Shown()
@@ -82,7 +82,7 @@ def segmentation_score(fitter: Fitter, fitted: Fitted, view: DenseView) -> Score
     return shown.score(segmentation_figures(counts))
 
 
-def depth_score(fitter: Fitter, fitted: Fitted, view: DenseView) -> Score:
+def depth_score(fitter: Fitter, fitted: FitState, view: DenseView) -> Score:
     """Return rel, rms and the shares within 1.25^n, on central windows."""
     sums, shown = DepthSums(), Shown()
     for outputs, batch, count in fitter.outputs(fitted, view):

@@ -37,10 +37,10 @@ from byol_bnfree.training.mesh import batch_sharding, replicated
 from byol_bnfree.training.part_rates import decayed_mask
 
 Maps = Float[Array, "b h w c"]
-Watch = Callable[[int, "Fitted", Array], None]
+Watch = Callable[[int, "FitState", Array], None]
 
 
-class Fitted(NamedTuple):
+class FitState(NamedTuple):
     """A network in training. `stats` holds BatchNorm's running statistics."""
 
     params: dict[str, Any]
@@ -77,7 +77,7 @@ class Fitter:
         watch: Watch | None = None,
         *,
         steps: int | None = None,
-    ) -> Fitted:
+    ) -> FitState:
         """Train on random windows of `view`. They depend on (seed, step, row) only.
 
         `watch(step, fitted, loss)` is called after every step, from 1. The network is
@@ -90,7 +90,7 @@ class Fitter:
         rates = step_rates(rate, total, self.settings.warmup_steps)
         batches = Batches(view, size, self.seed, batch_sharding(self.mesh))
 
-        def step(state: Fitted, batch: dict, index: Array) -> tuple[Fitted, Array]:
+        def step(state: FitState, batch: dict, index: Array) -> tuple[FitState, Array]:
             state, loss = self._step(state, batch, index, rates(index))
             if watch is not None:
                 watch(int(index) + 1, state, loss)
@@ -104,7 +104,7 @@ class Fitter:
         check_finite(fitted, name)
         return fitted
 
-    def start(self, view: DenseView) -> Fitted:
+    def start(self, view: DenseView) -> FitState:
         """Return the encoder with a new head, which the seed draws."""
         # A step donates its state, so we copy: the encoder is needed again.
         own = jax.tree.map(jnp.copy, dict(self.encoder.variables))
@@ -118,10 +118,10 @@ class Fitter:
             "encoder": own.get("batch_stats", {}),
             "head": head.get("batch_stats", {}),
         }
-        return Fitted(params, stats, jax.tree.map(jnp.zeros_like, params))
+        return FitState(params, stats, jax.tree.map(jnp.zeros_like, params))
 
     def outputs(
-        self, fitted: Fitted, view: DenseView
+        self, fitted: FitState, view: DenseView
     ) -> Iterator[tuple[Any, Example, int]]:
         """Yield the head's outputs for all central windows, in inference mode.
 
@@ -142,8 +142,8 @@ class Fitter:
             yield outputs, batch, min(size, total - start)
 
     @cached_property
-    def _infer(self) -> Callable[[Fitted, Array], Any]:
-        def infer(fitted: Fitted, images: Array) -> Any:
+    def _infer(self) -> Callable[[FitState, Array], Any]:
+        def infer(fitted: FitState, images: Array) -> Any:
             pixels = network_input(images, self.encoder.config.augment)
             maps, _ = self._maps(fitted.params["encoder"], fitted, pixels, False)
             return self.head.apply(_variables(fitted, "head"), maps, False)
@@ -151,12 +151,12 @@ class Fitter:
         return jax.jit(infer)
 
     @cached_property
-    def _step(self) -> Callable[..., tuple[Fitted, Array]]:
+    def _step(self) -> Callable[..., tuple[FitState, Array]]:
         return jax.jit(self._take_step, donate_argnums=0)
 
     def _take_step(
-        self, state: Fitted, batch: dict, index: Array, rate: Array
-    ) -> tuple[Fitted, Array]:
+        self, state: FitState, batch: dict, index: Array, rate: Array
+    ) -> tuple[FitState, Array]:
         """Take one step of SGD; also return the loss before it."""
         pixels = self._pixels(batch, index)
         live = self.settings.encoder == "trained"
@@ -182,10 +182,10 @@ class Fitter:
             gradient, trained, old, self.settings.weight_decay, nesterov=False
         )
         params = jax.tree.map(lambda p, u: p - rate * u, trained, update)
-        return Fitted(state.params | params, stats, state.momentum | momentum), value
+        return FitState(state.params | params, stats, state.momentum | momentum), value
 
     def _maps(
-        self, params: Any, state: Fitted, pixels: Array, train: bool
+        self, params: Any, state: FitState, pixels: Array, train: bool
     ) -> tuple[Maps, Any]:
         """Return the last map, and BatchNorm's statistics after it."""
         variables = _variables(state, "encoder") | {"params": params}
@@ -213,7 +213,7 @@ class Fitter:
         return gradient | {"encoder": kept}
 
 
-def _variables(state: Fitted, part: str) -> dict[str, Any]:
+def _variables(state: FitState, part: str) -> dict[str, Any]:
     stats = state.stats[part]
     found = {"params": state.params[part]}
     return found | ({"batch_stats": stats} if stats else {})

@@ -178,7 +178,7 @@ def probe_scores(
     return jnp.asarray(features, jnp.float32) @ probe.kernel + probe.bias[None, :]
 
 
-def probe_loss(
+def mean_probe_loss(
     probe: Probes,
     features: Float[Array, "b d"],
     labels: Int[Array, " b"],
@@ -209,7 +209,7 @@ def _step(state, fixed, batch, index, *, module, augment, seed, logit_clip):
     (probes, momentum), (variables, rates) = state, fixed
     images = augmented_view(batch, index, augment, seed)
     features = module.apply(variables, images, False)
-    loss_and_grad = jax.vmap(jax.value_and_grad(probe_loss), (0, None, None, None))
+    loss_and_grad = jax.vmap(jax.value_and_grad(mean_probe_loss), (0, None, None, None))
     losses, gradient = loss_and_grad(probes, features, batch["label"], logit_clip)
     update, momentum = optimizer().update(gradient, momentum)
     probes = Probes(

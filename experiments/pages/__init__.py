@@ -1,0 +1,1 @@
+"""Blocks of text, tables and pictures that pages are made of, and their style."""
