@@ -70,7 +70,8 @@ def make_measure(network: BYOLNetwork, config: TrainConfig):
     @jax.jit
     def numbers(state: TrainState, batch: Batch):
         params, outputs = state.online_params, {}
-        x = first_view(step_key(config.seed, 0), batch, config.augment)
+        key = jax.random.key(config.seed)
+        x = first_view(step_key(key, 0), batch, config.augment)
         for part in PARTS:
             variables = {"params": params[part]}
             if part in state.online_stats:
@@ -81,7 +82,7 @@ def make_measure(network: BYOLNetwork, config: TrainConfig):
                 outputs["encoder/representation"] = variety(x)
         order[:] = outputs  # jit sorts its results by name, so keep the order
         first = state.replace(step=jnp.zeros_like(state.step))
-        grads = gradient(first, batch)[0].grads
+        grads = gradient(first, batch, key)[0].grads
         return outputs, kernel_norms(params), kernel_norms(grads)
 
     def of_state(state: TrainState, batch: Batch) -> Layers:

@@ -221,9 +221,9 @@ def _on_devices(
 def _first_views(config: TrainConfig) -> Callable[..., tuple[Array, ...]]:
     views = views_of_step_0(config)
 
-    def first(batch: Batch, seed: Array) -> tuple[Array, ...]:
+    def first(batch: Batch, key: Array) -> tuple[Array, ...]:
         # Cut first: the views of a large batch would not fit on every device.
-        return views(jax.tree.map(lambda x: x[:PICTURES], batch), seed)
+        return views(jax.tree.map(lambda x: x[:PICTURES], batch), key)
 
     return first
 

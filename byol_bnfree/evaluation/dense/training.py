@@ -198,9 +198,8 @@ class Fitter:
         augment = self.encoder.config.augment
         if self.colours is None:
             return network_input(batch["image"], augment)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(
-            step_key(self.seed, index), batch["position"]
-        )
+        key = step_key(jax.random.key(self.seed), index)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["position"])
         pixels = batch["image"].astype(jnp.float32) / 255
         return network_input(jax.vmap(self.colours)(keys, pixels), augment)
 
