@@ -16,7 +16,7 @@ from byol_bnfree.evaluation.features import (
 from byol_bnfree.evaluation.methods.knn import knn_accuracy
 from byol_bnfree.evaluation.methods.logistic import QUICK_PENALTIES, logistic_evaluation
 from byol_bnfree.represent import encoder_variables, represent
-from byol_bnfree.training.mesh import batch_sharding
+from byol_bnfree.training.mesh import batch_sharding, whole_multiple
 from byol_bnfree.training.program import Program
 from byol_bnfree.training.state import TrainState
 from byol_bnfree.untrained import first_statistics
@@ -201,9 +201,9 @@ class Evaluator:
     @property
     def _batch_size(self) -> int:
         """The configured size, at most all images, rounded up to fit the devices."""
-        devices = self._program.mesh.shape["data"]
         images = max(len(self._train_indices), len(self._test_indices))
-        return -(-min(self._config.batch_size, images) // devices) * devices
+        size = min(self._config.batch_size, images)
+        return whole_multiple(size, self._program.mesh.shape["data"])
 
     @cached_property
     def _train_indices(self) -> Int[np.ndarray, " n"]:

@@ -39,7 +39,7 @@ from byol_bnfree.evaluation.momentum import momentum_update
 from byol_bnfree.models.batch_norm import BN_DECAY
 from byol_bnfree.models.initializers import fan_in_init
 from byol_bnfree.represent import represent
-from byol_bnfree.training.mesh import batch_sharding, replicated
+from byol_bnfree.training.mesh import batch_sharding, replicated, whole_multiple
 from byol_bnfree.training.running_stats import settled, with_decay
 
 SCORING_BATCH = 512  # images per step when a fitted network is scored
@@ -147,14 +147,13 @@ class Tuner:
         Raises:
           FitDiverged: if a logit is not finite.
         """
-        devices = self.mesh.shape["data"]
         encoder = self.encoder
         try:
             return extract_features(
                 partial(_scores, encoder.module, encoder.config.augment, tuned),
                 source,
                 np.arange(len(source)),
-                -(-SCORING_BATCH // devices) * devices,
+                whole_multiple(SCORING_BATCH, self.mesh.shape["data"]),
                 sharding=batch_sharding(self.mesh),
             )
         except NotFinite as error:
