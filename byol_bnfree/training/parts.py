@@ -20,7 +20,6 @@ from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.models.kernels import XLA, Kernels
 from byol_bnfree.objectives import make_objective
 from byol_bnfree.own_encoder import check_encoder
-from byol_bnfree.settings.norms import groups_of_micro_batch
 from byol_bnfree.settings.types import check_kind
 from byol_bnfree.settings.view_checks import check_small_size
 from byol_bnfree.training.data_dependent import data_dependent_init
@@ -89,10 +88,9 @@ def build_parts(
     network = create_network(
         config,
         classes,  # a probe of one class would always be right
-        groups_of_micro_batch(config),
-        kernels,
-        views,
-        encoder,
+        kernels=kernels,
+        views=views,
+        encoder=encoder,
     )
     height, width, channels = data.image_shape
     check_small_size(config.views.small_size, height, width)
