@@ -18,7 +18,7 @@ from jax.sharding import Sharding
 from jaxtyping import Int
 
 from byol_bnfree.config import AugmentConfig
-from byol_bnfree.data.sources import Source
+from byol_bnfree.data.sources import Source, Streaming
 from byol_bnfree.errors import InputError
 
 PREFETCH = 2  # batches that are made ahead, at the same time
@@ -67,7 +67,7 @@ class Batches:
 
     def __init__(
         self,
-        source: Source,
+        source: Source | Streaming,
         batch_size: int,
         seed: int,
         sharding: Sharding,
