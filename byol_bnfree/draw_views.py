@@ -37,7 +37,7 @@ def draw_views(out: str, argv: Sequence[str]) -> None:
     # these are the run's own first images although the batch is smaller.
     config = dataclasses.replace(config, data=images)
     batch = Batches(source, PICTURES, config.seed, replicated(make_mesh()))(0)
-    views = jax.jit(views_of_step_0(config))(batch)
+    views = jax.jit(views_of_step_0(config))(batch, jax.random.key(config.seed))
     sheet = sheet_of(config, source, jax.device_get(views))
     try:
         save_views(expanded(out), sheet)

@@ -29,7 +29,7 @@ from byol_bnfree.own_code import Executed, changed_code, model_code
 from byol_bnfree.own_encoder import check_encoder
 from byol_bnfree.represent import network_input
 from byol_bnfree.saved_config import config_from_dict
-from byol_bnfree.settings.norms import groups_of_micro_batch, part_norms
+from byol_bnfree.settings.norms import part_norms
 from byol_bnfree.settings.types import ImageSize
 from byol_bnfree.training.items import ENCODERS
 from byol_bnfree.training.parts import DataShape
@@ -256,9 +256,7 @@ def encoder_module(
     config: TrainConfig, kernels: Kernels = XLA, encoder: nn.Module | None = None
 ) -> nn.Module:
     """Return a configuration's encoder module, as in training, or the given one."""
-    groups = groups_of_micro_batch(config)
-    network = create_network(config, None, groups, kernels, encoder=encoder)
-    return network.encoder
+    return create_network(config, None, kernels=kernels, encoder=encoder).encoder
 
 
 def abstract_variables(module: nn.Module, data: DataShape) -> dict[str, Any]:

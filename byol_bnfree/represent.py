@@ -34,7 +34,9 @@ def represent(
 
 def encoder_variables(params: Any, stats: Any) -> dict[str, Any]:
     """Return an encoder's variables from a network's parameters and statistics."""
-    variables = {"params": params["encoder"]}
-    if "encoder" in stats:
-        variables["batch_stats"] = stats["encoder"]
-    return variables
+    return variables_of(params["encoder"], stats.get("encoder"))
+
+
+def variables_of(params: Any, stats: Any) -> dict[str, Any]:
+    """Return a module's variables. Without statistics there is no "batch_stats"."""
+    return {"params": params} | ({"batch_stats": stats} if stats else {})

@@ -24,6 +24,7 @@ from byol_bnfree.data.views import first_view
 from byol_bnfree.diagnostics import kernel_norms, output_measures, variety
 from byol_bnfree.encoder import read_run
 from byol_bnfree.models.byol import BYOLNetwork
+from byol_bnfree.represent import variables_of
 from byol_bnfree.training.gradient import make_gradient, step_key
 from byol_bnfree.training.mesh import batch_sharding, make_mesh, replicated
 from byol_bnfree.training.parts import build_parts
@@ -70,18 +71,17 @@ def make_measure(network: BYOLNetwork, config: TrainConfig):
     @jax.jit
     def numbers(state: TrainState, batch: Batch):
         params, outputs = state.online_params, {}
-        x = first_view(step_key(config.seed, 0), batch, config.augment)
+        key = jax.random.key(config.seed)
+        x = first_view(step_key(key, 0), batch, config.augment)
         for part in PARTS:
-            variables = {"params": params[part]}
-            if part in state.online_stats:
-                variables["batch_stats"] = state.online_stats[part]
+            variables = variables_of(params[part], state.online_stats.get(part))
             x, found = output_measures(getattr(network, part), variables, x, True)
             outputs |= {f"{part}/{name}": values for name, values in found.items()}
             if part == "encoder":
                 outputs["encoder/representation"] = variety(x)
         order[:] = outputs  # jit sorts its results by name, so keep the order
         first = state.replace(step=jnp.zeros_like(state.step))
-        grads = gradient(first, batch)[0].grads
+        grads = gradient(first, batch, key)[0].grads
         return outputs, kernel_norms(params), kernel_norms(grads)
 
     def of_state(state: TrainState, batch: Batch) -> Layers:

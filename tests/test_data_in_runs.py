@@ -294,7 +294,7 @@ def test_the_final_evaluation_counts_no_picture_twice(tmp_path):
     made = config(half_bad(tmp_path / "p"), tmp_path, *STREAM)
     sources = [open_source(made, split) for split in ("train", "test")]
     evaluator = Evaluator(only(made), *sources)
-    assert len(evaluator._test_indices) == 11 and len(evaluator._train_indices) == 15
+    assert tuple(map(len, evaluator.used)) == (15, 11)
     assert len(sources[1].skipped) == 9
 
 

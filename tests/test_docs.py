@@ -117,7 +117,8 @@ def test_a_file_of_ones_own_is_trained_as_the_page_says(tmp_path):
     parts = byol_bnfree.build_parts(config, data)
     assert "StdConv_1" in parts.abstract_state.online_params["encoder"]
     draw = jax.jit(views_of_step_0(config))
-    views = draw(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tiny.batch(2)))
+    batch = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tiny.batch(2))
+    views = draw(batch, jax.random.key(0))
     assert not np.allclose(*views)
 
 

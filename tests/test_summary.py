@@ -124,7 +124,7 @@ def test_a_quick_accuracy_is_another_measurement_where_images_are_many():
 def test_accuracies_leave_out_images_without_a_label():
     evaluator = evaluator_of([-1, 0, 1, -1], [0, 1, -1, -1])
     features = Features(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32))
-    assert evaluator._train_indices.tolist() == evaluator.quick.train.tolist() == [1, 2]
+    assert evaluator.used.train.tolist() == evaluator.quick.train.tolist() == [1, 2]
     assert evaluator.quick.test.tolist() == [0, 1]
     assert evaluator._knn(features, evaluator.quick) == 1.0
 

@@ -137,12 +137,12 @@ def values_in_training(outputs):
 
 def views_of_run(config: TrainConfig):
     """Return a function from a few pictures to their views, as a run draws them."""
-    draw = views_of_step_0(config)
+    draw, key = views_of_step_0(config), jax.random.key(config.seed)
 
     def views(pixels):
         """Return all views of each image, large and small."""
         batch = {"image": pixels, "position": jnp.arange(len(pixels))}
-        return [normalized(view, config.augment) for view in draw(batch)]
+        return [normalized(view, config.augment) for view in draw(batch, key)]
 
     return views
 

@@ -8,16 +8,17 @@ processes or devices.
 
 import functools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding
+from jax.sharding import Sharding
 from jaxtyping import Int
 
 from byol_bnfree.config import AugmentConfig
-from byol_bnfree.data.sources import Source
+from byol_bnfree.data.sources import Source, Streaming
 from byol_bnfree.errors import InputError
 
 PREFETCH = 2  # batches that are made ahead, at the same time
@@ -66,10 +67,10 @@ class Batches:
 
     def __init__(
         self,
-        source: Source,
+        source: Source | Streaming,
         batch_size: int,
         seed: int,
-        sharding: NamedSharding,
+        sharding: Sharding,
         views: int | None = None,
         augment: AugmentConfig | None = None,
     ):
@@ -78,10 +79,7 @@ class Batches:
         self._source, self._sharding = source, sharding
         self._batch_size, self._seed = batch_size, seed
         self._views, self._augment = views, augment
-        slices = sharding.addressable_devices_indices_map((batch_size,)).values()
-        rows = [np.arange(batch_size)[index] for index in slices]
-        # Several devices may hold the same rows.
-        self._rows = np.unique(np.concatenate(rows))
+        self._rows = local_rows(sharding, batch_size)
 
     def __call__(self, step: int) -> dict[str, jax.Array]:
         size, start = self._batch_size, step * self._batch_size
@@ -95,35 +93,55 @@ class Batches:
             )
         local["label"] = self._source.labels(indices)  # after the pictures: see stream
         local["position"] = self._rows.astype(np.int32)
-        return {name: self._global_array(rows) for name, rows in local.items()}
+        return {
+            name: global_array(rows, self._rows, self._sharding, size)
+            for name, rows in local.items()
+        }
 
     def iterate(self, start_step: int, stop_step: int) -> Iterator[dict]:
-        """Yield the batches start_step to stop_step - 1. Threads make them ahead.
+        """Yield the batches start_step to stop_step - 1; see `made_ahead`."""
+        return made_ahead(self, range(start_step, stop_step), PREFETCH)
 
-        Each thread makes one batch at a time. The workers that decode can then begin
-        the next batch before the last pictures of this one are done.
 
-        An error in a thread is raised here, at the batch it belongs to. Closing the
-        iterator drops the batches made ahead and ends the threads.
-        """
-        threads = ThreadPoolExecutor(PREFETCH, thread_name_prefix="batches")
-        try:
-            ahead: deque = deque()
-            for step in range(start_step, stop_step + PREFETCH):
-                if step < stop_step:
-                    ahead.append(threads.submit(self, step))
-                if step >= start_step + PREFETCH:
-                    yield ahead.popleft().result()
-        finally:
-            threads.shutdown(wait=True, cancel_futures=True)
+def made_ahead(
+    make: Callable[[int], Any], items: Iterable[int], ahead: int
+) -> Iterator[Any]:
+    """Yield `make(item)` for each item. Threads make `ahead` more meanwhile.
 
-    def _global_array(self, local: np.ndarray) -> jax.Array:
-        """Build a global array from this process's rows."""
-        shape = (self._batch_size, *local.shape[1:])
+    Each thread makes one batch at a time. The workers that decode can then begin the
+    next batch before the last pictures of this one are done.
 
-        def rows_of(index: tuple[slice, ...]) -> np.ndarray:
-            wanted = range(shape[0])[index[0]]
-            first = np.searchsorted(self._rows, wanted.start)
-            return local[first : first + len(wanted)]
+    An error in a thread is raised here, at the batch it belongs to. Closing the
+    iterator drops the batches made ahead and ends the threads.
+    """
+    threads = ThreadPoolExecutor(PREFETCH, thread_name_prefix="batches")
+    try:
+        made: deque = deque()
+        for item in items:
+            made.append(threads.submit(make, item))
+            if len(made) > ahead:
+                yield made.popleft().result()
+        while made:
+            yield made.popleft().result()
+    finally:
+        threads.shutdown(wait=True, cancel_futures=True)
 
-        return jax.make_array_from_callback(shape, self._sharding, rows_of)
+
+def local_rows(sharding: Sharding, size: int) -> Int[np.ndarray, " rows"]:
+    """Return the rows of a batch that the devices of this process hold, each once."""
+    slices = sharding.addressable_devices_indices_map((size,)).values()
+    # Several devices may hold the same rows.
+    return np.unique(np.concatenate([np.arange(size)[index] for index in slices]))
+
+
+def global_array(
+    local: np.ndarray, rows: Int[np.ndarray, " rows"], sharding: Sharding, size: int
+) -> jax.Array:
+    """Build a global array of `size` rows from those of this process, `local_rows`."""
+
+    def rows_of(index: tuple[slice, ...]) -> np.ndarray:
+        wanted = range(size)[index[0]]
+        first = np.searchsorted(rows, wanted.start)
+        return local[first : first + len(wanted)]
+
+    return jax.make_array_from_callback((size, *local.shape[1:]), sharding, rows_of)

@@ -13,7 +13,12 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int, Int32, UInt8
 
-from byol_bnfree.config import TrainConfig, height_and_width, image_size_of
+from byol_bnfree.config import (
+    AugmentConfig,
+    TrainConfig,
+    height_and_width,
+    image_size_of,
+)
 from byol_bnfree.data import shapes
 from byol_bnfree.data.eight_bits import conversion
 from byol_bnfree.data.fingerprint import checksum
@@ -34,7 +39,7 @@ Split = Literal["train", "test"]
 
 @runtime_checkable
 class Source(Protocol):
-    """One split of a data set. If not `in_memory`, it is a `stream.StreamSource`."""
+    """One split of a data set. If not `in_memory`, it is a `Streaming` source."""
 
     name: str
     split: str
@@ -71,6 +76,24 @@ class Source(Protocol):
 
     def close(self) -> None:
         """End what runs beside it, such as the threads that read pictures."""
+
+
+@runtime_checkable
+class Streaming(Source, Protocol):
+    """A source that is not held in memory. The host cuts its pictures."""
+
+    def crops(
+        self,
+        indices: Int[np.ndarray, " b"],
+        positions: Int[np.ndarray, " b"],
+        step: int,
+        views: int | None = None,
+        augment: AugmentConfig | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Return the part of a batch; see `StreamSource.crops` and `DenseView.crops`.
+
+        Call it before `labels`, because it may replace bad pictures.
+        """
 
 
 class DataSet(NamedTuple):

@@ -22,7 +22,7 @@ CROP_STREAM = 1  # separates the random numbers of crops from those of the data 
 
 
 class StreamSource:
-    """A split that is decoded at every access; `sources.Source` with `crops`.
+    """A split that is decoded at every access. It is a `sources.Streaming` source.
 
     A bad picture raises `InputError`. Under on_bad_image="skip" it is added to
     `skipped` instead. In training the next good picture then replaces it, together with

@@ -1,7 +1,6 @@
 """Features of chosen images from a frozen encoder, in the order of their indices."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -13,11 +12,17 @@ from jax.sharding import Mesh, Sharding
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, UInt8
 
+from byol_bnfree.data.pipeline import global_array, local_rows, made_ahead
 from byol_bnfree.data.sources import Source
 from byol_bnfree.encoder import Encoder
 from byol_bnfree.errors import InputError
 from byol_bnfree.represent import represent
-from byol_bnfree.training.mesh import batch_sharding, make_mesh, replicated
+from byol_bnfree.training.mesh import (
+    batch_sharding,
+    make_mesh,
+    replicated,
+    whole_multiple,
+)
 
 
 class NotFinite(InputError):
@@ -77,13 +82,12 @@ def encoder_features(
     variables = jax.device_put(encoder.variables, replicated(mesh))
     augment = encoder.config.augment
     encode = partial(_represent, encoder.module, variables, augment=augment)
-    devices = mesh.shape["data"]
     batch_size = min(batch_size, len(source))  # more would be padding
     return extract_features(
         encode,
         source,
         np.arange(len(source)),
-        -(-batch_size // devices) * devices,
+        whole_multiple(batch_size, mesh.shape["data"]),
         sharding=batch_sharding(mesh),
         dtype=dtype,
     )
@@ -138,7 +142,8 @@ def extract_features(
     if len(indices) == 0:
         raise InputError("There are 0 images to encode; give at least 1.")
     starts, features, finite = range(0, len(indices), batch_size), None, True
-    encoded = map(encode, _read_ahead(source, indices, batch_size, sharding))
+    read = partial(_read_batch, source, indices, batch_size, sharding)
+    encoded = map(encode, made_ahead(read, starts, 1))
     for start, done in zip(starts, _one_late(encoded), strict=True):
         rows = _to_host(done, sharding)[: len(indices) - start]
         finite = finite and bool(np.isfinite(rows).all())
@@ -151,24 +156,6 @@ def extract_features(
     return features
 
 
-def _read_ahead(
-    source: Any,
-    indices: Int[np.ndarray, " n"],
-    batch_size: int,
-    sharding: Sharding | None,
-) -> Iterator[UInt8[Array, "b h w c"] | UInt8[np.ndarray, "b h w c"]]:
-    """Yield the batches. Two are read at a time."""
-    with ThreadPoolExecutor(2, thread_name_prefix="read-features") as reader:
-        pending = None
-        for start in range(0, len(indices), batch_size):
-            batch = indices[start : start + batch_size]
-            after = reader.submit(_read_batch, source, batch, batch_size, sharding)
-            if pending is not None:
-                yield pending.result()
-            pending = after
-        yield pending.result()
-
-
 def _one_late(arrays: Iterator[Array]) -> Iterator[Array]:
     """Yield each array after the next was requested, so the device is never idle."""
     before = next(arrays)
@@ -179,18 +166,18 @@ def _one_late(arrays: Iterator[Array]) -> Iterator[Array]:
 
 
 def _read_batch(
-    source: Any, indices: np.ndarray, batch_size: int, sharding: Sharding | None
+    source: Any,
+    indices: np.ndarray,
+    batch_size: int,
+    sharding: Sharding | None,
+    start: int,
 ) -> UInt8[Array, "b h w c"] | UInt8[np.ndarray, "b h w c"]:
+    indices = indices[start : start + batch_size]
     if sharding is None:
         return _read_rows(source, indices, np.arange(batch_size))
-    spans = sharding.addressable_devices_indices_map((batch_size,)).values()
-    mine = np.unique(np.concatenate([np.arange(batch_size)[span] for span in spans]))
+    mine = local_rows(sharding, batch_size)
     images = _read_rows(source, indices, mine)
-    return jax.make_array_from_callback(
-        (batch_size, *images.shape[1:]),
-        sharding,
-        lambda index: images[np.searchsorted(mine, np.arange(batch_size)[index[0]])],
-    )
+    return global_array(images, mine, sharding, batch_size)
 
 
 def _read_rows(

@@ -16,7 +16,7 @@ from byol_bnfree.evaluation.features import (
 from byol_bnfree.evaluation.methods.knn import knn_accuracy
 from byol_bnfree.evaluation.methods.logistic import QUICK_PENALTIES, logistic_evaluation
 from byol_bnfree.represent import encoder_variables, represent
-from byol_bnfree.training.mesh import batch_sharding
+from byol_bnfree.training.mesh import batch_sharding, whole_multiple
 from byol_bnfree.training.program import Program
 from byol_bnfree.training.state import TrainState
 from byol_bnfree.untrained import first_statistics
@@ -90,17 +90,17 @@ class Evaluator:
         """
         if not self.possible:
             return None
-        counts = np.bincount(self._test.labels(self._test_indices))
+        counts = np.bincount(self._test.labels(self.used.test))
         return float(counts.max() / counts.sum())
 
     def features(self, state: TrainState) -> Features:
         """Return the representations of the images in use, for both splits."""
-        return self._features(state, Indices(self._train_indices, self._test_indices))
+        return self._features(state, self.used)
 
     def knn(self, state: TrainState, features: Features | None = None) -> float:
         """Return the top-1 accuracy of the weighted kNN classifier, in [0, 1]."""
         features = features or self.features(state)
-        return self._knn(features, Indices(self._train_indices, self._test_indices))
+        return self._knn(features, self.used)
 
     def quick_knn(self, state: TrainState) -> float:
         """Return the kNN accuracy on few images, for a curve during training."""
@@ -116,18 +116,14 @@ class Evaluator:
             _labelled(self._train, min(QUICK_TRAIN, self._config.max_train)),
             _labelled(self._test, min(QUICK_TEST, self._config.max_test)),
         )
-        if self._enough(few):
-            return few
-        return Indices(self._train_indices, self._test_indices)
+        return few if self._enough(few) else self.used
 
     def measured(self, quick: bool) -> dict[str, float]:
         """Return what a kNN accuracy depends on beside the state.
 
         `quick` is True for `quick_knn`. The images of the same number are the same.
         """
-        images = (
-            self.quick if quick else Indices(self._train_indices, self._test_indices)
-        )
+        images = self.quick if quick else self.used
         return {
             "train_images": len(images.train),
             "test_images": len(images.test),
@@ -138,8 +134,7 @@ class Evaluator:
     @property
     def quick_is_all(self) -> bool:
         """True if `quick_knn` uses the same images as `knn`."""
-        everything = Indices(self._train_indices, self._test_indices)
-        return all(map(np.array_equal, self.quick, everything))
+        return all(map(np.array_equal, self.quick, self.used))
 
     def _features(self, state: TrainState, indices: Indices) -> Features:
         return Features(
@@ -162,9 +157,9 @@ class Evaluator:
         """Return the top-1 accuracy of logistic regression, in [0, 1]."""
         figures = logistic_evaluation(
             features.train,
-            self._train.labels(self._train_indices),
+            self._train.labels(self.used.train),
             features.test,
-            self._test.labels(self._test_indices),
+            self._test.labels(self.used.test),
             num_classes=self._program.data.num_classes,
             seed=self._program.config.seed,
             strengths=tuple(len(features.train) * l2 for l2 in QUICK_PENALTIES),
@@ -201,17 +196,17 @@ class Evaluator:
     @property
     def _batch_size(self) -> int:
         """The configured size, at most all images, rounded up to fit the devices."""
-        devices = self._program.mesh.shape["data"]
-        images = max(len(self._train_indices), len(self._test_indices))
-        return -(-min(self._config.batch_size, images) // devices) * devices
+        images = max(map(len, self.used))
+        size = min(self._config.batch_size, images)
+        return whole_multiple(size, self._program.mesh.shape["data"])
 
     @cached_property
-    def _train_indices(self) -> Int[np.ndarray, " n"]:
-        return _labelled(self._train, self._config.max_train)
-
-    @cached_property
-    def _test_indices(self) -> Int[np.ndarray, " m"]:
-        return _labelled(self._test, self._config.max_test)
+    def used(self) -> Indices:
+        """The images in use, of both splits."""
+        return Indices(
+            _labelled(self._train, self._config.max_train),
+            _labelled(self._test, self._config.max_test),
+        )
 
 
 def _labelled(source: Source, limit: int) -> Int[np.ndarray, " n"]:

@@ -35,7 +35,7 @@ class Block(nn.Module):
 
         As the output of a norm it may be an array that is computed in the sum.
         """
-        conv, _, norm, _, _ = self.layers
+        conv, norm = self.layers.conv, self.layers.norm
         if self.project:
             x = conv(self.channels, (1, 1), self.stride, name="shortcut_conv")(x)
             x = norm(name="shortcut_norm")(x, train)
@@ -52,7 +52,7 @@ class BasicBlock(Block):
     def __call__(
         self, x: Float[Array, "b h w c"], train: bool
     ) -> Float[Array, "b h2 w2 d"]:
-        conv, _, norm, relu, _ = self.layers
+        conv, norm, relu = self.layers.conv, self.layers.norm, self.layers.relu
         y = self.strided(self.channels, name="conv1")(x)
         y = relu(norm(name="norm1")(y, train))
         y = conv(self.channels, (3, 3), kernel_dilation=self.dilation, name="conv2")(y)
@@ -70,7 +70,7 @@ class BottleneckBlock(Block):
     def __call__(
         self, x: Float[Array, "b h w c"], train: bool
     ) -> Float[Array, "b h2 w2 d"]:
-        conv, _, norm, relu, _ = self.layers
+        conv, norm, relu = self.layers.conv, self.layers.norm, self.layers.relu
         y = conv(self.channels // 4, (1, 1), name="conv1")(x)
         y = relu(norm(name="norm1")(y, train))
         y = self.strided(self.channels // 4, name="conv2")(y)

@@ -58,7 +58,7 @@ class MLPHead(nn.Module):
     def __call__(
         self, x: Float[Array, "b d"], train: bool = False
     ) -> Float[Array, "b k"]:
-        _, _, norm, relu, _ = self.layers
+        norm, relu = self.layers.norm, self.layers.relu
         for index in range(1, self.depth):
             x = self._dense(index)(self.hidden, name=f"fc{index}")(x)
             x = relu(norm(name=f"norm{index}")(x, train))

@@ -19,7 +19,7 @@ class PreactivationBlock(Block):
         self, x: Float[Array, "b h w c"], train: bool
     ) -> tuple[Float[Array, "b h w c"], Float[Array, "b h2 w2 d"]]:
         """Return relu(norm(x)), and x, projected if its shape must change."""
-        conv, _, norm, relu, _ = self.layers
+        conv, norm, relu = self.layers.conv, self.layers.norm, self.layers.relu
         y = relu(norm(name="norm1")(x, train))
         if self.project:
             x = conv(self.channels, (1, 1), self.stride, name="shortcut_conv")(y)
@@ -33,7 +33,7 @@ class PreactivationBasicBlock(PreactivationBlock):
     def __call__(
         self, x: Float[Array, "b h w c"], train: bool
     ) -> Float[Array, "b h2 w2 d"]:
-        conv, _, norm, relu, _ = self.layers
+        conv, norm, relu = self.layers.conv, self.layers.norm, self.layers.relu
         y, x = self.start(x, train)
         y = self.strided(self.channels, name="conv1")(y)
         y = relu(norm(name="norm2")(y, train))
@@ -48,7 +48,7 @@ class PreactivationBottleneckBlock(PreactivationBlock):
     def __call__(
         self, x: Float[Array, "b h w c"], train: bool
     ) -> Float[Array, "b h2 w2 d"]:
-        conv, _, norm, relu, _ = self.layers
+        conv, norm, relu = self.layers.conv, self.layers.norm, self.layers.relu
         y, x = self.start(x, train)
         y = conv(self.channels // 4, (1, 1), name="conv1")(y)
         y = relu(norm(name="norm2")(y, train))

@@ -214,7 +214,7 @@ class ResNet(nn.Module):
 
     def _stem(self, x: Array, train: bool) -> Array:
         """Apply the layers before the first block."""
-        conv, _, norm, relu, max_pool = self.layers
+        layers = self.layers
         scaled = scaled_channels(self.architecture.stem_channels, self.width)
         channels = self.stem_channels or scaled
         imagenet = self.stem == "imagenet"
@@ -222,15 +222,15 @@ class ResNet(nn.Module):
         padding = PADDINGS[self.padding]
         if self.padding == "solo_learn" and not imagenet:
             x = _framed(x)
-        x = conv(channels, kernel, stride, padding, name="conv1")(x)
+        x = layers.conv(channels, kernel, stride, padding, name="conv1")(x)
         # A pre-activation block starts with its own norm.
         if not self.architecture.preactivation:
-            x = relu(norm(name="norm1")(x, train))
+            x = layers.relu(layers.norm(name="norm1")(x, train))
         if not imagenet:
             return x
         if self.padding == "bit":
             x, padding = _framed(x), "VALID"
-        return max_pool(x, padding)
+        return layers.max_pool(x, padding)
 
 
 def _framed(x: Float[Array, "b h w c"]) -> Float[Array, "b _ _ c"]:

@@ -19,13 +19,9 @@ from byol_bnfree.training.several_views import make_gradient_of_views
 from byol_bnfree.training.state import TrainState
 
 
-def step_key(seed: int | Array, step: Array | int) -> Array:
-    """Return the key of a step. Examples fold in their position in the global batch.
-
-    `seed` may also be the key of that seed, so that a compiled step serves all seeds.
-    """
-    is_key = jnp.issubdtype(jnp.result_type(seed), jax.dtypes.prng_key)
-    return jax.random.fold_in(seed if is_key else jax.random.key(seed), step)
+def step_key(key: Array, step: Array | int) -> Array:
+    """Return the key of a step. Examples fold in their position in the global batch."""
+    return jax.random.fold_in(key, step)
 
 
 def make_loss(network: BYOLNetwork, objective: Objective = BYOL) -> Callable[..., Any]:
@@ -82,9 +78,8 @@ def make_gradient(
     data_devices: int,
     unroll: bool,
 ) -> Gradient:
-    """Return the function (state, batch, seed) -> (`Averaged`, `Forward`).
+    """Return the function (state, batch, key) -> (`Averaged`, `Forward`).
 
-    `seed` is a number or its key, and that of the configuration if it is left out.
     k micro-batches give the gradient, statistics and outputs of the full batch: the
     loss is a mean over examples, and running statistics are linear in those of the
     batch.
@@ -94,10 +89,10 @@ def make_gradient(
     of_several_views = make_gradient_of_views(network, config, unroll)
 
     def gradient(
-        state: TrainState, batch: Batch, seed: Any = config.seed
+        state: TrainState, batch: Batch, key: Array
     ) -> tuple[Averaged, Forward]:
         """Compute the gradient. Views depend on each example's position only."""
-        key = step_key(seed, state.step)
+        key = step_key(key, state.step)
 
         def of_piece(piece: Batch) -> tuple[Averaged, Forward]:
             """Return the results of a micro-batch."""

@@ -87,6 +87,11 @@ def bytes_of_a_device(abstract_state: Any) -> int:
     )
 
 
+def whole_multiple(n: int, devices: int) -> int:
+    """Return the smallest multiple of `devices` that is not below n."""
+    return -(-n // devices) * devices
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Split examples over `data`; repeat them over `model`."""
     return NamedSharding(mesh, P("data"))

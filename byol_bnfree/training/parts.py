@@ -20,7 +20,6 @@ from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.models.kernels import XLA, Kernels
 from byol_bnfree.objectives import make_objective
 from byol_bnfree.own_encoder import check_encoder
-from byol_bnfree.settings.norms import groups_of_micro_batch
 from byol_bnfree.settings.types import check_kind
 from byol_bnfree.settings.view_checks import check_small_size
 from byol_bnfree.training.data_dependent import data_dependent_init
@@ -89,10 +88,9 @@ def build_parts(
     network = create_network(
         config,
         classes,  # a probe of one class would always be right
-        groups_of_micro_batch(config),
-        kernels,
-        views,
-        encoder,
+        kernels=kernels,
+        views=views,
+        encoder=encoder,
     )
     height, width, channels = data.image_shape
     check_small_size(config.views.small_size, height, width)
@@ -113,7 +111,7 @@ def build_parts(
     init = _make_init(config, classes, optimizer, encoder)
     batch = abstract_batch(config, data)
     # Finds views that these images cannot have, before any picture is read.
-    jax.eval_shape(views_of_step_0(config), batch)
+    jax.eval_shape(views_of_step_0(config), batch, jax.random.key(config.seed))
     abstract = jax.eval_shape(init, batch)
     _check_own_statistics(config, network, abstract)
     return Parts(network, optimizer, schedules, warmup, total, init, abstract)
@@ -129,22 +127,23 @@ def _make_init(
     views = views_of_step_0(config)
     data_dependent = config.init == "data_dependent"
 
-    def init(batch: Batch, seed: Any = config.seed) -> TrainState:
-        """Return the state of step 0. `seed` is a number or its key."""
+    def init(batch: Batch, key: Array | None = None) -> TrainState:
+        """Return the state of step 0. `key` replaces that of the seed."""
+        key = jax.random.key(config.seed) if key is None else key
         # 2**32 - 1 is no step, so these keys differ from all keys of augmentation.
-        key = step_key(seed, 2**32 - 1)
+        own = step_key(key, 2**32 - 1)
         # Few images are enough: our layers see only their shape. One group, because few
         # images cannot be cut into many.
         fresh = create_network(config, classes, stat_groups=1, encoder=encoder)
         if data_dependent or fresh.own_encoder:  # whose layers may read the images
-            images = normalized(views(batch, seed)[0], config.augment)
+            images = normalized(views(batch, key)[0], config.augment)
         else:
             shape = batch["image" if "image" in batch else "crops"].shape[-3:]
             images = jnp.zeros((2, *shape))
-        variables = fresh.init(key, images[:2], config.target_init)
+        variables = fresh.init(own, images[:2], config.target_init)
         if data_dependent:
             variables = data_dependent_init(config, variables, images, encoder)
-        return create_state(variables, optimizer, first_memory(config, key))
+        return create_state(variables, optimizer, first_memory(config, own))
 
     return init
 
@@ -178,15 +177,17 @@ def _check_own_statistics(config: TrainConfig, network: BYOLNetwork, state) -> N
         )
 
 
-def views_of_step_0(config: TrainConfig) -> Callable[[Batch], tuple[Array, ...]]:
-    """Return a function that draws the views of step 0, with values in [0, 1].
+def views_of_step_0(
+    config: TrainConfig,
+) -> Callable[[Batch, Array], tuple[Array, ...]]:
+    """Return the function (batch, key) -> the views of step 0, with values in [0, 1].
 
-    Large views come first. Its second argument `seed` is a number or its key.
+    Large views come first. `key` is that of the seed.
     """
     plain = dataclasses.replace(config.augment, mean=(0, 0, 0), std=(1, 1, 1))
 
-    def views(batch: Batch, seed: Any = config.seed) -> tuple[Array, ...]:
-        drawn = all_views(step_key(seed, 0), batch, plain, config.views)
+    def views(batch: Batch, key: Array) -> tuple[Array, ...]:
+        drawn = all_views(step_key(key, 0), batch, plain, config.views)
         return drawn.large + drawn.small
 
     return views

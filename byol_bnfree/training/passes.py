@@ -38,7 +38,7 @@ class Forward(NamedTuple):
 
 
 Gradient = Callable[..., tuple[Averaged, Forward]]
-"""Maps (state, batch, seed) to what a step needs of a batch."""
+"""Maps (state, batch, key) to what a step needs of a batch."""
 
 
 def check_keys(batch: Batch) -> None:

@@ -15,6 +15,7 @@ from byol_bnfree.cpu.choice import choose_kernels
 from byol_bnfree.data.view_settings import small_side
 from byol_bnfree.machine.precision import resolve_dtype
 from byol_bnfree.models.byol import BYOLNetwork
+from byol_bnfree.models.kernels import Kernels
 from byol_bnfree.settings.norms import part_norms
 from byol_bnfree.training.figures import PICTURES
 from byol_bnfree.training.footprint import Footprint, footprint
@@ -153,10 +154,7 @@ def build_program(
       InputError: if the settings do not fit each other, the devices do not divide the
         batch, or the state does not fit into their memory.
     """
-    mesh = make_mesh(config.run.model_devices)
-    check_batch(config, mesh)
-    dtype = resolve_dtype(config.compute_dtype)
-    kernels = choose_kernels(config.run.convolution, mesh.size, dtype)
+    mesh, kernels = devices_and_kernels(config)
     unroll = kernels.slow_loops if unroll is None else unroll
     # A user's BatchNorm does not know about views, so each view is a batch of its own.
     together = 1 if encoder is not None else views_together(config, unroll)
@@ -170,6 +168,18 @@ def build_program(
         unroll=unroll,
     )
     return _on_devices(config, data, parts, step, mesh, kernels.words)
+
+
+def devices_and_kernels(config: TrainConfig) -> tuple[Mesh, Kernels]:
+    """Arrange the devices of a run, and choose the kernels for them.
+
+    Raises:
+      InputError: if the devices do not divide the batch, or the kernels cannot be used.
+    """
+    mesh = make_mesh(config.run.model_devices)
+    check_batch(config, mesh)
+    dtype = resolve_dtype(config.compute_dtype)
+    return mesh, choose_kernels(config.run.convolution, mesh.size, dtype)
 
 
 def _on_devices(
@@ -221,9 +231,9 @@ def _on_devices(
 def _first_views(config: TrainConfig) -> Callable[..., tuple[Array, ...]]:
     views = views_of_step_0(config)
 
-    def first(batch: Batch, seed: Array) -> tuple[Array, ...]:
+    def first(batch: Batch, key: Array) -> tuple[Array, ...]:
         # Cut first: the views of a large batch would not fit on every device.
-        return views(jax.tree.map(lambda x: x[:PICTURES], batch), seed)
+        return views(jax.tree.map(lambda x: x[:PICTURES], batch), key)
 
     return first
 

@@ -14,16 +14,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from byol_bnfree.assembly import has_small_predictor
-from byol_bnfree.config import TrainConfig, ViewsConfig
+from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.views import AllViews, Batch, all_views
 from byol_bnfree.losses import probe_loss
 from byol_bnfree.models.byol import BYOLNetwork, Outputs
 from byol_bnfree.objectives.normalization import LOSS_NORMALIZATIONS
-from byol_bnfree.objectives.several_views import aims_of, loss_of_view
+from byol_bnfree.objectives.several_views import aims_of, loss_of_view, loss_of_views
 from byol_bnfree.training.passes import Averaged, Forward, of_views
 from byol_bnfree.training.state import TrainState
 
-Aims = tuple[Float[Array, "n a b k"], Float[Array, "a2 b k"]]
+Targets = tuple[Float[Array, "b k"], ...]
+"""The target projection of each large view."""
 Losses = tuple[Float[Array, " b"], Float[Array, " b"]]
 """BYOL's and the probe's loss for each image."""
 
@@ -36,11 +37,6 @@ class Passes:
     config: TrainConfig
     unroll: bool
     """Copy the program of a view instead of looping over it."""
-
-    @property
-    def views(self) -> ViewsConfig:
-        """Return the number and size of the views."""
-        return self.config.views
 
     @cached_property
     def small_predictor(self) -> str:
@@ -72,13 +68,11 @@ class Passes:
         self, outputs: Outputs, aims: Array, labels: Int[Array, " b"], is_first: Any
     ) -> Losses:
         """Return one view's part of the losses. The probe reads the first view only."""
-        total = self.views.count + self.views.small
+        total = self.config.views.count + self.config.views.small
         loss = loss_of_view(outputs.prediction, aims, self.normalize, total)
-        if outputs.logits is None:
-            return loss, jnp.zeros_like(loss)
-        return loss, is_first * probe_loss(outputs.logits, labels)
+        return loss, is_first * _probe(outputs, loss, labels)
 
-    def together(self, params, stats, drawn: AllViews, aims: Aims, labels):
+    def together(self, params, stats, drawn: AllViews, targets: Targets, labels):
         """Return gradient, statistics and `Forward` of all views in one program."""
 
         def mean_loss(params):
@@ -86,31 +80,35 @@ class Passes:
             large, after = of_views(
                 self.network.online, self.network.views, params, stats, drawn.large
             )
-            parts = [
-                self.losses(output, aim, labels, float(index == 0))
-                for index, (output, aim) in enumerate(zip(large, aims[0], strict=True))
-            ]
+            small = []
             for view in drawn.small:
                 output, after = self.of_small(params, after, view)
-                parts.append(self.losses(output, aims[1], labels, 0.0))
-            loss, probe = (sum(part) for part in zip(*parts, strict=True))
+                small.append(output.prediction)
+            loss = loss_of_views(
+                [output.prediction for output in large],
+                targets,
+                small,
+                self.config.views.targets,
+                self.normalize,
+            )
+            probe = _probe(large[0], loss, labels)
             forward = _forward(large, loss, probe, labels)
             return jnp.mean(loss + probe), (after, forward)
 
         grads, (after, forward) = jax.grad(mean_loss, has_aux=True)(params)
         return grads, after, forward
 
-    def one_by_one(self, params, stats, drawn: AllViews, aims: Aims, labels):
+    def one_by_one(self, params, stats, drawn: AllViews, targets: Targets, labels):
         """Return the same, with the activations of one view alive at a time."""
-        total = (jax.tree.map(jnp.zeros_like, params), stats)
-        is_first = (jnp.arange(self.views.count) == 0).astype(jnp.float32)
-        pieces = (jnp.stack(drawn.large), aims[0], is_first)
+        views, total = self.config.views, (jax.tree.map(jnp.zeros_like, params), stats)
+        aims, small_aims = aims_of(targets, views.targets, self.normalize)
+        is_first = (jnp.arange(views.count) == 0).astype(jnp.float32)
+        pieces = (jnp.stack(drawn.large), aims, is_first)
         total, (large, parts) = self._add(params, labels, total, pieces, self.of_large)
         loss, probe = (part.sum(0) for part in parts)
         if drawn.small:
-            count = self.views.small
-            repeated = jnp.broadcast_to(aims[1], (count, *aims[1].shape))
-            pieces = (jnp.stack(drawn.small), repeated, jnp.zeros(count))
+            repeated = jnp.broadcast_to(small_aims, (views.small, *small_aims.shape))
+            pieces = (jnp.stack(drawn.small), repeated, jnp.zeros(views.small))
             total, (_, parts) = self._add(params, labels, total, pieces, self.of_small)
             loss = loss + parts[0].sum(0)
         # The metrics of a step compare the first two views.
@@ -142,7 +140,7 @@ class Passes:
     def targets(self, state: TrainState, large: tuple[Array, ...]):
         """Return target projections of the large views, and the target's statistics."""
         params, stats = state.target_params, state.target_stats
-        if not self.views.accumulate:
+        if not self.config.views.accumulate:
             return of_views(
                 self.network.target, self.network.views, params, stats, large
             )
@@ -172,16 +170,22 @@ def make_gradient_of_views(
     def gradient(
         key: Array, state: TrainState, batch: Batch
     ) -> tuple[Averaged, Forward]:
-        """Draw the views, make their aims, and differentiate."""
+        """Draw the views, make their targets, and differentiate."""
         drawn, labels = all_views(key, batch, config.augment, views), batch["label"]
         targets, target_stats = passes.targets(state, drawn.large)
-        aims = aims_of(targets, views.targets, passes.normalize)
         grads, stats, forward = online(
-            state.online_params, state.online_stats, drawn, aims, labels
+            state.online_params, state.online_stats, drawn, targets, labels
         )
         return Averaged(grads, stats, target_stats), forward
 
     return gradient
+
+
+def _probe(outputs: Outputs, loss: Array, labels: Int[Array, " b"]) -> Array:
+    """Return the probe's loss of each image: zeros like `loss` without a probe."""
+    if outputs.logits is None:
+        return jnp.zeros_like(loss)
+    return probe_loss(outputs.logits, labels)
 
 
 def _forward(outputs, loss: Array, probe: Array, labels: Array) -> Forward:

@@ -64,8 +64,8 @@ def make_train_step(
     networks' outputs, from which `collapse_metrics` makes further metrics. A batch is a
     dict of "image" (uint8 or floats in [0, 1], [b h w c]), "label" (int32 [b]; -1 where
     there is none) and "position" (int32 [b]). The position in the global batch gives
-    each image random views of its own. A third argument `seed` replaces the
-    configuration's; it may be a key, so that one compiled step serves all seeds.
+    each image random views of its own. A third argument `key` replaces
+    `jax.random.key(config.seed)`, so that one compiled step serves all seeds.
 
     `network` must have `bn_stat_groups / micro_batches` groups of statistics.
     Optimizer, target and schedules advance once per step, however many micro-batches it
@@ -85,11 +85,12 @@ def make_train_step(
     remember = make_objective(config).remember
 
     def train_step(
-        state: TrainState, batch: Batch, seed: Any = config.seed
+        state: TrainState, batch: Batch, key: Array | None = None
     ) -> tuple[TrainState, Metrics, StepOutputs]:
         """Return the state after one update of all parts, metrics and outputs."""
         check_keys(batch)
-        averaged, forward = gradient(state, batch, seed)
+        key = jax.random.key(config.seed) if key is None else key
+        averaged, forward = gradient(state, batch, key)
         updates, opt_state = optimizer.update(
             averaged.grads, state.opt_state, state.online_params
         )

@@ -4,14 +4,13 @@ from flax import linen as nn
 
 from byol_bnfree.assembly import create_network
 from byol_bnfree.config import TrainConfig
-from byol_bnfree.cpu.choice import choose_kernels
 from byol_bnfree.interop.start import check_start
 from byol_bnfree.machine.jax_settings import check_draws, check_precision
 from byol_bnfree.machine.precision import resolve_dtype
 from byol_bnfree.own_code import load_function
 from byol_bnfree.training import distributed
 from byol_bnfree.training.boards import import_wandb
-from byol_bnfree.training.mesh import check_batch, make_mesh
+from byol_bnfree.training.program import devices_and_kernels
 from byol_bnfree.training.workdir import check_place
 from byol_bnfree.whole_run.inputs import begins_from_weights
 
@@ -25,10 +24,7 @@ def check_before_data(config: TrainConfig, encoder: nn.Module | None) -> None:
     """
     check_precision()
     check_draws()
-    mesh = make_mesh(config.run.model_devices)
-    check_batch(config, mesh)
-    dtype = resolve_dtype(config.compute_dtype)
-    kernels = choose_kernels(config.run.convolution, mesh.size, dtype)
+    _, kernels = devices_and_kernels(config)
     create_network(config, None, kernels=kernels, encoder=encoder)
     if config.augment.function is not None:
         load_function(config.augment.function, "augment.function")

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -129,7 +130,8 @@ def _step(workload: DeviceWorkload, arguments: Arguments) -> dict[str, Any]:
     peak = peak_memory()  # of the step; what follows needs memory of its own
     limit = matrix_rate(256 if arguments.tiny else 8192)
     # Of the whole batch: a program's own `views` are a few images for a picture.
-    views = jax.jit(views_of_step_0(config), in_shardings=(sharding,))
+    draw = partial(views_of_step_0(config), key=jax.random.key(config.seed))
+    views = jax.jit(draw, in_shardings=(sharding,))
     of_step = config.batch_size / rate
     of_views = _seconds(lambda: views(whole), arguments.seconds)
     operations = profile(step, program, ready)

@@ -23,7 +23,13 @@ from byol_bnfree.data.crops import crop_box, random_crops
 from byol_bnfree.data.geometry import centre_crop
 from byol_bnfree.data.records import Layout
 from byol_bnfree.data.shapes import CLASS_NAMES
-from byol_bnfree.data.sources import Source, _crop_bytes, find_data, open_source
+from byol_bnfree.data.sources import (
+    Source,
+    Streaming,
+    _crop_bytes,
+    find_data,
+    open_source,
+)
 from byol_bnfree.errors import InputError
 
 TFDS = Path(__file__).parents[2] / "../shared/tfds"
@@ -102,7 +108,7 @@ def test_channels_and_size_are_converted_as_asked():
 def test_streaming_gives_what_memory_gives():
     held = open_source(tfds_config(), "train")
     stream = open_source(tfds_config(in_memory_gib=1e-9), "train")
-    assert isinstance(stream, Source) and not stream.in_memory
+    assert isinstance(stream, Streaming) and not stream.in_memory
     assert stream.image_shape == held.image_shape and len(stream) == len(held)
     np.testing.assert_array_equal(stream.labels(SOME[::-1]), held.labels(SOME[::-1]))
     np.testing.assert_array_equal(stream.labels(), held.labels())

@@ -40,7 +40,7 @@ def test_the_gradient_of_a_layer_is_that_of_the_run(name):
     variables = jax.jit(network.init)(jax.random.key(1), jnp.zeros((2, 8, 8, 3)))
     state = create_state(variables, optax.identity())
     of_run = jax.jit(make_gradient(network, config, 1, unroll=False))
-    wanted = kernel_norms(of_run(state, batch)[0].grads)
+    wanted = kernel_norms(of_run(state, batch, jax.random.key(config.seed))[0].grads)
     later = state.replace(step=state.step + 7)  # training draws other views here
     layers = make_measure(network, config)(later, batch)
     found = {name: x["gradient"] for name, x in layers.items() if "gradient" in x}

@@ -113,7 +113,12 @@ def steps():
         state, optimizer, schedules = start()
         take = make_train_step(network(), optimizer, schedules, CONFIG, unroll=False)
         measure = gradient.make_gradient(network(), CONFIG, 1, unroll=False)
-        both = jax.jit(lambda state, data: (measure(state, data), take(state, data)))
+        key = jax.random.key(CONFIG.seed)
+
+        @jax.jit
+        def both(state, data):
+            return measure(state, data, key), take(state, data)
+
         first, metrics = None, []
         for index in range(3):
             measured, (state, row, _) = both(state, batch(index))

@@ -6,7 +6,6 @@ import pytest
 
 import tiny
 from byol_bnfree.training.figures import PICTURES
-from byol_bnfree.training.gradient import step_key
 from byol_bnfree.training.parts import DataShape, views_of_step_0
 from byol_bnfree.training.program import build_program
 
@@ -40,19 +39,11 @@ def test_the_seed_still_decides_weights_and_views():
         assert np.array_equal(a, b) and not np.array_equal(a, c)
 
 
-def test_a_key_as_argument_gives_the_bits_of_the_number():
-    for seed in (0, 7, 2**31 - 1):
-        data = jax.random.key_data(jax.random.key(seed))
-        found = jax.jit(lambda d: step_key(jax.random.wrap_key_data(d), 3))(data)
-        expected = jax.random.key_data(step_key(seed, 3))
-        np.testing.assert_array_equal(jax.random.key_data(found), expected)
-
-
 def test_the_views_of_a_picture_are_the_first_of_the_batch():
     """No more are drawn, because all of them lie on every device."""
     config = tiny.config(batch_size=16, norm="gn_ws")
     batch = jax.tree.map(np.asarray, tiny.batch(16))
-    whole = jax.jit(views_of_step_0(config))(batch)
+    whole = jax.jit(views_of_step_0(config))(batch, jax.random.key(config.seed))
     for few, view in zip(build_program(config, DATA).views(batch), whole, strict=True):
         assert few.shape == (PICTURES, *view.shape[1:])
         np.testing.assert_allclose(few, view[:PICTURES], rtol=1e-5, atol=1e-6)

@@ -29,7 +29,12 @@ from byol_bnfree.training.mesh import (
 )
 from byol_bnfree.training.schedules import tau_schedule
 from byol_bnfree.training.state import TrainState
-from byol_bnfree.training.step import UPDATE_RATIOS, update_ratio_names
+from byol_bnfree.training.step import (
+    UPDATE_RATIOS,
+    Schedules,
+    make_train_step,
+    update_ratio_names,
+)
 
 QUICK = ("bn", "lars"), ("gn_ws", "muon")
 PLAIN = ViewConfig(
@@ -239,19 +244,32 @@ def test_every_example_step_and_seed_has_views_of_its_own(pieces):
     )
 
     network = Pixels(*[nn.Dense(1)] * 3, None)  # none of them is called
+    gradient = jax.jit(make_gradient(network, cfg, 1, unroll=False))
 
     def seen(seed, step):
-        seeded = dataclasses.replace(cfg, seed=seed)
-        gradient = jax.jit(make_gradient(network, seeded, 1, unroll=False))
         params = {"weight": jnp.ones(())}
         state = TrainState(jnp.int32(step), params, params, {}, {}, None)
-        _, forward = gradient(state, batch)
+        _, forward = gradient(state, batch, jax.random.key(seed))
         return [forward.projection1, forward.projection2]
 
     rows = np.concatenate([*seen(0, 0), *seen(0, 1), *seen(1, 0)])
     apart = np.abs(rows[:, None] - rows[None]).max(-1) + np.eye(len(rows))
     assert apart.min() > 1e-2
     np.testing.assert_array_equal(seen(0, 0), np.split(rows[:8], 2))
+
+
+def test_without_a_key_the_seed_gives_it():
+    params = {"weight": jnp.ones(())}
+    state = TrainState(jnp.int32(0), params, params, {}, {}, optax.EmptyState())
+    schedules = Schedules(lambda step: 0.1, lambda step: 0.9)
+
+    def program(seed, *keys):
+        cfg, network = tiny.config(seed=seed), Pixels(*[nn.Dense(1)] * 3, None)
+        step = make_train_step(network, optax.identity(), schedules, cfg, unroll=False)
+        keyed = jax.make_jaxpr(lambda *a: step(*a, *map(jax.random.key, keys)))
+        return re.sub("0x[0-9a-f]+", "", str(keyed(state, tiny.batch())))
+
+    assert program(7) == program(0, 7) != program(0)
 
 
 def test_target_statistics_are_its_own_and_move_once_a_view():

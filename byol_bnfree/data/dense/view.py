@@ -70,10 +70,10 @@ class Windows:
 
 @dataclass(frozen=True)
 class DenseView:
-    """A dense source through windows. `Batches` takes it as a `sources.Source`.
+    """A dense source through windows. It is a `sources.Streaming` source.
 
-    `crops` gives random windows for training. `examples` gives the central window of
-    each picture for tests. Random windows depend on (seed, step, row) only.
+    `crops` gives random windows for training; they depend on (seed, step, position)
+    only. `examples` gives the central window of each picture for tests.
     """
 
     source: DenseSource
@@ -125,7 +125,7 @@ class DenseView:
     def crops(
         self,
         indices: Int[np.ndarray, " b"],
-        rows: Int[np.ndarray, " b"],
+        positions: Int[np.ndarray, " b"],
         step: int,
         views: int | None = None,
         augment: AugmentConfig | None = None,
@@ -135,8 +135,8 @@ class DenseView:
         Windows have settings of their own, so `views` and `augment` have no effect.
         """
         found = []
-        for index, row in zip(indices, rows, strict=True):
-            key = [self.seed, step, int(row), WINDOW_STREAM]
+        for index, position in zip(indices, positions, strict=True):
+            key = [self.seed, step, int(position), WINDOW_STREAM]
             draws = np.random.default_rng(key)
             example = self.source.example(int(index))
             size = self._resized(example)

@@ -58,7 +58,7 @@ class DetectionHead(nn.Module):
         return Raw(logits, jnp.exp(jnp.minimum(scale * exponents, LARGEST)), centre)
 
     def _tower(self, x: Array, name: str, train: bool) -> Float[Array, "b h w d"]:
-        conv, _, norm, relu, _ = self.layers
+        conv, norm, relu = self.layers.conv, self.layers.norm, self.layers.relu
         for index in range(1, self.depth + 1):
             x = conv(self.width, (3, 3), name=f"{name}_conv{index}")(x)
             x = relu(norm(name=f"{name}_norm{index}")(x, train))

@@ -45,7 +45,7 @@ class FcnHead(nn.Module):
     def __call__(
         self, maps: Float[Array, "b h w c"], train: bool = False
     ) -> Float[Array, "b h w k"]:
-        conv, _, norm, relu, _ = self.layers
+        conv, norm, relu = self.layers.conv, self.layers.norm, self.layers.relu
         x = maps
         for index in (1, 2):
             x = conv(
@@ -94,7 +94,7 @@ class UpProjection(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], train: bool = False
     ) -> Float[Array, "b h2 w2 d"]:
-        conv, _, norm, relu, _ = self.layers
+        conv, norm, relu = self.layers.conv, self.layers.norm, self.layers.relu
         y = UpConvolution(self.channels, self.layers, name="up1")(x)
         y = relu(norm(name="norm1")(y, train))
         y = conv(self.channels, (3, 3), name="conv2")(y)

@@ -31,7 +31,7 @@ from byol_bnfree.evaluation.images.views import train_loop
 from byol_bnfree.evaluation.kept.unfinished import NOTHING, Unfinished
 from byol_bnfree.evaluation.momentum import momentum_update
 from byol_bnfree.models.resnet import ResNet
-from byol_bnfree.represent import network_input
+from byol_bnfree.represent import network_input, variables_of
 from byol_bnfree.training.gradient import step_key
 from byol_bnfree.training.mesh import batch_sharding, replicated
 from byol_bnfree.training.part_rates import decayed_mask
@@ -78,7 +78,7 @@ class Fitter:
         *,
         steps: int | None = None,
     ) -> FitState:
-        """Train on random windows of `view`. They depend on (seed, step, row) only.
+        """Train on random windows of `view`, which depend on seed and step only.
 
         `watch(step, fitted, loss)` is called after every step, from 1. The network is
         valid until it returns. `steps` is `settings.steps` if None.
@@ -146,7 +146,8 @@ class Fitter:
         def infer(fitted: FitState, images: Array) -> Any:
             pixels = network_input(images, self.encoder.config.augment)
             maps, _ = self._maps(fitted.params["encoder"], fitted, pixels, False)
-            return self.head.apply(_variables(fitted, "head"), maps, False)
+            variables = variables_of(fitted.params["head"], fitted.stats["head"])
+            return self.head.apply(variables, maps, False)
 
         return jax.jit(infer)
 
@@ -166,7 +167,7 @@ class Fitter:
             moved = live and self.settings.norms == "fine-tuned"
             own = params["encoder"] if live else state.params["encoder"]
             maps, own_stats = self._maps(own, state, pixels, moved)
-            variables = _variables(state, "head") | {"params": params["head"]}
+            variables = variables_of(params["head"], state.stats["head"])
             outputs, updated = self.head.apply(
                 variables, maps, True, mutable=["batch_stats"]
             )
@@ -188,7 +189,7 @@ class Fitter:
         self, params: Any, state: FitState, pixels: Array, train: bool
     ) -> tuple[Maps, Any]:
         """Return the last map, and BatchNorm's statistics after it."""
-        variables = _variables(state, "encoder") | {"params": params}
+        variables = variables_of(params, state.stats["encoder"])
         maps, updated = self.module.apply(
             variables, pixels, train, method="stages", mutable=["batch_stats"]
         )
@@ -198,9 +199,8 @@ class Fitter:
         augment = self.encoder.config.augment
         if self.colours is None:
             return network_input(batch["image"], augment)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(
-            step_key(self.seed, index), batch["position"]
-        )
+        key = step_key(jax.random.key(self.seed), index)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["position"])
         pixels = batch["image"].astype(jnp.float32) / 255
         return network_input(jax.vmap(self.colours)(keys, pixels), augment)
 
@@ -211,9 +211,3 @@ class Fitter:
         own = gradient["encoder"]
         kept = jax.tree.map(lambda g, k: g if k else 0 * g, own, decayed_mask(own))
         return gradient | {"encoder": kept}
-
-
-def _variables(state: FitState, part: str) -> dict[str, Any]:
-    stats = state.stats[part]
-    found = {"params": state.params[part]}
-    return found | ({"batch_stats": stats} if stats else {})

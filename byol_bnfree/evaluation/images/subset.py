@@ -3,16 +3,17 @@
 import numpy as np
 from jaxtyping import Bool, Int
 
+from byol_bnfree.config import AugmentConfig
 from byol_bnfree.data.fingerprint import checksum
-from byol_bnfree.data.sources import Source
+from byol_bnfree.data.sources import Source, Streaming
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.features import evaluation_indices
 
 
 class Subset:
-    """The images `indices` of `source`, in this order. It is a `sources.Source`."""
+    """The images `indices` of `source`, in this order. It is what `source` is."""
 
-    def __init__(self, source: Source, indices: Int[np.ndarray, " n"]):
+    def __init__(self, source: Source | Streaming, indices: Int[np.ndarray, " n"]):
         self.source, self._indices = source, indices
         self.name, self.split = source.name, source.split
         self.class_names, self.num_classes = source.class_names, source.num_classes
@@ -49,12 +50,12 @@ class Subset:
     def crops(
         self,
         indices: Int[np.ndarray, " b"],
-        positions,
+        positions: Int[np.ndarray, " b"],
         step: int,
-        views=None,
-        augment=None,
-    ):
-        """Return random crops, as a source that streams does."""
+        views: int | None = None,
+        augment: AugmentConfig | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Return random crops, as `source` does, which must be `Streaming`."""
         chosen = self._indices[indices]
         return self.source.crops(chosen, positions, step, views, augment)
 

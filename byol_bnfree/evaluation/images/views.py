@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -32,7 +33,8 @@ def augmented_view(
     batch: dict[str, Array], index: Array, augment: AugmentConfig, seed: int
 ) -> Float[Array, "b h w c"]:
     """Return view 1 of a batch, normalized. It depends on (seed, step, position)."""
-    return first_view(step_key(seed, index), batch, augment)
+    key = step_key(jax.random.key(seed), index)
+    return first_view(key, batch, augment)
 
 
 def train_loop(

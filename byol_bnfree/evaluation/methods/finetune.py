@@ -38,8 +38,8 @@ from byol_bnfree.evaluation.kept.unfinished import NOTHING, Unfinished
 from byol_bnfree.evaluation.momentum import momentum_update
 from byol_bnfree.models.batch_norm import BN_DECAY
 from byol_bnfree.models.initializers import fan_in_init
-from byol_bnfree.represent import represent
-from byol_bnfree.training.mesh import batch_sharding, replicated
+from byol_bnfree.represent import represent, variables_of
+from byol_bnfree.training.mesh import batch_sharding, replicated, whole_multiple
 from byol_bnfree.training.running_stats import settled, with_decay
 
 SCORING_BATCH = 512  # images per step when a fitted network is scored
@@ -80,7 +80,8 @@ class Tuned(NamedTuple):
     def fitted(self) -> Fitted:
         """Return the head and the variables of its encoder."""
         head = self.params["head"]
-        return Fitted(head["kernel"], head["bias"], _variables(self.params, self.stats))
+        variables = variables_of(self.params["encoder"], self.stats)
+        return Fitted(head["kernel"], head["bias"], variables)
 
 
 @dataclass(frozen=True)
@@ -147,14 +148,13 @@ class Tuner:
         Raises:
           FitDiverged: if a logit is not finite.
         """
-        devices = self.mesh.shape["data"]
         encoder = self.encoder
         try:
             return extract_features(
                 partial(_scores, encoder.module, encoder.config.augment, tuned),
                 source,
                 np.arange(len(source)),
-                -(-SCORING_BATCH // devices) * devices,
+                whole_multiple(SCORING_BATCH, self.mesh.shape["data"]),
                 sharding=batch_sharding(self.mesh),
             )
         except NotFinite as error:
@@ -176,17 +176,13 @@ def rate_schedule(
     return optax.warmup_cosine_decay_schedule(start, peak, warmup, total)
 
 
-def _variables(params: Any, stats: Any) -> dict[str, Any]:
-    return {"params": params["encoder"]} | ({"batch_stats": stats} if stats else {})
-
-
 def _head(params: Any, features: Float[Array, "b d"]) -> Float[Array, "b k"]:
     return features @ params["head"]["kernel"] + params["head"]["bias"][None, :]
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _scores(module, augment, tuned: Tuned, images):
-    variables = _variables(tuned.params, tuned.stats)
+    variables = variables_of(tuned.params["encoder"], tuned.stats)
     features = represent(module, variables, images, augment)
     return _head(tuned.params, features)
 
@@ -199,7 +195,7 @@ def _step(state: Tuned, batch, index, now: Now, *, module, augment, seed):
     images = augmented_view(batch, index, augment, seed)
 
     def loss(params):
-        variables = _variables(params, state.stats)
+        variables = variables_of(params["encoder"], state.stats)
         features, updated = module.apply(
             variables, images, True, mutable=["batch_stats"]
         )

@@ -17,6 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from byol_bnfree.errors import InputError
+from byol_bnfree.training.mesh import whole_multiple
 
 BLOCKS = 256, 65_536  # rows of queries and of the bank compared at a time
 _GROUP = 16  # columns that share a maximum in the search; any value is exact
@@ -67,7 +68,7 @@ def nearest_blocks(
     k = min(k, n)
     bank_block = max(k, min(blocks[1], n))
     devices = 1 if mesh is None else mesh.shape["data"]
-    rows = -(-max(1, min(blocks[0], m)) // devices) * devices
+    rows = whole_multiple(max(1, min(blocks[0], m)), devices)
     by_row, everywhere, merge = _placement(mesh)
     asked = [
         by_row(_unit_rows(_pad_rows(queries[i : i + rows], rows)))

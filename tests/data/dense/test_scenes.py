@@ -8,7 +8,7 @@ from byol_bnfree.data.dense.example import PADDING, DenseSource
 from byol_bnfree.data.dense.shapes import Scenes
 from byol_bnfree.data.dense.view import DenseView, Windows
 from byol_bnfree.data.pipeline import stream_order
-from byol_bnfree.data.sources import Source
+from byol_bnfree.data.sources import Streaming
 
 SCENES = Scenes("train", 30, size=32)
 EXAMPLES = [SCENES.example(i) for i in range(30)]
@@ -76,7 +76,7 @@ def test_windows_have_other_random_numbers_than_the_order_of_an_epoch(monkeypatc
 
 def test_a_view_is_a_source_of_central_windows():
     view = DenseView(SCENES, Windows((16, 16)))
-    assert isinstance(view, Source) and isinstance(SCENES, DenseSource)
+    assert isinstance(view, Streaming) and isinstance(SCENES, DenseSource)
     assert view.image_shape == (16, 16, 3) and view.num_classes == 9
     found = view.examples(np.array([2]))
     np.testing.assert_array_equal(found["image"][0], EXAMPLES[2]["image"][8:24, 8:24])
