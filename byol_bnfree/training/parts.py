@@ -20,7 +20,7 @@ from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.models.kernels import XLA, Kernels
 from byol_bnfree.objectives import make_objective
 from byol_bnfree.own_encoder import check_encoder
-from byol_bnfree.settings.types import check_kind
+from byol_bnfree.settings.types import check_kind, is_count
 from byol_bnfree.settings.view_checks import check_small_size
 from byol_bnfree.training.data_dependent import data_dependent_init
 from byol_bnfree.training.extension import predictor_rate_of, schedules_of
@@ -78,12 +78,17 @@ def build_parts(
       tree, of `ShapeDtypeStruct`.
 
     Raises:
-      InputError: if the settings do not fit each other, such as a width that the groups
+      InputError: if the images have no height, width and channels; if the settings do
+        not fit each other, such as a width that the groups
         do not divide, or small views larger than the images; or if a user's encoder
         cannot be used.
     """
     check_kind(config, TrainConfig, "config", "a TrainConfig, such as TrainConfig()")
     check_kind(data, DataShape, "data", "a DataShape")
+    if len(data.image_shape) != 3 or not all(map(is_count, data.image_shape)):
+        raise InputError(
+            f"image_shape is {data.image_shape}; give (height, width, channels)."
+        )
     classes = data.num_classes if (data.num_classes or 0) > 1 else None
     network = create_network(
         config,

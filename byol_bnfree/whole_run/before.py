@@ -6,7 +6,6 @@ from byol_bnfree.assembly import create_network
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.interop.start import check_start
 from byol_bnfree.machine.jax_settings import check_draws, check_precision
-from byol_bnfree.machine.precision import resolve_dtype
 from byol_bnfree.own_code import load_function
 from byol_bnfree.training import distributed
 from byol_bnfree.training.boards import import_wandb

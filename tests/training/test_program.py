@@ -1,13 +1,17 @@
 """The functions of a program: all seeds share them, and few views are drawn."""
 
+import inspect
+
 import jax
 import numpy as np
 import pytest
 
 import tiny
+from byol_bnfree.errors import InputError
 from byol_bnfree.training.figures import PICTURES
-from byol_bnfree.training.parts import DataShape, views_of_step_0
+from byol_bnfree.training.parts import DataShape, build_parts, views_of_step_0
 from byol_bnfree.training.program import build_program
+from byol_bnfree.training.step import make_train_step
 
 DATA = DataShape(16, tiny.CLASSES, (8, 8, 3))
 
@@ -47,3 +51,23 @@ def test_the_views_of_a_picture_are_the_first_of_the_batch():
     for few, view in zip(build_program(config, DATA).views(batch), whole, strict=True):
         assert few.shape == (PICTURES, *view.shape[1:])
         np.testing.assert_allclose(few, view[:PICTURES], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (32, 32, 0), (32, 32, 3.0), ()])
+def test_images_have_height_width_and_channels(shape):
+    with pytest.raises(
+        InputError, match=r"image_shape is .*; give \(height, width, ch"
+    ):
+        inspect.unwrap(build_parts)(tiny.config(), DataShape(100, 3, shape))
+
+
+def test_a_step_is_built_of_a_network_and_schedules():
+    parts = build_parts(tiny.config(), DataShape(100, 3, (16, 16, 3)))
+    network, optimizer, schedules = parts.network, parts.optimizer, parts.schedules
+    for given, name in (
+        ((network, schedules, optimizer), "schedules"),
+        ((optimizer, optimizer, schedules), "network"),
+        ((network, optimizer, None), "schedules"),
+    ):
+        with pytest.raises(InputError, match=f"{name} is of type"):
+            inspect.unwrap(make_train_step)(*given, tiny.config())
