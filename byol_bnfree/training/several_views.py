@@ -83,15 +83,20 @@ class Passes:
             small = []
             for view in drawn.small:
                 output, after = self.of_small(params, after, view)
-                small.append(output.prediction)
+                small.append(output)
             loss = loss_of_views(
                 [output.prediction for output in large],
                 targets,
-                small,
+                [output.prediction for output in small],
                 self.config.views.targets,
                 self.normalize,
             )
-            probe = _probe(large[0], loss, labels)
+            # The probe reads the first view only. Without the zeros of the others XLA
+            # would round its gradient differently.
+            probe = sum(
+                float(index == 0) * _probe(output, loss, labels)
+                for index, output in enumerate([*large, *small])
+            )
             forward = _forward(large, loss, probe, labels)
             return jnp.mean(loss + probe), (after, forward)
 
