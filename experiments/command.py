@@ -8,7 +8,7 @@ from pathlib import Path
 from byol_bnfree.assembly import create_network
 from byol_bnfree.data.prepared import data_root, find_set
 from byol_bnfree.errors import InputError, RunStopped, flag
-from byol_bnfree.files import expanded, why_no_folder
+from byol_bnfree.files import expanded
 from byol_bnfree.own_code import full_path, load_function
 from byol_bnfree.own_encoder import check_encoder
 from experiments.arguments import Arguments
@@ -20,6 +20,7 @@ from experiments.choice import (
     skipped,
 )
 from experiments.grid import Experiment, Run, load_experiment
+from experiments.measuring import check_folder
 from experiments.paper_scale import compile_all
 from experiments.parsing import parsed
 from experiments.places import Places
@@ -119,9 +120,8 @@ def _places(arguments: Arguments) -> Places:
     own = arguments.scale == "smoke" or installed or arguments.model is not None
     results = arguments.results or (out if own else ROOT / "experiments")
     results = expanded(results).absolute()
-    for name, folder in (("--out", out), ("--results", results)):
-        if (why := why_no_folder(folder)) is not None:
-            raise InputError(f"{name} cannot be {folder}: {why}; give another folder.")
+    check_folder("out", out)
+    check_folder("results", results)
     data_dir = arguments.data_dir and str(expanded(arguments.data_dir).absolute())
     return Places(out, results, data_dir, arguments.stop_collapsed)
 

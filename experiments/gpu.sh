@@ -43,18 +43,20 @@ usage() { sed -n '2,/^# With/{/^# With/d;s/^# \{0,1\}//;p}' "$0" >&2; exit 2; }
 mode=$1 seconds=$2
 shift 2
 case $seconds in '' | *[!0-9]*) usage ;; esac
+seconds=$((10#$seconds)) # a leading 0 would make it octal
 grid='' scale=''  # set before the copies begin: those run in a process of their own
 case $mode in
   train)
     [ $# -ge 1 ] || usage
-    data=$(realpath -- "$1") what=${2:-gpu30}
+    what=${2:-gpu30}
     case $what in
       gpu30 | gpu100 | gpu200) grid=norm_comparison scale=$what ;;
       views30 | views100 | views200) grid=views scale=gpu${what#views} ;;
       lightly | lightly800 | sololearn) ;;
       *) echo "$what is unknown; the head of $0 has the choices" >&2; exit 2 ;;
     esac
-    [ -d "$data" ] || { echo "$data is not a folder; give the root of data sets" >&2; exit 2; }
+    [ -d "$1" ] || { echo "$1 is not a folder; give the root of data sets" >&2; exit 2; }
+    data=$(realpath -- "$1")
     ;;
   speed | memory | verify | tests | loaders) ;;
   *) usage ;;
@@ -65,11 +67,24 @@ root=$(dirname "$0")/..
   echo "git gives no commit here, so rows would have none; set BYOL_COMMIT" >&2
   exit 2
 }
-[ -z "${FINISHED:-}" ] || FINISHED=$(realpath -- "$FINISHED")
-[ -z "${DATA:-}" ] || DATA=$(realpath -- "$DATA")
+if [ -n "${FINISHED:-}" ]; then
+  [ -f "$FINISHED" ] || {
+    echo "FINISHED is $FINISHED, which is not a file; give a device.jsonl, or unset it" >&2
+    exit 2
+  }
+  FINISHED=$(realpath -- "$FINISHED")
+fi
+if [ -n "${DATA:-}" ]; then
+  [ -d "$DATA" ] || {
+    echo "DATA is $DATA, which is not a folder; give the root of data sets, or unset it" >&2
+    exit 2
+  }
+  DATA=$(realpath -- "$DATA")
+fi
 [ -z "${OUT:-}" ] || OUT=$(realpath -m -- "$OUT")
 cd "$root"
-device=${DEVICE:-gpu} python=${PYTHON:-python3} tiny=${TINY:+--tiny}
+device=${DEVICE:-gpu} python=${PYTHON:-python3} tiny=''
+[ "${TINY:-0}" != 1 ] || tiny=--tiny
 began=$SECONDS
 scratch=$(mktemp -d)
 rows=${OUT:-experiments/throughput}

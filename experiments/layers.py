@@ -10,11 +10,13 @@ run: of its objective, and of all its views. A predictor of small views is not m
 
 import dataclasses
 import json
-import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
+import tyro
 
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.config import TrainConfig
@@ -23,6 +25,7 @@ from byol_bnfree.data.sources import open_source
 from byol_bnfree.data.views import first_view
 from byol_bnfree.diagnostics import kernel_norms, output_measures, variety
 from byol_bnfree.encoder import read_run
+from byol_bnfree.flags import cli
 from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.represent import variables_of
 from byol_bnfree.training.gradient import make_gradient, step_key
@@ -34,6 +37,14 @@ from byol_bnfree.training.state import TrainState
 
 PARTS = ("encoder", "projector", "predictor")
 Layers = dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Measure the layers of a finished run, before and after training."""
+
+    workdir: Annotated[Path, tyro.conf.Positional]
+    """Work folder of the run."""
 
 
 def measure(workdir: Path) -> dict[str, Layers]:
@@ -100,10 +111,10 @@ def _floats(values: dict) -> dict[str, float]:
     return {name: float(value) for name, value in values.items()}
 
 
-def main() -> None:
-    """Measure the run that the command line names."""
-    print(json.dumps(measure(Path(sys.argv[1]))))
+def main(arguments: Arguments) -> None:
+    """Measure the run, and print JSON."""
+    print(json.dumps(measure(arguments.workdir)))
 
 
 if __name__ == "__main__":
-    exit_on_error(main)
+    exit_on_error(lambda: main(cli(Arguments)))

@@ -7,16 +7,15 @@ settings and seed is the same run.
 """
 
 import functools
-import json
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from byol_bnfree.files import read_rows
+from byol_bnfree.files import read_json
 from experiments import GRIDS
 from experiments.grid import Run
-from experiments.results import Row, moment
+from experiments.results import Row, moment, read_results
 
 ROW = "row.json"
 State = Literal["finished", "interrupted", "new"]
@@ -81,7 +80,9 @@ class Places(NamedTuple):
         same = f"*/{run.scale}/*-seed{run.seed}-{run.settings}/{ROW}"
         own = self.workdir(run) / ROW
         for file in chain([own] * own.exists(), self.runs.glob(same)):
-            yield Found(json.loads(file.read_text()), file.parent)
+            row = read_json(file)
+            if row is not None:  # another command may remove it meanwhile
+                yield Found(row, file.parent)
         equal = [
             row
             for row in equal_rows(
@@ -126,4 +127,4 @@ def _rows_of(path: Path) -> list[Row]:
 
 @functools.lru_cache(maxsize=32)
 def _read_once(path: Path, _changed: int, _size: int) -> list[Row]:
-    return read_rows(path)
+    return read_results(path)

@@ -8,10 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from byol_bnfree.data.workers import usable_cores
-from byol_bnfree.files import read_rows
 from experiments.grid import Experiment, Run
 from experiments.places import Places
-from experiments.results import Row
+from experiments.results import Row, read_results
 from experiments.scales import Scale
 from experiments.slots import Slot
 
@@ -74,7 +73,7 @@ def rows_that_count(places: Places, experiment: str) -> list[Row]:
     """
     return [
         row
-        for row in read_rows(places.rows(experiment))
+        for row in read_results(places.rows(experiment))
         if places.counts(row) and not row.get("diverged")
     ]
 

@@ -5,10 +5,12 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from byol_bnfree.errors import InputError
 from byol_bnfree.files import read_json, read_rows, strict
 from experiments.grid import Run
 
 Row = dict[str, Any]
+OF_EVERY_RUN = ("experiment", "scale", "arm", "seed", "settings", "time")
 POINTS = 80  # largest number of points of a curve
 FEW_POINTS = 20  # the same for curves that exist for every layer
 DIGITS = 5  # digits of each number in curves and layers
@@ -55,6 +57,40 @@ def _earlier(workdir: Path) -> list[Row]:
 def environments(row: Row) -> list[Row]:
     """Return the environments of all parts of a run. Old rows have only the last."""
     return [*row.get("earlier", ()), row["environment"] or {}]
+
+
+def read_results(path: Path) -> list[Row]:
+    """Return the rows of a results.jsonl; [] if there is no file.
+
+    Raises:
+      InputError: for a line that is not the row of a run.
+    """
+    rows = read_rows(path)
+    for number, row in enumerate(rows, 1):
+        known = row if isinstance(row, dict) else {}
+        lacking = [name for name in OF_EVERY_RUN if name not in known]
+        if lacking:
+            raise InputError(
+                f"line {number} of {path} has no {', '.join(lacking)}, so it is not "
+                f"the row of a run; repair or remove it."
+            )
+    return rows
+
+
+def read_parts(workdir: Path, *names: str) -> dict[str, Row]:
+    """Return the JSON files with these names of a finished run.
+
+    Raises:
+      InputError: if one is missing or damaged.
+    """
+    found = {name: read_json(workdir / f"{name}.json") for name in names}
+    for name, part in found.items():
+        if part is None:
+            raise InputError(
+                f"{workdir / name}.json is missing; give the work folder of a "
+                f"finished run."
+            )
+    return found
 
 
 def moment(row: Row) -> datetime.datetime:

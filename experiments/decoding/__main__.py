@@ -21,6 +21,7 @@ from byol_bnfree.errors import InputError
 from byol_bnfree.files import append_row
 from byol_bnfree.flags import cli
 from byol_bnfree.settings.view_checks import check_small_size
+from experiments.measuring import check_arguments
 
 RESULTS = Path(__file__).with_name("results.jsonl")
 PEER = Path(__file__).with_name("peer_torchvision.py")
@@ -43,6 +44,9 @@ class Arguments:
     """Number of small crops. The peer cuts none."""
     small_size: int | None = None
     """Side of a small crop in pixels. None: half the side of a large one."""
+
+    def __post_init__(self):
+        check_arguments(self)
 
 
 def main(arguments: Arguments) -> None:

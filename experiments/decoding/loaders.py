@@ -21,6 +21,7 @@ from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.errors import InputError
 from byol_bnfree.files import append_row
 from byol_bnfree.flags import cli
+from experiments.measuring import check_arguments
 
 RESULTS = Path(__file__).with_name("loaders.jsonl")
 
@@ -33,6 +34,9 @@ class Arguments:
     """Number of JPEGs."""
     rounds: int = 3
     """Number of rounds; medians are reported."""
+
+    def __post_init__(self):
+        check_arguments(self)
 
 
 def rate(batches: Iterator, size: int) -> float:

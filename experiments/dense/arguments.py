@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+from experiments.measuring import check_arguments
 
 FOLDER = Path(__file__).parent
 NORMS = ("bn", "gn_ws")
@@ -14,7 +17,7 @@ class Arguments:
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of pre-training, head and batches. Seed 0 chooses the rates of all
     seeds."""
-    norms: tuple[str, ...] = NORMS
+    norms: tuple[Literal[NORMS], ...] = NORMS
     """Norms of encoder and head."""
     epochs: int = 10
     """Epochs of pre-training and of supervised training."""
@@ -26,3 +29,6 @@ class Arguments:
     """File of the results, a line per arm."""
     report: bool = False
     """Only make the table and the figure from results.jsonl."""
+
+    def __post_init__(self):
+        check_arguments(self)

@@ -18,7 +18,7 @@ from byol_bnfree.training.environment import commit, environment
 from experiments.dense.arguments import Arguments
 from experiments.dense.arms import TUNED, Arm, arms, settings_of, usual_settings
 from experiments.dense.encoders import encoder_of, workdir_of
-from experiments.dense.report import write_report
+from experiments.dense.report import print_table, write_report
 
 SCENES = {"train": 768, "test": 128}
 SIDE = 64  # of a scene, pixels
@@ -28,7 +28,8 @@ def carry_out(arguments: Arguments) -> None:
     """Run the arms that the results lack, and report all of them.
 
     Raises:
-      InputError: if no seed chooses the rates; at the end, if arms have no result.
+      InputError: if no seed chooses the rates, or no row has these settings; at the
+        end, if arms have no result.
     """
     arguments = dataclasses.replace(
         arguments,
@@ -59,9 +60,32 @@ def carry_out(arguments: Arguments) -> None:
             print(error, flush=True)
             continue
         append_row(arguments.results, row)
-    write_report(of_settings(arguments), arguments.results.parent)
+    rows = of_settings(arguments)
+    if rows:
+        report(rows, arguments)
     if lost:
         raise InputError(f"these arms have no result. {' '.join(lost)}")
+    if not rows:
+        raise InputError(
+            f"{arguments.results} has no row with --epochs={arguments.epochs} and "
+            f"--pictures={arguments.pictures}; give those of its rows, or omit "
+            f"--report to measure."
+        )
+
+
+def report(rows: list[dict[str, Any]], arguments: Arguments) -> None:
+    """Write the table and the figure, or print the table.
+
+    README.md has the default results and settings, so others are only printed.
+    """
+    usual, folder = Arguments(), arguments.results.parent
+    settings = (arguments.epochs, arguments.pictures)
+    is_usual = settings == (usual.epochs, usual.pictures)
+    is_own = arguments.results.resolve() == usual.results.resolve()
+    if (is_usual and is_own) or not (folder / "README.md").exists():
+        write_report(rows, folder)
+    else:
+        print_table(rows)
 
 
 def asked_arms(arguments: Arguments) -> list[Arm]:

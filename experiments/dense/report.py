@@ -56,10 +56,15 @@ def write_report(rows: list[Row], folder: Path) -> None:
         draw(rows).savefig(folder / "figures" / "accuracy.svg", metadata={"Date": None})
     readme = folder / "README.md"
     if not readme.exists():  # results elsewhere than in the source
-        print(table_markdown(table(rows)))
+        print_table(rows)
         return
     marked = rf"\g<1>{table_markdown(table(rows))}\g<2>"
     write_atomically(readme, MARKS.sub(marked, readme.read_text()).encode())
+
+
+def print_table(rows: list[Row]) -> None:
+    """Print the table as Markdown."""
+    print(table_markdown(table(rows)))
 
 
 def table(rows: list[Row]) -> Table:

@@ -21,8 +21,10 @@ from typing import Literal, get_args
 from rich.console import Console
 from rich.table import Table
 
+from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.files import append_row
 from byol_bnfree.flags import cli
+from experiments.measuring import check_arguments
 
 Contest = Literal["features", "knn", "linear_cached"]
 RESULTS = Path(__file__).with_name("results.jsonl")
@@ -36,6 +38,9 @@ class Arguments:
     """The programs to time."""
     rounds: int = 3
     """Number of rounds; medians are reported."""
+
+    def __post_init__(self):
+        check_arguments(self)
 
 
 def main(arguments: Arguments) -> None:
@@ -80,4 +85,4 @@ def _table(rows: list[dict]) -> Table:
 
 
 if __name__ == "__main__":
-    main(cli(Arguments))
+    exit_on_error(lambda: main(cli(Arguments)))

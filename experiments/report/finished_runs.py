@@ -1,7 +1,6 @@
 """Reads finished runs: their curves, and how they were made."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ from byol_bnfree.config import HOW_NOT_WHAT
 from byol_bnfree.errors import InputError
 from byol_bnfree.files import flatten, read_rows, strict
 from experiments.report.conditions import command_of
-from experiments.results import curves, moment
+from experiments.results import curves, moment, read_parts, read_results
 
 ARMS = ("bn", "gn_ws")
 APART = "collapse/one_minus_negative_cosine"
@@ -41,7 +40,9 @@ def read_runs(path: Path) -> list[Run]:
     Raises: InputError where there is no metric.
     """
     if path.suffix == ".jsonl":
-        rows = [row for row in read_rows(path) if row["arm"] in ARMS and row["summary"]]
+        rows = [
+            row for row in read_results(path) if row["arm"] in ARMS and row["summary"]
+        ]
         rows.sort(key=moment)  # files may have been joined
         newest = {(r["scale"], r["arm"], r["seed"]): r for r in rows}
         runs = [(_run(r["arm"], r, _whole(r)), r) for r in newest.values()]
@@ -49,8 +50,7 @@ def read_runs(path: Path) -> list[Run]:
     rows = read_rows(path / "metrics.jsonl")
     if not rows:
         raise InputError(f"{path / 'metrics.jsonl'} has no row; give a finished run.")
-    names = ("summary", "environment", "config")
-    row = {n: json.loads((path / f"{n}.json").read_text()) for n in names}
+    row = read_parts(path, "summary", "environment", "config")
     row["command"] = command_of(row["environment"])
     found = curves(rows)
     if row["config"]["evaluation"]["knn_every_epochs"]:  # else of fewer images

@@ -8,13 +8,11 @@ page is made from results files alone: those of the experiments, of `throughput`
 `evaluation_speed`, and docs/runs.jsonl, which `--add` appends to.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from byol_bnfree.command_line import exit_on_error
-from byol_bnfree.errors import InputError
 from byol_bnfree.files import append_row, read_rows
 from byol_bnfree.flags import cli
 from experiments import GRIDS
@@ -40,7 +38,7 @@ from experiments.report.conditions import (
 )
 from experiments.report.speed import evaluation_speed, step_speed
 from experiments.report.tables import DEVIATION, accuracy_table, stopped_note
-from experiments.results import Row
+from experiments.results import Row, read_parts, read_results
 from experiments.scales import SCALES
 
 ROOT = Path(__file__).parents[2]
@@ -76,18 +74,8 @@ def run_row(workdir: Path) -> Row:
 
     Raises: InputError where there is none.
     """
-    try:
-        summary, environment = (
-            json.loads((workdir / f"{name}.json").read_text())
-            for name in ("summary", "environment")
-        )
-    except FileNotFoundError as error:
-        raise InputError(f"{error.filename} is missing; give a finished run.") from None
-    return {
-        "command": command_of(environment),
-        "summary": summary,
-        "environment": environment,
-    }
+    parts = read_parts(workdir, "summary", "environment")
+    return {"command": command_of(parts["environment"]), **parts}
 
 
 def results_page() -> str:
@@ -177,7 +165,7 @@ def _from_to(figure: dict[str, float | None]) -> str:
 def _experiments() -> Iterator[Block]:
     for name in GRIDS:
         experiment = load_experiment(name)
-        rows = read_rows(ROOT / "experiments" / name / "results.jsonl")
+        rows = read_results(ROOT / "experiments" / name / "results.jsonl")
         run = {row["scale"] for row in rows} - {"smoke"}
         # Reading the settings of all arms takes seconds, so only scales with rows.
         for scale in (scale for scale in SCALES.values() if scale.name in run):
@@ -191,7 +179,7 @@ def _older() -> Iterator[Block]:
     """List the runs whose settings are no longer those of an arm."""
     lines, older = [], []
     for name in GRIDS:
-        rows = read_rows(ROOT / "experiments" / name / "results.jsonl")
+        rows = read_results(ROOT / "experiments" / name / "results.jsonl")
         experiment, run = load_experiment(name), {row["scale"] for row in rows}
         for scale in (s for s in SCALES.values() if s.name in run - {"smoke"}):
             found = older_rows(experiment, scale, rows)

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from byol_bnfree.files import read_rows
 from experiments import GRIDS
 from experiments.collapse import outcome
 from experiments.comparison import Comparison, compare
@@ -20,7 +19,7 @@ from experiments.pages.blocks import Block, Section, Table, Text
 from experiments.places import Places, State
 from experiments.plan import expected_seconds, source_of_times, total_of
 from experiments.report.page import page
-from experiments.results import Row
+from experiments.results import Row, read_results
 from experiments.scales import Scale
 
 HEAD = (
@@ -40,7 +39,7 @@ def write_state(scale: Scale, seeds: Sequence[int], places: Places) -> Path:
     rows, sections = [], []
     for name in GRIDS:
         experiment = load_experiment(name)
-        found = read_rows(places.rows(name))
+        found = read_results(places.rows(name))
         compared = compare(experiment, scale, found)
         states = _states(make_runs(experiment, scale, seeds), compared, places)
         times = list(filter(places.counts, found))

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from byol_bnfree.data.workers import usable_cores
-from byol_bnfree.files import read_rows, write_atomically
+from byol_bnfree.files import write_atomically
 from byol_bnfree.machine.own_process import process_pool
 from experiments import GRIDS
 from experiments.arguments import Arguments
@@ -28,6 +28,7 @@ from experiments.report.copies import copies
 from experiments.report.index import index_of
 from experiments.report.page import page
 from experiments.report.tables import DEVIATION, accuracy_table, stopped_note
+from experiments.results import read_results
 from experiments.scales import SCALES, Scale
 
 TITLE = "BYOL with and without batch statistics"
@@ -118,7 +119,7 @@ def _compared(
     experiment: Experiment, folder: Path, scales: Mapping[str, Scale]
 ) -> list[Comparison]:
     """Compare the arms at each scale that has results in `folder`."""
-    rows = read_rows(folder / experiment.name / "results.jsonl")
+    rows = read_results(folder / experiment.name / "results.jsonl")
     run = {row["scale"] for row in rows}
     compared = [
         compare(experiment, scales[name], rows) for name in scales if name in run

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import tyro
 
 from byol_bnfree.claims.processes import finish, start
+from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.flags import cli
 from experiments.pages.blocks import table_markdown
 from experiments.scaling.estimate import DEVICES, Machine, estimate
@@ -36,7 +37,11 @@ class Arguments:
 
 
 def main(arguments: Arguments) -> None:
-    """Print the tables; see `Arguments`."""
+    """Print the tables; see `Arguments`.
+
+    Raises:
+      InputError: if the state does not fit on a device.
+    """
     if arguments.measure:
         MEASURED.write_text(json.dumps(measure(), indent=1) + "\n")
     print(markdown(json.loads(MEASURED.read_text())["norms"], arguments.machine))
@@ -73,4 +78,4 @@ def measure() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(cli(Arguments))
+    exit_on_error(lambda: main(cli(Arguments)))

@@ -4,6 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from byol_bnfree.errors import InputError
+from experiments.measuring import check_arguments
+
 GB = 1e9  # bytes
 DEVICES = 8, 64, 512
 """Numbers of devices in the tables."""
@@ -29,6 +32,9 @@ class Machine:
     """Rate at which all processes together write a checkpoint, GB/s."""
     decoded: float = 100.0
     """Images per second that a host core decodes and crops twice."""
+
+    def __post_init__(self):
+        check_arguments(self)
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,11 @@ class Step:
 def estimate(
     norm: str, devices: int, batch_size: int, found: dict[str, Any], machine: Machine
 ) -> Step:
-    """`found` is what `measure` and the collectives of `claims` found."""
+    """`found` is what `measure` and the collectives of `claims` found.
+
+    Raises:
+      InputError: if the state does not fit on a device.
+    """
     images = batch_size // devices
     flop = found["flop_per_image"] * images + found["flop_constant"]
     moved = found["communication"]["bytes"]
@@ -76,6 +86,11 @@ def estimate(
     hops = 2 * math.log2(devices) * machine.latency_us * 1e-6
     temporary = found["temporary_bytes_per_image"] * images
     room = machine.memory_gb * GB - found["state_bytes"]
+    if room <= 0:
+        raise InputError(
+            f"--memory-gb is {machine.memory_gb:g}, but the state takes "
+            f"{found['state_bytes'] / GB:.2g}; give more."
+        )
     return Step(
         norm,
         devices,

@@ -16,6 +16,7 @@ import jax
 from jax.sharding import AbstractMesh
 
 from byol_bnfree import TrainConfig, load_config
+from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.config import Norm
 from byol_bnfree.flags import cli
 from byol_bnfree.training.mesh import state_shardings
@@ -81,4 +82,4 @@ def state_bytes(config: TrainConfig) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(cli(Arguments))))
+    exit_on_error(lambda: print(json.dumps(main(cli(Arguments)))))

@@ -28,6 +28,7 @@ from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.errors import InputError
 from byol_bnfree.files import append_row, last_json
 from byol_bnfree.flags import cli
+from experiments.measuring import check_arguments, check_folder
 from experiments.throughput.device import Plan, measure_device
 from experiments.throughput.workloads import NORMS, WORKLOADS
 
@@ -63,6 +64,10 @@ class Arguments:
     """With --device: a device.jsonl of an earlier call. What succeeded there is shown
     and not measured again."""
 
+    def __post_init__(self):
+        # A script whose time is used up gives a budget below 0.
+        check_arguments(self, of_any_sign=("budget",))
+
 
 def main(arguments: Arguments) -> None:
     """Measure in turn, print a table, append to results.jsonl, draw.
@@ -86,6 +91,8 @@ def _measure_device(arguments: Arguments) -> None:
         raise InputError(
             "--rounds and --convolution are for CPUs; omit them with --device."
         )
+    out = arguments.out or HERE
+    check_folder("out", out)
     measure_device(
         Plan(
             platform=arguments.device,
@@ -95,7 +102,7 @@ def _measure_device(arguments: Arguments) -> None:
             budget=arguments.budget,
             cap=arguments.cap,
             workloads=arguments.workload,
-            out=arguments.out or HERE,
+            out=out,
             finished=arguments.finished,
         )
     )

@@ -17,9 +17,11 @@ from typing import Any, Literal, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.config import HeadConfig, ModelConfig, TrainConfig
 from byol_bnfree.files import append_row
 from byol_bnfree.flags import cli
+from experiments.measuring import check_arguments
 from experiments.throughput.workloads import NORMS, Workload, config_for
 
 HERE = Path(__file__).parent
@@ -46,12 +48,15 @@ OTHERS = {
 class Arguments:
     """Time the step while one setting at a time is changed."""
 
-    axes: tuple[str, ...] = (*MODELS, *OTHERS)
+    axes: tuple[Literal[(*MODELS, *OTHERS)], ...] = (*MODELS, *OTHERS)
     """Settings to change, one at a time."""
     convolution: Literal["auto", "xla", "onednn"] = "auto"
     """As --run.convolution."""
     seconds: float = 3.0
     """Length of each timing."""
+
+    def __post_init__(self):
+        check_arguments(self)
 
 
 class Point(NamedTuple):
@@ -138,4 +143,4 @@ def beside_neighbours(line: Sequence[Point]) -> list[Point]:
 
 
 if __name__ == "__main__":
-    main(cli(Arguments))
+    exit_on_error(lambda: main(cli(Arguments)))

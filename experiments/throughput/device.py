@@ -109,12 +109,18 @@ def measure_device(plan: Plan) -> None:
     """Measure, write every result at once, print costs, operations and ratios.
 
     Raises:
-      InputError: if JAX does not run on the platform, or a workload is unknown.
+      InputError: if JAX does not run on the platform, a workload is unknown, or there
+        is no file `finished`.
       SystemExit: with status 1 if nothing could be measured.
     """
     from byol_bnfree.training.environment import commit  # JAX: --help needs none
 
-    workloads = _chosen(plan)
+    workloads = chosen(plan.workloads, plan.tiny)
+    if plan.finished is not None and not plan.finished.is_file():
+        raise InputError(
+            f"--finished is {plan.finished}, which is not a file; give the "
+            f"device.jsonl of an earlier call, or omit it."
+        )
     _show_one_gpu()
     here = {"tiny": plan.tiny, "device": device_kind(plan.platform), "commit": commit()}
     began, found = time.monotonic(), _finished(plan, workloads, here)
@@ -166,14 +172,19 @@ def _finished(
     return [row for row in newest.values() if row["workload"] in workloads]
 
 
-def _chosen(plan: Plan) -> dict[str, DeviceWorkload]:
-    known = TINY if plan.tiny else WORKLOADS
-    for name in plan.workloads:
+def chosen(names: Sequence[str], tiny: bool) -> dict[str, DeviceWorkload]:
+    """Return the workloads with these names; () means all.
+
+    Raises:
+      InputError: if one is unknown.
+    """
+    known = TINY if tiny else WORKLOADS
+    for name in names:
         if name not in known:
             raise InputError(
                 f"--workload is {name!r}; on a device choose of {', '.join(known)}."
             )
-    return {name: known[name] for name in plan.workloads or known}
+    return {name: known[name] for name in names or known}
 
 
 def device_kind(wanted: str) -> str:

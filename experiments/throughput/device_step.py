@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from byol_bnfree import parse_args
+from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.config import AugmentConfig, Norm
 from byol_bnfree.flags import cli
 from byol_bnfree.machine.precision import resolve_dtype
@@ -27,7 +28,8 @@ from byol_bnfree.training.mesh import batch_sharding
 from byol_bnfree.training.parts import DataShape, views_of_step_0
 from byol_bnfree.training.program import Program, build_program
 from byol_bnfree.whole_run.run import train
-from experiments.throughput.device import TINY, WORKLOADS, DeviceWorkload
+from experiments.measuring import check_arguments
+from experiments.throughput.device import DeviceWorkload, chosen
 from experiments.throughput.measure import PASSES, forward_flops, ready_views
 from experiments.throughput.profile import profile
 from experiments.throughput.workloads import UNCHANGED
@@ -41,7 +43,7 @@ class Arguments:
     """Time the step of one workload, or a whole run of it."""
 
     workload: str = "resnet18_32"
-    """A key of WORKLOADS."""
+    """A key of WORKLOADS, or of TINY with --tiny."""
     norm: Norm = "bn"
     """Normalization of every part."""
     platform: Literal["gpu", "cpu"] = "gpu"
@@ -57,15 +59,22 @@ class Arguments:
     tiny: bool = False
     """Take the small workloads."""
 
+    def __post_init__(self):
+        check_arguments(self)
+
 
 def main(arguments: Arguments) -> dict[str, Any]:
-    """The measurement as a dict."""
+    """The measurement as a dict.
+
+    Raises:
+      InputError: for an unknown workload.
+    """
     if jax.default_backend() != arguments.platform:
         sys.exit(
             f"JAX runs on {jax.default_backend()} here, and not on "
             f"{arguments.platform}; install the matching extra, or give --platform."
         )
-    workload = (TINY if arguments.tiny else WORKLOADS)[arguments.workload]
+    (workload,) = chosen((arguments.workload,), arguments.tiny).values()
     if arguments.whole_run:
         return _whole_run(workload, arguments)
     return _step(workload, arguments)
@@ -195,4 +204,4 @@ def matrix_rate(size: int) -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(cli(Arguments))))
+    exit_on_error(lambda: print(json.dumps(main(cli(Arguments)))))

@@ -20,8 +20,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.files import append_row
 from byol_bnfree.flags import cli
+from experiments.measuring import check_arguments, check_folder
 
 HERE = Path(__file__).parent
 
@@ -37,11 +39,19 @@ class Arguments:
     out: Path = HERE
     """Folder of first_step.jsonl."""
 
+    def __post_init__(self):
+        check_arguments(self)
+
 
 def main(arguments: Arguments) -> None:
-    """Measure in turn, print a table, append to first_step.jsonl."""
+    """Measure in turn, print a table, append to first_step.jsonl.
+
+    Raises:
+      InputError: if the folder of first_step.jsonl cannot be written to.
+    """
     from byol_bnfree.training.environment import environment  # --help needs no JAX
 
+    check_folder("out", arguments.out)
     rounds, kernels = [], ""
     for index in range(arguments.rounds):
         print(f"round {index + 1} of {arguments.rounds}", flush=True)
@@ -91,4 +101,4 @@ def seconds_to_first_step(settings: list[str], workdir: Path) -> float:
 
 
 if __name__ == "__main__":
-    main(cli(Arguments))
+    exit_on_error(lambda: main(cli(Arguments)))

@@ -16,13 +16,16 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
 
+from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.config import Norm
 from byol_bnfree.files import append_row
 from byol_bnfree.flags import cli
+from experiments.measuring import check_arguments
 from experiments.throughput.workloads import WORKLOADS, config_for
 
 HERE = Path(__file__).parent
@@ -33,12 +36,15 @@ INSTRUCTION = re.compile(r"%?(\S+) = .*? ([\w-]+)\(.*op_name=\"(?:.*/)?(.*?)\"")
 class Arguments:
     """Trace the step of one workload with one norm."""
 
-    workload: str = "cifar_thin"
-    """A key of WORKLOADS."""
+    workload: Literal[tuple(WORKLOADS)] = "cifar_thin"
+    """Network and batch."""
     norm: Norm = "gn_ws"
     """Normalization of every part."""
     steps: int = 5
     """Steps in the trace."""
+
+    def __post_init__(self):
+        check_arguments(self)
 
 
 def main(arguments: Arguments) -> None:
@@ -103,4 +109,4 @@ def add_up(folder: Path, kind_of: dict[str, str]) -> collections.Counter[str]:
 
 
 if __name__ == "__main__":
-    main(cli(Arguments))
+    exit_on_error(lambda: main(cli(Arguments)))

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from byol_bnfree import create_network
+from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.config import Norm
 from byol_bnfree.cpu.allocator import keep_freed_memory, run_in_calling_thread
 from byol_bnfree.data.pipeline import Batches
@@ -24,6 +25,7 @@ from byol_bnfree.training.environment import peak_memory
 from byol_bnfree.training.mesh import batch_sharding
 from byol_bnfree.training.parts import DataShape
 from byol_bnfree.training.program import Program, build_program
+from experiments.measuring import check_arguments
 from experiments.throughput.workloads import WORKLOADS, config_for
 
 PASSES = 2 * (1 + 2 + 1)  # of two views: online forward, its gradient, target forward
@@ -33,14 +35,17 @@ PASSES = 2 * (1 + 2 + 1)  # of two views: online forward, its gradient, target f
 class Arguments:
     """Time one workload with one norm."""
 
-    workload: str = "cifar_resnet18"
-    """A key of WORKLOADS."""
+    workload: Literal[tuple(WORKLOADS)] = "cifar_resnet18"
+    """Network and batch."""
     norm: Norm = "gn_ws"
     """Normalization of every part."""
     convolution: Literal["auto", "xla", "onednn"] = "auto"
     """As --run.convolution."""
     seconds: float = 15.0
     """Length of each of the two timings."""
+
+    def __post_init__(self):
+        check_arguments(self)
 
 
 def main(arguments: Arguments) -> dict[str, float | str]:
@@ -168,4 +173,4 @@ def _products(jaxpr):
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(cli(Arguments))))
+    exit_on_error(lambda: print(json.dumps(main(cli(Arguments)))))

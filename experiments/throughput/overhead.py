@@ -17,9 +17,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from byol_bnfree.command_line import parse_args
+from byol_bnfree.command_line import exit_on_error, parse_args
 from byol_bnfree.files import append_row
 from byol_bnfree.flags import cli
+from experiments.measuring import check_arguments
 
 HERE = Path(__file__).parent
 
@@ -34,6 +35,9 @@ class Arguments:
     """Steps of one measurement."""
     rounds: int = 7
     """Measurements of the loop and of the bare step."""
+
+    def __post_init__(self):
+        check_arguments(self)
 
 
 def main(arguments: Arguments) -> None:
@@ -62,4 +66,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    main(cli(Arguments))
+    exit_on_error(lambda: main(cli(Arguments)))

@@ -13,8 +13,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.config import Norm
+from byol_bnfree.errors import InputError
+from byol_bnfree.files import expanded, write_atomically
 from byol_bnfree.flags import cli
+from experiments.measuring import check_arguments, check_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +33,23 @@ class Arguments:
     """Times that each case is measured; the median counts."""
     steps: int = 3
     """Steps of a round."""
-    out: Path = Path("experiments/views/cost.json")
-    """The results."""
+    out: Path = Path(__file__).with_name("cost.json")
+    """The file of the results, which is replaced."""
+
+    def __post_init__(self):
+        check_arguments(self)
 
 
 def main(arguments: Arguments) -> None:
-    """Compile every case, measure in turns, print."""
+    """Compile every case, measure in turns, print.
+
+    Raises:
+      InputError: if the file cannot be written.
+    """
+    out = expanded(arguments.out)
+    if out.is_dir():
+        raise InputError(f"--out is {out}, which is a folder; give a file in it.")
+    check_folder("out", out.parent)
     from experiments.views.timing import measure  # after parsing: --help needs no JAX
 
     batch_size, rounds, steps = arguments.batch_size, arguments.rounds, arguments.steps
@@ -53,8 +68,9 @@ def main(arguments: Arguments) -> None:
             "-" if row["memory_ratio"] is None else f"{row['memory_ratio']:.2f}",
         )
     Console().print(table)
-    arguments.out.write_text(json.dumps(rows, indent=1) + "\n")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, (json.dumps(rows, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":
-    main(cli(Arguments))
+    exit_on_error(lambda: main(cli(Arguments)))

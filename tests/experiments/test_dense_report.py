@@ -1,5 +1,6 @@
 """The arms of the dense comparison, its table and its figure."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -174,3 +175,47 @@ def test_an_arm_that_diverged_does_not_stop_the_others(tmp_path, monkeypatch):
     tasks = [row["arm"]["task"] for row in read_rows(results)]
     wanted = [arm.task for arm in arms((0,), ("bn",)) if arm.task != "depth"]
     assert tasks == wanted
+
+
+def reported(results, folder, monkeypatch, **settings):
+    """Report with the committed README.md and these results as the usual ones."""
+    usual = dataclasses.replace(Arguments(), results=folder / "results.jsonl")
+    given = dataclasses.replace(usual, results=results, report=True, **settings)
+    monkeypatch.setattr(dense, "Arguments", lambda: usual)
+    readme = folder / "README.md"
+    readme.write_text("<!-- results -->\nold\n<!-- /results -->\n")
+    before = readme.read_text()
+    dense.carry_out(given)
+    drawn = (folder / "figures" / "accuracy.svg").exists()
+    changed = readme.read_text() != before
+    assert changed == drawn
+    return changed
+
+
+def stored(file, **settings):
+    arm = Arm(0, "segmentation", "bn", "untrained", "fine-tuned", USUAL)
+    asked = dense.asked_settings(arm, Arguments(**settings))
+    found = row("bn", "untrained", 0.25) | {"settings": asked}
+    file.write_text(json.dumps(found) + "\n")
+    return file
+
+
+def test_settings_without_rows_change_no_page(tmp_path, monkeypatch):
+    file = stored(tmp_path / "results.jsonl")
+    with pytest.raises(InputError, match="no row with --epochs=3 and --pictures=9600"):
+        reported(file, tmp_path, monkeypatch, epochs=3)
+    assert "old" in (tmp_path / "README.md").read_text()
+    assert not (tmp_path / "figures").exists()
+
+
+def test_only_the_usual_settings_and_results_change_the_page(
+    tmp_path, monkeypatch, capsys
+):
+    file = stored(tmp_path / "results.jsonl", epochs=1)
+    assert not reported(file, tmp_path, monkeypatch, epochs=1)
+    assert "25.0" in capsys.readouterr().out
+    other = stored(tmp_path / "other.jsonl")
+    assert not reported(other, tmp_path, monkeypatch)
+    assert "25.0" in capsys.readouterr().out
+    assert reported(stored(file), tmp_path, monkeypatch)
+    assert "25.0" in (tmp_path / "README.md").read_text()

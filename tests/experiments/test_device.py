@@ -96,6 +96,19 @@ def test_what_an_earlier_call_has_is_not_measured_again(tmp_path, monkeypatch, c
     assert len(measured) == 9
 
 
+def test_a_finished_file_that_is_not_there_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(device, "device_kind", lambda wanted: pytest.fail("measures"))
+    plan = PLAN._replace(out=tmp_path, finished=tmp_path / "devise.jsonl")
+    with pytest.raises(InputError, match="--finished is .*devise.jsonl, which is not"):
+        device.measure_device(plan)
+
+
+def test_a_folder_for_the_rows_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="--out cannot be"):
+        main(Arguments(device="cpu", out=tmp_path / "file"))
+
+
 def test_what_cannot_end_in_time_is_not_begun(tmp_path, monkeypatch, capsys):
     clock = {"time": 0.0}
 
@@ -255,13 +268,20 @@ GPU_OF_A_TEST = """#!/bin/bash
 """
 
 
-def run_script(folder: Path, arguments: list[str], programs: dict[str, str], **options):
+def run_script(
+    folder: Path,
+    arguments: list[str],
+    programs: dict[str, str],
+    variables: dict[str, str] | None = None,
+    **options,
+):
     """Run gpu.sh, with programs of these names and texts before all others."""
     for name, text in programs.items():
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
     environment = {"PATH": f"{folder}:{os.environ['PATH']}", "BYOL_COMMIT": "abc"}
     environment |= {"OUT": str(folder), "PYTHON": str(folder / "python")}
+    environment |= variables or {}
     command = ["bash", str(ROOT / "experiments" / "gpu.sh"), *arguments]
     return subprocess.run(
         command, env=environment, capture_output=True, text=True, **options
@@ -281,6 +301,34 @@ def test_a_mode_ends_in_its_time_and_a_budget_before_the_limit(tmp_path, seconds
     budget = int(words[words.index("--budget") + 1])
     assert budget + 25 <= int(limit)  # it starts and prints in the rest
     assert seconds < 200 or budget >= seconds - 70
+
+
+@pytest.mark.parametrize("seconds, read", [("0090", 90), ("060", 60)])
+def test_seconds_are_decimal(tmp_path, seconds, read):
+    done = run_script(tmp_path, ["verify", seconds], {"python": GPU_OF_A_TEST})
+    assert f"== {read} s left" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments, variables, said",
+    [
+        (["train", "60", "/nowhere/x"], {}, "/nowhere/x is not a folder"),
+        (["speed", "60"], {"FINISHED": "/nowhere/x"}, "/nowhere/x, which is not a fi"),
+        (["speed", "60"], {"DATA": "/nowhere/x"}, "/nowhere/x, which is not a folder"),
+    ],
+)
+def test_the_script_refuses_paths_that_are_not_there(
+    tmp_path, arguments, variables, said
+):
+    done = run_script(tmp_path, arguments, {"python": GPU_OF_A_TEST}, variables)
+    assert done.returncode == 2 and said in done.stderr
+
+
+@pytest.mark.parametrize("given, tiny", [("0", False), ("", False), ("1", True)])
+def test_only_1_makes_the_networks_small(tmp_path, given, tiny):
+    programs, variables = {"python": GPU_OF_A_TEST}, {"TINY": given}
+    done = run_script(tmp_path, ["memory", "60"], programs, variables)
+    assert ("--tiny" in done.stdout) == tiny
 
 
 def test_the_script_ends_when_its_work_does(tmp_path):

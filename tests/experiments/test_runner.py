@@ -16,9 +16,9 @@ from byol_bnfree.training.workdir import lock_workdir
 from experiments import queue, runner
 from experiments.collapse import outcome
 from experiments.grid import Run
-from experiments.places import Places
+from experiments.places import ROW, Places
 from experiments.queue import claimed, run_queue
-from experiments.results import make_row
+from experiments.results import make_row, read_results
 from experiments.runner import describe
 from experiments.slots import Slot, slots
 from runs import ARGUMENTS, copy_of, trained
@@ -287,6 +287,24 @@ def test_a_results_folder_gets_the_rows_that_it_lacks(pretended, tmp_path):
     append_row(theirs.rows("tiny"), there | {"wall_seconds": 1.0})
     assert run_queue([run], theirs) == ([], [])
     assert len(read_rows(theirs.rows("tiny"))) == 1
+
+
+def test_a_damaged_row_of_a_work_folder_is_named(pretended):
+    run = tiny("bn")
+    file = pretended.workdir(run) / ROW
+    file.parent.mkdir(parents=True)
+    file.write_text('{"experiment": "norm_')
+    with pytest.raises(InputError, match="row.json is not JSON; restore or delete it"):
+        pretended.known(run)
+
+
+@pytest.mark.parametrize("line", ["{}", "[]", '{"scale": "cpu", "settings": "a"}'])
+def test_a_line_that_is_no_row_of_a_run_is_named_by_its_number(tmp_path, line):
+    file = tmp_path / "results.jsonl"
+    names = dict.fromkeys(("experiment", "scale", "arm", "seed", "settings", "time"))
+    file.write_text(f"{json.dumps(names)}\n{line}\n")
+    with pytest.raises(InputError, match="line 2 of .*results.jsonl has no .*time, so"):
+        read_results(file)
 
 
 def test_equal_runs_of_two_experiments_are_trained_once(pretended, monkeypatch):
