@@ -126,6 +126,7 @@ def exit_on_error(main: Callable[[], None]) -> None:
     or memory with 1. If the reader of standard output has gone, as after `| head`, it
     exits silently with 141, as other commands do.
     """
+    _open_closed_streams()
     if sys.argv[1:] == ["--version"]:
         print(f"byol_bnfree {__version__}")
         return
@@ -160,6 +161,16 @@ def exit_on_error(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         _tell("stopped by Ctrl-C.")
         _exit_at_once(130)
+
+
+def _open_closed_streams() -> None:
+    """Let output to a stream that was closed, as by `>&-`, go nowhere.
+
+    Python has None for it. `print` would fail, or write errors to standard output.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
 
 
 def _tell(text: str) -> None:
