@@ -88,6 +88,21 @@ def default_config(argv: Sequence[str]) -> TrainConfig:
     return config
 
 
+def default_typed_in_vain(config: TrainConfig, argv: Sequence[str]) -> str | None:
+    """Return a note if --epochs was typed with its default, but the steps count.
+
+    `whole_run.without_effect` names other values. It does not know what was typed.
+    """
+    by_steps = config.steps is not None and config.extend is None
+    usual = config.epochs == TrainConfig().epochs
+    if not (by_steps and usual and _arguments(list(argv), "--epochs")):
+        return None
+    return (
+        f"--epochs {config.epochs:g} has no effect: the run has {config.steps} steps; "
+        f"give --steps=None to count epochs."
+    )
+
+
 def config_of_run(workdir: str) -> TrainConfig | None:
     """Return the settings of a run without its extensions; None if there is no run.
 
