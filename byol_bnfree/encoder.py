@@ -30,7 +30,7 @@ from byol_bnfree.own_encoder import check_encoder as check_own_encoder
 from byol_bnfree.represent import network_input
 from byol_bnfree.saved_config import config_from_dict
 from byol_bnfree.settings.norms import groups_of_micro_batch, part_norms
-from byol_bnfree.settings.types import ImageSize
+from byol_bnfree.settings.types import ImageSize, is_count
 from byol_bnfree.training.items import ENCODERS
 from byol_bnfree.training.parts import DataShape
 from byol_bnfree.training.restore import load_items
@@ -274,6 +274,17 @@ def abstract_variables(module: nn.Module, data: DataShape) -> dict[str, Any]:
     return jax.tree.map(lambda leaf: leaf.update(sharding=device), shapes)
 
 
+def _check_shape(shape: DataShape) -> None:
+    """Raise `TypeError` for data that no run has had."""
+    images, classes, sides = shape
+    if not is_count(images):
+        raise TypeError(f"its number of images is {images!r}")
+    if not (classes in (None, 0) or is_count(classes)):
+        raise TypeError(f"its num_classes is {classes!r}")
+    if not (len(sides) == 3 and all(map(is_count, sides))):
+        raise TypeError(f"its image_shape is {sides}")
+
+
 def read_run(workdir: Path) -> tuple[TrainConfig, DataShape]:
     """Read a run's configuration and data; `InputError` if the folder is no run."""
     check_utf8(workdir)
@@ -293,6 +304,7 @@ def read_run(workdir: Path) -> tuple[TrainConfig, DataShape]:
         shape = DataShape(
             data["train"]["images"], data["num_classes"], tuple(data["image_shape"])
         )
+        _check_shape(shape)
     except (OSError, ValueError) as error:
         raise InputError(
             f"{workdir} is not the work folder of a run: its config.json or "

@@ -28,6 +28,7 @@ def test_an_encoder_can_be_compiled_as_it_is():
 
 IMAGES = tiny.batch()["image"]
 DATA = '{"train": {"images": 4}, "num_classes": 2, "image_shape": [8, 8, 3]}'
+SHAPES = ("[8, 8]", '"883"', "[8, 8, 0]", "[8, 8, 3.0]", "[8, 8, null]")
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -158,7 +159,13 @@ def test_a_list_of_images_is_a_batch_if_they_have_one_shape():
 
 @pytest.mark.parametrize(
     "settings, data",
-    [("[]", DATA), ('{"model": 3}', DATA), ("{}", "{}"), ("{}", "[]")],
+    [
+        *[("[]", DATA), ('{"model": 3}', DATA), ("{}", "{}"), ("{}", "[]")],
+        *[("{}", DATA.replace("[8, 8, 3]", shape)) for shape in SHAPES],
+        *[("{}", DATA.replace("4", images)) for images in ("null", "0", "true")],
+        ("{}", DATA.replace(": 2", ': "2"')),
+        ('{"extensions": [{}]}', DATA),
+    ],
 )
 def test_records_of_another_form_are_refused_in_a_sentence(tmp_path, settings, data):
     (tmp_path / "config.json").write_text(settings)

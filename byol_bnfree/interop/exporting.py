@@ -1,7 +1,6 @@
 """One export, from its settings to its files: `export(config)`."""
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, Literal
 
 from byol_bnfree.encoder import load_encoder, read_run
 from byol_bnfree.errors import InputError
-from byol_bnfree.files import expanded
+from byol_bnfree.files import RESTORE, expanded, read_json
 from byol_bnfree.interop.hub import write_hub_folder
 from byol_bnfree.interop.weights import description_of, holds_weights, is_run
 from byol_bnfree.interop.writing import Settings, write
@@ -111,8 +110,9 @@ def origin_of(
         known = description_of(source)
         known |= known.get("preprocessing", {})
         found = {name: known.get(name, usual) for name, usual in found.items()}
-    elif (source / "source.json").is_file():  # networks of other projects
-        found["source"] = json.loads((source / "source.json").read_text())["source"]
+    elif (record := read_json(source / "source.json", RESTORE)) is not None:
+        # It is of networks of other projects.
+        found["source"] = _text_of(record, source / "source.json")
         found["licence"] = found["source"].partition(". ")[2] or None
     else:
         found["crop_share"] = crop_share_of(source)
@@ -124,4 +124,11 @@ def crop_share_of(run: Path) -> float | None:
 
     None for a run of an older version, which has no record of it.
     """
-    return json.loads((run / "dataset.json").read_text()).get("crop_share")
+    return (read_json(run / "dataset.json", RESTORE) or {}).get("crop_share")
+
+
+def _text_of(record: dict[str, Any], path: Path) -> str:
+    """Return the origin and licence in a source.json."""
+    if not isinstance(source := record.get("source"), str):
+        raise InputError(f"{path} has no text named source; restore it.")
+    return source

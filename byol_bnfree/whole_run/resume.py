@@ -13,6 +13,7 @@ from byol_bnfree.config import FREE_ON_RESUME, TrainConfig
 from byol_bnfree.errors import InputError
 from byol_bnfree.files import RESTORE, expanded, read_json, write_json
 from byol_bnfree.own_code import changed_code
+from byol_bnfree.saved_config import config_from_dict
 from byol_bnfree.training import distributed
 from byol_bnfree.training.changes import compare_config, with_later_settings
 from byol_bnfree.training.checkpoint import Checkpoints
@@ -56,6 +57,7 @@ def check_resumable(workdir: Path, config: TrainConfig, data: Data) -> bool:
         )
     if saved is None:
         return False
+    config_from_dict(TrainConfig, saved)  # refuses damaged settings in a sentence
     extended = begins_extension(config, saved)
     free = FREE_ON_RESUME | (SETTINGS if extended else {"extensions"})
     # Settings that a later version added count as their defaults.
