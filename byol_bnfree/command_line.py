@@ -88,6 +88,21 @@ def default_config(argv: Sequence[str]) -> TrainConfig:
     return config
 
 
+def default_typed_in_vain(config: TrainConfig, argv: Sequence[str]) -> str | None:
+    """Return a note if --epochs was typed with its default, but the steps count.
+
+    `whole_run.without_effect` names other values. It does not know what was typed.
+    """
+    by_steps = config.steps is not None and config.extend is None
+    usual = config.epochs == TrainConfig().epochs
+    if not (by_steps and usual and _arguments(list(argv), "--epochs")):
+        return None
+    return (
+        f"--epochs {config.epochs:g} has no effect: the run has {config.steps} steps; "
+        f"give --steps=None to count epochs."
+    )
+
+
 def config_of_run(workdir: str) -> TrainConfig | None:
     """Return the settings of a run without its extensions; None if there is no run.
 
@@ -126,6 +141,7 @@ def exit_on_error(main: Callable[[], None]) -> None:
     or memory with 1. If the reader of standard output has gone, as after `| head`, it
     exits silently with 141, as other commands do.
     """
+    _open_closed_streams()
     if sys.argv[1:] == ["--version"]:
         print(f"byol_bnfree {__version__}")
         return
@@ -160,6 +176,16 @@ def exit_on_error(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         _tell("stopped by Ctrl-C.")
         _exit_at_once(130)
+
+
+def _open_closed_streams() -> None:
+    """Let output to a stream that was closed, as by `>&-`, go nowhere.
+
+    Python has None for it. `print` would fail, or write errors to standard output.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
 
 
 def _tell(text: str) -> None:

@@ -14,6 +14,7 @@ from byol_bnfree.errors import InputError
 from byol_bnfree.files import expanded
 from byol_bnfree.flags import cli
 from byol_bnfree.interop.facts import Facts
+from byol_bnfree.settings.types import check_types
 
 if TYPE_CHECKING:
     from byol_bnfree.evaluation.kept.embedding import Embedding
@@ -47,6 +48,7 @@ class EmbedConfig:
     """What a file of weights of another program does not state."""
 
     def __post_init__(self):
+        check_types(self)
         if self.batch_size < 1:
             raise InputError(
                 f"--batch-size is {self.batch_size}; it must be a positive number."

@@ -1,7 +1,6 @@
 """Trained encoders for use in your own code: `load_encoder(workdir)`."""
 
 import dataclasses
-import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from jaxtyping import Array, Float, UInt8
 
 from byol_bnfree.assembly import create_network, encoder_name
 from byol_bnfree.config import TrainConfig, height_and_width
-from byol_bnfree.errors import InputError, why_not_read
+from byol_bnfree.errors import InputError
 from byol_bnfree.files import expanded
 from byol_bnfree.interop.description import read_description, to_config
 from byol_bnfree.interop.facts import Facts, Padding
@@ -28,13 +27,12 @@ from byol_bnfree.models.resnet import ResNet
 from byol_bnfree.own_code import Executed, changed_code, model_code
 from byol_bnfree.own_encoder import check_encoder
 from byol_bnfree.represent import network_input
-from byol_bnfree.saved_config import config_from_dict
 from byol_bnfree.settings.norms import part_norms
 from byol_bnfree.settings.types import ImageSize
 from byol_bnfree.training.items import ENCODERS
 from byol_bnfree.training.parts import DataShape
 from byol_bnfree.training.restore import load_items
-from byol_bnfree.training.workdir import check_utf8
+from byol_bnfree.training.saved_run import read_run
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,36 +268,3 @@ def abstract_variables(module: nn.Module, data: DataShape) -> dict[str, Any]:
 
     shapes = jax.eval_shape(init, images)
     return jax.tree.map(lambda leaf: leaf.update(sharding=device), shapes)
-
-
-def read_run(workdir: Path) -> tuple[TrainConfig, DataShape]:
-    """Read a run's configuration and data; `InputError` if the folder is no run."""
-    check_utf8(workdir)
-    if not workdir.exists():
-        name = f"{workdir}"
-        raise InputError(
-            f"{workdir} is not the work folder of a run (No such file or directory); "
-            f"give the folder that `python -m byol_bnfree.train` prints in its first "
-            f"line, or a file of weights"
-            + " (load_pretrained reads shipped weights by name)"
-            * (workdir.name == name)
-            + "."
-        )
-    try:
-        saved = json.loads((workdir / "config.json").read_text())
-        data = json.loads((workdir / "dataset.json").read_text())
-        shape = DataShape(
-            data["train"]["images"], data["num_classes"], tuple(data["image_shape"])
-        )
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{workdir} is not the work folder of a run: its config.json or "
-            f"dataset.json cannot be read ({why_not_read(error)}); give the folder "
-            f"that `python -m byol_bnfree.train` prints in its first line."
-        ) from error
-    except (KeyError, TypeError) as error:
-        raise InputError(
-            f"{workdir / 'dataset.json'} is not that of a run ({error}); restore it, "
-            f"or give the folder of a run."
-        ) from error
-    return config_from_dict(TrainConfig, saved), shape

@@ -10,6 +10,7 @@ from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.errors import InputError
 from byol_bnfree.flags import cli
 from byol_bnfree.interop.facts import Facts
+from byol_bnfree.settings.types import check_types
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class ExportConfig:
                 f"--tolerance is {self.tolerance:g}; it must be zero or more, such as "
                 f"1e-4."
             )
+        check_types(self)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

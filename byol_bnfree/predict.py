@@ -14,6 +14,7 @@ from byol_bnfree.data.names import some
 from byol_bnfree.errors import InputError, why_not_written
 from byol_bnfree.files import replacing_text
 from byol_bnfree.flags import cli
+from byol_bnfree.settings.types import check_types
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,9 @@ class PredictConfig:
     on_bad_image: Literal["stop", "skip"] | None = None
     """stop: end at a picture that cannot be decoded. skip: leave it out. None: as the
     run did."""
+
+    def __post_init__(self):
+        check_types(self)
 
 
 def predict(config: PredictConfig) -> dict[str, float]:

@@ -31,6 +31,13 @@ def config_from_dict(kind: type, saved: dict[str, Any]) -> Any:
             f"the version of byol_bnfree that wrote it."
         )
 
+    needed = (n for n, field in fields.items() if field.default is dataclasses.MISSING)
+    if missing := [name for name in needed if name not in saved]:
+        raise InputError(
+            f"the saved configuration has no {missing[0]} in {str(saved)[:40]}; "
+            f"restore config.json."
+        )
+
     def value(name: str, raw: Any) -> Any:
         default = fields[name].default
         if dataclasses.is_dataclass(default):

@@ -9,12 +9,13 @@ from jaxtyping import Array, UInt8
 
 from byol_bnfree.assembly import create_network
 from byol_bnfree.config import TrainConfig
-from byol_bnfree.encoder import Encoder, read_run
+from byol_bnfree.encoder import Encoder
 from byol_bnfree.files import expanded
 from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.models.kernels import XLA, Kernels
 from byol_bnfree.represent import encoder_variables, network_input
 from byol_bnfree.training.parts import DataShape, build_parts
+from byol_bnfree.training.saved_run import read_run
 
 
 def untrained_encoder(

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from byol_bnfree.settings.types import check_types
 from experiments import GRIDS
 from experiments.scales import SCALES
 from experiments.slots import Each
@@ -58,3 +59,6 @@ class Arguments:
     """FILE:FUNCTION that makes the encoder of every arm, as in byol_bnfree.train.
     Results are kept apart from ours: --results is --out, and `report` needs --model
     again."""
+
+    def __post_init__(self):
+        check_types(self)

@@ -145,6 +145,12 @@ def test_a_file_gives_back_what_was_written(classes, ending, tmp_path):
     assert any("\\xff" in name for name in read[0])
 
 
+@pytest.mark.parametrize("name", ["dataset", "data_dir", "out"])
+def test_an_empty_text_is_refused(name):
+    with pytest.raises(InputError, match="is ''; it must be a text that is not empty"):
+        EmbedConfig("run", **{name: ""})
+
+
 @pytest.mark.parametrize("name", ["a.txt", "missing/a.npz", "folder.npz"])
 def test_a_file_that_cannot_be_is_refused_before_any_work(name, tmp_path):
     (tmp_path / "folder.npz").mkdir()

@@ -14,11 +14,11 @@ import tiny
 from byol_bnfree.config import AugmentConfig, DataConfig
 from byol_bnfree.data.augment import example_keys, normalize, two_views
 from byol_bnfree.data.pixels import unit_pixels
-from byol_bnfree.encoder import read_run
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.norm import NORMS
 from byol_bnfree.models.resnet import ResNet
 from byol_bnfree.training.ema import ema_update
+from byol_bnfree.training.saved_run import read_run
 
 
 def test_an_encoder_can_be_compiled_as_it_is():
@@ -28,6 +28,7 @@ def test_an_encoder_can_be_compiled_as_it_is():
 
 IMAGES = tiny.batch()["image"]
 DATA = '{"train": {"images": 4}, "num_classes": 2, "image_shape": [8, 8, 3]}'
+SHAPES = ("[8, 8]", '"883"', "[8, 8, 0]", "[8, 8, 3.0]", "[8, 8, null]")
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -158,7 +159,13 @@ def test_a_list_of_images_is_a_batch_if_they_have_one_shape():
 
 @pytest.mark.parametrize(
     "settings, data",
-    [("[]", DATA), ('{"model": 3}', DATA), ("{}", "{}"), ("{}", "[]")],
+    [
+        *[("[]", DATA), ('{"model": 3}', DATA), ("{}", "{}"), ("{}", "[]")],
+        *[("{}", DATA.replace("[8, 8, 3]", shape)) for shape in SHAPES],
+        *[("{}", DATA.replace("4", images)) for images in ("null", "0", "true")],
+        ("{}", DATA.replace(": 2", ': "2"')),
+        ('{"extensions": [{}]}', DATA),
+    ],
 )
 def test_records_of_another_form_are_refused_in_a_sentence(tmp_path, settings, data):
     (tmp_path / "config.json").write_text(settings)

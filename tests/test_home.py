@@ -164,6 +164,12 @@ def test_experiments_take_all_their_paths_from_the_home_folder(home):
     assert places.data_dir == str(home / "data")
 
 
+@pytest.mark.parametrize("name", ["data_dir", "model"])
+def test_experiments_refuse_an_empty_text(name):
+    with pytest.raises(InputError, match="is ''; it must be a text that is not empty"):
+        Arguments(("views",), **{name: ""})
+
+
 @pytest.mark.parametrize("page", ["report", "state"])
 @pytest.mark.parametrize(
     "fields",

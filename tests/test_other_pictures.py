@@ -10,10 +10,10 @@ import pytest
 import runs
 from byol_bnfree import load_encoder, parse_args, train
 from byol_bnfree.data.sources import open_source
-from byol_bnfree.encoder import read_run
 from byol_bnfree.evaluate import main as evaluate
 from byol_bnfree.export import main as export
 from byol_bnfree.interop.comparison import pictures
+from byol_bnfree.training.saved_run import read_run
 
 TILE = (16, 24)
 

@@ -182,6 +182,12 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path):
         predict(PredictConfig("x.npz", out=str(tmp_path / "none" / "out.csv")))
 
 
+@pytest.mark.parametrize("name", ["dataset", "data_dir", "workdir", "out"])
+def test_an_empty_text_is_not_taken_for_a_setting_that_is_not_given(name):
+    with pytest.raises(InputError, match="is ''; it must be a text that is not empty"):
+        PredictConfig("x.npz", **{name: ""})
+
+
 @pytest.mark.parametrize("content", [None, b"", b"PK nothing"])
 def test_what_is_no_classifier_is_refused_in_a_sentence(tmp_path, content):
     path = tmp_path / "a.npz"

@@ -72,6 +72,15 @@ def test_settings_that_cannot_be_read_are_restored_and_not_deleted(begun):
             check_resumable(begun, tiny.config(), DATA)
 
 
+@pytest.mark.parametrize("damage", [{"augment": 3}, {"own_code": 5}, {"extensions": 5}])
+def test_settings_of_another_form_are_refused_in_a_sentence(begun, damage):
+    commit(begun / "checkpoints")
+    saved = dataclasses.asdict(tiny.config()) | damage
+    (begun / "config.json").write_text(json.dumps(saved))
+    with pytest.raises(InputError, match="restore config.json|it must be a tuple"):
+        check_resumable(begun, tiny.config(), DATA)
+
+
 def test_only_a_run_that_saved_something_keeps_its_list_of_bad_pictures(begun):
     rows = [begun / name for name in ("skipped.jsonl", "skipped-1.jsonl")]
     for saved in (True, False):

@@ -33,6 +33,14 @@ from byol_bnfree.training.schedules import total_steps
         ({"extend_base_lr": 1.0}, "there is none; add --extend=EPOCHS"),
         ({"seed": 2**31}, "seed is 2147483648"),
         ({"base_lr": float("nan")}, "--base-lr is nan; it must be a finite number"),
+        ({"base_lr": 1e-60}, "--base-lr is 1e-60; it must be a finite number: 0, or"),
+        ({"optim": OptimConfig(weight_decay=1e300)}, "--optim.weight-decay is 1e+300"),
+        ({"infonce": InfoNCEConfig(beta=1e300)}, "--infonce.beta is 1e+300"),
+        (
+            {"augment": AugmentConfig(mean=(-1e300, 0.0, 0.0))},
+            "--augment.mean is (-1e+300, 0.0, 0.0); it must be a tuple of values, each",
+        ),
+        ({"own_code": ("model",)}, "--own-code is ('model',); it must be checksums"),
         ({"workdir": ""}, "workdir is ''"),
         ({"dataset": "folder:a\0b"}, "dataset is"),
         (
@@ -46,8 +54,8 @@ from byol_bnfree.training.schedules import total_steps
         ({"run": RunConfig(join_seconds=1e10)}, "--run.join-seconds is 10000000000.0"),
         ({"infonce": InfoNCEConfig(alpha=1e-46)}, "--infonce.alpha is 1e-46; it must"),
         (
-            {"moco_v2": MoCoConfig(temperature=1e-46)},
-            "--moco-v2.temperature is 1e-46; it must be at least 1e-06",
+            {"moco_v2": MoCoConfig(temperature=1e-30)},
+            "--moco-v2.temperature is 1e-30; it must be at least 1e-06",
         ),
         (
             {"model": ModelConfig(name="resnet8v2", last_scale_init=0.0)},
@@ -95,6 +103,21 @@ def test_what_cannot_be_is_refused_by_name(fields, sentence):
     with pytest.raises(InputError) as error:
         TrainConfig(**fields)
     assert sentence in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["momentum", "tau_base"])
+def test_a_share_below_1_is_also_one_in_float32(name):
+    most = float(np.nextafter(np.float32(1), np.float32(0)))
+    for share in (0.0, 0.999, most, 1 - 2**-25):
+        optim = OptimConfig(**{name: share})
+        if np.float32(share) < 1:
+            assert TrainConfig(optim=optim).optim == optim
+            continue
+        with pytest.raises(
+            InputError, match=f"--optim.{name.replace('_', '-')} is 0.9"
+        ):
+            TrainConfig(optim=optim)
+    assert TrainConfig(optim=OptimConfig(tau_base=1.0))
 
 
 @pytest.mark.parametrize(

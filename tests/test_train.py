@@ -433,3 +433,26 @@ def test_other_output_that_nobody_reads_is_no_error():
         process.stdout.close()
         assert process.wait(timeout=100) == 128 + signal.SIGPIPE
         assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize(
+    "closed, main, status",
+    [
+        *[(">&-", "print('a line')", 0), ("2>&-", "print('a line')", 0)],
+        *[(">&- 2>&-", "print('a line')", 0), ("2>&-", "fail()", 2)],
+    ],
+)
+def test_output_that_was_closed_before_goes_nowhere(closed, main, status):
+    code = (
+        "from byol_bnfree.command_line import exit_on_error, InputError\n"
+        "def fail(): raise InputError('wrong')\n"
+        f"exit_on_error(lambda: {main})"
+    )
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    said = "" if ">&-" in closed.split() or status else "a line\n"
+    assert (done.returncode, done.stdout, done.stderr) == (status, said, "")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from byol_bnfree.command_line import parse_args
+from byol_bnfree.command_line import default_typed_in_vain, parse_args
 from byol_bnfree.whole_run.without_effect import without_effect
 
 ROOT = Path(__file__).parents[1]
@@ -85,6 +85,23 @@ def test_a_setting_in_vain_is_named(setting):
 @pytest.mark.parametrize("setting", WITH_EFFECT)
 def test_a_setting_with_effect_is_not_named(setting):
     assert named(*setting.split(), *WITH_EFFECT[setting].split()) == []
+
+
+@pytest.mark.parametrize(
+    "command, said",
+    [
+        ("--config=smoke --epochs=10", True),
+        ("--steps=3 --epochs 10", True),
+        *[("--config=smoke", False), ("--epochs=10", False)],
+        ("--config=smoke --epochs=11", False),  # without_effect names it
+        ("--config=smoke --steps=None --epochs=10", False),
+    ],
+)
+def test_epochs_typed_with_their_default_are_named_too(command, said):
+    config = parse_args(command.split())
+    note = default_typed_in_vain(config, command.split())
+    assert (note is not None) == said
+    assert not said or note.startswith("--epochs 10 has no effect: the run has")
 
 
 @pytest.mark.parametrize("norm", ["bn", "gn_ws", "ln", "none"])

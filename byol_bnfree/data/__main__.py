@@ -8,7 +8,7 @@ from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.config import DataConfig, EvalConfig, TrainConfig
 from byol_bnfree.data.prepared import data_root, list_sets
 from byol_bnfree.data.preparing import known_as, prepare
-from byol_bnfree.errors import InputError
+from byol_bnfree.errors import InputError, flag
 
 PREPARING = (
     "Prepare a data set once, so that runs read it fast. CIFAR and folders need no "
@@ -79,6 +79,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments, rest = parser.parse_known_args(argv)
     if rest and arguments.command != "views":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    for name in ("data_dir", "archive", "out"):
+        if getattr(arguments, name, None) == "":
+            raise InputError(
+                f"{flag(name)} is ''; it must be a text that is not empty."
+            )
     if arguments.command == "views":
         from byol_bnfree.draw_views import draw_views  # only this needs JAX
 

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from byol_bnfree.config import TrainConfig
-from byol_bnfree.encoder import Encoder, read_run
+from byol_bnfree.encoder import Encoder
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.files import expanded
 from byol_bnfree.interop.weights import description_of, holds_weights, is_run
+from byol_bnfree.training.saved_run import read_run
 
 
 def with_data(

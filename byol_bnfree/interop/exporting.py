@@ -1,18 +1,18 @@
 """One export, from its settings to its files: `export(config)`."""
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from byol_bnfree.encoder import load_encoder, read_run
+from byol_bnfree.encoder import load_encoder
 from byol_bnfree.errors import InputError
-from byol_bnfree.files import expanded
+from byol_bnfree.files import RESTORE, expanded, read_json
 from byol_bnfree.interop.hub import write_hub_folder
 from byol_bnfree.interop.weights import description_of, holds_weights, is_run
 from byol_bnfree.interop.writing import Settings, write
+from byol_bnfree.training.saved_run import read_run
 
 
 def export(config: Any) -> Iterator[str]:
@@ -111,8 +111,9 @@ def origin_of(
         known = description_of(source)
         known |= known.get("preprocessing", {})
         found = {name: known.get(name, usual) for name, usual in found.items()}
-    elif (source / "source.json").is_file():  # networks of other projects
-        found["source"] = json.loads((source / "source.json").read_text())["source"]
+    elif (record := read_json(source / "source.json", RESTORE)) is not None:
+        # It is of networks of other projects.
+        found["source"] = _text_of(record, source / "source.json")
         found["licence"] = found["source"].partition(". ")[2] or None
     else:
         found["crop_share"] = crop_share_of(source)
@@ -124,4 +125,11 @@ def crop_share_of(run: Path) -> float | None:
 
     None for a run of an older version, which has no record of it.
     """
-    return json.loads((run / "dataset.json").read_text()).get("crop_share")
+    return (read_json(run / "dataset.json", RESTORE) or {}).get("crop_share")
+
+
+def _text_of(record: dict[str, Any], path: Path) -> str:
+    """Return the origin and licence in a source.json."""
+    if not isinstance(source := record.get("source"), str):
+        raise InputError(f"{path} has no text named source; restore it.")
+    return source

@@ -1,12 +1,11 @@
 """Writes a folder for the Hugging Face Hub, and reads weights offline."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from byol_bnfree.encoder import Encoder, load_encoder
 from byol_bnfree.errors import InputError
-from byol_bnfree.files import write_atomically, write_json
+from byol_bnfree.files import read_json, write_atomically, write_json
 from byol_bnfree.interop.card import model_card
 from byol_bnfree.interop.comparison import Comparison, check_python
 from byol_bnfree.interop.description import without_place
@@ -59,8 +58,9 @@ def write_hub_folder(
     # The run measured and drew its online encoder.
     figures = figures_of(source) if network == "online" else {}
     for file, there in RECORDS.items():
-        if (source / "checkpoints").is_dir() and (source / file).is_file():
-            write_json(folder / there, public(json.loads((source / file).read_text())))
+        of_run = (source / "checkpoints").is_dir()
+        if of_run and (record := read_json(source / file)) is not None:
+            write_json(folder / there, public(record))
     drawn = PICTURES if network == "online" else ()
     pictures = [file for file in drawn if (source / file).is_file()]
     for file in pictures:
@@ -98,10 +98,7 @@ def default_name(encoder: Encoder, network: str) -> str:
 
 def figures_of(source: Path) -> dict[str, float]:
     """Return the results in a run's summary, in [0, 1] by name; {} without any."""
-    try:
-        summary = json.loads((source / "summary.json").read_text())
-    except (OSError, ValueError):
-        return {}
+    summary = read_json(source / "summary.json") or {}
     return {
         f"{kind}, {network} encoder": value
         for kind in ("knn", "linear")

@@ -13,7 +13,6 @@ import numpy as np
 
 from byol_bnfree.assembly import create_network
 from byol_bnfree.config import TrainConfig
-from byol_bnfree.encoder import read_run
 from byol_bnfree.errors import InputError
 from byol_bnfree.files import expanded
 from byol_bnfree.interop.trees import Flat, flat, nested
@@ -21,6 +20,7 @@ from byol_bnfree.interop.weights import find, holds_weights, read_weights
 from byol_bnfree.settings.norms import part_norms
 from byol_bnfree.training.items import fields_of, items_of
 from byol_bnfree.training.restore import load_items
+from byol_bnfree.training.saved_run import read_run
 from byol_bnfree.training.state import TrainState
 
 GROUPS, KERNELS = ("groups", "min_group_channels"), ("standardize_conv", "unit_kernels")

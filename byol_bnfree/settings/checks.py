@@ -18,6 +18,7 @@ MOST_WORKERS = 512  # processes, which all start at once
 LEAST_STD, LEAST_SIGMA = 1e-6, 1e-3  # smaller ones, or their squares, are 0 in float32
 LEAST_AREA, ASPECT_LIMIT = 1e-6, 1e3  # of crops: sides stay finite and above 0
 LEAST_WHITE = 1e-6  # pixels are divided by it
+ROUNDED_TO_1 = 1 - 2**-25  # the least number that float32 rounds to 1
 
 
 MOST_WIDTH = 1000  # times the usual channels
@@ -69,8 +70,21 @@ RULES = (
         lambda x: x >= 0,
         "zero or more",
     ),
-    Rule("optim.momentum", lambda x: 0 <= x < 1, "from 0 to below 1"),
-    Rule("optim.tau_base", _between(0, 1), "between 0 and 1"),
+    Rule(
+        "optim.momentum",
+        lambda x: 0 <= x < ROUNDED_TO_1,
+        "from 0 to below 1, also when float32 rounds it",
+    ),
+    Rule(
+        "optim.tau_base",
+        lambda x: 0 <= x < ROUNDED_TO_1 or x == 1,
+        "between 0 and 1, and 1 itself if float32 rounds it to 1",
+    ),
+    Rule(
+        "own_code",
+        lambda x: all(len(text.split()) == 2 for text in x),
+        "checksums of files, as a run writes them",
+    ),
     Rule(
         "epochs extend optim.warmup_epochs",
         _or_none(lambda x: x <= MOST_EPOCHS),

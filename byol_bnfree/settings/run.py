@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from byol_bnfree.settings.types import check_types
+
 KNN_K, KNN_TEMPERATURE = 20, 0.1  # usual in the literature, for sets of any size
 
 
@@ -73,3 +75,6 @@ class Extension:
     """Step at which the part ends."""
     base_lr: float
     """The part's first learning rate is this value times batch_size / 256."""
+
+    def __post_init__(self):
+        check_types(self, "extensions.", str)

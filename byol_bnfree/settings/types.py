@@ -5,7 +5,6 @@ There an optimizer named "adam" would silently train with another one.
 """
 
 import dataclasses
-import sys
 from collections.abc import Callable
 from numbers import Integral, Real
 from types import NoneType, UnionType
@@ -17,9 +16,10 @@ ImageSize = int | tuple[int, int]
 """Side of a square, or height and width."""
 MOST_CHANNELS = 16  # of a picture; a longer axis of a file is a height or width
 LARGEST = 2**31 - 1  # of whole numbers, because devices count in int32
+LEAST_FLOAT, LARGEST_FLOAT = 1.2e-38, 3.4e38  # float32 has 0 and infinity beyond
 WORDS = {
     int: f"a whole number of at most {LARGEST:,}",
-    float: "a finite number",
+    float: f"a finite number: 0, or from {LEAST_FLOAT:g} to {LARGEST_FLOAT:g} in size",
     bool: "True or False",
     str: "a text that is not empty",
     NoneType: "None",
@@ -53,8 +53,8 @@ def check_types(
     `called` gives the name of a setting in the message.
 
     Whole numbers also count as numbers, but True and False do not. NumPy's numbers are
-    accepted. Numbers must be finite, and whole numbers must fit int32. Texts must not
-    be empty.
+    accepted. Numbers must fit float32, and whole numbers int32. Texts must not be
+    empty.
     """
     kinds = get_type_hints(type(config))
     for field in dataclasses.fields(config):
@@ -84,9 +84,10 @@ def _fits(value: Any, kind: Any) -> bool:
             and all(map(_fits, value, inner))
         )
     if kind is float:
-        limit = sys.float_info.max
         # NaN and infinity fail this comparison.
-        return _is_number(value, Real) and -limit <= value <= limit
+        return _is_number(value, Real) and (
+            value == 0 or LEAST_FLOAT <= abs(value) <= LARGEST_FLOAT
+        )
     if kind is int:
         return _is_number(value, Integral) and abs(value) <= LARGEST
     if kind is str:

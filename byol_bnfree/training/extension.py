@@ -16,7 +16,9 @@ import optax
 from byol_bnfree.config import Extension, TrainConfig
 from byol_bnfree.errors import InputError
 from byol_bnfree.files import RESTORE, expanded, read_json, write_json
+from byol_bnfree.saved_config import config_from_dict
 from byol_bnfree.settings.objective_checks import uses_predictor
+from byol_bnfree.settings.types import is_count
 from byol_bnfree.training.optim import constant_predictor_rate
 from byol_bnfree.training.restore import committed_steps
 from byol_bnfree.training.schedules import (
@@ -92,12 +94,12 @@ def resolve_extension(config: TrainConfig, num_examples: int) -> TrainConfig:
             f"{folder} holds no run with a checkpoint, but --extend continues a "
             f"finished run; give its --workdir, or train without --extend."
         )
-    past = tuple(Extension(**part) for part in saved.get("extensions", ()))
-    if past and saved["extend"] == config.extend:  # that extension, perhaps resumed
+    before = config_from_dict(TrainConfig, saved)
+    past = before.extensions
+    if past and before.extend == config.extend:  # that extension, perhaps resumed
         rate = config.extend_base_lr or past[-1].base_lr
         return dataclasses.replace(config, extend_base_lr=rate, extensions=past)
-    # The summary is written at the end, so a run without one is not finished.
-    done = (read_json(folder / "summary.json") or {"steps": 0})["steps"]
+    done = steps_of_summary(folder)
     if done < (past[-1].end if past else 1):
         raise InputError(
             f"{folder} holds a run that is not finished, but --extend continues a "
@@ -114,6 +116,22 @@ def resolve_extension(config: TrainConfig, num_examples: int) -> TrainConfig:
     )
     parts = (*past, Extension(done, end, rate))
     return dataclasses.replace(config, extend_base_lr=rate, extensions=parts)
+
+
+def steps_of_summary(workdir: Path) -> int:
+    """Return the steps of a finished run; 0 for another, which has no summary yet.
+
+    Raises:
+      InputError: if the summary is damaged.
+    """
+    summary = read_json(workdir / "summary.json")
+    if summary is None:
+        return 0
+    if not is_count(steps := summary.get("steps")):
+        raise InputError(
+            f"{workdir / 'summary.json'} has no number of steps; restore or delete it."
+        )
+    return steps
 
 
 def _rate_of_a_longer_run(

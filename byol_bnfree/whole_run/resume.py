@@ -13,6 +13,7 @@ from byol_bnfree.config import FREE_ON_RESUME, TrainConfig
 from byol_bnfree.errors import InputError
 from byol_bnfree.files import RESTORE, expanded, read_json, write_json
 from byol_bnfree.own_code import changed_code
+from byol_bnfree.saved_config import config_from_dict
 from byol_bnfree.training import distributed
 from byol_bnfree.training.changes import compare_config, with_later_settings
 from byol_bnfree.training.checkpoint import Checkpoints
@@ -57,6 +58,7 @@ def check_resumable(workdir: Path, config: TrainConfig, data: Data) -> bool:
                 f"not known; restore the file to resume it, or give another --workdir."
             )
         return False
+    config_from_dict(TrainConfig, saved)  # refuses damaged settings in a sentence
     extended = begins_extension(config, saved)
     differing = "; ".join(_other_settings(config, saved, extended))
     if differing and begun:

@@ -17,7 +17,11 @@ from byol_bnfree.machine.user_cache import compiled_programs_kept
 from byol_bnfree.settings.types import check_kind
 from byol_bnfree.training import distributed
 from byol_bnfree.training.agreement import check_agreement, check_shared, facts_of
-from byol_bnfree.training.extension import keep_what_was, resolve_extension
+from byol_bnfree.training.extension import (
+    keep_what_was,
+    resolve_extension,
+    steps_of_summary,
+)
 from byol_bnfree.training.program import build_program
 from byol_bnfree.training.schedules import warmup_steps
 from byol_bnfree.training.workdir import prepare_workdir
@@ -130,7 +134,7 @@ def _train_on(
     with writing(workdir):
         extended = check_resumable(workdir, config, data)
         finished = read_json(workdir / "summary.json")
-        if finished is not None and finished.get("steps", 0) >= program.total_steps:
+        if finished is not None and steps_of_summary(workdir) >= program.total_steps:
             distributed.say(f"{workdir} holds a finished run; nothing is left to do.")
             return Trained(finished, workdir, encoder)
         if distributed.is_primary():

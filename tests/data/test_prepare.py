@@ -64,6 +64,16 @@ def test_a_file_in_place_of_the_root_is_refused(tmp_path, where):
         prepare("cifar10", str(tmp_path / where))
 
 
+@pytest.mark.parametrize(
+    "argv",
+    ["list --data-dir=", "prepare cifar10 --data-dir=", "prepare cifar10 --archive="],
+)
+def test_an_empty_text_is_refused(argv, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="is ''; it must be a text that is not empty"):
+        main(argv.split())
+
+
 def test_listing_nothing_says_so(tmp_path, capsys):
     main(["list", f"--data-dir={tmp_path}"])
     assert "no prepared data set" in capsys.readouterr().out

@@ -172,6 +172,19 @@ def test_a_tolerance_that_bounds_nothing_is_refused(tolerance):
         ExportConfig("run", tolerance=tolerance)
 
 
+@pytest.mark.parametrize("name", ["out", "name", "licence", "python"])
+def test_an_empty_text_is_no_setting_of_an_export(name):
+    with pytest.raises(InputError, match=f"--{name} is ''; it must be a text that is"):
+        ExportConfig("run", **{name: ""})
+
+
+@pytest.mark.parametrize("content", ['{"source": "Ours. M', "[]", "{}"])
+def test_a_damaged_record_of_the_source_is_refused_in_a_sentence(content, tmp_path):
+    (tmp_path / "source.json").write_text(content)
+    with pytest.raises(InputError, match="source.json .*; restore it"):
+        origin_of(tmp_path, None)
+
+
 @pytest.mark.parametrize(
     ("family", "norm", "model", "problem"),
     [

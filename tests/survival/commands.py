@@ -133,10 +133,10 @@ def _newest(workdir: Path) -> list[np.ndarray]:
     """The arrays of the newest state, however many processes wrote it."""
     import jax
 
-    from byol_bnfree.encoder import read_run
     from byol_bnfree.training.mesh import make_mesh, replicated
     from byol_bnfree.training.parts import build_parts
     from byol_bnfree.training.restore import load_newest
+    from byol_bnfree.training.saved_run import read_run
 
     everywhere = replicated(make_mesh())
     abstract = jax.tree.map(

@@ -18,6 +18,7 @@ from byol_bnfree.training.extension import (
     resolve_extension,
     schedules_of,
 )
+from byol_bnfree.training.manifest import MANIFEST
 from byol_bnfree.training.schedules import learning_rate_schedule, tau_schedule
 
 IMAGES = 160  # in batches of 8: the run of 4 steps is 0.2 epochs long
@@ -27,6 +28,16 @@ EXTEND = ["--extend=0.4", "--extend-base-lr=0.2"]
 @pytest.fixture
 def workdir(tmp_path):
     return runs.copy_of(runs.trained(), tmp_path)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A folder with the settings and the name of a checkpoint of a run."""
+    (tmp_path / "checkpoints" / "4").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "4" / MANIFEST).write_text("{}")
+    settings = json.dumps(dataclasses.asdict(TrainConfig()))
+    (tmp_path / "config.json").write_text(settings)
+    return tmp_path
 
 
 def read(workdir, name):
@@ -78,6 +89,22 @@ def test_there_must_be_a_finished_run(workdir, tmp_path):
     (workdir / "summary.json").unlink()
     with pytest.raises(InputError, match="is not finished"):
         resolve_extension(extension(workdir), IMAGES)
+
+
+@pytest.mark.parametrize("summary", ["{}", '{"steps": null}', '{"steps": "4"}'])
+def test_a_summary_without_its_steps_is_refused_in_a_sentence(saved, summary):
+    (saved / "summary.json").write_text(summary)
+    with pytest.raises(InputError, match="summary.json has no number of steps; resto"):
+        resolve_extension(extension(saved), IMAGES)
+
+
+@pytest.mark.parametrize("part", [{}, {"start": "4", "end": 8, "base_lr": 0.2}, 3])
+def test_a_damaged_list_of_extensions_is_refused_in_a_sentence(saved, part):
+    config = extension(saved)
+    damaged = read(saved, "config.json") | {"extensions": [part]}
+    (saved / "config.json").write_text(json.dumps(damaged))
+    with pytest.raises(InputError, match="start|Extension"):
+        resolve_extension(config, IMAGES)
 
 
 def test_an_extension_resumes_as_itself_and_is_extended_when_it_is_finished(workdir):

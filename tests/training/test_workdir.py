@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from byol_bnfree.config import OptimConfig, TrainConfig
-from byol_bnfree.encoder import read_run
 from byol_bnfree.errors import InputError
 from byol_bnfree.files import write_json
 from byol_bnfree.training.changes import compare_config
+from byol_bnfree.training.saved_run import read_run
 from byol_bnfree.training.workdir import lock_workdir, prepare_workdir
 
 HOLD_LOCK = """

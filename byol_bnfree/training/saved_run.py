@@ -1,0 +1,56 @@
+"""The settings and the data of a run, read back from its work folder."""
+
+import json
+from pathlib import Path
+
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.errors import InputError, why_not_read
+from byol_bnfree.saved_config import config_from_dict
+from byol_bnfree.settings.types import is_count
+from byol_bnfree.training.parts import DataShape
+from byol_bnfree.training.workdir import check_utf8
+
+
+def read_run(workdir: Path) -> tuple[TrainConfig, DataShape]:
+    """Read a run's configuration and data; `InputError` if the folder is no run."""
+    check_utf8(workdir)
+    if not workdir.exists():
+        name = f"{workdir}"
+        raise InputError(
+            f"{workdir} is not the work folder of a run (No such file or directory); "
+            f"give the folder that `python -m byol_bnfree.train` prints in its first "
+            f"line, or a file of weights"
+            + " (load_pretrained reads shipped weights by name)"
+            * (workdir.name == name)
+            + "."
+        )
+    try:
+        saved = json.loads((workdir / "config.json").read_text())
+        data = json.loads((workdir / "dataset.json").read_text())
+        shape = DataShape(
+            data["train"]["images"], data["num_classes"], tuple(data["image_shape"])
+        )
+        _check_shape(shape)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{workdir} is not the work folder of a run: its config.json or "
+            f"dataset.json cannot be read ({why_not_read(error)}); give the folder "
+            f"that `python -m byol_bnfree.train` prints in its first line."
+        ) from error
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{workdir / 'dataset.json'} is not that of a run ({error}); restore it, "
+            f"or give the folder of a run."
+        ) from error
+    return config_from_dict(TrainConfig, saved), shape
+
+
+def _check_shape(shape: DataShape) -> None:
+    """Raise `TypeError` for data that no run has had."""
+    images, classes, sides = shape
+    if not is_count(images):
+        raise TypeError(f"its number of images is {images!r}")
+    if not (classes in (None, 0) or is_count(classes)):
+        raise TypeError(f"its num_classes is {classes!r}")
+    if not (len(sides) == 3 and all(map(is_count, sides))):
+        raise TypeError(f"its image_shape is {sides}")
