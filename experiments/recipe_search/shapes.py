@@ -1,12 +1,13 @@
-"""Which optimizer suits bn on the generated shapes, the data of the default command?
+"""Which optimizer suits a norm on the generated shapes, the default data?
 
-    python -m experiments.recipe_search.shapes --seeds 0 1
+    python -m experiments.recipe_search.shapes --norms bn gn_ws --seeds 0 1
 
-Each trial is the default run with bn and other settings of the optimizer. It is judged
+Each trial is the default run with other settings of the optimizer. It is judged
 by kNN: the last quarter of the training pictures against the others. So the test split
 chooses nothing. Rows are appended to shapes.jsonl. A trial takes two minutes on a core.
 """
 
+import itertools
 import json
 import tempfile
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import numpy as np
 
 from byol_bnfree import load_encoder, parse_args, train
 from byol_bnfree.command_line import exit_on_error
+from byol_bnfree.config import Norm
 from byol_bnfree.cpu.choice import choose_kernels
 from byol_bnfree.data.sources import open_source
 from byol_bnfree.evaluation.features import encoder_features
@@ -37,8 +39,10 @@ HELD_OUT = 0.25  # share of the training pictures
 
 @dataclass(frozen=True)
 class Arguments:
-    """Try optimizers of bn on the generated shapes."""
+    """Try optimizers on the generated shapes."""
 
+    norms: tuple[Norm, ...] = ("bn", "gn_ws")
+    """Norms of every trial."""
     seeds: tuple[int, ...] = (0, 1)
     """Seeds of every trial."""
     results: Path = Path(__file__).with_name("shapes.jsonl")
@@ -48,12 +52,12 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     """Run all trials and print their accuracies."""
     machine = {k: v for k, v in environment().items() if k != "argv"}  # has paths
-    for seed in arguments.seeds:
-        for name, flags in TRIALS.items():
-            accuracy = trial([*flags, "--norm=bn", f"--seed={seed}"])
-            found = {"trial": name, "seed": seed, "held_out_knn": accuracy}
-            append_row(arguments.results, found | {"environment": machine})
-            print(json.dumps(found), flush=True)
+    trials = itertools.product(arguments.seeds, arguments.norms, TRIALS.items())
+    for seed, norm, (name, flags) in trials:
+        accuracy = trial([*flags, f"--norm={norm}", f"--seed={seed}"])
+        found = {"trial": name, "norm": norm, "seed": seed, "held_out_knn": accuracy}
+        append_row(arguments.results, found | {"environment": machine})
+        print(json.dumps(found), flush=True)
 
 
 def trial(flags: list[str]) -> float:
