@@ -86,10 +86,7 @@ def read_parts(workdir: Path, *names: str) -> dict[str, Row]:
     found = {name: read_json(workdir / f"{name}.json") for name in names}
     for name, part in found.items():
         if part is None:
-            raise InputError(
-                f"{workdir / name}.json is missing; give the work folder of a "
-                f"finished run."
-            )
+            raise InputError(f"{workdir / name}.json is missing; give a finished run.")
     return found
 
 

@@ -97,6 +97,7 @@ def test_a_run_of_other_settings_than_its_command_gives_today_says_so(tmp_path):
     folder, command = run_folder(tmp_path / "run"), "python -m byol_bnfree.train --norm"
     rows = read_rows(folder / "metrics.jsonl")
     row = {"scale": "cpu", "arm": "bn", "command": f"{command}=bn"}
+    row |= {"experiment": "norm_comparison", "settings": "0123456789"}
     row["time"] = "2026-01-02T03:04:05+00:00"
     row["summary"] = json.loads((folder / "summary.json").read_text())
     row |= {"curves": curves(rows), "environment": ENVIRONMENT}
@@ -126,6 +127,9 @@ def test_results_hold_added_runs_with_their_conditions(tmp_path, monkeypatch):
     assert "| `--norm=bn` | 25.0 -> 66.0 | 25.0 -> 66.0 | 10.0 | healthy | 30 |" in page
     assert "2 cores of a cpu" in page and "secret" not in page
     with pytest.raises(InputError, match="give a finished run"):
+        results.main(results.Arguments(add=(tmp_path,)))
+    (tmp_path / "summary.json").write_text("{")
+    with pytest.raises(InputError, match="summary.json is not JSON"):
         results.main(results.Arguments(add=(tmp_path,)))
 
 
