@@ -78,6 +78,9 @@ def main(arguments: Arguments) -> None:
     if arguments.device is not None:
         _measure_device(arguments)
         return
+    for name in ("tiny", "budget", "cap", "out", "finished"):
+        if getattr(arguments, name) != getattr(Arguments, name):
+            raise InputError(f"--{name} is for devices; omit it, or give --device.")
     for name in arguments.workload:
         if name not in WORKLOADS:
             raise InputError(

@@ -405,3 +405,15 @@ def test_the_script_copies_the_rows_of_a_grid_that_still_runs(tmp_path, what, gr
     assert done.returncode == 0, done.stdout
     assert f"experiments {grid}" in done.stdout
     assert (tmp_path / "out" / "results.jsonl").read_text() == "rows\n"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"tiny": True}, {"budget": 60.0}, {"cap": 60.0}, {"out": "x"}, {"finished": "x"}],
+    ids=lambda given: next(iter(given)),
+)
+def test_flags_of_a_device_are_refused_without_one(given):
+    name = next(iter(given))
+    given = {k: Path(v) if v == "x" else v for k, v in given.items()}
+    with pytest.raises(InputError, match=f"--{name} is for devices; omit it, or give"):
+        main(Arguments(**given))
