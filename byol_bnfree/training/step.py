@@ -79,9 +79,9 @@ def make_train_step(
       InputError: for arguments of other kinds, and when the step gets a batch without
         one of these keys.
     """
+    check_kind(config, TrainConfig, "config", "a TrainConfig, such as TrainConfig()")
     check_kind(network, BYOLNetwork, "network", "a BYOLNetwork, as build_parts returns")
     check_kind(schedules, Schedules, "schedules", "a Schedules, as build_parts returns")
-    check_kind(config, TrainConfig, "config", "a TrainConfig, such as TrainConfig()")
     unroll = jax.default_backend() == "cpu" if unroll is None else unroll
     gradient = make_gradient(network, config, data_devices, unroll)
     remember = make_objective(config).remember

@@ -248,7 +248,7 @@ def test_a_closed_source_has_no_threads_and_reads_on_with_new_ones(stream_config
     deadline = time.monotonic() + 10
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # others may have ended too
     np.testing.assert_array_equal(source.images(SOME[:3]), first)
 
 

@@ -58,8 +58,7 @@ def test_the_answer_of_norm_comparison_adds_the_pair_with_more_decay():
         ([0.38, 0.405, 0.44], f"Three {OPEN}About"),  # level by its mean
         (
             [0.30],
-            f"One {OPEN.replace('seeds', 'seed', 1)}Three seeds give a useful "
-            "interval.",
+            f"One {OPEN.replace('seeds', 'seed', 1)}At least three seeds are needed.",
         ),
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -306,7 +307,8 @@ def test_a_mode_ends_in_its_time_and_a_budget_before_the_limit(tmp_path, seconds
 @pytest.mark.parametrize("seconds, read", [("0090", 90), ("060", 60)])
 def test_seconds_are_decimal(tmp_path, seconds, read):
     done = run_script(tmp_path, ["verify", seconds], {"python": GPU_OF_A_TEST})
-    assert f"== {read} s left" in done.stdout
+    left = int(re.search(r"== (\d+) s left", done.stdout)[1])
+    assert read - 10 <= left <= read  # it takes a while to start
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,7 @@ def test_metrics_and_outputs_are_those_of_the_step_that_was_taken(norm):
     (state, step), network = tiny.start(cfg), tiny.network(cfg, views=2)
     after, metrics, outputs = jax.jit(step)(state, tiny.batch())
     gradient = jax.jit(make_gradient(network, cfg, 1, unroll=False))
-    averaged, forward = gradient(state, tiny.batch())
+    averaged, forward = gradient(state, tiny.batch(), jax.random.key(cfg.seed))
     moved = jax.tree.map(jnp.subtract, after.online_params, state.online_params)
     expected = {
         "train/projection_norm": jnp.linalg.norm(forward.projection1, axis=1).mean(),
