@@ -37,6 +37,8 @@ class Footprint(NamedTuple):
     """True if --views.accumulate can still be added."""
     sharing: int = 1
     """Number of devices that share the batch and have a memory of their own."""
+    images: int | None = None
+    """Number of training images; no batch is larger. None: not known."""
 
     @property
     def needed(self) -> float:
@@ -86,9 +88,12 @@ class Footprint(NamedTuple):
         )
 
     def __str__(self) -> str:
+        fits = f"batches of up to about {self.fitting:,} fit"
+        if self.images is not None and self.fitting >= self.images:
+            fits = f"batches of all {self.images:,} images fit"
         return (
             f"a step needs {_size(self.needed)} of {_size(self.limit)} "
-            f"({self._parts()}); batches of up to about {self.fitting:,} fit"
+            f"({self._parts()}); {fits}"
         )
 
     def _parts(self) -> str:
@@ -126,6 +131,7 @@ def footprint(compiled: Any, program: Any) -> Footprint | None:
         remat=_can_remat(program),
         accumulate=_can_accumulate(program.config),
         sharing=devices if limit else 1,
+        images=program.data.num_examples,
     )
 
 

@@ -55,6 +55,12 @@ def test_a_step_that_does_not_fit_is_refused_with_what_would():
         FOOTPRINT._replace(limit=9e9).check()
 
 
+def test_no_batch_is_advised_that_is_larger_than_the_data():
+    assert "batches of up to about 280 fit" in str(FOOTPRINT._replace(images=281))
+    said = str(FOOTPRINT._replace(images=280))
+    assert said.endswith("; batches of all 280 images fit")
+
+
 @pytest.mark.parametrize(
     "batch, needed, said",
     [
