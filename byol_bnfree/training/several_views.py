@@ -83,20 +83,15 @@ class Passes:
             small = []
             for view in drawn.small:
                 output, after = self.of_small(params, after, view)
-                small.append(output)
+                small.append(output.prediction)
             loss = loss_of_views(
                 [output.prediction for output in large],
                 targets,
-                [output.prediction for output in small],
+                small,
                 self.config.views.targets,
                 self.normalize,
             )
-            # The probe reads the first view only. Without the zeros of the others XLA
-            # would round its gradient differently.
-            probe = sum(
-                float(index == 0) * _probe(output, loss, labels)
-                for index, output in enumerate([*large, *small])
-            )
+            probe = _probe(large[0], loss, labels)
             forward = _forward(large, loss, probe, labels)
             return jnp.mean(loss + probe), (after, forward)
 
