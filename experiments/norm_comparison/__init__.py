@@ -1,9 +1,11 @@
 """Does GroupNorm with Weight Standardization match BatchNorm?"""
 
 from experiments.comparison import Comparison
+from experiments.decisions import interval
 from experiments.grid import Arm, Experiment
 from experiments.recipes import BN, GN_WS, SGD, lars
 from experiments.scales import Scale
+from experiments.seeds import paired_difference
 from experiments.sentences import both, versus
 from experiments.verdicts import against_paper
 
@@ -52,7 +54,29 @@ def answer(comparison: Comparison) -> str:
     ):
         if comparison.results.keys() >= set(pair):
             text += f" With {change}, {versus(*pair)(comparison)}"
-    return text
+    return text + gains_over_lars(comparison)
+
+
+def gains_over_lars(comparison: Comparison) -> str:
+    """Say what each norm's recipe gains over LARS; empty if there is no common seed."""
+    pairs = {norm: (norm, f"{norm}_lars") for norm in ("gn_ws", "bn")}
+    if not comparison.results.keys() >= set(sum(pairs.values(), ())):
+        return ""
+    gains = {}
+    for norm, pair in pairs.items():
+        recipe, run = (comparison.results[name].percent("linear") for name in pair)
+        seeds = recipe.keys() & run.keys()
+        gains[norm] = {seed: recipe[seed] - run[seed] for seed in seeds}
+    more = paired_difference(gains["gn_ws"], gains["bn"])
+    if more is None:
+        return ""
+    gn_ws, bn = (comparison.difference(*pair) for pair in pairs.values())
+    return (
+        f" Over LARS, the recipe of gn_ws gains {gn_ws.mean:.1f} points "
+        f"({interval(gn_ws)}), and that of bn gains {bn.mean:.1f} ({interval(bn)}). "
+        f"The first gain minus the second is {more.mean:+.1f} points "
+        f"({interval(more)})."
+    )
 
 
 EXPERIMENT = Experiment(

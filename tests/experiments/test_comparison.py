@@ -48,6 +48,18 @@ def test_the_answer_of_norm_comparison_adds_the_pair_with_more_decay():
     assert "longer runs, gn_ws_decay reaches 57.5 % and bn_decay 60.0 %" in both
 
 
+def test_the_gains_over_lars_are_compared_seed_by_seed():
+    """By hand: gains of 15, 16, 17 and of 10 points; half of 2.5 is 4.303 / sqrt(3)."""
+    figures = {"bn": [0.5, 0.6, 0.7], "bn_lars": [0.4, 0.5, 0.6]}
+    figures |= {"gn_ws": [0.5, 0.5, 0.5], "gn_ws_lars": [0.35, 0.34, 0.33]}
+    said = comparison("norm_comparison", figures).answer()
+    assert "the recipe of gn_ws gains 16.0 points" in said
+    assert "that of bn gains 10.0 (95 % interval +10.0 to +10.0, paired over 3" in said
+    assert "is +6.0 points (95 % interval +3.5 to +8.5, paired over 3 seeds)" in said
+    del figures["bn_lars"]
+    assert "Over LARS" not in comparison("norm_comparison", figures).answer()
+
+
 @pytest.mark.parametrize(
     "gn_ws, said",
     [
