@@ -43,6 +43,11 @@ class DataShape(NamedTuple):
     """Height, width and channels."""
 
 
+def is_shape(sides: tuple) -> bool:
+    """Say if these are the height, width and channels of an image."""
+    return len(sides) == 3 and all(map(is_count, sides))
+
+
 class Parts(NamedTuple):
     """The objects of a run, before devices are chosen."""
 
@@ -85,7 +90,7 @@ def build_parts(
     """
     check_kind(config, TrainConfig, "config", "a TrainConfig, such as TrainConfig()")
     check_kind(data, DataShape, "data", "a DataShape")
-    if len(data.image_shape) != 3 or not all(map(is_count, data.image_shape)):
+    if not is_shape(data.image_shape):
         raise InputError(
             f"image_shape is {data.image_shape}; give (height, width, channels)."
         )

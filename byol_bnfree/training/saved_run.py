@@ -7,7 +7,7 @@ from byol_bnfree.config import TrainConfig
 from byol_bnfree.errors import InputError, why_not_read
 from byol_bnfree.saved_config import config_from_dict
 from byol_bnfree.settings.types import is_count
-from byol_bnfree.training.parts import DataShape
+from byol_bnfree.training.parts import DataShape, is_shape
 from byol_bnfree.training.workdir import check_utf8
 
 
@@ -52,5 +52,5 @@ def _check_shape(shape: DataShape) -> None:
         raise TypeError(f"its number of images is {images!r}")
     if not (classes in (None, 0) or is_count(classes)):
         raise TypeError(f"its num_classes is {classes!r}")
-    if not (len(sides) == 3 and all(map(is_count, sides))):
+    if not is_shape(sides):
         raise TypeError(f"its image_shape is {sides}")

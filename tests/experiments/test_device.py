@@ -8,15 +8,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
+from byol_bnfree import parse_args
+from byol_bnfree.assembly import create_network
 from byol_bnfree.errors import InputError
 from byol_bnfree.training import environment as training_environment
+from byol_bnfree.training.parts import DataShape
+from byol_bnfree.training.program import build_program
 from byol_bnfree.verify import parse
 from experiments.throughput import __main__ as throughput
 from experiments.throughput import device
 from experiments.throughput.__main__ import Arguments, main
 from experiments.throughput.device import Plan, arms, result
+from experiments.throughput.measure import forward_flops
 from experiments.throughput.profile import by_kind
 from experiments.throughput.ratios import costs, ratios, slowest
 
@@ -419,3 +425,15 @@ def test_flags_of_a_device_are_refused_without_one(given):
     given = {k: Path(v) if v == "x" else v for k, v in given.items()}
     with pytest.raises(InputError, match=f"--{name} is for devices; omit it, or give"):
         main(Arguments(**given))
+
+
+def test_operations_of_an_image_are_those_that_xla_counts():
+    """XLA leaves out the zeros around pictures, and counts sums and roots too."""
+    config = parse_args(["--config=smoke", "--norm=gn_ws"])
+    program = build_program(config, DataShape(1000, 10, (32, 32, 3)))
+    network = create_network(config, 10, stat_groups=1)  # XLA's layers
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3), "float32")
+    params = program.abstract_state.online_params
+    forward = jax.jit(lambda params, x: network.online(params, {}, x, True)[0])
+    counted = forward.lower(params, image).cost_analysis()["flops"]
+    assert forward_flops(program) == pytest.approx(counted, rel=0.1)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import tiny
-from byol_bnfree.config import TrainConfig, ViewsConfig
+from byol_bnfree.config import AugmentConfig, TrainConfig, ViewsConfig
 from byol_bnfree.data.augment import normalize, two_views
-from byol_bnfree.data.views import all_views
+from byol_bnfree.data.views import all_views, first_view
 from byol_bnfree.errors import InputError
 from byol_bnfree.losses import byol_loss, l2_normalize
 from byol_bnfree.models.norm import NORMS
@@ -257,3 +257,19 @@ def test_small_views_are_no_larger_than_large_ones():
 def test_views_that_cannot_be_are_refused(fields, said):
     with pytest.raises(InputError, match=said):
         TrainConfig(**fields)
+
+
+@pytest.mark.parametrize("given", ["image", "crops"])
+def test_the_first_view_alone_is_the_first_of_all(given):
+    """T and T' differ, so the second distribution would show."""
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), np.uint8)
+    batch = {"position": jnp.arange(4)}
+    augment = dataclasses.replace(
+        AugmentConfig(), view2=dataclasses.replace(AugmentConfig().view2, solarize=1)
+    )
+    pixels = images if given == "image" else np.stack([images, images], 1)
+    whole = batch | {given: jnp.asarray(pixels)}
+    one = batch | {given: jnp.asarray(pixels if given == "image" else pixels[:, :1])}
+    key = jax.random.key(0)
+    expected = all_views(key, whole, augment, ViewsConfig()).large[0]
+    np.testing.assert_allclose(first_view(key, one, augment), expected, atol=1e-5)
