@@ -9,11 +9,14 @@ import re
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
 from tyro.constructors import (
     ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    PrimitiveTypeInfo,
     StructConstructorSpec,
     StructTypeInfo,
 )
@@ -34,9 +37,22 @@ def _command() -> str | None:
 
 
 def _rules() -> ConstructorRegistry:
-    """Return tyro's rules, with joined lines in the help texts of dataclasses."""
+    """Return tyro's rules with joined lines in help texts, and without empty paths."""
     rules = ConstructorRegistry()
     asking = False
+
+    @rules.primitive_rule
+    def not_empty(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+        """Return how a path is read; None leaves other types to tyro."""
+        if info.type is not Path:
+            return None
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="PATH",
+            instance_from_str=lambda texts: _path(*texts),
+            is_instance=lambda value: isinstance(value, Path),
+            str_from_instance=lambda path: [str(path)],
+        )
 
     @rules.struct_rule
     def with_joined_lines(info: StructTypeInfo) -> StructConstructorSpec | None:
@@ -59,6 +75,13 @@ def _rules() -> ConstructorRegistry:
         return dataclasses.replace(spec, fields=fields)
 
     return rules
+
+
+def _path(text: str) -> Path:
+    """Return a path. Python reads an empty one, as of $UNSET, as the present folder."""
+    if not text:
+        raise ValueError("the path is empty; give one, such as . for this folder.")
+    return Path(text)
 
 
 def _joined(text: HelpText) -> str | None:

@@ -1,6 +1,7 @@
-"""Command lines: the help texts of dataclasses."""
+"""Command lines: the help texts of dataclasses, and paths."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -48,3 +49,26 @@ def test_values_and_defaults_are_those_of_tyro():
     default = Settings(rate=0.1)
     found = cli(Settings, args=["--part.size=7", "--plain"], default=default)
     assert found == Settings(rate=0.1, plain=True, part=Part(7))
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Some paths."""
+
+    out: Path = Path("runs")
+    results: Path | None = None
+
+
+@pytest.mark.parametrize("name", ["out", "results"])
+def test_an_empty_path_is_refused_and_is_not_the_present_folder(name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli(Folders, args=[f"--{name}="], prog="x")
+    assert ended.value.code == 2
+    said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert f"--{name}" in said and "the path is empty" in said
+
+
+def test_other_paths_are_read_as_they_stand():
+    read = cli(Folders, args=["--out=.", "--results", "a b/c"], prog="x")
+    assert read == Folders(Path("."), Path("a b/c"))
+    assert cli(Folders, args=["--results=None"], prog="x") == Folders()
