@@ -28,6 +28,14 @@ def interval(difference: Difference) -> str:
     )
 
 
+def in_cell(difference: Difference) -> str:
+    """Write a difference, its interval and the number of seeds for a table."""
+    value, n = f"{difference.mean:+.1f}", f"(n {difference.n})"
+    if difference.low is None:
+        return f"{value} {n}"
+    return f"{value} [{difference.low:+.1f}, {difference.high:+.1f}] {n}"
+
+
 def decision(name: str, difference: Difference) -> str:
     """Say if the arm `name` is behind, as far as the interval shows."""
     match verdict(difference, MARGIN):

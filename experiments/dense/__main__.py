@@ -3,8 +3,8 @@
     python -m experiments.dense --seeds 0 1 2
 
 README.md has the conditions and the results. Finished arms of results.jsonl are not
-repeated. Then the table of README.md and the figure are made from results.jsonl. With
-other --epochs or --pictures the table is only printed.
+repeated. Then the tables of README.md and the figure are made from results.jsonl. With
+other --epochs or --pictures the tables are only printed.
 """
 
 from byol_bnfree.command_line import exit_on_error

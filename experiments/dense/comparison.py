@@ -18,7 +18,7 @@ from byol_bnfree.training.environment import commit, environment
 from experiments.dense.arguments import Arguments
 from experiments.dense.arms import TUNED, Arm, arms, settings_of, usual_settings
 from experiments.dense.encoders import encoder_of, workdir_of
-from experiments.dense.report import print_table, write_report
+from experiments.dense.report import print_tables, write_report
 
 SCENES = {"train": 768, "test": 128}
 SIDE = 64  # of a scene, pixels
@@ -74,7 +74,7 @@ def carry_out(arguments: Arguments) -> None:
 
 
 def report(rows: list[dict[str, Any]], arguments: Arguments) -> None:
-    """Write the table and the figure, or print the table.
+    """Write the tables and the figure, or print the tables.
 
     README.md has the default results and settings, so others are only printed.
     """
@@ -85,7 +85,7 @@ def report(rows: list[dict[str, Any]], arguments: Arguments) -> None:
     if (is_usual and is_own) or not (folder / "README.md").exists():
         write_report(rows, folder)
     else:
-        print_table(rows)
+        print_tables(rows)
 
 
 def asked_arms(arguments: Arguments) -> list[Arm]:

@@ -1,4 +1,4 @@
-"""The table of README.md and the figure, both from the rows of results.jsonl."""
+"""The tables of README.md and the figure, all from the rows of results.jsonl."""
 
 import re
 from collections.abc import Iterable
@@ -12,13 +12,15 @@ from matplotlib.ticker import FixedLocator, ScalarFormatter
 
 from byol_bnfree.evaluation.dense.evaluation import rate_beyond
 from byol_bnfree.files import write_atomically
-from experiments.dense.arms import NORMS, SMALL, TUNED
-from experiments.dense.encoders import KINDS
+from experiments.decisions import in_cell
+from experiments.dense.arms import NORMS, SMALL, TUNED, USUAL
+from experiments.dense.encoders import KINDS, RESCALED
 from experiments.pages.blocks import Table, table_markdown
 from experiments.pages.style import LABEL_SIZE, NORM_COLORS, STYLE
+from experiments.seeds import paired_difference
 
 Row = dict[str, Any]
-MARKS = re.compile(r"(<!-- results -->\n).*(<!-- /results -->)", re.DOTALL)
+MARKS = r"(<!-- {0} -->\n).*(<!-- /{0} -->)"  # around a table of README.md
 
 
 class Shown(NamedTuple):
@@ -40,6 +42,14 @@ TICKS = (5, 10, 20, 50, 100)  # of the relative error, %
 FITS = {"fine-tuned": "-", "linear": ":"}  # style of the line
 
 
+CONTRASTS = (
+    *(("fine-tuned", kind, "untrained") for kind in ("pre-trained", RESCALED)),
+    ("fine-tuned", "supervised", "untrained"),
+    *(("linear", kind, "untrained") for kind in ("pre-trained", "supervised")),
+)
+"""A fit, and the two encoders of the usual batch that it compares."""
+
+
 class Line(NamedTuple):
     """A row of the table: all seeds and norms of one fit."""
 
@@ -50,21 +60,33 @@ class Line(NamedTuple):
 
 
 def write_report(rows: list[Row], folder: Path) -> None:
-    """Write figures/accuracy.svg, and the table between the marks of README.md."""
+    """Write figures/accuracy.svg, and the tables between the marks of README.md."""
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(STYLE):
         draw(rows).savefig(folder / "figures" / "accuracy.svg", metadata={"Date": None})
     readme = folder / "README.md"
     if not readme.exists():  # results elsewhere than in the source
-        print_table(rows)
+        print_tables(rows)
         return
-    marked = rf"\g<1>{table_markdown(table(rows))}\g<2>"
-    write_atomically(readme, MARKS.sub(marked, readme.read_text()).encode())
+    write_atomically(readme, with_tables(readme.read_text(), rows).encode())
 
 
-def print_table(rows: list[Row]) -> None:
-    """Print the table as Markdown."""
-    print(table_markdown(table(rows)))
+def with_tables(text: str, rows: list[Row]) -> str:
+    """Return a text with the tables of these rows between its marks."""
+    for name, found in tables(rows).items():
+        marks = re.compile(MARKS.format(name), re.DOTALL)
+        text = marks.sub(rf"\g<1>{table_markdown(found)}\g<2>", text)
+    return text
+
+
+def print_tables(rows: list[Row]) -> None:
+    """Print the tables as Markdown."""
+    print("\n\n".join(map(table_markdown, tables(rows).values())))
+
+
+def tables(rows: list[Row]) -> dict[str, Table]:
+    """Return the tables of the report by the name of their marks."""
+    return {"results": table(rows), "differences": differences(rows)}
 
 
 def table(rows: list[Row]) -> Table:
@@ -83,6 +105,36 @@ def table(rows: list[Row]) -> Table:
         cells = [name, line.tuned, str(line.batch), line.encoder, *figures]
         found.append(cells)
     return Table(heads, found, words=(0, 1, 3))
+
+
+def differences(rows: list[Row]) -> Table:
+    """Return what pre-training, labels and a batch of 2 change, paired by seed."""
+    heads = ["task", "fit", "difference, points [95 %]", *NORMS]
+    found = []
+    for task, shown in SHOWN.items():
+        pairs = [
+            (fit, f"{a} - {b}", Line(task, fit, USUAL, a), Line(task, fit, USUAL, b))
+            for fit, a, b in CONTRASTS
+        ]
+        usual = Line(task, "fine-tuned", USUAL, "pre-trained")
+        small = usual._replace(batch=SMALL)
+        batches = f"batch of {SMALL} - batch of {USUAL}, pre-trained"
+        for fit, words, a, b in [*pairs, (usual.tuned, batches, small, usual)]:
+            cells = [_difference(rows, a, b, norm) for norm in NORMS]
+            if any(cells):
+                found.append([f"{task}, {shown.words}", fit, words, *cells])
+    return Table(heads, found, words=(0, 1, 2))
+
+
+def _difference(rows: list[Row], a: Line, b: Line, norm: str) -> str:
+    """Write a - b in points with its interval; nothing without a common seed."""
+    figure = SHOWN[a.task].figure
+    by_seed = [
+        {r["arm"]["seed"]: 100 * r["figures"][figure] for r in of(rows, line, norm)}
+        for line in (a, b)
+    ]
+    found = paired_difference(*by_seed)
+    return "" if found is None else in_cell(found)
 
 
 def ends_at_an_end(row: Row) -> bool:

@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping
 
 from experiments.collapse import last_knn, outcome, probe_says, warnings
 from experiments.comparison import Comparison, Result
-from experiments.decisions import MARGIN
+from experiments.decisions import MARGIN, in_cell
 from experiments.grid import Arm
 from experiments.pages.blocks import Table
 from experiments.report.conditions import machine
 from experiments.results import Row
-from experiments.seeds import Difference, Spread, spread, verdict
+from experiments.seeds import Spread, spread, verdict
 from experiments.verdicts import row_verdicts
 
 DEVIATION = "± is the sample standard deviation over the seeds."
@@ -92,7 +92,7 @@ def _against(comparison: Comparison, name: str) -> tuple[str, str]:
         if result.mean is not None:
             return "", ""
         return "", "failed" if result.agreed is False else "not decided yet"
-    return _difference(difference), verdict(difference, MARGIN)
+    return in_cell(difference), verdict(difference, MARGIN)
 
 
 def verdict_table(comparison: Comparison) -> Table | None:
@@ -203,12 +203,6 @@ def _spread(value: Spread | None, total: int) -> str:
     deviation = "" if value.std is None else f" ± {value.std:.1f}"
     part = f" ({value.n} of {total})" if value.n < total else ""
     return f"{value.mean:.1f}{deviation}{part}"
-
-
-def _difference(value: Difference) -> str:
-    if value.low is None:
-        return f"{value.mean:+.1f} (n 1)"
-    return f"{value.mean:+.1f} [{value.low:+.1f}, {value.high:+.1f}] (n {value.n})"
 
 
 def _median(values: Iterable[float | None]) -> float | None:

@@ -13,8 +13,15 @@ from byol_bnfree.files import read_rows
 from experiments.dense import comparison as dense
 from experiments.dense.arguments import FOLDER, Arguments
 from experiments.dense.arms import NORMS, RATES, TUNED, USUAL, Arm, arms, settings_of
-from experiments.dense.report import MARKS, SHOWN, draw, spread, table
-from experiments.pages.blocks import table_markdown
+from experiments.dense.report import (
+    SHOWN,
+    differences,
+    draw,
+    spread,
+    table,
+    tables,
+    with_tables,
+)
 
 ROWS = dense.of_settings(Arguments())
 
@@ -59,12 +66,29 @@ def test_constant_answers_are_those_of_the_test_scenes():
     np.testing.assert_allclose(SHOWN["depth"].constant, min(errors), atol=1e-4)
 
 
-def test_the_readme_has_the_table_of_the_results():
+def test_the_readme_has_the_tables_of_the_results():
     text = (FOLDER / "README.md").read_text()
-    found = MARKS.search(text)
-    assert found and found.group(0) == (
-        f"{found.group(1)}{table_markdown(table(ROWS))}{found.group(2)}"
-    )
+    assert with_tables(text, ROWS) == text
+    assert all(text.count(f"<!-- {name} -->") == 1 for name in tables(ROWS))
+    assert with_tables(text, ROWS[:1]) != text
+
+
+def test_differences_are_paired_by_seed():
+    untrained, trained = (0.2, 0.5, 0.1), (0.23, 0.51, 0.15)
+    rows = [
+        row("bn", kind, figure, seed)
+        for kind, figures in (("untrained", untrained), ("pre-trained", trained))
+        for seed, figure in enumerate(figures)
+    ]
+    # By hand: 3, 1, 5 points have mean 3, deviation 2, and 4.303 / sqrt(3) = 2.484.
+    (cells,) = differences(rows).rows
+    assert list(cells[2:]) == ["pre-trained - untrained", "+3.0 [-2.0, +8.0] (n 3)", ""]
+    small = [row("bn", "pre-trained", 0.2, batch=2)]
+    batches = differences([*rows, *small]).rows[-1]
+    assert list(batches[2:4]) == [
+        "batch of 2 - batch of 8, pre-trained",
+        "-3.0 (n 1)",
+    ]
 
 
 def test_pictures_that_fill_no_batch_are_refused():
