@@ -15,6 +15,7 @@ from experiments.dense.encoders import KINDS, RESCALED
 
 TUNED = 0  # the seed that chooses the rates of all seeds
 USUAL, SMALL = 8, 2  # pictures of a batch
+IN_SMALL = ("pre-trained", RESCALED)  # encoders that are also fine-tuned with SMALL
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0)  # of segmentation with the usual batch
 FURTHER = 3  # rates beyond an end at which the best one is
 LOWER = 0.1  # share of these rates for depth and detection, whose losses are steeper
@@ -47,7 +48,7 @@ def arms(seeds: Sequence[int], norms: Sequence[str] = NORMS) -> Iterator[Arm]:
     linear layer on frozen encoders.
     """
     tuned = [(kind, "fine-tuned", USUAL) for kind in KINDS]
-    small = [("pre-trained", "fine-tuned", SMALL)]
+    small = [(kind, "fine-tuned", SMALL) for kind in IN_SMALL]
     # A frozen encoder computes the same, whatever the length of its kernels.
     linear = [(kind, "linear", USUAL) for kind in KINDS if kind != RESCALED]
     for seed, part in itertools.product(seeds, (tuned, small, linear)):

@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, ScalarFormatter
 from byol_bnfree.evaluation.dense.evaluation import rate_beyond
 from byol_bnfree.files import write_atomically
 from experiments.decisions import in_cell
-from experiments.dense.arms import NORMS, SMALL, TUNED, USUAL
+from experiments.dense.arms import IN_SMALL, NORMS, SMALL, TUNED, USUAL
 from experiments.dense.encoders import KINDS, RESCALED
 from experiments.pages.blocks import Table, table_markdown
 from experiments.pages.style import LABEL_SIZE, NORM_COLORS, STYLE
@@ -116,10 +116,11 @@ def differences(rows: list[Row]) -> Table:
             (fit, f"{a} - {b}", Line(task, fit, USUAL, a), Line(task, fit, USUAL, b))
             for fit, a, b in CONTRASTS
         ]
-        usual = Line(task, "fine-tuned", USUAL, "pre-trained")
-        small = usual._replace(batch=SMALL)
-        batches = f"batch of {SMALL} - batch of {USUAL}, pre-trained"
-        for fit, words, a, b in [*pairs, (usual.tuned, batches, small, usual)]:
+        for kind in IN_SMALL:
+            usual = Line(task, "fine-tuned", USUAL, kind)
+            words = f"{kind}, batch of {SMALL} - batch of {USUAL}"
+            pairs.append((usual.tuned, words, usual._replace(batch=SMALL), usual))
+        for fit, words, a, b in pairs:
             cells = [_difference(rows, a, b, norm) for norm in NORMS]
             if any(cells):
                 found.append([f"{task}, {shown.words}", fit, words, *cells])

@@ -86,7 +86,7 @@ def test_differences_are_paired_by_seed():
     small = [row("bn", "pre-trained", 0.2, batch=2)]
     batches = differences([*rows, *small]).rows[-1]
     assert list(batches[2:4]) == [
-        "batch of 2 - batch of 8, pre-trained",
+        "pre-trained, batch of 2 - batch of 8",
         "-3.0 (n 1)",
     ]
 
