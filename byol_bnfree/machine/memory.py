@@ -13,12 +13,15 @@ from byol_bnfree.errors import InputError
 from byol_bnfree.machine.control_groups import groups_of
 
 
-def machine_bytes() -> int:
+def machine_bytes(processes: int = 1) -> int:
     """Return the memory that this process may use: of machine, container or limit.
 
-    The limit of a SLURM job is that of a control group, as a container's is.
+    The limit of a SLURM job is that of a control group, as a container's is. We count
+    it whole, because a task may have a group of its own. `processes` of one run share
+    the memory of the machine.
     """
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = [whole // processes]
     own, _ = resource.getrlimit(resource.RLIMIT_AS)
     if own != resource.RLIM_INFINITY:
         limits.append(own)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import jax
 
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.errors import InputError
+from byol_bnfree.machine.launched import place
 from byol_bnfree.machine.memory import machine_bytes
 from byol_bnfree.training.mesh import check_batch
 
@@ -123,7 +125,7 @@ def footprint(compiled: Any, program: Any) -> Footprint | None:
     return Footprint(
         state=found.argument_size_in_bytes * sharing,
         temporaries=max(1, found.temp_size_in_bytes + new) * sharing,
-        limit=limit or machine_bytes(),
+        limit=limit or machine_bytes(place(os.environ).count),
         batch_size=program.config.batch_size,
         devices=devices,
         micro_batches=program.config.micro_batches,

@@ -12,6 +12,7 @@ from flax import linen as nn
 import tiny
 from byol_bnfree.config import RunConfig, ViewsConfig
 from byol_bnfree.errors import InputError
+from byol_bnfree.machine import memory
 from byol_bnfree.training import mesh as meshes
 from byol_bnfree.training.footprint import Footprint, footprint
 from byol_bnfree.training.gradient import make_gradient
@@ -156,6 +157,16 @@ def test_what_a_step_returns_needs_memory_unless_it_was_donated():
     program = build_program(tiny.config(), DataShape(100, 3, (16, 16, 3)))
     found = footprint(Reported(10, 17, 10, 30), program)
     assert (found.state, found.temporaries) == (2 * 10, 2 * (30 + 17 - 10))
+
+
+def test_processes_of_a_launcher_share_the_memory_of_their_machine(monkeypatch):
+    program = build_program(tiny.config(), DataShape(100, 3, (16, 16, 3)))
+    monkeypatch.setattr(memory, "groups_of", lambda _: [])
+    whole = footprint(Reported(), program).limit
+    names = ("WORLD_SIZE", "RANK", "LOCAL_WORLD_SIZE", "LOCAL_RANK")
+    for name, value in zip(names, "8142", strict=True):  # torchrun's; 4 of 8 are here
+        monkeypatch.setenv(name, value)
+    assert footprint(Reported(), program).limit == whole // 4
 
 
 def test_a_setting_that_saves_nothing_on_cpus_is_not_advised_there():
