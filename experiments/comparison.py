@@ -136,11 +136,15 @@ class Comparison(NamedTuple):
             return None
         return linear_difference(self.results[a], self.results[b])
 
-    def answer(self) -> str:
-        """Return the experiment's conclusion, or say what is missing for it."""
+    def statements(self) -> list[str]:
+        """Return the conclusions, the main one first, or what is missing for them."""
         if not self.results:
-            return NOT_RUN
-        return self.experiment.answer(self)
+            return [NOT_RUN]
+        return self.experiment.answer(self).split("\n")
+
+    def answer(self) -> str:
+        """Return all statements in one paragraph."""
+        return " ".join(self.statements())
 
     def families(self) -> dict[str, list[Result]]:
         """Return the results of each curve, in the order of its axis.

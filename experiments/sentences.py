@@ -22,15 +22,18 @@ Sentence = Callable[[Comparison], str]
 
 
 def both(first: Sentence, second: Sentence) -> Sentence:
-    """Join two sentences. Warning of single seeds and caveat are at the end, once."""
+    """Join two answers as two statements.
+
+    Warning of single seeds and caveat are at the end, once.
+    """
 
     def sentence(comparison: Comparison) -> str:
         before, after = first(comparison), second(comparison)
         warning = few_seeds(list(comparison.results.values()))
-        for repeated in (f" {comparison.caveat}", warning):
-            if repeated and repeated in f" {after}":
-                before = before.removesuffix(repeated)
-        return f"{before} {after}"
+        for repeated in (comparison.caveat, warning.strip()):
+            if repeated and repeated in after:
+                before = before.removesuffix(repeated).rstrip()
+        return f"{before}\n{after}"
 
     return sentence
 
@@ -148,7 +151,7 @@ def flatness(comparison: Comparison) -> str:
             f"{means[-1]:.1f} % with {last.arm.x:g}{_over(results, seeds)}. Its means "
             f"differ by at most {max(means) - min(means):.1f} points.{decided}"
         )
-    return " ".join(parts) or "Not answered yet: too few runs."
+    return "\n".join(parts) or "Not answered yet: too few runs."
 
 
 def best_of_families(comparison: Comparison) -> str:
@@ -176,7 +179,7 @@ def best_of_families(comparison: Comparison) -> str:
         parts.append(f"{text}. {lost}".strip())
     if not parts:
         return "Not answered yet: no figures."
-    return " ".join([*parts, comparison.caveat])
+    return "\n".join([*parts, comparison.caveat])
 
 
 def along_axis(comparison: Comparison) -> str:

@@ -202,7 +202,7 @@ def against_paper(comparison: Comparison) -> str:
     total = sum(arm.in_paper for arm in comparison.arms)
     if not rows:
         text = "Not answered yet: no row of the paper's table was run."
-        return f"{text} {comparison.caveat}"
+        return f"{text}\n{comparison.caveat}"
     said = {
         word: [row.arm.name for row in rows if row.word == word]
         for word in ("as in the paper", "unlike the paper", "not decided yet")
@@ -221,7 +221,7 @@ def against_paper(comparison: Comparison) -> str:
         f"{len(rows)} of the paper's {total} rows{fit} {ran} run. Agreement with the "
         f"paper: {', '.join(parts)}."
     )
-    return f"{text} {ranking(comparison)}"
+    return f"{text}\n{ranking(comparison)}"
 
 
 def _of_paper(comparison: Comparison) -> int:

@@ -53,7 +53,7 @@ def answer(comparison: Comparison) -> str:
         ("LARS", ("gn_ws_lars", "bn_lars")),
     ):
         if comparison.results.keys() >= set(pair):
-            text += f" With {change}, {versus(*pair)(comparison)}"
+            text += f"\nWith {change}, {versus(*pair)(comparison)}"
     return text + gains_over_lars(comparison)
 
 
@@ -72,7 +72,7 @@ def gains_over_lars(comparison: Comparison) -> str:
         return ""
     gn_ws, bn = (comparison.difference(*pair) for pair in pairs.values())
     return (
-        f" Over LARS, the recipe of gn_ws gains {gn_ws.mean:.1f} points "
+        f"\nOver LARS, the recipe of gn_ws gains {gn_ws.mean:.1f} points "
         f"({interval(gn_ws)}), and that of bn gains {bn.mean:.1f} ({interval(bn)}). "
         f"The first gain minus the second is {more.mean:+.1f} points "
         f"({interval(more)})."

@@ -54,6 +54,12 @@ UPDATES = (
 )
 
 
+def answer_of(comparison: Comparison) -> list[Block]:
+    """Return the answer: a paragraph for each statement, the first of them strong."""
+    first, *others = comparison.statements()
+    return [Text(first, strong=True), *map(Text, others)]
+
+
 def blocks_of(comparison: Comparison) -> list[Block]:
     """Put the answer, the table, the figures and the conditions together."""
     main = [figures.accuracy(comparison)]
@@ -62,7 +68,7 @@ def blocks_of(comparison: Comparison) -> list[Block]:
     if comparison.experiment.cell_axes:
         main = heatmap.maps(comparison) + main
     return [
-        Text(comparison.answer(), strong=True),
+        *answer_of(comparison),
         *map(Text, _protocol(comparison)),
         accuracy_table(comparison),
         *_against_paper(comparison),

@@ -23,7 +23,7 @@ def _part(experiment: Experiment, compared: Sequence[Comparison]) -> str:
     page = f"{html.escape(experiment.name)}/report.html"
     question = html.escape(experiment.question)
     answers = "".join(
-        f"<p>{html.escape(f'{c.scale.name} scale: {c.answer()}')}</p>"
+        _answer(c)
         for c in compared
         if c.scale.name != "smoke" or len(compared) == 1  # it answers nothing
     )
@@ -35,6 +35,13 @@ def _part(experiment: Experiment, compared: Sequence[Comparison]) -> str:
         f'{answers}<p class="when">The figure is of {newest.scale.name} scale.</p>'
         f"{picture}"
     )
+
+
+def _answer(compared: Comparison) -> str:
+    """Write the main statement of a scale, and smaller those that follow."""
+    first, *others = map(html.escape, compared.statements())
+    more = f'<p class="when">{" ".join(others)}</p>' * bool(others)
+    return f"<p>{compared.scale.name} scale: {first}</p>{more}"
 
 
 def _when(compared: Sequence[Comparison]) -> str:

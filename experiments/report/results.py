@@ -36,6 +36,7 @@ from experiments.report.conditions import (
     measured_on,
     rebased,
 )
+from experiments.report.content import answer_of
 from experiments.report.speed import evaluation_speed, step_speed
 from experiments.report.tables import DEVIATION, accuracy_table, stopped_note
 from experiments.results import Row, read_parts, read_results
@@ -210,15 +211,15 @@ def _older_line(row: Row) -> tuple[str, ...]:
 
 def _experiment(compared: Comparison) -> list[Block]:
     splits = dict.fromkeys(map(measured_on, compared.rows))
-    said = (
+    protocol = (
         f"{compared.what}. Accuracies are measured on {' and '.join(splits)}.",
         compared.experiment.note,
         stopped_note(compared),
         conditions(compared.rows),
     )
     return [
-        Text(compared.answer(), strong=True),
-        Text(" ".join(filter(None, said))),
+        *answer_of(compared),
+        Text(" ".join(filter(None, protocol))),
         accuracy_table(compared),
         Text("Curves and layers are in [the reports](reports.md)."),
     ]

@@ -152,7 +152,8 @@ def _results(compared: Sequence[Comparison], folder: Path) -> str:
     parts = []
     for c in (c for c in compared if c.scale.name != "smoke"):
         table = table_markdown(accuracy_table(c))
-        parts.append(f"{c.what}: **{c.answer()}**\n\n{table}")
+        answer = "\n".join(f"- {statement}" for statement in c.statements())
+        parts.append(f"**{c.what}**\n\n{answer}\n\n{table}")
         if said := stopped_note(c):
             parts.append(f"{said}\n")
         if said := copies(c.experiment, c.scale, folder):

@@ -400,7 +400,7 @@ def test_a_report_has_the_verdicts_and_a_page_the_state_of_all(tmp_path, monkeyp
         assert re.match(rf"target_network {finished} 14 0 2 0 2\.\d ", line)
         # Its bn-l2 is bn-tau0.99, which a grid copies.
         assert "loss_normalization 1 8 0 0 0" in line and NOT_RUN in line
-        assert "dense 0 48" in line
+        assert "dense 0 54" in line
 
 
 def test_each_scale_of_a_report_has_its_own_figures(tmp_path):
