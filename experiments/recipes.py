@@ -44,10 +44,13 @@ def bridge(
     return (*SIMCLR, *settings)
 
 
-def lars(scale: Scale, epochs: int = 300) -> tuple[str, ...]:
+def lars(
+    scale: Scale, epochs: int = 300, tau_schedule: str = "cosine"
+) -> tuple[str, ...]:
     """Return BYOL's optimizer with DeepMind's values for Imagenette or ImageNet.
 
-    On ImageNet the rate and the decay are those of the preset of that many epochs.
+    On ImageNet the rate and the decay are those of the preset of that many epochs. The
+    target's tau rises to 1, as in the paper, unless its schedule is "constant".
     """
     base_lr, decay = (2.0, 1e-6) if scale.name != "paper" else _imagenet(scale, epochs)
     return (
@@ -55,7 +58,7 @@ def lars(scale: Scale, epochs: int = 300) -> tuple[str, ...]:
         "--optim.momentum=0.9",
         f"--optim.weight-decay={decay}",
         "--optim.trust-coefficient=1e-3",
-        "--optim.tau-schedule=cosine",
+        f"--optim.tau-schedule={tau_schedule}",
         f"--base-lr={base_lr}",
     )
 

@@ -36,6 +36,11 @@ def arms(scale: Scale) -> tuple[Arm, ...]:
     }
     if scale.name == "paper":
         del others["bn_lars"]  # bn is with LARS there
+    if scale.name == "cpu":
+        # Muon's recipes have a constant tau. These arms change the optimizer alone.
+        constant = lars(scale, PAPER_EPOCHS, tau_schedule="constant")
+        for name, norm in (("bn", BN), ("gn_ws", GN_WS)):
+            others[f"{name}_lars_constant_tau"] = (*norm, *constant)
     decayed = DECAYED if scale.name == "cpu" else {}
     return (
         Arm("bn", BN, paper=74.3),
