@@ -6,10 +6,10 @@ from fnmatch import fnmatchcase
 from itertools import chain
 
 from byol_bnfree.errors import InputError
-from byol_bnfree.settings.types import LARGEST
 from experiments import GRIDS
 from experiments.arguments import ALL, Arguments
 from experiments.grid import Experiment, Run, make_runs
+from experiments.measuring import check_seeds
 from experiments.scales import Scale
 
 FILTERS = ("arms", "only", "rows")
@@ -77,16 +77,6 @@ def skipped(
     if not names:
         return ""
     return f"skipped, because no arm fits {_filters(arguments)}: {', '.join(names)}"
-
-
-def check_seeds(seeds: Sequence[int]) -> None:
-    """Raise `InputError` for seeds that no run can have, for none and for repeated."""
-    outside = not seeds or min(seeds) < 0 or max(seeds) > LARGEST
-    if outside or len(set(seeds)) < len(seeds):
-        given = " ".join(map(str, seeds)) or "none"
-        raise InputError(
-            f"seeds are {given}; give different ones from 0 to {LARGEST:,}."
-        )
 
 
 def _check_arms(names: Sequence[str], arms: Mapping[str, Sequence[str]]) -> None:

@@ -37,6 +37,12 @@ def outcome(row: Row) -> Outcome:
     return "learned" if learned or not measured else "did not learn"
 
 
+def drifting(row: Row) -> bool:
+    """Say if the final measures are near a collapse, by the verdict of the run."""
+    summary = row["summary"]
+    return summary is not None and summary["collapse"]["verdict"] == "drifting"
+
+
 def gain(before: float, after: float) -> float:
     """Return the gain in accuracy, without the rounding of floats: 0.42 - 0.4 is less
     than 0.02.

@@ -12,15 +12,9 @@ from byol_bnfree.files import expanded
 from byol_bnfree.own_code import full_path, load_function
 from byol_bnfree.own_encoder import check_encoder
 from experiments.arguments import Arguments
-from experiments.choice import (
-    check_seeds,
-    chosen_names,
-    chosen_runs,
-    shared,
-    skipped,
-)
+from experiments.choice import chosen_names, chosen_runs, shared, skipped
 from experiments.grid import Experiment, Run, load_experiment
-from experiments.measuring import check_folder
+from experiments.measuring import check_folder, check_seeds
 from experiments.paper_scale import compile_all
 from experiments.parsing import parsed
 from experiments.places import Places

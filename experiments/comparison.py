@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from experiments.collapse import only_projections, outcome
+from experiments.collapse import drifting, only_projections, outcome
 from experiments.grid import Arm, Experiment, arm_settings
 from experiments.results import Row, moment
 from experiments.scales import Scale
@@ -59,11 +59,17 @@ class Result(NamedTuple):
 
     @property
     def counted(self) -> str:
-        """The outcomes in words: `collapsed`, or `learned 2, diverged 1`."""
-        if len(self.rows) == 1:
-            return self.outcomes[0]
-        kinds = dict.fromkeys(self.outcomes)
-        return ", ".join(f"{kind} {self.outcomes.count(kind)}" for kind in kinds)
+        """The outcomes in words: `collapsed`, or `learned 2, diverged 1`.
+
+        A run that learned may end near a collapse, and is `learned (drifting)`.
+        """
+        words = [
+            f"{kind} (drifting)" if kind == "learned" and drifting(row) else kind
+            for kind, row in zip(self.outcomes, self.rows.values(), strict=True)
+        ]
+        if len(words) == 1:
+            return words[0]
+        return ", ".join(f"{word} {words.count(word)}" for word in dict.fromkeys(words))
 
     @property
     def learned(self) -> bool:

@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from byol_bnfree.errors import Interrupted
 from byol_bnfree.machine.signals import terminals, write_nowhere
+from byol_bnfree.training.interrupts import name
 from experiments.grid import Run, checksum_now, settings_checksum
 from experiments.places import Places
 from experiments.runner import Failure, Processes, describe, do, recall
@@ -57,10 +59,12 @@ def run_queue(
                 threads[0].join(0.2)  # short, so that signals are handled
                 for thread in threads[1:]:
                     thread.join(0.01)
-        except BaseException:
+        except BaseException as error:
             queue.stop()  # each run saves, and the next queue resumes it
             for thread in threads:
                 thread.join()
+            if isinstance(error, KeyboardInterrupt):
+                raise _interrupted(error) from None
             raise
     if queue.error is not None:
         raise queue.error
@@ -254,7 +258,7 @@ def _ended_by_signals() -> Iterator[None]:
             write_nowhere(shown)
         if not asked:  # a shell may send SIGHUP again while the runs save
             asked.append(number)
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(number)
 
     numbers = [signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
@@ -265,6 +269,15 @@ def _ended_by_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _interrupted(error: KeyboardInterrupt) -> Interrupted:
+    """Return what ends the command after a signal, once the runs in progress ended."""
+    number = error.args[0] if error.args else signal.SIGINT
+    return Interrupted(
+        f"stopped by {name(number)}; the same command resumes the runs in progress.",
+        status=128 + number,
+    )
 
 
 def say(text: str) -> None:

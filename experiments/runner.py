@@ -180,6 +180,7 @@ def _train(
 ) -> tuple[int, str]:
     """Run a command; show and log its output. Return its status and last line."""
     last = "it said nothing"
+    where = "" if slot == MACHINE else f"{slot.name}: "  # runs side by side
     process = processes.start(command, slot.environment)
     if process is None:
         return -1, "the queue was ended"
@@ -188,7 +189,7 @@ def _train(
             for line in process.stdout:
                 file.write(line)
                 file.flush()
-                _say(f"    {line.rstrip()}")
+                _say(f"    {where}{line.rstrip()}")
                 last = line.strip() or last
         return process.wait(), last
     finally:

@@ -157,8 +157,9 @@ def update_watch(
         state = "collapsed"
     reason = now.reason
     # A single bad row is no verdict yet, but it is worth saying.
-    if state != now.state:
-        reason += f" ({drifting.rows} rows so far)"
+    streak = collapsed if now.state == "collapsed" else drifting
+    if state != now.state and streak.rows:
+        reason += f" ({streak.rows} row{'s' * (streak.rows != 1)} so far)"
     return watch._replace(
         verdict=CollapseVerdict(state, reason),
         drifting=drifting,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from experiments.measuring import check_arguments
+from experiments.measuring import check_arguments, check_seeds
 
 FOLDER = Path(__file__).parent
 NORMS = ("bn", "gn_ws")
@@ -28,7 +28,8 @@ class Arguments:
     results: Path = FOLDER / "results.jsonl"
     """File of the results, a line per arm."""
     report: bool = False
-    """Only make the table and the figure from results.jsonl."""
+    """Only make the tables and the figure from results.jsonl."""
 
     def __post_init__(self):
         check_arguments(self)
+        check_seeds(self.seeds)

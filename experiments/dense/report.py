@@ -1,5 +1,6 @@
 """The tables of README.md and the figure, all from the rows of results.jsonl."""
 
+import itertools
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -39,7 +40,7 @@ SHOWN = {
 }
 AT_AN_END = " (end)"  # after a figure; README.md explains it
 TICKS = (5, 10, 20, 50, 100)  # of the relative error, %
-FITS = {"fine-tuned": "-", "linear": ":"}  # style of the line
+FITS = ("fine-tuned", "linear")
 
 
 CONTRASTS = (
@@ -48,6 +49,23 @@ CONTRASTS = (
     *(("linear", kind, "untrained") for kind in ("pre-trained", "supervised")),
 )
 """A fit, and the two encoders of the usual batch that it compares."""
+
+
+class Column(NamedTuple):
+    """A kind of fit in the figure."""
+
+    words: str
+    tuned: str
+    batch: int
+    marker: str
+    filled: bool
+
+
+COLUMNS = (
+    Column("fine-tuned", "fine-tuned", USUAL, "o", filled=True),
+    Column(f"batch of {SMALL}", "fine-tuned", SMALL, "^", filled=True),
+    Column("linear", "linear", USUAL, "o", filled=False),
+)
 
 
 class Line(NamedTuple):
@@ -146,10 +164,10 @@ def ends_at_an_end(row: Row) -> bool:
 
 def lines_of(rows: list[Row]) -> list[Line]:
     """Return the rows of the table, by task, fit, batch (large first) and encoder."""
-    tasks, fits = list(SHOWN), list(FITS)
+    tasks = list(SHOWN)
 
     def order(line: Line) -> tuple:
-        places = (tasks.index(line.task), fits.index(line.tuned))
+        places = (tasks.index(line.task), FITS.index(line.tuned))
         return *places, -line.batch, KINDS.index(line.encoder)
 
     found = {Line(*(row["arm"][key] for key in Line._fields)) for row in rows}
@@ -174,20 +192,19 @@ def spread(values: list[float], digits: int = 1) -> str:
 
 
 def draw(rows: list[Row]) -> Figure:
-    """Draw a panel for each task: its figure by encoder, in the colour of the norm."""
+    """Draw a panel for each task: each seed a dot, and each mean a bar."""
     figure = Figure(figsize=(10.5, 3.4), layout="constrained")
     panels = figure.subplots(1, len(SHOWN))
     for panel, (task, shown) in zip(panels, SHOWN.items(), strict=True):
-        for norm in NORMS:
-            for tuned, style in FITS.items():
-                _lines(panel, rows, (task, tuned, norm), style)
+        for place, (norm, kind) in enumerate(itertools.product(NORMS, COLUMNS)):
+            _column(panel, rows, task, norm, kind, place)
         if shown.constant:
             label = "constant answer"
             panel.axhline(
                 100 * shown.constant, color="gray", ls="--", lw=1, label=label
             )
         panel.set_xticks(range(len(KINDS)), KINDS, fontsize=LABEL_SIZE)
-        panel.set_xlim(-0.3, len(KINDS) - 0.7)
+        panel.set_xlim(-0.5, len(KINDS) - 0.5)
         if task == "depth":  # a few fits of bn are far from all others
             panel.set_yscale("log")
             panel.yaxis.set_major_locator(FixedLocator(TICKS))
@@ -200,23 +217,21 @@ def draw(rows: list[Row]) -> Figure:
     return figure
 
 
-def _lines(
-    panel: Axes, rows: list[Row], of_line: tuple[str, str, str], style: str
+def _column(
+    panel: Axes, rows: list[Row], task: str, norm: str, column: Column, place: int
 ) -> None:
-    """Draw the means of a fit with the usual batch, and crosses for the batch of 2."""
-    task, tuned, norm = of_line
-    figure, color = SHOWN[task].figure, NORM_COLORS[norm]
-    points: dict[str, list[tuple[int, float]]] = {"usual": [], "small": []}
-    for line in lines_of(rows):
-        own = list(of(rows, line, norm))
-        if (line.task, line.tuned) == (task, tuned) and own:
-            mean = sum(100 * row["figures"][figure] for row in own) / len(own)
-            kind = "small" if line.batch == SMALL else "usual"
-            points[kind].append((KINDS.index(line.encoder), mean))
-    name = f"{norm}, {tuned}"
-    if points["usual"]:
-        xs, ys = zip(*points["usual"], strict=True)
-        panel.plot(xs, ys, f"o{style}", color=color, label=name)
-    if points["small"]:
-        xs, ys = zip(*points["small"], strict=True)
-        panel.plot(xs, ys, "x", ms=8, color=color, label=f"{norm}, batch of {SMALL}")
+    """Draw the dots and means of one kind of fit at every encoder that has it."""
+    color = NORM_COLORS[norm]
+    shift = 0.11 * (place - (len(NORMS) * len(COLUMNS) - 1) / 2)  # side by side
+    label = f"{norm}, {column.words}"
+    for x, encoder in enumerate(KINDS):
+        line = Line(task, column.tuned, column.batch, encoder)
+        found = [
+            100 * row["figures"][SHOWN[task].figure] for row in of(rows, line, norm)
+        ]
+        if not found:
+            continue
+        at, mean = x + shift, sum(found) / len(found)
+        style = {"color": color, "mfc": color if column.filled else "white"}
+        panel.plot([at] * len(found), found, column.marker, ms=4, label=label, **style)
+        panel.plot([at - 0.05, at + 0.05], [mean, mean], color=color, lw=2)

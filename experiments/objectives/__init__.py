@@ -40,6 +40,7 @@ EXPERIMENT = Experiment(
     arms=arms,
     answer=both(best_of_families, against_paper),
     reference="bn-byol",
+    paper_epochs=1000,  # of BYOL's and SimCLR's figures in Table 1
     paper="arXiv 2006.07733, Table 1: BatchNorm, ImageNet, ResNet-50, every method "
     "with its own recipe and length, linear top-1",
     note="An arm is named norm and objective. infonce is SimCLR. All arms have the "

@@ -107,10 +107,13 @@ def label_ends(axis: Any, ends: Sequence[End]) -> None:
     gap = 1.25 * LABEL_SIZE / 72 / inches
     ends = sorted(ends, key=lambda end: at[end.name][1])
     for end, y in zip(ends, _apart([at[e.name][1] for e in ends], gap), strict=True):
-        style = {"color": end.color, "clip_on": False, "transform": axis.transAxes}
+        style = {"clip_on": False, "transform": axis.transAxes}
         x = min(at[end.name][0], 1.0)
-        axis.plot([x, 1.015], [at[end.name][1], y], lw=0.5, alpha=0.7, **style)
-        axis.text(1.02, y, end.name, fontsize=LABEL_SIZE, va="center", **style)
+        # A long line in the colour of the curve would look like its continuation.
+        line = {"color": "gray", "ls": ":"} if x < 0.95 else {"color": end.color}
+        axis.plot([x, 1.015], [at[end.name][1], y], lw=0.5, alpha=0.7, **line, **style)
+        words = {"fontsize": LABEL_SIZE, "va": "center", "color": end.color}
+        axis.text(1.02, y, end.name, **words, **style)
 
 
 def labelled(ends: Sequence[End]) -> list[End]:

@@ -72,13 +72,19 @@ def _curve(comparison: Comparison, metric: str, title: str) -> Figure:
 
 
 def _last_point(result: Result, metric: str) -> tuple[float, float]:
-    """Return the last step and the last value, as means over seeds; NaN without any."""
+    """Return the last step of all seeds, and the mean of their last values.
+
+    Both are NaN without any value.
+    """
     last = []
     for row in result.rows.values():
         steps, values = _points(row["curves"].get(metric), metric)
         known = [(s, v) for s, v in zip(steps, values, strict=True) if np.isfinite(v)]
         last += known[-1:]
-    return tuple(np.mean(last, axis=0)) if last else (np.nan, np.nan)
+    if not last:
+        return np.nan, np.nan
+    steps, values = zip(*last, strict=True)
+    return max(steps), float(np.mean(values))
 
 
 def curves_of_arm(result: Result) -> Figure:

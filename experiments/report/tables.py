@@ -55,7 +55,9 @@ def paper_text(arm: Arm) -> str:
     """Return the paper's figure of a row: percent, `fails`, or nothing."""
     if arm.paper_fails:
         return "fails"
-    return "" if arm.paper is None else f"{arm.paper:g}"
+    if arm.paper is None:
+        return ""
+    return f"{arm.paper:.1f}" if arm.paper >= 0.1 else f"{arm.paper:g}"
 
 
 def _accuracies(result: Result, network: str) -> tuple[str, str]:

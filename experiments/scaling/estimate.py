@@ -35,6 +35,11 @@ class Machine:
 
     def __post_init__(self):
         check_arguments(self)
+        if self.utilization > 1:
+            raise InputError(
+                f"--utilization is {self.utilization:g}; it is a share of the rate, so "
+                f"give at most 1."
+            )
 
 
 @dataclass(frozen=True)

@@ -134,6 +134,15 @@ def test_rows_of_the_warm_up_are_not_called_collapsed():
     assert (watch.verdict.state, watch.first_collapsed) == ("collapsed", 40)
 
 
+def test_a_reason_counts_the_rows_that_it_speaks_of():
+    almost = watched([SHRUNK, SHRUNK, SHRUNK, LOST], patience=3).verdict
+    assert almost.state == "drifting" and almost.reason.endswith("(1 row so far)")
+    before = watched(4 * [LOST], patience=3, warmup_steps=40).verdict
+    assert before.state == "drifting" and "so far" not in before.reason
+    shrunk = watched([HEALTHY, SHRUNK, SHRUNK], patience=3).verdict
+    assert shrunk.state == "healthy" and shrunk.reason.endswith("(2 rows so far)")
+
+
 def test_a_log_read_again_gives_the_same_watch_as_one_never_left():
     rows = [HEALTHY, SHRUNK, LOST, LOST, LOST, LOST]
     resumed = watched(rows[:3])

@@ -1,5 +1,6 @@
 """What is computed from the rows, against hand-computed values."""
 
+import copy
 import re
 
 import pytest
@@ -8,8 +9,8 @@ from scipy.stats import t
 
 from byol_bnfree.diagnostics.verdict import judge
 from experiments.collapse import outcome, probe_says, warnings
-from experiments.comparison import compare
-from experiments.grid import load_experiment
+from experiments.comparison import Result, compare
+from experiments.grid import Arm, load_experiment
 from experiments.report.tables import accuracy_table
 from experiments.scales import SCALES
 from experiments.seeds import paired_difference, seeds_needed, spread
@@ -237,6 +238,19 @@ def test_outcomes_are_of_the_measures_first_then_of_the_accuracy():
     assert [outcome(row) for row in rows] == (
         ["collapsed", "did not learn", "diverged", "learned"]
     )
+
+
+def test_a_run_that_learned_near_a_collapse_is_marked():
+    (row,) = rows_of(load_experiment("norm_comparison"), {"bn": [0.4]})
+    near = copy.deepcopy(row)
+    near["summary"]["collapse"]["verdict"] = "drifting"
+    arm = Arm("bn", ())
+    assert Result(arm, {0: near}).counted == "learned (drifting)"
+    several = Result(arm, {0: row, 1: near, 2: near})
+    assert several.counted == "learned 1, learned (drifting) 2"
+    assert several.learned and several.agreed
+    near["summary"]["linear"]["trained"] = 0.1
+    assert Result(arm, {0: near}).counted == "did not learn"
 
 
 @pytest.mark.parametrize("start", [0.1, 0.27, 0.4, 0.57])

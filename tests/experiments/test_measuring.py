@@ -73,6 +73,18 @@ def test_a_list_of_what_is_measured_is_not_empty(module, name):
     refused(arguments_of(module)(), name, ())
 
 
+def test_nothing_is_measured_twice():
+    dense = arguments_of("dense.arguments")
+    refused(dense(), "norms", ("bn", "bn"))
+    refused(dense(), "seeds", (0, 0))
+    with pytest.raises(InputError, match="seeds are -1 0; give different ones from 0"):
+        dense(seeds=(-1, 0))
+
+
+def test_a_share_is_at_most_1():
+    refused(Machine(), "utilization", 1.5)
+
+
 @pytest.mark.parametrize(
     "module, given",
     [

@@ -5,12 +5,13 @@ import json
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 from rows import row
 
-from byol_bnfree.errors import InputError
+from byol_bnfree.errors import InputError, Interrupted
 from byol_bnfree.files import append_row, read_rows
 from byol_bnfree.training.workdir import lock_workdir
 from experiments import queue, runner
@@ -162,6 +163,23 @@ def test_a_command_that_is_killed_while_it_measures_layers_loses_no_run(
         row = runner.recall(run, pretended)
         assert row["layers"] == {"of": str(pretended.workdir(run))}
     assert read_rows(pretended.rows("tiny")) == [row]
+
+
+@pytest.mark.parametrize("number, name", [(15, "SIGTERM"), (2, "Ctrl-C")])
+def test_a_queue_that_a_signal_ends_says_how_to_go_on(
+    number, name, pretended, monkeypatch
+):
+    def interrupted(*_):
+        os.kill(os.getpid(), number)
+        time.sleep(0.5)  # the main thread is told meanwhile
+        return runner.Failure(run, "it was ended")
+
+    run = tiny("arm")
+    monkeypatch.setattr(queue, "do", interrupted)
+    said = f"stopped by {name}; the same command resumes"
+    with pytest.raises(Interrupted, match=said) as ended:
+        run_queue([run], pretended)
+    assert ended.value.status == 128 + number
 
 
 def test_layers_that_a_stop_interrupts_are_measured_by_the_next_queue(
