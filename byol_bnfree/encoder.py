@@ -79,7 +79,8 @@ class Encoder:
         Raises:
           InputError: for another dtype, range, shape or number of channels.
         """
-        return self.module.apply(self.variables, self._pixels(images), False)
+        features = self.module.apply(self.variables, self._pixels(images), False)
+        return features.astype(jnp.float32)
 
     def feature_maps(
         self,

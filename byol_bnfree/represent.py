@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, UInt8
 
@@ -29,7 +30,8 @@ def represent(
     augment: AugmentConfig,
 ) -> Float[Array, "b d"]:
     """Compute an encoder's representations of whole images in inference mode."""
-    return module.apply(variables, network_input(images, augment), False)
+    features = module.apply(variables, network_input(images, augment), False)
+    return features.astype(jnp.float32)
 
 
 def encoder_variables(params: Any, stats: Any) -> dict[str, Any]:

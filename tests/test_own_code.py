@@ -24,11 +24,17 @@ from byol_bnfree.cpu import native
 from byol_bnfree.cpu.choice import choose_kernels
 from byol_bnfree.data.augment import two_views
 from byol_bnfree.diagnostics import batch_independence
-from byol_bnfree.encoder import abstract_variables, encoder_module, load_encoder
+from byol_bnfree.encoder import (
+    Encoder,
+    abstract_variables,
+    encoder_module,
+    load_encoder,
+)
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.kernels import XLA
 from byol_bnfree.models.norm import NORMS
 from byol_bnfree.own_code import changed_code, code_of, load_function
+from byol_bnfree.represent import represent
 from byol_bnfree.training.gradient import make_loss
 from byol_bnfree.training.parts import DataShape, build_parts
 from byol_bnfree.untrained import untrained_like
@@ -229,6 +235,27 @@ def test_an_own_encoder_keeps_the_kernels_that_it_draws():
     params = network.init(jax.random.key(0), jnp.ones((2, 8, 8, 3))).online_params
     assert (params["encoder"]["fc"]["kernel"] == 1).all()
     assert np.unique(params["projector"]["fc1"]["kernel"]).size > 9
+
+
+def test_representations_of_an_own_encoder_in_half_precision_are_float32():
+    class Half(nn.Module):
+        @nn.compact
+        def __call__(self, x, train=False):
+            return nn.Dense(4, dtype=jnp.bfloat16)(x.mean((1, 2)))
+
+    network = create_network(tiny.config(), None, encoder=Half())
+    images = jnp.linspace(0, 1, 2 * 8 * 8 * 3).reshape(2, 8, 8, 3)
+    variables = network.init(jax.random.key(0), images)
+    params, stats = variables.online_params, variables.online_stats
+    outputs, _ = network.online(params, stats, images, True)
+    half = {"params": params["encoder"]}
+    found = (
+        outputs.representation,
+        network.representation(params, stats, images),
+        represent(network.encoder, half, images, tiny.config().augment),
+        Encoder(network.encoder, half, tiny.config(), 0)(images),
+    )
+    assert {y.dtype for y in found} == {jnp.dtype("float32")}
 
 
 def test_statistics_of_an_own_batchnorm_are_those_of_one_view():

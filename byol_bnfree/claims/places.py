@@ -5,12 +5,12 @@ from collections import Counter
 
 from byol_bnfree.claims.settings import LARGEST_IMAGE, for_analysis, kernels_to_trace
 from byol_bnfree.config import TrainConfig
+from byol_bnfree.data.views import Batch
 from byol_bnfree.diagnostics import (
     step_places,
 )
 from byol_bnfree.diagnostics.dataflow import Place
 from byol_bnfree.training.parts import abstract_batch, build_parts
-from byol_bnfree.training.passes import Batch
 from byol_bnfree.training.program import views_together
 from byol_bnfree.training.state import TrainState
 from byol_bnfree.training.step import Metrics, collapse_metrics, make_train_step

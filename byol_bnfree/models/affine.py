@@ -44,5 +44,6 @@ def scale_and_bias(
             f"x.astype(jnp.float32)."
         )
     channels, scale_init = x.shape[-1:], nn.initializers.constant(module.scale_init)
-    scale = module.param("scale", scale_init, channels)
-    return scale, module.param("bias", nn.initializers.zeros, channels)
+    of_float32 = channels, jnp.float32  # also in x64 mode
+    scale = module.param("scale", scale_init, *of_float32)
+    return scale, module.param("bias", nn.initializers.zeros, *of_float32)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.affine import scale_and_bias
@@ -112,12 +112,18 @@ class _Running(NamedTuple):
         self.count.value = self.count.value + 1
 
     def moments(self) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
-        """Return mean and variance, corrected for the start at zero.
+        """Return mean and variance, corrected for the start at zero."""
+        return corrected(self.mean.value, self.var.value, self.count.value)
 
-        After n updates the zeros still have the weight 0.9^n. Dividing by 1 - 0.9^n
-        removes it. Before the first update this gives mean 0 and variance 1.
-        """
-        fresh = self.count.value == 0
-        correction = 1 - BN_DECAY ** self.count.value.astype(jnp.float32)
-        safe = jnp.where(fresh, 1.0, correction)
-        return self.mean.value / safe, jnp.where(fresh, 1.0, self.var.value / safe)
+
+def corrected(
+    mean: Float[Array, " c"], variance: Float[Array, " c"], count: Int[Array, ""]
+) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
+    """Return running mean and variance, corrected for their start at zero.
+
+    After n updates the zeros still have the weight 0.9^n. Dividing by 1 - 0.9^n removes
+    it. Before the first update this gives mean 0 and variance 1.
+    """
+    fresh = count == 0
+    weight = jnp.where(fresh, 1.0, 1 - BN_DECAY ** count.astype(jnp.float32))
+    return mean / weight, jnp.where(fresh, 1.0, variance / weight)

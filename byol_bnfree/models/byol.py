@@ -1,8 +1,9 @@
 """BYOL's encoder, projector, predictor and linear probe as one network.
 
-Only this module calls `init` and `apply`. The network has two trees of parameters: the
-online tree holds all parts, the target tree holds the encoder and the projector. Each
-tree has a tree of statistics beside it, which is `{}` without BatchNorm.
+The training step calls `init` and `apply` of its modules only here. The network has two
+trees of parameters: the online tree holds all parts, the target tree holds the encoder
+and the projector. Each tree has a tree of statistics beside it, which is `{}` without
+BatchNorm.
 
 P1 is the BYOL paper (arXiv 2006.07733). P2 is "BYOL works even without batch
 statistics" (arXiv 2010.10241).
@@ -72,7 +73,10 @@ class BYOLNetwork:
         """
         online_key, target_key = jax.random.split(key)
         online_params, online_stats = self._init(online_key, images)
-        target_params, target_stats = online_params, online_stats
+        # A copy has buffers of its own, so that a state can be donated.
+        target_params, target_stats = jax.tree.map(
+            jnp.copy, (online_params, online_stats)
+        )
         if target_init == "independent":
             target_params, target_stats = self._init(target_key, images)
         return Variables(
@@ -108,7 +112,7 @@ class BYOLNetwork:
         if self.predictor_start == "identity":
             for part in params.keys() & {"predictor", "small_predictor"}:
                 layer = params[part]["fc1"]
-                layer["kernel"] = jnp.eye(len(layer["kernel"]))
+                layer["kernel"] = jnp.eye(len(layer["kernel"]), dtype=jnp.float32)
         return params, stats
 
     def online(
@@ -133,7 +137,7 @@ class BYOLNetwork:
         if self.probe is not None:
             fixed = jax.lax.stop_gradient(y)
             logits = self.probe.apply({"params": params["probe"]}, fixed)
-        return Outputs(y, _float32(z), _float32(q), logits), stats
+        return Outputs(_float32(y), _float32(z), _float32(q), logits), stats
 
     def target(
         self,
@@ -156,7 +160,7 @@ class BYOLNetwork:
         self, params: Tree, stats: Tree, images: Float[Array, "b h w c"]
     ) -> Float[Array, "b d"]:
         """Return the encoder's features. BatchNorm reads its running statistics."""
-        return self._apply("encoder", params, dict(stats), images, False)
+        return _float32(self._apply("encoder", params, dict(stats), images, False))
 
     def _apply(self, part: str, params: Tree, stats: Tree, x: Array, train: bool):
         """Return the output of one part and put its new statistics into `stats`."""

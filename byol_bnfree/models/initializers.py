@@ -34,7 +34,7 @@ def draw_kernels(key: Array, params: dict[str, Any]) -> dict[str, Any]:
     leaves, tree = jax.tree.flatten_with_path(params)
     kernels = [leaf for path, leaf in leaves if path[-1].key == "kernel"]
     sizes = [leaf.size for leaf in kernels]
-    flat = jax.random.truncated_normal(key, -2.0, 2.0, (sum(sizes),))
+    flat = jax.random.truncated_normal(key, -2.0, 2.0, (sum(sizes),), jnp.float32)
     pieces = iter(jnp.split(flat, list(itertools.accumulate(sizes))[:-1]))
     drawn = [
         next(pieces).reshape(leaf.shape) / math.sqrt(math.prod(leaf.shape[:-1]))

@@ -109,12 +109,18 @@ class ResNet(nn.Module):
         last one are sums that no norm and no ReLU has followed.
 
         Raises:
-          InputError: for anything but a batch. An image's rows would pass as images.
+          InputError: for anything but a batch of floats. An image's rows would pass as
+            images, and whole numbers as normalized pixels.
         """
         if images.ndim != 4:
             raise InputError(
                 f"images have shape {images.shape}; give a batch [b h w c], such as "
                 f"image[None] for one."
+            )
+        if not jnp.issubdtype(images.dtype, jnp.floating):
+            raise InputError(
+                f"images are {images.dtype}; give normalized floats, as "
+                f"byol_bnfree.normalize makes them of pixels."
             )
         again = self.remat and train and not self.is_initializing()
         lifted = nn.remat if again else lambda stage: stage

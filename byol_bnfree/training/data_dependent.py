@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from byol_bnfree.assembly import create_network
 from byol_bnfree.config import TrainConfig
-from byol_bnfree.models.batch_norm import BN_DECAY
+from byol_bnfree.models.batch_norm import corrected
 from byol_bnfree.models.byol import BYOLNetwork, Tree, Variables
 from byol_bnfree.models.kernels import EPSILON
 from byol_bnfree.settings.norms import part_norms
@@ -92,8 +92,7 @@ def _absorb(params: Tree, stats: Tree) -> Tree:
         # Statistics of a BatchNorm of another library are arrays, and stay.
         inner = [k for k, v in stats.items() if isinstance(v, dict)]
         return params | {k: _absorb(params[k], stats[k]) for k in inner}
-    # Running statistics start at zero, so one update leaves (1 - decay) times the
-    # statistics of the batch.
-    mean, variance = (stats[k] / (1 - BN_DECAY) for k in ("mean", "var"))
+    # After one update the corrected statistics are those of the batch.
+    mean, variance = corrected(stats["mean"], stats["var"], stats["count"])
     scale = params["scale"] * jax.lax.rsqrt(variance + EPSILON)
     return {"scale": scale, "bias": params["bias"] - scale * mean}

@@ -63,7 +63,7 @@ def predictor_rate_of(config: TrainConfig) -> optax.Schedule | None:
 
 
 def _peak(config: TrainConfig, part: Extension) -> float:
-    return part.base_lr * config.batch_size / 256
+    return peak_learning_rate(dataclasses.replace(config, base_lr=part.base_lr))
 
 
 def _annealing(config: TrainConfig, part: Extension) -> optax.Schedule:

@@ -9,12 +9,12 @@ from einops import rearrange
 from jaxtyping import Array
 
 from byol_bnfree.config import TrainConfig
-from byol_bnfree.data.views import all_views
+from byol_bnfree.data.views import Batch, all_views
 from byol_bnfree.losses import probe_loss
 from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.objectives import Objective, Passed, make_objective
 from byol_bnfree.objectives.byol import BYOL
-from byol_bnfree.training.passes import Averaged, Batch, Forward, Gradient, of_views
+from byol_bnfree.training.passes import Averaged, Forward, Gradient, of_views
 from byol_bnfree.training.several_views import make_gradient_of_views
 from byol_bnfree.training.state import TrainState
 
@@ -136,12 +136,18 @@ def _accumulate(
         return jax.tree.map(jnp.add, total, averaged), forward
 
     pieces = len(jax.tree.leaves(stacked)[0])
+
+    def mean(total):
+        # The pieces agree on BatchNorm's count of updates. The quotient of floats may
+        # be a little less than the whole number, which a cast would then lose.
+        whole = jnp.issubdtype(total.dtype, jnp.integer)
+        return total // pieces if whole else total / pieces
+
     shapes, _ = jax.eval_shape(of_piece, jax.tree.map(lambda x: x[0], stacked))
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     total, forward = jax.lax.scan(add, zeros, stacked, unroll=unroll)
     return (
-        # BatchNorm counts its updates in an integer, which a division makes a float.
-        jax.tree.map(lambda x: (x / pieces).astype(x.dtype), total),
+        jax.tree.map(mean, total),
         jax.tree.map(
             lambda x: rearrange(x, "k (d b) ... -> (d k b) ...", d=devices), forward
         ),

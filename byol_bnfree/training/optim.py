@@ -221,7 +221,8 @@ def _clipped_trust_ratio(
         size, length = optax.safe_norm(param, 0.0), optax.safe_norm(update, 0.0)
         known = (size > 0) & (length > 0) & (rate > 0)
         ratio = trust * size / jnp.where(known, length * rate, 1.0)
-        return jnp.where(known, jnp.minimum(ratio, 1.0), 1.0) * update
+        scaled = jnp.where(known, jnp.minimum(ratio, 1.0), 1.0) * update
+        return scaled.astype(update.dtype)  # the rate is float32
 
     def update(updates, state, params):
         rate = schedule(state.count)

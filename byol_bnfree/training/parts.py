@@ -14,7 +14,7 @@ from byol_bnfree.assembly import create_network
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.augment import normalized
 from byol_bnfree.data.view_settings import small_side
-from byol_bnfree.data.views import all_views
+from byol_bnfree.data.views import Batch, all_views
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.models.kernels import XLA, Kernels
@@ -26,7 +26,6 @@ from byol_bnfree.training.data_dependent import data_dependent_init
 from byol_bnfree.training.extension import predictor_rate_of, schedules_of
 from byol_bnfree.training.gradient import step_key
 from byol_bnfree.training.optim import make_optimizer
-from byol_bnfree.training.passes import Batch
 from byol_bnfree.training.schedules import total_steps, warmup_steps
 from byol_bnfree.training.state import TrainState, create_state
 from byol_bnfree.training.step import Schedules

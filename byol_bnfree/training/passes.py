@@ -8,9 +8,8 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Float, Int
 
+from byol_bnfree.data.views import Batch
 from byol_bnfree.errors import InputError
-
-Batch = dict[str, Array]
 
 
 class Averaged(NamedTuple):

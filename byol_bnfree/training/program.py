@@ -13,6 +13,7 @@ from jaxtyping import Array
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.cpu.choice import choose_kernels
 from byol_bnfree.data.view_settings import small_side
+from byol_bnfree.data.views import Batch
 from byol_bnfree.machine.precision import resolve_dtype
 from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.models.kernels import Kernels
@@ -28,7 +29,6 @@ from byol_bnfree.training.mesh import (
     state_shardings,
 )
 from byol_bnfree.training.parts import DataShape, Parts, build_parts, views_of_step_0
-from byol_bnfree.training.passes import Batch
 from byol_bnfree.training.state import TrainState
 from byol_bnfree.training.step import (
     Metrics,

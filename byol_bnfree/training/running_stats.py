@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from byol_bnfree.models.batch_norm import BN_DECAY
+from byol_bnfree.models.batch_norm import BN_DECAY, corrected
 
 SETTLED = 10_000  # after so many updates the correction 1 - 0.9^n is 1 in float32
 
@@ -25,11 +25,9 @@ def settled(stats: Any) -> Any:
         return stats
     if "count" not in stats:
         return {name: settled(value) for name, value in stats.items()}
-    count = stats["count"]
-    weight = jnp.where(count == 0, 1.0, 1 - BN_DECAY ** count.astype(jnp.float32))
-    variance = jnp.where(count == 0, 1.0, stats["var"] / weight)
-    full = jnp.full_like(count, SETTLED)
-    return {"mean": stats["mean"] / weight, "var": variance, "count": full}
+    mean, variance = corrected(stats["mean"], stats["var"], stats["count"])
+    full = jnp.full_like(stats["count"], SETTLED)
+    return {"mean": mean, "var": variance, "count": full}
 
 
 def with_decay(before: Any, after: Any, decay: Float[Array, ""] | float) -> Any:

@@ -77,7 +77,9 @@ def learning_rate_schedule(peak: float, warmup: int, total: int) -> optax.Schedu
 def tau_schedule(
     tau_base: float, total: int, shape: Literal["cosine", "constant"] = "cosine"
 ) -> optax.Schedule:
-    """tau_k = 1 - (1 - tau_base) (cos(pi k / K) + 1) / 2 (P1 section 3.2).
+    """tau_k = 1 - (1 - tau_base) (cos(pi k / K) + 1) / 2 (P1 section 3.3).
+
+    It stays 1 after step K, as in DeepMind's code.
 
     `constant` keeps tau at tau_base, as P1's Table 5a does in its row with tau 0.
     """
@@ -85,6 +87,7 @@ def tau_schedule(
         return optax.constant_schedule(jnp.float32(tau_base))
 
     def tau(step):
-        return 1 - (1 - tau_base) * (jnp.cos(jnp.pi * step / total) + 1) / 2
+        known = jnp.minimum(step, total)
+        return 1 - (1 - tau_base) * (jnp.cos(jnp.pi * known / total) + 1) / 2
 
     return tau

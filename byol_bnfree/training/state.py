@@ -20,8 +20,11 @@ class TrainState(struct.PyTreeNode):
     target_params: Any
     """Parameters of encoder and projector; float32."""
     online_stats: Any
+    """Running statistics of the online network."""
     target_stats: Any
+    """Running statistics of the target network, which are its own."""
     opt_state: Any
+    """The optimizer's state, as its `init` returns it."""
     memory: Any = struct.field(default_factory=dict)
     """The objective's memory of earlier batches, as MoCo's queue; {} for most."""
 

@@ -9,6 +9,7 @@ import optax
 from jaxtyping import Array, Float
 
 from byol_bnfree.config import TrainConfig
+from byol_bnfree.data.views import Batch
 from byol_bnfree.diagnostics.collapse import (
     centered_rank,
     collapse_measures,
@@ -21,7 +22,7 @@ from byol_bnfree.objectives import make_objective
 from byol_bnfree.settings.types import check_kind
 from byol_bnfree.training.ema import ema_update
 from byol_bnfree.training.gradient import make_gradient
-from byol_bnfree.training.passes import Batch, Forward, check_keys
+from byol_bnfree.training.passes import Forward, check_keys
 from byol_bnfree.training.state import TrainState
 
 Metrics = dict[str, Float[Array, ""]]

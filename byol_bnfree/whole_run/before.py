@@ -19,7 +19,7 @@ def check_before_data(config: TrainConfig, encoder: nn.Module | None) -> None:
 
     These are the batch and the devices, the kernels, the sizes of the network, the
     user's own code, the weights to begin from, the work folder, and packages. The
-    arguments are those of `run`. Nothing is written.
+    arguments are those of `train`. Nothing is written.
     """
     check_precision()
     check_draws()

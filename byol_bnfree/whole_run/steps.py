@@ -12,6 +12,7 @@ import jax
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.names import printable
 from byol_bnfree.data.pipeline import Batches
+from byol_bnfree.data.views import Batch
 from byol_bnfree.epochs import whole_steps
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.final import Evaluator
@@ -27,7 +28,6 @@ from byol_bnfree.training.journal import Journal
 from byol_bnfree.training.logs import MetricsLog
 from byol_bnfree.training.loop import Evaluation, run_loop
 from byol_bnfree.training.mesh import batch_sharding
-from byol_bnfree.training.passes import Batch
 from byol_bnfree.training.program import Program
 from byol_bnfree.training.progress import progress
 from byol_bnfree.training.skipped import SkippedFile

@@ -72,6 +72,23 @@ def test_online_and_target_start_from_different_draws():
     assert not np.allclose(*kernels)
 
 
+def test_a_copied_target_can_be_donated_with_the_online_network():
+    variables = tiny.network(tiny.config()).init(jax.random.key(1), IMAGES, "copy")
+    np.testing.assert_array_equal(
+        variables.online_params["encoder"]["conv1"]["kernel"],
+        variables.target_params["encoder"]["conv1"]["kernel"],
+    )
+    jax.jit(lambda v: jax.tree.map(lambda x: x + 1, v), donate_argnums=0)(variables)
+
+
+def test_all_parameters_are_float32_in_x64_mode():
+    network = tiny.network(tiny.config())
+    with jax.enable_x64(True):
+        found = jax.eval_shape(network.init, jax.random.key(1), IMAGES)
+    params = (found.online_params, found.target_params)
+    assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+
+
 def test_target_has_encoder_and_projector_only():
     _, variables = initialized(tiny.config())
     assert set(variables.target_params) == {"encoder", "projector"}

@@ -276,6 +276,13 @@ def test_one_image_is_no_batch(name, monkeypatch):
             network.init(key, jnp.ones((8, 8, 3)), method=method)
 
 
+def test_whole_numbers_are_no_normalized_pixels(monkeypatch):
+    network, key = create_encoder("resnet8", width=0.25), jax.random.key(0)
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as for users
+    with pytest.raises(InputError, match="images are uint8; give normalized floats"):
+        network.init(key, jnp.ones((1, 8, 8, 3), jnp.uint8))
+
+
 def test_padding_and_shortcuts_are_options():
     images = jnp.ones((1, 32, 32, 3)).at[0, 0].set(2)
     same, torch = (

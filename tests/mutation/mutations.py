@@ -97,11 +97,11 @@ MUTATIONS = [Mutation(*fields) for fields in [
      "optax.masked(adapt, decayed_mask))", "adapt)", f"{OPTIM} -k lars_is_deepminds"),
     # schedules
     ("tau runs to 1 twice as fast", "training/schedules.py",
-     "jnp.cos(jnp.pi * step / total)", "jnp.cos(2 * jnp.pi * step / total)",
+     "jnp.cos(jnp.pi * known / total)", "jnp.cos(2 * jnp.pi * known / total)",
      f"{OPTIM} -k schedules_are"),
     ("tau rises from 1", "training/schedules.py",
-     "(jnp.cos(jnp.pi * step / total) + 1) / 2",
-     "(1 - jnp.cos(jnp.pi * step / total)) / 2", f"{OPTIM} -k schedules_are"),
+     "(jnp.cos(jnp.pi * known / total) + 1) / 2",
+     "(1 - jnp.cos(jnp.pi * known / total)) / 2", f"{OPTIM} -k schedules_are"),
     ("no warm-up", "training/schedules.py",
      "optax.warmup_cosine_decay_schedule(0.0, peak, warmup, total)",
      "optax.cosine_decay_schedule(peak, total)", f"{OPTIM} -k schedules_are"),
@@ -208,7 +208,7 @@ MUTATIONS = [Mutation(*fields) for fields in [
      f"{PIPELINE} -k full_permutation"),
     # sharding and micro-batches
     ("gradients of micro-batches are summed", "training/gradient.py",
-     "lambda x: (x / pieces).astype(x.dtype), total", "lambda x: x, total",
+     "jax.tree.map(mean, total),", "total,",
      f"{STEP} -k 'micro_batches_equal and gn_ws-2'"),
     ("micro-batches cut across devices", "training/gradient.py",
      '"(d k b) ... -> k (d b) ..."', '"(k d b) ... -> k (d b) ..."',

@@ -47,6 +47,12 @@ def test_schedules_are_deepminds(epochs):
     np.testing.assert_allclose(jax.vmap(tau)(steps), preset["tau"], **close)
 
 
+def test_the_target_stays_frozen_after_the_last_step():
+    """DeepMind's byol/utils/schedules.py limits the step in the same way."""
+    tau = tau_schedule(0.99, 100)
+    assert tau(50) < tau(100) == tau(101) == tau(200) == 1
+
+
 def test_a_constant_tau_has_no_ramp():
     assert tau_schedule(0.0, 10, "constant")(7) == 0 < tau_schedule(0.0, 10)(7)
 
@@ -241,6 +247,22 @@ def test_clipped_lars_is_sgd_where_lars_would_go_further():
     size = np.linalg.norm(PARAMS["predictor"]["fc1"]["kernel"])
     # solo-learn divides the ratio by the rate, which is multiplied again later.
     np.testing.assert_allclose(np.linalg.norm(near), 1e-4 * size, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"name": "lars", "lars_clip": True}, {"name": "lars"}, {"name": "muon"}]
+)
+def test_updates_keep_the_dtype_of_their_gradients(fields):
+    params, grads = (
+        jax.tree.map(lambda x: jnp.asarray(x, jnp.bfloat16), tree)
+        for tree in (PARAMS, GRADS)
+    )
+    optimizer = make_optimizer(OptimConfig(**fields), 0.1)
+    state = optimizer.init(params)
+    updates, after = optimizer.update(grads, state, params)
+    assert {x.dtype for x in jax.tree.leaves(updates)} == {jnp.dtype("bfloat16")}
+    dtypes = (jax.tree.map(lambda x: x.dtype, tree) for tree in (state, after))
+    assert next(dtypes) == next(dtypes)  # `jax.lax.scan` needs this
 
 
 def test_momentum_does_not_reach_the_adam_of_muon():

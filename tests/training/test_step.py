@@ -19,7 +19,12 @@ from byol_bnfree.losses import byol_loss
 from byol_bnfree.models.byol import BYOLNetwork, Outputs
 from byol_bnfree.models.norm import NORMS
 from byol_bnfree.settings.run import RunConfig
-from byol_bnfree.training.gradient import _split, make_gradient, make_loss
+from byol_bnfree.training.gradient import (
+    _accumulate,
+    _split,
+    make_gradient,
+    make_loss,
+)
 from byol_bnfree.training.mesh import (
     batch_sharding,
     check_batch,
@@ -27,6 +32,7 @@ from byol_bnfree.training.mesh import (
     replicated,
     state_shardings,
 )
+from byol_bnfree.training.passes import Averaged, Forward
 from byol_bnfree.training.schedules import tau_schedule
 from byol_bnfree.training.state import TrainState
 from byol_bnfree.training.step import (
@@ -117,6 +123,21 @@ def test_a_network_has_the_groups_that_its_step_needs():
     """Of a micro-batch: the default of `create_network` fits `make_train_step`."""
     cfg = tiny.config(norm="bn", batch_size=32, bn_stat_groups=4, micro_batches=2)
     assert create_network(cfg, 3).encoder.layers.norm.keywords["stat_groups"] == 2
+
+
+@pytest.mark.parametrize("pieces", [2, 41, 47, 82])
+def test_the_count_of_updates_of_batchnorm_is_that_of_one_batch(pieces):
+    """XLA divides by 41 as a product with 1 / 41, which gives a little less than 1."""
+
+    def of_piece(piece):
+        stats = {"mean": piece.mean(), "count": jnp.int32(1)}
+        rows = Forward(piece, piece, *3 * [piece[:, None]], None, jnp.int32(piece))
+        return Averaged({}, stats, {"count": jnp.int32(2)}), rows
+
+    stacked = jnp.arange(4.0 * pieces).reshape(pieces, 4)
+    averaged, _ = jax.jit(lambda x: _accumulate(of_piece, x, False, 1))(stacked)
+    assert averaged.online_stats["count"] == 1 and averaged.target_stats["count"] == 2
+    np.testing.assert_allclose(averaged.online_stats["mean"], stacked.mean(), rtol=1e-6)
 
 
 @pytest.mark.slow
