@@ -1,7 +1,6 @@
 """The tables of README.md and the figure, all from the rows of results.jsonl."""
 
 import itertools
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,11 +16,11 @@ from experiments.decisions import in_cell
 from experiments.dense.arms import IN_SMALL, NORMS, SMALL, TUNED, USUAL
 from experiments.dense.encoders import KINDS, RESCALED
 from experiments.pages.blocks import Table, table_markdown
+from experiments.pages.marks import filled
 from experiments.pages.style import LABEL_SIZE, NORM_COLORS, STYLE
 from experiments.seeds import paired_difference
 
 Row = dict[str, Any]
-MARKS = r"(<!-- {0} -->\n).*(<!-- /{0} -->)"  # around a table of README.md
 
 
 class Shown(NamedTuple):
@@ -92,8 +91,7 @@ def write_report(rows: list[Row], folder: Path) -> None:
 def with_tables(text: str, rows: list[Row]) -> str:
     """Return a text with the tables of these rows between its marks."""
     for name, found in tables(rows).items():
-        marks = re.compile(MARKS.format(name), re.DOTALL)
-        text = marks.sub(rf"\g<1>{table_markdown(found)}\g<2>", text)
+        text = filled(text, name, table_markdown(found))
     return text
 
 

@@ -1,5 +1,7 @@
 """docs/results.md: every measured figure of the project with its conditions.
 
+The table of the front page, README.md, is made with it.
+
     python -m experiments.report.results              # writes the page anew
     python -m experiments.report.results --add RUN    # adds a finished run to it first
 
@@ -17,6 +19,7 @@ from byol_bnfree.files import append_row, read_rows
 from byol_bnfree.flags import cli
 from experiments import GRIDS
 from experiments.comparison import Comparison, compare, older_rows
+from experiments.decisions import MARGIN, in_cell
 from experiments.dense.arguments import Arguments as DenseArguments
 from experiments.dense.comparison import of_settings
 from experiments.dense.report import table as dense_table
@@ -26,8 +29,10 @@ from experiments.pages.blocks import (
     Section,
     Table,
     Text,
+    table_markdown,
     to_markdown,
 )
+from experiments.pages.marks import filled
 from experiments.report.conditions import (
     command_of,
     commit_of,
@@ -41,9 +46,13 @@ from experiments.report.speed import evaluation_speed, step_speed
 from experiments.report.tables import DEVIATION, accuracy_table, stopped_note
 from experiments.results import Row, read_parts, read_results
 from experiments.scales import SCALES
+from experiments.seeds import verdict
 
 ROOT = Path(__file__).parents[2]
 PAGE, RUNS = ROOT / "docs" / "results.md", ROOT / "docs" / "runs.jsonl"
+HOME = ROOT / "README.md"
+LENGTHS = ("cpu", "cpu30", "cpu_hour", "cpu144")
+"""Scales that differ in the number of epochs."""
 INTRODUCTION = (
     "`python -m experiments.report.results` makes this page from results files. Each "
     "figure has its seeds, commit and machine. A + after a commit means that files "
@@ -68,6 +77,25 @@ def main(arguments: Arguments) -> None:
         append_row(RUNS, run_row(workdir))
     PAGE.write_text(results_page())
     print(PAGE)
+    HOME.write_text(filled(HOME.read_text(), "lengths", table_markdown(lengths())))
+    print(HOME)
+
+
+def lengths() -> Table:
+    """Return the table of the front page: gn_ws and bn by the number of epochs."""
+    experiment = load_experiment("norm_comparison")
+    rows = read_results(ROOT / "experiments" / experiment.name / "results.jsonl")
+    found = []
+    for name in LENGTHS:
+        compared = compare(experiment, SCALES[name], rows)
+        difference = compared.difference("gn_ws", "bn")
+        if difference is not None:
+            means = (f"{compared.results[norm].mean:.1f}" for norm in ("gn_ws", "bn"))
+            decided = verdict(difference, MARGIN)
+            epochs = f"{SCALES[name].epochs}"
+            found.append((epochs, *means, in_cell(difference), decided))
+    head = ("epochs", "gn_ws, %", "bn, %", "gn_ws - bn, points [95 %]", "verdict")
+    return Table(head, found, words=(4,))
 
 
 def run_row(workdir: Path) -> Row:

@@ -1,6 +1,5 @@
 """report.md and report.html of an experiment, its README's table, and the index."""
 
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -23,6 +22,7 @@ from experiments.pages.blocks import (
     table_markdown,
     to_markdown,
 )
+from experiments.pages.marks import filled
 from experiments.report.content import blocks_of
 from experiments.report.copies import copies
 from experiments.report.index import index_of
@@ -36,7 +36,6 @@ MORE = (
     "More in [report.md](report.md). "
     "[How to read these tables](../../docs/comparison.md)."
 )
-MARKS = re.compile(r"(<!-- results -->\n).*(<!-- /results -->)", re.DOTALL)
 
 
 def write_all(
@@ -169,6 +168,5 @@ def _fill_readme(own: Path, results: Callable[[], str]) -> None:
     """Write the results between the marks of the README in `own`, if there are any."""
     readme = own / "README.md"
     if readme.exists() and (body := results()):
-        text = readme.read_text()
-        filled = MARKS.sub(lambda m: f"{m[1]}{body}{m[2]}", text)
-        write_atomically(readme, filled.encode())
+        text = filled(readme.read_text(), "results", body)
+        write_atomically(readme, text.encode())

@@ -11,10 +11,12 @@ from byol_bnfree.errors import InputError
 from byol_bnfree.files import append_row, read_rows
 from experiments import GRIDS
 from experiments.grid import load_experiment
+from experiments.pages.blocks import table_markdown
+from experiments.pages.marks import between, filled
 from experiments.report import expect, results
 from experiments.report.conditions import run_command
 from experiments.report.finished_runs import Run, read_runs, value_at
-from experiments.report.write import MARKS, readme_results
+from experiments.report.write import readme_results
 from experiments.results import FEW_POINTS, POINTS, curves
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -122,6 +124,8 @@ def test_results_hold_added_runs_with_their_conditions(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "ROOT", tmp_path)
     monkeypatch.setattr(results, "RUNS", tmp_path / "runs.jsonl")
     monkeypatch.setattr(results, "PAGE", tmp_path / "results.md")
+    monkeypatch.setattr(results, "HOME", tmp_path / "README.md")
+    results.HOME.write_text("<!-- lengths -->\n<!-- /lengths -->\n")
     results.main(results.Arguments(add=(run_folder(tmp_path / "run"),)))
     page = (tmp_path / "results.md").read_text()
     assert "| `--norm=bn` | 25.0 -> 66.0 | 25.0 -> 66.0 | 10.0 | healthy | 30 |" in page
@@ -188,9 +192,8 @@ def test_a_page_of_no_runs_is_refused():
 @pytest.mark.parametrize("name", GRIDS)
 def test_the_readme_of_an_experiment_has_the_figures_of_its_results(name):
     text = (EXPERIMENTS / name / "README.md").read_text()
-    marked = MARKS.search(text)
-    results_there = marked[0].removeprefix(marked[1]).removesuffix(marked[2])
-    assert results_there == readme_results(load_experiment(name), EXPERIMENTS)
+    there = between(text, "results")
+    assert there == readme_results(load_experiment(name), EXPERIMENTS)
 
 
 def test_the_front_page_has_the_gains_of_the_results():
@@ -202,6 +205,19 @@ def test_the_front_page_has_the_gains_of_the_results():
     words = " ".join(home.split())
     assert f"accuracy of gn_ws by {gn_ws} points, and that of bn by {bn}." in words
     assert f"is {more} points (95 % interval {low} to {high}, three seeds)" in words
+
+
+def test_the_front_page_has_the_table_of_the_results():
+    home = results.HOME.read_text()
+    assert between(home, "lengths") == table_markdown(results.lengths())
+
+
+def test_a_page_is_filled_between_its_own_marks_only():
+    page = "<!-- a -->\nx\n<!-- /a -->\nkept\n<!-- b -->\ny\n<!-- /b -->\n"
+    new = filled(page, "b", "\\1 new\n")
+    assert new == page.replace("y\n", "\\1 new\n")
+    assert (between(new, "a"), between(new, "c")) == ("x\n", None)
+    assert filled(page, "c", "z") == page
 
 
 def test_the_page_of_results_has_the_figures_of_the_results():
