@@ -24,7 +24,7 @@ from byol_bnfree.flags import cli
 from byol_bnfree.machine.jax_settings import check_xla_flags, why_jax_does_not_start
 from byol_bnfree.machine.own_process import quiet_libraries
 from byol_bnfree.machine.signals import write_nowhere
-from byol_bnfree.saved_config import config_from_dict
+from byol_bnfree.saved_config import config_from_dict, placed
 
 # Errors of a disk. Others, such as a missing file, may be our own fault.
 _DISK = (
@@ -112,8 +112,10 @@ def config_of_run(workdir: str) -> TrainConfig | None:
     if saved is None:
         return None
     config = config_from_dict(TrainConfig, saved)
+    described = read_json(expanded(workdir) / "dataset.json") or {}
     return dataclasses.replace(
         config,
+        dataset=placed(config.dataset, described),
         extend=None,
         extend_base_lr=None,
         extensions=(),

@@ -11,11 +11,17 @@ import pytest
 from PIL import Image
 
 from byol_bnfree.assembly import create_network
-from byol_bnfree.command_line import parse_args
+from byol_bnfree.command_line import config_of_run, parse_args
+from byol_bnfree.data.preparing import prepare
 from byol_bnfree.data.sources import open_source
 from byol_bnfree.errors import InputError
+from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.evaluation.final import Evaluator
+from byol_bnfree.evaluation.images.as_trained import print_changes, reads_own
+from byol_bnfree.evaluation.images.splits import open_splits
+from byol_bnfree.evaluation.pictures_of import asked_for, everything
 from byol_bnfree.training.program import Program
+from byol_bnfree.training.saved_run import read_run
 from byol_bnfree.training.skipped import SkippedFile
 from byol_bnfree.whole_run import run as whole_run
 from runs import ARGUMENTS
@@ -137,6 +143,87 @@ def test_a_copy_of_the_pictures_is_the_same_data(begun):
     shutil.rmtree(root)
     copied.rename(root)
     whole_run.train(begun)
+
+
+@pytest.mark.parametrize("given", ["{0}/pictures/", "{0}/run/../pictures", "pictures"])
+def test_a_folder_may_be_given_in_another_spelling(begun, given, monkeypatch):
+    root, begun = begun
+    monkeypatch.chdir(root.parent)
+    dataset = f"folder:{given.format(root.parent)}"
+    whole_run.train(dataclasses.replace(begun, dataset=dataset))
+
+
+def test_a_folder_that_has_moved_with_its_name_is_the_same_data(begun):
+    root, begun = begun
+    (root.parent / "elsewhere").mkdir()
+    moved = Path(shutil.move(root, root.parent / "elsewhere"))
+    whole_run.train(dataclasses.replace(begun, dataset=f"folder:{moved}"))
+    assert read_run(Path(begun.workdir))[0].dataset == f"folder:{moved}"
+
+
+def test_one_text_in_another_working_folder_is_another_folder(begun, monkeypatch):
+    root, begun = begun
+    relative = dataclasses.replace(begun, dataset="folder:pictures")
+    monkeypatch.chdir(root.parent)
+    whole_run.train(relative)
+    names = [f"a/{k}.png" for k in range(40)]
+    pictures(root.parent / "other" / "pictures", names)
+    monkeypatch.chdir(root.parent / "other")
+    with pytest.raises(InputError, match="on other data"):
+        whole_run.train(relative)
+
+
+def as_saved_before(workdir: Path, dataset: str) -> None:
+    """Earlier versions saved --dataset as it was given."""
+    saved = json.loads((workdir / "config.json").read_text())
+    (workdir / "config.json").write_text(json.dumps(saved | {"dataset": dataset}))
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+@pytest.mark.parametrize("given", ["folder:.", "folder:../pictures"])
+def test_a_run_finds_its_pictures_from_every_working_folder(
+    begun, given, earlier, monkeypatch
+):
+    root, begun = begun
+    monkeypatch.chdir(root)
+    whole_run.train(dataclasses.replace(begun, dataset=given))
+    if earlier:
+        as_saved_before(Path(begun.workdir), given)
+    monkeypatch.chdir(root.parent)
+    there = f"folder:{root}"
+    assert read_run(Path(begun.workdir))[0].dataset == there
+    assert config_of_run(begun.workdir).dataset == there
+    whole_run.train(begun)  # which has the whole path
+
+
+def test_a_root_of_prepared_sets_is_saved_with_its_whole_path(
+    tmp_path, no_steps, monkeypatch
+):
+    names = [f"{c}/{k}.png" for c in "ab" for k in range(10)]
+    prepare(f"folder:{pictures(tmp_path / 'seen', names)}", str(tmp_path / "sets"))
+    monkeypatch.chdir(tmp_path)
+    given = ["--dataset=seen", "--data-dir=sets", f"--workdir={tmp_path / 'run'}"]
+    whole_run.train(parse_args([*ARGUMENTS, *given, "--epochs=1"]))
+    assert read_run(tmp_path / "run")[0].data_dir == str(tmp_path / "sets")
+
+
+@pytest.mark.parametrize("change", [None, add, rename])
+def test_a_command_says_if_the_data_of_a_run_have_changed(begun, change, capsys):
+    root, begun = begun
+    if change is not None:
+        change(root)
+    run, _ = read_run(Path(begun.workdir))
+    capsys.readouterr()
+    open_splits(run, EvaluateConfig(begun.workdir))
+    said = capsys.readouterr().out
+    asked = asked_for(run)
+    assert reads_own(run, asked)
+    print_changes(Path(begun.workdir), everything(asked, "all", root).sources)
+    both = said, capsys.readouterr().out
+    assert ["the data have changed since" in text for text in both] == [
+        change is not None
+    ] * 2
+    assert not reads_own(run, asked_for(run, unlabelled=True))
 
 
 def test_other_pixels_in_files_of_one_size_are_said(tmp_path, no_steps, capsys):

@@ -40,6 +40,11 @@ def data_root(data_dir: str | None) -> Path:
     return expanded(default)
 
 
+def absolute_root(data_dir: str | None) -> str | None:
+    """Return a value of --data-dir that means the same in every working folder."""
+    return None if data_dir is None else str(expanded(data_dir).absolute())
+
+
 def needs_reader() -> None:
     """Raise `InputError` if tensorflow-datasets, which reads the sets, is missing."""
     if importlib.util.find_spec("tensorflow_datasets") is None:

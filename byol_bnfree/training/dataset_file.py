@@ -1,5 +1,6 @@
 """dataset.json: a description of the training data, compared on resume."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from byol_bnfree.data.memory_source import MemorySource
@@ -62,6 +63,22 @@ def compare_data(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
         if saved.get(split) and now[split]:
             differing += _compare_split(split, saved[split], now[split])
     return differing
+
+
+def changes_of(saved: dict[str, Any], sources: Sequence[Source]) -> list[str]:
+    """List the splits that are not as a run's dataset.json describes them.
+
+    Files of older versions, and those of other projects' networks, do not say it.
+    """
+    before = {source.split: saved.get(source.split) or {} for source in sources}
+    return [
+        difference
+        for source in sources
+        if "identity" in before[source.split]
+        for difference in _compare_split(
+            source.split, before[source.split], _describe_split(source)
+        )
+    ]
 
 
 def other_pixels(saved: dict[str, Any], now: dict[str, Any]) -> str | None:
