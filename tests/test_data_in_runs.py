@@ -13,7 +13,7 @@ from PIL import Image
 from byol_bnfree.assembly import create_network
 from byol_bnfree.command_line import config_of_run, parse_args
 from byol_bnfree.data.preparing import prepare
-from byol_bnfree.data.sources import open_source
+from byol_bnfree.data.sources import find_data, open_source
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.evaluation.final import Evaluator
@@ -224,6 +224,35 @@ def test_a_command_says_if_the_data_of_a_run_have_changed(begun, change, capsys)
         change is not None
     ] * 2
     assert not reads_own(run, asked_for(run, unlabelled=True))
+
+
+@pytest.mark.parametrize("workdir", [None, "runs/a", ".", "a/run"])
+def test_a_work_folder_in_the_folder_of_pictures_is_refused(
+    workdir, tmp_path, no_steps, monkeypatch
+):
+    root = pictures(tmp_path / "p", [f"{c}/{k}.png" for c in "ab" for k in range(4)])
+    monkeypatch.chdir(root)
+    made = dataclasses.replace(config(root, tmp_path), workdir=workdir)
+    with pytest.raises(InputError, match="would lie in .*choose a --workdir outside"):
+        whole_run.train(made)
+    assert sorted(path.name for path in root.iterdir()) == ["a", "b"]
+    monkeypatch.chdir(tmp_path)
+    whole_run.train(dataclasses.replace(made, workdir="q/run"))
+
+
+@pytest.mark.parametrize("place", ["runs", "runs/grid", "a", "."])
+def test_the_figures_of_an_earlier_run_are_no_pictures(place, begun):
+    """Earlier versions wrote runs into the folder of pictures."""
+    root, begun = begun
+    inside = root / place / "run"
+    shutil.copytree(begun.workdir, inside)
+    Image.new("RGB", (99, 40)).save(inside / "views.png")
+    found = find_data(begun)
+    assert found.found.train.class_names == ("a", "b") and len(found) == 18
+    assert any("1 work folder of runs" in note for note in found.notes)
+    save(inside)
+    whole_run.train(dataclasses.replace(begun, workdir=str(inside)))
+    assert len(find_data(begun)) == 18
 
 
 def test_other_pixels_in_files_of_one_size_are_said(tmp_path, no_steps, capsys):

@@ -8,6 +8,7 @@ pictures are decoded at every access, and the host crops them.
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -140,6 +141,14 @@ def absolute(dataset: str) -> str:
     if not dataset.startswith("folder:"):
         return dataset
     return f"folder:{expanded(dataset.removeprefix('folder:')).resolve()}"
+
+
+def holds(dataset: str, path: str | Path) -> bool:
+    """Return True if a path lies in the folder of pictures that --dataset names."""
+    if not dataset.startswith("folder:") or dataset == "folder:":
+        return False
+    folder = absolute(dataset).removeprefix("folder:")
+    return expanded(path).resolve().is_relative_to(folder)
 
 
 def find_data(config: TrainConfig) -> DataSet:

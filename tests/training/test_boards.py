@@ -166,9 +166,14 @@ def test_the_best_needs_accuracies_during_the_run_and_not_at_its_end():
 def test_the_best_on_data_without_classes_is_refused_before_any_work(tmp_path):
     for index in range(8):
         pixels = np.full((8, 8, 3), 20 * index, np.uint8)
-        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+        (tmp_path / "pictures").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{index}.png")
     flags = [a for a in runs.ARGUMENTS if not a.startswith(("--evalu", "--data."))]
-    flags += [f"--dataset=folder:{tmp_path}", "--data.unlabelled", "--run.keep-best"]
+    flags += [
+        f"--dataset=folder:{tmp_path}/pictures",
+        "--data.unlabelled",
+        "--run.keep-best",
+    ]
     run = tmp_path / "run"
     with pytest.raises(InputError, match="keep-best .* no labels of two classes"):
         train(parse_args([*flags, f"--workdir={run}"]))
