@@ -8,9 +8,18 @@ from pathlib import Path
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
+_OTHER_NAMES = {"encoder": "model", "unlabelled": "data.unlabelled"}
+"""Settings whose flag has another name than their field."""
+
+
+def named(setting: str) -> str:
+    """Return the name of a setting on the command line, with its underscores."""
+    return _OTHER_NAMES.get(setting, setting)
+
+
 def flag(setting: str) -> str:
     """Return a setting as its flag: `a.b_c` becomes --a.b-c."""
-    return f"--{setting.replace('_', '-')}"
+    return f"--{named(setting).replace('_', '-')}"
 
 
 class InputError(ValueError):
