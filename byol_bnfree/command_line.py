@@ -63,17 +63,18 @@ def default_config(argv: Sequence[str]) -> TrainConfig:
     default of every setting. It prints a note if the file of `--config` has no
     recipe for the norm.
     """
-    paths, norms = (_arguments(list(argv), name) for name in ("--config", "--norm"))
+    paths = _arguments(list(argv), "--config")
     if len(paths) > 1:
         raise InputError(
             f"config is given {len(paths)} times ({', '.join(paths)}); give it once, "
             f"and other settings as flags."
         )
-    path, norm = (found[-1] if found else None for found in (paths, norms))
+    path, norm, extend, workdir = (
+        _last(argv, name) for name in ("--config", "--norm", "--extend", "--workdir")
+    )
     norm = norm if norm in NORMS else None  # tyro reports an unknown norm
-    if not path and _arguments(list(argv), "--extend"):
-        workdirs = _arguments(list(argv), "--workdir")
-        run = config_of_run(workdirs[-1]) if workdirs else None
+    if not path and extend is not None and workdir is not None:
+        run = config_of_run(workdir)
         if run is not None:
             return run
     if not path:
@@ -134,6 +135,12 @@ def _arguments(argv: list[str], flag: str) -> list[str]:
         elif argument == flag and index + 1 < len(argv):
             found.append(argv[index + 1])
     return found
+
+
+def _last(argv: Sequence[str], flag: str) -> str | None:
+    """Return the value of a flag that counts; None without one, and for None."""
+    found = _arguments(list(argv), flag)
+    return None if not found or found[-1] == "None" else found[-1]
 
 
 def exit_on_error(main: Callable[[], None]) -> None:
