@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -56,7 +57,11 @@ def same_command(given: str | None, folder: Path | None = None, *flags: str) -> 
       flags: other flags that it needs.
     """
     if given is None:
-        flags += ("the run's --workdir" if folder is None else f"--workdir={folder}",)
+        flags += (
+            "the run's --workdir"
+            if folder is None
+            else shlex.quote(f"--workdir={folder}"),
+        )
     return (
         f"the same command with {' and '.join(flags)}" if flags else "the same command"
     )

@@ -1,6 +1,7 @@
 """`python -m byol_bnfree.data prepare NAME --data-dir=DIR`, `... list`, `... views`."""
 
 import argparse
+import shlex
 from collections.abc import Sequence
 
 from byol_bnfree import __version__
@@ -93,10 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         of_folder = _folder_settings(arguments)
         given = arguments.name, arguments.data_dir, arguments.archive
         print(prepare(*given, of_folder))
-        root = data_root(arguments.data_dir)
-        print(
-            f"train on it with --dataset={known_as(arguments.name)} --data-dir={root}"
-        )
+        print(f"train on it with {_training_flags(arguments)}")
     else:
         _print_sets(arguments.data_dir)
 
@@ -120,6 +118,23 @@ def _folder_settings(arguments: argparse.Namespace) -> TrainConfig | None:
         data=DataConfig(**data),
         evaluation=EvalConfig(skip="evaluation.skip" in given),
     )
+
+
+def _training_flags(arguments: argparse.Namespace) -> str:
+    """Return the flags of a run on the prepared set, as a shell reads them.
+
+    The set has the pictures, splits and classes that were asked for. A run must still
+    be told how to read the pictures, and that there may be no test split.
+    """
+    root = data_root(arguments.data_dir)
+    flags = [f"--dataset={known_as(arguments.name)}", f"--data-dir={root}"]
+    given = vars(arguments)
+    for name in ("data.white", "data.max_pixels"):
+        if name in given:
+            flags.append(f"{flag(name)}={given[name]}")
+    if "evaluation.skip" in given:
+        flags.append("--evaluation.skip")
+    return shlex.join(flags)
 
 
 def _print_sets(data_dir: str | None) -> None:
