@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
 _OTHER_NAMES = {"encoder": "model", "unlabelled": "data.unlabelled"}
 """Settings whose flag has another name than their field."""
 

@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 f"{flag(name)} is ''; it must be a text that is not empty."
             )
     if arguments.command == "views":
-        from byol_bnfree.draw_views import draw_views  # only this needs JAX
+        from byol_bnfree.whole_run.sheet import draw_views  # only this needs JAX
 
         draw_views(arguments.out, rest)
         print(arguments.out)
