@@ -371,6 +371,25 @@ def test_skipped_pictures_are_listed_and_a_resumed_run_skips_the_same(tmp_path):
     )
 
 
+@pytest.mark.parametrize("line", ["{}", "[]", "5", '{"split": "train", "index": 3}'])
+def test_a_line_that_names_no_picture_is_one_sentence(line, tmp_path):
+    (tmp_path / "skipped.jsonl").write_text(f"{line}\n")
+    with pytest.raises(InputError, match="names no skipped picture at line 1; repair"):
+        SkippedFile(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"train": 5}, {"test": [1]}, {"train": {"images": "5"}}, {"class_names": 3}],
+)
+def test_a_description_of_another_form_is_one_sentence(begun, damage):
+    _, begun = begun
+    path = Path(begun.workdir) / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | damage))
+    with pytest.raises(InputError, match="dataset.json is not that of a run; restore"):
+        whole_run.train(begun)
+
+
 def test_a_run_that_begins_anew_reads_all_its_pictures(tmp_path, no_steps):
     root = pictures(tmp_path / "p", [f"{c}/{k}.png" for c in "ab" for k in range(10)])
     (tmp_path / "run").mkdir()

@@ -18,7 +18,11 @@ from byol_bnfree.saved_config import config_from_dict, placed
 from byol_bnfree.training import distributed
 from byol_bnfree.training.changes import compare_config, with_later_settings
 from byol_bnfree.training.checkpoint import Checkpoints
-from byol_bnfree.training.dataset_file import compare_data, other_pixels
+from byol_bnfree.training.dataset_file import (
+    compare_data,
+    other_pixels,
+    read_description,
+)
 from byol_bnfree.training.environment import environment, keep_earlier
 from byol_bnfree.training.extension import SETTINGS, begins_extension
 from byol_bnfree.training.mesh import left_whole, splits_state
@@ -60,7 +64,7 @@ def check_resumable(workdir: Path, config: TrainConfig, data: Data) -> bool:
             )
         return False
     config_from_dict(TrainConfig, saved)  # refuses damaged settings in a sentence
-    described = read_json(workdir / "dataset.json") or {}
+    described = read_description(workdir)
     extended = begins_extension(config, saved)
     differing = "; ".join(_other_settings(config, saved, described, extended))
     if differing and begun:

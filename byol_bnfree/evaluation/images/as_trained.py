@@ -6,8 +6,7 @@ from pathlib import Path
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.sources import Source, same_set
 from byol_bnfree.evaluation.images.subset import whole
-from byol_bnfree.files import read_json
-from byol_bnfree.training.dataset_file import changes_of
+from byol_bnfree.training.dataset_file import changes_of, read_description
 
 
 def reads_own(run: TrainConfig, asked: TrainConfig) -> bool:
@@ -18,7 +17,7 @@ def reads_own(run: TrainConfig, asked: TrainConfig) -> bool:
 
 def print_changes(workdir: Path, sources: Sequence[Source]) -> None:
     """Print a note if these splits are not those that the run was trained on."""
-    saved = read_json(workdir / "dataset.json") or {}
+    saved = read_description(workdir)
     if differing := changes_of(saved, [whole(source) for source in sources]):
         print(
             f"note: the data have changed since the run began "
