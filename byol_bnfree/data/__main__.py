@@ -10,6 +10,7 @@ from byol_bnfree.config import DataConfig, EvalConfig, TrainConfig
 from byol_bnfree.data.prepared import data_root, list_sets
 from byol_bnfree.data.preparing import known_as, prepare
 from byol_bnfree.errors import InputError, flag
+from byol_bnfree.machine.signals import signals_end_as_errors_do
 
 PREPARING = (
     "Prepare a data set once, so that runs read it fast. CIFAR and folders need no "
@@ -151,7 +152,8 @@ def _print_sets(data_dir: str | None) -> None:
 
 def command() -> None:
     """`byol-data` and `python -m byol_bnfree.data`."""
-    exit_on_error(main)
+    with signals_end_as_errors_do():  # a part of a set is removed
+        exit_on_error(main)
 
 
 if __name__ == "__main__":
