@@ -13,7 +13,7 @@ from PIL import Image
 from byol_bnfree.assembly import create_network
 from byol_bnfree.command_line import config_of_run, parse_args
 from byol_bnfree.data.preparing import prepare
-from byol_bnfree.data.sources import find_data, open_source
+from byol_bnfree.data.sources import find_data, holds, open_source
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.evaluation.final import Evaluator
@@ -238,6 +238,14 @@ def test_a_work_folder_in_the_folder_of_pictures_is_refused(
     assert sorted(path.name for path in root.iterdir()) == ["a", "b"]
     monkeypatch.chdir(tmp_path)
     whole_run.train(dataclasses.replace(made, workdir="q/run"))
+
+
+def test_a_work_folder_beside_the_splits_is_among_no_pictures(tmp_path):
+    names = [f"{split}/{c}/0.png" for split in ("Train", "test") for c in "ab"]
+    root = pictures(tmp_path, names)
+    folder = f"folder:{root}"
+    assert not holds(folder, root / "runs/a")
+    assert holds(folder, root / "Train/runs") and holds(folder, root)
 
 
 @pytest.mark.parametrize("place", ["runs", "runs/grid", "a", "."])

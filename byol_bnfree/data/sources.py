@@ -24,6 +24,7 @@ from byol_bnfree.data import shapes
 from byol_bnfree.data.eight_bits import conversion
 from byol_bnfree.data.fingerprint import checksum
 from byol_bnfree.data.folder import open_folder
+from byol_bnfree.data.folder_splits import SPLIT_NAMES
 from byol_bnfree.data.memory_source import MemorySource as MemorySource
 from byol_bnfree.data.memory_source import load
 from byol_bnfree.data.records import Found, Layout, Records, layout_of
@@ -144,11 +145,22 @@ def absolute(dataset: str) -> str:
 
 
 def holds(dataset: str, path: str | Path) -> bool:
-    """Return True if a path lies in the folder of pictures that --dataset names."""
+    """Return True if a path lies among the pictures of the folder of --dataset.
+
+    Beside folders of splits, such as train and test, there are no pictures.
+    """
     if not dataset.startswith("folder:") or dataset == "folder:":
         return False
-    folder = absolute(dataset).removeprefix("folder:")
-    return expanded(path).resolve().is_relative_to(folder)
+    folder = Path(absolute(dataset).removeprefix("folder:"))
+    path = expanded(path).resolve()
+    if not path.is_relative_to(folder):
+        return False
+    inside = path.relative_to(folder).parts
+    beside = folder.is_dir() and any(
+        place.name.casefold() in SPLIT_NAMES and place.is_dir()
+        for place in folder.iterdir()
+    )
+    return not inside or not beside or inside[0].casefold() in SPLIT_NAMES
 
 
 def find_data(config: TrainConfig) -> DataSet:
