@@ -24,7 +24,7 @@ from byol_bnfree.flags import cli
 from byol_bnfree.machine.jax_settings import check_xla_flags, why_jax_does_not_start
 from byol_bnfree.machine.own_process import quiet_libraries
 from byol_bnfree.machine.signals import write_nowhere
-from byol_bnfree.saved_config import config_from_dict
+from byol_bnfree.saved_config import config_from_dict, placed
 
 # Errors of a disk. Others, such as a missing file, may be our own fault.
 _DISK = (
@@ -63,17 +63,18 @@ def default_config(argv: Sequence[str]) -> TrainConfig:
     default of every setting. It prints a note if the file of `--config` has no
     recipe for the norm.
     """
-    paths, norms = (_arguments(list(argv), name) for name in ("--config", "--norm"))
+    paths = _arguments(list(argv), "--config")
     if len(paths) > 1:
         raise InputError(
             f"config is given {len(paths)} times ({', '.join(paths)}); give it once, "
             f"and other settings as flags."
         )
-    path, norm = (found[-1] if found else None for found in (paths, norms))
+    path, norm, extend, workdir = (
+        _last(argv, name) for name in ("--config", "--norm", "--extend", "--workdir")
+    )
     norm = norm if norm in NORMS else None  # tyro reports an unknown norm
-    if not path and _arguments(list(argv), "--extend"):
-        workdirs = _arguments(list(argv), "--workdir")
-        run = config_of_run(workdirs[-1]) if workdirs else None
+    if not path and extend is not None and workdir is not None:
+        run = config_of_run(workdir)
         if run is not None:
             return run
     if not path:
@@ -112,8 +113,10 @@ def config_of_run(workdir: str) -> TrainConfig | None:
     if saved is None:
         return None
     config = config_from_dict(TrainConfig, saved)
+    described = read_json(expanded(workdir) / "dataset.json") or {}
     return dataclasses.replace(
         config,
+        dataset=placed(config.dataset, described),
         extend=None,
         extend_base_lr=None,
         extensions=(),
@@ -132,6 +135,12 @@ def _arguments(argv: list[str], flag: str) -> list[str]:
         elif argument == flag and index + 1 < len(argv):
             found.append(argv[index + 1])
     return found
+
+
+def _last(argv: Sequence[str], flag: str) -> str | None:
+    """Return the value of a flag that counts; None without one, and for None."""
+    found = _arguments(list(argv), flag)
+    return None if not found or found[-1] == "None" else found[-1]
 
 
 def exit_on_error(main: Callable[[], None]) -> None:

@@ -65,6 +65,7 @@ def embed(config: EmbedConfig) -> "Embedding":
     """
     from byol_bnfree.encoder import load_encoder
     from byol_bnfree.evaluation.data_of_weights import names_data
+    from byol_bnfree.evaluation.images.as_trained import print_changes, reads_own
     from byol_bnfree.evaluation.images.splits import check_images
     from byol_bnfree.evaluation.kept.embedding import check_file, save_embedding
     from byol_bnfree.evaluation.pictures_of import asked_for, everything, represented
@@ -86,6 +87,8 @@ def embed(config: EmbedConfig) -> "Embedding":
     )
     with closing(everything(run, config.split, out.parent)) as pictures:
         check_images(encoder, pictures.sources[0])
+        if reads_own(encoder.config, run):
+            print_changes(weights, pictures.sources)
         found = represented(encoder, pictures, config.batch_size)
     save_embedding(out, found)
     return found

@@ -2,15 +2,23 @@
 
 import errno
 import os
+import shlex
 import sys
 from pathlib import Path
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_OTHER_NAMES = {"encoder": "model", "unlabelled": "data.unlabelled"}
+"""Settings whose flag has another name than their field."""
+
+
+def named(setting: str) -> str:
+    """Return the name of a setting on the command line, with its underscores."""
+    return _OTHER_NAMES.get(setting, setting)
 
 
 def flag(setting: str) -> str:
     """Return a setting as its flag: `a.b_c` becomes --a.b-c."""
-    return f"--{setting.replace('_', '-')}"
+    return f"--{named(setting).replace('_', '-')}"
 
 
 class InputError(ValueError):
@@ -47,7 +55,11 @@ def same_command(given: str | None, folder: Path | None = None, *flags: str) -> 
       flags: other flags that it needs.
     """
     if given is None:
-        flags += ("the run's --workdir" if folder is None else f"--workdir={folder}",)
+        flags += (
+            "the run's --workdir"
+            if folder is None
+            else shlex.quote(f"--workdir={folder}"),
+        )
     return (
         f"the same command with {' and '.join(flags)}" if flags else "the same command"
     )

@@ -5,9 +5,10 @@ these strings, because their lines are indented. On a terminal they would be rag
 """
 
 import dataclasses
+import itertools
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,12 +23,49 @@ from tyro.constructors import (
 )
 
 Settings = TypeVar("Settings")
+_FLAG = re.compile(r"--[A-Za-z]")
 HelpText = str | Callable[[], str | None] | None
 
 
 def cli(kind: type[Settings], **options: Any) -> Settings:
-    """Act as `tyro.cli`: parse a command line into a dataclass."""
+    """Act as `tyro.cli`: parse a command line into a dataclass.
+
+    A note on stderr names the flags that a user gave twice with different values.
+    Programs may give a flag and then one that replaces it.
+    """
+    if options.get("args") in (None, sys.argv[1:]):
+        for note in given_twice(sys.argv[1:]):
+            print(f"note: {note}", file=sys.stderr)
     return tyro.cli(kind, registry=_rules(), **{"prog": _command()} | options)
+
+
+def given_twice(argv: Sequence[str]) -> list[str]:
+    """Return a sentence for each flag that has several values, of which one counts."""
+    values: dict[str, list[str]] = {}
+    for name, value in _flags_of(argv):
+        values.setdefault(name, []).append(value)
+    times = {2: "twice"}
+    return [
+        f"--{name} is given {times.get(len(given)) or f'{len(given)} times'} "
+        f"({', '.join(given)}); the last one counts."
+        for name, given in values.items()
+        if len({*given}) > 1
+    ]
+
+
+def _flags_of(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield the name of each flag and its values. --no-x is the flag x with False."""
+    words = [index for index, word in enumerate(argv) if _FLAG.match(word)]
+    for start, stop in itertools.pairwise([*words, len(argv)]):
+        name, equals, value = argv[start][2:].partition("=")
+        name, own = name.replace("_", "-"), [value] * bool(equals)
+        value = " ".join([*own, *argv[start + 1 : stop]])
+        if value or equals:
+            yield name, value
+        else:
+            group, dot, last = name.rpartition(".")
+            no = last.startswith("no-")
+            yield f"{group}{dot}{last.removeprefix('no-')}", str(not no)
 
 
 def _command() -> str | None:

@@ -19,6 +19,13 @@ def folder() -> Path:
 
 
 def command() -> None:
-    """Run `byol-experiments`; in a checkout `python -m experiments` does the same."""
+    """Run `byol-experiments` or `python -m byol_bnfree.grids`.
+
+    In a checkout `python -m experiments` does the same.
+    """
     sys.path.insert(0, str(folder()))
     runpy.run_module("experiments", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    command()

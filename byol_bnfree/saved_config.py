@@ -1,10 +1,12 @@
 """Reads config.json back into a configuration. It needs no JAX."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from byol_bnfree.config import Extension
 from byol_bnfree.errors import InputError
+from byol_bnfree.files import expanded
 
 ITEMS = {"extensions": Extension}
 """Classes of settings that are lists."""
@@ -47,3 +49,16 @@ def config_from_dict(kind: type, saved: dict[str, Any]) -> Any:
         return tuple(raw) if isinstance(raw, list) else raw
 
     return kind(**{name: value(name, raw) for name, raw in saved.items()})
+
+
+def placed(dataset: Any, described: Mapping[str, Any]) -> Any:
+    """Return the --dataset of a run so that it means the same in every working folder.
+
+    Earlier versions saved folder:PATH as it was given. `described` is the content of
+    dataset.json, which says where the folder was.
+    """
+    kind, folder, path = str(dataset).partition("folder:")
+    place = described.get("location")
+    if kind or not folder or not place or expanded(path).is_absolute():
+        return dataset
+    return f"folder:{place}"

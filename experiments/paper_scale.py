@@ -17,6 +17,7 @@ from byol_bnfree.training.parts import DataShape, abstract_batch, build_parts
 from byol_bnfree.training.state import parameter_count
 from byol_bnfree.training.step import make_train_step
 from experiments.grid import Run
+from experiments.parsing import effective
 
 IMAGENET = DataShape(1_281_167, 1000, (224, 224, 3))
 PLATFORMS = ("cuda", "tpu")
@@ -58,7 +59,7 @@ def compile_all(runs: Sequence[Run]) -> None:
         print(
             f"    compiled for {jax.default_backend()}; "
             f"{time.perf_counter() - began:.0f} s in all\n"
-            f"    python -m byol_bnfree.train {' '.join(run.flags)}",
+            f"    python -m byol_bnfree.train {' '.join(effective(run.flags))}",
             flush=True,
         )
 

@@ -42,6 +42,16 @@ def parsed(flags: tuple[str, ...]) -> TrainConfig:
         return parse_args(flags)  # for its message
 
 
+def effective(flags: tuple[str, ...]) -> tuple[str, ...]:
+    """Return flags without those that a later one replaces, as an arm's the recipe's.
+
+    `train` would say that such a flag is given twice.
+    """
+    if not all(flag.startswith("--") for flag in flags):
+        return flags  # a value of its own word belongs to the flag before it
+    return tuple({_path(flag): flag for flag in flags}.values())
+
+
 def forget() -> None:
     """Read recipes anew from now on."""
     parsed.cache_clear()

@@ -18,6 +18,7 @@ from byol_bnfree.machine.jax_settings import QUICK_TO_COMPILE
 from byol_bnfree.training.divergence import DIVERGED
 from byol_bnfree.training.judge import COLLAPSED
 from experiments.grid import Run
+from experiments.parsing import effective
 from experiments.places import ROW, Places
 from experiments.results import Row, make_row
 from experiments.slots import MACHINE, Slot
@@ -87,7 +88,8 @@ def train_command(
     stop = [STOP] if stop_collapsed else []
     data = [f"--data-dir={data_dir}"] if data_dir else []
     module = ["-m", "byol_bnfree.train"]
-    return [*module, *run.flags, *stop, *data, f"--workdir={workdir}"]
+    flags = (*run.flags, *stop, *data, f"--workdir={workdir}")
+    return [*module, *effective(flags)]
 
 
 def describe(row: Row) -> str:

@@ -1,6 +1,8 @@
 """Every recipe in configs/ is a configuration that builds."""
 
+import contextlib
 import dataclasses
+import json
 import os
 import re
 import sys
@@ -261,3 +263,18 @@ def test_two_configs_are_refused():
     paths = [f"--config={CONFIGS / name}" for name in ("smoke.py", "cifar10_cpu.py")]
     with pytest.raises(InputError, match="config is given 2 times"):
         parse_args(paths)
+
+
+@pytest.mark.parametrize("flags", [["--config=None"], ["--config", "None"]])
+def test_the_word_none_is_no_file_of_settings(flags):
+    assert parse_args([*flags, "--norm=bn"]) == parse_args(["--norm=bn"])
+
+
+def test_the_word_none_is_no_extension_and_no_folder(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"seed": 7}))
+    (tmp_path / "None").mkdir()
+    (tmp_path / "None" / "config.json").write_text(json.dumps({"seed": 8}))
+    with contextlib.chdir(tmp_path):
+        assert parse_args(["--extend=9", "--workdir=."]).seed == 7
+        assert parse_args(["--extend=None", "--workdir=."]).seed == 0
+        assert parse_args(["--extend=9", "--workdir=None"]).seed == 0

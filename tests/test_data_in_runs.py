@@ -11,11 +11,17 @@ import pytest
 from PIL import Image
 
 from byol_bnfree.assembly import create_network
-from byol_bnfree.command_line import parse_args
-from byol_bnfree.data.sources import open_source
+from byol_bnfree.command_line import config_of_run, parse_args
+from byol_bnfree.data.preparing import prepare
+from byol_bnfree.data.sources import find_data, holds, open_source
 from byol_bnfree.errors import InputError
+from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.evaluation.final import Evaluator
+from byol_bnfree.evaluation.images.as_trained import print_changes, reads_own
+from byol_bnfree.evaluation.images.splits import open_splits
+from byol_bnfree.evaluation.pictures_of import asked_for, everything
 from byol_bnfree.training.program import Program
+from byol_bnfree.training.saved_run import read_run
 from byol_bnfree.training.skipped import SkippedFile
 from byol_bnfree.whole_run import run as whole_run
 from runs import ARGUMENTS
@@ -139,6 +145,124 @@ def test_a_copy_of_the_pictures_is_the_same_data(begun):
     whole_run.train(begun)
 
 
+@pytest.mark.parametrize("given", ["{0}/pictures/", "{0}/run/../pictures", "pictures"])
+def test_a_folder_may_be_given_in_another_spelling(begun, given, monkeypatch):
+    root, begun = begun
+    monkeypatch.chdir(root.parent)
+    dataset = f"folder:{given.format(root.parent)}"
+    whole_run.train(dataclasses.replace(begun, dataset=dataset))
+
+
+def test_a_folder_that_has_moved_with_its_name_is_the_same_data(begun):
+    root, begun = begun
+    (root.parent / "elsewhere").mkdir()
+    moved = Path(shutil.move(root, root.parent / "elsewhere"))
+    whole_run.train(dataclasses.replace(begun, dataset=f"folder:{moved}"))
+    assert read_run(Path(begun.workdir))[0].dataset == f"folder:{moved}"
+
+
+def test_one_text_in_another_working_folder_is_another_folder(begun, monkeypatch):
+    root, begun = begun
+    relative = dataclasses.replace(begun, dataset="folder:pictures")
+    monkeypatch.chdir(root.parent)
+    whole_run.train(relative)
+    names = [f"a/{k}.png" for k in range(40)]
+    pictures(root.parent / "other" / "pictures", names)
+    monkeypatch.chdir(root.parent / "other")
+    with pytest.raises(InputError, match="on other data"):
+        whole_run.train(relative)
+
+
+def as_saved_before(workdir: Path, dataset: str) -> None:
+    """Earlier versions saved --dataset as it was given."""
+    saved = json.loads((workdir / "config.json").read_text())
+    (workdir / "config.json").write_text(json.dumps(saved | {"dataset": dataset}))
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+@pytest.mark.parametrize("given", ["folder:.", "folder:../pictures"])
+def test_a_run_finds_its_pictures_from_every_working_folder(
+    begun, given, earlier, monkeypatch
+):
+    root, begun = begun
+    monkeypatch.chdir(root)
+    whole_run.train(dataclasses.replace(begun, dataset=given))
+    if earlier:
+        as_saved_before(Path(begun.workdir), given)
+    monkeypatch.chdir(root.parent)
+    there = f"folder:{root}"
+    assert read_run(Path(begun.workdir))[0].dataset == there
+    assert config_of_run(begun.workdir).dataset == there
+    whole_run.train(begun)  # which has the whole path
+
+
+def test_a_root_of_prepared_sets_is_saved_with_its_whole_path(
+    tmp_path, no_steps, monkeypatch
+):
+    names = [f"{c}/{k}.png" for c in "ab" for k in range(10)]
+    prepare(f"folder:{pictures(tmp_path / 'seen', names)}", str(tmp_path / "sets"))
+    monkeypatch.chdir(tmp_path)
+    given = ["--dataset=seen", "--data-dir=sets", f"--workdir={tmp_path / 'run'}"]
+    whole_run.train(parse_args([*ARGUMENTS, *given, "--epochs=1"]))
+    assert read_run(tmp_path / "run")[0].data_dir == str(tmp_path / "sets")
+
+
+@pytest.mark.parametrize("change", [None, add, rename])
+def test_a_command_says_if_the_data_of_a_run_have_changed(begun, change, capsys):
+    root, begun = begun
+    if change is not None:
+        change(root)
+    run, _ = read_run(Path(begun.workdir))
+    capsys.readouterr()
+    open_splits(run, EvaluateConfig(begun.workdir))
+    said = capsys.readouterr().out
+    asked = asked_for(run)
+    assert reads_own(run, asked)
+    print_changes(Path(begun.workdir), everything(asked, "all", root).sources)
+    both = said, capsys.readouterr().out
+    assert ["the data have changed since" in text for text in both] == [
+        change is not None
+    ] * 2
+    assert not reads_own(run, asked_for(run, unlabelled=True))
+
+
+@pytest.mark.parametrize("workdir", [None, "runs/a", ".", "a/run"])
+def test_a_work_folder_in_the_folder_of_pictures_is_refused(
+    workdir, tmp_path, no_steps, monkeypatch
+):
+    root = pictures(tmp_path / "p", [f"{c}/{k}.png" for c in "ab" for k in range(4)])
+    monkeypatch.chdir(root)
+    made = dataclasses.replace(config(root, tmp_path), workdir=workdir)
+    with pytest.raises(InputError, match="would lie in .*choose a --workdir outside"):
+        whole_run.train(made)
+    assert sorted(path.name for path in root.iterdir()) == ["a", "b"]
+    monkeypatch.chdir(tmp_path)
+    whole_run.train(dataclasses.replace(made, workdir="q/run"))
+
+
+def test_a_work_folder_beside_the_splits_is_among_no_pictures(tmp_path):
+    names = [f"{split}/{c}/0.png" for split in ("Train", "test") for c in "ab"]
+    root = pictures(tmp_path, names)
+    folder = f"folder:{root}"
+    assert not holds(folder, root / "runs/a")
+    assert holds(folder, root / "Train/runs") and holds(folder, root)
+
+
+@pytest.mark.parametrize("place", ["runs", "runs/grid", "a", "."])
+def test_the_figures_of_an_earlier_run_are_no_pictures(place, begun):
+    """Earlier versions wrote runs into the folder of pictures."""
+    root, begun = begun
+    inside = root / place / "run"
+    shutil.copytree(begun.workdir, inside)
+    Image.new("RGB", (99, 40)).save(inside / "views.png")
+    found = find_data(begun)
+    assert found.found.train.class_names == ("a", "b") and len(found) == 18
+    assert any("1 work folder of runs" in note for note in found.notes)
+    save(inside)
+    whole_run.train(dataclasses.replace(begun, workdir=str(inside)))
+    assert len(find_data(begun)) == 18
+
+
 def test_other_pixels_in_files_of_one_size_are_said(tmp_path, no_steps, capsys):
     """Files of NumPy, BMP and TIFF keep their size whatever is in them."""
     names = [f"{c}/{k}.bmp" for c in "ab" for k in range(10)]
@@ -253,6 +377,25 @@ def test_skipped_pictures_are_listed_and_a_resumed_run_skips_the_same(tmp_path):
     np.testing.assert_array_equal(
         again.crops(everything, everything, 0)["crops"], crops
     )
+
+
+@pytest.mark.parametrize("line", ["{}", "[]", "5", '{"split": "train", "index": 3}'])
+def test_a_line_that_names_no_picture_is_one_sentence(line, tmp_path):
+    (tmp_path / "skipped.jsonl").write_text(f"{line}\n")
+    with pytest.raises(InputError, match="names no skipped picture at line 1; repair"):
+        SkippedFile(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"train": 5}, {"test": [1]}, {"train": {"images": "5"}}, {"class_names": 3}],
+)
+def test_a_description_of_another_form_is_one_sentence(begun, damage):
+    _, begun = begun
+    path = Path(begun.workdir) / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | damage))
+    with pytest.raises(InputError, match="dataset.json is not that of a run; restore"):
+        whole_run.train(begun)
 
 
 def test_a_run_that_begins_anew_reads_all_its_pictures(tmp_path, no_steps):

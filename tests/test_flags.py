@@ -1,11 +1,12 @@
 """Command lines: the help texts of dataclasses, and paths."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from byol_bnfree.flags import cli
+from byol_bnfree.flags import cli, given_twice
 
 
 @dataclass(frozen=True)
@@ -72,3 +73,33 @@ def test_other_paths_are_read_as_they_stand():
     read = cli(Folders, args=["--out=.", "--results", "a b/c"], prog="x")
     assert read == Folders(Path("."), Path("a b/c"))
     assert cli(Folders, args=["--results=None"], prog="x") == Folders()
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("--norm=bn --norm gn_ws", "--norm is given twice (bn, gn_ws); the last"),
+        ("--batch_size=8 --batch-size 9", "--batch-size is given twice (8, 9); the"),
+        ("--seeds 0 1 --plot --seeds 2", "--seeds is given twice (0 1, 2); the last"),
+        ("--plot --x=1 --no-plot", "--plot is given twice (True, False); the last"),
+        ("--a.plot --a.no-plot", "--a.plot is given twice (True, False); the last"),
+        ("--x=1 --x=2 --x=1", "--x is given 3 times (1, 2, 1); the last one counts."),
+        ("--rate -1 --rate -2", "--rate is given twice (-1, -2); the last one counts."),
+        ("--norm=bn --norm bn --plot --plot --seeds 0 1 --seeds 0 1", None),
+        ("--norm=bn --encoder-norm=gn --a.norm=ws", None),
+        ("views", None),
+        ("", None),
+    ],
+)
+def test_a_flag_with_two_values_is_named(typed, said):
+    found = given_twice(typed.split())
+    assert [note.startswith(said) for note in found] == [True] * (said is not None)
+
+
+def test_a_user_is_told_and_a_program_is_not(monkeypatch, capsys):
+    argv = ["--rate=1", "--rate=2"]
+    for args, typed in ((argv, []), (None, argv), (list(argv), argv)):
+        monkeypatch.setattr(sys, "argv", ["x", *typed])
+        assert cli(Settings, args=args).rate == 2
+        note = "note: --rate is given twice (1, 2); the last one counts.\n"
+        assert capsys.readouterr().err == note * bool(typed)

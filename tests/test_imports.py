@@ -31,9 +31,7 @@ FORBIDDEN = {
     "whole_run": ("claims", "verify"),
     "interop": ("evaluation", "whole_run", "claims", "train", "export"),
 }
-COMMANDS = (
-    *("train", "evaluate", "embed", "predict", "export", "verify", "draw_views"),
-)
+COMMANDS = ("train", "evaluate", "embed", "predict", "export", "verify")
 OPTIONAL = ("tensorflow", "torch", "wandb", "sklearn", "beartype", "pytest")
 
 
@@ -75,6 +73,22 @@ def test_no_module_imports_a_command():
     commands = {f"byol_bnfree.{name}" for name in COMMANDS}
     modules = [f for f in PACKAGE.rglob("*.py") if f.name != "__main__.py"]
     assert [f.name for f in modules if imported(f) & commands] == []
+
+
+def test_what_only_has_a_command_line_is_a_command():
+    """A module beside the commands that reads flags, but runs nothing, is silent."""
+    reading = {
+        file.stem
+        for file in PACKAGE.glob("*.py")
+        if {"byol_bnfree.command_line.parse_args", "byol_bnfree.flags.cli"}
+        & imported(file)
+    }
+    silent = {
+        name
+        for name in reading
+        if '__name__ == "__main__"' not in (PACKAGE / f"{name}.py").read_text()
+    }
+    assert silent <= {"__init__", "command_line"}
 
 
 @pytest.mark.parametrize("part", LEAVES)

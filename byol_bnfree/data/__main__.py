@@ -1,6 +1,7 @@
 """`python -m byol_bnfree.data prepare NAME --data-dir=DIR`, `... list`, `... views`."""
 
 import argparse
+import shlex
 from collections.abc import Sequence
 
 from byol_bnfree import __version__
@@ -9,6 +10,7 @@ from byol_bnfree.config import DataConfig, EvalConfig, TrainConfig
 from byol_bnfree.data.prepared import data_root, list_sets
 from byol_bnfree.data.preparing import known_as, prepare
 from byol_bnfree.errors import InputError, flag
+from byol_bnfree.machine.signals import signals_end_as_errors_do
 
 PREPARING = (
     "Prepare a data set once, so that runs read it fast. CIFAR and folders need no "
@@ -85,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 f"{flag(name)} is ''; it must be a text that is not empty."
             )
     if arguments.command == "views":
-        from byol_bnfree.draw_views import draw_views  # only this needs JAX
+        from byol_bnfree.whole_run.sheet import draw_views  # only this needs JAX
 
         draw_views(arguments.out, rest)
         print(arguments.out)
@@ -93,10 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         of_folder = _folder_settings(arguments)
         given = arguments.name, arguments.data_dir, arguments.archive
         print(prepare(*given, of_folder))
-        root = data_root(arguments.data_dir)
-        print(
-            f"train on it with --dataset={known_as(arguments.name)} --data-dir={root}"
-        )
+        print(f"train on it with {_training_flags(arguments)}")
     else:
         _print_sets(arguments.data_dir)
 
@@ -122,6 +121,23 @@ def _folder_settings(arguments: argparse.Namespace) -> TrainConfig | None:
     )
 
 
+def _training_flags(arguments: argparse.Namespace) -> str:
+    """Return the flags of a run on the prepared set, as a shell reads them.
+
+    The set has the pictures, splits and classes that were asked for. A run must still
+    be told how to read the pictures, and that there may be no test split.
+    """
+    root = data_root(arguments.data_dir)
+    flags = [f"--dataset={known_as(arguments.name)}", f"--data-dir={root}"]
+    given = vars(arguments)
+    for name in ("data.white", "data.max_pixels"):
+        if name in given:
+            flags.append(f"{flag(name)}={given[name]}")
+    if "evaluation.skip" in given:
+        flags.append("--evaluation.skip")
+    return shlex.join(flags)
+
+
 def _print_sets(data_dir: str | None) -> None:
     root = data_root(data_dir)
     if not root.is_dir():
@@ -136,7 +152,8 @@ def _print_sets(data_dir: str | None) -> None:
 
 def command() -> None:
     """`byol-data` and `python -m byol_bnfree.data`."""
-    exit_on_error(main)
+    with signals_end_as_errors_do():  # a part of a set is removed
+        exit_on_error(main)
 
 
 if __name__ == "__main__":

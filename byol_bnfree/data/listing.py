@@ -13,6 +13,9 @@ from byol_bnfree.errors import InputError
 SYSTEM = frozenset(
     {"__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information"}
 )
+# A folder with both is the work folder of a run. Its pictures are figures.
+OF_A_RUN = ("config.json", "dataset.json")
+WORK_FOLDER = "work folder of runs"
 EXAMPLES = 3  # names given for each kind
 HIDDEN = "hidden"
 NOWHERE = "link to nothing"  # perhaps to a class on a disk that is not mounted
@@ -86,7 +89,10 @@ def list_folder(path: str | Path, unused: Unused) -> tuple[list[str], list[str]]
         if name.startswith(".") or name.lower() in SYSTEM:
             unused.add(HIDDEN, entry.path)
         elif _is_folder(entry):
-            folders.append(entry.path)
+            if _is_of_runs(entry.path):
+                unused.add(WORK_FOLDER, entry.path)
+            else:
+                folders.append(entry.path)
         elif is_picture(name):  # a broken link also counts; reading it will fail
             pictures.append(entry.path)
         elif entry.is_symlink() and (kind := _lost(entry.path)) is not None:
@@ -107,6 +113,23 @@ def _is_folder(entry: os.DirEntry) -> bool:
         return entry.is_dir()
     except OSError:  # a link to itself, through a file, or into a locked folder
         return False
+
+
+def _is_of_runs(folder: str) -> bool:
+    """Return True for the work folder of a run, and for a folder of nothing else."""
+    if all(os.path.isfile(os.path.join(folder, name)) for name in OF_A_RUN):
+        return True
+    try:
+        with os.scandir(folder) as found:
+            # A class has a file, at which this ends.
+            kinds = map(_is_work_entry, found)
+            return next(kinds, False) and all(kinds)
+    except OSError:  # whoever lists it says why
+        return False
+
+
+def _is_work_entry(entry: os.DirEntry) -> bool:
+    return entry.is_dir(follow_symlinks=False) and _is_of_runs(entry.path)
 
 
 def _lost(link: str) -> str | None:

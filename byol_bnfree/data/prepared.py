@@ -9,6 +9,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +39,11 @@ def data_root(data_dir: str | None) -> Path:
         return expanded(data_dir)
     default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     return expanded(default)
+
+
+def absolute_root(data_dir: str | None) -> str | None:
+    """Return a value of --data-dir that means the same in every working folder."""
+    return None if data_dir is None else str(expanded(data_dir).absolute())
 
 
 def needs_reader() -> None:
@@ -104,7 +110,8 @@ def find_set(name: str, root: Path) -> PreparedSet:
     """
     refuse_path(name)
     wanted, _, version = name.partition(":")
-    command = f"python -m byol_bnfree.data prepare {name} --data-dir={root}"
+    given = shlex.join(["prepare", name, f"--data-dir={root}"])
+    command = f"python -m byol_bnfree.data {given}"
     sets = [s for s in list_sets(root) if not version or s.version == version]
     matches = [s for s in sets if s.name == wanted]
     if not matches:

@@ -26,6 +26,7 @@ from byol_bnfree.files import sync_folder
 SHARD_RECORDS = 50_000  # of a file, at most
 FEATURES = "tensorflow_datasets.core.features"
 INFO = "dataset_info.json"
+UNFINISHED = ".incomplete"  # in the name of a folder that is being written
 
 
 class Picture(NamedTuple):
@@ -62,11 +63,18 @@ def write_set(
 ) -> Path:
     """Its new folder, `root/NAME/VERSION`, which appears when all of it is written.
 
+    A note names the parts that killed programs have left beside it.
+
     Raises: InputError if there is such a folder, OSError if the disk is full.
     """
     folder = new_folder(root, description.name, description.version)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = f"{description.version}.incomplete"
+    for left in sorted(folder.parent.glob(f"*{UNFINISHED}*")):
+        print(
+            f"note: {printable(left)} is a part of a set; remove it if no program is "
+            f"writing it"
+        )
+    unfinished = f"{description.version}{UNFINISHED}"
     scratch = Path(tempfile.mkdtemp(prefix=unfinished, dir=folder.parent))
     try:
         written = [

@@ -8,6 +8,7 @@ pictures are decoded at every access, and the host crops them.
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -23,6 +24,7 @@ from byol_bnfree.data import shapes
 from byol_bnfree.data.eight_bits import conversion
 from byol_bnfree.data.fingerprint import checksum
 from byol_bnfree.data.folder import open_folder
+from byol_bnfree.data.folder_splits import SPLIT_NAMES
 from byol_bnfree.data.memory_source import MemorySource as MemorySource
 from byol_bnfree.data.memory_source import load
 from byol_bnfree.data.records import Found, Layout, Records, layout_of
@@ -140,6 +142,25 @@ def absolute(dataset: str) -> str:
     if not dataset.startswith("folder:"):
         return dataset
     return f"folder:{expanded(dataset.removeprefix('folder:')).resolve()}"
+
+
+def holds(dataset: str, path: str | Path) -> bool:
+    """Return True if a path lies among the pictures of the folder of --dataset.
+
+    Beside folders of splits, such as train and test, there are no pictures.
+    """
+    if not dataset.startswith("folder:") or dataset == "folder:":
+        return False
+    folder = Path(absolute(dataset).removeprefix("folder:"))
+    path = expanded(path).resolve()
+    if not path.is_relative_to(folder):
+        return False
+    inside = path.relative_to(folder).parts
+    beside = folder.is_dir() and any(
+        place.name.casefold() in SPLIT_NAMES and place.is_dir()
+        for place in folder.iterdir()
+    )
+    return not inside or not beside or inside[0].casefold() in SPLIT_NAMES
 
 
 def find_data(config: TrainConfig) -> DataSet:

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from byol_bnfree import __version__
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.fingerprint import checksum
+from byol_bnfree.data.prepared import absolute_root
 from byol_bnfree.data.sources import Source, absolute
 from byol_bnfree.encoder import Encoder
 from byol_bnfree.evaluation.config import EvaluateConfig
@@ -271,7 +272,7 @@ def data_of(run: TrainConfig, config: EvaluateConfig) -> dict[str, str | None]:
     )
     return {
         "dataset": absolute(read.dataset),
-        "data_dir": read.data_dir,
+        "data_dir": absolute_root(read.data_dir),
         "train_split": read.data.train_split,
         "test_split": read.data.test_split,
     }

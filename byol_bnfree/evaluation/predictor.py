@@ -85,7 +85,7 @@ def load_predictor(path: str | Path, workdir: str | Path | None = None) -> Predi
     path = expanded(path)
     fitted, about = read_fitted(path)
     if workdir is None:
-        workdir = _run_of(path)
+        workdir = run_of(path)
     config, data = read_run(expanded(workdir))
     code = about.get("code", ())
     if changed := changed_code(code, config, f"{path.name} was fitted"):
@@ -113,7 +113,8 @@ def load_predictor(path: str | Path, workdir: str | Path | None = None) -> Predi
     return Predictor(encoder, fitted, classes, several, about.get("data", {}))
 
 
-def _run_of(path: Path) -> Path:
+def run_of(path: Path) -> Path:
+    """Return the run that contains a classifier; `InputError` if it lies elsewhere."""
     folder = path.resolve().parent
     if folder.name != FOLDER:
         raise InputError(

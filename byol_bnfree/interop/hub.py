@@ -102,7 +102,8 @@ def figures_of(source: Path) -> dict[str, float]:
     return {
         f"{kind}, {network} encoder": value
         for kind in ("knn", "linear")
-        for network, value in (summary.get(kind) or {}).items()
+        if isinstance(summary.get(kind), dict)
+        for network, value in summary[kind].items()
         if isinstance(value, float)
     }
 

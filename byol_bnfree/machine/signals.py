@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
@@ -129,6 +130,33 @@ def interrupt_ends_at_once(resuming: str) -> Iterator[None]:
         return
     with listening([signal.SIGINT], end):
         yield
+
+
+@contextlib.contextmanager
+def signals_end_as_errors_do() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise SystemExit, with status 128 + their number.
+
+    Then what an error removes is removed, such as a part of a file. A second signal
+    does not disturb that. A signal that is ignored, as by nohup, stays ignored. Use it
+    in the main thread only.
+    """
+    both = {
+        number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)
+    }
+    before = {number: how for number, how in both.items() if how != signal.SIG_IGN}
+
+    def end(number: int, _frame: object) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
 
 def terminals() -> list[int]:

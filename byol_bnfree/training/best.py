@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from byol_bnfree.errors import InputError
 from byol_bnfree.files import read_json, write_atomically, write_json
 from byol_bnfree.training.changes import compare_config
 from byol_bnfree.training.distributed import labelled
@@ -36,7 +37,13 @@ class Best:
         earlier = read_json(self._folder / "best.json")
         if earlier is None:
             return
-        differing = compare_config(earlier.get("measured", {}), measured, frozenset())
+        how = earlier.get("measured", {})
+        if not (isinstance(how, dict) and isinstance(earlier.get("knn/top1"), float)):
+            raise InputError(
+                f"{self._folder / 'best.json'} is not that of a run; restore or delete "
+                f"it."
+            )
+        differing = compare_config(how, measured, frozenset())
         if differing:
             note = (
                 f"{self._folder} begins again, because its kNN accuracy was measured "

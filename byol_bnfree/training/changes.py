@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from byol_bnfree.errors import named
 from byol_bnfree.files import flatten, strict
 
 
@@ -21,7 +22,7 @@ def compare_config(
     """
     old, new = flatten(strict(saved)), flatten(strict(now))
     return [
-        f"{name}: {old.get(name, 'absent')} -> {new.get(name, 'absent')}"
+        f"{named(name)}: {old.get(name, 'absent')} -> {new.get(name, 'absent')}"
         for name in old | new
         if old.get(name, "absent") != new.get(name, "absent")
         and not any(name == f or name.startswith(f + ".") for f in free)

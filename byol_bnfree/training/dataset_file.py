@@ -1,12 +1,15 @@
 """dataset.json: a description of the training data, compared on resume."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from byol_bnfree.data.memory_source import MemorySource
 from byol_bnfree.data.names import some
 from byol_bnfree.data.sources import DataSet, Source
 from byol_bnfree.data.stream import StreamSource
-from byol_bnfree.files import strict
+from byol_bnfree.errors import InputError
+from byol_bnfree.files import read_json, strict
 from byol_bnfree.training.distributed import labelled
 
 
@@ -46,6 +49,28 @@ def _describe_split(source: Source) -> dict[str, Any]:
     return found
 
 
+def read_description(workdir: Path) -> dict[str, Any]:
+    """Return a run's dataset.json; {} if there is none.
+
+    Raises:
+      InputError: if it is damaged, or has other fields than those of a run.
+    """
+    saved = read_json(workdir / "dataset.json") or {}
+    splits = all(_is_split(saved.get(split)) for split in ("train", "test"))
+    if not (splits and isinstance(saved.get("class_names"), list | None)):
+        raise InputError(
+            f"{workdir / 'dataset.json'} is not that of a run; restore or delete it."
+        )
+    return saved
+
+
+def _is_split(saved: Any) -> bool:
+    """Return True for None too: there may be no test split."""
+    if not isinstance(saved, dict):
+        return saved is None
+    return isinstance(saved.get("images"), int | None)
+
+
 def compare_data(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """List the differences between a run's dataset.json and the present data.
 
@@ -59,8 +84,22 @@ def compare_data(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
     if before is not None and before != after:
         differing.append(_classes(before, after))
     for split in ("train", "test"):
-        if saved.get(split) and now[split]:
+        if _is_counted(saved.get(split)) and now[split]:
             differing += _compare_split(split, saved[split], now[split])
+    return differing
+
+
+def changes_of(saved: dict[str, Any], sources: Sequence[Source]) -> list[str]:
+    """List the splits that are not as a run's dataset.json describes them.
+
+    Files of older versions, and those of other projects' networks, do not say it.
+    """
+    differing = []
+    for source in sources:
+        before = saved.get(source.split)
+        if _is_counted(before) and "identity" in before:
+            now = _describe_split(source)
+            differing += _compare_split(source.split, before, now)
     return differing
 
 
@@ -82,6 +121,11 @@ def other_pixels(saved: dict[str, Any], now: dict[str, Any]) -> str | None:
         f"the pixels of {' and '.join(differing)} have changed since the "
         f"run began: files were changed, or another version decodes them",
     )
+
+
+def _is_counted(saved: dict[str, Any] | None) -> bool:
+    """Return False for networks of other projects, whose test pictures are unknown."""
+    return (saved or {}).get("images") is not None
 
 
 def _classes(before: list[str], after: list[str]) -> str:

@@ -132,7 +132,12 @@ def _whole_lines(path: Path) -> list[bytes]:
 
 
 def _is_row(line: bytes) -> bool:
+    """Return True for a whole line {"step": int, name: float or None}."""
     try:
-        return line.endswith(b"\n") and "step" in json.loads(line)
-    except (ValueError, TypeError):
+        row = json.loads(line)
+    except ValueError:
         return False
+    if not (line.endswith(b"\n") and isinstance(row, dict)):
+        return False
+    numbers = all(isinstance(value, int | float | None) for value in row.values())
+    return numbers and type(row.get("step")) is int  # not True

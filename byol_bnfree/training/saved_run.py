@@ -1,11 +1,12 @@
 """The settings and the data of a run, read back from its work folder."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.errors import InputError, why_not_read
-from byol_bnfree.saved_config import config_from_dict
+from byol_bnfree.saved_config import config_from_dict, placed
 from byol_bnfree.settings.types import is_count
 from byol_bnfree.training.parts import DataShape, is_shape
 from byol_bnfree.training.workdir import check_utf8
@@ -42,7 +43,8 @@ def read_run(workdir: Path) -> tuple[TrainConfig, DataShape]:
             f"{workdir / 'dataset.json'} is not that of a run ({error}); restore it, "
             f"or give the folder of a run."
         ) from error
-    return config_from_dict(TrainConfig, saved), shape
+    config = config_from_dict(TrainConfig, saved)
+    return dataclasses.replace(config, dataset=placed(config.dataset, data)), shape
 
 
 def _check_shape(shape: DataShape) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from byol_bnfree.data.reading import BadImage
 from byol_bnfree.data.sources import Source
 from byol_bnfree.data.stream import StreamSource
+from byol_bnfree.errors import InputError
 from byol_bnfree.files import append_row, read_rows
 
 
@@ -65,11 +66,17 @@ class SkippedFile:
 
     def _read(self) -> list[dict[str, Any]]:
         """Return the rows of all processes."""
-        return [
-            row
-            for path in sorted(self.path.parent.glob("skipped*.jsonl"))
-            for row in read_rows(path, mend=path == self.path)
-        ]
+        found = []
+        for path in sorted(self.path.parent.glob("skipped*.jsonl")):
+            rows = read_rows(path, mend=path == self.path)
+            for number, row in enumerate(rows, 1):
+                if not _is_row(row):
+                    raise InputError(
+                        f"{path} names no skipped picture at line {number}; repair or "
+                        f"remove that line."
+                    )
+            found += rows
+        return found
 
     def _add(self, split: str, index: int | None, file: str, reason: str) -> None:
         if (split, file) in self._known:
@@ -77,6 +84,14 @@ class SkippedFile:
         self._known.add((split, file))
         row = {"split": split, "index": index, "file": file, "reason": reason}
         append_row(self.path, row)
+
+
+def _is_row(row: Any) -> bool:
+    if not isinstance(row, dict):
+        return False
+    texts = [row.get(name) for name in ("split", "file", "reason")]
+    known = "index" in row and isinstance(row["index"], int | None)
+    return known and all(isinstance(text, str) for text in texts)
 
 
 def forget_skipped(folder: Path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from byol_bnfree.data.names import printable
+from byol_bnfree.data.sources import holds
 from byol_bnfree.errors import InputError
 from byol_bnfree.files import expanded, why_no_folder
 from byol_bnfree.training.distributed import is_primary
@@ -67,6 +68,20 @@ def check_place(path: str | Path | None) -> None:
         raise InputError(
             f"the work folder cannot be {path or 'runs'}: {why}; choose another "
             f"--workdir, or make this one a folder that can be written to."
+        )
+
+
+def check_outside(path: str | Path | None, dataset: str) -> None:
+    """Raise `InputError` for a new run's folder in its folder of pictures.
+
+    Runs would take each other's figures for pictures. A run that is there already may
+    go on: its folder is not listed.
+    """
+    folder = expanded("runs" if path is None else path)
+    if holds(dataset, folder) and not (folder / "config.json").exists():
+        raise InputError(
+            f"the work folder {folder} would lie in the folder of pictures {dataset}; "
+            f"choose a --workdir outside of it."
         )
 
 

@@ -10,7 +10,7 @@ from byol_bnfree.own_code import load_function
 from byol_bnfree.training import distributed
 from byol_bnfree.training.boards import import_wandb
 from byol_bnfree.training.program import devices_and_kernels
-from byol_bnfree.training.workdir import check_place
+from byol_bnfree.training.workdir import check_outside, check_place
 from byol_bnfree.whole_run.inputs import begins_from_weights
 
 
@@ -28,6 +28,7 @@ def check_before_data(config: TrainConfig, encoder: nn.Module | None) -> None:
     if config.augment.function is not None:
         load_function(config.augment.function, "augment.function")
     check_place(config.workdir)
+    check_outside(config.workdir, config.dataset)
     if begins_from_weights(config):
         check_start(config)
     if config.run.wandb is not None and distributed.is_primary():

@@ -10,8 +10,9 @@ from byol_bnfree.assembly import encoder_name
 from byol_bnfree.config import TrainConfig, image_size_of
 from byol_bnfree.data.channels import channel_moments, channel_notes
 from byol_bnfree.data.check import odd_pictures, smaller_copies
+from byol_bnfree.data.prepared import absolute_root
 from byol_bnfree.data.records import needs_test
-from byol_bnfree.data.sources import DataSet, Source
+from byol_bnfree.data.sources import DataSet, Source, absolute
 from byol_bnfree.files import expanded
 from byol_bnfree.interop.start import read_start
 from byol_bnfree.machine.precision import resolve_dtype
@@ -91,8 +92,13 @@ def resolved(
     """Fill in the settings that depend on data, devices and an interrupted run.
 
     These are the sizes of the images, the dtype of activations, the steps of an
-    extension, and full paths and checksums of users' own code.
+    extension, full paths of the data, and full paths and checksums of users' own code.
     """
+    config = dataclasses.replace(
+        config,
+        dataset=absolute(config.dataset),
+        data_dir=absolute_root(config.data_dir),
+    )
     if encoder is not None:
         config = dataclasses.replace(config, encoder=GIVEN + type(encoder).__name__)
     elif config.encoder is not None and not config.encoder.startswith(GIVEN):

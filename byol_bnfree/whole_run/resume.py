@@ -10,14 +10,19 @@ from typing import Any
 import jax
 
 from byol_bnfree.config import FREE_ON_RESUME, TrainConfig
+from byol_bnfree.data.sources import absolute, same_set
 from byol_bnfree.errors import InputError
 from byol_bnfree.files import RESTORE, expanded, read_json, write_json
 from byol_bnfree.own_code import changed_code
-from byol_bnfree.saved_config import config_from_dict
+from byol_bnfree.saved_config import config_from_dict, placed
 from byol_bnfree.training import distributed
 from byol_bnfree.training.changes import compare_config, with_later_settings
 from byol_bnfree.training.checkpoint import Checkpoints
-from byol_bnfree.training.dataset_file import compare_data, other_pixels
+from byol_bnfree.training.dataset_file import (
+    compare_data,
+    other_pixels,
+    read_description,
+)
 from byol_bnfree.training.environment import environment, keep_earlier
 from byol_bnfree.training.extension import SETTINGS, begins_extension
 from byol_bnfree.training.mesh import left_whole, splits_state
@@ -59,8 +64,9 @@ def check_resumable(workdir: Path, config: TrainConfig, data: Data) -> bool:
             )
         return False
     config_from_dict(TrainConfig, saved)  # refuses damaged settings in a sentence
+    described = read_description(workdir)
     extended = begins_extension(config, saved)
-    differing = "; ".join(_other_settings(config, saved, extended))
+    differing = "; ".join(_other_settings(config, saved, described, extended))
     if differing and begun:
         raise InputError(
             f"{workdir} holds a run with other settings ({differing}); use the same "
@@ -80,23 +86,42 @@ def check_resumable(workdir: Path, config: TrainConfig, data: Data) -> bool:
             f"{changed} in {workdir}; restore the file to resume the run, or give "
             f"another --workdir."
         )
-    _check_data(workdir, data)
+    _check_data(workdir, described, data)
     return extended
 
 
 def _other_settings(
-    config: TrainConfig, saved: dict[str, Any], extended: bool
+    config: TrainConfig,
+    saved: dict[str, Any],
+    described: dict[str, Any],
+    extended: bool,
 ) -> list[str]:
     """List the settings that differ and that may not change when a run resumes."""
     free = FREE_ON_RESUME | (SETTINGS if extended else {"extensions"})
     # Settings that a later version added count as their defaults.
     known = with_later_settings(saved, dataclasses.asdict(TrainConfig()))
+    known["dataset"] = placed(known["dataset"], described)
     now = _with_saved_paths(known, dataclasses.asdict(config))
+    if _may_be_the_same(known["dataset"], now["dataset"], described):
+        now["dataset"] = known["dataset"]
     return compare_config(known, now, free)
 
 
-def _check_data(workdir: Path, data: Data) -> None:
-    before = read_json(workdir / "dataset.json")
+def _may_be_the_same(before: str, now: str, described: dict[str, Any]) -> bool:
+    """Return True for a set under another path, and for a folder that has only moved.
+
+    `_check_data` compares the pictures of a folder of one name, if dataset.json has
+    their checksum.
+    """
+    if same_set(before, now):
+        return True
+    folders = all(text.startswith("folder:") for text in (before, now))
+    names = {Path(absolute(text)).name for text in (before, now)}
+    known = "identity" in (described.get("train") or {})
+    return folders and known and len(names) == 1
+
+
+def _check_data(workdir: Path, before: dict[str, Any], data: Data) -> None:
     if not before:
         return
     if differing := compare_data(before, data.description):

@@ -2,12 +2,14 @@
 
 import json
 import os
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from byol_bnfree.command_line import parse_args
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.__main__ import main
 from byol_bnfree.data.prepared import find_set
@@ -45,6 +47,21 @@ def test_the_command_says_how_to_train_on_the_set(tmp_path, capsys):
     said = capsys.readouterr().out
     assert f"--dataset=my_photos --data-dir={tmp_path / 'sets'}" in said
     assert find_set("my_photos", tmp_path / "sets").name == "my_photos"
+
+
+def test_the_command_names_all_flags_that_a_run_needs_as_a_shell_reads_them(
+    tmp_path, capsys
+):
+    folder, root = pictures(tmp_path / "photos" / "train" / "a"), tmp_path / "my sets"
+    given = ["--data.white=1000", "--data.max-pixels=99", "--evaluation.skip"]
+    asked = [f"folder:{folder.parent.parent}", f"--data-dir={root}", *given]
+    main(["prepare", *asked])
+    said = capsys.readouterr().out.splitlines()[-1]
+    flags = shlex.split(said.removeprefix("train on it with "))
+    config = parse_args(flags)
+    assert config.data_dir == str(root) and config.evaluation.skip
+    assert (config.data.white, config.data.max_pixels) == (1000, 99)
+    assert len(open_source(config, "train")) == 3
 
 
 def test_a_set_that_does_not_say_what_it_holds_is_not_taken(tmp_path):

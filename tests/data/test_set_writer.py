@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -69,6 +70,49 @@ def test_a_disk_that_takes_no_more_is_one_sentence_and_leaves_nothing(tmp_path):
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert "d-train.array_record-00000-of-00001: File too large" in done.stderr
     assert not [*(tmp_path / "d").iterdir()]
+
+
+STOPPED = """
+import sys, time
+from pathlib import Path
+from byol_bnfree.data import __main__ as data, set_writer as w
+
+def pictures():
+    yield w.Picture(b"it", None, "it")
+    print("writing", flush=True)
+    time.sleep(60)
+
+def main():
+    about = w.Description("d", "1.0.0", "", (), (8, 8, 3))
+    w.write_set(Path(sys.argv[1]), about, {"train": w.Split(2, pictures())})
+
+data.main = main
+data.command()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_nothing_of_a_set(number, tmp_path):
+    command = [sys.executable, "-c", STOPPED, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "writing\n"
+        assert len([*(tmp_path / "d").iterdir()]) == 1
+        process.send_signal(number)
+        assert process.wait(60) == 128 + number
+    assert not [*(tmp_path / "d").iterdir()]
+
+
+def test_what_a_killed_program_has_left_is_named_and_stays(tmp_path, capsys):
+    left = tmp_path / "photos" / "1.0.0.incompleteabc"
+    left.mkdir(parents=True)
+    described = set_writer.Description("photos", "1.0.0", "", ("a",), (2, 2, 3))
+    split = {"train": set_writer.Split(1, [set_writer.Picture(b"it", 0, "it")])}
+    set_writer.write_set(tmp_path, described, split)
+    assert (
+        f"note: {left} is a part of a set; remove it if no program"
+        in capsys.readouterr().out
+    )
+    assert left.exists()
 
 
 @pytest.mark.parametrize("name, labels", [("cifar10", 1), ("cifar100", 2)])

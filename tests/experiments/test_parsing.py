@@ -5,7 +5,7 @@ import pytest
 from byol_bnfree.command_line import parse_args
 from experiments import GRIDS
 from experiments.grid import load_experiment
-from experiments.parsing import parsed
+from experiments.parsing import effective, parsed
 from experiments.scales import SCALES
 
 
@@ -46,3 +46,12 @@ def test_wrong_flags_fail_as_in_a_command():
     for flag in (*wrong, "--batch-size=0"):
         with pytest.raises(SystemExit):
             parsed(("--norm=bn", flag))
+
+
+def test_a_flag_that_an_arm_replaces_is_left_out():
+    flags = ("--batch_size=8", "--norm=bn", "--batch-size=9", "--evaluation.skip")
+    kept = effective(flags)
+    assert kept == ("--batch-size=9", "--norm=bn", "--evaluation.skip")
+    assert parsed(kept) == parsed(flags)
+    own_words = ("--norm", "bn", "--norm", "gn_ws")
+    assert effective(own_words) == own_words

@@ -435,6 +435,13 @@ def test_a_hub_folder_is_complete_and_shipped_weights_are_read(tmp_path, monkeyp
         load_pretrained("other")
 
 
+@pytest.mark.parametrize("figures", [3, "high", [0.5], None])
+def test_figures_of_another_form_are_left_out_of_a_card(figures, tmp_path):
+    summary = {"knn": figures, "linear": {"trained": 0.5}}
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    assert hub.figures_of(tmp_path) == {"linear, trained encoder": 0.5}
+
+
 def test_a_target_encoder_is_not_given_the_figures_of_the_online_one(tmp_path):
     files.work_folder(tmp_path, files.config())
     summary = {"knn": {"untrained": 0.25, "trained": 0.5}}

@@ -158,6 +158,16 @@ def test_the_best_without_figures_to_compare_is_refused(fields):
         TrainConfig(run=RunConfig(keep_best=True), evaluation=EvalConfig(**fields))
 
 
+@pytest.mark.parametrize(
+    "content", ["{}", '{"knn/top1": null}', '{"knn/top1": 0.5, "measured": [1]}']
+)
+def test_a_best_figure_of_another_form_is_one_sentence(content, tmp_path):
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "best.json").write_text(content)
+    with pytest.raises(InputError, match="best.json is not that of a run; restore or"):
+        Best(tmp_path, {}, pytest.fail)
+
+
 def test_the_best_needs_accuracies_during_the_run_and_not_at_its_end():
     evaluation = EvalConfig(skip=True, knn_every_epochs=1.0)
     TrainConfig(run=RunConfig(keep_best=True), evaluation=evaluation)
@@ -166,9 +176,14 @@ def test_the_best_needs_accuracies_during_the_run_and_not_at_its_end():
 def test_the_best_on_data_without_classes_is_refused_before_any_work(tmp_path):
     for index in range(8):
         pixels = np.full((8, 8, 3), 20 * index, np.uint8)
-        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+        (tmp_path / "pictures").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{index}.png")
     flags = [a for a in runs.ARGUMENTS if not a.startswith(("--evalu", "--data."))]
-    flags += [f"--dataset=folder:{tmp_path}", "--data.unlabelled", "--run.keep-best"]
+    flags += [
+        f"--dataset=folder:{tmp_path}/pictures",
+        "--data.unlabelled",
+        "--run.keep-best",
+    ]
     run = tmp_path / "run"
     with pytest.raises(InputError, match="keep-best .* no labels of two classes"):
         train(parse_args([*flags, f"--workdir={run}"]))

@@ -7,7 +7,9 @@ import pytest
 from PIL import Image
 
 import tiny
+from byol_bnfree.data.__main__ import main
 from byol_bnfree.data.pipeline import stream_order
+from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.images.subset import Subset
 from byol_bnfree.training.figures import (
     PANELS,
@@ -103,3 +105,22 @@ def test_a_metric_of_some_rows_keeps_its_steps_and_gaps():
     ]
     expected = [[1, 0.2], [3, math.nan], [4, 0.4]]
     np.testing.assert_array_equal(_points(rows, "knn/top1"), expected)
+
+
+@pytest.mark.parametrize(
+    ("out", "why"),
+    [
+        ("missing/v.png", "--out .* cannot be written; name a file in a folder"),
+        ("folder", "--out .* cannot be written; name a file in a folder"),
+        ("v.xyz", "--out .* has an ending that no kind of picture has; use one of"),
+        ("p/v.png", "--out .* lies in the folder of pictures folder:.*; give a file"),
+    ],
+)
+def test_views_that_cannot_be_written_are_refused_before_any_work(
+    out, why, tmp_path, monkeypatch
+):
+    for folder in ("folder", "p"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=why):  # the folder has no pictures
+        main(["views", f"--out={out}", f"--dataset=folder:{tmp_path}/p"])

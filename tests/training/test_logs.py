@@ -69,6 +69,21 @@ def test_non_finite_values_are_null(tmp_path, value):
     }
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        *('{"step": "3"}', '{"step": null}', '{"step": true}', '["step"]', '"step"'),
+        '{"step": 3, "train/loss": "low"}',
+    ],
+)
+def test_a_line_that_is_no_row_is_named(tmp_path, line):
+    write_steps(tmp_path, 1, 2)
+    rows = lines_of(tmp_path)
+    (tmp_path / "metrics.jsonl").write_text("\n".join([rows[0], line, rows[1], ""]))
+    with pytest.raises(InputError, match="is damaged at line 2; delete that line"):
+        MetricsLog(tmp_path)
+
+
 @pytest.mark.parametrize("half", ['{"step": 3, "tr', '{"step": 3', "\0\0\0", "7\n"])
 def test_half_written_last_line_is_dropped(tmp_path, half):
     write_steps(tmp_path, 1, 2)

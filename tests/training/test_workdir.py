@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from byol_bnfree.config import OptimConfig, TrainConfig
-from byol_bnfree.errors import InputError
+from byol_bnfree.errors import InputError, flag
 from byol_bnfree.files import write_json
 from byol_bnfree.training.changes import compare_config
 from byol_bnfree.training.saved_run import read_run
@@ -159,3 +159,12 @@ def test_a_folder_that_cannot_hold_checkpoints_is_refused_before_it_is_made(
         str(error.value).encode()
     assert not list(tmp_path.iterdir())
     assert prepare_workdir(tmp_path / "$x_1$ [bold] ü", "").is_dir()
+
+
+def test_a_setting_has_the_name_of_its_flag():
+    """The field `encoder` is --model; `unlabelled` is --data.unlabelled."""
+    saved, now = {"encoder": None, "seed": 0}, {"encoder": "a.py:f", "seed": 0}
+    assert compare_config(saved, now, frozenset()) == ["model: None -> a.py:f"]
+    with pytest.raises(InputError, match="--model is ''; it must be"):
+        TrainConfig(encoder="")
+    assert flag("unlabelled") == "--data.unlabelled"

@@ -54,12 +54,20 @@ def file_of_each(
 
 
 def named_classes(root: Path) -> tuple[str, ...]:
-    """Return the names in classes.txt, or nothing if there is no such file."""
+    """Return the names in classes.txt, or nothing if there is no such file.
+
+    The number of a line is that of its class, so no line but the last may be empty.
+    """
     file = root / "classes.txt"
     if not file.is_file():
         return ()
-    lines = file.read_text(errors="surrogateescape").splitlines()
-    names = tuple(printable(line.strip()) for line in lines if line.strip())
+    lines = file.read_text(errors="surrogateescape").rstrip().splitlines()
+    names = tuple(printable(line.strip()) for line in lines)
+    if "" in names:
+        raise InputError(
+            f"{printable(file)} has no name in line {names.index('') + 1}; the number "
+            f"of a line is that of its class, so remove the line or name the class."
+        )
     if len(names) > IGNORE:
         raise InputError(
             f"{printable(file)} names {len(names)} classes; a mask of one byte has at "

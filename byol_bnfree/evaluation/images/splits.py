@@ -11,6 +11,7 @@ from byol_bnfree.data.sources import Source, open_source, same_set
 from byol_bnfree.encoder import Encoder
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.evaluation.images.as_trained import print_changes, reads_own
 from byol_bnfree.evaluation.images.asked import reading
 from byol_bnfree.evaluation.images.left_out import usable_only
 from byol_bnfree.evaluation.images.multilabel import open_many_labels
@@ -34,7 +35,7 @@ def open_splits(
       InputError: if the set cannot be read, or its labels cannot be used.
     """
     other = config.dataset is not None and not same_set(config.dataset, run.dataset)
-    run = reading(
+    asked = reading(
         run,
         config.dataset,
         config.data_dir,
@@ -44,24 +45,24 @@ def open_splits(
         test_split=config.test_split,
     )
     # A run without evaluation may have no test split, but this one needs it.
-    needed = dataclasses.replace(run.evaluation, skip=False)
-    run = dataclasses.replace(run, seed=config.seed, evaluation=needed)
+    needed = dataclasses.replace(asked.evaluation, skip=False)
+    asked = dataclasses.replace(asked, seed=config.seed, evaluation=needed)
 
-    def open_split(run: TrainConfig, split: str) -> Source:
+    def open_split(split: str) -> Source:
         if several:
-            return open_many_labels(run, split, crop_share)
+            return open_many_labels(asked, split, crop_share)
         # The run has said what is odd in its own set.
         say = print if other and split == "train" else None
-        return open_source(run, split, say, crop_share)
+        return open_source(asked, split, say, crop_share)
 
     folder = Path(config.workdir) / "evaluation"
-    skip = run.on_bad_image == "skip"
+    skip = asked.on_bad_image == "skip"
     train, test = (
-        usable_only(
-            limited(open_split(run, split), limit, config.seed), folder, skip=skip
-        )
+        usable_only(limited(open_split(split), limit, config.seed), folder, skip=skip)
         for split, limit in (("train", config.max_train), ("test", config.max_test))
     )
+    if reads_own(run, asked):
+        print_changes(Path(config.workdir), [train, test])
     if other and not several:
         print_odd(train)
     if not several and not (config.plot and train.num_classes is None):

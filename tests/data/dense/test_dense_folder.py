@@ -65,6 +65,18 @@ def test_a_palette_is_only_for_display_and_names_come_from_a_file(tmp_path):
     assert (source.example(0)["mask"] == 1).all() and root
 
 
+def test_the_number_of_a_line_is_that_of_its_class(tmp_path):
+    make(tmp_path / "train")
+    names = tmp_path / "classes.txt"
+    names.write_text("wall\r\n red\nblue \n\n \n")
+    source = DenseFolder.open(str(tmp_path), "train", 3)
+    assert source.class_names == ("wall", "red", "blue")
+    for text, line in (("\nwall\nred\n", 1), ("wall\n \nred\n", 2)):
+        names.write_text(text)
+        with pytest.raises(InputError, match=f"has no name in line {line}; .* remove"):
+            DenseFolder.open(str(tmp_path), "train", 3)
+
+
 def test_other_names_of_classes_make_another_set(tmp_path):
     make(tmp_path / "train")
     found = set()

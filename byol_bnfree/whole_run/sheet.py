@@ -2,15 +2,17 @@
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 
 import jax
+from matplotlib.figure import Figure
 
 from byol_bnfree.command_line import parse_args
 from byol_bnfree.config import image_size_of
 from byol_bnfree.data.pipeline import Batches
-from byol_bnfree.data.sources import open_source
-from byol_bnfree.errors import InputError
-from byol_bnfree.files import expanded
+from byol_bnfree.data.sources import holds, open_source
+from byol_bnfree.errors import InputError, why_not_written
+from byol_bnfree.evaluation.kept.embedding import writable
 from byol_bnfree.settings.view_checks import check_small_size
 from byol_bnfree.training.figures import PICTURES, save_views, sheet_of
 from byol_bnfree.training.mesh import make_mesh, replicated
@@ -28,6 +30,7 @@ def draw_views(out: str, argv: Sequence[str]) -> None:
       InputError: for wrong settings or data, and for a file that cannot be written.
     """
     config = parse_args(argv)
+    file = _picture(out, config.dataset)
     source = open_source(config, "train")
     height, width, channels = source.image_shape
     check_small_size(config.views.small_size, height, width)
@@ -40,6 +43,26 @@ def draw_views(out: str, argv: Sequence[str]) -> None:
     views = jax.jit(views_of_step_0(config))(batch, jax.random.key(config.seed))
     sheet = sheet_of(config, source, jax.device_get(views))
     try:
-        save_views(expanded(out), sheet)
-    except (OSError, ValueError) as error:  # ValueError: an unknown file type
-        raise InputError(f"{out} cannot be written: {error}.") from error
+        save_views(file, sheet)
+    except OSError as error:
+        raise InputError(f"{out} is not written: {why_not_written(error)}.") from error
+
+
+def _picture(out: str, dataset: str) -> Path:
+    """Return the path of --out. Raise `InputError` if no picture can be written there.
+
+    It is called before pictures are read and views are compiled.
+    """
+    file = writable(out)
+    known = sorted(Figure().canvas.get_supported_filetypes())
+    if (file.suffix.removeprefix(".") or "png").lower() not in known:
+        raise InputError(
+            f"--out {out} has an ending that no kind of picture has; use one of "
+            f"{', '.join(known)}."
+        )
+    if holds(dataset, file):
+        raise InputError(
+            f"--out {out} lies in the folder of pictures {dataset}; give a file "
+            f"outside of it."
+        )
+    return file

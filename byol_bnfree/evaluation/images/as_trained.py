@@ -1,0 +1,26 @@
+"""Says if the data of a run have changed since it was trained on them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from byol_bnfree.config import TrainConfig
+from byol_bnfree.data.sources import Source, same_set
+from byol_bnfree.evaluation.images.subset import whole
+from byol_bnfree.training.dataset_file import changes_of, read_description
+
+
+def reads_own(run: TrainConfig, asked: TrainConfig) -> bool:
+    """Return True if `asked` reads the run's own data set in the way the run did."""
+    same = asked.data == run.data and asked.on_bad_image == run.on_bad_image
+    return same and same_set(asked.dataset, run.dataset)
+
+
+def print_changes(workdir: Path, sources: Sequence[Source]) -> None:
+    """Print a note if these splits are not those that the run was trained on."""
+    saved = read_description(workdir)
+    if differing := changes_of(saved, [whole(source) for source in sources]):
+        print(
+            f"note: the data have changed since the run began "
+            f"({'; '.join(differing)}; now in {sources[0].location})",
+            flush=True,
+        )
