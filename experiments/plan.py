@@ -62,7 +62,7 @@ def total_of(seconds: Sequence[float | None], unit: float, digits: str) -> str:
     known = [value for value in seconds if value is not None]
     if seconds and not known:
         return "?"
-    more = "more than " * (len(known) < len(seconds))
+    more = "more than " if len(known) < len(seconds) else ""
     return f"{more}{sum(known) / unit:{digits}}"
 
 

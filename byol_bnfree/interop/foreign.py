@@ -166,7 +166,7 @@ def _check_ours(model: ModelConfig, norm: str, facts: Facts) -> None:
     )
     if norm != "bn":
         raise InputError(f"{ours}; {ORIGINAL}.")
-    needed = ["padding"] + ["stem_stride"] * (model.stem == "small")
+    needed = ["padding", "stem_stride"] if model.stem == "small" else ["padding"]
     if missing := [name for name in needed if getattr(facts, name) is None]:
         raise InputError(f"{ours}; {where_to_give(missing)}, or {ORIGINAL}.")
 

@@ -127,7 +127,9 @@ def _commit_of_git() -> str | None:
         differs = git(["git", "diff", "--quiet", "HEAD", "--", *CODE]).returncode
     except OSError:
         return None
-    return found + "-dirty" * bool(differs) if found else None
+    if not found:
+        return None
+    return f"{found}-dirty" if differs else found
 
 
 def _cpu_model() -> str:

@@ -158,13 +158,13 @@ def keep_what_was(workdir: Path, config: TrainConfig) -> None:
 def extension_words(config: TrainConfig, num_examples: int) -> str:
     """Describe the newest extension, for the first lines of a run."""
     part, tau = config.extensions[-1], schedules_of(config, num_examples).tau
-    peak = _peak(config, part)
-    own = uses_predictor(config) and constant_predictor_rate(config) is not None
+    peak, own = _peak(config, part), ""
+    if uses_predictor(config) and constant_predictor_rate(config) is not None:
+        own = f", predictor constant at {peak * config.optim.predictor_lr_scale:.4g}"
     first, last = (float(tau(step)) for step in (part.start, part.end))
+    to_last = f" to {last:.4g}" if last != first else ""
     return (
         f"steps {part.start} to {part.end}: learning rate {part.base_lr:.4g} x "
         f"{config.batch_size} / 256 = {peak:.4g} to 0 on a cosine, without warm-up"
-        + f", predictor constant at {peak * config.optim.predictor_lr_scale:.4g}" * own
-        + f"; tau {first:.4g}"
-        + (f" to {last:.4g}" if last != first else "")
+        f"{own}; tau {first:.4g}{to_last}"
     )

@@ -16,14 +16,12 @@ def read_run(workdir: Path) -> tuple[TrainConfig, DataShape]:
     """Read a run's configuration and data; `InputError` if the folder is no run."""
     check_utf8(workdir)
     if not workdir.exists():
-        name = f"{workdir}"
+        is_name = len(workdir.parts) == 1
+        hint = " (load_pretrained reads shipped weights by name)" if is_name else ""
         raise InputError(
             f"{workdir} is not the work folder of a run (No such file or directory); "
             f"give the folder that `python -m byol_bnfree.train` prints in its first "
-            f"line, or a file of weights"
-            + " (load_pretrained reads shipped weights by name)"
-            * (workdir.name == name)
-            + "."
+            f"line, or a file of weights{hint}."
         )
     try:
         saved = json.loads((workdir / "config.json").read_text())

@@ -113,7 +113,7 @@ def optimizer_words(config: TrainConfig) -> str:
     for name in names:
         if (value := getattr(optim, name)) != getattr(usual, name):
             text += f", {name.replace('_', '-')} {value:g}"
-    return text + ", lars-clip" * optim.lars_clip
+    return f"{text}, lars-clip" if optim.lars_clip else text
 
 
 def rate_words(config: TrainConfig, warmup_steps: int, total_steps: int) -> str:

@@ -203,4 +203,4 @@ def measure(arm: Arm, settings: DenseSettings, arguments: Arguments) -> dict[str
 def short_commit() -> str:
     """Return the commit of the code, with a + if files differ from it."""
     found = commit() or "unknown"
-    return found[:7] + "+" * found.endswith("-dirty")
+    return f"{found[:7]}+" if found.endswith("-dirty") else found[:7]

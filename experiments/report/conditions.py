@@ -32,7 +32,7 @@ def commit_of(row: Row) -> str:
 def short_commit(environment: Mapping[str, Any]) -> str:
     """Return the short hash of an environment, with a + if files differed from it."""
     commit = str(environment.get("commit"))
-    return commit[:7] + "+" * commit.endswith("-dirty")
+    return f"{commit[:7]}+" if commit.endswith("-dirty") else commit[:7]
 
 
 def conditions(rows: Sequence[Row]) -> str:

@@ -40,7 +40,7 @@ def _part(experiment: Experiment, compared: Sequence[Comparison]) -> str:
 def _answer(compared: Comparison) -> str:
     """Write the main statement of a scale, and smaller those that follow."""
     first, *others = map(html.escape, compared.statements())
-    more = f'<p class="when">{" ".join(others)}</p>' * bool(others)
+    more = f'<p class="when">{" ".join(others)}</p>' if others else ""
     return f"<p>{compared.scale.name} scale: {first}</p>{more}"
 
 

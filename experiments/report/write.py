@@ -160,8 +160,8 @@ def _results(compared: Sequence[Comparison], folder: Path) -> str:
     if not parts:
         return ""
     several = any(len(r.rows) > 1 for c in compared for r in c.results.values())
-    more = f"{DEVIATION} " * several + f"{MORE}\n"
-    return "\n".join([*parts, more])
+    more = f"{DEVIATION} {MORE}" if several else MORE
+    return "\n".join([*parts, f"{more}\n"])
 
 
 def _fill_readme(own: Path, results: Callable[[], str]) -> None:
