@@ -67,7 +67,8 @@ def make_optimizer(
     The parameters are a tree of any kind: dicts, lists, `FrozenDict`, `nnx.State`, an
     Equinox module of arrays. The names in it decide: "bias" and "scale" are no kernels,
     and neither is any array of a layer with "norm" in its name. All others are kernels,
-    such as Flax's "kernel" and the "weight" of PyTorch and Equinox.
+    such as Flax's "kernel" and the "weight" of PyTorch and Equinox. "norm" and "embed"
+    may have capitals.
 
     Args:
       optim: the name, momentum, decay and factors. Its schedules are not read.
@@ -181,7 +182,7 @@ def _as_matrices(params):
     def matrix(path: tuple, decayed: bool, leaf: Any):
         """Describe one array."""
         *layers, name = names_of(path)
-        if not decayed or leaf.ndim < 2 or "embed" in name:
+        if not decayed or leaf.ndim < 2 or "embed" in name.lower():
             return None
         axes = tuple(range(leaf.ndim))
         if name == "weight":
