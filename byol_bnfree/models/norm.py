@@ -248,7 +248,7 @@ class StdDense(nn.Dense):
 
 
 def _check_standardizes(layer: str, **kept: bool) -> None:
-    """Raise `InputError` for the first argument that is not as standardization needs."""
+    """Raise `InputError` for the first argument that is not kept as it must be."""
     for name, is_kept in kept.items():
         if not is_kept:
             raise InputError(
