@@ -273,6 +273,18 @@ def test_without_a_key_the_seed_gives_it():
     assert program(7) == program(0, 7) != program(0)
 
 
+def test_a_step_draws_the_same_views_with_a_key_of_uint32():
+    params, network = {"weight": jnp.ones(())}, Pixels(*[nn.Dense(1)] * 3, None)
+    state = TrainState(jnp.int32(7), params, params, {}, {}, optax.EmptyState())
+    given = network, optax.identity(), Schedules(0.1, 0.9), tiny.config()
+    step = jax.jit(make_train_step(*given))
+    old, new = (
+        step(state, tiny.batch(), make(3))[2].representation
+        for make in (jax.random.PRNGKey, jax.random.key)
+    )
+    np.testing.assert_array_equal(old, new)
+
+
 def test_a_number_is_the_schedule_of_all_steps():
     params, network = {"weight": jnp.ones(())}, Pixels(*[nn.Dense(1)] * 3, None)
     state = TrainState(jnp.int32(7), params, params, {}, {}, optax.EmptyState())
