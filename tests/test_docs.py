@@ -19,6 +19,7 @@ import tiny
 from byol_bnfree import evaluation
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.settings.names import NORMS
 from byol_bnfree.training.parts import views_of_step_0
 from byol_bnfree.verify import CLAIMS
 
@@ -91,12 +92,28 @@ def test_recipes_in_the_documentation_exist():
     assert {recipe for recipe in named if not (ROOT / recipe).exists()} == set()
 
 
+CLASSIFIER = {
+    "conv1": {"kernel": (3, 3, 3, 64)},
+    "norm1": {"scale": (64,), "bias": (64,)},
+    "classifier": {"kernel": (64, 10), "bias": (10,)},
+}
+
+
+def tree_of(module, images):
+    """The shapes of a module's parameters."""
+    variables = jax.eval_shape(module.init, jax.random.key(0), images)
+    return jax.tree.map(lambda leaf: leaf.shape, variables["params"])
+
+
 def test_layers_serve_a_network_of_ones_own_as_the_readme_says():
     page = (ROOT / "README.md").read_text()
     text = re.search(r"<!-- test: layers -->\n```python\n(.*?)```", page, re.S)[1]
     names: dict = {}
     exec(text, names)  # text of this repository
     images = jnp.ones((2, 8, 8, 3))
+    for norm in NORMS:
+        exec(text.replace("gn_ws", norm), other := {})
+        assert tree_of(other["Net"](), images) == CLASSIFIER
     variables = jax.jit(names["Net"]().init)(jax.random.key(0), images)
     assert names["Net"]().apply(variables, images).shape == (2, 10)
     body = text.partition("class Net")[2]
@@ -115,7 +132,8 @@ def test_a_file_of_ones_own_is_trained_as_the_page_says(tmp_path):
     config = byol_bnfree.parse_args(["--norm=gn_ws", *own])
     data = byol_bnfree.DataShape(4096, 10, (32, 32, 3))
     parts = byol_bnfree.build_parts(config, data)
-    assert "StdConv_1" in parts.abstract_state.online_params["encoder"]
+    names = {"conv1", "norm1", "conv2", "norm2"}
+    assert parts.abstract_state.online_params["encoder"].keys() == names
     draw = jax.jit(views_of_step_0(config))
     batch = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tiny.batch(2))
     views = draw(batch, jax.random.key(0))

@@ -3,6 +3,7 @@
 `layers_for(norm)` returns the layer types that a network is built from. Every variant
 gives the same parameter tree: each norm has `scale` and `bias`, or the layer in its
 place has. Masks, checkpoints and parameter counts therefore agree between variants.
+This needs names of the layers, because Flax names others after their classes.
 
 | norm    | activations                         | kernels      |
 |---------|-------------------------------------|--------------|
