@@ -149,6 +149,22 @@ def test_the_training_step_runs_in_a_loop_of_ones_own():
     assert names["state"].step == 1 and names["metrics"]["train/loss"] > 0
 
 
+@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
+def test_a_state_is_saved_restored_and_made_an_encoder(norm, tmp_path, monkeypatch):
+    page = (DOCS / "training.md").read_text()
+    text = re.search(r"<!-- test: save -->\n```python\n(.*?)```", page, re.S)[1]
+    config, batch = tiny.config(norm=norm), tiny.batch()
+    parts = byol_bnfree.build_parts(config, byol_bnfree.DataShape(48, 3, (8, 8, 3)))
+    state = jax.jit(parts.init)(batch)
+    names = {"config": config, "parts": parts, "batch": batch, "state": state}
+    monkeypatch.chdir(tmp_path)
+    exec(text, names)  # text of this repository
+    assert names["state"] is not state
+    jax.tree.map(np.testing.assert_array_equal, names["state"], state)
+    assert ("batch_stats" in names["variables"]) == (norm == "bn")
+    assert names["features"].shape == (8, 64) and np.all(names["features"] >= 0)
+
+
 @pytest.mark.slow  # compiles a whole step
 def test_a_whole_loop_of_ones_own_trains_and_moves_the_target():
     page = (DOCS / "training.md").read_text()
@@ -161,6 +177,7 @@ def test_a_whole_loop_of_ones_own_trains_and_moves_the_target():
     assert after.keys() == {"encoder", "projector"}
     moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), before, after)
     assert 0 < max(jax.tree.leaves(moved)) < 0.01
+    assert 0 < names["measures"]["collapse/feature_std"] < 2
 
 
 def test_features_of_an_array_are_computed_as_the_page_says():
