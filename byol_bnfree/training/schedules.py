@@ -100,7 +100,8 @@ def as_schedule(value: Any, name: str, most: float = math.inf) -> optax.Schedule
         return value
     number = isinstance(value, Real | jax.Array | np.ndarray) and np.shape(value) == ()
     known = number and not isinstance(value, jax.core.Tracer)
-    fits = not known or (0 <= value <= most and value < math.inf)
+    # A constant array stays one only as a float: under `jit`, `<=` is traced.
+    fits = not known or (0 <= float(value) <= most and float(value) < math.inf)
     if not number or isinstance(value, bool) or not fits:
         bounds = "of at least 0" if most == math.inf else f"from 0 to {most:g}"
         raise InputError(

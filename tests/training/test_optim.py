@@ -319,6 +319,8 @@ def test_a_schedule_is_a_function_or_a_number(rate):
     for known in (0, np.float32(0.1), jnp.float32(0.1)):
         untyped(OptimConfig(), known, known)
     jax.jit(lambda rate: untyped(OptimConfig(), rate).init(PARAMS))(0.1)
+    constant = jnp.float32(0.1)
+    jax.jit(lambda params: untyped(OptimConfig(), constant).init(params))(PARAMS)
 
 
 def test_settings_of_another_kind_make_no_optimizer():
