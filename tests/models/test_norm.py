@@ -51,6 +51,37 @@ def test_standardization_is_float32_and_finite_for_a_constant_kernel():
     assert jnp.isfinite(value) and jnp.all(jnp.isfinite(gradient))
 
 
+KEYS = jax.random.split(jax.random.key(0), 4)
+
+
+@pytest.mark.parametrize(
+    "kernel, sentence",
+    [
+        (None, "kernel is of type NoneType; give an array"),
+        ("a", "kernel is of type str; give an array"),
+        (np.array(["a", "b"]), "kernel is <U1; give an array of floats"),
+        (jnp.ones((4, 2), complex), "kernel is complex64; give an array of floats"),
+        (jnp.ones((4, 2), int), "kernel is int32; give an array of floats"),
+        (KEYS, "kernel is key<fry>; give an array of floats"),
+    ],
+)
+def test_only_arrays_of_floats_are_standardized(kernel, sentence):
+    with pytest.raises(InputError, match=sentence):
+        inspect.unwrap(weight_standardize)(kernel)
+
+
+@pytest.mark.parametrize(
+    "epsilon", [-1.0, float("nan"), float("inf"), None, "1", 1j, jnp.ones(2)]
+)
+def test_epsilon_is_a_number_of_at_least_0(epsilon):
+    untyped, kernel = inspect.unwrap(weight_standardize), images()
+    with pytest.raises(InputError, match="epsilon is .*; give one finite number of at"):
+        untyped(kernel, epsilon)
+    constant = jnp.float32(0.1)
+    found = jax.jit(lambda kernel, e: untyped(kernel, e) - untyped(kernel, constant))
+    np.testing.assert_array_equal(found(kernel, 0.1), 0)
+
+
 @pytest.mark.parametrize("norm", NORMS)
 def test_only_ws_variants_standardize_kernels(norm):
     layers, x = layers_for(norm), images()
