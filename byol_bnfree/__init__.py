@@ -47,7 +47,12 @@ if TYPE_CHECKING:  # for editors and type checkers; keep it equal to `_HOME`
     from byol_bnfree.training.optim import make_optimizer
     from byol_bnfree.training.parts import DataShape, build_parts
     from byol_bnfree.training.state import TrainState
-    from byol_bnfree.training.step import Schedules, collapse_metrics, make_train_step
+    from byol_bnfree.training.step import (
+        Schedules,
+        StepOutputs,
+        collapse_metrics,
+        make_train_step,
+    )
     from byol_bnfree.whole_run.run import train
 
 _HOME = {
@@ -63,6 +68,7 @@ _HOME = {
     "Schedules": "training.step",
     "StdConv": "models.norm",
     "StdDense": "models.norm",
+    "StepOutputs": "training.step",
     "TrainConfig": "config",
     "TrainState": "training.state",
     "batch_independence": "diagnostics",
@@ -101,6 +107,7 @@ __all__ = [
     "Schedules",
     "StdConv",
     "StdDense",
+    "StepOutputs",
     "TrainConfig",
     "TrainState",
     "batch_independence",

@@ -19,6 +19,7 @@ import tiny
 from byol_bnfree import evaluation
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.settings.names import NORMS
 from byol_bnfree.training.parts import views_of_step_0
 from byol_bnfree.verify import CLAIMS
 
@@ -91,12 +92,28 @@ def test_recipes_in_the_documentation_exist():
     assert {recipe for recipe in named if not (ROOT / recipe).exists()} == set()
 
 
+CLASSIFIER = {
+    "conv1": {"kernel": (3, 3, 3, 64)},
+    "norm1": {"scale": (64,), "bias": (64,)},
+    "classifier": {"kernel": (64, 10), "bias": (10,)},
+}
+
+
+def tree_of(module, images):
+    """The shapes of a module's parameters."""
+    variables = jax.eval_shape(module.init, jax.random.key(0), images)
+    return jax.tree.map(lambda leaf: leaf.shape, variables["params"])
+
+
 def test_layers_serve_a_network_of_ones_own_as_the_readme_says():
     page = (ROOT / "README.md").read_text()
     text = re.search(r"<!-- test: layers -->\n```python\n(.*?)```", page, re.S)[1]
     names: dict = {}
     exec(text, names)  # text of this repository
     images = jnp.ones((2, 8, 8, 3))
+    for norm in NORMS:
+        exec(text.replace("gn_ws", norm), other := {})
+        assert tree_of(other["Net"](), images) == CLASSIFIER
     variables = jax.jit(names["Net"]().init)(jax.random.key(0), images)
     assert names["Net"]().apply(variables, images).shape == (2, 10)
     body = text.partition("class Net")[2]
@@ -115,7 +132,8 @@ def test_a_file_of_ones_own_is_trained_as_the_page_says(tmp_path):
     config = byol_bnfree.parse_args(["--norm=gn_ws", *own])
     data = byol_bnfree.DataShape(4096, 10, (32, 32, 3))
     parts = byol_bnfree.build_parts(config, data)
-    assert "StdConv_1" in parts.abstract_state.online_params["encoder"]
+    names = {"conv1", "norm1", "conv2", "norm2"}
+    assert parts.abstract_state.online_params["encoder"].keys() == names
     draw = jax.jit(views_of_step_0(config))
     batch = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tiny.batch(2))
     views = draw(batch, jax.random.key(0))
@@ -131,6 +149,22 @@ def test_the_training_step_runs_in_a_loop_of_ones_own():
     assert names["state"].step == 1 and names["metrics"]["train/loss"] > 0
 
 
+@pytest.mark.parametrize("norm", ["bn", "gn_ws"])
+def test_a_state_is_saved_restored_and_made_an_encoder(norm, tmp_path, monkeypatch):
+    page = (DOCS / "training.md").read_text()
+    text = re.search(r"<!-- test: save -->\n```python\n(.*?)```", page, re.S)[1]
+    config, batch = tiny.config(norm=norm), tiny.batch()
+    parts = byol_bnfree.build_parts(config, byol_bnfree.DataShape(48, 3, (8, 8, 3)))
+    state = jax.jit(parts.init)(batch)
+    names = {"config": config, "parts": parts, "batch": batch, "state": state}
+    monkeypatch.chdir(tmp_path)
+    exec(text, names)  # text of this repository
+    assert names["state"] is not state
+    jax.tree.map(np.testing.assert_array_equal, names["state"], state)
+    assert ("batch_stats" in names["variables"]) == (norm == "bn")
+    assert names["features"].shape == (8, 64) and np.all(names["features"] >= 0)
+
+
 @pytest.mark.slow  # compiles a whole step
 def test_a_whole_loop_of_ones_own_trains_and_moves_the_target():
     page = (DOCS / "training.md").read_text()
@@ -143,6 +177,7 @@ def test_a_whole_loop_of_ones_own_trains_and_moves_the_target():
     assert after.keys() == {"encoder", "projector"}
     moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), before, after)
     assert 0 < max(jax.tree.leaves(moved)) < 0.01
+    assert 0 < names["measures"]["collapse/feature_std"] < 2
 
 
 def test_features_of_an_array_are_computed_as_the_page_says():

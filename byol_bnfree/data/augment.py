@@ -38,6 +38,7 @@ def two_views(
 
     Args:
       key: the run's key, folded with the step. Its kind is threefry, JAX's usual one.
+        Keys of `jax.random.PRNGKey` are taken too.
       images: uint8, or floats in [0, 1].
       augment: the two distributions of views.
       size: side of the views in pixels, or height and width; None keeps the size
@@ -148,6 +149,8 @@ def example_keys(key: PRNGKeyArray, positions: Int[Array, " b"]) -> Array:
             f"the key of the views is of type {type(key).__name__}; give "
             f"jax.random.key(seed)."
         ) from error
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        key = jax.random.wrap_key_data(key)  # of jax.random.PRNGKey
     if key.shape:
         raise InputError(
             f"the key of the views has shape {key.shape}; give one key, from which "

@@ -96,10 +96,10 @@ def batch_independence(
       A report that prints as a table. `report.holds` is the answer.
 
     Raises:
-      InputError: for fewer than two images, images that are no numbers, an output that
-        is not numbers [b ...], a further argument [b ...], a module that draws random
-        numbers without `rngs`, one that does not take `variables`, or a function that
-        cannot be called or that JAX cannot trace.
+      InputError: for fewer than two images, images that are no finite numbers, an
+        output that is not numbers [b ...], a further argument [b ...], a module that
+        draws random numbers without `rngs`, one that does not take `variables`, or a
+        function that cannot be called or that JAX cannot trace.
     """
     images = _as_array(images)
     with in_sentences():
@@ -126,6 +126,11 @@ def _as_array(images: Any) -> Float[Array, "..."]:
         raise InputError(
             f"images are {array.dtype}, random keys that are no numbers; give numbers "
             f"[b ...], such as jax.random.key_data of the keys."
+        )
+    if not (isinstance(array, jax.core.Tracer) or jnp.isfinite(array).all()):
+        raise InputError(
+            "images hold NaN or infinity, which say nothing about the function; give "
+            "finite numbers."
         )
     return array
 

@@ -3,6 +3,7 @@
 `layers_for(norm)` returns the layer types that a network is built from. Every variant
 gives the same parameter tree: each norm has `scale` and `bias`, or the layer in its
 place has. Masks, checkpoints and parameter counts therefore agree between variants.
+This needs names of the layers, because Flax names others after their classes.
 
 | norm    | activations                         | kernels      |
 |---------|-------------------------------------|--------------|
@@ -27,6 +28,7 @@ The linear probe is never standardized.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypedDict
 
@@ -170,13 +172,13 @@ def _conv(kernels: Kernels, standardized: bool, unit: bool) -> Callable[..., nn.
     product = kernels.std_conv
     if unit:
         product = partial(by_unit_kernels, product)
-    return partial(StdConv, conv_general_dilated=product)
+    return partial(StdConv, conv_general_dilated=Standardizing(product))
 
 
 def _dense(kernels: Kernels, standardized: bool) -> Callable[..., nn.Module]:
     if not standardized:
         return partial(nn.Dense, dot_general=kernels.dense)
-    return partial(StdDense, dot_general=kernels.std_dense)
+    return partial(StdDense, dot_general=Standardizing(kernels.std_dense))
 
 
 def _all_but_kernel(inputs: Array, kernel: Array, bias: Array | None, *, dtype):
@@ -188,22 +190,73 @@ def _all_but_kernel(inputs: Array, kernel: Array, bias: Array | None, *, dtype):
     return inputs, kernel, bias
 
 
+@dataclass(frozen=True)
+class Standardizing:
+    """A product that standardizes its kernel. Standardized layers call no other."""
+
+    product: Callable[..., Array]
+
+    def __call__(self, *arguments: Any, **options: Any) -> Array:
+        """Return the product."""
+        return self.product(*arguments, **options)
+
+
 class StdConv(nn.Conv):
     """`nn.Conv` with weight standardization of its kernel; see `standardize`.
 
     Each output channel has mean 0 and variance 1 / fan_in (arXiv 1903.10520, with the
     factor of arXiv 2101.08692).
+
+    Raises:
+      InputError: for a `mask`, which standardization would undo, and for arguments that
+        replace it: `promote_dtype`, `conv_general_dilated`, `conv_general_dilated_cls`.
     """
 
-    conv_general_dilated: Callable[..., Array] | None = XLA.std_conv
+    conv_general_dilated: Callable[..., Array] = Standardizing(XLA.std_conv)
     promote_dtype: Callable[..., Any] = _all_but_kernel
+
+    def __post_init__(self):
+        """Refuse what would leave the kernel without standardization."""
+        _check_standardizes(
+            "conv",
+            mask=self.mask is None,
+            promote_dtype=self.promote_dtype is _all_but_kernel,
+            conv_general_dilated=isinstance(self.conv_general_dilated, Standardizing),
+            conv_general_dilated_cls=self.conv_general_dilated_cls is None,
+        )
+        super().__post_init__()
 
 
 class StdDense(nn.Dense):
-    """`nn.Dense` with weight standardization of its kernel; see `StdConv`."""
+    """`nn.Dense` with weight standardization of its kernel; see `StdConv`.
 
-    dot_general: Callable[..., Array] | None = XLA.std_dense
+    Raises:
+      InputError: for `promote_dtype`, `dot_general` and `dot_general_cls`.
+    """
+
+    dot_general: Callable[..., Array] = Standardizing(XLA.std_dense)
     promote_dtype: Callable[..., Any] = _all_but_kernel
+
+    def __post_init__(self):
+        """Refuse what would leave the kernel without standardization."""
+        _check_standardizes(
+            "dense",
+            promote_dtype=self.promote_dtype is _all_but_kernel,
+            dot_general=isinstance(self.dot_general, Standardizing),
+            dot_general_cls=self.dot_general_cls is None,
+        )
+        super().__post_init__()
+
+
+def _check_standardizes(layer: str, **kept: bool) -> None:
+    """Raise `InputError` for the first argument that is not kept as it must be."""
+    for name, is_kept in kept.items():
+        if not is_kept:
+            raise InputError(
+                f"{name} was given to a {layer} layer with weight standardization, and "
+                f"one would undo the other; leave it out, or use "
+                f"flax.linen.{layer.title()} or a norm with plain kernels, such as gn."
+            )
 
 
 class GroupNorm(nn.Module):

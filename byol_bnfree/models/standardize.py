@@ -1,9 +1,12 @@
 """Weight Standardization."""
 
 import math
+from numbers import Real
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from byol_bnfree.errors import InputError
@@ -23,9 +26,11 @@ def weight_standardize(
     The variance is biased, and epsilon stands inside the root. Result: float32.
 
     Raises:
-      InputError: if an output unit has fewer than two weights. One weight minus its
-        mean is zero.
+      InputError: if the kernel is no array of real floats, if epsilon is not one finite
+        number of at least 0, and if an output unit has fewer than two weights. One
+        weight minus its mean is zero.
     """
+    _check_arguments(kernel, epsilon)
     kernel = jnp.asarray(kernel, jnp.float32)
     inputs = tuple(range(kernel.ndim - 1))
     fan_in = math.prod(kernel.shape[:-1])
@@ -33,6 +38,26 @@ def weight_standardize(
     centred = kernel - kernel.mean(inputs, keepdims=True)
     variance = jnp.square(centred).mean(inputs, keepdims=True)
     return centred * jax.lax.rsqrt(variance * fan_in + epsilon)
+
+
+def _check_arguments(kernel: Any, epsilon: Any) -> None:
+    if not hasattr(kernel, "shape"):
+        raise InputError(
+            f"the kernel is of type {type(kernel).__name__}; give an array [... o]."
+        )
+    if not jnp.issubdtype(kernel.dtype, jnp.floating):
+        raise InputError(f"the kernel is {kernel.dtype}; give an array of floats.")
+    number = isinstance(epsilon, Real) or (
+        isinstance(epsilon, jax.Array | np.ndarray)
+        and epsilon.shape == ()
+        and jnp.issubdtype(epsilon.dtype, jnp.floating)
+    )
+    known = number and not isinstance(epsilon, jax.core.Tracer)
+    # A constant array stays one only as a float: under `jit`, `<=` is traced.
+    if not number or (known and not 0 <= float(epsilon) < math.inf):
+        raise InputError(
+            f"epsilon is {epsilon!r}; give one finite number of at least 0."
+        )
 
 
 def check_fan_in(shape: tuple[int, ...]) -> None:

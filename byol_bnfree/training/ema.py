@@ -26,12 +26,16 @@ def ema_update(target_params, online_params, tau: Array | float):
       hardly moves.
 
     Raises:
-      InputError: if a part does not have the same arrays in both trees, an array
-        has another shape in the other tree, or it does not hold floats; and for a
-        tau that is not from 0 to 1.
+      InputError: if the target has no array, a part does not have the same arrays in
+        both trees, an array has another shape in the other tree, or it does not hold
+        floats; and for a tau that is not from 0 to 1.
     """
     _check_tau(tau)
     xi_by_path = dict(jax.tree.leaves_with_path(target_params))
+    if not xi_by_path:
+        raise InputError(
+            "the target parameters hold no array; give those of the target network."
+        )
     parts = {path[:1] for path in xi_by_path}
     theta = {
         path: leaf

@@ -3,13 +3,10 @@
 P1 is the BYOL paper (arXiv 2006.07733); see its section 3.3.
 """
 
-import math
-from numbers import Real
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from optax.contrib import MuonDimensionNumbers
 
@@ -23,7 +20,7 @@ from byol_bnfree.training.part_rates import (
     rates_by_part,
     scale_by_part,
 )
-from byol_bnfree.training.schedules import peak_learning_rate
+from byol_bnfree.training.schedules import as_schedule, peak_learning_rate
 
 # Coefficients of Muon's quintic Newton-Schulz iteration, which runs five times.
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -67,7 +64,8 @@ def make_optimizer(
     The parameters are a tree of any kind: dicts, lists, `FrozenDict`, `nnx.State`, an
     Equinox module of arrays. The names in it decide: "bias" and "scale" are no kernels,
     and neither is any array of a layer with "norm" in its name. All others are kernels,
-    such as Flax's "kernel" and the "weight" of PyTorch and Equinox.
+    such as Flax's "kernel" and the "weight" of PyTorch and Equinox. "norm" and "embed"
+    may have capitals.
 
     Args:
       optim: the name, momentum, decay and factors. Its schedules are not read.
@@ -92,7 +90,7 @@ def make_optimizer(
     makers = {"lars": _lars, "sgd": _sgd, "adamw": _adamw, "muon": _muon}
     check_kind(optim, OptimConfig, "optim", "an OptimConfig, such as config.optim")
     check_optim(optim)
-    schedule = _as_schedule(schedule, "schedule")
+    schedule = as_schedule(schedule, "schedule")
     if predictor_rate is not None and optim.name == "lars" and optim.lars_clip:
         raise InputError(
             "a predictor_rate was given with lars_clip, whose steps depend on the "
@@ -103,27 +101,13 @@ def make_optimizer(
     else:
         # Every optimizer here multiplies by the rate last, weight decay included. So we
         # can build it with rate 1 and multiply each part by its own.
-        predictor_rate = _as_schedule(predictor_rate, "predictor_rate")
+        predictor_rate = as_schedule(predictor_rate, "predictor_rate")
         unscaled = makers[optim.name](optim, optax.constant_schedule(1.0))
         optimizer = optax.chain(unscaled, rates_by_part(schedule, predictor_rate))
     scales = (optim.bias_lr_scale, optim.predictor_lr_scale, optim.projector_lr_scale)
     if scales == (1, 1, 1):
         return optimizer
     return optax.chain(optimizer, scale_by_part(optim))
-
-
-def _as_schedule(rate: Any, name: str) -> optax.Schedule:
-    """Return a schedule as it is, or that of a constant rate."""
-    if callable(rate):
-        return rate
-    number = isinstance(rate, Real | jax.Array | np.ndarray) and np.shape(rate) == ()
-    known = number and not isinstance(rate, jax.core.Tracer)
-    if not number or isinstance(rate, bool) or (known and not 0 <= rate < math.inf):
-        raise InputError(
-            f"{name} is {rate!r}; give a finite number of at least 0, or a function "
-            f"from the step to one."
-        )
-    return optax.constant_schedule(rate)
 
 
 def _lars(optim: OptimConfig, schedule: optax.Schedule):
@@ -181,7 +165,7 @@ def _as_matrices(params):
     def matrix(path: tuple, decayed: bool, leaf: Any):
         """Describe one array."""
         *layers, name = names_of(path)
-        if not decayed or leaf.ndim < 2 or "embed" in name:
+        if not decayed or leaf.ndim < 2 or "embed" in name.lower():
             return None
         axes = tuple(range(leaf.ndim))
         if name == "weight":

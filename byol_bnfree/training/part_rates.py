@@ -17,13 +17,14 @@ def decayed_mask(params):
 
     BYOL applies neither weight decay nor LARS's trust ratio to biases and norm
     parameters. As in DeepMind's code, the names of the parameter and of its layers
-    decide.
+    decide. Flax itself names a layer after its class, as in "RMSNorm_0", so "norm" may
+    have capitals.
     """
 
     def is_kernel(path: tuple, _: Any) -> bool:
         names = names_of(path)
         return names[-1] not in ("bias", "scale") and not any(
-            "norm" in name for name in names
+            "norm" in name.lower() for name in names
         )
 
     return jax.tree_util.tree_map_with_path(is_kernel, params)

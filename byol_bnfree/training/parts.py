@@ -82,17 +82,14 @@ def build_parts(
       tree, of `ShapeDtypeStruct`.
 
     Raises:
-      InputError: if the images have no height, width and channels; if the settings do
-        not fit each other, such as a width that the groups
-        do not divide, or small views larger than the images; or if a user's encoder
-        cannot be used.
+      InputError: if the images have no height, width and channels, or examples and
+        classes are no counts; if the settings do not fit each other, such as a width
+        that the groups do not divide, or small views larger than the images; or if a
+        user's encoder cannot be used.
     """
     check_kind(config, TrainConfig, "config", "a TrainConfig, such as TrainConfig()")
     check_kind(data, DataShape, "data", "a DataShape")
-    if not is_shape(data.image_shape):
-        raise InputError(
-            f"image_shape is {data.image_shape}; give (height, width, channels)."
-        )
+    _check_data(data)
     classes = data.num_classes if (data.num_classes or 0) > 1 else None
     network = create_network(
         config,
@@ -124,6 +121,22 @@ def build_parts(
     abstract = jax.eval_shape(init, batch)
     _check_own_statistics(config, network, abstract)
     return Parts(network, optimizer, schedules, warmup, total, init, abstract)
+
+
+def _check_data(data: DataShape) -> None:
+    if not is_count(data.num_examples):
+        raise InputError(
+            f"num_examples is {data.num_examples!r}; give a positive whole number."
+        )
+    classes = data.num_classes
+    if not (classes is None or is_count(classes) or classes == 0):
+        raise InputError(
+            f"num_classes is {classes!r}; give a whole number, or None for no classes."
+        )
+    if not is_shape(data.image_shape):
+        raise InputError(
+            f"image_shape is {data.image_shape}; give (height, width, channels)."
+        )
 
 
 def _make_init(

@@ -3,9 +3,13 @@
 P1 is the BYOL paper (arXiv 2006.07733); see its section 3.3.
 """
 
-from typing import Literal
+import math
+from numbers import Real
+from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from byol_bnfree.config import TrainConfig
@@ -91,3 +95,20 @@ def tau_schedule(
         return 1 - (1 - tau_base) * (jnp.cos(jnp.pi * known / total) + 1) / 2
 
     return tau
+
+
+def as_schedule(value: Any, name: str, most: float = math.inf) -> optax.Schedule:
+    """Return a schedule as it is, or that of a constant from 0 to `most`."""
+    if callable(value):
+        return value
+    number = isinstance(value, Real | jax.Array | np.ndarray) and np.shape(value) == ()
+    known = number and not isinstance(value, jax.core.Tracer)
+    # A constant array stays one only as a float: under `jit`, `<=` is traced.
+    fits = not known or (0 <= float(value) <= most and float(value) < math.inf)
+    if not number or isinstance(value, bool) or not fits:
+        bounds = "of at least 0" if most == math.inf else f"from 0 to {most:g}"
+        raise InputError(
+            f"{name} is {value!r}; give a finite number {bounds}, or a function from "
+            f"the step to one."
+        )
+    return optax.constant_schedule(value)

@@ -23,6 +23,7 @@ from byol_bnfree.settings.types import check_kind
 from byol_bnfree.training.ema import ema_update
 from byol_bnfree.training.gradient import make_gradient
 from byol_bnfree.training.passes import Forward, check_keys
+from byol_bnfree.training.schedules import as_schedule
 from byol_bnfree.training.state import TrainState
 
 Metrics = dict[str, Float[Array, ""]]
@@ -42,11 +43,11 @@ class StepOutputs(NamedTuple):
 
 
 class Schedules(NamedTuple):
-    """Functions from the step to a value."""
+    """Functions from the step to a value, or numbers for all steps."""
 
-    learning_rate: optax.Schedule
+    learning_rate: optax.Schedule | float
     """The rate that a step logs. The optimizer has its own."""
-    tau: optax.Schedule
+    tau: optax.Schedule | float
     """The target network keeps this share of itself, from 0 to 1."""
 
 
@@ -77,12 +78,17 @@ def make_train_step(
     on CPUs only.
 
     Raises:
-      InputError: for arguments of other kinds, and when the step gets a batch without
-        one of these keys.
+      InputError: for arguments of other kinds, for schedules that are neither functions
+        nor numbers, and when the step gets a batch without one of these keys.
     """
     check_kind(config, TrainConfig, "config", "a TrainConfig, such as TrainConfig()")
     check_kind(network, BYOLNetwork, "network", "a BYOLNetwork, as build_parts returns")
     check_kind(schedules, Schedules, "schedules", "a Schedules, as build_parts returns")
+    # MultiSteps has the same methods.
+    kinds = optax.GradientTransformation | optax.MultiSteps
+    check_kind(optimizer, kinds, "optimizer", "one of optax, as make_optimizer returns")
+    rate = as_schedule(schedules.learning_rate, "schedules.learning_rate")
+    tau_of = as_schedule(schedules.tau, "schedules.tau", most=1)
     unroll = jax.default_backend() == "cpu" if unroll is None else unroll
     gradient = make_gradient(network, config, data_devices, unroll)
     remember = make_objective(config).remember
@@ -97,10 +103,10 @@ def make_train_step(
         updates, opt_state = optimizer.update(
             averaged.grads, state.opt_state, state.online_params
         )
-        tau = schedules.tau(state.step)
+        tau = tau_of(state.step)
         metrics = _metrics(forward) | {
             # Schedules count the finished steps.
-            "optim/lr": schedules.learning_rate(state.step),
+            "optim/lr": rate(state.step),
             "optim/grad_norm": optax.tree.norm(averaged.grads),
             "optim/update_norm": optax.tree.norm(updates),
             "ema/tau": tau,

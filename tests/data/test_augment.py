@@ -426,10 +426,18 @@ def test_views_of_images_on_explicit_axes_are_those_of_one_device():
         assert augment._placed(spread, positions).sharding.spec == P("b")
 
 
-def test_one_key_makes_the_views_of_a_batch():
+@pytest.mark.parametrize("make", [jax.random.key, jax.random.PRNGKey])
+def test_one_key_makes_the_views_of_a_batch(make):
     with pytest.raises(InputError, match=r"has shape \(4,\); give one key"):
-        keys = jax.random.split(jax.random.key(0), 4)
+        keys = jax.random.split(make(0), 4)
         inspect.unwrap(augment.example_keys)(keys, jnp.arange(4))
+
+
+def test_a_key_of_uint32_gives_the_views_of_the_same_typed_key():
+    old, new = jax.random.PRNGKey(5), jax.random.key(5)
+    keys = [augment.example_keys(key, jnp.arange(4)) for key in (old, new)]
+    assert keys[0].dtype == keys[1].dtype
+    np.testing.assert_array_equal(*map(jax.random.key_data, keys))
 
 
 @pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg"])

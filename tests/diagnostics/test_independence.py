@@ -97,6 +97,8 @@ def test_each_measure_sees_its_leak(measure):
         (lambda x: None, IMAGES, "returns no array"),
         (jnp.sin, 3.0, "two or more"),
         (jnp.sin, jax.random.split(jax.random.key(0), 4), "random keys that are no"),
+        (jnp.sin, IMAGES.at[0, 0].set(jnp.nan), "images hold NaN or infinity"),
+        (jnp.sin, -IMAGES.at[3].set(jnp.inf), "images hold NaN or infinity"),
         (lambda x: (x, "name"), IMAGES, "an output is str, which is no array"),
         (3, IMAGES, "the function is 3, which cannot be called"),
     ],

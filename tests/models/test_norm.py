@@ -1,4 +1,6 @@
+import copy
 import inspect
+import pickle
 from functools import partial
 
 import jax
@@ -6,6 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from einops import rearrange
+from flax import linen as nn
+from flax.linen.dtypes import promote_dtype
+from jax import lax
 
 import tiny
 from byol_bnfree.cpu.choice import ONEDNN
@@ -17,6 +22,8 @@ from byol_bnfree.models.norm import (
     NORMS,
     GroupNorm,
     NormOptions,
+    StdConv,
+    StdDense,
     group_count,
     layers_for,
 )
@@ -44,6 +51,37 @@ def test_standardization_is_float32_and_finite_for_a_constant_kernel():
     assert jnp.isfinite(value) and jnp.all(jnp.isfinite(gradient))
 
 
+KEYS = jax.random.split(jax.random.key(0), 4)
+
+
+@pytest.mark.parametrize(
+    "kernel, sentence",
+    [
+        (None, "kernel is of type NoneType; give an array"),
+        ("a", "kernel is of type str; give an array"),
+        (np.array(["a", "b"]), "kernel is <U1; give an array of floats"),
+        (jnp.ones((4, 2), complex), "kernel is complex64; give an array of floats"),
+        (jnp.ones((4, 2), int), "kernel is int32; give an array of floats"),
+        (KEYS, "kernel is key<fry>; give an array of floats"),
+    ],
+)
+def test_only_arrays_of_floats_are_standardized(kernel, sentence):
+    with pytest.raises(InputError, match=sentence):
+        inspect.unwrap(weight_standardize)(kernel)
+
+
+@pytest.mark.parametrize(
+    "epsilon", [-1.0, float("nan"), float("inf"), None, "1", 1j, jnp.ones(2)]
+)
+def test_epsilon_is_a_number_of_at_least_0(epsilon):
+    untyped, kernel = inspect.unwrap(weight_standardize), images()
+    with pytest.raises(InputError, match="epsilon is .*; give one finite number of at"):
+        untyped(kernel, epsilon)
+    constant = jnp.float32(0.1)
+    found = jax.jit(lambda kernel, e: untyped(kernel, e) - untyped(kernel, constant))
+    np.testing.assert_array_equal(found(kernel, 0.1), 0)
+
+
 @pytest.mark.parametrize("norm", NORMS)
 def test_only_ws_variants_standardize_kernels(norm):
     layers, x = layers_for(norm), images()
@@ -59,6 +97,44 @@ def test_either_kind_of_kernel_can_be_left_unstandardized(norm):
     plain = layers_for("bn")
     assert layers_for(norm, standardize_conv=False).conv.func is plain.conv.func
     assert layers_for(norm, standardize_dense=False).dense.func is plain.dense.func
+
+
+UNDOING = {
+    "conv": {
+        "mask": jnp.ones((3, 3, 16, 8)),
+        "promote_dtype": promote_dtype,
+        "conv_general_dilated": lax.conv_general_dilated,
+        "conv_general_dilated_cls": lambda: lax.conv_general_dilated,
+    },
+    "dense": {
+        "promote_dtype": promote_dtype,
+        "dot_general": lax.dot_general,
+        "dot_general_cls": lambda: lax.dot_general,
+    },
+}
+ARGUMENTS = [(layer, name) for layer in UNDOING for name in UNDOING[layer]]
+
+
+@pytest.mark.parametrize("layer, name", ARGUMENTS)
+def test_arguments_that_undo_standardization_are_refused_where_it_is(layer, name):
+    given, sizes = {name: UNDOING[layer][name]}, (8, (3, 3))[: 2 - (layer == "dense")]
+    own = {"conv": StdConv, "dense": StdDense}[layer]
+    for make in (own, *(getattr(layers_for(n), layer) for n in ("gn_ws", "ws"))):
+        with pytest.raises(InputError, match=rf"^{name} was given to a {layer} layer"):
+            make(*sizes, **given)
+    plain = getattr(layers_for("gn"), layer)(*sizes, **given)
+    assert jax.eval_shape(plain.init_with_output, jax.random.key(0), images())
+
+
+@pytest.mark.parametrize("unit_kernels", [False, True])
+def test_copies_of_a_standardized_layer_are_equal_to_it(unit_kernels):
+    layers = layers_for("gn_ws", unit_kernels=unit_kernels)
+    layer, x = layers.conv(8, (3, 3)), images()
+    y, variables = layer.init_with_output(jax.random.key(0), x)
+    pickled = pickle.loads(pickle.dumps(layer))
+    lifted = nn.remat(layers.conv.func)(8, (3, 3), **layers.conv.keywords)
+    for other in (layer.clone(), copy.deepcopy(layer), pickled, lifted):
+        np.testing.assert_allclose(other.apply(variables, x), y, rtol=1e-6)
 
 
 @pytest.mark.parametrize("norm", BATCH_FREE)

@@ -99,6 +99,15 @@ def test_mask_takes_every_kernel_and_nothing_else(norm):
     assert decayed_mask(params) == expected
 
 
+@pytest.mark.parametrize("layer", ["MyNorm_0", "RMSNorm_0", "norm1", "BATCHNORM"])
+def test_mask_knows_norms_by_names_in_any_case(layer):
+    """Flax itself names layers after their classes."""
+    norm = {"gamma": jnp.ones(4), "weight": jnp.ones(4)}
+    found = decayed_mask({"Conv_0": {"kernel": jnp.ones((2, 4))}, layer: norm})
+    assert found.pop(layer) == {"gamma": False, "weight": False}
+    assert found == {"Conv_0": {"kernel": True}}
+
+
 @pytest.mark.parametrize("name", ["lars", "sgd", "adamw"])
 def test_every_optimizer_lowers_a_loss_and_starts_at_rate_zero(name):
     schedule = learning_rate_schedule(0.1, 5, 50)
@@ -180,6 +189,13 @@ class Attention(nn.Module):
     def __call__(self, x):
         x = x + self.param("embedding", nn.initializers.normal(), x.shape)
         return nn.MultiHeadDotProductAttention(2, name="attention")(x)
+
+
+def test_muon_knows_embeddings_by_names_in_any_case():
+    params = {name: jnp.ones((3, 3)) for name in ("embedding", "posEmbed")}
+    grads = {name: jnp.arange(9.0).reshape(3, 3) for name in params}
+    moved = three_steps(OptimConfig(name="muon"), grads, params)
+    np.testing.assert_array_equal(moved["posEmbed"], moved["embedding"])
 
 
 def test_muon_sees_the_matrices_of_attention_and_adam_the_embeddings():
@@ -325,6 +341,8 @@ def test_a_schedule_is_a_function_or_a_number(rate):
     for known in (0, np.float32(0.1), jnp.float32(0.1)):
         untyped(OptimConfig(), known, known)
     jax.jit(lambda rate: untyped(OptimConfig(), rate).init(PARAMS))(0.1)
+    constant = jnp.float32(0.1)
+    jax.jit(lambda params: untyped(OptimConfig(), constant).init(params))(PARAMS)
 
 
 def test_settings_of_another_kind_make_no_optimizer():

@@ -61,6 +61,20 @@ def test_images_have_height_width_and_channels(shape):
         inspect.unwrap(build_parts)(tiny.config(), DataShape(100, 3, shape))
 
 
+@pytest.mark.parametrize("examples", [0, -5, None, 10.0, True, "100"])
+def test_the_number_of_examples_is_a_positive_whole_one(examples):
+    data = DataShape._make((examples, 3, (16, 16, 3)))
+    with pytest.raises(InputError, match="num_examples is .*; give a positive whole n"):
+        inspect.unwrap(build_parts)(tiny.config(steps=2), data)
+
+
+@pytest.mark.parametrize("classes", [-1, 10.0, True, "10", ("cat", "dog")])
+def test_the_number_of_classes_is_a_whole_one_or_none(classes):
+    data = DataShape._make((100, classes, (16, 16, 3)))
+    with pytest.raises(InputError, match="num_classes is .*; give a whole number, or"):
+        inspect.unwrap(build_parts)(tiny.config(), data)
+
+
 def test_a_step_is_built_of_a_network_and_schedules():
     parts = build_parts(tiny.config(), DataShape(100, 3, (16, 16, 3)))
     network, optimizer, schedules = parts.network, parts.optimizer, parts.schedules

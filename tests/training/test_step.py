@@ -1,4 +1,5 @@
 import dataclasses
+import inspect
 import re
 from functools import partial
 
@@ -291,6 +292,43 @@ def test_without_a_key_the_seed_gives_it():
         return re.sub("0x[0-9a-f]+", "", str(keyed(state, tiny.batch())))
 
     assert program(7) == program(0, 7) != program(0)
+
+
+def test_a_step_draws_the_same_views_with_a_key_of_uint32():
+    params, network = {"weight": jnp.ones(())}, Pixels(*[nn.Dense(1)] * 3, None)
+    state = TrainState(jnp.int32(7), params, params, {}, {}, optax.EmptyState())
+    given = network, optax.identity(), Schedules(0.1, 0.9), tiny.config()
+    step = jax.jit(make_train_step(*given))
+    old, new = (
+        step(state, tiny.batch(), make(3))[2].representation
+        for make in (jax.random.PRNGKey, jax.random.key)
+    )
+    np.testing.assert_array_equal(old, new)
+
+
+def test_a_number_is_the_schedule_of_all_steps():
+    params, network = {"weight": jnp.ones(())}, Pixels(*[nn.Dense(1)] * 3, None)
+    state = TrainState(jnp.int32(7), params, params, {}, {}, optax.EmptyState())
+    given = network, optax.identity(), Schedules(0.5, 0.75), tiny.config()
+    metrics = jax.jit(make_train_step(*given))(state, tiny.batch())[1]
+    assert (metrics["optim/lr"], metrics["ema/tau"]) == (0.5, 0.75)
+
+
+@pytest.mark.parametrize(
+    "optimizer, schedules, sentence",
+    [
+        (None, (0.1, 0.9), "optimizer is of type NoneType; give one of optax"),
+        (optax.sgd, (0.1, 0.9), "optimizer is of type function; give one"),
+        (optax.sgd(0.1), ("0.1", 0.9), "learning_rate is '0.1'; give a finite"),
+        (optax.sgd(0.1), (0.1, 1.5), "tau is 1.5; give .* from 0 to 1, or a f"),
+        (optax.sgd(0.1), (0.1, None), "schedules.tau is None; give a finite"),
+    ],
+)
+def test_a_step_takes_optimizers_and_schedules_only(optimizer, schedules, sentence):
+    cfg, untyped = tiny.config(), inspect.unwrap(make_train_step)
+    given = inspect.unwrap(Schedules)._make(schedules)
+    with pytest.raises(InputError, match=sentence):
+        untyped(tiny.network(cfg), optimizer, given, cfg)
 
 
 def test_target_statistics_are_its_own_and_move_once_a_view():

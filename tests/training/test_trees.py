@@ -100,6 +100,13 @@ def test_the_average_names_an_array_that_one_network_lacks():
         ema_update(online, target, 0.9)
 
 
+@pytest.mark.parametrize("empty", [{}, {"encoder": {}}, None, ()])
+def test_the_average_of_no_array_is_refused(empty):
+    for online in (draw(1), empty):
+        with pytest.raises(InputError, match="target parameters hold no array; give"):
+            ema_update(empty, online, 0.9)
+
+
 def test_the_average_takes_a_constant_of_a_compiled_function():
     tau, target, online = jnp.float32(0.9), draw(0), draw(1)
     found = jax.jit(lambda x, y: ema_update(x, y, tau))(target, online)
