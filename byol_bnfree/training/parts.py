@@ -98,16 +98,7 @@ def build_parts(
         views=views,
         encoder=encoder,
     )
-    height, width, channels = data.image_shape
-    check_small_size(config.views.small_size, height, width)
-    if network.own_encoder:
-        small = None
-        if config.views.small:
-            small = (*(small_side(s, config.views) for s in (height, width)), channels)
-        check_encoder(
-            network.encoder, data.image_shape, config.encoder or "encoder", small
-        )
-    _check_square(config, data)
+    _check_images(config, data, network)
     total = total_steps(config, data.num_examples)
     warmup = warmup_steps(config, data.num_examples)
     schedules = schedules_of(config, data.num_examples)
@@ -170,8 +161,17 @@ def _make_init(
     return init
 
 
-def _check_square(config: TrainConfig, data: DataShape) -> None:
-    height, width, _ = data.image_shape
+def _check_images(config: TrainConfig, data: DataShape, network: BYOLNetwork) -> None:
+    """Raise `InputError` for images that views, encoder or objective cannot have."""
+    height, width, channels = data.image_shape
+    check_small_size(config.views.small_size, height, width)
+    if network.own_encoder:
+        small = None
+        if config.views.small:
+            small = (*(small_side(s, config.views) for s in (height, width)), channels)
+        check_encoder(
+            network.encoder, data.image_shape, config.encoder or "encoder", small
+        )
     if config.objective == "rotation" and height != width:
         raise InputError(
             f"--objective rotation turns squares, and the images are {height}x{width}; "
