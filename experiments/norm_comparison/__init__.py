@@ -50,34 +50,36 @@ def arms(scale: Scale) -> tuple[Arm, ...]:
     )
 
 
+LARS = {"lars": "LARS", "lars_constant_tau": "LARS and a constant tau"}
+"""The arms' names after the norm's, and what they say of the arm."""
+
+
 def answer(comparison: Comparison) -> str:
     """Compare gn_ws with bn: as they are, with more weight decay, and with LARS."""
     text = versus("gn_ws", "bn")(comparison)
-    for change, pair in (
-        ("the weight decay of longer runs", ("gn_ws_decay", "bn_decay")),
-        ("LARS", ("gn_ws_lars", "bn_lars")),
-    ):
+    for name, change in {"decay": "the weight decay of longer runs", **LARS}.items():
+        pair = (f"gn_ws_{name}", f"bn_{name}")
         if comparison.results.keys() >= set(pair):
             text += f"\nWith {change}, {versus(*pair)(comparison)}"
-    return text + gains_over_lars(comparison)
+    return text + "".join(gains(comparison, name) for name in LARS)
 
 
-def gains_over_lars(comparison: Comparison) -> str:
+def gains(comparison: Comparison, name: str) -> str:
     """Say what each norm's recipe gains over LARS; empty if there is no common seed."""
-    pairs = {norm: (norm, f"{norm}_lars") for norm in ("gn_ws", "bn")}
+    pairs = {norm: (norm, f"{norm}_{name}") for norm in ("gn_ws", "bn")}
     if not comparison.results.keys() >= set(sum(pairs.values(), ())):
         return ""
-    gains = {}
+    by_seed = {}
     for norm, pair in pairs.items():
         recipe, run = (comparison.results[name].percent("linear") for name in pair)
         seeds = recipe.keys() & run.keys()
-        gains[norm] = {seed: recipe[seed] - run[seed] for seed in seeds}
-    more = paired_difference(gains["gn_ws"], gains["bn"])
+        by_seed[norm] = {seed: recipe[seed] - run[seed] for seed in seeds}
+    more = paired_difference(by_seed["gn_ws"], by_seed["bn"])
     if more is None:
         return ""
     gn_ws, bn = (comparison.difference(*pair) for pair in pairs.values())
     return (
-        f"\nOver LARS, the recipe of gn_ws gains {gn_ws.mean:.1f} points "
+        f"\nOver {LARS[name]}, the recipe of gn_ws gains {gn_ws.mean:.1f} points "
         f"({interval(gn_ws)}), and that of bn gains {bn.mean:.1f} ({interval(bn)}). "
         f"The first gain minus the second is {more.mean:+.1f} points "
         f"({interval(more)})."
