@@ -75,7 +75,7 @@ def embed(config: EmbedConfig) -> "Embedding":
     weights = expanded(config.workdir)
     if config.dataset is None and not names_data(weights, encoder.config):
         raise InputError(
-            f"{weights} does not say where the data are that it was trained on; give "
+            f"{weights} does not say where the data of its training are; give "
             f"--dataset."
         )
     run = asked_for(

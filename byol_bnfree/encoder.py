@@ -101,14 +101,14 @@ class Encoder:
         return maps, module.pooled(maps[-1])
 
     def with_initial_lengths(self) -> "Encoder":
-        """Return the encoder with its kernels as long as before the training.
+        """Return the encoder with its kernels rescaled to their initial L2 norms.
 
-        Use it before SGD trains an encoder of Muon further: it turns shorter kernels
-        faster. Representations stay, up to the epsilons of the norms. See
-        `models.kernel_lengths`.
+        Use it before SGD fine-tunes an encoder that Muon trained: SGD changes the
+        direction of shorter kernels faster. Representations stay the same, up to
+        rounding and the epsilons of the norms. See `models.kernel_lengths`.
 
         Raises:
-          InputError: if the lengths of kernels are not known to be free.
+          InputError: if the outputs may depend on the L2 norms of the kernels.
         """
         variables = with_initial_lengths(self.module, self.variables)
         return dataclasses.replace(self, variables=variables)

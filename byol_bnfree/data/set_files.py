@@ -72,7 +72,7 @@ def read_spans(found: PreparedSet, split: str) -> list[Span]:
         spans += _spans_of(found, part.strip(), split)
     if not spans:
         raise InputError(
-            f"split {split!r} of data set {found.name} is empty; widen it."
+            f"split {split!r} of data set {found.name} is empty; give a larger slice."
         )
     for span in spans:
         if not Path(span.filename).exists():

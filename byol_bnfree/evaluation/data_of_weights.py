@@ -33,7 +33,7 @@ def with_data(
         whose = "the data that the weights were trained on"
         if config.dataset is None and not names_data(weights, encoder.config):
             raise InputError(
-                f"{weights} does not say where the data are that it was trained on, "
+                f"{weights} does not say where the data of its training are, "
                 f"and {workdir} is no run; give --dataset."
             )
     if config.dataset is None:

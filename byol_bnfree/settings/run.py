@@ -24,8 +24,8 @@ class EvalConfig:
     """Images per step while features are extracted."""
     knn_every_epochs: float | None = None
     """Epochs between kNN measurements on the test split, with all images up to
-    max_train and max_test; 0 measures at the end only. None: one epoch, or as many as
-    keep it cheap, with 2,048 training and 1,024 test images."""
+    max_train and max_test; 0 measures at the end only. None: one epoch, or more where
+    kNN would take too long, with 2,048 training and 1,024 test images."""
     linear_too: bool = False
     """Also log the linear accuracy with every kNN accuracy."""
     skip: bool = False

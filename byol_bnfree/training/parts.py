@@ -174,8 +174,8 @@ def _check_images(config: TrainConfig, data: DataShape, network: BYOLNetwork) ->
         )
     if config.objective == "rotation" and height != width:
         raise InputError(
-            f"--objective rotation turns squares, and the images are {height}x{width}; "
-            f"set --data.image-size."
+            f"--objective rotation needs square images, but these are "
+            f"{height}x{width}; set --data.image-size."
         )
 
 

@@ -21,7 +21,7 @@ class DenseSettings:
     """Learning rates. If there are several, held-out pictures choose one."""
     further_rates: int = 0
     """Rates that are tried in addition, one by one, while the best rate is the highest
-    or the lowest. Each has the ratio of the two rates at that end."""
+    or the lowest. Each continues the ratio of the two rates at that end."""
     trial_steps: int | None = None
     """Steps of the fits that choose a rate. None: as many as the last fit."""
     warmup_steps: int = 0

@@ -46,7 +46,7 @@ def usable_only(source: Source, folder: Path, *, skip: bool) -> Source:
     if not len(used):
         raise InputError(
             f"no picture of the {source.split} split of {source.name} can be decoded; "
-            f"mend them or take others ({path} has the reasons)."
+            f"repair them or use others ({path} has the reasons)."
         )
     print(
         f"{source.name} {source.split}: {len(used):,} of {known['images']:,} images "
