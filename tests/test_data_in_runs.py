@@ -12,8 +12,15 @@ from PIL import Image
 
 from byol_bnfree.assembly import create_network
 from byol_bnfree.command_line import config_of_run, parse_args
+from byol_bnfree.config import DataConfig, TrainConfig
 from byol_bnfree.data.preparing import prepare
-from byol_bnfree.data.sources import find_data, holds, open_source
+from byol_bnfree.data.sources import (
+    absolute,
+    find_data,
+    holds,
+    open_source,
+    same_set,
+)
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.evaluation.final import Evaluator
@@ -207,15 +214,29 @@ def test_a_root_of_prepared_sets_is_saved_with_its_whole_path(
     assert read_run(tmp_path / "run")[0].data_dir == str(tmp_path / "sets")
 
 
-@pytest.mark.parametrize("change", [None, add, rename])
+def blacken(root: Path) -> None:
+    """Change the pixels of pictures, and neither names nor sizes of their files."""
+    for path in root.rglob("*.png"):
+        size = path.stat().st_size
+        data = path.read_bytes()
+        Image.new("RGB", Image.open(path).size).save(path)
+        path.write_bytes(path.read_bytes().ljust(size, b"\0"))
+        assert path.stat().st_size == size and path.read_bytes() != data
+
+
+@pytest.mark.parametrize("change", [None, add, rename, blacken])
 def test_a_command_says_if_the_data_of_a_run_have_changed(begun, change, capsys):
     root, begun = begun
     if change is not None:
         change(root)
     run, _ = read_run(Path(begun.workdir))
     capsys.readouterr()
+    elsewhere = EvaluateConfig(f"{root.parent / 'other'}", weights=begun.workdir)
+    open_splits(run, elsewhere)
+    of_weights = capsys.readouterr().out
     open_splits(run, EvaluateConfig(begun.workdir))
     said = capsys.readouterr().out
+    assert said == of_weights
     asked = asked_for(run)
     assert reads_own(run, asked)
     print_changes(Path(begun.workdir), everything(asked, "all", root).sources)
@@ -240,12 +261,30 @@ def test_a_work_folder_in_the_folder_of_pictures_is_refused(
     whole_run.train(dataclasses.replace(made, workdir="q/run"))
 
 
-def test_a_work_folder_beside_the_splits_is_among_no_pictures(tmp_path):
-    names = [f"{split}/{c}/0.png" for split in ("Train", "test") for c in "ab"]
-    root = pictures(tmp_path, names)
-    folder = f"folder:{root}"
-    assert not holds(folder, root / "runs/a")
-    assert holds(folder, root / "Train/runs") and holds(folder, root)
+@pytest.mark.parametrize(
+    "train, test", [("Train", "test"), ("training", "testing"), ("extra", "hold")]
+)
+def test_a_work_folder_beside_the_splits_is_among_no_pictures(train, test, tmp_path):
+    names = [f"{split}/{c}/0.png" for split in (train, test) for c in "ab"]
+    root = pictures(tmp_path, [*names, "other/c/0.png"])
+    data = DataConfig(train_split=train.lower(), test_split=test)
+    of_splits = TrainConfig(dataset=f"folder:{root}", data=data)
+    for place, among in {"runs/a": 0, "other": 0, f"{train}/runs": 1, ".": 1}.items():
+        assert holds(of_splits, root / place) == bool(among)
+
+
+def test_a_link_to_the_pictures_may_lead_to_another_disk_tomorrow(tmp_path):
+    for disk in ("1", "2"):
+        (tmp_path / disk).mkdir()
+    link = tmp_path / "data"
+    link.symlink_to("1", target_is_directory=True)
+    saved = absolute(f"folder:{link}/")
+    assert saved == f"folder:{link}"
+    assert same_set(saved, f"folder:{tmp_path / '1'}")
+    link.unlink()
+    link.symlink_to("2", target_is_directory=True)
+    assert same_set(saved, f"folder:{link}")
+    assert not same_set(saved, f"folder:{tmp_path / '1'}")
 
 
 @pytest.mark.parametrize("place", ["runs", "runs/grid", "a", "."])

@@ -91,6 +91,17 @@ def test_the_end_table_has_the_chance_level(capsys):
     )
 
 
+def test_the_end_names_the_files_that_are_there(tmp_path, capsys):
+    """A full disk leaves no room for the curves."""
+    figures = {"untrained": None, "trained": None}
+    summary = {"knn": figures, "linear": figures, "chance": None, "images_per_s": None}
+    (tmp_path / "summary.json").touch()
+    (tmp_path / "checkpoints").mkdir()
+    conclude(summary | {"collapse": {"verdict": "healthy"}}, tmp_path)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.split() == ["summary.json", "checkpoints/"]
+
+
 def evaluator_of(train, test) -> Evaluator:
     """An evaluator of images with these labels."""
     sources = [

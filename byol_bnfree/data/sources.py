@@ -7,6 +7,7 @@ pictures are decoded at every access, and the host crops them.
 """
 
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
@@ -24,7 +25,6 @@ from byol_bnfree.data import shapes
 from byol_bnfree.data.eight_bits import conversion
 from byol_bnfree.data.fingerprint import checksum
 from byol_bnfree.data.folder import open_folder
-from byol_bnfree.data.folder_splits import SPLIT_NAMES
 from byol_bnfree.data.memory_source import MemorySource as MemorySource
 from byol_bnfree.data.memory_source import load
 from byol_bnfree.data.records import Found, Layout, Records, layout_of
@@ -134,33 +134,45 @@ class DataSet(NamedTuple):
 
 def same_set(dataset: str, other: str) -> bool:
     """Return True if two values of --dataset name one set. A folder has many paths."""
-    return absolute(dataset) == absolute(other)
+    if not (dataset.startswith("folder:") and other.startswith("folder:")):
+        return dataset == other
+    one, two = (text.removeprefix("folder:") for text in (dataset, other))
+    return expanded(one).resolve() == expanded(two).resolve()
 
 
 def absolute(dataset: str) -> str:
-    """Return a value of --dataset that means the same in every working folder."""
+    """Return a value of --dataset that means the same in every working folder.
+
+    Links stay: a link may lead to another disk tomorrow.
+    """
     if not dataset.startswith("folder:"):
         return dataset
-    return f"folder:{expanded(dataset.removeprefix('folder:')).resolve()}"
+    return f"folder:{os.path.abspath(expanded(dataset.removeprefix('folder:')))}"
 
 
-def holds(dataset: str, path: str | Path) -> bool:
+def holds(config: TrainConfig, path: str | Path) -> bool:
     """Return True if a path lies among the pictures of the folder of --dataset.
 
-    Beside folders of splits, such as train and test, there are no pictures.
+    A folder of splits has pictures in its training and its test split only.
     """
-    if not dataset.startswith("folder:") or dataset == "folder:":
+    kind, named, folder = config.dataset.partition("folder:")
+    if kind or not named or not folder:
         return False
-    folder = Path(absolute(dataset).removeprefix("folder:"))
-    path = expanded(path).resolve()
+    folder, path = (expanded(place).resolve() for place in (folder, path))
     if not path.is_relative_to(folder):
         return False
-    inside = path.relative_to(folder).parts
-    beside = folder.is_dir() and any(
-        place.name.casefold() in SPLIT_NAMES and place.is_dir()
-        for place in folder.iterdir()
+    inside, names = path.relative_to(folder).parts, _splits_of(folder, config)
+    return not inside or not names or inside[0].casefold() in names
+
+
+def _splits_of(folder: Path, config: TrainConfig) -> set[str]:
+    """Return the names of a folder's splits in lower case; none if it has none."""
+    train, test = (
+        name.casefold() for name in (config.data.train_split, config.data.test_split)
     )
-    return not inside or not beside or inside[0].casefold() in SPLIT_NAMES
+    found = folder.iterdir() if folder.is_dir() else ()
+    has_splits = any(p.name.casefold() == train and p.is_dir() for p in found)
+    return {train, test} if has_splits else set()
 
 
 def find_data(config: TrainConfig) -> DataSet:

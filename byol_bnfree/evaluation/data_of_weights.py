@@ -30,7 +30,7 @@ def with_data(
         encoder = dataclasses.replace(encoder, config=_on_data_of(run, encoder.config))
         whose = f"the data of the run in {workdir}"
     else:
-        whose = "the data that the weights were trained on"
+        whose = "the data set that the weights name"
         if config.dataset is None and not names_data(weights, encoder.config):
             raise InputError(
                 f"{weights} does not say where the data of its training are, "

@@ -99,8 +99,16 @@ def changes_of(saved: dict[str, Any], sources: Sequence[Source]) -> list[str]:
         before = saved.get(source.split)
         if _is_counted(before) and "identity" in before:
             now = _describe_split(source)
-            differing += _compare_split(source.split, before, now)
+            differing += _compare_split(source.split, before, now) or (
+                [f"{source.split}: other pixels"] if _other_pixels(before, now) else []
+            )
     return differing
+
+
+def _other_pixels(before: dict[str, Any] | None, now: dict[str, Any] | None) -> bool:
+    """Say if two descriptions of a split have checksums of pixels that differ."""
+    pixels = [(split or {}).get("pixels") for split in (before, now)]
+    return None not in pixels and pixels[0] != pixels[1]
 
 
 def other_pixels(saved: dict[str, Any], now: dict[str, Any]) -> str | None:
@@ -109,11 +117,11 @@ def other_pixels(saved: dict[str, Any], now: dict[str, Any]) -> str | None:
     Only sets in memory have this checksum. It is no error: another version of a decoder
     gives other pixels too.
     """
-    differing = []
-    for split in ("train", "test"):
-        pixels = [(data.get(split) or {}).get("pixels") for data in (saved, now)]
-        if None not in pixels and pixels[0] != pixels[1]:
-            differing.append(split)
+    differing = [
+        split
+        for split in ("train", "test")
+        if _other_pixels(saved.get(split), now.get(split))
+    ]
     if not differing:
         return None
     return labelled(

@@ -89,8 +89,8 @@ def _join(joining: Joining, limit: float) -> None:
     if thread.is_alive():
         raise RunStopped(
             f"waited {limit:g} s for {_missing(joining)} ({joining.why}); check "
-            f"that all are started and can reach the address, or raise "
-            f"--run.join-seconds.",
+            f"that all are started with different --process-id and can reach the "
+            f"address, or raise --run.join-seconds.",
             status=2,
             at_once=True,
         )
@@ -106,12 +106,20 @@ def _join(joining: Joining, limit: float) -> None:
 
 
 def _check_count(joining: Joining) -> None:
-    """Raise `RunStopped` if fewer processes joined than a launcher started.
+    """Raise `RunStopped` if fewer processes joined than a launcher or a flag said.
 
     An mpi4py of another MPI than the launcher's knows of one process. Each process
     would then train by itself.
     """
-    if joining.count not in (None, found := jax.process_count()):
+    given = joining.arguments.get("num_processes")
+    if given not in (None, found := jax.process_count()):
+        raise RunStopped(
+            f"this process was started as one of {given}, but process 0 as one of "
+            f"{found}; give all the same number (--num-processes).",
+            status=2,
+            at_once=True,
+        )
+    if joining.count not in (None, found):
         raise RunStopped(
             f"{joining.why} processes, but JAX found {found}; perhaps mpi4py is for "
             f"another MPI: install it for this one, or give --coordinator=HOST:PORT.",
@@ -189,8 +197,8 @@ def fate_shared(resuming: str) -> Iterator[None]:
         print(
             f"error: process {jax.process_index()} of {jax.process_count()} cannot go "
             f"on without the others ({str(error).splitlines()[0]}); read the message "
-            f"of the process that ended first. To resume from the last checkpoint, "
-            f"give {resuming} in all of them.",
+            f"of the process that ended first. To go on from the last checkpoint, if "
+            f"there is one, give {resuming} in all of them.",
             file=sys.stderr,
             flush=True,
         )

@@ -102,13 +102,15 @@ def as_schedule(value: Any, name: str, most: float = math.inf) -> optax.Schedule
     if callable(value):
         return value
     number = isinstance(value, Real | jax.Array | np.ndarray) and np.shape(value) == ()
+    kinds = (jnp.integer, jnp.floating)  # neither truth values nor complex numbers
+    number = number and any(jnp.issubdtype(jnp.result_type(value), k) for k in kinds)
     known = number and not isinstance(value, jax.core.Tracer)
     # A constant array stays one only as a float: under `jit`, `<=` is traced.
     fits = not known or (0 <= float(value) <= most and float(value) < math.inf)
-    if not number or isinstance(value, bool) or not fits:
+    if not number or not fits:
         bounds = "of at least 0" if most == math.inf else f"from 0 to {most:g}"
         raise InputError(
             f"{name} is {value!r}; give a finite number {bounds}, or a function from "
             f"the step to one."
         )
-    return optax.constant_schedule(value)
+    return optax.constant_schedule(jnp.asarray(value, jnp.float32))

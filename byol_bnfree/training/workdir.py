@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from jax.experimental import multihost_utils
 
+from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.names import printable
 from byol_bnfree.data.sources import holds
 from byol_bnfree.errors import InputError
@@ -71,16 +72,17 @@ def check_place(path: str | Path | None) -> None:
         )
 
 
-def check_outside(path: str | Path | None, dataset: str) -> None:
+def check_outside(config: TrainConfig) -> None:
     """Raise `InputError` for a new run's folder in its folder of pictures.
 
     Runs would take each other's figures for pictures. A run that is there already may
     go on: its folder is not listed.
     """
-    folder = expanded("runs" if path is None else path)
-    if holds(dataset, folder) and not (folder / "config.json").exists():
+    folder = expanded("runs" if config.workdir is None else config.workdir)
+    if holds(config, folder) and not (folder / "config.json").exists():
         raise InputError(
-            f"the work folder {folder} would lie in the folder of pictures {dataset}; "
+            f"the work folder {folder} would lie in the folder of pictures "
+            f"{config.dataset}; "
             f"choose a --workdir outside of it."
         )
 

@@ -28,7 +28,7 @@ def check_before_data(config: TrainConfig, encoder: nn.Module | None) -> None:
     if config.augment.function is not None:
         load_function(config.augment.function, "augment.function")
     check_place(config.workdir)
-    check_outside(config.workdir, config.dataset)
+    check_outside(config)
     if begins_from_weights(config):
         check_start(config)
     if config.run.wandb is not None and distributed.is_primary():

@@ -8,7 +8,7 @@ import jax
 from matplotlib.figure import Figure
 
 from byol_bnfree.command_line import parse_args
-from byol_bnfree.config import image_size_of
+from byol_bnfree.config import TrainConfig, image_size_of
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.data.sources import holds, open_source
 from byol_bnfree.errors import InputError, why_not_written
@@ -30,7 +30,7 @@ def draw_views(out: str, argv: Sequence[str]) -> None:
       InputError: for wrong settings or data, and for a file that cannot be written.
     """
     config = parse_args(argv)
-    file = _picture(out, config.dataset)
+    file = _picture(out, config)
     source = open_source(config, "train")
     height, width, channels = source.image_shape
     check_small_size(config.views.small_size, height, width)
@@ -48,7 +48,7 @@ def draw_views(out: str, argv: Sequence[str]) -> None:
         raise InputError(f"{out} is not written: {why_not_written(error)}.") from error
 
 
-def _picture(out: str, dataset: str) -> Path:
+def _picture(out: str, config: TrainConfig) -> Path:
     """Return the path of --out. Raise `InputError` if no picture can be written there.
 
     It is called before pictures are read and views are compiled.
@@ -60,9 +60,9 @@ def _picture(out: str, dataset: str) -> Path:
             f"--out {out} has an ending that no kind of picture has; use one of "
             f"{', '.join(known)}."
         )
-    if holds(dataset, file):
+    if holds(config, file):
         raise InputError(
-            f"--out {out} lies in the folder of pictures {dataset}; give a file "
+            f"--out {out} lies in the folder of pictures {config.dataset}; give a file "
             f"outside of it."
         )
     return file

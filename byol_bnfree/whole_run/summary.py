@@ -105,6 +105,6 @@ def conclude(summary: dict[str, Any], workdir: Path) -> None:
             f"{share if waited >= MUCH_WAITING else ''}"
         )
     print(f"work folder     {workdir}")
-    print(
-        "                summary.json metrics.jsonl curves.png views.png checkpoints/"
-    )
+    made = ("summary.json", "metrics.jsonl", "curves.png", "views.png", "checkpoints/")
+    # A full disk may have left out a figure.
+    print(" " * 16 + " ".join(name for name in made if (workdir / name).exists()))

@@ -53,7 +53,7 @@ def test_without_a_run_a_file_of_ours_names_its_data(tmp_path, kind):
     write(files.encoder(files.config()), tmp_path, Settings(kind))
     config, said = settings_of(tmp_path / "new", tmp_path)
     assert config.dataset == "shapes"
-    assert said == ["data: shapes, the data that the weights were trained on"]
+    assert said == ["data: shapes, the data set that the weights name"]
 
 
 @pytest.mark.parametrize("place", ["folder:{}/photos", "folder:photos"])

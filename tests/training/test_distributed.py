@@ -225,6 +225,13 @@ def test_mpi4py_of_another_mpi_is_noticed(monkeypatch):
     distributed._check_count(joining._replace(count=1))
 
 
+def test_processes_with_different_numbers_of_them_are_noticed():
+    joining = find_others("n1:1234", 3, 1, {})
+    with pytest.raises(RunStopped, match="as one of 3, but process 0 as one of 1; "):
+        distributed._check_count(joining)
+    distributed._check_count(find_others("n1:1234", 1, 0, {}))
+
+
 @pytest.mark.parametrize(
     ("env", "words"),
     [

@@ -16,6 +16,7 @@ from byol_bnfree.models.norm import NORMS
 from byol_bnfree.training.optim import make_optimizer
 from byol_bnfree.training.part_rates import decayed_mask
 from byol_bnfree.training.schedules import (
+    as_schedule,
     learning_rate_schedule,
     peak_learning_rate,
     tau_schedule,
@@ -279,6 +280,18 @@ def test_updates_keep_the_dtype_of_their_gradients(fields):
     assert {x.dtype for x in jax.tree.leaves(updates)} == {jnp.dtype("bfloat16")}
     dtypes = (jax.tree.map(lambda x: x.dtype, tree) for tree in (state, after))
     assert next(dtypes) == next(dtypes)  # `jax.lax.scan` needs this
+
+
+@pytest.mark.parametrize("value", [1, 0.5, np.float64(0.25), jnp.int32(2)])
+def test_a_number_is_a_schedule_of_floats(value):
+    rate = as_schedule(value, "rate")(3)
+    assert rate.dtype == jnp.float32 and rate == value
+
+
+@pytest.mark.parametrize("value", [True, jnp.array(True), 1j, jnp.complex64(1), "1"])
+def test_what_is_no_real_number_is_no_schedule(value):
+    with pytest.raises(InputError, match="rate is .*; give a finite number"):
+        as_schedule(value, "rate")
 
 
 def test_momentum_does_not_reach_the_adam_of_muon():

@@ -19,8 +19,9 @@ def print_changes(workdir: Path, sources: Sequence[Source]) -> None:
     """Print a note if these splits are not those that the run was trained on."""
     saved = read_description(workdir)
     if differing := changes_of(saved, [whole(source) for source in sources]):
+        if place := sources[0].location:  # generated shapes have none
+            differing.append(f"now in {place}")
         print(
-            f"note: the data have changed since the run began "
-            f"({'; '.join(differing)}; now in {sources[0].location})",
+            f"note: the data have changed since the run began ({'; '.join(differing)})",
             flush=True,
         )

@@ -16,6 +16,8 @@ from byol_bnfree.evaluation.images.asked import reading
 from byol_bnfree.evaluation.images.left_out import usable_only
 from byol_bnfree.evaluation.images.multilabel import open_many_labels
 from byol_bnfree.evaluation.images.subset import limited
+from byol_bnfree.files import expanded
+from byol_bnfree.interop.weights import is_run
 
 
 def open_splits(
@@ -62,7 +64,10 @@ def open_splits(
         for split, limit in (("train", config.max_train), ("test", config.max_test))
     )
     if reads_own(run, asked):
-        print_changes(Path(config.workdir), [train, test])
+        of_run = Path(config.workdir)
+        if config.weights is not None and not is_run(of_run):
+            of_run = expanded(config.weights)
+        print_changes(of_run, [train, test])
     if other and not several:
         print_odd(train)
     if not several and not (config.plot and train.num_classes is None):
