@@ -20,7 +20,7 @@ from byol_bnfree.errors import (
     why_not_written,
 )
 from byol_bnfree.files import RESTORE, expanded, read_json
-from byol_bnfree.flags import cli
+from byol_bnfree.flags import cli, given_twice
 from byol_bnfree.machine.jax_settings import check_xla_flags, why_jax_does_not_start
 from byol_bnfree.machine.own_process import quiet_libraries
 from byol_bnfree.machine.signals import write_nowhere
@@ -146,6 +146,8 @@ def _last(argv: Sequence[str], flag: str) -> str | None:
 def exit_on_error(main: Callable[[], None]) -> None:
     """Run a command line. Errors for the user are printed without a traceback.
 
+    Notes name the flags that were given twice with different values.
+
     `InputError` exits with status 2, `RunStopped` with its own status, and a full disk
     or memory with 1. If the reader of standard output has gone, as after `| head`, it
     exits silently with 141, as other commands do.
@@ -155,6 +157,8 @@ def exit_on_error(main: Callable[[], None]) -> None:
         print(f"byol_bnfree {__version__}")
         return
     quiet_libraries()
+    for note in given_twice(sys.argv[1:]):
+        _tell(f"note: {note}")
     try:
         check_xla_flags()
         main()

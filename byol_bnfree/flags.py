@@ -28,19 +28,15 @@ HelpText = str | Callable[[], str | None] | None
 
 
 def cli(kind: type[Settings], **options: Any) -> Settings:
-    """Act as `tyro.cli`: parse a command line into a dataclass.
-
-    A note on stderr names the flags that a user gave twice with different values.
-    Programs may give a flag and then one that replaces it.
-    """
-    if options.get("args") in (None, sys.argv[1:]):
-        for note in given_twice(sys.argv[1:]):
-            print(f"note: {note}", file=sys.stderr)
-    return tyro.cli(kind, registry=_rules(), **{"prog": _command()} | options)
+    """Act as `tyro.cli`: parse a command line into a dataclass."""
+    return tyro.cli(kind, registry=rules(), **{"prog": _command()} | options)
 
 
 def given_twice(argv: Sequence[str]) -> list[str]:
-    """Return a sentence for each flag that has several values, of which one counts."""
+    """Return a sentence for each flag that has several values, of which one counts.
+
+    Commands print them. Programs may give a flag and then one that replaces it.
+    """
     values: dict[str, list[str]] = {}
     for name, value in _flags_of(argv):
         values.setdefault(name, []).append(value)
@@ -74,12 +70,12 @@ def _command() -> str | None:
     return spec and f"python -m {spec.name.removesuffix('.__main__')}"
 
 
-def _rules() -> ConstructorRegistry:
+def rules() -> ConstructorRegistry:
     """Return tyro's rules with joined lines in help texts, and without empty paths."""
-    rules = ConstructorRegistry()
+    registry = ConstructorRegistry()
     asking = False
 
-    @rules.primitive_rule
+    @registry.primitive_rule
     def not_empty(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
         """Return how a path is read; None leaves other types to tyro."""
         if info.type is not Path:
@@ -92,7 +88,7 @@ def _rules() -> ConstructorRegistry:
             str_from_instance=lambda path: [str(path)],
         )
 
-    @rules.struct_rule
+    @registry.struct_rule
     def with_joined_lines(info: StructTypeInfo) -> StructConstructorSpec | None:
         """Return the fields of a dataclass; None leaves other types to tyro."""
         nonlocal asking
@@ -112,7 +108,7 @@ def _rules() -> ConstructorRegistry:
         )
         return dataclasses.replace(spec, fields=fields)
 
-    return rules
+    return registry
 
 
 def _path(text: str) -> Path:

@@ -10,7 +10,10 @@ import pytest
 from PIL import Image
 
 from byol_bnfree.command_line import exit_on_error
+from byol_bnfree.errors import InputError
 from byol_bnfree.evaluate import main
+from byol_bnfree.evaluation import run as evaluation
+from byol_bnfree.evaluation.config import EvaluateConfig
 from runs import copy_of, trained
 
 ROOT = Path(__file__).parent.parent
@@ -85,3 +88,11 @@ def test_data_that_cannot_be_evaluated_on_is_refused(
     said = capsys.readouterr().err
     assert stopped.value.code == 2 and sentence in said
     assert said.count("\n") == 1 and not (trained() / "evaluations.jsonl").exists()
+
+
+def test_a_run_that_is_read_only_is_refused_before_the_data(tmp_path, monkeypatch):
+    run = copy_of(trained(), tmp_path)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(evaluation, "_open_all", lambda *_: 1 / 0)
+    with pytest.raises(InputError, match="cannot be written to; .*give --weights="):
+        evaluation.evaluate(EvaluateConfig(f"{run}"))

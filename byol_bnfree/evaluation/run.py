@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import itertools
+from pathlib import Path
 
 import jax
 
@@ -36,7 +37,7 @@ from byol_bnfree.evaluation.protocols import PROTOCOLS, trained_with_labels
 from byol_bnfree.evaluation.shown.pictures import save_pictures
 from byol_bnfree.evaluation.shown.tables import print_tables
 from byol_bnfree.evaluation.without_effect import without_effect
-from byol_bnfree.files import expanded
+from byol_bnfree.files import expanded, why_no_folder
 from byol_bnfree.machine.jax_settings import check_draws, check_precision
 from byol_bnfree.models.kernels import Kernels
 from byol_bnfree.settings.types import check_kind
@@ -56,6 +57,19 @@ Plan = list[tuple[str, str]]
 """The network and protocol of each measurement."""
 Benches = dict[tuple[str, str], Bench]
 """By network and data."""
+
+
+def _check_writable(workdir: Path) -> None:
+    """Raise `InputError` if results cannot be written beside a run, as a colleague's.
+
+    It is called before data are opened. `prepare_workdir` is the final judge.
+    """
+    why = why_no_folder(workdir / "evaluation")
+    if why is not None:
+        raise InputError(
+            f"results cannot be written to {workdir}: {why}; allow writing, or give "
+            f"--weights={workdir} with a --workdir of your own."
+        )
 
 
 def evaluate(config: EvaluateConfig) -> list[Row]:
@@ -80,6 +94,7 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
     _note(without_effect(config))
     kernels = choose_kernels("auto", jax.device_count())
     encoder = _loaded(config, kernels)
+    _check_writable(workdir)
     check_trainable(config, encoder)
     _note(note_on_lengths(config, encoder))
     mesh = make_mesh()

@@ -1,14 +1,16 @@
 """`python -m byol_bnfree.interop` turns checkpoints of others into work folders."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from byol_bnfree.command_line import exit_on_error
+from byol_bnfree.flags import rules
 
 
-def deepmind(file: Annotated[str, tyro.conf.Positional], workdir: str) -> None:
+def deepmind(file: Annotated[Path, tyro.conf.Positional], workdir: Path) -> None:
     """Make a work folder from a checkpoint that DeepMind released for BYOL.
 
     Args:
@@ -31,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         {"deepmind": deepmind},
         args=argv,
         prog="python -m byol_bnfree.interop",
+        registry=rules(),
         description="Make work folders from checkpoints of other projects.",
     )
 

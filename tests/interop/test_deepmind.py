@@ -119,6 +119,12 @@ def test_the_command_writes_a_work_folder_and_prints_the_licence(tmp_path, capsy
         assert_same(encoder.variables["batch_stats"], ours)
 
 
+def test_an_empty_path_is_no_folder(capsys):
+    with pytest.raises(SystemExit):
+        main(["deepmind", "x.pkl", "--workdir="])
+    assert "the path is empty" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_folder_in_use_is_left_alone(tmp_path):
     path = write(tmp_path, assembler.checkpoint(trees()))
     with pytest.raises(InputError, match="is not empty"):
