@@ -74,6 +74,6 @@ def test_vicreg_is_no_objective_and_the_choices_are_said(capsys):
 def test_images_that_are_not_square_have_no_quarter_turns():
     config = TrainConfig(objective="rotation")
     data = DataShape(1000, 10, (16, 24, 3))
-    with pytest.raises(InputError, match="the images are 16x24"):
+    with pytest.raises(InputError, match="needs square images, but these are 16x24"):
         build_parts(config, data)
     build_parts(dataclasses.replace(config, objective="byol"), data)
