@@ -40,9 +40,10 @@ if TYPE_CHECKING:  # for editors and type checkers; keep it equal to `_HOME`
     from byol_bnfree.models.byol import BYOLNetwork
     from byol_bnfree.models.encoders import create_encoder
     from byol_bnfree.models.heads import MLPHead
-    from byol_bnfree.models.norm import Layers, StdConv, StdDense, layers_for
+    from byol_bnfree.models.norm import Layers, layers_for
     from byol_bnfree.models.resnet import ResNet
     from byol_bnfree.models.standardize import weight_standardize
+    from byol_bnfree.models.standardized_layers import StdConv, StdDense
     from byol_bnfree.training.ema import ema_update
     from byol_bnfree.training.optim import make_optimizer
     from byol_bnfree.training.parts import DataShape, build_parts
@@ -66,8 +67,8 @@ _HOME = {
     "ResNet": "models.resnet",
     "RunStopped": "errors",
     "Schedules": "training.step",
-    "StdConv": "models.norm",
-    "StdDense": "models.norm",
+    "StdConv": "models.standardized_layers",
+    "StdDense": "models.standardized_layers",
     "StepOutputs": "training.step",
     "TrainConfig": "config",
     "TrainState": "training.state",

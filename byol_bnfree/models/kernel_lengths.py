@@ -25,8 +25,9 @@ from byol_bnfree.models.affine import Affine
 from byol_bnfree.models.architectures import Architecture
 from byol_bnfree.models.batch_norm import BatchNorm
 from byol_bnfree.models.initializers import TRUNCATED
-from byol_bnfree.models.norm import GroupNorm, StdConv
+from byol_bnfree.models.norm import GroupNorm
 from byol_bnfree.models.resnet import ResNet
+from byol_bnfree.models.standardized_layers import StdConv
 
 
 class Kernel(NamedTuple):

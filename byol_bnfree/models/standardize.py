@@ -1,15 +1,14 @@
 """Weight Standardization."""
 
 import math
-from numbers import Real
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from byol_bnfree.errors import InputError
+from byol_bnfree.scalars import is_scalar
 
 EPSILON = 1e-6  # our choice; P2 (arXiv 2010.10241) does not state it
 
@@ -47,14 +46,7 @@ def _check_arguments(kernel: Any, epsilon: Any) -> None:
         )
     if not jnp.issubdtype(kernel.dtype, jnp.floating):
         raise InputError(f"the kernel is {kernel.dtype}; give an array of floats.")
-    number = isinstance(epsilon, Real) or (
-        isinstance(epsilon, jax.Array | np.ndarray)
-        and epsilon.shape == ()
-        and jnp.issubdtype(epsilon.dtype, jnp.floating)
-    )
-    known = number and not isinstance(epsilon, jax.core.Tracer)
-    # A constant array stays one only as a float: under `jit`, `<=` is traced.
-    if not number or (known and not 0 <= float(epsilon) < math.inf):
+    if not is_scalar(epsilon):
         raise InputError(
             f"epsilon is {epsilon!r}; give one finite number of at least 0."
         )

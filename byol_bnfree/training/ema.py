@@ -1,13 +1,13 @@
 """The target network's moving average. P1 is the BYOL paper (arXiv 2006.07733)."""
 
 from collections.abc import Set
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from byol_bnfree.errors import InputError
+from byol_bnfree.scalars import is_scalar
 
 
 def ema_update(target_params, online_params, tau: Array | float):
@@ -30,7 +30,8 @@ def ema_update(target_params, online_params, tau: Array | float):
         both trees, an array has another shape in the other tree, or it does not hold
         floats; and for a tau that is not from 0 to 1.
     """
-    _check_tau(tau)
+    if not is_scalar(tau, 1):
+        raise InputError(f"tau is {tau!r}; give one number from 0 to 1.")
     xi_by_path = dict(jax.tree.leaves_with_path(target_params))
     if not xi_by_path:
         raise InputError(
@@ -51,20 +52,6 @@ def ema_update(target_params, online_params, tau: Array | float):
         ),
         target_params,
     )
-
-
-def _check_tau(tau: Any) -> None:
-    known = not isinstance(tau, jax.core.Tracer)
-    try:
-        is_number = jnp.shape(tau) == () and jnp.issubdtype(
-            jnp.result_type(tau), jnp.number
-        )
-        # A constant array stays one only as a float: under `jit`, `<=` is traced.
-        fits = is_number and (not known or 0 <= float(tau) <= 1)
-    except (TypeError, ValueError):
-        fits = False
-    if not fits:
-        raise InputError(f"tau is {tau!r}; give one number from 0 to 1.")
 
 
 def _check_names(target: Set[tuple], online: Set[tuple]) -> None:

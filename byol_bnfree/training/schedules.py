@@ -4,17 +4,15 @@ P1 is the BYOL paper (arXiv 2006.07733); see its section 3.3.
 """
 
 import math
-from numbers import Real
 from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.epochs import whole_steps
 from byol_bnfree.errors import InputError
+from byol_bnfree.scalars import is_scalar
 
 LONGEST = 2**31 - 1  # steps; the state counts them in int32
 
@@ -101,13 +99,7 @@ def as_schedule(value: Any, name: str, most: float = math.inf) -> optax.Schedule
     """Return a schedule as it is, or that of a constant from 0 to `most`."""
     if callable(value):
         return value
-    number = isinstance(value, Real | jax.Array | np.ndarray) and np.shape(value) == ()
-    kinds = (jnp.integer, jnp.floating)  # neither truth values nor complex numbers
-    number = number and any(jnp.issubdtype(jnp.result_type(value), k) for k in kinds)
-    known = number and not isinstance(value, jax.core.Tracer)
-    # A constant array stays one only as a float: under `jit`, `<=` is traced.
-    fits = not known or (0 <= float(value) <= most and float(value) < math.inf)
-    if not number or not fits:
+    if not is_scalar(value, most):
         bounds = "of at least 0" if most == math.inf else f"from 0 to {most:g}"
         raise InputError(
             f"{name} is {value!r}; give a finite number {bounds}, or a function from "

@@ -79,10 +79,9 @@ def gains(comparison: Comparison, name: str) -> str:
         return ""
     gn_ws, bn = (comparison.difference(*pair) for pair in pairs.values())
     return (
-        f"\nOver {LARS[name]}, the recipe of gn_ws gains {gn_ws.mean:.1f} points "
-        f"({interval(gn_ws)}), and that of bn gains {bn.mean:.1f} ({interval(bn)}). "
-        f"The first gain minus the second is {more.mean:+.1f} points "
-        f"({interval(more)})."
+        f"\nOver {LARS[name]}, gn_ws gains {gn_ws.mean:.1f} points "
+        f"({interval(gn_ws)}). bn gains {bn.mean:.1f} points ({interval(bn)}). "
+        f"The gains differ by {more.mean:+.1f} points ({interval(more)})."
     )
 
 

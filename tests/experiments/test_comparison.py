@@ -54,9 +54,9 @@ def test_the_gains_over_lars_are_compared_seed_by_seed():
     figures = {"bn": [0.5, 0.6, 0.7], "bn_lars": [0.4, 0.5, 0.6]}
     figures |= {"gn_ws": [0.5, 0.5, 0.5], "gn_ws_lars": [0.35, 0.34, 0.33]}
     said = comparison("norm_comparison", figures).answer()
-    assert "the recipe of gn_ws gains 16.0 points" in said
-    assert "that of bn gains 10.0 (95 % interval +10.0 to +10.0, paired over 3" in said
-    assert "is +6.0 points (95 % interval +3.5 to +8.5, paired over 3 seeds)" in said
+    assert "Over LARS, gn_ws gains 16.0 points" in said
+    assert "bn gains 10.0 points (95 % interval +10.0 to +10.0, paired over 3" in said
+    assert "by +6.0 points (95 % interval +3.5 to +8.5, paired over 3 seeds)" in said
     del figures["bn_lars"]
     assert "Over LARS" not in comparison("norm_comparison", figures).answer()
 

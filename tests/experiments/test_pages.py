@@ -199,8 +199,8 @@ def test_the_readme_of_an_experiment_has_the_figures_of_its_results(name):
 def test_the_front_page_has_the_gains_of_the_results():
     home = (EXPERIMENTS.parent / "README.md").read_text()
     page = (EXPERIMENTS / "norm_comparison/README.md").read_text()
-    gains = r"constant tau, the recipe of gn_ws gains (\S+) points .*? bn gains (\S+) "
-    more = r".*? is \+(\S+) points \(95 % interval \+(\S+) to \+(\S+),"
+    gains = r"constant tau, gn_ws gains (\S+) points .*? bn gains (\S+) points "
+    more = r".*? by \+(\S+) points \(95 % interval \+(\S+) to \+(\S+),"
     found = re.search(gains + more, page).groups()
     gn_ws, bn, more, low, high = found
     words = " ".join(home.split())

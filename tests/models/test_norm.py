@@ -22,12 +22,11 @@ from byol_bnfree.models.norm import (
     NORMS,
     GroupNorm,
     NormOptions,
-    StdConv,
-    StdDense,
     group_count,
     layers_for,
 )
 from byol_bnfree.models.standardize import weight_standardize
+from byol_bnfree.models.standardized_layers import StdConv, StdDense
 
 BATCH_FREE = [norm for norm in NORMS if norm != "bn"]
 
