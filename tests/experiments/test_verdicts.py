@@ -1,12 +1,16 @@
 """Each row against the paper, computed from runs with figures of one's choice."""
 
 import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 from rows import comparison, row, rows_of
+from scipy.stats import t
 
 from byol_bnfree.files import append_row
 from experiments.comparison import NOT_RUN, compare
+from experiments.decisions import MARGIN
 from experiments.grid import load_experiment, make_runs
 from experiments.places import Places
 from experiments.report import state
@@ -415,3 +419,19 @@ def test_each_scale_of_a_report_has_its_own_figures(tmp_path):
         assert f"(figures/{name}_accuracy.svg)" in text
         drawn = (file.parent / "figures" / f"{name}_accuracy.svg").read_text()
         assert f"{arm}<" in drawn
+
+
+def test_the_page_says_what_repeated_looks_cost():
+    """The share of arms that are 1 point behind and are called not behind."""
+    drawn = np.random.default_rng(0).normal(-MARGIN, 1, (40_000, 14))
+    wrong = np.zeros((15, len(drawn)), bool)
+    for n in range(3, 15):
+        seen = drawn[:, :n]
+        half = t.ppf(0.975, n - 1) * seen.std(1, ddof=1) / n**0.5
+        wrong[n] = seen.mean(1) - half >= -MARGIN
+    shares = (100 * wrong[list(looks)].any(0).mean() for looks in ([3], [3, 4]))
+    three, four, many = *shares, 100 * wrong.any(0).mean()
+    page = (Path(__file__).parents[2] / "docs/comparison.md").read_text()
+    words = " ".join(page.split())
+    assert f"*not behind* in {three:.1f} % of all cases" in words
+    assert f"The share is {four:.1f} %" in words and f"and {many:.0f} % if you" in words
