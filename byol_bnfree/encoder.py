@@ -204,6 +204,8 @@ def load_encoder(
         raise InputError(
             f"the network {network!r} is not known; give 'online' or 'target'."
         )
+    if workdir == "":  # Python reads it as the present folder
+        raise InputError("the path of the encoder is empty; give a folder or a file.")
     workdir = expanded(workdir)
     facts = Facts(padding, groups, standardized, stem_stride, image_size, mean, std)
     if holds_weights(workdir):

@@ -14,11 +14,21 @@ import tiny
 from byol_bnfree.config import AugmentConfig, DataConfig
 from byol_bnfree.data.augment import example_keys, normalize, two_views
 from byol_bnfree.data.pixels import unit_pixels
+from byol_bnfree.encoder import load_encoder
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.norm import NORMS
 from byol_bnfree.models.resnet import ResNet
 from byol_bnfree.training.ema import ema_update
 from byol_bnfree.training.saved_run import read_run
+from runs import copy_of, trained
+
+
+def test_an_empty_path_is_not_the_present_folder(tmp_path, monkeypatch):
+    run = copy_of(trained(), tmp_path)
+    monkeypatch.chdir(run)
+    load_encoder(".")
+    with pytest.raises(InputError, match="the path of the encoder is empty"):
+        load_encoder("")
 
 
 def test_an_encoder_can_be_compiled_as_it_is():

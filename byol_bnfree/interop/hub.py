@@ -122,7 +122,8 @@ def load_pretrained(name: str) -> Encoder:
     if name not in names:
         known = ", ".join(names) or "none"
         raise InputError(
-            f"no weights named {name!r} ship with this version; choose one of: {known}."
+            f"no weights named {name!r} ship with this version; choose one of: {known} "
+            f"(without -seedN it is that of seed 0)."
         )
     return load_encoder(weights_folder() / name)
 
