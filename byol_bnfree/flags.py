@@ -78,13 +78,16 @@ def rules() -> ConstructorRegistry:
     @registry.primitive_rule
     def not_empty(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
         """Return how a path is read; None leaves other types to tyro."""
-        if info.type is not Path:
+        if info.type not in (Path, Path | None):
             return None
+        optional = info.type is not Path
         return PrimitiveConstructorSpec(
             nargs=1,
-            metavar="PATH",
-            instance_from_str=lambda texts: _path(*texts),
-            is_instance=lambda value: isinstance(value, Path),
+            metavar="{None}|PATH" if optional else "PATH",
+            instance_from_str=lambda texts: (
+                None if optional and texts == ["None"] else _path(*texts)
+            ),
+            is_instance=lambda value: isinstance(value, Path) or value is None,
             str_from_instance=lambda path: [str(path)],
         )
 

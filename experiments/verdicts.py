@@ -213,15 +213,25 @@ def against_paper(comparison: Comparison) -> str:
         for word, arms in said.items()
         if arms
     ]
-    if references := [row for row in rows if row.word == "reference"]:
-        parts.append(f"{len(references)} reference{'s' * (len(references) != 1)}")
+    agreement = f" Agreement with the paper: {', '.join(parts)}." if parts else ""
+    references = sum(row.word == "reference" for row in rows)
     ran = "was" if len(rows) == 1 else "were"
     fit = "" if total == _of_paper(comparison) else " that fit this scale"
     text = (
-        f"{len(rows)} of the paper's {total} rows{fit} {ran} run. Agreement with the "
-        f"paper: {', '.join(parts)}."
+        f"{len(rows)} of the paper's {total} rows{fit} {ran} run.{agreement}"
+        f"{_references(references, len(rows))}"
     )
     return f"{text}\n{ranking(comparison)}"
+
+
+def _references(count: int, rows: int) -> str:
+    """Say how many rows have no verdict, because others are compared with them."""
+    if not count:
+        return ""
+    others = "" if count == rows else "other "
+    if count == 1:
+        return f" The {others}row is the reference."
+    return f" The {others}{count} rows are references."
 
 
 def _of_paper(comparison: Comparison) -> int:

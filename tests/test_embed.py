@@ -147,7 +147,7 @@ def test_a_file_gives_back_what_was_written(classes, ending, tmp_path):
 
 @pytest.mark.parametrize("name", ["dataset", "data_dir", "out"])
 def test_an_empty_text_is_refused(name):
-    with pytest.raises(InputError, match="is ''; it must be a text that is not empty"):
+    with pytest.raises(InputError, match="is ''; it must be a non-empty text"):
         EmbedConfig("run", **{name: ""})
 
 

@@ -68,11 +68,13 @@ def test_an_empty_path_is_refused_and_is_not_the_present_folder(name, capsys):
     assert ended.value.code == 2
     said = " ".join(capsys.readouterr().err.replace("│", " ").split())
     assert f"--{name}" in said and "the path is empty" in said
+    assert "no type matching" not in said  # one reason, not one for each type
 
 
 def test_other_paths_are_read_as_they_stand():
     read = cli(Folders, args=["--out=.", "--results", "a b/c"], prog="x")
     assert read == Folders(Path("."), Path("a b/c"))
+    assert cli(Folders, args=["--results=None"], prog="x").results is None
     assert cli(Folders, args=["--results=None"], prog="x") == Folders()
 
 

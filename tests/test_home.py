@@ -166,7 +166,7 @@ def test_experiments_take_all_their_paths_from_the_home_folder(home):
 
 @pytest.mark.parametrize("name", ["data_dir", "model"])
 def test_experiments_refuse_an_empty_text(name):
-    with pytest.raises(InputError, match="is ''; it must be a text that is not empty"):
+    with pytest.raises(InputError, match="is ''; it must be a non-empty text"):
         Arguments(("views",), **{name: ""})
 
 

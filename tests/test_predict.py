@@ -184,7 +184,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path):
 
 @pytest.mark.parametrize("name", ["dataset", "data_dir", "workdir", "out"])
 def test_an_empty_text_is_not_taken_for_a_setting_that_is_not_given(name):
-    with pytest.raises(InputError, match="is ''; it must be a text that is not empty"):
+    with pytest.raises(InputError, match="is ''; it must be a non-empty text"):
         PredictConfig("x.npz", **{name: ""})
 
 

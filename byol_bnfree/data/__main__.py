@@ -83,9 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     for name in ("data_dir", "archive", "out"):
         if getattr(arguments, name, None) == "":
-            raise InputError(
-                f"{flag(name)} is ''; it must be a text that is not empty."
-            )
+            raise InputError(f"{flag(name)} is ''; it must be a non-empty text.")
     if arguments.command == "views":
         from byol_bnfree.whole_run.sheet import draw_views  # only this needs JAX
 

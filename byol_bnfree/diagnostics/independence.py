@@ -140,23 +140,22 @@ def as_table(report: IndependenceReport) -> str:
     numbers, absent = report.numerical, "no derivative"
     derivative, alone, limit = numbers.cross_derivative, numbers.alone, numbers.limit
     rows = [
-        ("", "derivatives by other images")
+        ("on these images", "derivatives by other images")
         + (("not measured", absent) if math.isnan(derivative) else _zero(derivative)),
-        ("on these", "change if others are exchanged")
-        + _zero(numbers.changed_by_others),
-        ("images", "change if an image is alone")
+        ("", "change if others are exchanged") + _zero(numbers.changed_by_others),
+        ("", "change if an image is alone")
         + (
             ("not measured", "no batch of one, or random draws")
             if alone is None
             else (_word(alone <= limit), f"{alone:.1e}, at most {limit:.0e}")
         ),
-        ("for all", "outputs") + _verdict(report.static),
-        ("images", "gradients")
+        ("for all images", "outputs") + _verdict(report.static),
+        ("", "gradients")
         + (_verdict(report.backward) if report.backward else ("not proven", absent)),
         ("", "nothing kept for later batches")
         + (_word(not report.kept), ", ".join(report.kept)),
     ]
-    lines = [f"{a:<9} {b:<36} {c:<14} {d}".rstrip() for a, b, c, d in rows]
+    lines = [f"{a:<16} {b:<31} {c:<14} {d}".rstrip() for a, b, c, d in rows]
     if numbers.unexamined:
         lines.append(f"The numbers leave out {numbers.unexamined} rows of the batch.")
     return "\n".join([*lines, _answer(report)])

@@ -21,7 +21,7 @@ WORDS = {
     int: f"a whole number of at most {LARGEST:,}",
     float: f"a finite number: 0, or from {LEAST_FLOAT:g} to {LARGEST_FLOAT:g} in size",
     bool: "True or False",
-    str: "a text that is not empty",
+    str: "a non-empty text",
     NoneType: "None",
 }
 

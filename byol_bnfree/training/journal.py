@@ -170,7 +170,7 @@ class Journal:
     def evaluated(self, step: int, figures: dict[str, float]) -> None:
         """Write the figures of an evaluation, and show kNN."""
         self.log.write(step, figures)
-        self.progress.measured(figures)
+        self.progress.measured(step, figures)
 
     def _write_row(self, step: int, ratios: dict[str, float]) -> None:
         """Write a row. Losses and norms are means since the last row.

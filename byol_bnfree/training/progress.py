@@ -18,7 +18,7 @@ from byol_bnfree.errors import output_closed
 _FORMATS: Mapping[str, Callable[[Any], str]] = {
     "epoch": lambda epoch: f"epoch {epoch:.1f}",
     "loss": lambda loss: f"loss {loss:.3f}",
-    "knn": lambda top1: f"kNN {100 * top1:.1f} %",  # from `measured`
+    "knn": str,  # from `measured`
     "probe": lambda top1: f"probe {100 * top1:.1f} % (views)",
     "collapse": str,
     "images_per_s": lambda rate: f"{rate:.0f} images/s",
@@ -45,7 +45,7 @@ class Progress:
     def __init__(self, total: int, start: int, seconds: float, console: Console):
         self._total, self._seconds, self._console = total, seconds, console
         self._step, self._line = start, f"step {start}/{total}"
-        self._knn: float | None = None
+        self._knn: tuple[int, float] | None = None  # with the step it is of
         self._printed_at, self._held_back = -math.inf, False
         self._work: _Work | None = None
         self.live: Live | None = None
@@ -67,9 +67,10 @@ class Progress:
             self._knn = None  # it is shown, and would be old in the next line
             self.say(self._line)
 
-    def measured(self, figures: Mapping[str, float]) -> None:
+    def measured(self, step: int, figures: Mapping[str, float]) -> None:
         """Show kNN (`knn/top1` in [0, 1]) in the bar, or in the next plain line."""
-        self._knn = figures.get("knn/top1", self._knn)
+        if "knn/top1" in figures:
+            self._knn = step, figures["knn/top1"]
 
     def say(self, text: str) -> None:
         """Print a message. On a terminal it appears above the bar."""
@@ -116,11 +117,19 @@ class Progress:
 
     def _describe(self, step: int, fields: Mapping[str, Any]) -> str:
         parts = [f"step {step}/{self._total}"]
-        fields = {**fields, "knn": self._knn}
+        fields = {**fields, "knn": self._describe_knn(step)}
         for key, show in _FORMATS.items():
             if fields.get(key) is not None:
                 parts.append(show(fields[key]))
         return "  ".join(parts)
+
+    def _describe_knn(self, step: int) -> str | None:
+        """Say of which step kNN is, if it is not of this one."""
+        if self._knn is None:
+            return None
+        measured_at, top1 = self._knn
+        older = f" (step {measured_at})" if measured_at != step else ""
+        return f"kNN {100 * top1:.1f} %{older}"
 
 
 @contextlib.contextmanager

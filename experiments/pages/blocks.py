@@ -113,7 +113,7 @@ def _figure_html(figure: Figure) -> str:
 
 
 def to_markdown(block: Block, level: int = 2) -> str:
-    """Link to figures in figures/. Folded parts are left out."""
+    """Link to figures in figures/. Leave out folded parts and texts of them."""
     match block:
         case Text(text, strong):
             return f"**{text}**\n" if strong else f"{text}\n"
@@ -124,9 +124,13 @@ def to_markdown(block: Block, level: int = 2) -> str:
         case Figures(figures):
             return "".join(f"![{f.caption}](figures/{f.name}.svg)\n" for f in figures)
         case Section(title, blocks, folded):
-            if folded:
+            shown = [b for b in blocks if not (isinstance(b, Section) and b.folded)]
+            of_folded = len(shown) < len(blocks) and all(
+                isinstance(block, Text) for block in shown
+            )
+            if folded or of_folded:
                 return ""
-            inside = "\n".join(to_markdown(b, level + 1) for b in blocks)
+            inside = "\n".join(to_markdown(b, level + 1) for b in shown)
             return f"{'#' * level} {title}\n\n{inside}"
 
 

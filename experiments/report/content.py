@@ -33,8 +33,8 @@ COST = (
     "instead, which is a little lower. Times of different machines cannot be compared."
 )
 EACH = (
-    "report.html has the same curves for one arm at a time, with a line for each seed. "
-    "It also shows the updates of the arm's layers, if they were logged."
+    "The same curves for one arm at a time, with a line for each seed. The updates of "
+    "the arm's layers follow, if they were logged."
 )
 VERDICTS = (
     "A row that fails in the paper (10 % or less) should fail here, and one that "

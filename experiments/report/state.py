@@ -29,7 +29,7 @@ HEAD = (
     "interrupted",
     "collapsed",
     "diverged",
-    "hours left",
+    "time left",
     "answer so far",
 )
 
@@ -48,7 +48,7 @@ def write_state(scale: Scale, seeds: Sequence[int], places: Places) -> Path:
     rows.append(_dense(seeds, places))
     words = "seed" if len(seeds) == 1 else "seeds"
     text = (
-        f"{scale.what}; {words} {', '.join(map(str, seeds))}. Hours left are those of "
+        f"{scale.what}; {words} {', '.join(map(str, seeds))}. The time left is that of "
         f"one run at a time, {source_of_times(scale)}."
     )
     blocks: list[Block] = [Text(text), Table(HEAD, rows, words=(0, 7)), *sections]
@@ -96,8 +96,15 @@ def _counts(
         str(counts["interrupted"]),
         str(ends["collapsed"]),
         str(ends["diverged"]),
-        total_of(left, 3600, ".1f"),
+        _time(left),
     )
+
+
+def _time(seconds: Sequence[float | None]) -> str:
+    """Return the sum in minutes, or in hours if it is one or more."""
+    if sum(filter(None, seconds)) < 3600:
+        return f"{total_of(seconds, 60, '.0f')} min"
+    return f"{total_of(seconds, 3600, '.1f')} h"
 
 
 def _arms(states: dict[Run, tuple[State, Row | None]], compared: Comparison) -> Table:

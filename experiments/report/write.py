@@ -99,7 +99,7 @@ def write_report(
     for old in (own / "figures").glob("*.svg"):
         old.unlink()  # of arms and measures that are no more
     save_figures(blocks, own / "figures")
-    text = "\n".join(to_markdown(block) for block in blocks)
+    text = "\n".join(filter(None, map(to_markdown, blocks)))
     (own / "report.md").write_text(f"# {experiment.question}\n\n{text}")
     return compared
 

@@ -70,7 +70,7 @@ def test_a_file_in_place_of_the_root_is_refused(tmp_path, where):
 )
 def test_an_empty_text_is_refused(argv, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="is ''; it must be a text that is not empty"):
+    with pytest.raises(InputError, match="is ''; it must be a non-empty text"):
         main(argv.split())
 
 

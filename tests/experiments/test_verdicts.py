@@ -53,7 +53,7 @@ def test_a_row_that_learns_stands_on_a_side_of_its_reference(figures, word):
     said = found.answer()
     names = " (bn-none)" if word == "unlike the paper" else ""
     assert "2 of the paper's 4 rows were run." in said
-    assert f"Agreement with the paper: 1 {word}{names}, 1 reference." in said
+    assert f"Agreement with the paper: 1 {word}{names}. The other row is" in said
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_projections_that_collapse_alone_decide_nothing(reason, spread, word):
     assert rows["bn-plain-gradient-beta0"].word == word
     undecided = word == "not decided yet"
     assert orders(found) == ((0, 0) if undecided else (1, 1))
-    count = "Agreement with the paper: 1 not decided yet, 1 reference"
+    count = "Agreement with the paper: 1 not decided yet."
     assert (count in found.answer()) is undecided
 
 
@@ -248,7 +248,12 @@ def test_an_answer_of_two_sentences_warns_once():
     said = comparison("target_network", figures).answer()
     assert said.count("Not decided yet: each arm has one seed") == 1
     assert "2 of the paper's 7 rows were run." in said
-    assert "Agreement with the paper: 1 not decided yet, 1 reference." in said
+    assert "paper: 1 not decided yet. The other row is the reference." in said
+
+
+def test_a_reference_alone_agrees_with_nothing():
+    said = comparison("target_network", {"bn-tau0.99": [0.56]}).answer()
+    assert "1 of the paper's 7 rows was run. The row is the reference." in said
 
 
 def test_answers_beside_the_paper_warn_of_single_seeds_and_carry_the_caveat():
@@ -401,10 +406,12 @@ def test_a_report_has_the_verdicts_and_a_page_the_state_of_all(tmp_path, monkeyp
         page = write_state(SCALES["cpu"], (0,), places).read_text()
         plain = re.sub(r"<[^>]+>", " ", page).replace("&nbsp;", " ")
         line = " ".join(plain[plain.index("target_network") :].split())
-        assert re.match(rf"target_network {finished} 14 0 2 0 2\.\d ", line)
+        assert re.match(rf"target_network {finished} 14 0 2 0 2\.\d h ", line)
         # Its bn-l2 is bn-tau0.99, which a grid copies.
         assert "loss_normalization 1 8 0 0 0" in line and NOT_RUN in line
         assert "dense 0 54" in line
+    page = write_state(SCALES["smoke"], (0,), places).read_text()
+    assert re.search(r"\d&nbsp;min", page) and not re.search(r"\d&nbsp;h\b", page)
 
 
 def test_each_scale_of_a_report_has_its_own_figures(tmp_path):

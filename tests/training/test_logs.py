@@ -218,7 +218,7 @@ def shown(monkeypatch, steps, total=320, terminal=False, **options):
         for step in steps:
             now["time"] = float(step)
             if step % 20 == 0:
-                bar.measured({"knn/top1": 0.716})
+                bar.measured(step, {"knn/top1": 0.716})
             bar.update(step, fields)
             if step == 7:
                 bar.say("the [loss] is high")
@@ -234,15 +234,16 @@ def test_plain_line_says_everything(monkeypatch):
 
 
 def test_a_plain_line_shows_knn_only_where_it_is_new(monkeypatch):
-    """A line that was held back does not lose it."""
+    """A line that was held back does not lose it. An older one has its step."""
     lines = shown(monkeypatch, range(1, 62), seconds=10.0).splitlines()
     with_knn = [line.split()[1] for line in lines if "kNN" in line]
     assert with_knn == ["21/320", "41/320", "61/320"]
+    assert any("kNN 71.6 % (step 20)  probe" in line for line in lines)
 
 
 def test_the_bar_keeps_the_newest_knn(monkeypatch):
     text = shown(monkeypatch, range(1, 30), terminal=True)
-    assert "kNN 71.6 %" in text.rpartition("step 29/320")[2]
+    assert "kNN 71.6 % (step 20)" in text.rpartition("step 29/320")[2]
 
 
 def test_plain_lines_are_the_first_the_last_and_one_per_interval(monkeypatch):
