@@ -45,21 +45,26 @@ def bridge(
 
 
 def lars(
-    scale: Scale, epochs: int = 300, tau_schedule: str = "cosine"
+    scale: Scale,
+    epochs: int = 300,
+    tau_schedule: str = "cosine",
+    trust: float = 0.001,
+    base_lr: float | None = None,
 ) -> tuple[str, ...]:
     """Return BYOL's optimizer with DeepMind's values for Imagenette or ImageNet.
 
     On ImageNet the rate and the decay are those of the preset of that many epochs. The
     target's tau rises to 1, as in the paper, unless its schedule is "constant".
+    `trust` and `base_lr` replace the trust coefficient and the rate.
     """
-    base_lr, decay = (2.0, 1e-6) if scale.name != "paper" else _imagenet(scale, epochs)
+    usual, decay = (2.0, 1e-6) if scale.name != "paper" else _imagenet(scale, epochs)
     return (
         "--optim.name=lars",
         "--optim.momentum=0.9",
         f"--optim.weight-decay={decay}",
-        "--optim.trust-coefficient=1e-3",
+        f"--optim.trust-coefficient={trust}",
         f"--optim.tau-schedule={tau_schedule}",
-        f"--base-lr={base_lr}",
+        f"--base-lr={usual if base_lr is None else base_lr}",
     )
 
 

@@ -59,13 +59,34 @@ LONG = DECAYS | {
 decay: decay is multiplied by the rate, too."""
 
 
+def lars_trials(scale: Scale) -> dict[str, tuple[str, ...]]:
+    """DeepMind's values for Imagenette, and kernels that learn up to ten times faster.
+
+    LARS changes a kernel by rate x trust coefficient of its norm. For biases the rate
+    alone counts. So the trust coefficient makes kernels faster, and not biases.
+    """
+    constant = {
+        f"lars-trust-{trust}": lars(scale, tau_schedule="constant", trust=trust)
+        for trust in (0.004, 0.01)
+    }
+    slow = (*constant["lars-trust-0.01"], "--optim.bias-lr-scale=0.1")
+    # The rate and the clipping of solo-learn.
+    clipped = lars(scale, tau_schedule="constant", trust=0.02, base_lr=1.0)
+    return {
+        "lars": lars(scale),
+        **constant,
+        "lars-trust-0.01-slow-biases": slow,
+        "lars-1-trust-0.02-clip": (*clipped, "--optim.lars-clip"),
+    }
+
+
 def arms(scale: Scale) -> tuple[Arm, ...]:
     """Trials of optimizers and rates; at cpu40, of Muon's weight decay."""
     held_out = HELD_OUT.get(scale.name, CIFAR)
     length = (f"--epochs={EPOCHS[scale.name]}",) if scale.name in EPOCHS else ()
     if scale.name == "cpu":
         length += ("--optim.warmup-epochs=0.5",)
-    trials = LONG if scale.name == "cpu40" else TRIALS | {"lars": lars(scale)}
+    trials = LONG if scale.name == "cpu40" else TRIALS | lars_trials(scale)
     return tuple(
         Arm(f"{name}-{trial}", (*flags, *held_out, *length, *changed), family=name)
         for name, flags in (("bn", BN), ("gn_ws", GN_WS))
