@@ -7,7 +7,7 @@ from byol_bnfree.config import PAPERS
 from byol_bnfree.cpu.allocator import keep_freed_memory, run_in_calling_thread
 from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.flags import cli
-from byol_bnfree.machine.signals import interrupt_ends_at_once
+from byol_bnfree.machine.signals import signals_end_at_once
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     keep_freed_memory()
     from byol_bnfree.evaluation.run import evaluate  # after parsing: --help is quick
 
-    with interrupt_ends_at_once("the same command"):
+    with signals_end_at_once("the same command"):
         evaluate(config)
 
 

@@ -6,7 +6,7 @@ from byol_bnfree.command_line import default_typed_in_vain, exit_on_error, parse
 from byol_bnfree.config_files import other_length
 from byol_bnfree.cpu.allocator import keep_freed_memory, run_in_calling_thread
 from byol_bnfree.errors import same_command
-from byol_bnfree.machine.signals import interrupt_ends_at_once
+from byol_bnfree.machine.signals import signals_end_at_once
 
 
 def main() -> None:
@@ -19,7 +19,7 @@ def main() -> None:
     keep_freed_memory()
     from byol_bnfree.whole_run.run import train  # after parsing: --help needs no JAX
 
-    with interrupt_ends_at_once(same_command(config.workdir)):
+    with signals_end_at_once(same_command(config.workdir)):
         train(config)
 
 

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from byol_bnfree.errors import Interrupted
-from byol_bnfree.machine.signals import terminals, write_nowhere
-from byol_bnfree.training.interrupts import name
+from byol_bnfree.machine.signals import name, terminals, write_nowhere
 from experiments.grid import Run, checksum_now, settings_checksum
 from experiments.places import Places
 from experiments.runner import Failure, Processes, describe, do, recall

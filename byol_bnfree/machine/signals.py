@@ -108,28 +108,34 @@ def _listen(
 
 
 @contextlib.contextmanager
-def interrupt_ends_at_once(resuming: str) -> Iterator[None]:
-    """Let Ctrl-C end this process at once, with a message and status 130.
+def signals_end_at_once(resuming: str) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end this process at once, with a message.
 
-    `resuming` names the command that resumes the work, as `errors.same_command` does.
-    It is for command lines whose work can be interrupted anywhere, such as a run before
-    its first step and after its last one.
+    The status is 128 + the signal's number. `resuming` names the command that resumes
+    the work, as `errors.same_command` does. It is for command lines whose work can be
+    interrupted anywhere, such as a run before its first step and after its last one. A
+    signal that is ignored stays ignored.
     """
-
-    message = f"\nstopped by Ctrl-C; {resuming} resumes.\n".encode()
 
     def end(number: int) -> None:
         with contextlib.suppress(OSError):
-            cursor = b"\x1b[?25h" if os.isatty(2) else b""  # a progress bar hides it
-            os.write(2, cursor + message)
+            cursor = "\x1b[?25h" if os.isatty(2) else ""  # a progress bar hides it
+            said = f"{cursor}\nstopped by {name(number)}; {resuming} resumes.\n"
+            os.write(2, said.encode())
         os._exit(128 + number)
 
-    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-    if ignored or threading.current_thread() is not threading.main_thread():
+    both = (signal.SIGINT, signal.SIGTERM)
+    numbers = [n for n in both if signal.getsignal(n) != signal.SIG_IGN]
+    if not numbers or threading.current_thread() is not threading.main_thread():
         yield
         return
-    with listening([signal.SIGINT], end):
+    with listening(numbers, end):
         yield
+
+
+def name(number: int) -> str:
+    """Return the usual name of a signal."""
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import jax
 from jax.experimental import multihost_utils
 
-from byol_bnfree.machine.signals import listening, terminals, write_nowhere
+from byol_bnfree.machine.signals import listening, name, terminals, write_nowhere
 
 ASKING = (signal.SIGINT, signal.SIGTERM)
 WARNING = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
@@ -60,11 +60,6 @@ def interrupts(say: Callable[[str], None]) -> Iterator[Asked]:
     free = [n for n in WARNING if signal.getsignal(n) == signal.SIG_DFL]
     with listening([*numbers, *free], heard):
         yield asked
-
-
-def name(number: int) -> str:
-    """Return the usual name of a signal."""
-    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
 
 def _announcement(number: int) -> str:

@@ -9,10 +9,11 @@ import jax
 
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.errors import InputError, Interrupted, RunStopped, same_command
+from byol_bnfree.machine.signals import name
 from byol_bnfree.training.best import Best
 from byol_bnfree.training.checkpoint import Checkpoints, SaveFailed
 from byol_bnfree.training.distributed import fate_shared, is_primary
-from byol_bnfree.training.interrupts import interrupts, name
+from byol_bnfree.training.interrupts import interrupts
 from byol_bnfree.training.journal import Journal
 from byol_bnfree.training.judge import Collapsed
 from byol_bnfree.training.logs import CallerFailed

@@ -10,7 +10,7 @@ import time
 import pytest
 
 import runs
-from byol_bnfree.machine.signals import interrupt_ends_at_once
+from byol_bnfree.machine.signals import signals_end_at_once
 from byol_bnfree.training.interrupts import ASKING, WARNING, interrupts
 
 ALL = (*ASKING, *WARNING)
@@ -59,14 +59,15 @@ def test_a_warning_that_is_ignored_stays_ignored():
         assert asked(1) == signal.SIGTERM and len(said) == 1
 
 
-def test_ctrl_c_that_is_ignored_stays_ignored():
-    """A script that starts runs in the background has them ignore it."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_is_ignored_stays_ignored(number):
+    """A script that starts runs in the background has them ignore Ctrl-C."""
     said = []
-    with handlers(signal.SIG_IGN, [signal.SIGINT]):
-        with interrupts(said.append), interrupt_ends_at_once("it"):
-            os.kill(os.getpid(), signal.SIGINT)
+    with handlers(signal.SIG_IGN, [number]):
+        with interrupts(said.append), signals_end_at_once("it"):
+            os.kill(os.getpid(), number)
             time.sleep(0.1)
-        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+        assert signal.getsignal(number) == signal.SIG_IGN
     assert not said
 
 
@@ -117,8 +118,8 @@ def test_ctrl_c_in_a_run_without_a_workdir_asks_for_its_folder():
     code = (
         "import os, signal, time\n"
         "from byol_bnfree.errors import same_command\n"
-        "from byol_bnfree.machine.signals import interrupt_ends_at_once\n"
-        "with interrupt_ends_at_once(same_command(None)):\n"
+        "from byol_bnfree.machine.signals import signals_end_at_once\n"
+        "with signals_end_at_once(same_command(None)):\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    time.sleep(60)"
     )
@@ -127,7 +128,8 @@ def test_ctrl_c_in_a_run_without_a_workdir_asks_for_its_folder():
     assert "; the same command with the run's --workdir resumes." in ended.stderr
 
 
-def test_ctrl_c_while_the_first_step_compiles_ends_at_once(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_first_step_compiles_ends_at_once(tmp_path, number):
     arguments = [*runs.ARGUMENTS, f"--workdir={tmp_path}/run"]
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
@@ -140,8 +142,9 @@ def test_ctrl_c_while_the_first_step_compiles_ends_at_once(tmp_path):
     )
     assert any(line.startswith("compiling the first step") for line in process.stdout)
     began = time.monotonic()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "stopped by Ctrl-C; the same command resumes." in errors
+    assert process.returncode == 128 + number
+    name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+    assert f"stopped by {name}; the same command resumes." in errors
     assert "Traceback" not in errors and time.monotonic() - began < 5
