@@ -83,7 +83,8 @@ def other_length(config: TrainConfig) -> str | None:
     """Return a note if a run has another length than its recipe; None otherwise.
 
     A recipe chooses its optimizer for its own length, and --epochs does not change it.
-    There is no note if the recipe has the same optimizer for the length of the run.
+    There is no note if flags changed the optimizer, or if the recipe has the same one
+    for the length of the run.
 
     Raises:
       InputError: if the recipe cannot be loaded.
@@ -91,7 +92,8 @@ def other_length(config: TrainConfig) -> str | None:
     if config.config is None or config.extend is not None:
         return None
     recipe = load_config(config.config, config.norm)
-    if _length(config) == _length(recipe):
+    own = (config.optim, config.base_lr)
+    if _length(config) == _length(recipe) or own != (recipe.optim, recipe.base_lr):
         return None
     note = (
         f"{config.config} is a recipe of {_length(recipe)}, and this run has "
@@ -101,10 +103,33 @@ def other_length(config: TrainConfig) -> str | None:
     with contextlib.suppress(InputError):  # the recipe does not know this length
         other = load_config(path, config.norm)
         if _length(other) == _length(config):
-            if (other.optim, other.base_lr) == (config.optim, config.base_lr):
+            if (other.optim, other.base_lr) == own:
                 return None
             note += f"; --config={path} has that of {_length(config)}"
     return f"{note}."
+
+
+def other_optimizer(config: TrainConfig) -> str | None:
+    """Return a note if --optim.name changes the optimizer, but not the rate.
+
+    Raises:
+      InputError: if the recipe cannot be loaded.
+    """
+    if config.extend is not None:
+        return None
+    recipe = (
+        TrainConfig(norm=config.norm)
+        if config.config is None
+        else load_config(config.config, config.norm)
+    )
+    before, now = recipe.optim, config.optim
+    if before.name == now.name or config.base_lr != recipe.base_lr:
+        return None
+    return (
+        f"--optim.name={now.name} replaces {before.name}, whose rate and momentum stay "
+        f"(--base-lr={config.base_lr:g} --optim.momentum={now.momentum:g}). Optimizers "
+        f"differ in their rates: give --base-lr for {now.name}."
+    )
 
 
 def _length(config: TrainConfig) -> str:

@@ -3,7 +3,7 @@
 import sys
 
 from byol_bnfree.command_line import default_typed_in_vain, exit_on_error, parse_args
-from byol_bnfree.config_files import other_length
+from byol_bnfree.config_files import other_length, other_optimizer
 from byol_bnfree.cpu.allocator import keep_freed_memory, run_in_calling_thread
 from byol_bnfree.errors import same_command
 from byol_bnfree.machine.signals import signals_end_at_once
@@ -12,7 +12,11 @@ from byol_bnfree.machine.signals import signals_end_at_once
 def main() -> None:
     """Parse the flags, train, and print. See `--help`."""
     config = parse_args()
-    notes = other_length(config), default_typed_in_vain(config, sys.argv[1:])
+    notes = (
+        other_length(config),
+        other_optimizer(config),
+        default_typed_in_vain(config, sys.argv[1:]),
+    )
     for note in filter(None, notes):
         print(f"note: {note}", file=sys.stderr)
     run_in_calling_thread()

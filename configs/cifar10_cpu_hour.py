@@ -1,4 +1,4 @@
-"""CIFAR-10 on two CPU cores with the cpu extra: 64 epochs, half an hour to two hours.
+"""CIFAR-10 on two CPU cores with the cpu extra: 64 epochs, 25 minutes to two hours.
 
     python -m byol_bnfree.data prepare cifar10 --data-dir=DIR
     python -m byol_bnfree.train --config=configs/cifar10_cpu_hour.py --data-dir=DIR \\

@@ -30,7 +30,7 @@ class Arguments:
     scale: Literal[tuple(SCALES)] = "cpu"
     """cpu is CIFAR-10 with resnet14, 16 epochs; cpu4, cpu8, cpu30, cpu40, cpu_hour (64)
     and cpu144 have another number of epochs. On two cores with the cpu extra, a run of
-    16 epochs takes 6 to 30 minutes. gpu30, gpu100, gpu200: CIFAR-10 with ResNet-18, by
+    16 epochs takes 6 to 32 minutes. gpu30, gpu100, gpu200: CIFAR-10 with ResNet-18, by
     epochs. paper: ImageNet; steps are built and compiled, but not run. smoke: a few
     steps."""
     arms: tuple[str, ...] = ALL

@@ -37,10 +37,13 @@ def outcome(row: Row) -> Outcome:
     return "learned" if learned or not measured else "did not learn"
 
 
-def drifting(row: Row) -> bool:
-    """Say if the final measures are near a collapse, by the verdict of the run."""
-    summary = row["summary"]
-    return summary is not None and summary["collapse"]["verdict"] == "drifting"
+def aside(row: Row) -> str:
+    """Return what to say beside "learned": the verdicts of the run on its measures."""
+    collapse = (row["summary"] or {}).get("collapse", {})
+    if collapse.get("verdict") == "drifting":
+        return "drifting"
+    recovered = collapse.get("verdict") == "healthy"
+    return "collapsed at first" if recovered and collapse["first_collapsed"] else ""
 
 
 def gain(before: float, after: float) -> float:

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from experiments.collapse import drifting, only_projections, outcome
+from experiments.collapse import aside, only_projections, outcome
 from experiments.grid import Arm, Experiment, arm_settings
 from experiments.results import Row, moment
 from experiments.scales import Scale
@@ -61,10 +61,11 @@ class Result(NamedTuple):
     def counted(self) -> str:
         """The outcomes in words: `collapsed`, or `learned 2, diverged 1`.
 
-        A run that learned may end near a collapse, and is `learned (drifting)`.
+        A run that learned may end near a collapse, and is `learned (drifting)`. One
+        that recovered from a collapse is `learned (collapsed at first)`.
         """
         words = [
-            f"{kind} (drifting)" if kind == "learned" and drifting(row) else kind
+            f"{kind} ({said})" if kind == "learned" and (said := aside(row)) else kind
             for kind, row in zip(self.outcomes, self.rows.values(), strict=True)
         ]
         if len(words) == 1:

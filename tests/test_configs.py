@@ -13,7 +13,7 @@ import pytest
 
 from byol_bnfree import InputError, load_config, parse_args
 from byol_bnfree.config import OptimConfig
-from byol_bnfree.config_files import other_length
+from byol_bnfree.config_files import other_length, other_optimizer
 from byol_bnfree.saved_config import config_from_dict
 from byol_bnfree.training.parts import DataShape, build_parts
 from byol_bnfree.training.state import parameter_count
@@ -229,12 +229,27 @@ def test_a_run_of_another_length_than_its_recipe_says_so(command):
     [
         *["cifar10_cpu", "cifar10_cpu:100 --epochs=100", "cifar10_cpu:100 --epochs=50"],
         "cifar10_cpu --epochs=100 --optim.weight-decay=0.02",
+        "cifar10_cpu:30 --epochs=16 --optim.weight-decay=0.03",
         "smoke --epochs=3",
     ],
 )
 def test_a_run_with_the_optimizer_of_its_length_says_nothing(command):
     assert other_length(parse_args(f"--config={command}".split())) is None
     assert other_length(parse_args(["--epochs=3"])) is None
+
+
+def test_another_optimizer_at_the_rate_of_the_recipe_says_so():
+    def note(command: str) -> str | None:
+        return other_optimizer(parse_args(command.split()))
+
+    said = note("--optim.name=lars")
+    assert "lars replaces muon" in said
+    assert "--base-lr=0.08 --optim.momentum=0.95" in said
+    assert "--base-lr=0.04" in note("--config=cifar10_cpu --optim.name=adamw")
+    assert "muon replaces lars" in note("--config=smoke --norm=bn --optim.name=muon")
+    for same in ("", "--norm=bn", "--optim.name=muon"):
+        assert note(same) is None
+    assert note("--optim.name=lars --base-lr=2") is None
 
 
 def test_a_recipe_of_the_package_is_found_by_its_name(tmp_path, monkeypatch):

@@ -7,8 +7,8 @@ WITH_BATCH_STATISTICS = (
 )
 WITHOUT = (
     "Without batch statistics the spread often falls in the first steps and grows "
-    "again soon after warm-up. If it does not, biases may move too fast: lower "
-    "--optim.bias-lr-scale or --base-lr."
+    "again within four epochs. If it does not, lower --base-lr, or "
+    "--optim.bias-lr-scale if the optimizer is not Muon."
 )
 
 

@@ -46,10 +46,12 @@ class Judge:
             )
 
     def _say_change(self, step: int, before: str) -> None:
-        verdict, since = self.watch.verdict, self.watch.drifting.since
+        verdict = self.watch.verdict
         if verdict.state == "healthy":
             self._say(f"step {step}: no longer {before}.")
             return
+        collapsed = verdict.state == "collapsed"
+        since = (self.watch.collapsed if collapsed else self.watch.drifting).since
         self._say(
             f"step {step}: {verdict.state} since step {since}: {verdict.reason}. "
             f"{usual(part_norms(self._program.config))}"

@@ -159,7 +159,9 @@ def _as_matrices(params):
     A kernel is an array of `decayed_mask` with two axes or more that is no embedding by
     its own name. Its last axis is the output, but the first one of a "weight", which is
     [out, in, ...] in PyTorch and Equinox. In Flax's attention, query, key and value
-    have kernels [d, heads, head_dim], of which the last two axes are the output.
+    have kernels [d, heads, head_dim], of which the last two axes are the output. The
+    axis of layers that `nn.scan` or `nn.vmap` stacks looks like an input, so such
+    layers are one matrix.
     """
 
     def matrix(path: tuple, decayed: bool, leaf: Any):

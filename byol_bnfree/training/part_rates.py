@@ -18,14 +18,14 @@ def decayed_mask(params):
     BYOL applies neither weight decay nor LARS's trust ratio to biases and norm
     parameters. As in DeepMind's code, the names of the parameter and of its layers
     decide. Flax itself names a layer after its class, as in "RMSNorm_0", so "norm" may
-    have capitals.
+    have capitals. No norm of Flax has a "kernel". A layer with one is below a module
+    such as a transformer's PreNorm, and counts as any other layer.
     """
 
     def is_kernel(path: tuple, _: Any) -> bool:
-        names = names_of(path)
-        return names[-1] not in ("bias", "scale") and not any(
-            "norm" in name.lower() for name in names
-        )
+        *layers, name = names_of(path)
+        of_norm = any("norm" in each.lower() for each in (*layers, name))
+        return name == "kernel" or (name not in ("bias", "scale") and not of_norm)
 
     return jax.tree_util.tree_map_with_path(is_kernel, params)
 

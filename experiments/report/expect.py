@@ -102,7 +102,26 @@ def _prose(runs: Sequence[Run]) -> str:
         "least_rank": COLLAPSED["centered_rank"],
         "least_apart": COLLAPSED["1 - negative_cosine"],
     }
-    return PROSE.read_text().format(**last, **least)
+    return PROSE.read_text().format(**last, **least, **_falls(runs))
+
+
+def _falls(runs: Sequence[Run]) -> dict[str, str]:
+    """Say how many runs of bn lost a fifth of their spread early, and how much."""
+    found = [round(100 * _largest_fall(run)) for run in runs if run.arm == "bn"]
+    large = [fall for fall in found if fall >= 20]
+    span = f"{min(large)} to {max(large)} %" if large else "0 %"
+    return {"falls": f"{len(large)} of the {len(found)}", "fall": span}
+
+
+def _largest_fall(run: Run) -> float:
+    """Return the largest relative fall of the spread between epochs 1 and 10."""
+    steps, values = run.curves.get("collapse/feature_std") or ([], [])
+    highest, fall = 0.0, 0.0
+    for step, value in zip(steps, values, strict=True):
+        if value is not None and 1 <= step / run.per_epoch <= 10:
+            highest = max(highest, value)
+            fall = max(fall, 1 - value / highest) if highest else fall
+    return fall
 
 
 def _values(runs: Sequence[Run]) -> Iterator[str]:

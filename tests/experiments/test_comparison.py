@@ -249,6 +249,9 @@ def test_a_run_that_learned_near_a_collapse_is_marked():
     several = Result(arm, {0: row, 1: near, 2: near})
     assert several.counted == "learned 1, learned (drifting) 2"
     assert several.learned and several.agreed
+    back = copy.deepcopy(row)
+    back["summary"]["collapse"] |= {"verdict": "healthy", "first_collapsed": 350}
+    assert Result(arm, {0: back}).counted == "learned (collapsed at first)"
     near["summary"]["linear"]["trained"] = 0.1
     assert Result(arm, {0: near}).counted == "did not learn"
 

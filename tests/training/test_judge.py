@@ -45,11 +45,12 @@ def test_the_row_before_the_first_update_is_that_of_the_untrained_network():
 
 
 def test_no_run_is_stopped_in_the_warm_up_of_its_program():
-    judge, _ = judge_of("stop", warmup_steps=20)
+    judge, said = judge_of("stop", warmup_steps=20)
     for step in range(2, 20 + PATIENCE - 1):
         judge.judge(step, LOST)
     with pytest.raises(Collapsed, match="collapsed at step 20 "):
         judge.judge(20 + PATIENCE - 1, LOST)
+    assert "drifting since step 2:" in said[0] and "collapsed since step 20:" in said[1]
 
 
 @pytest.mark.parametrize("rows", [PATIENCE, 2 * PATIENCE])

@@ -109,6 +109,14 @@ def test_mask_knows_norms_by_names_in_any_case(layer):
     assert found == {"Conv_0": {"kernel": True}}
 
 
+def test_layers_inside_a_module_with_norm_in_its_name_have_kernels():
+    """As in transformers: PreNorm is a norm and the layer after it."""
+    inside = {"LayerNorm_0": {"scale": 1.0}, "Dense_0": {"kernel": 1.0, "bias": 1.0}}
+    found = decayed_mask({"PreNorm_0": inside})["PreNorm_0"]
+    assert found["Dense_0"] == {"kernel": True, "bias": False}
+    assert found["LayerNorm_0"] == {"scale": False}
+
+
 @pytest.mark.parametrize("name", ["lars", "sgd", "adamw"])
 def test_every_optimizer_lowers_a_loss_and_starts_at_rate_zero(name):
     schedule = learning_rate_schedule(0.1, 5, 50)
