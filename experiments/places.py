@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from byol_bnfree.files import read_json
+from byol_bnfree.files import read_json, read_rows
 from experiments import GRIDS
 from experiments.grid import Run
 from experiments.results import Row, moment, read_results
@@ -101,6 +101,18 @@ class Places(NamedTuple):
             return "finished"
         files = (self.workdir(run) / name for name in ("checkpoints", "summary.json"))
         return "interrupted" if any(file.exists() for file in files) else "new"
+
+    def done(self, run: Run) -> float:
+        """Return the share of an unfinished run that its log has, from 0 to 1."""
+        workdir = self.workdir(run)
+        config, log = read_json(workdir / "config.json"), workdir / "metrics.jsonl"
+        logged = [row for row in read_rows(log) if "epoch" in row] if config else []
+        if not logged:
+            return 0.0
+        last = logged[-1]
+        if config["steps"] is not None:
+            return last["step"] / config["steps"]
+        return min(last["epoch"] / config["epochs"], 1.0)
 
 
 def equal_rows(

@@ -33,7 +33,7 @@ def print_plan(
     open_runs: list[float | None] = []
     for run in runs:
         state = places.state(run)
-        seconds = expected_seconds(run, scale, rows, scale.cores)
+        seconds = seconds_left(run, scale, rows, places, scale.cores)
         if state != "finished":
             open_runs.append(seconds)
         cells = (
@@ -85,8 +85,7 @@ def expected_seconds(
 
     The estimate is the scale's time, times the epochs of the arm over the scale's. None
     means unknown, as for another batch size or other views, whose steps take another
-    time. On `cores`
-    cores, times of more cores are stretched, and times of fewer are shortened.
+    time. Times of more cores than `cores` are stretched, and those of fewer shortened.
     """
     own = (run.scale, run.arm, run.settings)
     times = [
@@ -106,6 +105,18 @@ def expected_seconds(
     return usual_seconds * epochs[-1] / int(usual)
 
 
+def seconds_left(
+    run: Run,
+    scale: Scale,
+    rows: Sequence[Row],
+    places: Places,
+    cores: int | None = None,
+) -> float | None:
+    """Return the expected time of the part of a run that is not done."""
+    seconds = expected_seconds(run, scale, rows, cores)
+    return None if seconds is None else seconds * (1 - places.done(run))
+
+
 def _stretch(measured: int | None, cores: int | None) -> float:
     """Return the time on `cores` over that on `measured` cores, as if they added up."""
     return 1.0 if measured is None or cores is None else measured / cores
@@ -114,7 +125,7 @@ def _stretch(measured: int | None, cores: int | None) -> float:
 def expectation(
     scale: Scale, places: Places, slot: Slot
 ) -> Callable[[Run], float | None]:
-    """Return a function from a run to its expected seconds in a slot like this one."""
+    """Return a function from a run to the seconds it still takes in such a slot."""
     if slot.cores is not None:
         cores = len(slot.cores)
     else:  # it has the whole machine
@@ -124,7 +135,7 @@ def expectation(
     def rows(experiment: str) -> Sequence[Row]:
         return rows_that_count(places, experiment)
 
-    return lambda run: expected_seconds(run, scale, rows(run.experiment), cores)
+    return lambda run: seconds_left(run, scale, rows(run.experiment), places, cores)
 
 
 def _minutes(seconds: float | None) -> str:

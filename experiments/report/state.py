@@ -17,7 +17,7 @@ from experiments.dense.comparison import of_settings
 from experiments.grid import Run, load_experiment, make_runs
 from experiments.pages.blocks import Block, Section, Table, Text
 from experiments.places import Places, State
-from experiments.plan import expected_seconds, source_of_times, total_of
+from experiments.plan import seconds_left, source_of_times, total_of
 from experiments.report.page import page
 from experiments.results import Row, read_results
 from experiments.scales import Scale
@@ -43,8 +43,9 @@ def write_state(scale: Scale, seeds: Sequence[int], places: Places) -> Path:
         compared = compare(experiment, scale, found)
         states = _states(make_runs(experiment, scale, seeds), compared, places)
         times = list(filter(places.counts, found))
-        rows.append((name, *_counts(states, scale, times), compared.answer()))
-        sections.append(Section(name, [_arms(states, compared)], True))
+        counts = _counts(states, scale, times, places)
+        rows.append((name, *counts, _answer(states, compared)))
+        sections.append(Section(name, [_arms(states)], True))
     rows.append(_dense(seeds, places))
     words = "seed" if len(seeds) == 1 else "seeds"
     text = (
@@ -70,23 +71,36 @@ def _dense(seeds: Sequence[int], places: Places) -> tuple[str, ...]:
 def _states(
     runs: Sequence[Run], compared: Comparison, places: Places
 ) -> dict[Run, tuple[State, Row | None]]:
-    """Return the state of every run, with its row of results.jsonl if there is one."""
+    """Return the state of every run, with its row if there is one.
+
+    The row may be that of an equal run of another experiment.
+    """
     found = {}
     for run in runs:
-        result = compared.results.get(run.arm)
+        result, known = compared.results.get(run.arm), places.known(run)
         row = result.rows.get(run.seed) if result else None
-        found[run] = (places.state(run), row)
+        found[run] = (places.state(run), row or (known.row if known else None))
     return found
 
 
+def _answer(states: dict[Run, tuple[State, Row | None]], compared: Comparison) -> str:
+    """Return the answer of the experiment's own rows."""
+    if not compared.results and any(row for _, row in states.values()):
+        return "Its finished runs are of other experiments; its command copies them."
+    return compared.answer()
+
+
 def _counts(
-    states: dict[Run, tuple[State, Row | None]], scale: Scale, rows: Sequence[Row]
+    states: dict[Run, tuple[State, Row | None]],
+    scale: Scale,
+    rows: Sequence[Row],
+    places: Places,
 ) -> tuple[str, ...]:
     """Return the numbers of an experiment, for the columns of `HEAD`."""
     counts = Counter(state for state, _ in states.values())
     ends = Counter(outcome(row) for _, row in states.values() if row is not None)
     left = [
-        expected_seconds(run, scale, rows, scale.cores)
+        seconds_left(run, scale, rows, places, scale.cores)
         for run, (state, _) in states.items()
         if state != "finished"
     ]
@@ -107,20 +121,19 @@ def _time(seconds: Sequence[float | None]) -> str:
     return f"{total_of(seconds, 3600, '.1f')} h"
 
 
-def _arms(states: dict[Run, tuple[State, Row | None]], compared: Comparison) -> Table:
+def _arms(states: dict[Run, tuple[State, Row | None]]) -> Table:
     """Return every run of an experiment: its state, and its result."""
     lines = []
     for run, (state, row) in states.items():
-        linear = None
-        if row is not None:
-            linear = compared.results[run.arm].percent("linear").get(run.seed)
+        summary = None if row is None else row["summary"]
+        linear = summary and summary["linear"]["trained"]
         lines.append(
             (
                 run.arm,
                 str(run.seed),
                 state,
                 "" if row is None else outcome(row),
-                "" if linear is None else f"{linear:.1f}",
+                "" if linear is None else f"{100 * linear:.1f}",
             )
         )
     return Table(("arm", "seed", "state", "outcome", "linear, %"), lines, (0, 2, 3))

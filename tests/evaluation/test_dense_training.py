@@ -10,6 +10,7 @@ import pytest
 import tiny
 from byol_bnfree.data.dense.shapes import Scenes
 from byol_bnfree.data.dense.view import DenseView, Windows
+from byol_bnfree.encoder import Encoder
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.dense import evaluation, training
 from byol_bnfree.evaluation.dense.drawing import (
@@ -169,6 +170,18 @@ def test_several_rates_are_compared_on_held_out_pictures():
     best = min(found.sweep, key=lambda point: point["validation_rel"])
     assert found.chosen == best
     assert set(found.figures) == {"pct1", "pct2", "pct3", "rel", "rms"}
+
+
+@pytest.mark.parametrize("colours", [True, False])
+def test_depth_draws_colours_only_for_channels_that_are_colours(colours):
+    encoder = tiny.encoder("gn_ws")
+    augment = dataclasses.replace(encoder.config.augment, colours=colours)
+    config = dataclasses.replace(encoder.config, augment=augment)
+    same = Encoder(encoder.module, encoder.variables, config, 0)
+    fitter = DEPTH.fitter(
+        same, view("train"), DepthSettings(), seed=0, mesh=make_mesh()
+    )
+    assert (fitter.colours is not None) is colours
 
 
 @pytest.mark.parametrize("classes", range(2, 60))

@@ -7,7 +7,7 @@ from rows import row
 
 from byol_bnfree import InputError
 from byol_bnfree.command_line import parse_args
-from byol_bnfree.files import append_row, read_rows
+from byol_bnfree.files import append_row, read_rows, write_json
 from byol_bnfree.settings.norms import part_norms
 from experiments import GRIDS, plan
 from experiments.__main__ import main
@@ -188,6 +188,20 @@ def test_a_plan_needs_no_data_and_says_of_which_machine_its_time_is(tmp_path, ca
     assert "expected: 11.7 minutes, one run at a time, by earlier runs where" in said
     assert "and otherwise by 2 CPU cores with AVX-512 and the cpu" in said
     assert "without AVX-512 take about 2.4 times as long" in said
+
+
+@pytest.mark.parametrize("length", [{"steps": None}, {"steps": 1000}])
+def test_the_time_left_of_an_interrupted_run_is_that_of_its_open_part(tmp_path, length):
+    experiment, scale = load_experiment("norm_comparison"), SCALES["cpu"]
+    run = make_runs(experiment, scale, (0,))[0]
+    places = Places(tmp_path, tmp_path, None)
+    assert expectation(scale, places, MACHINE)(run) == scale.seconds
+    workdir = places.workdir(run)
+    (workdir / "checkpoints").mkdir(parents=True)
+    write_json(workdir / "config.json", {"epochs": 16.0, **length})
+    append_row(workdir / "metrics.jsonl", {"step": 750, "epoch": 12.0})
+    append_row(workdir / "metrics.jsonl", {"step": 750, "knn/top1": 0.5})
+    assert expectation(scale, places, MACHINE)(run) == scale.seconds / 4
 
 
 def test_times_of_one_core_are_shorter_on_several(tmp_path, capsys, monkeypatch):

@@ -9,7 +9,7 @@ from rows import comparison, row, rows_of
 from scipy.stats import t
 
 from byol_bnfree.files import append_row
-from experiments.comparison import NOT_RUN, compare
+from experiments.comparison import compare
 from experiments.decisions import MARGIN
 from experiments.grid import load_experiment, make_runs
 from experiments.places import Places
@@ -408,7 +408,9 @@ def test_a_report_has_the_verdicts_and_a_page_the_state_of_all(tmp_path, monkeyp
         line = " ".join(plain[plain.index("target_network") :].split())
         assert re.match(rf"target_network {finished} 14 0 2 0 2\.\d h ", line)
         # Its bn-l2 is bn-tau0.99, which a grid copies.
-        assert "loss_normalization 1 8 0 0 0" in line and NOT_RUN in line
+        assert "loss_normalization 1 8 0 0 0" in line
+        assert "Its finished runs are of other experiments; its command" in line
+        assert "bn-l2 0 finished learned 50.0" in line
         assert "dense 0 54" in line
     page = write_state(SCALES["smoke"], (0,), places).read_text()
     assert re.search(r"\d&nbsp;min", page) and not re.search(r"\d&nbsp;h\b", page)

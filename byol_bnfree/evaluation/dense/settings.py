@@ -93,7 +93,8 @@ class DepthSettings(DenseSettings):
     """Where the training window lies in its picture. central: at the centre, as P1's
     of 228 x 304. random: anywhere."""
     colour: bool = True
-    """Also draw grayscale, brightness, saturation and hue, as P1 does."""
+    """Also draw grayscale, brightness, saturation and hue, as P1 does. Pictures whose
+    channels are not colours keep theirs."""
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,10 @@ class Task:
         unfinished: Unfinished = NOTHING,
     ) -> Fitter:
         """Return the fitter of this task on an encoder."""
-        coloured = getattr(settings, "colour", False) and view.image_shape[-1] == 3
+        channels_are_colours = (
+            view.image_shape[-1] == 3 and encoder.config.augment.colours
+        )
+        coloured = getattr(settings, "colour", False) and channels_are_colours
         return Fitter(
             encoder,
             self.head(encoder, view, settings),
