@@ -10,6 +10,8 @@ from jaxtyping import Array, Float, Int
 
 from byol_bnfree.data.views import Batch
 from byol_bnfree.errors import InputError
+from byol_bnfree.losses import probe_loss
+from byol_bnfree.models.byol import Outputs
 
 
 class Averaged(NamedTuple):
@@ -86,3 +88,32 @@ def of_views(
         lambda x: rearrange(x, "(b v) ... -> v b ...", v=count), outputs
     )
     return tuple(jax.tree.map(lambda x, i=i: x[i], apart) for i in range(count)), stats
+
+
+def probe_of(
+    outputs: Outputs, loss: Float[Array, " b"], labels: Int[Array, " b"]
+) -> Float[Array, " b"]:
+    """Return the probe's loss of each image: zeros like `loss` without a probe."""
+    if outputs.logits is None:
+        return jnp.zeros_like(loss)
+    return probe_loss(outputs.logits, labels)
+
+
+def forward_of(
+    outputs: Sequence[Outputs],
+    loss: Float[Array, " b"],
+    probe: Float[Array, " b"],
+    labels: Int[Array, " b"],
+    kept: Any = None,
+) -> Forward:
+    """Collect the results. Representation and probe are those of the first view."""
+    return Forward(
+        loss,
+        probe,
+        representation=outputs[0].representation,
+        projection1=outputs[0].projection,
+        projection2=outputs[1].projection,
+        logits=outputs[0].logits,
+        labels=labels,
+        kept=kept,
+    )

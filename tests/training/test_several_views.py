@@ -142,7 +142,7 @@ def test_the_loss_of_a_step_is_that_of_all_its_views(accumulate, how):
         )
 
     gradient = jax.jit(make_gradient_of_views(network, cfg, unroll=False))
-    _, forward = gradient(jax.random.key(0), state, BATCH)
+    _, forward = gradient(state, BATCH, jax.random.key(0))
     np.testing.assert_allclose(forward.loss, expected(views), rtol=1e-5)
 
 
@@ -212,7 +212,7 @@ def test_running_statistics_are_those_of_large_views(accumulate, predictor):
     state, _ = tiny.start(cfg)
     network, large = tiny.network(cfg), drawn(cfg.views).large
     gradient = make_gradient_of_views(network, cfg, unroll=False)
-    averaged, _ = jax.jit(gradient)(jax.random.key(0), state, BATCH)
+    averaged, _ = jax.jit(gradient)(state, BATCH, jax.random.key(0))
     found = averaged.online_stats
     online = (state.online_params, state.online_stats)
     _, expected = jax.jit(partial(of_views, network.online, 1))(*online, large)
