@@ -19,6 +19,7 @@ from byol_bnfree.models.resnet import ResNet
 from byol_bnfree.settings.norms import groups_of_micro_batch, part_norms
 from byol_bnfree.training.optim import constant_predictor_rate, make_optimizer
 from byol_bnfree.training.parts import first_memory
+from byol_bnfree.training.program import views_together
 from byol_bnfree.training.schedules import tau_schedule
 from byol_bnfree.training.state import TrainState, create_state
 from byol_bnfree.training.step import Schedules, make_train_step
@@ -93,10 +94,8 @@ def start(cfg: TrainConfig, rate: float = 0.5, data_devices: int = 1):
         cfg.optim, lambda step: rate, constant_predictor_rate(cfg)
     )
     schedules = Schedules(lambda step: rate, tau_schedule(cfg.optim.tau_base, 10))
-    apart = cfg.views.small or cfg.views.accumulate
-    net = network(cfg, views=1 if apart else cfg.views.count)
     step = make_train_step(
-        net,
+        network(cfg, views_together(cfg, unroll=False)),
         optimizer,
         schedules,
         cfg,

@@ -156,8 +156,7 @@ def build_program(
     """
     mesh, kernels = devices_and_kernels(config)
     unroll = kernels.slow_loops if unroll is None else unroll
-    # A user's BatchNorm does not know about views, so each view is a batch of its own.
-    together = 1 if encoder is not None else views_together(config, unroll)
+    together = views_together(config, unroll)
     parts = build_parts(config, data, kernels, together, encoder)
     step = make_train_step(
         parts.network,
