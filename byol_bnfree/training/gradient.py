@@ -17,6 +17,7 @@ from byol_bnfree.training.passes import (
     Averaged,
     Forward,
     Gradient,
+    check_together,
     forward_of,
     of_views,
     probe_of,
@@ -79,7 +80,11 @@ def make_gradient(
     k micro-batches give the gradient, statistics and outputs of the full batch: the
     loss is a mean over examples, and running statistics are linear in those of the
     batch.
+
+    Raises:
+      InputError: if the network's `views` never pass side by side.
     """
+    check_together(network.views, config)
     objective = make_objective(config)
     loss_and_grad = jax.value_and_grad(make_loss(network, objective), has_aux=True)
     of_several_views = make_gradient_of_views(network, config, unroll)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Float, Int
 
+from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.views import Batch
 from byol_bnfree.errors import InputError
 from byol_bnfree.losses import probe_loss
@@ -61,6 +62,32 @@ def check_keys(batch: Batch) -> None:
                 f"the batch has {pictures} images, but its {key!r} is {kind} {shape}; "
                 f"give {needed[key]}."
             )
+
+
+def most_together(config: TrainConfig) -> int:
+    """Return how many views of an image may pass side by side: all large ones, or one.
+
+    With `views.accumulate`, memory must not grow with their number. Small views cannot
+    stand in one array with large ones.
+    """
+    views = config.views
+    return 1 if views.accumulate or views.small else views.count
+
+
+def check_together(views: int, config: TrainConfig) -> None:
+    """Raise `InputError` if so many views never pass side by side.
+
+    BatchNorm would take its statistics over other views than those of a pass.
+    """
+    most = most_together(config)
+    if views in (1, most):
+        return
+    if most > 1:
+        raise InputError(f"views is {views}; give 1 or views.count, {most}.")
+    cause = "small views" if config.views.small else "views.accumulate"
+    raise InputError(
+        f"views is {views}, but with {cause} no views pass side by side; give 1."
+    )
 
 
 def of_views(
