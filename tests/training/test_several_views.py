@@ -151,10 +151,10 @@ def test_the_loss_of_a_step_is_that_of_all_its_views(accumulate, how):
 @pytest.mark.parametrize("norm", ["bn", "gn_ws"])
 def test_small_views_pass_through_the_stem_of_imagenet_too(norm):
     cfg = with_views(norm, small=1, small_size=16)
-    cfg = dataclasses.replace(
-        cfg, model=dataclasses.replace(cfg.model, stem="imagenet")
-    )
-    state, step = tiny.start(cfg)
+    assert cfg.model.stem == "imagenet"
+    parts = build_parts(cfg, DataShape(80, 3, (32, 32, 3)))
+    network, state, schedules = parts.network, parts.abstract_state, parts.schedules
+    step = make_train_step(network, parts.optimizer, schedules, cfg, unroll=False)
     batch = {**tiny.batch(4), "image": np.zeros((4, 32, 32, 3), np.uint8)}
     after = jax.eval_shape(step, state, batch)[0]
     assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
