@@ -13,6 +13,7 @@ ARGUMENTS = (
     "--batch-size=8 --steps=4 --model.name=resnet8 --model.width=0.25 "
     "--model.stem=small --model.stem-stride=2 --model.projector.hidden=8 "
     "--model.projector.out=8 --model.predictor.hidden=8 --model.predictor.out=8 "
+    "--model.min-group-channels=2 "
     "--base-lr=0.4 --optim.warmup-epochs=0.1 --evaluation.skip "
     "--data.image-size=16 --data.shapes-train=160 --data.shapes-test=48"
 ).split()

@@ -14,11 +14,16 @@ from byol_bnfree.data.sources import MemorySource
 from byol_bnfree.encoder import Encoder
 from byol_bnfree.models.architectures import Architecture
 from byol_bnfree.models.byol import BYOLNetwork
-from byol_bnfree.models.norm import NORMS, layers_for
-from byol_bnfree.models.resnet import ResNet
-from byol_bnfree.settings.norms import groups_of_micro_batch, part_norms
+from byol_bnfree.models.norm import NORMS
+from byol_bnfree.training.mesh import (
+    batch_sharding,
+    make_mesh,
+    replicated,
+    state_shardings,
+)
 from byol_bnfree.training.optim import constant_predictor_rate, make_optimizer
 from byol_bnfree.training.parts import first_memory
+from byol_bnfree.training.program import views_together
 from byol_bnfree.training.schedules import tau_schedule
 from byol_bnfree.training.state import TrainState, create_state
 from byol_bnfree.training.step import Schedules, make_train_step
@@ -40,7 +45,10 @@ def config(**fields) -> TrainConfig:
     base = TrainConfig(
         batch_size=8,
         steps=10,
-        model=ModelConfig(name="resnet14", projector=HEAD, predictor=HEAD),
+        # With the usual 16, these narrow layers would have one group, as in LayerNorm.
+        model=ModelConfig(
+            name="resnet14", projector=HEAD, predictor=HEAD, min_group_channels=4
+        ),
         optim=OptimConfig(
             warmup_epochs=0, tau_base=0.9, weight_decay=1e-3, trust_coefficient=1e-3
         ),
@@ -50,13 +58,9 @@ def config(**fields) -> TrainConfig:
 
 def network(cfg: TrainConfig, views: int = 1) -> BYOLNetwork:
     """The network of `cfg` with an encoder of two blocks."""
-    groups = groups_of_micro_batch(cfg)
-    full = create_network(cfg, CLASSES, groups, views=views)
-    encoder = ResNet(
-        Architecture((1, 1), (8, 16), False, 8),
-        layers_for(part_norms(cfg)["encoder"], stat_groups=groups, views=views),
-        stem="small",
-    )
+    full = create_network(cfg, CLASSES, views=views)
+    two_blocks = Architecture((1, 1), (8, 16), False, 8)
+    encoder = full.encoder.clone(architecture=two_blocks, stem="small")
     return dataclasses.replace(full, encoder=encoder)
 
 
@@ -93,10 +97,8 @@ def start(cfg: TrainConfig, rate: float = 0.5, data_devices: int = 1):
         cfg.optim, lambda step: rate, constant_predictor_rate(cfg)
     )
     schedules = Schedules(lambda step: rate, tau_schedule(cfg.optim.tau_base, 10))
-    apart = cfg.views.small or cfg.views.accumulate
-    net = network(cfg, views=1 if apart else cfg.views.count)
     step = make_train_step(
-        net,
+        network(cfg, views_together(cfg, unroll=False)),
         optimizer,
         schedules,
         cfg,
@@ -118,6 +120,23 @@ def run(cfg: TrainConfig) -> tuple[TrainState, list]:
     """State and losses after two steps on one device."""
     state, step = start(cfg)
     step, losses = jax.jit(step), []
+    for index in range(2):
+        state, metrics, _ = step(state, batch(cfg.batch_size, seed=index))
+        losses.append(metrics["train/loss"])
+    return state, losses
+
+
+def run_on_two_devices(cfg: TrainConfig, shard_state: bool = False):
+    """State and losses after the same two steps on two devices."""
+    mesh = make_mesh()
+    state, step = start(cfg, data_devices=2)
+    layout = state_shardings(jax.eval_shape(lambda: state), mesh, shard_state)
+    step = jax.jit(
+        step,
+        in_shardings=(layout, batch_sharding(mesh)),
+        out_shardings=(layout, replicated(mesh), batch_sharding(mesh)),
+    )
+    state, losses = jax.device_put(state, layout), []
     for index in range(2):
         state, metrics, _ = step(state, batch(cfg.batch_size, seed=index))
         losses.append(metrics["train/loss"])

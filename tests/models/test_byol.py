@@ -49,6 +49,22 @@ def test_features_do_not_depend_on_other_images_in_inference(norm):
     np.testing.assert_array_equal(features(IMAGES), features(IMAGES.at[1:].multiply(3)))
 
 
+@pytest.mark.parametrize("part", ["encoder", "projector"])
+def test_no_two_norms_of_the_tiny_network_are_one(part):
+    """Or tests of every norm would repeat each other, as with groups of one."""
+    _, variables = initialized(tiny.config(norm="none"))
+    x = IMAGES if part == "encoder" else jnp.reshape(IMAGES, (-1, 16))
+
+    def output(norm):
+        module = getattr(tiny.network(tiny.config(norm=norm)), part)
+        given = {"params": variables.online_params[part]}
+        return module.apply(given, x, True, mutable=["batch_stats"])[0]
+
+    outputs = np.stack([np.ravel(output(norm)) for norm in NORMS])
+    apart = np.abs(outputs[:, None] - outputs[None]).max(-1)
+    assert (apart[~np.eye(len(NORMS), dtype=bool)] > 0.01).all()
+
+
 def test_each_part_takes_its_own_norm():
     cfg = tiny.config(norm="gn_ws", encoder_norm="bn", predictor_norm="none")
     assert part_norms(cfg) == {
