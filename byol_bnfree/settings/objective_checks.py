@@ -36,6 +36,15 @@ def uses_predictor(config: Any) -> bool:
     return config.objective not in WITHOUT_PREDICTOR
 
 
+def predictor_rate_is_constant(config: Any) -> bool:
+    """Return True if the predictor's learning rate stays at the peak of the rest.
+
+    Without a choice, only SimSiam's does.
+    """
+    chosen = config.optim.predictor_schedule
+    return chosen == "constant" or chosen is None and config.objective == "simsiam"
+
+
 def norms_in_use(config: Any) -> dict[str, Norm]:
     """Return the norms of the parts that the loss uses and that have a norm.
 
@@ -119,10 +128,7 @@ def _validate_predictor(config: Any) -> None:
             f"rate has no effect; remove --optim.predictor-lr-scale and "
             f"--optim.predictor-schedule."
         )
-    constant = optim.predictor_schedule == "constant" or (
-        config.objective == "simsiam" and optim.predictor_schedule is None
-    )
-    if constant and optim.lars_clip:
+    if predictor_rate_is_constant(config) and optim.lars_clip:
         raise InputError(
             "--optim.lars-clip compares with the learning rate of the schedule, but "
             "the predictor's rate is constant here; remove it."
