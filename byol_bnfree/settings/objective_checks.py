@@ -3,7 +3,7 @@
 from typing import Any
 
 from byol_bnfree.errors import InputError, flag
-from byol_bnfree.settings.names import Norm
+from byol_bnfree.settings.names import STANDARDIZED, Norm
 from byol_bnfree.settings.norms import part_norms
 
 OWN = ("byol", "infonce", "moco_v2", "barlow_twins")
@@ -145,7 +145,7 @@ def _validate_predictor(config: Any) -> None:
 
 
 def _validate_identity(config: Any, predictor: Any) -> None:
-    standardized = part_norms(config)["predictor"] in ("gn_ws", "ws")
+    standardized = part_norms(config)["predictor"] in STANDARDIZED
     standardized &= config.model.standardize_dense and 1 not in predictor.plain_dense
     if predictor.depth != 1:
         raise InputError(

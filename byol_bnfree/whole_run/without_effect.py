@@ -12,6 +12,7 @@ from typing import Any
 from byol_bnfree.config import HeadConfig, TrainConfig, ViewConfig
 from byol_bnfree.errors import flag
 from byol_bnfree.models.architectures import ARCHITECTURES
+from byol_bnfree.settings.names import GROUPED, STANDARDIZED
 from byol_bnfree.settings.norms import part_norms
 from byol_bnfree.settings.objective_checks import (
     norms_in_use,
@@ -25,7 +26,6 @@ OF_EVALUATION = ("crop_area", "crop_aspect", "flip", "vertical_flip", "quarter_t
 """Settings of view 1 that the probes of evaluation use too."""
 OF_JITTER = ("brightness", "contrast", "saturation", "hue")
 OF_FILES = ("white", "alpha", "max_pixels", "in_memory_gib", "workers")
-GROUPED, STANDARDIZED = {"gn", "gn_ws"}, {"gn_ws", "ws"}
 
 
 def without_effect(config: TrainConfig, backend: str) -> list[str]:
