@@ -139,9 +139,7 @@ def _of_a_view(view: ViewConfig) -> Rules:
 def _of_the_rest(config: TrainConfig) -> Rules:
     if config.steps is not None:
         yield ("epochs",), "--steps gives the length of the run"
-    evaluation = config.evaluation
-    every = evaluation.knn_every_epochs
-    if every == 0 or (every is None and evaluation.skip):
+    if not config.evaluation.knn_in_training:
         yield ("evaluation.linear_too",), "no kNN accuracy is measured during the run"
     if config.dataset == "shapes":
         names = tuple(f"data.{name}" for name in OF_FILES)
