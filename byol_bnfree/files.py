@@ -59,6 +59,18 @@ def expanded(path: str | Path) -> Path:
     return Path(os.path.expanduser(path))
 
 
+def writable(path: str) -> Path:
+    """Return the path of --out. Raise `InputError` if no file can be written there."""
+    file = expanded(path)
+    in_the_way = file.exists() and not file.is_file()  # a folder, or a device
+    if in_the_way or not os.access(file.parent, os.W_OK):
+        raise InputError(
+            f"--out {path} cannot be written; name a file in a folder that exists and "
+            f"can be written to."
+        )
+    return file
+
+
 def why_no_folder(path: Path) -> str | None:
     """Return why there can be no folder that is written to; None if there can be.
 

@@ -12,7 +12,7 @@ import tyro
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.data.names import some
 from byol_bnfree.errors import InputError, why_not_written
-from byol_bnfree.files import expanded, replacing_text
+from byol_bnfree.files import expanded, replacing_text, writable
 from byol_bnfree.flags import cli
 from byol_bnfree.settings.types import check_types
 
@@ -57,7 +57,6 @@ def predict(config: PredictConfig) -> dict[str, float]:
     """
     from byol_bnfree.evaluation.images.as_trained import print_changes, reads_own
     from byol_bnfree.evaluation.images.splits import check_images
-    from byol_bnfree.evaluation.kept.embedding import writable
     from byol_bnfree.evaluation.pictures_of import everything
     from byol_bnfree.evaluation.predictor import load_predictor, run_of
 

@@ -1,6 +1,7 @@
 """Imports point one way; the map is in docs/structure.md."""
 
 import ast
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -9,21 +10,20 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "byol_bnfree"
 LEAVES = ("errors", "config", "settings")
+# What imports training, itself or through others.
+ABOVE = ("training", "encoder", "untrained", "evaluation", "whole_run", "claims")
 FORBIDDEN = {
-    "losses": ("models", "data", "training", "evaluation", "diagnostics"),
-    "objectives": ("models", "data", "training", "evaluation", "diagnostics"),
-    "assembly": ("cpu", "data", "training", "evaluation", "diagnostics", "claims"),
-    "models": (
-        *("cpu", "data", "training", "evaluation", "diagnostics", "claims"),
-        *("assembly", "own_encoder"),
-    ),
-    "cpu": ("data", "training", "evaluation", "diagnostics", "claims"),
-    "data": ("models", "training", "evaluation", "diagnostics", "claims"),
-    "diagnostics": ("data", "training", "evaluation", "claims"),
+    "losses": ("models", "data", "diagnostics", *ABOVE),
+    "objectives": ("models", "data", "diagnostics", *ABOVE),
+    "assembly": ("cpu", "data", "diagnostics", *ABOVE),
+    "models": ("cpu", "data", "diagnostics", "assembly", "own_encoder", *ABOVE),
+    "cpu": ("data", "diagnostics", *ABOVE),
+    "data": ("models", "diagnostics", *ABOVE),
+    "diagnostics": ("data", *ABOVE),
     "training": (
         *("evaluation", "whole_run", "encoder", "untrained", "train", "claims"),
     ),
-    "represent": ("models", "training", "evaluation", "diagnostics", "claims"),
+    "represent": ("models", "diagnostics", *ABOVE),
     "encoder": ("untrained", "evaluation", "diagnostics", "whole_run", "claims"),
     "untrained": ("evaluation", "diagnostics", "whole_run", "claims"),
     "evaluation": ("whole_run", "train", "claims"),
@@ -31,6 +31,7 @@ FORBIDDEN = {
     "whole_run": ("claims", "verify"),
     "interop": ("evaluation", "whole_run", "claims", "train", "export"),
 }
+PARSERS = {"byol_bnfree.command_line.parse_args", "byol_bnfree.flags.cli"}
 COMMANDS = ("train", "evaluate", "embed", "predict", "export", "verify")
 OPTIONAL = ("tensorflow", "torch", "wandb", "sklearn", "beartype", "pytest")
 
@@ -60,7 +61,8 @@ def files_of(part: str) -> list[Path]:
 
 @pytest.mark.parametrize("part", FORBIDDEN)
 def test_imports_point_down(part):
-    for file in files_of(part):
+    modules = [f for f in files_of(part) if f.name != "__main__.py"]  # a command
+    for file in modules:
         for other in FORBIDDEN[part]:
             prefix = f"byol_bnfree.{other}"
             bad = {
@@ -77,18 +79,25 @@ def test_no_module_imports_a_command():
 
 def test_what_only_has_a_command_line_is_a_command():
     """A module beside the commands that reads flags, but runs nothing, is silent."""
-    reading = {
-        file.stem
-        for file in PACKAGE.glob("*.py")
-        if {"byol_bnfree.command_line.parse_args", "byol_bnfree.flags.cli"}
-        & imported(file)
-    }
+    reading = {file.stem for file in PACKAGE.glob("*.py") if PARSERS & imported(file)}
     silent = {
         name
         for name in reading
         if '__name__ == "__main__"' not in (PACKAGE / f"{name}.py").read_text()
     }
     assert silent <= {"__init__", "command_line"}
+
+
+def test_no_module_inside_the_package_parses_flags():
+    modules = [f for f in PACKAGE.glob("*/**/*.py") if f.name != "__main__.py"]
+    assert [f.name for f in modules if PARSERS & imported(f)] == []
+
+
+def test_the_map_names_every_module_and_folder():
+    page = (ROOT / "docs" / "structure.md").read_text().partition("## Changes")[0]
+    there = {f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")}
+    there |= {path.name for path in PACKAGE.glob("[!_]*.py")}
+    assert there - {*re.findall(r"`([\w.]+/?)`", page)} == set()
 
 
 @pytest.mark.parametrize("part", LEAVES)

@@ -78,20 +78,18 @@ def by_patches(
 
 
 def by_pixels_together(
-    images: Float[Array, "b h w c"],
-    kernel: Float[Array, "3 3 c d"],
-    together: int = FEW,
+    images: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c d"]
 ) -> Float[Array, "b h w d"]:
     """Compute a 3x3 convolution (stride 1, "SAME") on fewer, wider pixels.
 
-    `together` neighbours in a row become one pixel with `together` times the channels.
+    `FEW` neighbours in a row become one pixel with `FEW` times the channels.
     The kernel for these pixels has an entry of `kernel` for each pair of an input and
     an output that are neighbours, and zeros elsewhere.
     """
-    tap, group, source, output = np.ogrid[:3, :3, :together, :together]
-    beside = (group - 1) * together + source - output == tap - 1
+    tap, group, source, output = np.ogrid[:3, :3, :FEW, :FEW]
+    beside = (group - 1) * FEW + source - output == tap - 1
     placed = jnp.einsum("rtcd,tgso->rgscod", kernel, beside.astype(kernel.dtype))
     placed = rearrange(placed, "r g s c o d -> r g (s c) (o d)")
-    joined = rearrange(images, "b h (w s) c -> b h w (s c)", s=together)
+    joined = rearrange(images, "b h (w s) c -> b h w (s c)", s=FEW)
     outputs = by_xla(joined, placed, (1, 1), ((1, 1), (1, 1)))
-    return rearrange(outputs, "b h w (o d) -> b h (w o) d", o=together)
+    return rearrange(outputs, "b h w (o d) -> b h (w o) d", o=FEW)

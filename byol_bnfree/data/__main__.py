@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Sequence
 
 from byol_bnfree import __version__
-from byol_bnfree.command_line import exit_on_error
+from byol_bnfree.command_line import exit_on_error, parse_args
 from byol_bnfree.config import DataConfig, EvalConfig, TrainConfig
 from byol_bnfree.data.prepared import data_root, list_sets
 from byol_bnfree.data.preparing import known_as, prepare
@@ -85,9 +85,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         if getattr(arguments, name, None) == "":
             raise InputError(f"{flag(name)} is ''; it must be a non-empty text.")
     if arguments.command == "views":
+        config = parse_args(rest)
         from byol_bnfree.whole_run.sheet import draw_views  # only this needs JAX
 
-        draw_views(arguments.out, rest)
+        draw_views(arguments.out, config)
         print(arguments.out)
     elif arguments.command == "prepare":
         of_folder = _folder_settings(arguments)

@@ -62,7 +62,7 @@ class Found(NamedTuple):
 def needs_test(config: TrainConfig) -> bool:
     """Return True if the run evaluates. Pre-training alone needs no test split."""
     evaluation = config.evaluation
-    return not evaluation.skip or bool(evaluation.knn_every_epochs)
+    return not evaluation.skip or evaluation.knn_in_training
 
 
 class Layout(NamedTuple):

@@ -17,7 +17,7 @@ from byol_bnfree.data.fingerprint import checksum
 from byol_bnfree.data.prepared import absolute_root
 from byol_bnfree.data.sources import Source, absolute
 from byol_bnfree.encoder import Encoder
-from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.evaluation.config import EvaluateConfig, reads_features
 from byol_bnfree.evaluation.encoder_settings import encoder_settings
 from byol_bnfree.evaluation.features import encoder_features
 from byol_bnfree.evaluation.images.asked import reading
@@ -53,8 +53,6 @@ REVISIONS = {
 }
 SUPERVISED = "supervised"
 """A protocol, and the network that it trains."""
-FROM_FEATURES = ("knn", "linear", "linear_cached", "robustness", "transfer")
-"""Protocols that use stored features, so their precision matters."""
 FITTING = (  # protocols that fit a classifier that can be saved
     *("linear", "linear_cached", "semi_supervised", "finetune", "supervised"),
     "transfer",
@@ -172,8 +170,7 @@ class Bench:
 
         Two measurements with equal identities are the same.
         """
-        tuned = settings.get("method") == "finetune"
-        if self.config.half_precision and protocol in FROM_FEATURES and not tuned:
+        if self.config.half_precision and reads_features(protocol, self.config):
             settings = settings | {"dtype": "float16"}
         # The views of pre-training may be a program of the user too.
         views = settings.get("augmentation") == "pretraining"

@@ -9,7 +9,7 @@ from byol_bnfree.data.sources import Source
 from byol_bnfree.encoder import Encoder
 from byol_bnfree.epochs import whole_steps
 from byol_bnfree.errors import InputError
-from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.evaluation.config import FROM_FEATURES, EvaluateConfig, reads_features
 from byol_bnfree.evaluation.dense.settings import DenseSettings
 from byol_bnfree.evaluation.dense.tasks import TASKS
 from byol_bnfree.evaluation.images.subset import hold_out
@@ -84,19 +84,14 @@ def _check_warmup(settings: SupervisedSettings, images: int) -> None:
         )
 
 
-FROZEN = ("knn", "linear", "linear_cached", "robustness")
-"""Protocols that need features only."""
-
-
 def check_trainable(config: EvaluateConfig, encoder: Encoder) -> None:
     """Raise `InputError` if a protocol would train a StableHLO program."""
     if not isinstance(encoder.module, ProgramModule):
         return
-    rest = [name for name in config.protocol if name not in FROZEN]
-    if "transfer" in rest and config.transfer.method == "linear_cached":
-        rest.remove("transfer")
+    rest = [name for name in config.protocol if not reads_features(name, config)]
     if rest:
+        possible = [name for name in FROM_FEATURES if reads_features(name, config)]
         raise InputError(
             f"protocol {rest[0]} needs weights, but {config.weights} is a program; "
-            f"choose among {', '.join(FROZEN)}, or give the safetensors file."
+            f"choose among {', '.join(possible)}, or give the safetensors file."
         )

@@ -42,7 +42,8 @@ Protocol = Literal[
     "depth",
     "detection",
 ]
-
+FROM_FEATURES = ("knn", "linear", "linear_cached", "robustness", "transfer")
+"""Protocols on stored features; see `reads_features`."""
 MAY_BE_ZERO = frozenset(
     [
         *("seed", "weight_decay", "weight_decays"),
@@ -143,6 +144,12 @@ class EvaluateConfig:
                 f"--supervised.label-smoothing is {self.supervised.label_smoothing}; "
                 f"it must be less than 1."
             )
+
+
+def reads_features(protocol: str, config: EvaluateConfig) -> bool:
+    """Return True if a protocol needs stored features only, and trains no encoder."""
+    tunes = protocol == "transfer" and config.transfer.method == "finetune"
+    return protocol in FROM_FEATURES and not tunes
 
 
 def require_positive(prefix: str, settings: Any) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from byol_bnfree.errors import flag
-from byol_bnfree.evaluation.bench import FITTING, FROM_FEATURES
-from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.evaluation.bench import FITTING
+from byol_bnfree.evaluation.config import EvaluateConfig, reads_features
 from byol_bnfree.evaluation.dense.settings import DenseSettings
 from byol_bnfree.evaluation.dense.tasks import TASKS
 
@@ -42,9 +42,8 @@ def _of_all(config: EvaluateConfig) -> Iterator[tuple[str, str]]:
         yield "save", "no protocol that was asked for fits a classifier"
     if config.plot and asked <= {*TASKS}:
         yield "plot", "dense tasks draw their own pictures"
-    tunes = config.transfer.method == "finetune"
-    stores = {*FROM_FEATURES} - ({"transfer"} if tunes else set())
-    if config.half_precision and not asked & stores:
+    stored = any(reads_features(name, config) for name in asked)
+    if config.half_precision and not stored:
         yield "half-precision", "no protocol that was asked for stores features"
     if asked and asked <= {*TASKS}:
         yield from _of_pictures(config)

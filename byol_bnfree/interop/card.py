@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+from byol_bnfree.settings.names import STANDARDIZED
+
 CARD = """\
 ---
 license: {licence}
@@ -89,7 +91,7 @@ def model_card(
     table = "\n".join(["| figure | |", "|---|---|", *rows])
     source = description["source"]
     norm, online = network["norm"], description["encoder"] == "online"
-    standardized = norm in ("gn_ws", "ws") and network["standardize_conv"]
+    standardized = norm in STANDARDIZED and network["standardize_conv"]
     return CARD.format(
         name=name,
         licence=licence if known else "other",

@@ -44,7 +44,7 @@ from byol_bnfree.models.initializers import fan_in_init
 from byol_bnfree.models.kernels import XLA, Kernels, by_unit_kernels
 from byol_bnfree.models.standardized_layers import Standardizing, StdConv, StdDense
 from byol_bnfree.settings.checks import check_network
-from byol_bnfree.settings.names import NORMS
+from byol_bnfree.settings.names import NORMS, STANDARDIZED
 from byol_bnfree.settings.network import ModelConfig
 from byol_bnfree.settings.types import is_count
 
@@ -138,7 +138,7 @@ def layers_for(
             f"standardized kernels, or leave unit_kernels out."
         )
     # The kernels decide how to standardize: the C++ does so within the convolution.
-    standardized = norm in ("gn_ws", "ws")
+    standardized = norm in STANDARDIZED
     conv = _conv(kernels, standardized and standardize_conv, unit_kernels)
     dense = _dense(kernels, standardized and standardize_dense)
     return Layers(

@@ -53,16 +53,16 @@ BLOCKS = {  # by (bottleneck, preactivation)
 SHORTCUTS = ("every_group", "changed_shape")
 
 
-class Step(NamedTuple):
+class Strides(NamedTuple):
     """The stride of a block's first 3x3 convolution, and dilations of its kernels."""
 
     stride: int
     first_dilation: int
     dilation: int
 
-    def inner(self) -> "Step":
-        """Return the step of the group's other blocks."""
-        return Step(1, self.dilation, self.dilation)
+    def inner(self) -> "Strides":
+        """Return those of the group's other blocks."""
+        return Strides(1, self.dilation, self.dilation)
 
 
 class ResNet(nn.Module):
@@ -137,9 +137,9 @@ class ResNet(nn.Module):
         """The stride of the stem with its pooling."""
         return 4 if self.stem == "imagenet" else self.stem_stride
 
-    def group_steps(self) -> list[Step]:
+    def group_strides(self) -> list[Strides]:
         """Return the stride and the dilations of each group's first block."""
-        steps, reached, dilation = [], self.stem_total, 1
+        found, reached, dilation = [], self.stem_total, 1
         for group in range(len(self.architecture.blocks)):
             factor, before = 2 if group else 1, dilation
             limit = self.output_stride or reached * factor
@@ -147,17 +147,17 @@ class ResNet(nn.Module):
                 reached, stride = reached * factor, factor
             else:
                 dilation, stride = dilation * factor, 1
-            steps.append(Step(stride, before, dilation))
-        return steps
+            found.append(Strides(stride, before, dilation))
+        return found
 
-    def _block_padding(self, size: tuple[int, int], step: Step) -> Padding:
+    def _block_padding(self, size: tuple[int, int], strides: Strides) -> Padding:
         """Return the padding of a block's first 3x3 convolution.
 
         Where its stride became a dilation, it pads as with the stride. "SAME" then
         pads the end only, and a symmetric kernel would be shifted against the shortcut.
         """
-        padding, before = PADDINGS[self.padding], step.first_dilation
-        if step.dilation == before:
+        padding, before = PADDINGS[self.padding], strides.first_dilation
+        if strides.dilation == before:
             return padding
         short = [-(-side // before) for side in size]
         pads = lax.padtype_to_pads(short, (3, 3), (2, 2), padding)
@@ -166,8 +166,8 @@ class ResNet(nn.Module):
     @property
     def total_stride(self) -> int:
         """Pixels of the image per pixel of the last map, along one side."""
-        strides = [step.stride for step in self.group_steps()]
-        return math.prod(strides, start=self.stem_total)
+        factors = [strides.stride for strides in self.group_strides()]
+        return math.prod(factors, start=self.stem_total)
 
     def with_output_stride(self, stride: int | None) -> "ResNet":
         """Return the network with a total stride of at most `stride`; None: its own.
@@ -196,21 +196,21 @@ class ResNet(nn.Module):
         blocks, channels, bottleneck, _, preactivation = self.architecture
         block = BLOCKS[bottleneck, preactivation]
         channels = scaled_channels(channels[group], self.width)
-        steps = self.group_steps()
+        of_groups = self.group_strides()
         for index in range(blocks[group]):
             first = index == 0
-            step = steps[group] if first else steps[group].inner()
+            strides = of_groups[group] if first else of_groups[group].inner()
             # The first block of a group has a stride. Either change needs a projection.
             changed = (first and group > 0) or x.shape[-1] != channels
             x = block(
                 channels=channels,
-                stride=step.stride,
-                first_dilation=step.first_dilation,
-                dilation=step.dilation,
+                stride=strides.stride,
+                first_dilation=strides.first_dilation,
+                dilation=strides.dilation,
                 project=first and (changed or self.shortcuts == "every_group"),
                 layers=self.layers,
                 last_scale_init=self.last_scale_init,
-                padding=self._block_padding(x.shape[1:3], step),
+                padding=self._block_padding(x.shape[1:3], strides),
                 name=f"group{group}_block{index}",
             )(x, train)
         # A pre-activation block ends with a sum, so the encoder ends with a norm.

@@ -113,10 +113,7 @@ def _check_rows(config: Any) -> None:
             f"--run.layers-every {every} is not a multiple of --run.log-every "
             f"{config.run.log_every}; give a multiple, or 0 for no rows of layers."
         )
-    evaluation = config.evaluation
-    every = evaluation.knn_every_epochs
-    never = every == 0 or (every is None and evaluation.skip)
-    if config.run.keep_best and never:
+    if config.run.keep_best and not config.evaluation.knn_in_training:
         raise InputError(
             "--run.keep-best compares kNN accuracies, but this run measures none; "
             "set --evaluation.knn-every-epochs to 1 or more, or remove --run.keep-best."

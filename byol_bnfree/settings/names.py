@@ -10,6 +10,10 @@ PAPERS = (
 Norm = Literal["bn", "gn_ws", "gn", "ws", "ln", "none"]
 """Name of a normalization; see the table in `models.norm`."""
 NORMS: tuple[Norm, ...] = get_args(Norm)
+GROUPED: frozenset[Norm] = frozenset({"gn", "gn_ws"})
+"""Norms whose groups of channels are a setting."""
+STANDARDIZED: frozenset[Norm] = frozenset({"gn_ws", "ws"})
+"""Norms that standardize the kernels."""
 TargetInit = Literal["independent", "copy"]
 ObjectiveName = Literal[
     "byol", "infonce", "simsiam", "moco_v2", "barlow_twins", "rotation"

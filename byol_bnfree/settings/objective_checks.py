@@ -3,7 +3,7 @@
 from typing import Any
 
 from byol_bnfree.errors import InputError, flag
-from byol_bnfree.settings.names import Norm
+from byol_bnfree.settings.names import STANDARDIZED, Norm
 from byol_bnfree.settings.norms import part_norms
 
 OWN = ("byol", "infonce", "moco_v2", "barlow_twins")
@@ -34,6 +34,15 @@ def uses_predictor(config: Any) -> bool:
         case "infonce":
             return config.infonce.predictor
     return config.objective not in WITHOUT_PREDICTOR
+
+
+def predictor_rate_is_constant(config: Any) -> bool:
+    """Return True if the predictor's learning rate stays at the peak of the rest.
+
+    Without a choice, only SimSiam's does.
+    """
+    chosen = config.optim.predictor_schedule
+    return chosen == "constant" or chosen is None and config.objective == "simsiam"
 
 
 def norms_in_use(config: Any) -> dict[str, Norm]:
@@ -119,10 +128,7 @@ def _validate_predictor(config: Any) -> None:
             f"rate has no effect; remove --optim.predictor-lr-scale and "
             f"--optim.predictor-schedule."
         )
-    constant = optim.predictor_schedule == "constant" or (
-        config.objective == "simsiam" and optim.predictor_schedule is None
-    )
-    if constant and optim.lars_clip:
+    if predictor_rate_is_constant(config) and optim.lars_clip:
         raise InputError(
             "--optim.lars-clip compares with the learning rate of the schedule, but "
             "the predictor's rate is constant here; remove it."
@@ -139,7 +145,7 @@ def _validate_predictor(config: Any) -> None:
 
 
 def _validate_identity(config: Any, predictor: Any) -> None:
-    standardized = part_norms(config)["predictor"] in ("gn_ws", "ws")
+    standardized = part_norms(config)["predictor"] in STANDARDIZED
     standardized &= config.model.standardize_dense and 1 not in predictor.plain_dense
     if predictor.depth != 1:
         raise InputError(

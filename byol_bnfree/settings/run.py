@@ -31,6 +31,12 @@ class EvalConfig:
     skip: bool = False
     """Do not evaluate at the end."""
 
+    @property
+    def knn_in_training(self) -> bool:
+        """True if kNN is measured during the run: if asked for, or by default."""
+        every = self.knn_every_epochs
+        return not self.skip if every is None else every > 0
+
 
 @dataclass(frozen=True)
 class RunConfig:

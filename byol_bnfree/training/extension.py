@@ -17,7 +17,10 @@ from byol_bnfree.config import Extension, TrainConfig
 from byol_bnfree.errors import InputError
 from byol_bnfree.files import RESTORE, expanded, read_json, write_json
 from byol_bnfree.saved_config import config_from_dict
-from byol_bnfree.settings.objective_checks import uses_predictor
+from byol_bnfree.settings.objective_checks import (
+    predictor_rate_is_constant,
+    uses_predictor,
+)
 from byol_bnfree.settings.types import is_count
 from byol_bnfree.training.optim import constant_predictor_rate
 from byol_bnfree.training.restore import committed_steps
@@ -159,7 +162,7 @@ def extension_words(config: TrainConfig, num_examples: int) -> str:
     """Describe the newest extension, for the first lines of a run."""
     part, tau = config.extensions[-1], schedules_of(config, num_examples).tau
     peak, own = _peak(config, part), ""
-    if uses_predictor(config) and constant_predictor_rate(config) is not None:
+    if uses_predictor(config) and predictor_rate_is_constant(config):
         own = f", predictor constant at {peak * config.optim.predictor_lr_scale:.4g}"
     first, last = (float(tau(step)) for step in (part.start, part.end))
     to_last = f" to {last:.4g}" if last != first else ""

@@ -13,6 +13,7 @@ from optax.contrib import MuonDimensionNumbers
 from byol_bnfree.config import OptimConfig, TrainConfig
 from byol_bnfree.errors import InputError
 from byol_bnfree.settings.checks import check_optim
+from byol_bnfree.settings.objective_checks import predictor_rate_is_constant
 from byol_bnfree.settings.types import check_kind
 from byol_bnfree.training.part_rates import (
     decayed_mask,
@@ -32,10 +33,8 @@ ATTENTION_INPUTS = ("query", "key", "value")
 
 def constant_predictor_rate(config: TrainConfig) -> float | None:
     """The predictor's own learning rate; None if it has the schedule of the rest."""
-    chosen = config.optim.predictor_schedule
-    if chosen is None:
-        chosen = "constant" if config.objective == "simsiam" else "as_rest"
-    return peak_learning_rate(config) if chosen == "constant" else None
+    constant = predictor_rate_is_constant(config)
+    return peak_learning_rate(config) if constant else None
 
 
 def make_optimizer(

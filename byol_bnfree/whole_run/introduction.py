@@ -12,7 +12,11 @@ from byol_bnfree.config import OptimConfig, TrainConfig
 from byol_bnfree.data.view_settings import small_side
 from byol_bnfree.machine.precision import resolve_dtype
 from byol_bnfree.settings.norms import part_norms
-from byol_bnfree.settings.objective_checks import uses_predictor, uses_target_network
+from byol_bnfree.settings.objective_checks import (
+    predictor_rate_is_constant,
+    uses_predictor,
+    uses_target_network,
+)
 from byol_bnfree.training.distributed import labelled
 from byol_bnfree.training.extension import extension_words
 from byol_bnfree.training.mesh import bytes_of_a_device, left_whole, splits_state
@@ -106,7 +110,7 @@ def optimizer_words(config: TrainConfig) -> str:
     text = f"{optim.name}, momentum {optim.momentum:g}, "
     text += f"weight decay {optim.weight_decay:g}"
     names = ["bias_weight_decay", "bias_lr_scale", "projector_lr_scale"]
-    if uses_predictor(config) and constant_predictor_rate(config) is None:
+    if uses_predictor(config) and not predictor_rate_is_constant(config):
         names.append("predictor_lr_scale")
     if optim.name == "lars":
         names.append("trust_coefficient")

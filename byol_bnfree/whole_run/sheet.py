@@ -1,35 +1,32 @@
 """A sheet of a recipe's augmented views, drawn without a run."""
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 from matplotlib.figure import Figure
 
-from byol_bnfree.command_line import parse_args
 from byol_bnfree.config import TrainConfig, image_size_of
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.data.sources import holds, open_source
 from byol_bnfree.errors import InputError, why_not_written
-from byol_bnfree.evaluation.kept.embedding import writable
+from byol_bnfree.files import writable
 from byol_bnfree.settings.view_checks import check_small_size
 from byol_bnfree.training.figures import PICTURES, save_views, sheet_of
 from byol_bnfree.training.mesh import make_mesh, replicated
 from byol_bnfree.training.parts import views_of_step_0
 
 
-def draw_views(out: str, argv: Sequence[str]) -> None:
+def draw_views(out: str, config: TrainConfig) -> None:
     """Write a picture with the two views of the first images that a run would see.
 
     Args:
       out: path of the picture, such as views.png.
-      argv: flags of `python -m byol_bnfree.train`: data set, seed, augmentation.
+      config: of the run; its data set, seed and augmentation count.
 
     Raises:
-      InputError: for wrong settings or data, and for a file that cannot be written.
+      InputError: for wrong data, and for a file that cannot be written.
     """
-    config = parse_args(argv)
     file = _picture(out, config)
     source = open_source(config, "train")
     height, width, channels = source.image_shape

@@ -189,18 +189,16 @@ def _is_quick(config: TrainConfig) -> bool:
 
 
 def _periodic(program: Program, evaluator: Evaluator) -> Evaluation | None:
-    if not evaluator.possible:
-        return None
     config, images = program.config, program.data.num_examples
+    if not (evaluator.possible and config.evaluation.knn_in_training):
+        return None
     epochs, measure = config.evaluation.knn_every_epochs, evaluator.knn
     if _is_quick(config):
         # By default kNN runs every few epochs on few images. A forward pass over them
         # takes less than a tenth of a training epoch that has four times as many.
         few = sum(map(len, evaluator.quick))
-        epochs = 0 if config.evaluation.skip else math.ceil(4 * few / images)
+        epochs = math.ceil(4 * few / images)
         measure = evaluator.quick_knn
-    if not epochs:
-        return None
     steps = max(1, whole_steps(epochs, images, config.batch_size))
     # The end of the run measures kNN on all images. A row of the last step is needed
     # if it has others, or if there is no such end.

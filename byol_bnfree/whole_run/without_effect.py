@@ -12,6 +12,7 @@ from typing import Any
 from byol_bnfree.config import HeadConfig, TrainConfig, ViewConfig
 from byol_bnfree.errors import flag
 from byol_bnfree.models.architectures import ARCHITECTURES
+from byol_bnfree.settings.names import GROUPED, STANDARDIZED
 from byol_bnfree.settings.norms import part_norms
 from byol_bnfree.settings.objective_checks import (
     norms_in_use,
@@ -25,7 +26,6 @@ OF_EVALUATION = ("crop_area", "crop_aspect", "flip", "vertical_flip", "quarter_t
 """Settings of view 1 that the probes of evaluation use too."""
 OF_JITTER = ("brightness", "contrast", "saturation", "hue")
 OF_FILES = ("white", "alpha", "max_pixels", "in_memory_gib", "workers")
-GROUPED, STANDARDIZED = {"gn", "gn_ws"}, {"gn_ws", "ws"}
 
 
 def without_effect(config: TrainConfig, backend: str) -> list[str]:
@@ -139,9 +139,7 @@ def _of_a_view(view: ViewConfig) -> Rules:
 def _of_the_rest(config: TrainConfig) -> Rules:
     if config.steps is not None:
         yield ("epochs",), "--steps gives the length of the run"
-    evaluation = config.evaluation
-    every = evaluation.knn_every_epochs
-    if every == 0 or (every is None and evaluation.skip):
+    if not config.evaluation.knn_in_training:
         yield ("evaluation.linear_too",), "no kNN accuracy is measured during the run"
     if config.dataset == "shapes":
         names = tuple(f"data.{name}" for name in OF_FILES)

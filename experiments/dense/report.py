@@ -178,15 +178,15 @@ def of(rows: list[Row], line: Line, norm: str) -> Iterable[Row]:
     return (row for row in rows if row["arm"] | wanted == row["arm"])
 
 
-def spread(values: list[float], digits: int = 1) -> str:
+def spread(values: list[float]) -> str:
     """Write the mean, with half the range and the count if there are several."""
     if not values:
         return ""
-    mean = f"{sum(values) / len(values):.{digits}f}"
+    mean = f"{sum(values) / len(values):.1f}"
     if len(values) == 1:
         return mean
     half = (max(values) - min(values)) / 2
-    return f"{mean} +/- {half:.{digits}f} ({len(values)})"
+    return f"{mean} +/- {half:.1f} ({len(values)})"
 
 
 def draw(rows: list[Row]) -> Figure:

@@ -29,6 +29,7 @@ from experiments.measuring import check_arguments
 from experiments.throughput.workloads import WORKLOADS, config_for
 
 PASSES = 2 * (1 + 2 + 1)  # of two views: online forward, its gradient, target forward
+MATMUL_SIZE, MATMUL_REPEATS = 2048, 5
 
 
 @dataclass(frozen=True)
@@ -134,17 +135,17 @@ def time_step(
     )
 
 
-def matmul_rate(size: int = 2048, repeats: int = 5) -> float:
+def matmul_rate() -> float:
     """GFLOP/s of a float32 matrix product: what the machine can do at best."""
-    x = jnp.ones((size, size))
+    x = jnp.ones((MATMUL_SIZE, MATMUL_SIZE))
     product = jax.jit(lambda x: x @ x)
     product(x).block_until_ready()
     times = []
-    for _ in range(repeats):
+    for _ in range(MATMUL_REPEATS):
         began = time.perf_counter()
         product(x).block_until_ready()
         times.append(time.perf_counter() - began)
-    return 2 * size**3 / statistics.median(times) / 1e9
+    return 2 * MATMUL_SIZE**3 / statistics.median(times) / 1e9
 
 
 def forward_flops(program: Program) -> float:

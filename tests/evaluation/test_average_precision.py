@@ -19,16 +19,15 @@ PYCOCOTOOLS = {
     "b": ([0.401815, 0.911653, 0.794908], 0.250693),
     "c": ([0.732065, 0.729373, 1.0], 0.214242),
 }
-# object-detection-metrics 0.4.post1, which ignores no objects: 11 points, all points.
+# object-detection-metrics 0.4.post1, which ignores no objects: 11 points.
 VOC = {
-    "a": ([0.828896, 0.636364, 0.881674], [0.828896, 0.619048, 0.886621]),
-    "b": ([0.392496, 0.858766, 0.810390], [0.414683, 0.882937, 0.792857]),
-    "c": ([0.702381, 0.699036, 1.000000], [0.702381, 0.698052, 1.000000]),
+    "a": [0.828896, 0.636364, 0.881674],
+    "b": [0.392496, 0.858766, 0.810390],
+    "c": [0.702381, 0.699036, 1.000000],
 }
 SQUARE, BESIDE, FAR = (0, 0, 10, 10), (0, 1, 10, 11), (50, 50, 60, 60)
 RULES = {
     "voc": lambda *scene: voc_precisions(*scene, 1)[0],
-    "all_points": lambda *scene: voc_precisions(*scene, 1, rule="all_points")[0],
     "coco": lambda *scene: coco_precisions(*scene, 1)[0, 0],
 }
 every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
@@ -55,12 +54,11 @@ def test_coco_equals_pycocotools_on_generated_pictures(name):
     np.testing.assert_allclose(coco_precisions(*pictures, 3), expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("rule, column", [("eleven_points", 0), ("all_points", 1)])
 @pytest.mark.parametrize("name", VOC)
-def test_voc_equals_another_implementation(name, rule, column):
+def test_voc_equals_another_implementation(name):
     found, truth = scene(name)
-    result = voc_precisions(found, none_ignored(truth), 3, rule=rule)
-    np.testing.assert_allclose(result, VOC[name][column], atol=1e-6)
+    result = voc_precisions(found, none_ignored(truth), 3)
+    np.testing.assert_allclose(result, VOC[name], atol=1e-6)
 
 
 def none_ignored(truth):
@@ -75,16 +73,15 @@ def test_figures_are_the_means_of_other_programs(name):
     figures = detection_figures(found, truth, 3)
     assert {k: figures[k] for k in expected} == pytest.approx(expected, abs=1e-6)
     voc = detection_figures(found, none_ignored(truth), 3)["ap50_voc"]
-    assert voc == pytest.approx(np.mean(VOC[name][0]), abs=1e-6)
+    assert voc == pytest.approx(np.mean(VOC[name]), abs=1e-6)
 
 
-def test_three_rules_average_one_curve_differently():
+def test_two_rules_average_one_curve_differently():
     # Precision 1 up to recall 1/2, then 2/3 up to recall 1: right, wrong, right.
     found = [one_class((SQUARE, 0.9), ((80, 80, 90, 90), 0.8), (FAR, 0.7))]
     truth = [objects([SQUARE, FAR], [0, 0])]
     precision = {name: rule(found, truth) for name, rule in RULES.items()}
     assert precision["voc"] == pytest.approx((6 + 5 * 2 / 3) / 11)
-    assert precision["all_points"] == pytest.approx((1 + 2 / 3) / 2)
     assert precision["coco"] == pytest.approx((51 + 50 * 2 / 3) / 101)
 
 

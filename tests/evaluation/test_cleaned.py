@@ -122,7 +122,7 @@ def test_a_depth_that_is_no_length_is_unknown(depth):
 @pytest.mark.parametrize("task", ["segmentation", "depth"])
 def test_a_set_that_begins_with_pictures_of_nothing_is_used(task):
     assert len(views_of(task, Masked(before=30))[0]) == 40
-    with pytest.raises(InputError, match="the 40 pictures of set train have no known"):
+    with pytest.raises(InputError, match="the 40 pictures of set train have no"):
         views_of(task, Masked(before=40))
 
 

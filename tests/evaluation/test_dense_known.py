@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 import tiny
+from byol_bnfree.config import AugmentConfig
+from byol_bnfree.data.dense.example import KNOWN
 from byol_bnfree.data.dense.shapes import Scenes
 from byol_bnfree.data.dense.view import DenseView, Windows
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.evaluation.dense.evaluation import dense_evaluation
 from byol_bnfree.evaluation.dense.known import check_known
+from byol_bnfree.evaluation.dense.opening import dense_views
 from byol_bnfree.evaluation.dense.tasks import TASKS
 
 UNKNOWN = {
@@ -57,6 +60,18 @@ def test_held_out_pictures_without_the_target_are_one_sentence(task):
     data = tiny.encoder("gn_ws"), view(Blank, "train"), view(Scenes)
     with pytest.raises(InputError, match="the . held-out train pictures of .* have no"):
         dense_evaluation(TASKS[task], *data, settings, say=lambda line: None)
+
+
+@pytest.mark.parametrize("blank", ["train", "test"])
+@pytest.mark.parametrize("task", TASKS)
+def test_a_split_that_knows_nothing_is_refused_when_it_is_opened(task, blank):
+    """Difficult objects are no targets, so they are nothing to fit or to test."""
+    kinds = {"train": Scenes, "test": Scenes} | {blank: Blank}
+    splits = (kind(split, 4, 16) for split, kind in kinds.items())
+    settings = getattr(EvaluateConfig("unused"), task)
+    words = KNOWN[TASKS[task].target]
+    with pytest.raises(InputError, match=f"4 pictures of .* {blank} have no {words}"):
+        dense_views(TASKS[task], *splits, settings, AugmentConfig())
 
 
 @pytest.mark.parametrize("target", UNKNOWN)

@@ -81,7 +81,7 @@ def test_a_mask_without_any_class_is_one_sentence(tmp_path):
     (folder / "classes.txt").write_text("a\nb\n")
     for file in (folder / "masks").iterdir():
         Image.fromarray(np.full((12, 12), 255, np.uint8)).save(file)
-    with pytest.raises(InputError, match="no known mask at any pixel"):
+    with pytest.raises(InputError, match="have no pixel with a class"):
         opened(f"folder:{folder}")
 
 
@@ -176,7 +176,7 @@ def test_depth_that_is_all_unknown_is_one_sentence(tmp_path):
     for file in (folder / "images").iterdir():
         zeros = np.zeros((12, 12), np.uint16)
         Image.fromarray(zeros).save(folder / "depths" / file.name)
-    with pytest.raises(InputError, match="no known depth at any pixel"):
+    with pytest.raises(InputError, match="have no pixel of known depth"):
         opened(f"folder:{folder}", "depth")
 
 

@@ -77,7 +77,7 @@ def pictures_with(monkeypatch, kind: str) -> None:
     "kind, sentence",
     [
         ("wrong class", "shapes, shapes/train/0: a box has the class 8, but the set"),
-        ("no object", "pictures of shapes train have no known object"),
+        ("no object", "pictures of shapes train have no object that counts"),
     ],
 )
 def test_boxes_that_cannot_be_used_end_the_command(monkeypatch, kind, sentence):

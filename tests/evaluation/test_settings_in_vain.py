@@ -1,7 +1,12 @@
-"""Settings that change nothing in an evaluation are named."""
+"""Settings that change nothing in an evaluation are named; so is what a program can."""
+
+import dataclasses
 
 import pytest
 
+import tiny
+from byol_bnfree.errors import InputError
+from byol_bnfree.evaluation.checks import check_trainable
 from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.evaluation.dense.settings import (
     DepthSettings,
@@ -16,6 +21,7 @@ from byol_bnfree.evaluation.settings import (
     TransferSettings,
 )
 from byol_bnfree.evaluation.without_effect import without_effect
+from byol_bnfree.interop.program import ProgramModule
 
 LINEAR = SegmentationSettings(head="linear", width=8)
 TUNED = TransferSettings("finetune")
@@ -97,3 +103,15 @@ def test_what_changes_nothing_is_named(protocols, fields, said):
 
 def test_the_defaults_are_no_settings_without_effect():
     assert without_effect(EvaluateConfig("w")) is None
+
+
+@pytest.mark.parametrize(
+    "transfer, possible", [(TransferSettings(), True), (TUNED, False)]
+)
+def test_a_program_is_offered_the_protocols_that_read_features(transfer, possible):
+    program = object.__new__(ProgramModule)
+    encoder = dataclasses.replace(tiny.encoder("gn_ws"), module=program)
+    config = EvaluateConfig("w", ("supervised",), transfer=transfer)
+    with pytest.raises(InputError, match="protocol supervised needs weights") as told:
+        check_trainable(config, encoder)
+    assert ("robustness, transfer" in str(told.value)) == possible

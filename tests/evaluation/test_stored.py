@@ -24,6 +24,7 @@ from byol_bnfree.evaluation.images.subset import Subset
 from byol_bnfree.evaluation.kept.fitted import Fitted, classifier_path, read_fitted
 from byol_bnfree.evaluation.kept.store import Store
 from byol_bnfree.evaluation.outcome import Outcome
+from byol_bnfree.evaluation.settings import TransferSettings
 from byol_bnfree.files import file_name
 from byol_bnfree.training.mesh import make_mesh
 
@@ -133,14 +134,16 @@ def test_one_pixel_or_label_of_either_split_makes_another_figure(tmp_path):
 
 def test_figures_of_half_precision_are_figures_of_their_own(tmp_path):
     splits = tiny.light("train"), tiny.light("test")
-    full = bench(tmp_path, *splits)
-    half = bench(tmp_path, *splits, half_precision=True)
     for protocol, settings, same in (
         ("knn", {"k": 1}, False),
         ("transfer", {"method": "linear_cached"}, False),
         ("transfer", {"method": "finetune"}, True),
         ("finetune", {}, True),
     ):
+        method = settings.get("method", "linear_cached")
+        fields = {"transfer": TransferSettings(method=method)}
+        full = bench(tmp_path, *splits, **fields)
+        half = bench(tmp_path, *splits, half_precision=True, **fields)
         made = [each.identity(protocol, settings) for each in (full, half)]
         assert (made[0] == made[1]) == same
         assert made[0]["settings"] == settings

@@ -228,7 +228,7 @@ FAULTS = [Mutation(*fields) for fields in [
      "    quiet_libraries()\n    try:", f"{WHOLE} -k stays_as_it_was"),
     # pre-training needs no test split
     ("a run that is not evaluated needs a test split", "data/records.py",
-     "return not evaluation.skip or bool(evaluation.knn_every_epochs)", "return True",
+     "return not evaluation.skip or evaluation.knn_in_training", "return True",
      f"{DATA} -k without_evaluation"),
     ("a single picture is held out", "data/folder_splits.py",
      "int(len(paths) > 1))", "1)", f"{DATA} -k one_picture"),

@@ -28,6 +28,7 @@ REFUSED = {
     "--objective=moco_v2 --moco-v2.temperature=0": "--moco-v2.temperature is 0",
     "--objective=infonce --optim.predictor-lr-scale=2": "has no predictor here",
     "--objective=simsiam --optim.lars-clip --optim.name=lars": "predictor's rate is",
+    "--optim.predictor-schedule=constant --optim.lars-clip --optim.name=lars": "is con",
     "--model.predictor-start=identity": "set --model.predictor.depth=1",
     "--model.predictor-start=identity --model.predictor.depth=1": "plain-dense=1",
     "--model.predictor.out=8": "must be equal",
@@ -41,6 +42,8 @@ ALLOWED = (
     "--objective=infonce --infonce.beta=0 --micro-batches=2",
     "--objective=moco_v2 --micro-batches=2",
     "--objective=simsiam --micro-batches=2",
+    "--objective=simsiam --optim.predictor-schedule=as_rest --optim.lars-clip "
+    "--optim.name=lars",
     "--objective=rotation --augment.view1.flip=0.5 --micro-batches=2",
     "--byol.predictor=closed_form --batch-size=256",
     "--optim.predictor-lr-scale=0",

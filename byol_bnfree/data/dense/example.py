@@ -30,6 +30,10 @@ class WrongSize(InputError):
 IGNORE = 255  # class of a pixel that does not count, as in VOC
 PADDING = -1  # class of a row of `boxes` that holds no box
 MAX_BOXES = 100  # rows of `boxes`; COCO's pictures have up to 93 objects
+KNOWN = {  # what an example with a target has
+    **{"mask": "pixel with a class", "depth": "pixel of known depth"},
+    **{"boxes": "object that counts"},
+}
 
 
 @runtime_checkable
@@ -102,6 +106,18 @@ def make_example(
             unmarked if difficult is None else difficult, (max_boxes,), False, bool
         ),
     }
+
+
+def knows(target: str, example: Example, classes: int) -> bool:
+    """Return True if an example, or a batch, has some of what `KNOWN` says.
+
+    `classes` is the number of classes of masks.
+    """
+    if target == "mask":
+        return bool((example["mask"] < classes).any())
+    if target == "depth":
+        return bool((example["depth"] > 0).any())
+    return bool(((example["box_class"] != PADDING) & ~example["difficult"]).any())
 
 
 def stacked(examples: list[Example]) -> Example:

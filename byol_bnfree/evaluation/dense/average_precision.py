@@ -7,7 +7,6 @@ best score to the worst and follows precision against recall:
 | rule         | average of the precision over | object that a detection takes       |
 |--------------|-------------------------------|-------------------------------------|
 | VOC to 2009  | 11 recalls                    | the one that it overlaps most       |
-| VOC from 2010| all recalls                   | the same                            |
 | COCO         | 101 recalls                   | the free one that it overlaps most  |
 
 The precision at a recall is the best one at this recall or a higher one. A class
@@ -26,6 +25,7 @@ from jaxtyping import Bool, Float
 
 from byol_bnfree.evaluation.dense.boxes import Detections, Objects, overlaps
 
+VOC_OVERLAP = np.array([0.5])
 COCO_OVERLAPS = np.linspace(0.5, 0.95, 10)  # AP is the mean over these
 COCO_MOST = 100  # detections of a class that count in a picture
 ROUNDING = 1e-9  # 3 of 10 objects must reach recall 0.3
@@ -68,25 +68,17 @@ def voc_precisions(
     found: Sequence[Detections],
     truth: Sequence[Objects],
     num_classes: int,
-    *,
-    overlap: float = 0.5,
-    rule: Literal["eleven_points", "all_points"] = "eleven_points",
 ) -> Float[np.ndarray, " k"]:
     """Return each class's average precision by VOC's rule, NaN without objects.
 
-    Args:
-      found: the detections of each picture.
-      truth: the objects of each picture. Difficult ones are `ignored`.
-      num_classes: number of classes k.
-      overlap: smallest intersection over union of a right detection.
-      rule: eleven_points (VOC 2007 to 2009) or all_points (from VOC 2010).
+    Ignored objects are VOC's difficult ones. A right detection has an intersection over
+    union of half or more.
     """
-    average = eleven_points if rule == "eleven_points" else all_points
     result = np.full(num_classes, np.nan)
     for label in range(num_classes):
-        matches = _matches_of_class(found, truth, label, np.array([overlap]), "voc")
+        matches = _matches_of_class(found, truth, label, VOC_OVERLAP, "voc")
         if matches.objects:
-            result[label] = average(*_curve(matches, 0))
+            result[label] = eleven_points(*_curve(matches, 0))
     return result
 
 
@@ -116,25 +108,14 @@ def eleven_points(
     return float(np.mean(best))
 
 
-def all_points(
-    recall: Float[np.ndarray, " n"], precision: Float[np.ndarray, " n"]
-) -> float:
-    """Return the area under the best precision at each recall or a higher one."""
-    steps = np.diff(recall, prepend=0)
-    return float(np.sum(steps * _envelope(precision)))
-
-
 def hundred_and_one_points(
     recall: Float[np.ndarray, " n"], precision: Float[np.ndarray, " n"]
 ) -> float:
     """Average the best precision at recalls 0, 0.01, ..., 1."""
     levels = np.linspace(0, 1, 101)
-    best = np.append(_envelope(precision), 0)  # 0 beyond the largest recall
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    best = np.append(envelope, 0)  # 0 beyond the largest recall
     return float(best[np.searchsorted(recall, levels, side="left")].mean())
-
-
-def _envelope(precision: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    return np.maximum.accumulate(precision[::-1])[::-1]
 
 
 def _curve(

@@ -58,7 +58,7 @@ def fcos_loss(outputs: Raw, batch: dict[str, Array], grid: Grid) -> Float[Array,
         counts=outputs.centre.shape[1:],
         grid=grid,
     )
-    return detection_loss(outputs, targets)[0]
+    return detection_loss(outputs, targets)
 
 
 def detection_score(fitter: Fitter, fitted: FitState, view: DenseView) -> Score:

@@ -75,10 +75,8 @@ def detection_targets(
     return jax.vmap(of_one)(boxes, classes, difficult)
 
 
-def detection_loss(
-    raw: Raw, targets: Targets
-) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """Return the loss of a batch, and its three parts by name."""
+def detection_loss(raw: Raw, targets: Targets) -> Float[Array, ""]:
+    """Return the loss of a batch."""
     positive = targets.classes != BACKGROUND
     count = jnp.maximum(positive.sum(), 1)
     # one_hot gives zeros for the background.
@@ -87,12 +85,9 @@ def detection_loss(
     centre = jnp.where(positive, centreness(targets.distances), 0.0)
     misfit = 1 - generalized_overlap(raw.distances, targets.distances)
     entropy = optax.sigmoid_binary_cross_entropy(raw.centre, centre)
-    parts = {
-        "class": jnp.sum(focal * targets.counted[..., None]) / count,
-        "box": jnp.sum(misfit * centre) / jnp.maximum(centre.sum(), 1e-6),
-        "centre": jnp.sum(entropy * positive) / count,
-    }
-    return parts["class"] + parts["box"] + parts["centre"], parts
+    of_classes = jnp.sum(focal * targets.counted[..., None]) / count
+    of_boxes = jnp.sum(misfit * centre) / jnp.maximum(centre.sum(), 1e-6)
+    return of_classes + of_boxes + jnp.sum(entropy * positive) / count
 
 
 def centreness(distances: Float[Array, "*p 4"]) -> Float[Array, "*p"]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from byol_bnfree.data.dense.example import IGNORE, PADDING, DenseSource, Example
+from byol_bnfree.data.dense.example import IGNORE, KNOWN, DenseSource, knows
 from byol_bnfree.data.dense.folder import DenseFolder
 from byol_bnfree.data.dense.view import DenseSubset
 from byol_bnfree.errors import InputError
@@ -11,10 +11,6 @@ from byol_bnfree.evaluation.dense.task import Task
 
 CHECKED = 16  # pictures that are read before the training begins, or more until one
 # has the target
-FOUND = {
-    **{"mask": "mask at any pixel", "depth": "depth at any pixel"},
-    **{"boxes": "object"},
-}
 PLACES = {
     "mask": "oxford_iiit_pet, or folder:PATH with images/ and masks/",
     "depth": "nyu_depth_v2, or folder:PATH with images/ and depths/",
@@ -115,21 +111,13 @@ def _classes_shown(task: Task, source: DenseSource) -> set[int] | None:
     # Decoding all pictures would take long. The first ones show a wrong kind of file.
     clean, known = Cleaned(source, task.target), False
     for index in range(len(source)):
-        known = known or _is_known(task.target, clean.example(index))
+        example = clean.example(index)
+        known = known or knows(task.target, example, len(source.class_names))
         if known and index + 1 >= CHECKED:
             break
     if not known:
         raise InputError(
             f"the {len(source):,} pictures of {source.name} {source.split} have no "
-            f"known {FOUND[task.target]}; check its files."
+            f"{KNOWN[task.target]}; check its files."
         )
     return shown if task.target == "mask" else None
-
-
-def _is_known(target: str, example: Example) -> bool:
-    """Return True if a clean example knows a part of the target."""
-    if target == "mask":
-        return bool((example["mask"] != IGNORE).any())
-    if target == "depth":
-        return bool((example["depth"] > 0).any())
-    return bool((example["box_class"] != PADDING).any())

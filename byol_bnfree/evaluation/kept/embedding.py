@@ -1,7 +1,6 @@
 """Writes representations of pictures to a file that other programs can read."""
 
 import csv
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int32
 
 from byol_bnfree.errors import InputError, why_not_written
-from byol_bnfree.files import expanded, replacing, replacing_text
+from byol_bnfree.files import expanded, replacing, replacing_text, writable
 
 
 class Embedding(NamedTuple):
@@ -41,18 +40,6 @@ def check_file(path: str) -> Path:
     if file.suffix == ".parquet":
         _parquet()
     return writable(path)
-
-
-def writable(path: str) -> Path:
-    """Return the path of --out. Raise `InputError` if no file can be written there."""
-    file = expanded(path)
-    in_the_way = file.exists() and not file.is_file()  # a folder, or a device
-    if in_the_way or not os.access(file.parent, os.W_OK):
-        raise InputError(
-            f"--out {path} cannot be written; name a file in a folder that exists and "
-            f"can be written to."
-        )
-    return file
 
 
 def save_embedding(path: Path, found: Embedding) -> None:

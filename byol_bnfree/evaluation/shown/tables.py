@@ -230,12 +230,12 @@ def _can_be_shown(row: Row) -> bool:
     return True
 
 
-def print_tables(rows: list[Row], console: Console | None = None) -> None:
+def print_tables(rows: list[Row]) -> None:
     """Print the tables. Corrupted images and other data sets have their own tables.
 
     Rows that other versions or programs wrote are passed over, with a note.
     """
-    console = console or Console()
+    console = Console()
     if not console.is_terminal:
         console.width = max(console.width, UNBROKEN)
     groups: dict[str, list[Row]] = {}
