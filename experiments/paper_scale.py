@@ -13,7 +13,9 @@ import jax
 
 from byol_bnfree.command_line import parse_args
 from byol_bnfree.config import TrainConfig
+from byol_bnfree.data.view_settings import small_side
 from byol_bnfree.training.parts import DataShape, abstract_batch, build_parts
+from byol_bnfree.training.program import views_together
 from byol_bnfree.training.state import parameter_count
 from byol_bnfree.training.step import make_train_step
 from experiments.grid import Run
@@ -71,7 +73,8 @@ def build(run: Run) -> Step:
       InputError: for settings that do not fit each other.
     """
     config = parse_args(run.flags)
-    parts = build_parts(config, IMAGENET, views=2)
+    together = views_together(config, unroll=False)
+    parts = build_parts(config, IMAGENET, views=together)
     step = make_train_step(
         parts.network,
         parts.optimizer,
@@ -90,7 +93,11 @@ def build(run: Run) -> Step:
 
 def streamed_batch(config: TrainConfig) -> dict[str, jax.ShapeDtypeStruct]:
     """Return the shapes of a batch of ImageNet, which the host has cropped."""
-    batch = abstract_batch(config, IMAGENET)
+    batch, views = abstract_batch(config, IMAGENET), config.views
     image = batch.pop("image")
-    size, *pixels = image.shape
-    return batch | {"crops": image.update(shape=(size, 2, *pixels))}
+    size, *sides, channels = image.shape
+    shapes = {"crops": (size, views.count, *sides, channels)}
+    if views.small:
+        sides = (small_side(side, views) for side in sides)
+        shapes["small_crops"] = (size, views.small, *sides, channels)
+    return batch | {name: image.update(shape=shape) for name, shape in shapes.items()}

@@ -17,8 +17,15 @@ from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.models.norm import NORMS, layers_for
 from byol_bnfree.models.resnet import ResNet
 from byol_bnfree.settings.norms import groups_of_micro_batch, part_norms
+from byol_bnfree.training.mesh import (
+    batch_sharding,
+    make_mesh,
+    replicated,
+    state_shardings,
+)
 from byol_bnfree.training.optim import constant_predictor_rate, make_optimizer
 from byol_bnfree.training.parts import first_memory
+from byol_bnfree.training.program import views_together
 from byol_bnfree.training.schedules import tau_schedule
 from byol_bnfree.training.state import TrainState, create_state
 from byol_bnfree.training.step import Schedules, make_train_step
@@ -93,10 +100,8 @@ def start(cfg: TrainConfig, rate: float = 0.5, data_devices: int = 1):
         cfg.optim, lambda step: rate, constant_predictor_rate(cfg)
     )
     schedules = Schedules(lambda step: rate, tau_schedule(cfg.optim.tau_base, 10))
-    apart = cfg.views.small or cfg.views.accumulate
-    net = network(cfg, views=1 if apart else cfg.views.count)
     step = make_train_step(
-        net,
+        network(cfg, views_together(cfg, unroll=False)),
         optimizer,
         schedules,
         cfg,
@@ -118,6 +123,23 @@ def run(cfg: TrainConfig) -> tuple[TrainState, list]:
     """State and losses after two steps on one device."""
     state, step = start(cfg)
     step, losses = jax.jit(step), []
+    for index in range(2):
+        state, metrics, _ = step(state, batch(cfg.batch_size, seed=index))
+        losses.append(metrics["train/loss"])
+    return state, losses
+
+
+def run_on_two_devices(cfg: TrainConfig, shard_state: bool = False):
+    """State and losses after the same two steps on two devices."""
+    mesh = make_mesh()
+    state, step = start(cfg, data_devices=2)
+    layout = state_shardings(jax.eval_shape(lambda: state), mesh, shard_state)
+    step = jax.jit(
+        step,
+        in_shardings=(layout, batch_sharding(mesh)),
+        out_shardings=(layout, replicated(mesh), batch_sharding(mesh)),
+    )
+    state, losses = jax.device_put(state, layout), []
     for index in range(2):
         state, metrics, _ = step(state, batch(cfg.batch_size, seed=index))
         losses.append(metrics["train/loss"])

@@ -10,11 +10,18 @@ from jaxtyping import Array
 
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.views import Batch, all_views
-from byol_bnfree.losses import probe_loss
 from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.objectives import Objective, Passed, make_objective
 from byol_bnfree.objectives.byol import BYOL
-from byol_bnfree.training.passes import Averaged, Forward, Gradient, of_views
+from byol_bnfree.training.passes import (
+    Averaged,
+    Forward,
+    Gradient,
+    check_together,
+    forward_of,
+    of_views,
+    probe_of,
+)
 from byol_bnfree.training.several_views import make_gradient_of_views
 from byol_bnfree.training.state import TrainState
 
@@ -53,19 +60,9 @@ def make_loss(network: BYOLNetwork, objective: Objective = BYOL) -> Callable[...
             targets = jax.lax.stop_gradient(targets)
         passed = Passed(projections, predictions, targets, state.memory, answers)
         loss = objective.loss(passed)
-        probe = jnp.zeros_like(loss)
-        if out1.logits is not None:
-            probe = probe_loss(out1.logits, labels)
-        forward = Forward(
-            loss,
-            probe,
-            representation=out1.representation,
-            projection1=out1.projection,
-            projection2=out2.projection,
-            logits=out1.logits,
-            labels=labels,
-            kept=objective.keep(passed) if objective.keep else None,
-        )
+        probe = probe_of(out1, loss, labels)
+        kept = objective.keep(passed) if objective.keep else None
+        forward = forward_of((out1, out2), loss, probe, labels, kept)
         # One gradient trains both. The probe's does not reach the encoder.
         return jnp.mean(loss + probe), ((stats, target_stats), forward)
 
@@ -83,7 +80,11 @@ def make_gradient(
     k micro-batches give the gradient, statistics and outputs of the full batch: the
     loss is a mean over examples, and running statistics are linear in those of the
     batch.
+
+    Raises:
+      InputError: if the network's `views` never pass side by side.
     """
+    check_together(network.views, config)
     objective = make_objective(config)
     loss_and_grad = jax.value_and_grad(make_loss(network, objective), has_aux=True)
     of_several_views = make_gradient_of_views(network, config, unroll)
@@ -97,7 +98,7 @@ def make_gradient(
         def of_piece(piece: Batch) -> tuple[Averaged, Forward]:
             """Return the results of a micro-batch."""
             if not config.views.plain:
-                return of_several_views(key, state, piece)
+                return of_several_views(state, piece, key)
             views = all_views(key, piece, config.augment, config.views).large
             answers = None
             # Rotation turns the views, and its answers are the turns.
@@ -127,7 +128,10 @@ def _split(tree: Any, pieces: int, devices: int) -> Any:
 
 
 def _accumulate(
-    of_piece: Gradient, stacked: Any, unroll: bool, devices: int
+    of_piece: Callable[[Batch], tuple[Averaged, Forward]],
+    stacked: Any,
+    unroll: bool,
+    devices: int,
 ) -> tuple[Averaged, Forward]:
     """Average over micro-batches [k b ...]; return rows in the order of the batch."""
 

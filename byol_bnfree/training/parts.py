@@ -26,6 +26,7 @@ from byol_bnfree.training.data_dependent import data_dependent_init
 from byol_bnfree.training.extension import predictor_rate_of, schedules_of
 from byol_bnfree.training.gradient import step_key
 from byol_bnfree.training.optim import make_optimizer
+from byol_bnfree.training.passes import check_together
 from byol_bnfree.training.schedules import total_steps, warmup_steps
 from byol_bnfree.training.state import TrainState, create_state
 from byol_bnfree.training.step import Schedules
@@ -72,7 +73,8 @@ def build_parts(
       config: the settings of the run.
       data: the properties of the data.
       kernels: the functions that compute the layers.
-      views: views of each image that pass through the network together in training.
+      views: views of each image that pass through the network together in training: 1
+        or `config.views.count`, and 1 with small views or `config.views.accumulate`.
       encoder: a module that replaces the configuration's encoder.
 
     Returns:
@@ -83,13 +85,14 @@ def build_parts(
 
     Raises:
       InputError: if the images have no height, width and channels, or examples and
-        classes are no counts; if the settings do not fit each other, such as a width
-        that the groups do not divide, or small views larger than the images; or if a
-        user's encoder cannot be used.
+        classes are no counts; if `views` is another number; if the settings do not
+        fit each other, such as a width that the groups do not divide, or small views
+        larger than the images; or if a user's encoder cannot be used.
     """
     check_kind(config, TrainConfig, "config", "a TrainConfig, such as TrainConfig()")
     check_kind(data, DataShape, "data", "a DataShape")
     _check_data(data)
+    check_together(views, config)
     classes = data.num_classes if (data.num_classes or 0) > 1 else None
     network = create_network(
         config,

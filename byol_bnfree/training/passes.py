@@ -8,8 +8,11 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Float, Int
 
+from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.views import Batch
 from byol_bnfree.errors import InputError
+from byol_bnfree.losses import probe_loss
+from byol_bnfree.models.byol import Outputs
 
 
 class Averaged(NamedTuple):
@@ -61,6 +64,32 @@ def check_keys(batch: Batch) -> None:
             )
 
 
+def most_together(config: TrainConfig) -> int:
+    """Return how many views of an image may pass side by side: all large ones, or one.
+
+    With `views.accumulate`, memory must not grow with their number. Small views cannot
+    stand in one array with large ones.
+    """
+    views = config.views
+    return 1 if views.accumulate or views.small else views.count
+
+
+def check_together(views: int, config: TrainConfig) -> None:
+    """Raise `InputError` if so many views never pass side by side.
+
+    BatchNorm would take its statistics over other views than those of a pass.
+    """
+    most = most_together(config)
+    if views in (1, most):
+        return
+    if most > 1:
+        raise InputError(f"views is {views}; give 1 or views.count, {most}.")
+    cause = "small views" if config.views.small else "views.accumulate"
+    raise InputError(
+        f"views is {views}, but with {cause} no views pass side by side; give 1."
+    )
+
+
 def of_views(
     network: Callable[..., Any],
     together: int,
@@ -86,3 +115,32 @@ def of_views(
         lambda x: rearrange(x, "(b v) ... -> v b ...", v=count), outputs
     )
     return tuple(jax.tree.map(lambda x, i=i: x[i], apart) for i in range(count)), stats
+
+
+def probe_of(
+    outputs: Outputs, loss: Float[Array, " b"], labels: Int[Array, " b"]
+) -> Float[Array, " b"]:
+    """Return the probe's loss of each image: zeros like `loss` without a probe."""
+    if outputs.logits is None:
+        return jnp.zeros_like(loss)
+    return probe_loss(outputs.logits, labels)
+
+
+def forward_of(
+    outputs: Sequence[Outputs],
+    loss: Float[Array, " b"],
+    probe: Float[Array, " b"],
+    labels: Int[Array, " b"],
+    kept: Any = None,
+) -> Forward:
+    """Collect the results. Representation and probe are those of the first view."""
+    return Forward(
+        loss,
+        probe,
+        representation=outputs[0].representation,
+        projection1=outputs[0].projection,
+        projection2=outputs[1].projection,
+        logits=outputs[0].logits,
+        labels=labels,
+        kept=kept,
+    )

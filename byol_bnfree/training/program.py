@@ -29,6 +29,7 @@ from byol_bnfree.training.mesh import (
     state_shardings,
 )
 from byol_bnfree.training.parts import DataShape, Parts, build_parts, views_of_step_0
+from byol_bnfree.training.passes import most_together
 from byol_bnfree.training.state import TrainState
 from byol_bnfree.training.step import (
     Metrics,
@@ -156,8 +157,7 @@ def build_program(
     """
     mesh, kernels = devices_and_kernels(config)
     unroll = kernels.slow_loops if unroll is None else unroll
-    # A user's BatchNorm does not know about views, so each view is a batch of its own.
-    together = 1 if encoder is not None else views_together(config, unroll)
+    together = views_together(config, unroll)
     parts = build_parts(config, data, kernels, together, encoder)
     step = make_train_step(
         parts.network,
@@ -252,10 +252,8 @@ def views_together(config: TrainConfig, unroll: bool) -> int:
 
     All large views do, as a rule. That makes fewer operations to compile, and each
     parameter then has one gradient to add up over devices. Views pass one after the
-    other in three cases. With BatchNorm in an unrolled program, XLA on CPUs runs the
-    reductions of two passes in parallel. With `views.accumulate`, memory must not grow
-    with their number. Small views cannot stand in one array with large ones.
+    other where `most_together` is 1, and with BatchNorm in an unrolled program: XLA on
+    CPUs runs the reductions of two passes in parallel.
     """
-    views = config.views
     apart = unroll and "bn" in part_norms(config).values()
-    return 1 if apart or views.accumulate or views.small else views.count
+    return 1 if apart else most_together(config)

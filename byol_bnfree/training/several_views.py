@@ -16,11 +16,17 @@ from jaxtyping import Array, Float, Int
 from byol_bnfree.assembly import has_small_predictor
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.views import AllViews, Batch, all_views
-from byol_bnfree.losses import probe_loss
 from byol_bnfree.models.byol import BYOLNetwork, Outputs
 from byol_bnfree.objectives.normalization import LOSS_NORMALIZATIONS
 from byol_bnfree.objectives.several_views import aims_of, loss_of_view, loss_of_views
-from byol_bnfree.training.passes import Averaged, Forward, of_views
+from byol_bnfree.training.passes import (
+    Averaged,
+    Forward,
+    Gradient,
+    forward_of,
+    of_views,
+    probe_of,
+)
 from byol_bnfree.training.state import TrainState
 
 Targets = tuple[Float[Array, "b k"], ...]
@@ -70,7 +76,7 @@ class Passes:
         """Return one view's part of the losses. The probe reads the first view only."""
         total = self.config.views.count + self.config.views.small
         loss = loss_of_view(outputs.prediction, aims, self.normalize, total)
-        return loss, is_first * _probe(outputs, loss, labels)
+        return loss, is_first * probe_of(outputs, loss, labels)
 
     def together(self, params, stats, drawn: AllViews, targets: Targets, labels):
         """Return gradient, statistics and `Forward` of all views in one program."""
@@ -91,8 +97,8 @@ class Passes:
                 self.config.views.targets,
                 self.normalize,
             )
-            probe = _probe(large[0], loss, labels)
-            forward = _forward(large, loss, probe, labels)
+            probe = probe_of(large[0], loss, labels)
+            forward = forward_of(large, loss, probe, labels)
             return jnp.mean(loss + probe), (after, forward)
 
         grads, (after, forward) = jax.grad(mean_loss, has_aux=True)(params)
@@ -113,7 +119,7 @@ class Passes:
             loss = loss + parts[0].sum(0)
         # The metrics of a step compare the first two views.
         first_two = [jax.tree.map(lambda x, i=i: x[i], large) for i in (0, 1)]
-        return *total, _forward(first_two, loss, probe, labels)
+        return *total, forward_of(first_two, loss, probe, labels)
 
     def _add(self, params, labels, total, pieces, online: Callable[..., Any]):
         """Loop over views of one size. Add their gradients to those in `total`.
@@ -157,8 +163,10 @@ class Passes:
 
 def make_gradient_of_views(
     network: BYOLNetwork, config: TrainConfig, unroll: bool
-) -> Callable[..., tuple[Averaged, Forward]]:
-    """Return the function (key, state, batch) -> (`Averaged`, `Forward`).
+) -> Gradient:
+    """Return the function (state, batch, key) -> (`Averaged`, `Forward`).
+
+    `key` is that of the step.
 
     Running statistics are updated once per large view. Small views pass through the
     online network only, and leave its running statistics as they are. The probe reads
@@ -168,7 +176,7 @@ def make_gradient_of_views(
     online = passes.one_by_one if views.accumulate else passes.together
 
     def gradient(
-        key: Array, state: TrainState, batch: Batch
+        state: TrainState, batch: Batch, key: Array
     ) -> tuple[Averaged, Forward]:
         """Draw the views, make their targets, and differentiate."""
         drawn, labels = all_views(key, batch, config.augment, views), batch["label"]
@@ -179,23 +187,3 @@ def make_gradient_of_views(
         return Averaged(grads, stats, target_stats), forward
 
     return gradient
-
-
-def _probe(outputs: Outputs, loss: Array, labels: Int[Array, " b"]) -> Array:
-    """Return the probe's loss of each image: zeros like `loss` without a probe."""
-    if outputs.logits is None:
-        return jnp.zeros_like(loss)
-    return probe_loss(outputs.logits, labels)
-
-
-def _forward(outputs, loss: Array, probe: Array, labels: Array) -> Forward:
-    """Collect the results. Representation and probe are those of the first view."""
-    return Forward(
-        loss,
-        probe,
-        representation=outputs[0].representation,
-        projection1=outputs[0].projection,
-        projection2=outputs[1].projection,
-        logits=outputs[0].logits,
-        labels=labels,
-    )

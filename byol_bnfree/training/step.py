@@ -79,7 +79,8 @@ def make_train_step(
 
     Raises:
       InputError: for arguments of other kinds, for schedules that are neither functions
-        nor numbers, and when the step gets a batch without one of these keys.
+        nor numbers, for a network of `views` that never pass side by side, and when the
+        step gets a batch without one of these keys.
     """
     check_kind(config, TrainConfig, "config", "a TrainConfig, such as TrainConfig()")
     check_kind(network, BYOLNetwork, "network", "a BYOLNetwork, as build_parts returns")

@@ -1,7 +1,12 @@
 """The ImageNet arms, of which only the program can be looked at here."""
 
+import dataclasses
+
 import pytest
 
+import tiny
+from byol_bnfree.command_line import parse_args
+from byol_bnfree.training.parts import DataShape
 from experiments import paper_scale
 from experiments.grid import Run, load_experiment, make_runs
 from experiments.paper_scale import Step, build
@@ -35,6 +40,31 @@ def test_arms_are_compiled_by_their_settings_and_not_by_their_names(
     assert built == ["x", "y"]
     said = capsys.readouterr().out
     assert "a bn, b other: " in said and "b bn: " in said and said.count("--of=") == 2
+
+
+@pytest.mark.parametrize(
+    "arm, expected",
+    [
+        ("gn_ws-2", {"crops": (4, 2, 32, 32, 3)}),
+        ("bn-3", {"crops": (4, 3, 32, 32, 3)}),
+        (
+            "bn-3+4small",
+            {"crops": (4, 3, 32, 32, 3), "small_crops": (4, 4, 16, 16, 3)},
+        ),
+    ],
+)
+def test_a_step_takes_all_views_of_its_arm(monkeypatch, arm, expected):
+    """On a small network, which is enough for the shapes of a batch."""
+    model = dataclasses.replace(tiny.config().model, name="resnet8")
+
+    def small(flags):
+        return dataclasses.replace(parse_args(flags), batch_size=4, model=model)
+
+    monkeypatch.setattr(paper_scale, "parse_args", small)
+    monkeypatch.setattr(paper_scale, "IMAGENET", DataShape(100, 3, (32, 32, 3)))
+    (_, batch), _ = step_of("views", arm).traced.args_info
+    found = {name: given.shape for name, given in batch.items() if "crops" in name}
+    assert found == expected
 
 
 @pytest.mark.slow

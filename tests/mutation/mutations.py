@@ -284,7 +284,7 @@ MUTATIONS = [Mutation(*fields) for fields in [
     ("the loss is a sum over views", "objectives/several_views.py",
      "(2 / views)", "1", f"{VIEWS} -k fastsiams"),
     ("the probe reads every view", "training/several_views.py",
-     "return loss, is_first * _probe(", "return loss, _probe(",
+     "return loss, is_first * probe_of(", "return loss, probe_of(",
      f"{VIEWS} -k two_views_one_at_a_time"),
     ("small views use the other predictor", "training/several_views.py",
      'return "small_predictor" if', 'return "predictor" if', f"{VIEWS} -k predictor"),

@@ -18,12 +18,7 @@ from byol_bnfree.config import (
 from byol_bnfree.models.norm import NORMS
 from byol_bnfree.objectives import make_objective
 from byol_bnfree.training.gradient import make_loss
-from byol_bnfree.training.mesh import (
-    batch_sharding,
-    make_mesh,
-    replicated,
-    state_shardings,
-)
+from byol_bnfree.training.mesh import batch_sharding, make_mesh
 
 NARROW = dataclasses.replace(
     tiny.config().model,
@@ -53,22 +48,6 @@ def config(kind: str, **fields) -> TrainConfig:
     return tiny.config(**({"norm": "gn_ws"} | KINDS[kind] | fields))
 
 
-def on_two_devices(cfg):
-    mesh = make_mesh()
-    state, step = tiny.start(cfg, data_devices=2)
-    layout = state_shardings(jax.eval_shape(lambda: state), mesh, False)
-    step = jax.jit(
-        step,
-        in_shardings=(layout, batch_sharding(mesh)),
-        out_shardings=(layout, replicated(mesh), batch_sharding(mesh)),
-    )
-    state, losses = jax.device_put(state, layout), []
-    for index in range(2):
-        state, metrics, _ = step(state, tiny.batch(cfg.batch_size, seed=index))
-        losses.append(metrics["train/loss"])
-    return state, losses
-
-
 SOME_SLOW = [
     kind if kind == "infonce" else pytest.param(kind, marks=pytest.mark.slow)
     for kind in KINDS
@@ -79,7 +58,7 @@ SOME_SLOW = [
 def test_two_devices_equal_one_device(kind):
     """So negatives, correlations, statistics and the queue are of the global batch."""
     cfg = config(kind)
-    one, two = tiny.run(cfg), on_two_devices(cfg)
+    one, two = tiny.run(cfg), tiny.run_on_two_devices(cfg)
     # A correlation over 8 images amplifies rounding, and so does a fit to them.
     loose = {
         "barlow_twins": {"atol": 1e-4},
@@ -114,7 +93,7 @@ def test_micro_batches_equal_the_full_batch(kind):
 @pytest.mark.slow
 def test_micro_batches_on_devices_leave_the_queue_in_the_same_order():
     cfg = config("moco_v2", micro_batches=2)
-    two = on_two_devices(cfg)
+    two = tiny.run_on_two_devices(cfg)
     tiny.assert_close(jax.device_get(two), jax.device_get(tiny.run(config("moco_v2"))))
 
 

@@ -286,8 +286,8 @@ def test_updates_keep_the_dtype_of_their_gradients(fields):
     state = optimizer.init(params)
     updates, after = optimizer.update(grads, state, params)
     assert {x.dtype for x in jax.tree.leaves(updates)} == {jnp.dtype("bfloat16")}
-    dtypes = (jax.tree.map(lambda x: x.dtype, tree) for tree in (state, after))
-    assert next(dtypes) == next(dtypes)  # `jax.lax.scan` needs this
+    before, later = (jax.tree.map(lambda x: x.dtype, tree) for tree in (state, after))
+    assert before == later  # `jax.lax.scan` needs this
 
 
 @pytest.mark.parametrize("value", [1, 0.5, np.float64(0.25), jnp.int32(2)])

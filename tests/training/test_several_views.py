@@ -6,6 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import tiny
@@ -20,6 +21,7 @@ from byol_bnfree.settings.view_checks import check_small_size
 from byol_bnfree.training.parts import DataShape, build_parts
 from byol_bnfree.training.passes import of_views
 from byol_bnfree.training.several_views import make_gradient_of_views
+from byol_bnfree.training.step import Schedules, make_train_step
 
 FOUR = ViewsConfig(count=4)
 MIXED = ViewsConfig(count=3, small=2, small_size=5)
@@ -142,7 +144,7 @@ def test_the_loss_of_a_step_is_that_of_all_its_views(accumulate, how):
         )
 
     gradient = jax.jit(make_gradient_of_views(network, cfg, unroll=False))
-    _, forward = gradient(jax.random.key(0), state, BATCH)
+    _, forward = gradient(state, BATCH, jax.random.key(0))
     np.testing.assert_allclose(forward.loss, expected(views), rtol=1e-5)
 
 
@@ -212,7 +214,7 @@ def test_running_statistics_are_those_of_large_views(accumulate, predictor):
     state, _ = tiny.start(cfg)
     network, large = tiny.network(cfg), drawn(cfg.views).large
     gradient = make_gradient_of_views(network, cfg, unroll=False)
-    averaged, _ = jax.jit(gradient)(jax.random.key(0), state, BATCH)
+    averaged, _ = jax.jit(gradient)(state, BATCH, jax.random.key(0))
     found = averaged.online_stats
     online = (state.online_params, state.online_stats)
     _, expected = jax.jit(partial(of_views, network.online, 1))(*online, large)
@@ -257,6 +259,27 @@ def test_small_views_are_no_larger_than_large_ones():
 def test_views_that_cannot_be_are_refused(fields, said):
     with pytest.raises(InputError, match=said):
         TrainConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    "fields, together, said",
+    [
+        ({"count": 3}, 2, "views is 2; give 1 or views.count, 3."),
+        ({}, 3, "views is 3; give 1 or views.count, 2."),
+        ({"small": 1}, 2, "views is 2, but with small views no views .* give 1."),
+        ({"accumulate": True}, 2, "views is 2, but with views.accumulate no .* 1."),
+    ],
+)
+def test_a_network_of_other_views_than_those_of_a_pass_is_refused(
+    fields, together, said
+):
+    """BatchNorm would mix views, without an error."""
+    cfg = with_views("bn", **fields)
+    with pytest.raises(InputError, match=said):
+        build_parts(cfg, DataShape(80, 3, (8, 8, 3)), views=together)
+    optimizer, schedules = optax.sgd(0.1), Schedules(0.1, 0.9)
+    with pytest.raises(InputError, match=said):
+        make_train_step(tiny.network(cfg, together), optimizer, schedules, cfg)
 
 
 @pytest.mark.parametrize("given", ["image", "crops"])

@@ -27,11 +27,8 @@ from byol_bnfree.training.gradient import (
     make_loss,
 )
 from byol_bnfree.training.mesh import (
-    batch_sharding,
     check_batch,
     make_mesh,
-    replicated,
-    state_shardings,
 )
 from byol_bnfree.training.passes import Averaged, Forward
 from byol_bnfree.training.schedules import tau_schedule
@@ -47,22 +44,6 @@ QUICK = ("bn", "lars"), ("gn_ws", "muon")
 PLAIN = ViewConfig(
     crop_area=(1.0, 1.0), crop_aspect=(1.0, 1.0), flip=0, jitter=0, grayscale=0, blur=0
 )
-
-
-def run_on_two_devices(cfg, shard_state: bool):
-    mesh = make_mesh()
-    state, step = tiny.start(cfg, data_devices=2)
-    layout = state_shardings(jax.eval_shape(lambda: state), mesh, shard_state)
-    step = jax.jit(
-        step,
-        in_shardings=(layout, batch_sharding(mesh)),
-        out_shardings=(layout, replicated(mesh), batch_sharding(mesh)),
-    )
-    state, losses = jax.device_put(state, layout), []
-    for index in range(2):
-        state, metrics, _ = step(state, tiny.batch(cfg.batch_size, seed=index))
-        losses.append(metrics["train/loss"])
-    return state, losses
 
 
 @pytest.mark.parametrize("key", ["image", "label", "position"])
@@ -88,7 +69,7 @@ def test_labels_and_positions_must_be_an_integer_per_image(key, change):
 def test_two_devices_equal_one_device(norm):
     """For bn this is: statistics are global under sharding."""
     cfg = tiny.config(norm=norm)
-    one, two = tiny.run(cfg), run_on_two_devices(cfg, shard_state=False)
+    one, two = tiny.run(cfg), tiny.run_on_two_devices(cfg)
     tiny.assert_close(jax.device_get(two), jax.device_get(one))
 
 
@@ -96,7 +77,7 @@ def test_two_devices_equal_one_device(norm):
 def test_sharded_state_equals_replicated_state(norm, monkeypatch):
     monkeypatch.setattr("byol_bnfree.training.mesh.SMALLEST_SHARDED", 8)
     cfg = tiny.config(norm=norm)
-    state, losses = run_on_two_devices(cfg, shard_state=True)
+    state, losses = tiny.run_on_two_devices(cfg, shard_state=True)
     kernel = state.online_params["projector"]["fc1"]["kernel"]
     assert not kernel.sharding.is_fully_replicated
     tiny.assert_close(jax.device_get((state, losses)), jax.device_get(tiny.run(cfg)))
@@ -153,7 +134,7 @@ def test_micro_batches_of_whole_statistics_groups_equal_the_full_batch():
 
 def test_micro_batches_on_two_devices_equal_one_device():
     cfg = tiny.config(norm="gn_ws", micro_batches=2)
-    two = run_on_two_devices(cfg, shard_state=False)
+    two = tiny.run_on_two_devices(cfg)
     tiny.assert_close(jax.device_get(two), jax.device_get(tiny.run(cfg)))
 
 
