@@ -22,7 +22,7 @@ from byol_bnfree.objectives import make_objective
 from byol_bnfree.settings.types import check_kind
 from byol_bnfree.training.ema import ema_update
 from byol_bnfree.training.gradient import make_gradient
-from byol_bnfree.training.passes import Forward, check_keys
+from byol_bnfree.training.passes import Forward, check_arrays
 from byol_bnfree.training.schedules import as_schedule
 from byol_bnfree.training.state import TrainState
 
@@ -80,7 +80,8 @@ def make_train_step(
     Raises:
       InputError: for arguments of other kinds, for schedules that are neither functions
         nor numbers, for a network of `views` that never pass side by side, and when the
-        step gets a batch without one of these keys.
+        step gets a batch without one of these keys, with an array of another shape, or
+        one that cannot be cut into the micro-batches.
     """
     check_kind(config, TrainConfig, "config", "a TrainConfig, such as TrainConfig()")
     check_kind(network, BYOLNetwork, "network", "a BYOLNetwork, as build_parts returns")
@@ -98,7 +99,7 @@ def make_train_step(
         state: TrainState, batch: Batch, key: Array | None = None
     ) -> tuple[TrainState, Metrics, StepOutputs]:
         """Return the state after one update of all parts, metrics and outputs."""
-        check_keys(batch)
+        check_arrays(batch)
         key = jax.random.key(config.seed) if key is None else key
         averaged, forward = gradient(state, batch, key)
         updates, opt_state = optimizer.update(
