@@ -75,7 +75,8 @@ def build_parts(
     """Build network, optimizer, schedules and the shapes of the state.
 
     Args:
-      config: the settings of the run.
+      config: the settings of the run. Rate and schedules are those of batches of
+        `config.batch_size` images.
       data: the properties of the data.
       kernels: the functions that compute the layers.
       views: views of each image that pass through the network together in training: 1

@@ -64,10 +64,14 @@ def make_train_step(
 
     It takes a `TrainState` and a batch. It returns the next state, the metrics, and the
     networks' outputs, from which `collapse_metrics` makes further metrics. A batch is a
-    dict of "image" (uint8 or floats in [0, 1], [b h w c]), "label" (int32 [b]; -1 where
-    there is none) and "position" (int32 [b]). The position in the global batch gives
-    each image random views of its own. A third argument `key` replaces
+    dict of "image" (uint8 or floats in [0, 1], [b h w c]), "label" (int32 [b], 0 to
+    num_classes - 1; -1: none) and "position" (int32 [b]). The position in the global
+    batch gives each image random views of its own. A third argument `key` replaces
     `jax.random.key(config.seed)`, so that one compiled step serves all seeds.
+
+    A batch has `config.batch_size` images. The step takes other numbers too, but the
+    schedules of `build_parts` do not follow them: the rate is base_lr x batch_size /
+    256, and the steps of an epoch are those of such batches.
 
     `network` must have `bn_stat_groups / micro_batches` groups of statistics.
     Optimizer, target and schedules advance once per step, however many micro-batches it
