@@ -46,7 +46,7 @@ Gradient = Callable[..., tuple[Averaged, Forward]]
 def check_arrays(batch: dict[str, Any]) -> None:
     """Raise `InputError` if a batch lacks what a step reads, or has other shapes."""
     needed = {
-        "label": "int32 [b], the class of each image, or -1",
+        "label": "int32 [b], the class of each image from 0, or -1",
         "position": "int32 [b], the place of each image in the global batch",
     }
     if "crops" not in batch:
