@@ -217,7 +217,8 @@ def _check_own_statistics(config: TrainConfig, network: BYOLNetwork, state) -> N
     if config.micro_batches > 1:
         raise InputError(
             f"--micro-batches {config.micro_batches} would change the batch statistics "
-            f"of model {config.encoder}; set it to 1, or use an encoder without them."
+            f"of model {config.encoder or 'encoder'}; set it to 1, or use an encoder "
+            f"without them."
         )
 
 
