@@ -126,11 +126,11 @@ def _check_rows(config: Any) -> None:
 
 def check_mean_and_std(augment: Any, called: Callable[[str], str] = flag) -> None:
     """Raise `InputError` unless both have one number for each channel."""
-    mean, std = len(augment.mean), len(augment.std)
-    if mean != std:
+    mean, std = called("augment.mean"), called("augment.std")
+    if len(augment.mean) != len(augment.std):
         raise InputError(
-            f"{called('augment.mean')} has {mean} numbers and {called('augment.std')} "
-            f"{std}; give both one number for each channel."
+            f"{mean} has {len(augment.mean)} numbers and {std} {len(augment.std)}; "
+            f"give both one number for each channel."
         )
 
 
