@@ -42,11 +42,17 @@ def parse_args(argv: Sequence[str] | None = None) -> TrainConfig:
     Raises:
       SystemExit: with status 2 and a message for an unknown flag or value (from tyro),
         with status 0 after `--help`.
-      InputError: for impossible values, and for a text that is no list of flags.
+      InputError: for impossible values, and for anything but a list of texts.
     """
     if isinstance(argv, str):
         raise InputError(f"argv is {argv!r}; give a list of flags: {argv.split()}.")
     argv = sys.argv[1:] if argv is None else list(argv)
+    for argument in argv:
+        if not isinstance(argument, str):
+            raise InputError(
+                f"argv has {argument!r}, which is of type {type(argument).__name__}; "
+                f"give texts, such as {str(argument)!r}."
+            )
     return cli(
         TrainConfig,
         args=argv,

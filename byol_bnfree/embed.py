@@ -65,7 +65,11 @@ def embed(config: EmbedConfig) -> "Embedding":
     """
     from byol_bnfree.encoder import load_encoder
     from byol_bnfree.evaluation.data_of_weights import names_data
-    from byol_bnfree.evaluation.images.as_trained import print_changes, reads_own
+    from byol_bnfree.evaluation.images.as_trained import (
+        print_changes,
+        print_unfinished,
+        reads_own,
+    )
     from byol_bnfree.evaluation.images.splits import check_images
     from byol_bnfree.evaluation.kept.embedding import check_file, save_embedding
     from byol_bnfree.evaluation.pictures_of import asked_for, everything, represented
@@ -78,6 +82,7 @@ def embed(config: EmbedConfig) -> "Embedding":
             f"{weights} does not say where the data of its training are; give "
             f"--dataset."
         )
+    print_unfinished(weights, encoder.step)
     run = asked_for(
         encoder.config,
         dataset=config.dataset,

@@ -60,9 +60,12 @@ class Encoder:
 
     def __repr__(self) -> str:
         """Return one line. The weights would fill pages."""
-        network, norm = encoder_name(self.config), part_norms(self.config)["encoder"]
+        network = f"{encoder_name(self.config)}, {part_norms(self.config)['encoder']}"
+        ours = isinstance(self.module, ResNet | ProgramModule)
+        if self.config.encoder is None and not ours:
+            network = type(self.module).__name__  # whose norm is not known
         return (
-            f"Encoder({network}, {norm}, {self.config.dataset}, step {self.step}; "
+            f"Encoder({network}, {self.config.dataset}, step {self.step}; "
             f"images [b h w c] to representations [b d])"
         )
 

@@ -90,7 +90,10 @@ def byol_loss(
 def probe_loss(
     logits: Float[Array, "b c"], labels: Int[Array, " b"]
 ) -> Float[Array, " b"]:
-    """Return the cross-entropy of each example; 0 if its label is -1 (no label)."""
+    """Return the cross-entropy of each example; 0 if its label is -1 (no label).
+
+    Labels are 0 to c - 1, or -1. A label from c on gives NaN.
+    """
     losses = optax.softmax_cross_entropy_with_integer_labels(
         logits, jnp.maximum(labels, 0)
     )

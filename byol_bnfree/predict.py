@@ -12,7 +12,7 @@ import tyro
 from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.data.names import some
 from byol_bnfree.errors import InputError, why_not_written
-from byol_bnfree.files import expanded, replacing_text, writable
+from byol_bnfree.files import replacing_text, writable
 from byol_bnfree.flags import cli
 from byol_bnfree.settings.types import check_types
 
@@ -55,20 +55,25 @@ def predict(config: PredictConfig) -> dict[str, float]:
       InputError: if there is no classifier, the data cannot be read, or the file cannot
         be written.
     """
-    from byol_bnfree.evaluation.images.as_trained import print_changes, reads_own
+    from byol_bnfree.evaluation.images.as_trained import (
+        print_changes,
+        print_unfinished,
+        reads_own,
+    )
     from byol_bnfree.evaluation.images.splits import check_images
     from byol_bnfree.evaluation.pictures_of import everything
-    from byol_bnfree.evaluation.predictor import load_predictor, run_of
+    from byol_bnfree.evaluation.predictor import load_predictor
 
     # Checked first, because the predictions may take long.
     out = writable(config.out)
     predictor = load_predictor(config.classifier, config.workdir)
+    if predictor.workdir is not None:
+        print_unfinished(predictor.workdir, predictor.encoder.step)
     run, split = _asked(config, predictor)
     with contextlib.closing(everything(run, split, out.parent)) as pictures:
         check_images(predictor.encoder, pictures.sources[0])
         if reads_own(predictor.encoder.config, run):
-            workdir = config.workdir or run_of(expanded(config.classifier))
-            print_changes(expanded(workdir), pictures.sources)
+            print_changes(predictor.workdir, pictures.sources)
         comparable = _comparable(predictor.class_names, pictures.sources[0])
         found = {s.split: list(_rows(predictor, s)) for s in pictures.sources}
     rows = [row for of_split in found.values() for row in of_split]

@@ -12,12 +12,13 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 import byol_bnfree
 import tiny
 from byol_bnfree import evaluation
-from byol_bnfree.config import TrainConfig
+from byol_bnfree.config import OptimConfig, TrainConfig
 from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.settings.names import NORMS
 from byol_bnfree.training.parts import views_of_step_0
@@ -163,6 +164,29 @@ def test_a_state_is_saved_restored_and_made_an_encoder(norm, tmp_path, monkeypat
     jax.tree.map(np.testing.assert_array_equal, names["state"], state)
     assert ("batch_stats" in names["variables"]) == (norm == "bn")
     assert names["features"].shape == (8, 64) and np.all(names["features"] >= 0)
+
+
+def test_a_state_of_another_optimizer_is_restored_as_the_page_says(tmp_path):
+    page = (DOCS / "training.md").read_text()
+    text = re.search(r"<!-- test: own_optimizer -->\n```python\n(.*?)```", page, re.S)[
+        1
+    ]
+    config = tiny.config(optim=OptimConfig(name="adamw"))
+    other = byol_bnfree.build_parts(
+        tiny.config(), byol_bnfree.DataShape(48, 3, (8, 8, 3))
+    )
+    names = {
+        "config": config,
+        "parts": other,
+        "state": jax.jit(other.init)(tiny.batch()),
+    }
+    exec(text, names)  # text of this repository
+    assert jax.eval_shape(lambda: names["state"]) != other.abstract_state
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "checkpoint", names["state"])
+        checkpointer.wait_until_finished()
+        restored = checkpointer.restore(tmp_path / "checkpoint", names["like"])
+    jax.tree.map(np.testing.assert_array_equal, restored, names["state"])
 
 
 @pytest.mark.slow  # compiles a whole step

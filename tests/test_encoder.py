@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from flax import nnx
 
 import tiny
@@ -211,3 +212,8 @@ def test_batchnorm_in_nnx_updates_its_statistics_in_training():
 def test_an_encoder_prints_as_one_line():
     shown = repr(tiny.encoder("gn_ws"))
     assert "gn_ws" in shown and "\n" not in shown and len(shown) < 200
+
+
+def test_an_encoder_of_a_module_of_ones_own_does_not_print_as_one_of_ours():
+    encoder = dataclasses.replace(tiny.encoder("gn_ws"), module=nn.BatchNorm(False))
+    assert repr(encoder).startswith("Encoder(BatchNorm, shapes, step 0; images")

@@ -1,5 +1,6 @@
 """`python -m byol_bnfree.evaluate` as users run it: in a process of its own."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,11 +11,16 @@ import pytest
 from PIL import Image
 
 from byol_bnfree.command_line import exit_on_error
+from byol_bnfree.embed import EmbedConfig, embed
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluate import main
 from byol_bnfree.evaluation import run as evaluation
 from byol_bnfree.evaluation.config import EvaluateConfig
-from runs import copy_of, trained
+from byol_bnfree.export import ExportConfig
+from byol_bnfree.files import write_json
+from byol_bnfree.interop.exporting import export
+from byol_bnfree.predict import PredictConfig, predict
+from runs import copy_of, run, trained
 
 ROOT = Path(__file__).parent.parent
 
@@ -96,3 +102,27 @@ def test_a_run_that_is_read_only_is_refused_before_the_data(tmp_path, monkeypatc
     monkeypatch.setattr(evaluation, "_open_all", lambda *_: 1 / 0)
     with pytest.raises(InputError, match="cannot be written to; .*give --weights="):
         evaluation.evaluate(EvaluateConfig(f"{run}"))
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_every_command_says_if_the_run_is_not_finished(tmp_path, capsys, finished):
+    workdir = copy_of(trained(), tmp_path)
+    if not finished:  # as a longer run that was interrupted
+        config = json.loads((workdir / "config.json").read_text())
+        write_json(workdir / "config.json", config | {"steps": 9})
+        (workdir / "summary.json").unlink()
+    note = (
+        f"note: {workdir} is not finished: step 4 of 9; the same training command "
+        f"resumes it"
+    )
+    capsys.readouterr()
+    run(workdir, "linear_cached", save=True)
+    (classifier,) = (workdir / "evaluation" / "classifiers").iterdir()
+    for command in (
+        lambda: embed(EmbedConfig(str(workdir), out=str(tmp_path / "f.npz"))),
+        lambda: predict(PredictConfig(str(classifier), out=str(tmp_path / "p.csv"))),
+        lambda: print(*export(ExportConfig(str(workdir), compare=False)), sep="\n"),
+        lambda: None,
+    ):
+        assert (note in capsys.readouterr().out.splitlines()) != finished
+        command()

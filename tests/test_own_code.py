@@ -383,8 +383,10 @@ def test_own_batch_statistics_and_micro_batches_are_refused(file):
         def __call__(self, x, train=False):
             return nn.BatchNorm(not train)(nn.Conv(4, (3, 3))(x).mean((1, 2)))
 
-    with pytest.raises(InputError, match="batch statistics of model"):
-        build_parts(cut, DataShape(80, CLASSES, (8, 8, 3)), encoder=Normed())
+    for own, named in ((cut.encoder, cut.encoder), (None, "encoder")):
+        of_program = dataclasses.replace(cut, encoder=own)
+        with pytest.raises(InputError, match=f"statistics of model {named}; set it"):
+            build_parts(of_program, DataShape(80, CLASSES, (8, 8, 3)), encoder=Normed())
 
 
 def test_own_views_take_the_place_of_ours(file):

@@ -38,6 +38,11 @@ def python(code: str, *flags: str) -> subprocess.CompletedProcess:
         (lambda: unwrap(byol_bnfree.make_train_step)(*[None] * 4), "a TrainConfig"),
         (lambda: unwrap(byol_bnfree.evaluate)("runs/mine"), "an EvaluateConfig"),
         (lambda: byol_bnfree.parse_args("--norm=bn"), r"a list of flags: \['--norm=bn"),
+        (
+            lambda: unwrap(byol_bnfree.parse_args)(["--steps", 20]),
+            "texts, such as '20'",
+        ),
+        (lambda: unwrap(byol_bnfree.parse_args)([Path("w")]), "texts, such as 'w'"),
     ],
 )
 def test_settings_of_another_kind_are_refused_in_a_sentence(call, wanted):

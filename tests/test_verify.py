@@ -306,6 +306,11 @@ def test_each_objective_resumes_exactly_and_cuts_exactly_or_not_at_all(
         assert finding.holds, finding
 
 
+@pytest.mark.parametrize("given", [["program", "loss"], ["program,loss"]])
+def test_claims_have_spaces_or_commas_between_them(given):
+    assert verify.parse(["--claims", *given, "--norm=bn"])[1] == ["program", "loss"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("norm, code", [("gn_ws", 0), ("bn", 1)])
 def test_numbers_and_the_negative_control(norm, code, monkeypatch, capsys):
@@ -318,6 +323,7 @@ def test_numbers_and_the_negative_control(norm, code, monkeypatch, capsys):
     "arguments, sentence",
     [
         (["--claims=foo"], "claims has 'foo'"),
+        (["--claims", "--norm=bn"], "claims is empty; choose from independence"),
         (["--norm=gnws"], "invalid choice 'gnws'"),
         (["--config=missing.py"], "missing.py"),
         (["--claims=program", "--model.width=0.3"], "width 0.3"),

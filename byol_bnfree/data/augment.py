@@ -21,9 +21,8 @@ from byol_bnfree.data.pixels import as_array, check_type, checked_images
 from byol_bnfree.errors import InputError
 from byol_bnfree.machine.jax_settings import THREEFRY
 from byol_bnfree.own_code import load_function, repaired_by_the_user
-from byol_bnfree.settings.types import check_kind, is_count
-
-AUGMENT = "an AugmentConfig, such as config.augment"
+from byol_bnfree.settings.checks import check_augment
+from byol_bnfree.settings.types import is_count
 
 
 def two_views(
@@ -50,11 +49,12 @@ def two_views(
       `key`, image i and its position only.
 
     Raises:
-      InputError: for images of another dtype, shape or range, for positions that are
-        not one whole number for each image, another size, or a key of another kind.
-        Ranges are not known inside compiled functions.
+      InputError: for settings that `TrainConfig` refuses, for images of another dtype,
+        shape or range, for positions that are not one whole number for each image,
+        another size, or a key of another kind. Ranges are not known inside compiled
+        functions.
     """
-    check_kind(augment, AugmentConfig, "augment", AUGMENT)
+    check_augment(augment)
     images = checked_images(images)
     _check_size(size)
     positions = _placed(images, positions)
@@ -114,7 +114,7 @@ def normalize(
     Raises:
       InputError: for integer images, and otherwise as `two_views`.
     """
-    check_kind(augment, AugmentConfig, "augment", AUGMENT)
+    check_augment(augment)
     images = as_array(images)
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise InputError(

@@ -42,6 +42,8 @@ class Predictor:
     data: Mapping[str, str | None] = field(default_factory=dict)
     """The data set that it was fitted on: dataset, data_dir, train_split, test_split.
     Empty in files of earlier versions."""
+    workdir: Path | None = None
+    """The run of the encoder."""
 
     def __call__(self, images: Any) -> Float[Array, "b k"]:
         """Return class probabilities [b k] of images that `Encoder` accepts."""
@@ -84,9 +86,8 @@ def load_predictor(path: str | Path, workdir: str | Path | None = None) -> Predi
     """
     path = expanded(path)
     fitted, about = read_fitted(path)
-    if workdir is None:
-        workdir = run_of(path)
-    config, data = read_run(expanded(workdir))
+    workdir = run_of(path) if workdir is None else expanded(workdir)
+    config, data = read_run(workdir)
     code = about.get("code", ())
     if changed := changed_code(code, config, f"{path.name} was fitted"):
         warnings.warn(f"{changed}; the classes may differ.", stacklevel=2)
@@ -110,7 +111,7 @@ def load_predictor(path: str | Path, workdir: str | Path | None = None) -> Predi
                 f"encoder, of step {encoder.step}; evaluate it again with --save."
             )
     classes, several = tuple(about["classes"]), about["several"]
-    return Predictor(encoder, fitted, classes, several, about.get("data", {}))
+    return Predictor(encoder, fitted, classes, several, about.get("data", {}), workdir)
 
 
 def run_of(path: Path) -> Path:

@@ -44,6 +44,7 @@ from byol_bnfree.settings.types import check_kind
 from byol_bnfree.training.distributed import say
 from byol_bnfree.training.mesh import make_mesh
 from byol_bnfree.training.parts import DataShape
+from byol_bnfree.training.saved_run import unfinished
 from byol_bnfree.training.workdir import lock_workdir, prepare_workdir
 from byol_bnfree.untrained import untrained_encoder, untrained_like
 
@@ -94,6 +95,7 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
     _note(without_effect(config))
     kernels = choose_kernels("auto", jax.device_count())
     encoder = _loaded(config, kernels)
+    _note(unfinished(expanded(config.weights or workdir), encoder.step))
     _check_writable(workdir)
     check_trainable(config, encoder)
     _note(note_on_lengths(config, encoder))

@@ -12,7 +12,7 @@ from byol_bnfree.files import RESTORE, expanded, read_json
 from byol_bnfree.interop.hub import write_hub_folder
 from byol_bnfree.interop.weights import description_of, holds_weights, is_run
 from byol_bnfree.interop.writing import Settings, write
-from byol_bnfree.training.saved_run import read_run
+from byol_bnfree.training.saved_run import read_run, unfinished
 
 
 def export(config: Any) -> Iterator[str]:
@@ -29,6 +29,8 @@ def export(config: Any) -> Iterator[str]:
     _refuse_run(config.out)
     _refuse_own_encoder(source)
     encoder = load_encoder(source, config.network, **vars(config.facts))
+    if (note := unfinished(source, encoder.step)) is not None:
+        yield f"note: {note}"
     origin = origin_of(source, config.licence, config.network)
     python = os.path.expanduser(config.python) if config.compare else None
     settings = Settings(config.format, config.names, python, origin)

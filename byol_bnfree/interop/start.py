@@ -130,10 +130,8 @@ def _read(path: Path) -> tuple[TrainConfig, int, dict[str, Flat]]:
         config, step = weights.config, weights.step
     else:
         config, data = read_run(path)
-        # As in training: one class has no probe. Two images only give the shapes, so
-        # they are one group of statistics.
-        classes = data.num_classes if (data.num_classes or 0) > 1 else None
-        network = create_network(config, classes, stat_groups=1)
+        # Two images only give the shapes, so they are one group of statistics.
+        network = create_network(config, data.probe_classes, stat_groups=1)
         images = jax.ShapeDtypeStruct((2, *data.image_shape), jnp.float32)
         shapes = jax.eval_shape(network.init, jax.random.key(0), images)
         # A checkpoint may come from many devices. One is enough to read it.

@@ -12,7 +12,7 @@ from byol_bnfree.config import ModelConfig
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.architectures import ARCHITECTURES, scaled_channels
 from byol_bnfree.models.norm import NormOptions, check_channels, layers_for
-from byol_bnfree.models.resnet import PADDINGS, SHORTCUTS, ResNet
+from byol_bnfree.models.resnet import ResNet, check_choices
 from byol_bnfree.settings.checks import check_network
 
 
@@ -64,7 +64,8 @@ def create_encoder(
         and for numbers that no command line takes.
     """
     _check_options(norm_options)
-    _check_choices(name, stem, padding, shortcuts)
+    _check_name(name)
+    check_choices(stem, padding, shortcuts)
     check_network(
         ModelConfig(
             width=width,
@@ -107,18 +108,10 @@ def _check_options(norm_options: Iterable[str]) -> None:
             raise InputError(f"create_encoder has no option {option!r}; {advice}")
 
 
-def _check_choices(name: str, stem: str, padding: str, shortcuts: str) -> None:
+def _check_name(name: str) -> None:
     if name not in ARCHITECTURES:
         names = ", ".join(ARCHITECTURES)
         raise InputError(f"network is {name!r}; choose one of {names}.")
-    choices = {
-        "stem": (stem, ("imagenet", "small")),
-        "padding": (padding, tuple(PADDINGS)),
-        "shortcuts": (shortcuts, SHORTCUTS),
-    }
-    for option, (value, allowed) in choices.items():
-        if value not in allowed:
-            raise InputError(f"{option} is {value!r}; choose {' or '.join(allowed)}.")
 
 
 def _check_architecture(name: str, last_scale_init: float) -> None:

@@ -28,7 +28,7 @@ The linear probe is never standardized.
 """
 
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, TypedDict
 
 import jax
@@ -47,6 +47,10 @@ from byol_bnfree.settings.checks import check_network
 from byol_bnfree.settings.names import NORMS, STANDARDIZED
 from byol_bnfree.settings.network import ModelConfig
 from byol_bnfree.settings.types import is_count
+
+# A partial is equal only to itself. Networks of the same arguments must be equal: one
+# that is a static argument of a compiled function would compile it again.
+_once = lru_cache(partial)
 
 
 class Layers(NamedTuple):
@@ -116,17 +120,17 @@ def layers_for(
     )
     _check_options(stat_groups, views, dtype)
     normalize = kernels.normalize
-    group_norm = partial(GroupNorm, normalize=normalize)
+    group_norm = _once(GroupNorm, normalize=normalize)
     # gn and gn_ws differ in their kernels only.
-    by_groups = partial(group_norm, max_groups=groups, min_channels=min_group_channels)
+    by_groups = _once(group_norm, max_groups=groups, min_channels=min_group_channels)
     norms: dict[str, Callable[..., nn.Module]] = {
-        "bn": partial(
+        "bn": _once(
             BatchNorm, stat_groups=stat_groups, views=views, normalize=normalize
         ),
         "gn_ws": by_groups,
         "gn": by_groups,
         "ws": Affine,
-        "ln": partial(group_norm, max_groups=1, min_channels=1),
+        "ln": _once(group_norm, max_groups=1, min_channels=1),
         "none": Affine,
     }
     if norm not in norms:
@@ -142,8 +146,8 @@ def layers_for(
     conv = _conv(kernels, standardized and standardize_conv, unit_kernels)
     dense = _dense(kernels, standardized and standardize_dense)
     return Layers(
-        conv=partial(conv, use_bias=False, kernel_init=fan_in_init, dtype=dtype),
-        dense=partial(dense, kernel_init=fan_in_init, dtype=dtype),
+        conv=_once(conv, use_bias=False, kernel_init=fan_in_init, dtype=dtype),
+        dense=_once(dense, kernel_init=fan_in_init, dtype=dtype),
         norm=norms[norm],
         relu=kernels.relu,
         max_pool=kernels.max_pool,
@@ -167,17 +171,17 @@ def _check_options(stat_groups: int, views: int, dtype: DTypeLike) -> None:
 
 def _conv(kernels: Kernels, standardized: bool, unit: bool) -> Callable[..., nn.Module]:
     if not standardized:
-        return partial(nn.Conv, conv_general_dilated=kernels.conv)
+        return _once(nn.Conv, conv_general_dilated=kernels.conv)
     product = kernels.std_conv
     if unit:
-        product = partial(by_unit_kernels, product)
-    return partial(StdConv, conv_general_dilated=Standardizing(product))
+        product = _once(by_unit_kernels, product)
+    return _once(StdConv, conv_general_dilated=Standardizing(product))
 
 
 def _dense(kernels: Kernels, standardized: bool) -> Callable[..., nn.Module]:
     if not standardized:
-        return partial(nn.Dense, dot_general=kernels.dense)
-    return partial(StdDense, dot_general=Standardizing(kernels.std_dense))
+        return _once(nn.Dense, dot_general=kernels.dense)
+    return _once(StdDense, dot_general=Standardizing(kernels.std_dense))
 
 
 class GroupNorm(nn.Module):

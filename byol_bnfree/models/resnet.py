@@ -32,6 +32,7 @@ from byol_bnfree.models.preactivation import (
     PreactivationBasicBlock,
     PreactivationBottleneckBlock,
 )
+from byol_bnfree.settings.types import check_kind
 
 # An even size at stride 2 needs one pixel of padding, on one side. TensorFlow and Haiku
 # pad at the end. PyTorch pads both sides, but the strides never reach the last pixel,
@@ -71,6 +72,10 @@ class ResNet(nn.Module):
     Call it as `net.apply(variables, images, train)` on normalized images [b h w c].
     They may have any number of channels, and any size that leaves at least one pixel
     after the last stride. Parameters and statistics are float32.
+
+    Raises:
+      InputError: for an architecture or layers of another kind, such as the name of a
+        network, and for an unknown stem, padding or kind of shortcut.
     """
 
     architecture: Architecture
@@ -87,6 +92,16 @@ class ResNet(nn.Module):
     """In training the backward pass computes the inside of each stage again."""
     output_stride: int | None = None
     """Largest total stride; see `with_output_stride`. None: that of the network."""
+
+    def __post_init__(self):
+        if not isinstance(self.architecture, Architecture):
+            raise InputError(
+                f"architecture is {self.architecture!r}; give an Architecture, or use "
+                f"create_encoder(name), as in create_encoder('resnet18')."
+            )
+        check_kind(self.layers, Layers, "layers", "a result of layers_for(norm)")
+        check_choices(self.stem, self.padding, self.shortcuts)
+        super().__post_init__()
 
     def __call__(
         self, images: Float[Array, "b h w c"], train: bool = False
@@ -242,3 +257,15 @@ class ResNet(nn.Module):
 def _framed(x: Float[Array, "b h w c"]) -> Float[Array, "b _ _ c"]:
     """Return the images with a frame of zeros, one pixel wide."""
     return jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+
+
+def check_choices(stem: str, padding: str, shortcuts: str) -> None:
+    """Raise `InputError` for an option that a network does not have."""
+    choices = {
+        "stem": (stem, ("imagenet", "small")),
+        "padding": (padding, tuple(PADDINGS)),
+        "shortcuts": (shortcuts, SHORTCUTS),
+    }
+    for option, (value, allowed) in choices.items():
+        if value not in allowed:
+            raise InputError(f"{option} is {value!r}; choose {' or '.join(allowed)}.")

@@ -5,13 +5,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from byol_bnfree.errors import InputError, flag
-from byol_bnfree.settings.joint_checks import check_together
+from byol_bnfree.settings.joint_checks import check_mean_and_std, check_together
 from byol_bnfree.settings.types import (
     MOST_CHANNELS,
     check_kind,
     check_types,
     height_and_width,
 )
+from byol_bnfree.settings.views import AugmentConfig
 
 MOST_EPOCHS = 1e9  # catches infinity and slips
 MOST_WORKERS = 512  # processes, which all start at once
@@ -166,14 +167,13 @@ def validate(config: Any) -> None:
     """Run all checks that need neither data nor devices. Raise `InputError`."""
     module = "FILE:FUNCTION, and a module to train(config, encoder=module)"
     check_kind(config.encoder, str | None, "config.encoder", module)
+    _check_function(config.augment)
     check_types(config)
     for rule in RULES:
         _check(config, rule)
     for head in ("projector", "predictor"):
         _check(config, _plain_dense(config, head))
-    for view in ("augment.view1", "augment.view2"):
-        for rule in (*OF_VIEWS, *_ranges()):
-            _check(config, rule, f"{view}.")
+    _check_views(config.augment, flag)
     check_together(config)
 
 
@@ -190,12 +190,33 @@ def check_optim(optim: Any) -> None:
     _check_part(optim, "optim.", "optim.{}".format)
 
 
+def check_augment(augment: Any) -> None:
+    """Check an `AugmentConfig` that a program gave. Raise `InputError`."""
+    wanted = "an AugmentConfig, such as config.augment"
+    check_kind(augment, AugmentConfig, "augment", wanted)
+    _check_function(augment)
+    _check_part(augment, "augment.", "augment.{}".format)
+    _check_views(augment, str)
+    check_mean_and_std(augment, str)
+
+
 def _check_part(part: Any, prefix: str, called: Callable[[str], str]) -> None:
     check_types(part, called=called)
     for rule in RULES:
         names = [name for name in rule.names.split() if name.startswith(prefix)]
         own = " ".join(name.removeprefix(prefix) for name in names)
         _check(part, rule._replace(names=own), called=called)
+
+
+def _check_function(augment: Any) -> None:
+    function = getattr(augment, "function", None)
+    check_kind(function, str | None, "augment.function", "FILE:FUNCTION, or None")
+
+
+def _check_views(augment: Any, called: Callable[[str], str]) -> None:
+    for view in ("view1", "view2"):
+        for rule in (*OF_VIEWS, *_ranges()):
+            _check(augment, rule, f"{view}.", lambda name: called(f"augment.{name}"))
 
 
 def _plain_dense(config: Any, head: str) -> Rule:

@@ -1,8 +1,9 @@
 """Checks of settings that must agree with each other."""
 
+from collections.abc import Callable
 from typing import Any
 
-from byol_bnfree.errors import InputError
+from byol_bnfree.errors import InputError, flag
 from byol_bnfree.settings.norms import part_norms
 from byol_bnfree.settings.objective_checks import (
     couples_in_loss,
@@ -21,7 +22,7 @@ def check_together(config: Any) -> None:
     _check_rows(config)
     validate_views(config)
     validate_objective(config)
-    _check_normalization_of_pixels(config)
+    check_mean_and_std(config.augment)
     _check_processes(config)
 
 
@@ -120,11 +121,13 @@ def _check_rows(config: Any) -> None:
         )
 
 
-def _check_normalization_of_pixels(config: Any) -> None:
-    if len(config.augment.mean) != len(config.augment.std):
+def check_mean_and_std(augment: Any, called: Callable[[str], str] = flag) -> None:
+    """Raise `InputError` unless both have one number for each channel."""
+    mean, std = called("augment.mean"), called("augment.std")
+    if len(augment.mean) != len(augment.std):
         raise InputError(
-            f"--augment.mean has {len(config.augment.mean)} numbers and --augment.std "
-            f"{len(config.augment.std)}; give both one number for each channel."
+            f"{mean} has {len(augment.mean)} numbers and {std} {len(augment.std)}; "
+            f"give both one number for each channel."
         )
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Array
 
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.views import Batch, all_views
+from byol_bnfree.errors import InputError
 from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.objectives import Objective, Passed, make_objective
 from byol_bnfree.objectives.byol import BYOL
@@ -121,7 +122,17 @@ def _split(tree: Any, pieces: int, devices: int) -> Any:
     """Cut a batch into micro-batches, stacked as [k b ...].
 
     Each takes an equal piece of every device's part, so examples stay on their device.
+
+    Raises:
+      InputError: if there are no such equal pieces.
     """
+    count = len(jax.tree.leaves(tree)[0])
+    if count % (devices * pieces):
+        raise InputError(
+            f"a batch of {count} images cannot be cut into {pieces} micro-batches on "
+            f"{devices} device{'s' * (devices > 1)}; give a multiple of "
+            f"{devices * pieces} images, or another config.micro_batches."
+        )
     return jax.tree.map(
         lambda x: rearrange(x, "(d k b) ... -> k (d b) ...", d=devices, k=pieces), tree
     )

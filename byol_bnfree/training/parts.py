@@ -26,7 +26,7 @@ from byol_bnfree.training.data_dependent import data_dependent_init
 from byol_bnfree.training.extension import predictor_rate_of, schedules_of
 from byol_bnfree.training.gradient import step_key
 from byol_bnfree.training.optim import make_optimizer
-from byol_bnfree.training.passes import check_together
+from byol_bnfree.training.passes import check_arrays, check_together
 from byol_bnfree.training.schedules import total_steps, warmup_steps
 from byol_bnfree.training.state import TrainState, create_state
 from byol_bnfree.training.step import Schedules
@@ -41,6 +41,11 @@ class DataShape(NamedTuple):
     """Classes of the linear probe; None or 1: no probe."""
     image_shape: tuple[int, int, int]
     """Height, width and channels."""
+
+    @property
+    def probe_classes(self) -> int | None:
+        """Outputs of the probe. A probe of one class would always be right."""
+        return self.num_classes if (self.num_classes or 0) > 1 else None
 
 
 def is_shape(sides: tuple) -> bool:
@@ -70,7 +75,8 @@ def build_parts(
     """Build network, optimizer, schedules and the shapes of the state.
 
     Args:
-      config: the settings of the run.
+      config: the settings of the run. Rate and schedules are those of batches of
+        `config.batch_size` images.
       data: the properties of the data.
       kernels: the functions that compute the layers.
       views: views of each image that pass through the network together in training: 1
@@ -80,8 +86,8 @@ def build_parts(
     Returns:
       A named tuple of `network` (`BYOLNetwork`), `optimizer`, `schedules`
       (`Schedules`), `warmup_steps`, `total_steps`, `init` and `abstract_state`.
-      `init(batch)` returns the `TrainState` of step 0. `abstract_state` is the same
-      tree, of `ShapeDtypeStruct`.
+      `init(batch)` returns the `TrainState` of step 0. It refuses a batch that no step
+      takes. `abstract_state` is the same tree, of `ShapeDtypeStruct`.
 
     Raises:
       InputError: if the images have no height, width and channels, or examples and
@@ -93,13 +99,8 @@ def build_parts(
     check_kind(data, DataShape, "data", "a DataShape")
     _check_data(data)
     check_together(views, config)
-    classes = data.num_classes if (data.num_classes or 0) > 1 else None
     network = create_network(
-        config,
-        classes,  # a probe of one class would always be right
-        kernels=kernels,
-        views=views,
-        encoder=encoder,
+        config, data.probe_classes, kernels=kernels, views=views, encoder=encoder
     )
     _check_images(config, data, network)
     total = total_steps(config, data.num_examples)
@@ -108,7 +109,7 @@ def build_parts(
     optimizer = make_optimizer(
         config.optim, schedules.learning_rate, predictor_rate_of(config)
     )
-    init = _make_init(config, classes, optimizer, encoder)
+    init = _make_init(config, data, optimizer, encoder)
     batch = abstract_batch(config, data)
     # Finds views that these images cannot have, before any picture is read.
     jax.eval_shape(views_of_step_0(config), batch, jax.random.key(config.seed))
@@ -135,7 +136,7 @@ def _check_data(data: DataShape) -> None:
 
 def _make_init(
     config: TrainConfig,
-    classes: int | None,
+    data: DataShape,
     optimizer: optax.GradientTransformation,
     encoder: nn.Module | None,
 ) -> Callable[[Batch], TrainState]:
@@ -145,23 +146,41 @@ def _make_init(
 
     def init(batch: Batch, key: Array | None = None) -> TrainState:
         """Return the state of step 0. `key` replaces that of the seed."""
+        check_arrays(batch)
+        _check_channels(batch, data)
         key = jax.random.key(config.seed) if key is None else key
         # 2**32 - 1 is no step, so these keys differ from all keys of augmentation.
         own = step_key(key, 2**32 - 1)
         # Few images are enough: our layers see only their shape. One group, because few
         # images cannot be cut into many.
-        fresh = create_network(config, classes, stat_groups=1, encoder=encoder)
+        fresh = create_network(
+            config, data.probe_classes, stat_groups=1, encoder=encoder
+        )
         if data_dependent or fresh.own_encoder:  # whose layers may read the images
             images = normalized(views(batch, key)[0], config.augment)
         else:
-            shape = batch["image" if "image" in batch else "crops"].shape[-3:]
-            images = jnp.zeros((2, *shape))
+            images = jnp.zeros((2, *_image_shape(batch)))
         variables = fresh.init(own, images[:2], config.target_init)
         if data_dependent:
             variables = data_dependent_init(config, variables, images, encoder)
         return create_state(variables, optimizer, first_memory(config, own))
 
     return init
+
+
+def _image_shape(batch: Batch) -> tuple[int, ...]:
+    return batch["image" if "image" in batch else "crops"].shape[-3:]
+
+
+def _check_channels(batch: Batch, data: DataShape) -> None:
+    """Raise `InputError` for images of other channels than the encoder is built for."""
+    found, wanted = _image_shape(batch)[-1], data.image_shape[-1]
+    if found != wanted:
+        raise InputError(
+            f"the batch has images of {found} channel{'s' * (found > 1)}, but the "
+            f"image_shape of the DataShape is {data.image_shape}; give images of "
+            f"{wanted}, or another DataShape."
+        )
 
 
 def _check_images(config: TrainConfig, data: DataShape, network: BYOLNetwork) -> None:
@@ -198,7 +217,8 @@ def _check_own_statistics(config: TrainConfig, network: BYOLNetwork, state) -> N
     if config.micro_batches > 1:
         raise InputError(
             f"--micro-batches {config.micro_batches} would change the batch statistics "
-            f"of model {config.encoder}; set it to 1, or use an encoder without them."
+            f"of model {config.encoder or 'encoder'}; set it to 1, or use an encoder "
+            f"without them."
         )
 
 

@@ -9,7 +9,7 @@ from einops import rearrange
 from jaxtyping import Array, Float, Int
 
 from byol_bnfree.config import TrainConfig
-from byol_bnfree.data.views import Batch
+from byol_bnfree.data.pixels import checked_images
 from byol_bnfree.errors import InputError
 from byol_bnfree.losses import probe_loss
 from byol_bnfree.models.byol import Outputs
@@ -43,10 +43,10 @@ Gradient = Callable[..., tuple[Averaged, Forward]]
 """Maps (state, batch, key) to what a step needs of a batch."""
 
 
-def check_keys(batch: Batch) -> None:
-    """Raise `InputError` if a batch lacks what every step reads."""
+def check_arrays(batch: dict[str, Any]) -> None:
+    """Raise `InputError` if a batch lacks what a step reads, or has other shapes."""
     needed = {
-        "label": "int32 [b], the class of each image, or -1",
+        "label": "int32 [b], the class of each image from 0, or -1",
         "position": "int32 [b], the place of each image in the global batch",
     }
     if "crops" not in batch:
@@ -54,14 +54,42 @@ def check_keys(batch: Batch) -> None:
     for key, meaning in needed.items():
         if key not in batch:
             raise InputError(f"the batch has no {key!r}; add it: {meaning}.")
-    pictures = jnp.shape(batch["crops" if "crops" in batch else "image"])[0]
+    pictures = _pictures(batch)
     for key in ("label", "position"):
-        shape, kind = jnp.shape(batch[key]), jnp.result_type(batch[key])
+        if not hasattr(batch[key], "dtype"):
+            raise InputError(
+                f"the batch's {key!r} is a {type(batch[key]).__name__}; give an array: "
+                f"{needed[key]}."
+            )
+        shape, kind = batch[key].shape, batch[key].dtype
         if shape != (pictures,) or not jnp.issubdtype(kind, jnp.integer):
             raise InputError(
                 f"the batch has {pictures} images, but its {key!r} is {kind} {shape}; "
                 f"give {needed[key]}."
             )
+
+
+def _pictures(batch: dict[str, Any]) -> int:
+    """Return how many images a batch has.
+
+    Raises:
+      InputError: unless it is one or more, in arrays of the right shape.
+    """
+    if "crops" not in batch:
+        if not hasattr(batch["image"], "dtype"):
+            raise InputError(
+                f"the batch's 'image' is a {type(batch['image']).__name__}; give an "
+                f"array [b h w c]."
+            )
+        return len(checked_images(batch["image"]))
+    for key in batch.keys() & {"crops", "small_crops"}:
+        shape = jnp.shape(batch[key])
+        if len(shape) != 5 or 0 in shape:
+            raise InputError(
+                f"the batch's {key!r} have shape {shape}; give crops of at least one "
+                f"image: uint8 [b n h w c]."
+            )
+    return len(batch["crops"])
 
 
 def most_together(config: TrainConfig) -> int:

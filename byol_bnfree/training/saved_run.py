@@ -9,6 +9,7 @@ from byol_bnfree.errors import InputError, why_not_read
 from byol_bnfree.saved_config import config_from_dict, placed
 from byol_bnfree.settings.types import is_count
 from byol_bnfree.training.parts import DataShape, is_shape
+from byol_bnfree.training.schedules import total_steps
 from byol_bnfree.training.workdir import check_utf8
 
 
@@ -43,6 +44,25 @@ def read_run(workdir: Path) -> tuple[TrainConfig, DataShape]:
         ) from error
     config = config_from_dict(TrainConfig, saved)
     return dataclasses.replace(config, dataset=placed(config.dataset, data)), shape
+
+
+def unfinished(workdir: Path, step: int) -> str | None:
+    """Return a sentence if the checkpoint of `step` is not the end of a run.
+
+    `workdir` may also hold weights without a run, or networks of other projects, whose
+    training is not resumed here.
+    """
+    ended = any((workdir / name).exists() for name in ("summary.json", "source.json"))
+    if ended or not (workdir / "checkpoints").is_dir():
+        return None
+    config, data = read_run(workdir)
+    total = total_steps(config, data.num_examples)
+    if step >= total:
+        return None
+    return (
+        f"{workdir} is not finished: step {step} of {total}; the same training command "
+        f"resumes it"
+    )
 
 
 def _check_shape(shape: DataShape) -> None:

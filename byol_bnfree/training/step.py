@@ -22,7 +22,7 @@ from byol_bnfree.objectives import make_objective
 from byol_bnfree.settings.types import check_kind
 from byol_bnfree.training.ema import ema_update
 from byol_bnfree.training.gradient import make_gradient
-from byol_bnfree.training.passes import Forward, check_keys
+from byol_bnfree.training.passes import Forward, check_arrays
 from byol_bnfree.training.schedules import as_schedule
 from byol_bnfree.training.state import TrainState
 
@@ -64,10 +64,14 @@ def make_train_step(
 
     It takes a `TrainState` and a batch. It returns the next state, the metrics, and the
     networks' outputs, from which `collapse_metrics` makes further metrics. A batch is a
-    dict of "image" (uint8 or floats in [0, 1], [b h w c]), "label" (int32 [b]; -1 where
-    there is none) and "position" (int32 [b]). The position in the global batch gives
-    each image random views of its own. A third argument `key` replaces
+    dict of "image" (uint8 or floats in [0, 1], [b h w c]), "label" (int32 [b], 0 to
+    num_classes - 1; -1: none) and "position" (int32 [b]). The position in the global
+    batch gives each image random views of its own. A third argument `key` replaces
     `jax.random.key(config.seed)`, so that one compiled step serves all seeds.
+
+    A batch has `config.batch_size` images. The step takes other numbers too, but the
+    schedules of `build_parts` do not follow them: the rate is base_lr x batch_size /
+    256, and the steps of an epoch are those of such batches.
 
     `network` must have `bn_stat_groups / micro_batches` groups of statistics.
     Optimizer, target and schedules advance once per step, however many micro-batches it
@@ -80,7 +84,8 @@ def make_train_step(
     Raises:
       InputError: for arguments of other kinds, for schedules that are neither functions
         nor numbers, for a network of `views` that never pass side by side, and when the
-        step gets a batch without one of these keys.
+        step gets a batch without one of these keys, with an array of another shape, or
+        one that cannot be cut into the micro-batches.
     """
     check_kind(config, TrainConfig, "config", "a TrainConfig, such as TrainConfig()")
     check_kind(network, BYOLNetwork, "network", "a BYOLNetwork, as build_parts returns")
@@ -98,7 +103,7 @@ def make_train_step(
         state: TrainState, batch: Batch, key: Array | None = None
     ) -> tuple[TrainState, Metrics, StepOutputs]:
         """Return the state after one update of all parts, metrics and outputs."""
-        check_keys(batch)
+        check_arrays(batch)
         key = jax.random.key(config.seed) if key is None else key
         averaged, forward = gradient(state, batch, key)
         updates, opt_state = optimizer.update(

@@ -405,6 +405,38 @@ def test_settings_of_views_are_an_augment_config():
             draw(TrainConfig())
 
 
+@pytest.mark.parametrize(
+    "settings, sentence",
+    [
+        (AugmentConfig(std=(0.0, 0.0, 0.0)), "augment.std is (0.0, 0.0, 0.0); it must"),
+        (
+            AugmentConfig(mean=(0.5, 0.5)),
+            "augment.mean has 2 numbers and augment.std 3",
+        ),
+        (AugmentConfig(mean=0.5), "augment.mean is 0.5; it must be a tuple"),
+        (
+            AugmentConfig(function=max),
+            "augment.function is of type builtin_function_or",
+        ),
+        (AugmentConfig(ViewConfig(flip=5.0)), "augment.view1.flip is 5.0; it must be"),
+        (
+            AugmentConfig(view2=ViewConfig(crop_area=(2.0, 9.0))),
+            "augment.view2.crop_area is (2.0, 9.0); it must be a range",
+        ),
+    ],
+)
+def test_views_refuse_the_values_that_a_run_refuses(settings, sentence):
+    for draw in (
+        partial(inspect.unwrap(augment.normalize), PIXELS),
+        partial(inspect.unwrap(augment.two_views), jax.random.key(0), PIXELS),
+        lambda augment: TrainConfig(augment=augment),
+    ):
+        with pytest.raises(InputError) as error:
+            draw(settings)
+        of_flags = str(error.value).replace("--", "").replace("-area", "_area")
+        assert of_flags.startswith(sentence)
+
+
 def test_positions_are_whole_numbers():
     draw, images = inspect.unwrap(augment.two_views), jnp.asarray(PIXELS)
     for positions in (jnp.arange(2.0), [0.0, 1.0], np.ones(2, bool)):

@@ -16,6 +16,7 @@ import tiny
 from byol_bnfree.cpu.choice import ONEDNN
 from byol_bnfree.errors import InputError
 from byol_bnfree.models.batch_norm import BatchNorm
+from byol_bnfree.models.encoders import create_encoder
 from byol_bnfree.models.initializers import fan_in_init
 from byol_bnfree.models.kernels import XLA
 from byol_bnfree.models.norm import (
@@ -29,6 +30,14 @@ from byol_bnfree.models.standardize import weight_standardize
 from byol_bnfree.models.standardized_layers import StdConv, StdDense
 
 BATCH_FREE = [norm for norm in NORMS if norm != "bn"]
+
+
+def test_layers_and_encoders_of_the_same_arguments_are_equal():
+    """So a network that is a static argument of a compiled function compiles once."""
+    for norm in NORMS:
+        assert layers_for(norm) == layers_for(norm)
+        first, again = (create_encoder("resnet8", norm=norm) for _ in range(2))
+        assert first == again and hash(first) == hash(again)
 
 
 def images(batch: int = 4, channels: int = 16) -> jax.Array:

@@ -319,3 +319,20 @@ def test_every_stage_gives_its_maps():
 
     shapes = [leaf.shape for leaf in jax.eval_shape(maps, images)]
     assert shapes == [(2, 16, 16, 32), (2, 8, 8, 64), (2, 4, 4, 128), (2, 2, 2, 256)]
+
+
+@pytest.mark.parametrize(
+    "fields, sentence",
+    [
+        ({"architecture": "resnet18"}, "create_encoder\\('resnet18'\\)"),
+        ({"layers": "bn"}, "layers is of type str; give a result of layers_for"),
+        ({"stem": "tiny"}, "stem is 'tiny'; choose imagenet or small"),
+        ({"padding": "none"}, "padding is 'none'; choose same or torch"),
+        ({"shortcuts": "no"}, "shortcuts is 'no'; choose every_group or"),
+    ],
+)
+def test_a_network_checks_its_fields_when_it_is_made(fields, sentence, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as for users
+    usual = {"architecture": ARCHITECTURES["resnet18"], "layers": layers_for("bn")}
+    with pytest.raises(InputError, match=sentence):
+        ResNet(**usual | fields)

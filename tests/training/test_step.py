@@ -30,6 +30,7 @@ from byol_bnfree.training.mesh import (
     check_batch,
     make_mesh,
 )
+from byol_bnfree.training.parts import DataShape, build_parts
 from byol_bnfree.training.passes import Averaged, Forward
 from byol_bnfree.training.schedules import tau_schedule
 from byol_bnfree.training.state import TrainState
@@ -63,6 +64,52 @@ def test_labels_and_positions_must_be_an_integer_per_image(key, change):
     batch[key] = change(batch[key])
     with pytest.raises(InputError, match=f"8 images, but its '{key}' is .* give int32"):
         jax.eval_shape(step, state, batch)
+
+
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        ({"image": lambda x: x[..., 0]}, "give a batch [b h w c]"),
+        ({"image": lambda x: np.moveaxis(x, -1, 1)}, "looks like [b c h w]"),
+        ({"image": np.ndarray.tolist}, "'image' is a list; give an array [b h w c]"),
+        ({"label": np.ndarray.tolist}, "'label' is a list; give an array: int32"),
+        (
+            dict.fromkeys(("image", "label", "position"), lambda x: x[:0]),
+            "give a batch [b h w c] of at least one",
+        ),
+        (
+            {"crops": lambda x: x},
+            "'crops' have shape (8, 8, 8, 3); give crops of at least one image",
+        ),
+    ],
+)
+def test_step_and_init_refuse_a_batch_of_another_shape_in_a_sentence(change, sentence):
+    state, step = tiny.start(tiny.config())
+    parts = build_parts(tiny.config(), DataShape(48, 3, (8, 8, 3)))
+    batch = tiny.batch(8) | {"crops": tiny.batch(8)["image"]}
+    batch = {key: change.get(key, lambda x: x)(value) for key, value in batch.items()}
+    if "crops" not in change:
+        del batch["crops"]
+    for refusing in (partial(inspect.unwrap(step), state), inspect.unwrap(parts.init)):
+        with pytest.raises(InputError) as error:
+            jax.eval_shape(refusing, batch)
+        assert sentence in str(error.value)
+
+
+def test_a_batch_that_micro_batches_cannot_cut_is_refused():
+    for pieces, devices, rest in ((4, 1, "on 1 device;"), (2, 2, "on 2 devices;")):
+        state, step = tiny.start(
+            tiny.config(micro_batches=pieces), data_devices=devices
+        )
+        sentence = f"batch of 6 images cannot be cut into {pieces} micro-batches {rest}"
+        with pytest.raises(InputError, match=sentence):
+            jax.eval_shape(step, state, tiny.batch(6))
+
+
+def test_the_first_batch_has_the_channels_of_the_data():
+    parts = build_parts(tiny.config(), DataShape(48, 3, (8, 8, 1)))
+    with pytest.raises(InputError, match=r"of 3 channels, but .* is \(8, 8, 1\)"):
+        jax.eval_shape(parts.init, tiny.batch(8))
 
 
 @pytest.mark.parametrize("norm", tiny.norms("bn"))

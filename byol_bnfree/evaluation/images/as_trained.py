@@ -1,4 +1,4 @@
-"""Says if the data of a run have changed since it was trained on them."""
+"""Says if a run has ended, and if its data have changed since."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,12 +7,19 @@ from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.sources import Source, same_set
 from byol_bnfree.evaluation.images.subset import whole
 from byol_bnfree.training.dataset_file import changes_of, read_description
+from byol_bnfree.training.saved_run import unfinished
 
 
 def reads_own(run: TrainConfig, asked: TrainConfig) -> bool:
     """Return True if `asked` reads the run's own data set in the way the run did."""
     same = asked.data == run.data and asked.on_bad_image == run.on_bad_image
     return same and same_set(asked.dataset, run.dataset)
+
+
+def print_unfinished(workdir: Path, step: int) -> None:
+    """Print a note if the encoder of `step` is not that of the end of its run."""
+    if (note := unfinished(workdir, step)) is not None:
+        print(f"note: {note}", flush=True)
 
 
 def print_changes(workdir: Path, sources: Sequence[Source]) -> None:
