@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.pixels import checked_images
-from byol_bnfree.errors import InputError
+from byol_bnfree.errors import InputError, flag
 from byol_bnfree.losses import probe_loss
 from byol_bnfree.models.byol import Outputs
 
@@ -111,8 +111,8 @@ def check_together(views: int, config: TrainConfig) -> None:
     if views in (1, most):
         return
     if most > 1:
-        raise InputError(f"views is {views}; give 1 or views.count, {most}.")
-    cause = "small views" if config.views.small else "views.accumulate"
+        raise InputError(f"views is {views}; give 1 or {most}, all views.")
+    cause = "small views" if config.views.small else flag("views.accumulate")
     raise InputError(
         f"views is {views}, but with {cause} no views pass side by side; give 1."
     )

@@ -264,10 +264,10 @@ def test_views_that_cannot_be_are_refused(fields, said):
 @pytest.mark.parametrize(
     "fields, together, said",
     [
-        ({"count": 3}, 2, "views is 2; give 1 or views.count, 3."),
-        ({}, 3, "views is 3; give 1 or views.count, 2."),
+        ({"count": 3}, 2, "views is 2; give 1 or 3, all views."),
+        ({}, 3, "views is 3; give 1 or 2, all views."),
         ({"small": 1}, 2, "views is 2, but with small views no views .* give 1."),
-        ({"accumulate": True}, 2, "views is 2, but with views.accumulate no .* 1."),
+        ({"accumulate": True}, 2, "views is 2, but with --views.accumulate no .* 1."),
     ],
 )
 def test_a_network_of_other_views_than_those_of_a_pass_is_refused(
