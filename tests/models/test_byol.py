@@ -256,9 +256,10 @@ def test_heads_can_have_an_output_bias_and_plain_layers():
     params = module.init(jax.random.key(1), z, False)["params"]
     assert set(params["fc2"]) == {"kernel", "bias"}
     hidden = z @ params["fc1"]["kernel"]  # plain; its bias starts at 0
-    mean, std = hidden.mean(1, keepdims=True), hidden.std(1, keepdims=True)
-    hidden = jax.nn.relu((hidden - mean) / jnp.sqrt(std**2 + 1e-5))  # one group of 16
-    expected = hidden @ weight_standardize(params["fc2"]["kernel"])
+    groups = hidden.reshape(4, 4, 4)  # of 4 channels each
+    mean, var = groups.mean(2, keepdims=True), groups.var(2, keepdims=True)
+    hidden = ((groups - mean) / jnp.sqrt(var + 1e-5)).reshape(4, 16)
+    expected = jax.nn.relu(hidden) @ weight_standardize(params["fc2"]["kernel"])
     found = module.apply({"params": params}, z, False)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     with pytest.raises(InputError, match="from 1 to 2"):
