@@ -22,7 +22,7 @@ from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.data.sources import open_source
-from byol_bnfree.data.views import first_view
+from byol_bnfree.data.views import Batch, first_view
 from byol_bnfree.diagnostics import kernel_norms, output_measures, variety
 from byol_bnfree.flags import cli
 from byol_bnfree.models.byol import BYOLNetwork
@@ -30,7 +30,6 @@ from byol_bnfree.represent import variables_of
 from byol_bnfree.training.gradient import make_gradient, step_key
 from byol_bnfree.training.mesh import batch_sharding, make_mesh, replicated
 from byol_bnfree.training.parts import build_parts
-from byol_bnfree.training.passes import Batch
 from byol_bnfree.training.restore import load_newest
 from byol_bnfree.training.saved_run import read_run
 from byol_bnfree.training.state import TrainState

@@ -174,7 +174,9 @@ def test_a_tolerance_that_bounds_nothing_is_refused(tolerance):
 
 @pytest.mark.parametrize("name", ["out", "name", "licence", "python"])
 def test_an_empty_text_is_no_setting_of_an_export(name):
-    with pytest.raises(InputError, match=f"--{name} is ''; it must be a text that is"):
+    with pytest.raises(
+        InputError, match=f"--{name} is ''; it must be a non-empty text"
+    ):
         ExportConfig("run", **{name: ""})
 
 
