@@ -24,8 +24,8 @@ from byol_bnfree.evaluation.images.asked import reading
 from byol_bnfree.evaluation.kept.arrays import cached
 from byol_bnfree.evaluation.kept.fitted import (
     Fitted,
+    classifier_description,
     classifier_path,
-    description_of,
     save_fitted,
 )
 from byol_bnfree.evaluation.kept.store import Row, Store
@@ -218,7 +218,7 @@ class Bench:
         save = keep or self.config.save
         unsaved = save and protocol in FITTING
         if unsaved:  # there may be no file, or a damaged one
-            unsaved = description_of(path) != self._description(identity)
+            unsaved = classifier_description(path) != self._description(identity)
         again = self.config.again or unsaved
         row = None if again else self.store.find(identity)
         if row is not None:

@@ -47,10 +47,17 @@ class DataShape(NamedTuple):
         """Outputs of the probe. A probe of one class would always be right."""
         return self.num_classes if (self.num_classes or 0) > 1 else None
 
-
-def is_shape(sides: tuple) -> bool:
-    """Say if these are the height, width and channels of an image."""
-    return len(sides) == 3 and all(map(is_count, sides))
+    def wrong(self) -> tuple[str, str] | None:
+        """Return what no data can have, and what is allowed; None if all is right."""
+        images, classes, sides = self
+        if not is_count(images):
+            return f"num_examples is {images!r}", "a positive whole number"
+        if not (classes in (None, 0) or is_count(classes)):
+            allowed = "a whole number, or None for no classes"
+            return f"num_classes is {classes!r}", allowed
+        if len(sides) != 3 or not all(map(is_count, sides)):
+            return f"image_shape is {sides}", "(height, width, channels)"
+        return None
 
 
 class Parts(NamedTuple):
@@ -119,19 +126,9 @@ def build_parts(
 
 
 def _check_data(data: DataShape) -> None:
-    if not is_count(data.num_examples):
-        raise InputError(
-            f"num_examples is {data.num_examples!r}; give a positive whole number."
-        )
-    classes = data.num_classes
-    if not (classes is None or is_count(classes) or classes == 0):
-        raise InputError(
-            f"num_classes is {classes!r}; give a whole number, or None for no classes."
-        )
-    if not is_shape(data.image_shape):
-        raise InputError(
-            f"image_shape is {data.image_shape}; give (height, width, channels)."
-        )
+    if wrong := data.wrong():
+        given, allowed = wrong
+        raise InputError(f"{given}; give {allowed}.")
 
 
 def _make_init(

@@ -7,8 +7,7 @@ from pathlib import Path
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.errors import InputError, why_not_read
 from byol_bnfree.saved_config import config_from_dict, placed
-from byol_bnfree.settings.types import is_count
-from byol_bnfree.training.parts import DataShape, is_shape
+from byol_bnfree.training.parts import DataShape
 from byol_bnfree.training.schedules import total_steps
 from byol_bnfree.training.workdir import check_utf8
 
@@ -30,7 +29,8 @@ def read_run(workdir: Path) -> tuple[TrainConfig, DataShape]:
         shape = DataShape(
             data["train"]["images"], data["num_classes"], tuple(data["image_shape"])
         )
-        _check_shape(shape)
+        if wrong := shape.wrong():
+            raise TypeError(f"its {wrong[0]}")
     except (OSError, ValueError) as error:
         raise InputError(
             f"{workdir} is not the work folder of a run: its config.json or "
@@ -63,14 +63,3 @@ def unfinished(workdir: Path, step: int) -> str | None:
         f"{workdir} is not finished: step {step} of {total}; the same training command "
         f"resumes it"
     )
-
-
-def _check_shape(shape: DataShape) -> None:
-    """Raise `TypeError` for data that no run has had."""
-    images, classes, sides = shape
-    if not is_count(images):
-        raise TypeError(f"its number of images is {images!r}")
-    if not (classes in (None, 0) or is_count(classes)):
-        raise TypeError(f"its num_classes is {classes!r}")
-    if not is_shape(sides):
-        raise TypeError(f"its image_shape is {sides}")

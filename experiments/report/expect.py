@@ -109,8 +109,8 @@ def _falls(runs: Sequence[Run]) -> dict[str, str]:
     """Say how many runs of bn lost a fifth of their spread early, and how much."""
     found = [round(100 * _largest_fall(run)) for run in runs if run.arm == "bn"]
     large = [fall for fall in found if fall >= 20]
-    span = f"{min(large)} to {max(large)} %" if large else "0 %"
-    return {"falls": f"{len(large)} of the {len(found)}", "fall": span}
+    span = " to ".join(str(x) for x in sorted({min(large), max(large)})) if large else 0
+    return {"falls": f"{len(large)} of the {len(found)}", "fall": f"{span} %"}
 
 
 def _largest_fall(run: Run) -> float:

@@ -11,7 +11,13 @@ from byol_bnfree.errors import InputError
 from byol_bnfree.files import append_row, read_rows
 from experiments import GRIDS
 from experiments.grid import load_experiment
-from experiments.pages.blocks import table_markdown
+from experiments.pages.blocks import (
+    Section,
+    Table,
+    Text,
+    table_markdown,
+    to_markdown,
+)
 from experiments.pages.marks import between, filled
 from experiments.report import expect, results
 from experiments.report.conditions import run_command
@@ -73,6 +79,25 @@ def test_what_to_expect_has_the_values_at_the_end_of_each_epoch(tmp_path):
 def test_of_two_values_equally_near_to_the_end_of_an_epoch_the_later_counts():
     run = Run("bn", {"knn/top1": [[5, 15, 38], [0.1, 0.2, 0.4]]}, 10.0, "", {})
     assert [value_at(run, "knn/top1", n) for n in (1, 2, 3, 4)] == [0.2, 0.2, None, 0.4]
+
+
+def test_what_to_expect_counts_the_runs_of_bn_whose_spread_falls_early(tmp_path):
+    """Falls before epoch 1 and after epoch 10 are others."""
+    steps = [5, 10, 30, 60, 110, 120]
+    falling, steady = [9, 4, 4, 3, 5, 1], [9, 4, 5, 6, 1, 1]
+    (run,) = read_runs(run_folder(tmp_path / "run"))
+    curves = [{"collapse/feature_std": [steps, x]} for x in (falling, steady)]
+    expect.write_page([run._replace(curves=run.curves | c) for c in curves], tmp_path)
+    page = (tmp_path / "what_to_expect.md").read_text()
+    assert "In 1 of the 2 runs of bn below" in page and "by 25 %" in page
+
+
+def test_markdown_leaves_out_folded_parts_and_what_only_tells_of_them():
+    folded = Section("a run", [Text("its curves")], True)
+    assert to_markdown(Section("The runs", [Text("Curves of each."), folded])) == ""
+    both = to_markdown(Section("The runs", [Table(("a",), [("1",)]), folded]))
+    assert "The runs" in both and "its curves" not in both
+    assert to_markdown(Section("How", [Text("So.")])) == "## How\n\nSo.\n"
 
 
 @pytest.mark.parametrize("count", [1, 2, 80, 81, 160, 1001])

@@ -68,7 +68,7 @@ def read_fitted(path: Path) -> tuple[Fitted, dict[str, Any]]:
     return fitted, about
 
 
-def description_of(path: Path) -> dict[str, Any] | None:
+def classifier_description(path: Path) -> dict[str, Any] | None:
     """Return the description in a classifier's file; None without a whole file."""
     try:
         return read_fitted(path)[1]
