@@ -33,6 +33,8 @@ class _Handler:
 
 _listening: list[dict[int, Any]] = []
 """The handlers that each `listening` has replaced, the outermost first."""
+_pipes: set[int] = set()
+"""The descriptors to which Python writes signals for a `listening`."""
 
 
 def _stop_listening() -> None:
@@ -43,6 +45,7 @@ def _stop_listening() -> None:
         for number, previous in before.items():
             signal.signal(number, previous)
     _listening.clear()
+    _pipes.clear()
 
 
 os.register_at_fork(after_in_child=_stop_listening)
@@ -67,17 +70,19 @@ def listening(numbers: Collection[int], heard: Heard) -> Iterator[None]:
     # `set_wakeup_fd` asks for this, because a signal must not wait for a reader.
     writer.setblocking(False)
     pipe = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-    pass_on = pipe if pipe != -1 and not isinstance(outer, _Handler) else None
+    pass_on = None if pipe == -1 or pipe in _pipes else pipe
     again = outer.heard if isinstance(outer, _Handler) else None
     arguments = (reader, frozenset(numbers), heard, again, pass_on)
     thread = threading.Thread(target=_listen, args=arguments, daemon=True)
     thread.start()
     before = {number: signal.signal(number, handler) for number in numbers}
     _listening.append(before)
+    _pipes.add(writer.fileno())
     try:
         yield
     finally:
         _listening.remove(before)
+        _pipes.discard(writer.fileno())
         for number, previous in before.items():
             signal.signal(number, previous)
         signal.set_wakeup_fd(pipe)

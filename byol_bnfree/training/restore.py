@@ -83,9 +83,7 @@ def _from_newest(
         try:
             step = newest_intact(root, said.append)
             if step == NONE:
-                raise InputError(
-                    f"{workdir} holds no checkpoint; give the folder of a run."
-                )
+                raise InputError(f"{workdir} holds no checkpoint; {_begun(workdir)}.")
             found = load_step(root, step)
         except InputError as raised:
             error = raised
@@ -191,3 +189,10 @@ def _compare(folder: Path, found: dict[str, str], expected: dict[str, str]) -> N
                 f"checkpoint and {here} in this run; use the settings of the "
                 "checkpoint, or another --workdir."
             )
+
+
+def _begun(workdir: Path) -> str:
+    """Return what to do about a folder without a checkpoint."""
+    if (workdir / "config.json").exists():
+        return "its run has saved none yet, and the same training command begins it"
+    return "give the folder of a run"

@@ -128,6 +128,27 @@ def test_ctrl_c_in_a_run_without_a_workdir_asks_for_its_folder():
     assert "; the same command with the run's --workdir resumes." in ended.stderr
 
 
+@pytest.mark.parametrize("how", ["SIG_IGN", "SIG_DFL"])
+def test_sigterm_during_training_asks_and_does_not_end_at_once(how):
+    """Also where Ctrl-C is ignored, as in a job that a script starts with `&`."""
+    code = (
+        "import os, signal, time\n"
+        "from byol_bnfree.machine.signals import signals_end_at_once\n"
+        "from byol_bnfree.training.interrupts import interrupts\n"
+        f"signal.signal(signal.SIGINT, signal.{how})\n"
+        "with signals_end_at_once('it'), interrupts(print) as asked:\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    while not asked(1): time.sleep(0.01)\n"
+        "    time.sleep(0.5)\n"
+        "    print('saved')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("saved\n")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_the_first_step_compiles_ends_at_once(tmp_path, number):
     arguments = [*runs.ARGUMENTS, f"--workdir={tmp_path}/run"]
