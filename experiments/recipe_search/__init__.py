@@ -67,7 +67,7 @@ def lars_trials(scale: Scale) -> dict[str, tuple[str, ...]]:
     """
     constant = {
         f"lars-trust-{trust}": lars(scale, tau_schedule="constant", trust=trust)
-        for trust in (0.0003, 0.001, 0.004, 0.01)
+        for trust in (0.0001, 0.0003, 0.001, 0.004, 0.01)
     }
     slow = (*constant["lars-trust-0.01"], "--optim.bias-lr-scale=0.1")
     # The rate and the clipping of solo-learn.
