@@ -41,6 +41,9 @@ def arms(scale: Scale) -> tuple[Arm, ...]:
         constant = lars(scale, PAPER_EPOCHS, tau_schedule="constant")
         for name, norm in (("bn", BN), ("gn_ws", GN_WS)):
             others[f"{name}_lars_constant_tau"] = (*norm, *constant)
+        # The best of gn_ws's trials in recipe_search. For bn, bn_lars is the best.
+        slower = lars(scale, tau_schedule="constant", trust=0.0003)
+        others["gn_ws_lars_trust_0.0003"] = (*GN_WS, *slower)
     decayed = DECAYED if scale.name == "cpu" else {}
     return (
         Arm("bn", BN, paper=74.3),
@@ -50,15 +53,20 @@ def arms(scale: Scale) -> tuple[Arm, ...]:
     )
 
 
-LARS = {"lars": "LARS", "lars_constant_tau": "LARS and a constant tau"}
-"""The arms' names after the norm's, and what they say of the arm."""
+LARS = {
+    "LARS": ("gn_ws_lars", "bn_lars"),
+    "LARS and a constant tau": ("gn_ws_lars_constant_tau", "bn_lars_constant_tau"),
+    "each norm's best trial of LARS": ("gn_ws_lars_trust_0.0003", "bn_lars"),
+}
+"""Arms of gn_ws and of bn that differ from the recipes in the optimizer."""
+
+DECAY = {"the weight decay of longer runs": ("gn_ws_decay", "bn_decay")}
 
 
 def answer(comparison: Comparison) -> str:
     """Compare gn_ws with bn: as they are, with more weight decay, and with LARS."""
     text = versus("gn_ws", "bn")(comparison)
-    for name, change in {"decay": "the weight decay of longer runs", **LARS}.items():
-        pair = (f"gn_ws_{name}", f"bn_{name}")
+    for change, pair in (DECAY | LARS).items():
         if comparison.results.keys() >= set(pair):
             text += f"\nWith {change}, {versus(*pair)(comparison)}"
     return text + "".join(gains(comparison, name) for name in LARS)
@@ -66,20 +74,21 @@ def answer(comparison: Comparison) -> str:
 
 def gains(comparison: Comparison, name: str) -> str:
     """Say what each norm's recipe gains over LARS; empty if there is no common seed."""
-    pairs = {norm: (norm, f"{norm}_{name}") for norm in ("gn_ws", "bn")}
-    if not comparison.results.keys() >= set(sum(pairs.values(), ())):
+    pairs = dict(zip(("gn_ws", "bn"), LARS[name], strict=True))
+    if not comparison.results.keys() >= {*pairs.keys(), *pairs.values()}:
         return ""
     by_seed = {}
-    for norm, pair in pairs.items():
-        recipe, run = (comparison.results[name].percent("linear") for name in pair)
+    for norm, arm in pairs.items():
+        recipe = comparison.results[norm].percent("linear")
+        run = comparison.results[arm].percent("linear")
         seeds = recipe.keys() & run.keys()
         by_seed[norm] = {seed: recipe[seed] - run[seed] for seed in seeds}
     more = paired_difference(by_seed["gn_ws"], by_seed["bn"])
     if more is None:
         return ""
-    gn_ws, bn = (comparison.difference(*pair) for pair in pairs.values())
+    gn_ws, bn = (comparison.difference(*pair) for pair in pairs.items())
     return (
-        f"\nOver {LARS[name]}, gn_ws gains {gn_ws.mean:.1f} points "
+        f"\nOver {name}, gn_ws gains {gn_ws.mean:.1f} points "
         f"({interval(gn_ws)}). bn gains {bn.mean:.1f} points ({interval(bn)}). "
         f"The gains differ by {more.mean:+.1f} points ({interval(more)})."
     )
