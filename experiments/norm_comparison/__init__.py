@@ -41,7 +41,7 @@ def arms(scale: Scale) -> tuple[Arm, ...]:
         constant = lars(scale, PAPER_EPOCHS, tau_schedule="constant")
         for name, norm in (("bn", BN), ("gn_ws", GN_WS)):
             others[f"{name}_lars_constant_tau"] = (*norm, *constant)
-        # The best of gn_ws's trials in recipe_search. For bn, bn_lars is the best.
+        # The best of gn_ws's short trials with LARS in recipe_search.
         slower = lars(scale, tau_schedule="constant", trust=0.0003)
         others["gn_ws_lars_trust_0.0003"] = (*GN_WS, *slower)
     decayed = DECAYED if scale.name == "cpu" else {}
@@ -56,7 +56,6 @@ def arms(scale: Scale) -> tuple[Arm, ...]:
 LARS = {
     "LARS": ("gn_ws_lars", "bn_lars"),
     "LARS and a constant tau": ("gn_ws_lars_constant_tau", "bn_lars_constant_tau"),
-    "each norm's best trial of LARS": ("gn_ws_lars_trust_0.0003", "bn_lars"),
 }
 """Arms of gn_ws and of bn that differ from the recipes in the optimizer."""
 
