@@ -29,7 +29,8 @@
 #                                        norm_comparison, both arms, seeds 0 to 2. The
 #                                        steps of gpu30 take about 70 s a run; compiling
 #                                        and evaluation come on top
-#           views30, views100, views200  views, all arms, seed 0
+#           views30, views100, views200  views, all arms, seed 0; their lengths follow
+#                                        the costs of views on a CPU
 #           lightly, lightly800          configs/cifar10_lightly.py, 200 or 800 epochs
 #           sololearn                    configs/cifar10_sololearn.py, 1000 epochs
 #
