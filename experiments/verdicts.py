@@ -245,14 +245,13 @@ def ranking(comparison: Comparison) -> str:
     if same.pairs == 1:
         which = "the same" if same.same else "another"
         parts.append(
-            f"One pair of rows can be compared that the paper orders: it has {which} "
-            f"order here, by the means."
+            f"The one pair of rows that the paper orders has {which} order here, by "
+            f"the means."
         )
     elif same.pairs:
         parts.append(
-            f"The paper orders {same.pairs} pairs of the rows that can be compared: "
-            f"{same.same} of them {'has' if same.same == 1 else 'have'} the same order "
-            f"here, by the means."
+            f"Of {same.pairs} pairs of rows that the paper orders, {same.same} "
+            f"{'has' if same.same == 1 else 'have'} the same order here, by the means."
         )
     if said := best_row(comparison):
         parts.append(said)

@@ -88,13 +88,12 @@ EXPERIMENT = Experiment(
     "optimizer batch 4096, linear top-1",
     axis="images in a group",
     paper_curves={"BYOL": PAPER, "SimCLR": PAPER_SIMCLR},
-    note="An arm is named by a number of images. The optimizer's batch is the same in "
-    "all arms without batch in their name. bn takes statistics over groups of that "
-    "many images. gn_ws accumulates gradients over micro-batches of that many, which "
-    "is exact but for rounding. bn-simclr takes statistics over groups, with the "
-    "negatives of the whole batch. In arms with batch in their name the optimizer's "
-    "batch itself has that many images, so SimCLR has fewer negatives. The paper "
-    "averages the gradients of such batches instead. Against the paper, rows of SimCLR "
+    note="The number in a name counts images. In arms with batch in their name it is "
+    "the optimizer's batch. In all others that batch is constant, and the number is "
+    "that of a group of statistics (bn, and bn-simclr with the negatives of the whole "
+    "batch) or of a micro-batch (gn_ws, which is exact but for rounding). SimCLR has "
+    "fewer negatives in a smaller batch. The paper averages the gradients of such "
+    "batches instead. Against the paper, rows of SimCLR "
     "are compared with bn-simclr at the largest batch. The paper's SimCLR of this "
     "table (67.9 at 4096) is the original. Ours has BYOL's heads, with which the paper "
     "has 69.2 or 69.4.",

@@ -55,8 +55,8 @@ LENGTHS = ("cpu", "cpu30", "cpu_hour", "cpu144")
 """Scales that differ in the number of epochs."""
 INTRODUCTION = (
     "`python -m experiments.report.results` makes this page from results files. Each "
-    "figure has its seeds, commit and machine. A + after a commit means that files "
-    "differed from it, which may be the rows of the same grid alone. Accuracies are "
+    "figure has its seeds, commit and machine. A + after a commit means uncommitted "
+    "changes. They may be no more than new rows of the same grid. Accuracies are "
     "top-1. An untrained network is "
     f"measured beside each trained one. {DEVIATION} "
     "[The comparison](comparison.md) explains the verdicts."

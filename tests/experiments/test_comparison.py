@@ -99,7 +99,7 @@ def test_the_answer_of_norm_placement_names_the_rows_that_differ():
         "In one seed, 2 of 3 rows that were run (the paper has 15) learn or"
     )
     assert "Learned here, unlike the paper: ln-ln-ln." in said and "none" not in said
-    assert "orders 2 pairs of the rows that can be compared: 1 of them has" in said
+    assert "Of 2 pairs of rows that the paper orders, 1 has the same order" in said
     assert (
         said.count("each arm has one seed") == 1
         and SCALES["cpu"].caveat_beside(300) in said

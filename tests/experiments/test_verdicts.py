@@ -281,7 +281,7 @@ def test_pairs_are_counted():
     found = comparison("loss_normalization", figures)
     assert orders(found) == (4, 5)  # l2 and layernorm have no order in the paper
     said = found.answer()
-    assert "orders 5 pairs of the rows that can be compared: 4 of them have" in said
+    assert "Of 5 pairs of rows that the paper orders, 4 have the same order" in said
     assert SCALES["cpu"].caveat_beside(300) in said and "each arm has one seed" in said
 
 
