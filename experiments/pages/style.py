@@ -97,12 +97,11 @@ def _shade(hue: str, index: int, count: int) -> Any:
 
 def label_ends(axis: Any, ends: Sequence[End]) -> None:
     """Write each name at the height of its line's end, moved so that none overlap."""
-    ends = [end for end in labelled(ends) if np.isfinite(end.y)]
-    if not ends:
-        return
     axis.set(xlim=axis.get_xlim(), ylim=axis.get_ylim())  # so that they stay
     to_axes = axis.transData + axis.transAxes.inverted()
     at = {end.name: to_axes.transform((end.x, end.y)) for end in ends}
+    # NaN has no height, and 0 has none on a logarithmic axis.
+    ends = labelled([end for end in ends if np.isfinite(at[end.name][1])])
     inches = axis.get_position().height * axis.figure.get_figheight()
     gap = 1.25 * LABEL_SIZE / 72 / inches
     ends = sorted(ends, key=lambda end: at[end.name][1])
@@ -172,8 +171,11 @@ class PlainNumbers(LogFormatter):
 
 
 def log_axis(axis: Any) -> None:
-    """Powers of ten upwards; labels as plain numbers, which are narrow."""
-    axis.set_yscale("log")
+    """Powers of ten upwards; labels as plain numbers, which are narrow.
+
+    A line has a gap where a value is 0 or less.
+    """
+    axis.set_yscale("log", nonpositive="mask")
     for which in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
         which(PlainNumbers(labelOnlyBase=False, minor_thresholds=(1, 0.4)))
 

@@ -45,5 +45,6 @@ def test_the_gradient_of_a_layer_is_that_of_the_run(name):
     layers = make_measure(network, config)(later, batch)
     found = {name: x["gradient"] for name, x in layers.items() if "gradient" in x}
     assert {"encoder/fc", "projector/fc1"} < set(found)
+    assert ("predictor/fc1" in layers) == (config.objective == "byol")
     for layer, norm in found.items():
         np.testing.assert_allclose(norm, wanted[layer], rtol=1e-3, err_msg=layer)

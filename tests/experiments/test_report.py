@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from math import isfinite, nan
 
 import pytest
 from matplotlib.axes import Axes
@@ -21,8 +22,10 @@ from experiments.pages.style import (
     label_ends,
     labelled,
     labelled_axis,
+    log_axis,
     styled,
 )
+from experiments.report import curves
 from experiments.report.conditions import conditions
 from experiments.report.curves import layers as layer_figures
 from experiments.report.index import index_of
@@ -33,6 +36,7 @@ from experiments.report.tables import (
     collapse_table,
     cost_table,
 )
+from experiments.report.updates import updates_of_arm
 from experiments.report.write import write_all, write_report
 from experiments.scales import SCALES
 
@@ -152,6 +156,53 @@ def test_a_layer_has_the_same_place_in_the_picture_for_every_arm(monkeypatch):
     # The first row gives the order, and a new layer follows the one before it.
     assert places == {(x, height[name]) for x, name in enumerate(["b", "b2", "a", "c"])}
     assert all(xs == sorted(xs) for xs, _ in drawn)
+
+
+def test_a_predictor_that_the_loss_does_not_use_is_in_no_picture():
+    def words(name: str, arm: str) -> str:
+        layer = {"rms": 1.0, "kernel": 1.0, "gradient": 0.1}
+        parts = ("encoder", "projector", "predictor")
+        layers = {f"{part}/fc1": layer for part in parts}
+        kernels = [f"update_ratio/{part}/fc1/kernel" for part in parts]
+        found = comparison(
+            name,
+            {arm: [0.4]},
+            layers={"untrained": layers, "trained": layers},
+            curves={kernel: [[1, 20], [1e-3, 1e-2]] for kernel in kernels},
+        )
+        drawn = [*layer_figures(found), updates_of_arm(found, arm)]
+        return "".join(figure.svg.decode() for figure in drawn)
+
+    simclr = words("simclr_norms", "bn-bn")
+    assert "projector/fc1" in simclr and "predictor" not in simclr
+    assert "predictor/fc1" in words("norm_comparison", "bn")
+
+
+def test_a_value_of_0_leaves_a_gap_and_no_name_on_a_logarithmic_axis():
+    gradients = {"a": 0.1, "b": 0.0, "c": 0.2, "d": 0.0}
+    numbers = {k: {"kernel": 1.0, "gradient": v} for k, v in gradients.items()}
+    none = {k: {"kernel": 1.0, "gradient": 0.0} for k in gradients}
+    rows = []
+    for arm, found in {"bn": numbers, "gn_ws": none}.items():
+        rows += rows_of(EXPERIMENT, {arm: [0.4]}, layers={"trained": found})
+    (figure,) = layer_figures(compare(EXPERIMENT, SCALES["cpu"], rows))
+    assert ">bn<" in figure.svg.decode() and ">gn_ws<" not in figure.svg.decode()
+    with styled():
+        axis = labelled_axis(["a name"], 2.9)
+        (line,) = axis.plot([0, 1, 2], [0.1, 0.0, 0.2])
+        log_axis(axis)
+        label_ends(axis, [End("zero", 2, 0.0, "red", "f"), End("nan", 2, nan, "b", "")])
+        assert not axis.texts
+        drawn = axis.transData.transform_path(line.get_path()).vertices
+    assert not isfinite(drawn[1][1])
+
+
+def test_a_curve_that_ends_at_0_is_named_at_its_last_height(monkeypatch):
+    ends = []
+    monkeypatch.setattr(curves, "label_ends", lambda axis, found: ends.extend(found))
+    lost = {"train/loss": [[1, 10, 20], [2.0, 0.5, 0.0]]}
+    curves.curves(comparison("norm_comparison", {"bn": [0.4]}, curves=lost))
+    assert [(end.x, end.y) for end in ends] == [(10, 0.5)]
 
 
 def test_arms_of_a_family_share_a_hue_and_others_do_not():
