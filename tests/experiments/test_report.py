@@ -1,13 +1,15 @@
 """The pages: self-contained, complete, and shown by a browser without complaint."""
 
+import itertools
 import re
 import shutil
 import subprocess
 from math import isfinite, nan
 
+import numpy as np
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.colors import rgb_to_hsv
+from matplotlib.colors import rgb_to_hsv, to_rgb
 from rows import comparison, rows_of
 from rows import row as row_of
 
@@ -16,6 +18,7 @@ from experiments import GRIDS
 from experiments.comparison import NOT_RUN, compare
 from experiments.grid import Arm, load_experiment, make_runs
 from experiments.pages.style import (
+    NORM_COLORS,
     End,
     colors,
     family_of,
@@ -227,6 +230,49 @@ def test_names_at_the_ends_of_lines_do_not_overlap():
         height = axis.texts[0].get_window_extent().height
     assert len(boxes) == 12
     assert min(b - a for a, b in zip(boxes, boxes[1:], strict=False)) > 0.8 * height
+
+
+def test_norms_differ_in_colour_also_for_people_who_see_no_green():
+    """Distances in CIELAB under deuteranopia (Machado and others, 2009)."""
+    seen = np.array(
+        [
+            [0.367, 0.861, -0.228],
+            [0.280, 0.673, 0.047],
+            [-0.012, 0.043, 0.969],
+        ]
+    )
+    xyz = np.array(
+        [
+            [0.434, 0.376, 0.190],  # of the white of sRGB
+            [0.213, 0.715, 0.072],
+            [0.018, 0.109, 0.873],
+        ]
+    )
+    lab = {}
+    for norm, color in NORM_COLORS.items():
+        x, y, z = np.cbrt(xyz @ np.clip(seen @ linear(color), 0.001, 1))
+        lab[norm] = np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+    for a, b in itertools.combinations(lab, 2):
+        assert np.linalg.norm(lab[a] - lab[b]) > 15, (a, b)
+
+
+def linear(color) -> np.ndarray:
+    """Return the light of a colour of sRGB."""
+    rgb = np.array(to_rgb(color))
+    return np.where(rgb <= 0.04, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+
+
+def test_names_can_be_read_and_stand_beside_the_colour_of_their_line():
+    light = "#ecaf81"  # the lightest shade of gn_ws
+    with styled():
+        axis = labelled_axis(["a name"], 2.9)
+        axis.plot([0, 9], [0, 5], color=light)
+        label_ends(axis, [End("a name", 9, 5, light, "f")])
+        (text,), dash = axis.texts, axis.lines[-1]
+        gap = text.get_window_extent().x0 - dash.get_window_extent().x1
+    luminance = linear(text.get_color()) @ [0.213, 0.715, 0.072]
+    assert 1.05 / (luminance + 0.05) > 7  # WCAG's contrast with white, level AAA
+    assert dash.get_color() == light and 0 < gap < 5
 
 
 def test_of_many_arms_the_ends_of_each_family_are_named():
