@@ -4,8 +4,9 @@ import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from byol_bnfree.settings.objective_checks import uses_predictor
 from experiments.collapse import aside, only_projections, outcome
-from experiments.grid import Arm, Experiment, arm_settings
+from experiments.grid import Arm, Experiment, arm_settings, recipe_of
 from experiments.results import Row, moment
 from experiments.scales import Scale
 from experiments.seeds import Difference, paired_difference, spread
@@ -136,6 +137,11 @@ class Comparison(NamedTuple):
         of = self.experiment
         epochs = of.epochs.get(self.scale.name)
         return self.scale.caveat_beside(of.paper_epochs, epochs, of.byol)
+
+    def unused(self, name: str) -> tuple[str, ...]:
+        """Return the parts of the network that the loss of an arm does not use."""
+        config = recipe_of(self.scale, self.results[name].arm.flags)
+        return () if uses_predictor(config) else ("predictor",)
 
     def difference(self, a: str, b: str) -> Difference | None:
         """Return the difference in linear accuracy, in percentage points."""

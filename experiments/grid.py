@@ -81,6 +81,8 @@ class Experiment:
     an arm."""
     cell_axes: Callable[[Scale], tuple[str, str]] | None = None
     """Titles of the map's rows and columns at a scale, which `Arm.cell` names."""
+    paper_columns: str | None = None
+    """Title of the columns of the paper's map, where its unit is another."""
     byol: bool = True
     """False if no arm is BYOL."""
     note: str = ""

@@ -5,7 +5,8 @@
 prints {"untrained": {layer: numbers}, "trained": ...} as JSON. For each layer these are
 the size and variety of its outputs on view 1 of the first batch (`diagnostics.layers`),
 and the norms of its kernel and of the kernel's gradient. The gradient is that of the
-run: of its objective, and of all its views. A predictor of small views is not measured.
+run: of its objective, and of all its views. A predictor of small views is not measured,
+nor one that the loss does not use.
 """
 
 import dataclasses
@@ -27,6 +28,7 @@ from byol_bnfree.diagnostics import kernel_norms, output_measures, variety
 from byol_bnfree.flags import cli
 from byol_bnfree.models.byol import BYOLNetwork
 from byol_bnfree.represent import variables_of
+from byol_bnfree.settings.objective_checks import uses_predictor
 from byol_bnfree.training.gradient import make_gradient, step_key
 from byol_bnfree.training.mesh import batch_sharding, make_mesh, replicated
 from byol_bnfree.training.parts import build_parts
@@ -34,7 +36,6 @@ from byol_bnfree.training.restore import load_newest
 from byol_bnfree.training.saved_run import read_run
 from byol_bnfree.training.state import TrainState
 
-PARTS = ("encoder", "projector", "predictor")
 Layers = dict[str, dict[str, float]]
 
 
@@ -77,13 +78,14 @@ def make_measure(network: BYOLNetwork, config: TrainConfig):
     whole = dataclasses.replace(config.views, accumulate=False)
     config = dataclasses.replace(config, micro_batches=1, views=whole)
     gradient, order = make_gradient(network, config, 1, unroll=False), []
+    parts = ["encoder", "projector", *["predictor"] * uses_predictor(config)]
 
     @jax.jit
     def numbers(state: TrainState, batch: Batch):
         params, outputs = state.online_params, {}
         key = jax.random.key(config.seed)
         x = first_view(step_key(key, 0), batch, config.augment)
-        for part in PARTS:
+        for part in parts:
             variables = variables_of(params[part], state.online_stats.get(part))
             x, found = output_measures(getattr(network, part), variables, x, True)
             outputs |= {f"{part}/{name}": values for name, values in found.items()}

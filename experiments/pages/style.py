@@ -25,17 +25,19 @@ STYLE = {
     "axes.spines.right": False,
     "axes.titley": 1.0,  # else matplotlib measures every label to place a title
 }
-# The same in all reports; longer names first, as gn begins gn_ws.
+# The same in all reports; longer names first, as gn begins gn_ws. They also differ for
+# people who do not tell red from green.
 NORM_COLORS = {
     "gn_ws": "#d95f02",
     "bn": "#1f6fb4",
-    "gn": "#2a9d4a",
-    "ln": "#7b4fb0",
-    "ws": "#8c564b",
+    "gn": "#009e73",
+    "ln": "#cc79a7",
+    "ws": "#5b3a29",
     "none": "#5f6368",
 }
 OTHER_COLORS = ("#c2185b", "#00838f", "#9e9d24", "#37474f")
 LABEL_SIZE = 7  # points
+INK = "#222222"  # of names: the light shades of lines cannot be read as letters
 TOP = 0.25  # inches above an axis
 MOST_LABELS = 16  # names that fit beside a picture
 
@@ -96,13 +98,15 @@ def _shade(hue: str, index: int, count: int) -> Any:
 
 
 def label_ends(axis: Any, ends: Sequence[End]) -> None:
-    """Write each name at the height of its line's end, moved so that none overlap."""
-    ends = [end for end in labelled(ends) if np.isfinite(end.y)]
-    if not ends:
-        return
+    """Write each name at the height of its line's end, moved so that none overlap.
+
+    Before each name stands a dash in the colour of its line.
+    """
     axis.set(xlim=axis.get_xlim(), ylim=axis.get_ylim())  # so that they stay
     to_axes = axis.transData + axis.transAxes.inverted()
     at = {end.name: to_axes.transform((end.x, end.y)) for end in ends}
+    # NaN has no height, and 0 has none on a logarithmic axis.
+    ends = labelled([end for end in ends if np.isfinite(at[end.name][1])])
     inches = axis.get_position().height * axis.figure.get_figheight()
     gap = 1.25 * LABEL_SIZE / 72 / inches
     ends = sorted(ends, key=lambda end: at[end.name][1])
@@ -112,8 +116,9 @@ def label_ends(axis: Any, ends: Sequence[End]) -> None:
         # A long line in the colour of the curve would look like its continuation.
         line = {"color": "gray", "ls": ":"} if x < 0.95 else {"color": end.color}
         axis.plot([x, 1.015], [at[end.name][1], y], lw=0.5, alpha=0.7, **line, **style)
-        words = {"fontsize": LABEL_SIZE, "va": "center", "color": end.color}
-        axis.text(1.02, y, end.name, **words, **style)
+        axis.plot([1.015, 1.03], [y, y], lw=2, color=end.color, **style)
+        words = {"fontsize": LABEL_SIZE, "va": "center", "color": INK}
+        axis.text(1.037, y, end.name, **words, **style)
 
 
 def labelled(ends: Sequence[End]) -> list[End]:
@@ -145,7 +150,7 @@ def _apart(heights: Sequence[float], gap: float) -> list[float]:
 
 def margin(names: Sequence[str]) -> float:
     """Inches that the longest name takes to the right of an axis."""
-    return 0.2 + 0.062 * max((len(name) for name in names), default=0)
+    return 0.27 + 0.062 * max((len(name) for name in names), default=0)
 
 
 def canvas(width: float, height: float) -> Any:
@@ -172,8 +177,11 @@ class PlainNumbers(LogFormatter):
 
 
 def log_axis(axis: Any) -> None:
-    """Powers of ten upwards; labels as plain numbers, which are narrow."""
-    axis.set_yscale("log")
+    """Powers of ten upwards; labels as plain numbers, which are narrow.
+
+    A line has a gap where a value is 0 or less.
+    """
+    axis.set_yscale("log", nonpositive="mask")
     for which in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
         which(PlainNumbers(labelOnlyBase=False, minor_thresholds=(1, 0.4)))
 

@@ -78,6 +78,7 @@ EXPERIMENT = Experiment(
     paper="arXiv 2006.07733, Tables 15a and 15b: BatchNorm and LARS, ImageNet, "
     "ResNet-50, 300 epochs, linear top-1",
     cell_axes=axes,
+    paper_columns=f"weight decay, in units of {DECAY:g}",
     note="rate0.67-decay5 has two thirds of the recipe's rate and 5 units of decay. "
     "With Muon a unit is 0.1 for bn and 0.02 for gn_ws at every scale. It is the "
     "decay of recipes of 20 epochs and more. Shorter recipes have 1e-5, and multiples "

@@ -1,6 +1,6 @@
 """The content of the report of one experiment at one scale."""
 
-from experiments.comparison import Comparison, Result
+from experiments.comparison import Comparison
 from experiments.pages.blocks import Block, Code, Figure, Figures, Section, Text
 from experiments.pages.style import MOST_LABELS
 from experiments.report import curves, figures, heatmap, updates
@@ -156,15 +156,16 @@ def _settings(comparison: Comparison) -> list[Section]:
 
 def _each_arm(comparison: Comparison) -> Section:
     each = [
-        Section(name, [Figures(_pictures_of(result), "strip")], True)
-        for name, result in comparison.results.items()
+        Section(name, [Figures(_pictures_of(comparison, name), "strip")], True)
+        for name in comparison.results
     ]
     return Section("The runs of each arm", [Text(EACH), *each])
 
 
-def _pictures_of(result: Result) -> list[Figure]:
-    moved = updates.updates_of_arm(result)
-    return [curves.curves_of_arm(result), *([moved] if moved else [])]
+def _pictures_of(comparison: Comparison, name: str) -> list[Figure]:
+    moved = updates.updates_of_arm(comparison, name)
+    drawn = curves.curves_of_arm(comparison.results[name])
+    return [drawn, *([moved] if moved else [])]
 
 
 def _provenance(comparison: Comparison) -> list[Block]:

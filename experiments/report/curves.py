@@ -1,7 +1,7 @@
 """Curves of the runs and pictures of their layers; one colour an arm."""
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,10 +76,10 @@ def _last_point(result: Result, metric: str) -> tuple[float, float]:
 
     Both are NaN without any value.
     """
-    last = []
+    last, least = [], 0 if metric in LOGARITHMIC else -np.inf
     for row in result.rows.values():
         steps, values = _points(row["curves"].get(metric), metric)
-        known = [(s, v) for s, v in zip(steps, values, strict=True) if np.isfinite(v)]
+        known = [(s, v) for s, v in zip(steps, values, strict=True) if v > least]
         last += known[-1:]
     if not last:
         return np.nan, np.nan
@@ -129,7 +129,7 @@ def _layer_lines(comparison: Comparison, measure: str, title: str) -> Figure | N
     color, ends = colors(comparison), []
     states = {"untrained": ":", "trained": "-"}
     found = {
-        (name, state): of_layers(result, state, measure)
+        (name, state): of_layers(result, state, measure, comparison.unused(name))
         for name, result in comparison.results.items()
         for state in states
     }
@@ -140,15 +140,17 @@ def _layer_lines(comparison: Comparison, measure: str, title: str) -> Figure | N
     with styled():
         axis = labelled_axis(list(comparison.results), 3.6, bottom=1.2)
         for (name, state), values in found.items():
-            known = sorted((place[layer], value) for layer, value in values.items())
-            if not known:
+            points = sorted((place[layer], value) for layer, value in values.items())
+            # A logarithmic axis leaves gaps at 0.
+            shown = [xy for xy in points if measure in SHARES or xy[1] > 0]
+            if not shown:
                 continue
             axis.plot(
-                *zip(*known, strict=True), states[state], color=color[name], lw=1.2
+                *zip(*points, strict=True), states[state], color=color[name], lw=1.2
             )
             if state == "trained":
                 family = family_of(comparison.results[name].arm)
-                ends.append(End(name, *known[-1], color[name], family))
+                ends.append(End(name, *shown[-1], color[name], family))
         if measure not in SHARES:
             log_axis(axis)
         axis.set_xticks(range(len(names)), names, rotation=90, fontsize=6)
@@ -174,12 +176,18 @@ def joined(lists: Sequence[Iterable[str]]) -> list[str]:
     return names
 
 
-def of_layers(result: Result, state: str, measure: str) -> dict[str, float]:
-    """Return means over the seeds, for layers with a kernel, or for all if a share."""
+def of_layers(
+    result: Result, state: str, measure: str, unused: Collection[str]
+) -> dict[str, float]:
+    """Return means over the seeds, for layers with a kernel, or for all if a share.
+
+    Layers of `unused` parts of the network are left out.
+    """
     found: dict[str, list[float]] = {}
     for row in result.rows.values():
         for name, numbers in ((row["layers"] or {}).get(state) or {}).items():
             wanted = "kernel" in numbers or measure == "unit_between_images"
+            wanted &= name.split("/")[0] not in unused
             if wanted and numbers.get(measure) is not None:
                 short = name.removeprefix("encoder/").replace("_block", ".")
                 found.setdefault(short, []).append(numbers[measure])

@@ -1,14 +1,20 @@
 """Linear accuracy over two settings: a map for each family, and the paper's."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.colors import Normalize
 
 from experiments.comparison import Comparison, Result
 from experiments.pages.blocks import Figure
 from experiments.pages.style import canvas, styled, svg
+from experiments.report.tables import percent_text
 
+LEAST_SPAN = 5.0
+"""Points between the darkest and the brightest colour. Less is a small difference."""
+BRIGHT = 0.43
+"""Share of viridis from which black letters have more contrast than white ones."""
 Cells = Mapping[tuple[str, str], float | None]
 """Mean accuracy by row and column, percent; None if it has none."""
 
@@ -22,15 +28,18 @@ def maps(comparison: Comparison) -> list[Figure]:
         return []
     arms = [arm for arm in comparison.arms if arm.cell]
     paper = {arm.cell: arm.paper for arm in arms if arm.in_paper}
+    ours, theirs = _color_range(found.values()), _color_range([paper])
     if paper:
         found["the paper"] = paper
     rows, columns = (list(dict.fromkeys(arm.cell[i] for arm in arms)) for i in (0, 1))
     rows, columns = sorted(rows, key=float), sorted(columns, key=float)
-    titles = comparison.experiment.cell_axes(comparison.scale)
+    experiment = comparison.experiment
+    titles = experiment.cell_axes(comparison.scale)
     caption = (
         "Linear top-1, %, over two settings. An x is an arm without a mean: "
         "runs diverged or were stopped, and at most half of all learned. White cells "
-        "were not run. Each map has colours of its own."
+        "were not run. All maps of our runs have the same colours, which span 5 points "
+        "or more. The paper's map has colours of its own."
     )
     with styled():
         width = 0.55 * len(columns) + 1.1
@@ -38,9 +47,11 @@ def maps(comparison: Comparison) -> list[Figure]:
         figure.set_layout_engine("constrained")
         axes = figure.subplots(1, len(found), squeeze=False)[0]
         for axis, (title, cells) in zip(axes, found.items(), strict=True):
-            _map(axis, rows, columns, cells)
+            is_paper = cells is paper
+            _map(axis, rows, columns, cells, theirs if is_paper else ours)
             axis.set_title(title, fontsize=8)
-            axis.set_xlabel(titles[1], fontsize=7)
+            own = experiment.paper_columns if is_paper else None
+            axis.set_xlabel(own or titles[1], fontsize=7)
         axes[0].set_ylabel(titles[0], fontsize=7)
         return [Figure("map", caption, svg(figure))]
 
@@ -53,7 +64,20 @@ def _cells(results: Sequence[Result]) -> Cells:
     }
 
 
-def _map(axis: Any, rows: list[str], columns: list[str], cells: Cells) -> None:
+def _color_range(maps: Iterable[Cells]) -> Normalize:
+    """The range from the lowest to the highest of all figures, of `LEAST_SPAN` or more.
+
+    A lone figure is in its middle.
+    """
+    known = [x for cells in maps for x in cells.values() if x is not None] or [0.0]
+    low, high = min(known), max(known)
+    more = max(0.0, LEAST_SPAN - (high - low)) / 2
+    return Normalize(low - more, high + more)
+
+
+def _map(
+    axis: Any, rows: list[str], columns: list[str], cells: Cells, colors: Normalize
+) -> None:
     """Draw one box per cell, with its accuracy or an x."""
     table = np.full((len(rows), len(columns)), np.nan)
     failed = []
@@ -64,15 +88,14 @@ def _map(axis: Any, rows: list[str], columns: list[str], cells: Cells) -> None:
         else:
             table[place] = value
     shown = np.ma.masked_invalid(table)
-    axis.imshow(shown, aspect="auto", cmap="viridis")
+    axis.imshow(shown, aspect="auto", cmap="viridis", norm=colors)
     axis.grid(False)
     axis.set_xticks(range(len(columns)), columns, fontsize=7)
     axis.set_yticks(range(len(rows)), rows, fontsize=7)
-    middle = (shown.min() + shown.max()) / 2
     style = {"ha": "center", "va": "center"}
     for (i, j), value in np.ndenumerate(table):
         if np.isfinite(value):
-            color = "black" if value > middle else "white"
-            axis.text(j, i, f"{value:.1f}", fontsize=6, color=color, **style)
+            color = "black" if colors(value) > BRIGHT else "white"
+            axis.text(j, i, percent_text(value), fontsize=6, color=color, **style)
     for i, j in failed:
         axis.text(j, i, "x", fontsize=9, color="black", **style)

@@ -55,9 +55,12 @@ def paper_text(arm: Arm) -> str:
     """Return the paper's figure of a row: percent, `fails`, or nothing."""
     if arm.paper_fails:
         return "fails"
-    if arm.paper is None:
-        return ""
-    return f"{arm.paper:.1f}" if arm.paper >= 0.1 else f"{arm.paper:g}"
+    return "" if arm.paper is None else percent_text(arm.paper)
+
+
+def percent_text(figure: float) -> str:
+    """Write an accuracy in percent. The papers have rows below 0.1."""
+    return f"{figure:.1f}" if figure >= 0.1 else f"{figure:g}"
 
 
 def _accuracies(result: Result, network: str) -> tuple[str, str]:

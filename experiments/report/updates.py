@@ -1,14 +1,14 @@
 """Draws the size of updates: |update| / |weight|, layer by layer."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.colors import LogNorm
 
-from experiments.comparison import Comparison, Result
+from experiments.comparison import Comparison
 from experiments.pages.blocks import Figure
 from experiments.pages.style import (
     End,
@@ -39,7 +39,7 @@ def _medians(comparison: Comparison, kind: str) -> Figure | None:
         axis = labelled_axis(list(comparison.results), 2.9)
         for name, result in comparison.results.items():
             for row in result.rows.values():
-                ratios = ratios_of(row, kind)
+                ratios = ratios_of(row, kind, comparison.unused(name))
                 if not ratios:
                     continue
                 steps, table = _table(ratios)
@@ -57,10 +57,11 @@ def _medians(comparison: Comparison, kind: str) -> Figure | None:
         return Figure(f"updates_{kind}", caption, svg(axis.figure))
 
 
-def updates_of_arm(result: Result) -> Figure | None:
+def updates_of_arm(comparison: Comparison, name: str) -> Figure | None:
     """Draw every layer of the first seed over the steps, a map for each kind."""
-    row = next(iter(result.rows.values()))
-    tables = {kind: ratios_of(row, kind) for kind in KINDS}
+    row = next(iter(comparison.results[name].rows.values()))
+    unused = comparison.unused(name)
+    tables = {kind: ratios_of(row, kind, unused) for kind in KINDS}
     tables = {kind: ratios for kind, ratios in tables.items() if ratios}
     if not tables:
         return None
@@ -78,7 +79,6 @@ def updates_of_arm(result: Result) -> Figure | None:
             picture = _boxes(axis, *parts, norm)
             axis.set_title(kind, fontsize=8)
         figure.colorbar(picture, ax=axes, label="update over weight, a step")
-        name = result.arm.name
         caption = f"{name}: update over weight of each layer, first seed"
         return Figure(f"updates_arm_{name}", caption, svg(figure))
 
@@ -97,13 +97,18 @@ def _boxes(axis: Any, names: list[str], steps: list[int], table: Any, norm: Any)
     return picture
 
 
-def ratios_of(row: Mapping[str, Any], kind: str) -> Ratios:
-    """Map each layer to its steps and ratios, in the order of the layers if known."""
+def ratios_of(row: Mapping[str, Any], kind: str, unused: Collection[str]) -> Ratios:
+    """Map each layer to its steps and ratios, in the order of the layers if known.
+
+    Layers of `unused` parts of the network are left out: only decay moves them.
+    """
     known = list(((row["layers"] or {}).get("trained") or {}).keys())
     found = {
         metric.removeprefix(PREFIX).removesuffix(f"/{kind}"): curve
         for metric, curve in row["curves"].items()
-        if metric.startswith(PREFIX) and metric.endswith(f"/{kind}")
+        if metric.startswith(PREFIX)
+        and metric.endswith(f"/{kind}")
+        and metric.split("/")[1] not in unused
     }
     order = {name: place for place, name in enumerate(known)}
     return dict(sorted(found.items(), key=lambda item: order.get(item[0], len(order))))

@@ -1,6 +1,7 @@
 """Measures of the layers of an experiment's run."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +11,16 @@ import pytest
 from flax import linen as nn
 
 import tiny
-from byol_bnfree.config import ViewsConfig
+from byol_bnfree.config import TrainConfig, ViewsConfig
 from byol_bnfree.diagnostics import kernel_norms
+from byol_bnfree.saved_config import config_from_dict
+from byol_bnfree.settings.objective_checks import uses_predictor
 from byol_bnfree.training.gradient import make_gradient
 from byol_bnfree.training.state import create_state
 from experiments.layers import make_measure
+from experiments.results import read_results
 
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 THREE = ViewsConfig(count=3, accumulate=True)
 RUNS = {
     "infonce": tiny.config(objective="infonce"),
@@ -45,5 +50,18 @@ def test_the_gradient_of_a_layer_is_that_of_the_run(name):
     layers = make_measure(network, config)(later, batch)
     found = {name: x["gradient"] for name, x in layers.items() if "gradient" in x}
     assert {"encoder/fc", "projector/fc1"} < set(found)
+    assert ("predictor/fc1" in layers) == (config.objective == "byol")
     for layer, norm in found.items():
         np.testing.assert_allclose(norm, wanted[layer], rtol=1e-3, err_msg=layer)
+
+
+@pytest.mark.parametrize("name", ["contrastive", "objectives", "simclr_norms"])
+def test_no_row_has_a_gradient_of_a_predictor_that_its_loss_does_not_use(name):
+    """Early versions measured that of BYOL's loss for every run."""
+    rows = read_results(EXPERIMENTS / name / "results.jsonl")
+    for row in rows:
+        if uses_predictor(config_from_dict(TrainConfig, row["config"])):
+            continue
+        for state in (row["layers"] or {}).values():
+            found = {k: v for k, v in state.items() if k.startswith("predictor/")}
+            assert not any(v.get("gradient") for v in found.values()), row["arm"]

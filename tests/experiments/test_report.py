@@ -1,12 +1,15 @@
 """The pages: self-contained, complete, and shown by a browser without complaint."""
 
+import itertools
 import re
 import shutil
 import subprocess
+from math import isfinite, nan
 
+import numpy as np
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.colors import rgb_to_hsv
+from matplotlib.colors import rgb_to_hsv, to_rgb
 from rows import comparison, rows_of
 from rows import row as row_of
 
@@ -15,14 +18,17 @@ from experiments import GRIDS
 from experiments.comparison import NOT_RUN, compare
 from experiments.grid import Arm, load_experiment, make_runs
 from experiments.pages.style import (
+    NORM_COLORS,
     End,
     colors,
     family_of,
     label_ends,
     labelled,
     labelled_axis,
+    log_axis,
     styled,
 )
+from experiments.report import curves
 from experiments.report.conditions import conditions
 from experiments.report.curves import layers as layer_figures
 from experiments.report.index import index_of
@@ -33,6 +39,7 @@ from experiments.report.tables import (
     collapse_table,
     cost_table,
 )
+from experiments.report.updates import updates_of_arm
 from experiments.report.write import write_all, write_report
 from experiments.scales import SCALES
 
@@ -154,6 +161,53 @@ def test_a_layer_has_the_same_place_in_the_picture_for_every_arm(monkeypatch):
     assert all(xs == sorted(xs) for xs, _ in drawn)
 
 
+def test_a_predictor_that_the_loss_does_not_use_is_in_no_picture():
+    def words(name: str, arm: str) -> str:
+        layer = {"rms": 1.0, "kernel": 1.0, "gradient": 0.1}
+        parts = ("encoder", "projector", "predictor")
+        layers = {f"{part}/fc1": layer for part in parts}
+        kernels = [f"update_ratio/{part}/fc1/kernel" for part in parts]
+        found = comparison(
+            name,
+            {arm: [0.4]},
+            layers={"untrained": layers, "trained": layers},
+            curves={kernel: [[1, 20], [1e-3, 1e-2]] for kernel in kernels},
+        )
+        drawn = [*layer_figures(found), updates_of_arm(found, arm)]
+        return "".join(figure.svg.decode() for figure in drawn)
+
+    simclr = words("simclr_norms", "bn-bn")
+    assert "projector/fc1" in simclr and "predictor" not in simclr
+    assert "predictor/fc1" in words("norm_comparison", "bn")
+
+
+def test_a_value_of_0_leaves_a_gap_and_no_name_on_a_logarithmic_axis():
+    gradients = {"a": 0.1, "b": 0.0, "c": 0.2, "d": 0.0}
+    numbers = {k: {"kernel": 1.0, "gradient": v} for k, v in gradients.items()}
+    none = {k: {"kernel": 1.0, "gradient": 0.0} for k in gradients}
+    rows = []
+    for arm, found in {"bn": numbers, "gn_ws": none}.items():
+        rows += rows_of(EXPERIMENT, {arm: [0.4]}, layers={"trained": found})
+    (figure,) = layer_figures(compare(EXPERIMENT, SCALES["cpu"], rows))
+    assert ">bn<" in figure.svg.decode() and ">gn_ws<" not in figure.svg.decode()
+    with styled():
+        axis = labelled_axis(["a name"], 2.9)
+        (line,) = axis.plot([0, 1, 2], [0.1, 0.0, 0.2])
+        log_axis(axis)
+        label_ends(axis, [End("zero", 2, 0.0, "red", "f"), End("nan", 2, nan, "b", "")])
+        assert not axis.texts
+        drawn = axis.transData.transform_path(line.get_path()).vertices
+    assert not isfinite(drawn[1][1])
+
+
+def test_a_curve_that_ends_at_0_is_named_at_its_last_height(monkeypatch):
+    ends = []
+    monkeypatch.setattr(curves, "label_ends", lambda axis, found: ends.extend(found))
+    lost = {"train/loss": [[1, 10, 20], [2.0, 0.5, 0.0]]}
+    curves.curves(comparison("norm_comparison", {"bn": [0.4]}, curves=lost))
+    assert [(end.x, end.y) for end in ends] == [(10, 0.5)]
+
+
 def test_arms_of_a_family_share_a_hue_and_others_do_not():
     found = comparison(
         "norm_comparison",
@@ -176,6 +230,49 @@ def test_names_at_the_ends_of_lines_do_not_overlap():
         height = axis.texts[0].get_window_extent().height
     assert len(boxes) == 12
     assert min(b - a for a, b in zip(boxes, boxes[1:], strict=False)) > 0.8 * height
+
+
+def test_norms_differ_in_colour_also_for_people_who_see_no_green():
+    """Distances in CIELAB under deuteranopia (Machado and others, 2009)."""
+    seen = np.array(
+        [
+            [0.367, 0.861, -0.228],
+            [0.280, 0.673, 0.047],
+            [-0.012, 0.043, 0.969],
+        ]
+    )
+    xyz = np.array(
+        [
+            [0.434, 0.376, 0.190],  # of the white of sRGB
+            [0.213, 0.715, 0.072],
+            [0.018, 0.109, 0.873],
+        ]
+    )
+    lab = {}
+    for norm, color in NORM_COLORS.items():
+        x, y, z = np.cbrt(xyz @ np.clip(seen @ linear(color), 0.001, 1))
+        lab[norm] = np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+    for a, b in itertools.combinations(lab, 2):
+        assert np.linalg.norm(lab[a] - lab[b]) > 15, (a, b)
+
+
+def linear(color) -> np.ndarray:
+    """Return the light of a colour of sRGB."""
+    rgb = np.array(to_rgb(color))
+    return np.where(rgb <= 0.04, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+
+
+def test_names_can_be_read_and_stand_beside_the_colour_of_their_line():
+    light = "#ecaf81"  # the lightest shade of gn_ws
+    with styled():
+        axis = labelled_axis(["a name"], 2.9)
+        axis.plot([0, 9], [0, 5], color=light)
+        label_ends(axis, [End("a name", 9, 5, light, "f")])
+        (text,), dash = axis.texts, axis.lines[-1]
+        gap = text.get_window_extent().x0 - dash.get_window_extent().x1
+    luminance = linear(text.get_color()) @ [0.213, 0.715, 0.072]
+    assert 1.05 / (luminance + 0.05) > 7  # WCAG's contrast with white, level AAA
+    assert dash.get_color() == light and 0 < gap < 5
 
 
 def test_of_many_arms_the_ends_of_each_family_are_named():

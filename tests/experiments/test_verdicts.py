@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from rows import comparison, row, rows_of
 from scipy.stats import t
 
@@ -23,6 +24,7 @@ from experiments.scales import SCALES
 from experiments.seeds import Difference
 from experiments.verdicts import best_row, is_on_side, orders, row_verdicts
 
+RATES = ("0.033", "0.33", "0.67", "1", "1.3", "1.7", "3.3")
 SEEDS = 0.001, 0.0, -0.001
 
 
@@ -376,6 +378,57 @@ def test_settings_are_mapped_for_each_norm_and_the_paper():
     figures["bn-rate1-decay10"] = [None, 0.4, 0.4]
     (drawn,) = maps(comparison("rates", figures))
     assert drawn.svg.decode().count(">x<") == 3 and "An x is an arm" in drawn.caption
+
+
+def images(figures: dict[str, list], monkeypatch) -> list:
+    """Draw the maps of `rates`; return their pictures, the paper's last."""
+    drawn, imshow = [], Axes.imshow
+
+    def spy(axis, *values, **style):
+        drawn.append(imshow(axis, *values, **style))
+        return drawn[-1]
+
+    monkeypatch.setattr(Axes, "imshow", spy)
+    maps(comparison("rates", figures))
+    return drawn
+
+
+@pytest.mark.parametrize(
+    "figures, span", [((0.409, 0.423), (39.1, 44.1)), ((0.3, 0.4), (30, 40))]
+)
+def test_our_maps_share_colours_in_which_small_differences_are_small(
+    figures, span, monkeypatch
+):
+    names = ("bn-rate1-decay1", "gn_ws-rate1-decay1")
+    drawn = images({k: [x] for k, x in zip(names, figures, strict=True)}, monkeypatch)
+    bn, gn_ws, paper = (found.get_clim() for found in drawn)
+    assert bn == gn_ws == pytest.approx(span) and paper == (34.8, 72.6)
+
+
+def test_a_lone_figure_has_the_colour_of_the_middle(monkeypatch):
+    lone, _ = images({"bn-rate1-decay1": [0.4]}, monkeypatch)
+    assert lone.norm(40.0) == pytest.approx(0.5)
+
+
+def test_every_figure_of_a_map_can_be_read(monkeypatch):
+    """WCAG asks for a contrast of 4.5."""
+    figures = {f"bn-rate{r}-decay1": [0.3 + i / 50] for i, r in enumerate(RATES)}
+    picture = images(figures, monkeypatch)[0]
+    assert len(picture.axes.texts) == len(figures)
+    for text in picture.axes.texts:
+        r, g, b, _ = picture.to_rgba(float(text.get_text()))
+        light = 0.213 * r**2.2 + 0.715 * g**2.2 + 0.072 * b**2.2 + 0.05
+        white = text.get_color() == "white"
+        assert (1.05 / light if white else light / 0.05) > 4.5, text.get_text()
+
+
+def test_the_map_of_the_paper_has_its_own_unit_and_small_figures():
+    (drawn,) = maps(comparison("rates", {"bn-rate1-decay1": [0.5]}))
+    text = drawn.svg.decode()
+    for unit in ("units of 0.1 (bn) or 0.02 (gn_ws)", "units of 1e-06"):
+        assert text.count(f">weight decay, in {unit}<") == 1
+    (drawn,) = maps(comparison("predictor", {"bn-projector1-predictor1": [0.5]}))
+    assert ">0.01<" in drawn.svg.decode() and ">0.0<" not in drawn.svg.decode()
 
 
 @pytest.mark.parametrize("name", ["contrastive", "heads", "predictor", "rates"])
