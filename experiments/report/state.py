@@ -1,7 +1,6 @@
 """One page with the state of all experiments at a scale: done, open, and how long.
 
-A run is finished if a grid would not do it: see `places`. So a run that was stopped at
-its collapse is finished with --stop-collapsed only.
+A run is finished if a grid would not do it: see `places`.
 """
 
 from collections import Counter
@@ -22,6 +21,10 @@ from experiments.report.page import page
 from experiments.results import Row, read_results
 from experiments.scales import Scale
 
+STOPPED = (
+    "A run that was stopped at its collapse counts as collapsed, and as finished only "
+    "with --stop-collapsed."
+)
 HEAD = (
     "experiment",
     "finished",
@@ -50,7 +53,7 @@ def write_state(scale: Scale, seeds: Sequence[int], places: Places) -> Path:
     words = "seed" if len(seeds) == 1 else "seeds"
     text = (
         f"{scale.what}; {words} {', '.join(map(str, seeds))}. The time left is that of "
-        f"one run at a time, {source_of_times(scale)}."
+        f"one run at a time, {source_of_times(scale)}. {STOPPED}"
     )
     blocks: list[Block] = [Text(text), Table(HEAD, rows, words=(0, 7)), *sections]
     places.results.mkdir(parents=True, exist_ok=True)
@@ -64,7 +67,8 @@ def _dense(seeds: Sequence[int], places: Places) -> tuple[str, ...]:
     usual = Arguments(results=places.rows("dense"))
     found = {Arm(**row["arm"]) for row in of_settings(usual)}
     wanted = set(arms(seeds))
-    numbers = (str(len(found & wanted)), str(len(wanted)), "", "", "", "?")
+    left = _time([None] * len(wanted - found))
+    numbers = (str(len(found & wanted)), str(len(wanted)), "", "", "", left)
     return ("dense", *numbers, "At no scale: see the table of its README.")
 
 
@@ -115,10 +119,10 @@ def _counts(
 
 
 def _time(seconds: Sequence[float | None]) -> str:
-    """Return the sum in minutes, or in hours if it is one or more."""
+    """Return the sum in minutes, or in hours if it is an hour or more."""
     if sum(filter(None, seconds)) < 3600:
-        return f"{total_of(seconds, 60, '.0f')} min"
-    return f"{total_of(seconds, 3600, '.1f')} h"
+        return total_of(seconds, 60, ".0f", "min")
+    return total_of(seconds, 3600, ".1f", "h")
 
 
 def _arms(states: dict[Run, tuple[State, Row | None]]) -> Table:
