@@ -15,6 +15,7 @@ from experiments.dense.arms import Arm, arms
 from experiments.dense.comparison import of_settings
 from experiments.grid import Run, load_experiment, make_runs
 from experiments.pages.blocks import Block, Section, Table, Text
+from experiments.pages.lock import writing
 from experiments.places import Places, State
 from experiments.plan import seconds_left, source_of_times, total_of
 from experiments.report.page import page
@@ -38,7 +39,17 @@ HEAD = (
 
 
 def write_state(scale: Scale, seeds: Sequence[int], places: Places) -> Path:
-    """The page in the folder of results."""
+    """Write the page into the folder of results."""
+    places.results.mkdir(parents=True, exist_ok=True)
+    path = places.results / "state.html"
+    with writing(places.results):
+        blocks = _blocks(scale, seeds, places)
+        path.write_text(page("The state of all experiments", blocks))
+    return path
+
+
+def _blocks(scale: Scale, seeds: Sequence[int], places: Places) -> list[Block]:
+    """Return the table of all experiments, and that of the runs of each."""
     rows, sections = [], []
     for name in GRIDS:
         experiment = load_experiment(name)
@@ -55,11 +66,7 @@ def write_state(scale: Scale, seeds: Sequence[int], places: Places) -> Path:
         f"{scale.what}; {words} {', '.join(map(str, seeds))}. The time left is that of "
         f"one run at a time, {source_of_times(scale)}. {STOPPED}"
     )
-    blocks: list[Block] = [Text(text), Table(HEAD, rows, words=(0, 7)), *sections]
-    places.results.mkdir(parents=True, exist_ok=True)
-    path = places.results / "state.html"
-    path.write_text(page("The state of all experiments", blocks))
-    return path
+    return [Text(text), Table(HEAD, rows, words=(0, 7)), *sections]
 
 
 def _dense(seeds: Sequence[int], places: Places) -> tuple[str, ...]:
