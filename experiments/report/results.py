@@ -43,7 +43,12 @@ from experiments.report.conditions import (
 )
 from experiments.report.content import answer_of
 from experiments.report.speed import evaluation_speed, step_speed
-from experiments.report.tables import DEVIATION, accuracy_table, stopped_note
+from experiments.report.tables import (
+    DEVIATION,
+    accuracy_table,
+    arms_note,
+    stopped_note,
+)
 from experiments.results import Row, read_parts, read_results
 from experiments.scales import SCALES
 from experiments.seeds import verdict
@@ -244,6 +249,7 @@ def _experiment(compared: Comparison) -> list[Block]:
         f"{compared.what}. Accuracies are measured on {' and '.join(splits)}.",
         compared.experiment.note,
         stopped_note(compared),
+        arms_note(compared),
         conditions(compared.rows),
     )
     return [
