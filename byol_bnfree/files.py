@@ -164,11 +164,27 @@ def append_row(path: Path, row: dict[str, Any]) -> None:
     line = json.dumps(strict(row), allow_nan=False).encode() + b"\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab", buffering=0) as file:
-        with contextlib.suppress(OSError):  # some network file systems have no flock
-            fcntl.flock(file, fcntl.LOCK_EX)
+        _lock(file)
         _mend_end(path)
         append_whole(file, line)
         os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Lock a file, which is made if there is none. Programs wait for each other.
+
+    The lock ends with the process.
+    """
+    with open(path, "ab") as file:
+        _lock(file)
+        yield
+
+
+def _lock(file: BinaryIO | io.FileIO) -> None:
+    """Lock an open file. On a file system without locks nobody waits."""
+    with contextlib.suppress(OSError):  # some network file systems have no flock
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def _mend_end(path: Path) -> None:

@@ -91,7 +91,7 @@ def _run(
     print(f"{finished} of {len(runs)} runs are finished.")
     for experiment in experiments:
         # The results may have runs of other scales, which the report keeps.
-        if write_report(experiment, places.results, scales):
+        if write_report(experiment, places.results, scales).compared:
             print(places.results / experiment.name / "report.html")
     print(write_state(scale, arguments.seeds, places))
     if done.elsewhere:

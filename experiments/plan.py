@@ -48,7 +48,7 @@ def print_plan(
     console.width = max(console.width, 100)
     console.print(experiment.question)
     console.print(table)
-    total = f"{total_of(open_runs, 60, '.1f')} minutes"
+    total = total_of(open_runs, 60, ".1f", "minutes")
     console.print(f"expected: {total}, one run at a time, {source_of_times(scale)}")
 
 
@@ -57,13 +57,18 @@ def source_of_times(scale: Scale) -> str:
     return f"by earlier runs where there are some, and otherwise by {scale.machine}"
 
 
-def total_of(seconds: Sequence[float | None], unit: float, digits: str) -> str:
-    """Return the sum in units of so many seconds. Without some it is a lower bound."""
+def total_of(
+    seconds: Sequence[float | None], unit: float, digits: str, name: str
+) -> str:
+    """Return the sum in units of so many seconds; `?` if no time is known.
+
+    If only some are known, it is a lower bound.
+    """
     known = [value for value in seconds if value is not None]
     if seconds and not known:
         return "?"
     more = "more than " if len(known) < len(seconds) else ""
-    return f"{more}{sum(known) / unit:{digits}}"
+    return f"{more}{sum(known) / unit:{digits}} {name}"
 
 
 def rows_that_count(places: Places, experiment: str) -> list[Row]:

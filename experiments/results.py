@@ -19,7 +19,7 @@ DIGITS = 5  # digits of each number in curves and layers
 def make_row(run: Run, workdir: Path, command: str, **measured: Any) -> Row:
     """Collect everything about an ended run; `summary` is None if it broke off."""
     rows = read_rows(workdir / "metrics.jsonl")
-    row = strict(
+    return strict(
         {
             "experiment": run.experiment,
             "scale": run.scale,
@@ -32,13 +32,12 @@ def make_row(run: Run, workdir: Path, command: str, **measured: Any) -> Row:
             "step_seconds": _step_seconds(rows),
             "final": {k: v for row in rows for k, v in row.items()},  # last of each
             **measured,
-            "curves": curves(rows),
+            "curves": rounded(curves(rows)),
             "config": read_json(workdir / "config.json"),
             "environment": read_json(workdir / "environment.json"),
             "earlier": _earlier(workdir),
         }
     )
-    return row | {name: rounded(row[name]) for name in ("curves", "layers")}
 
 
 def _earlier(workdir: Path) -> list[Row]:

@@ -20,7 +20,7 @@ from byol_bnfree.training.judge import COLLAPSED
 from experiments.grid import Run
 from experiments.parsing import effective
 from experiments.places import ROW, Places
-from experiments.results import Row, make_row
+from experiments.results import Row, make_row, rounded
 from experiments.slots import MACHINE, Slot
 
 STOP = "--on-collapse=stop"
@@ -135,7 +135,7 @@ def _finish(
         layers = _layers(workdir, trained_on, slot, processes)
         if processes.stopped and layers is None:
             return row
-        row["layers"] = layers
+        row["layers"] = rounded(layers)
     _keep(run, row, places)
     return row
 

@@ -19,6 +19,7 @@ from experiments.dense.arguments import Arguments
 from experiments.dense.arms import TUNED, Arm, arms, settings_of, usual_settings
 from experiments.dense.encoders import encoder_of, workdir_of
 from experiments.dense.report import print_tables, write_report
+from experiments.pages.lock import writing
 
 SCENES = {"train": 768, "test": 128}
 SIDE = 64  # of a scene, pixels
@@ -83,7 +84,8 @@ def report(rows: list[dict[str, Any]], arguments: Arguments) -> None:
     is_usual = settings == (usual.epochs, usual.pictures)
     is_own = arguments.results.resolve() == usual.results.resolve()
     if (is_usual and is_own) or not (folder / "README.md").exists():
-        write_report(rows, folder)
+        with writing(folder):
+            write_report(of_settings(arguments), folder)  # with rows of other commands
     else:
         print_tables(rows)
 

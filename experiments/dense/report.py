@@ -18,7 +18,7 @@ from experiments.dense.encoders import KINDS, RESCALED
 from experiments.pages.blocks import Table, table_markdown
 from experiments.pages.marks import filled
 from experiments.pages.style import LABEL_SIZE, NORM_COLORS, STYLE
-from experiments.seeds import paired_difference
+from experiments.seeds import CONFIDENCE, paired_difference
 
 Row = dict[str, Any]
 
@@ -91,18 +91,35 @@ def write_report(rows: list[Row], folder: Path) -> None:
 def with_tables(text: str, rows: list[Row]) -> str:
     """Return a text with the tables of these rows between its marks."""
     for name, found in tables(rows).items():
-        text = filled(text, name, table_markdown(found))
+        text = filled(text, name, found)
     return text
 
 
 def print_tables(rows: list[Row]) -> None:
     """Print the tables as Markdown."""
-    print("\n\n".join(map(table_markdown, tables(rows).values())))
+    print("\n\n".join(tables(rows).values()))
 
 
-def tables(rows: list[Row]) -> dict[str, Table]:
-    """Return the tables of the report by the name of their marks."""
-    return {"results": table(rows), "differences": differences(rows)}
+def tables(rows: list[Row]) -> dict[str, str]:
+    """Return the tables of the report as Markdown, by the name of their marks."""
+    compared = differences(rows)
+    said = by_chance(compared)
+    return {
+        "results": table_markdown(table(rows)),
+        "differences": table_markdown(compared) + (f"\n{said}\n" if said else ""),
+    }
+
+
+def by_chance(compared: Table) -> str:
+    """Say how many intervals would exclude 0 by chance; empty if there are not two."""
+    cells = itertools.chain.from_iterable(compared.rows)
+    count = sum("[" in cell for cell in cells)
+    if count < 2:
+        return ""
+    return (
+        f"The {count} intervals are not corrected for their number: about "
+        f"{(1 - CONFIDENCE) * count:.1f} would exclude 0 by chance."
+    )
 
 
 def table(rows: list[Row]) -> Table:

@@ -9,6 +9,7 @@ from experiments.report.settings import settings_table
 from experiments.report.tables import (
     DEVIATION,
     accuracy_table,
+    arms_note,
     collapse_table,
     cost_table,
     stopped_note,
@@ -98,7 +99,7 @@ def _protocol(comparison: Comparison) -> list[str]:
         f"and measured on {measured_on(row)}. "
         f"{DEVIATION} An arm has learned if its linear accuracy is at least 2 points "
         f"above the untrained encoder's.",
-        *([said] if (said := stopped_note(comparison)) else []),
+        *filter(None, (stopped_note(comparison), arms_note(comparison))),
         *([f"{ANOTHER_TASK}: {experiment.paper}."] * has_paper),
         *([experiment.note] if experiment.note else []),
     ]

@@ -18,7 +18,7 @@ from byol_bnfree.command_line import exit_on_error
 from byol_bnfree.files import append_row, read_rows
 from byol_bnfree.flags import cli
 from experiments import GRIDS
-from experiments.comparison import Comparison, compare, older_rows
+from experiments.comparison import Comparison, common_seeds, compare, older_rows
 from experiments.decisions import MARGIN, in_cell
 from experiments.dense.arguments import Arguments as DenseArguments
 from experiments.dense.comparison import of_settings
@@ -43,7 +43,12 @@ from experiments.report.conditions import (
 )
 from experiments.report.content import answer_of
 from experiments.report.speed import evaluation_speed, step_speed
-from experiments.report.tables import DEVIATION, accuracy_table, stopped_note
+from experiments.report.tables import (
+    DEVIATION,
+    accuracy_table,
+    arms_note,
+    stopped_note,
+)
 from experiments.results import Row, read_parts, read_results
 from experiments.scales import SCALES
 from experiments.seeds import verdict
@@ -90,7 +95,8 @@ def lengths() -> Table:
         compared = compare(experiment, SCALES[name], rows)
         difference = compared.difference("gn_ws", "bn")
         if difference is not None:
-            means = (f"{compared.results[norm].mean:.1f}" for norm in ("gn_ws", "bn"))
+            pair = [compared.results[norm] for norm in ("gn_ws", "bn")]
+            means = (f"{r.mean_over(common_seeds(pair)):.1f}" for r in pair)
             decided = verdict(difference, MARGIN)
             epochs = f"{SCALES[name].epochs}"
             found.append((epochs, *means, in_cell(difference), decided))
@@ -243,6 +249,7 @@ def _experiment(compared: Comparison) -> list[Block]:
         f"{compared.what}. Accuracies are measured on {' and '.join(splits)}.",
         compared.experiment.note,
         stopped_note(compared),
+        arms_note(compared),
         conditions(compared.rows),
     )
     return [

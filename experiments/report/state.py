@@ -1,7 +1,6 @@
 """One page with the state of all experiments at a scale: done, open, and how long.
 
-A run is finished if a grid would not do it: see `places`. So a run that was stopped at
-its collapse is finished with --stop-collapsed only.
+A run is finished if a grid would not do it: see `places`.
 """
 
 from collections import Counter
@@ -16,12 +15,17 @@ from experiments.dense.arms import Arm, arms
 from experiments.dense.comparison import of_settings
 from experiments.grid import Run, load_experiment, make_runs
 from experiments.pages.blocks import Block, Section, Table, Text
+from experiments.pages.lock import writing
 from experiments.places import Places, State
 from experiments.plan import seconds_left, source_of_times, total_of
 from experiments.report.page import page
 from experiments.results import Row, read_results
 from experiments.scales import Scale
 
+STOPPED = (
+    "A run that was stopped at its collapse counts as collapsed, and as finished only "
+    "with --stop-collapsed."
+)
 HEAD = (
     "experiment",
     "finished",
@@ -35,7 +39,17 @@ HEAD = (
 
 
 def write_state(scale: Scale, seeds: Sequence[int], places: Places) -> Path:
-    """The page in the folder of results."""
+    """Write the page into the folder of results."""
+    places.results.mkdir(parents=True, exist_ok=True)
+    path = places.results / "state.html"
+    with writing(places.results):
+        blocks = _blocks(scale, seeds, places)
+        path.write_text(page("The state of all experiments", blocks))
+    return path
+
+
+def _blocks(scale: Scale, seeds: Sequence[int], places: Places) -> list[Block]:
+    """Return the table of all experiments, and that of the runs of each."""
     rows, sections = [], []
     for name in GRIDS:
         experiment = load_experiment(name)
@@ -50,13 +64,9 @@ def write_state(scale: Scale, seeds: Sequence[int], places: Places) -> Path:
     words = "seed" if len(seeds) == 1 else "seeds"
     text = (
         f"{scale.what}; {words} {', '.join(map(str, seeds))}. The time left is that of "
-        f"one run at a time, {source_of_times(scale)}."
+        f"one run at a time, {source_of_times(scale)}. {STOPPED}"
     )
-    blocks: list[Block] = [Text(text), Table(HEAD, rows, words=(0, 7)), *sections]
-    places.results.mkdir(parents=True, exist_ok=True)
-    path = places.results / "state.html"
-    path.write_text(page("The state of all experiments", blocks))
-    return path
+    return [Text(text), Table(HEAD, rows, words=(0, 7)), *sections]
 
 
 def _dense(seeds: Sequence[int], places: Places) -> tuple[str, ...]:
@@ -64,7 +74,8 @@ def _dense(seeds: Sequence[int], places: Places) -> tuple[str, ...]:
     usual = Arguments(results=places.rows("dense"))
     found = {Arm(**row["arm"]) for row in of_settings(usual)}
     wanted = set(arms(seeds))
-    numbers = (str(len(found & wanted)), str(len(wanted)), "", "", "", "?")
+    left = _time([None] * len(wanted - found))
+    numbers = (str(len(found & wanted)), str(len(wanted)), "", "", "", left)
     return ("dense", *numbers, "At no scale: see the table of its README.")
 
 
@@ -115,10 +126,10 @@ def _counts(
 
 
 def _time(seconds: Sequence[float | None]) -> str:
-    """Return the sum in minutes, or in hours if it is one or more."""
+    """Return the sum in minutes, or in hours if it is an hour or more."""
     if sum(filter(None, seconds)) < 3600:
-        return f"{total_of(seconds, 60, '.0f')} min"
-    return f"{total_of(seconds, 3600, '.1f')} h"
+        return total_of(seconds, 60, ".0f", "min")
+    return total_of(seconds, 3600, ".1f", "h")
 
 
 def _arms(states: dict[Run, tuple[State, Row | None]]) -> Table:

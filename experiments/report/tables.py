@@ -1,6 +1,7 @@
 """The tables of a report, as text."""
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from experiments.collapse import last_knn, outcome, probe_says, warnings
@@ -8,12 +9,14 @@ from experiments.comparison import Comparison, Result
 from experiments.decisions import MARGIN, in_cell
 from experiments.grid import Arm
 from experiments.pages.blocks import Table
+from experiments.pages.style import family_of
 from experiments.report.conditions import machine
 from experiments.results import Row
 from experiments.seeds import Spread, spread, verdict
 from experiments.verdicts import row_verdicts
 
 DEVIATION = "± is the sample standard deviation over the seeds."
+FEW_ARMS = 8  # that are named one by one
 STOPPED = "A kNN with a step is the last one of a run that was stopped as collapsed."
 
 
@@ -82,6 +85,23 @@ def _stopped_knn(result: Result) -> list[str]:
 def stopped_note(comparison: Comparison) -> str:
     """Explain the kNN of stopped runs; empty if the table has none."""
     return STOPPED if any(map(last_knn, comparison.rows)) else ""
+
+
+def arms_note(comparison: Comparison) -> str:
+    """Say which arms have no run; empty if all have one. Many are counted by family."""
+    arms, found = comparison.arms, comparison.results
+    missing = [arm for arm in arms if arm.name not in found]
+    if not missing:
+        return ""
+    which = [arm.name for arm in missing]
+    if len(missing) > FEW_ARMS:
+        counts = Counter(map(family_of, missing))
+        which = [f"{count} of {family}" for family, count in counts.items()]
+    were = "was" if len(found) == 1 else "were"
+    return (
+        f"{len(found)} of the {len(arms)} arms {were} run. "
+        f"Without a run: {', '.join(which)}."
+    )
 
 
 def _against(comparison: Comparison, name: str) -> tuple[str, str]:

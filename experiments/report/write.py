@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 
@@ -12,22 +13,29 @@ from byol_bnfree.files import write_atomically
 from byol_bnfree.machine.own_process import process_pool
 from experiments import GRIDS
 from experiments.arguments import Arguments
-from experiments.comparison import Comparison, compare
+from experiments.comparison import Comparison, compare, older_rows
 from experiments.grid import Experiment, load_experiment
 from experiments.pages.blocks import (
     Block,
     Figures,
     Section,
+    Text,
     save_figures,
     table_markdown,
     to_markdown,
 )
+from experiments.pages.lock import writing
 from experiments.pages.marks import filled
 from experiments.report.content import blocks_of
 from experiments.report.copies import copies
 from experiments.report.index import index_of
 from experiments.report.page import page
-from experiments.report.tables import DEVIATION, accuracy_table, stopped_note
+from experiments.report.tables import (
+    DEVIATION,
+    accuracy_table,
+    arms_note,
+    stopped_note,
+)
 from experiments.results import read_results
 from experiments.scales import SCALES, Scale
 
@@ -36,6 +44,27 @@ MORE = (
     "More in [report.md](report.md). "
     "[How to read these tables](../../docs/comparison.md)."
 )
+
+
+class Found(NamedTuple):
+    """What a folder of results has of an experiment."""
+
+    compared: list[Comparison]
+    """Those with results, one for each scale."""
+    older: int
+    """Number of rows whose settings no arm has today."""
+
+    @property
+    def left_out(self) -> str:
+        """Say how many rows are older; empty if none is."""
+        rows = "row has" if self.older == 1 else "rows have"
+        said = f"{self.older} {rows} settings that no arm has today"
+        return said if self.older else ""
+
+    @property
+    def note(self) -> str:
+        """Say it in a sentence beside tables; empty if no row is older."""
+        return f"{self.left_out}, so no table here has them." if self.older else ""
 
 
 def write_all(
@@ -58,9 +87,10 @@ def write_all(
             with Console().status(f"[{number}/{len(GRIDS)}] {name}"):
                 done = jobs[name].result()
             say(f"[{number}/{len(GRIDS)}] {name}: {done}")
-    found = [(e, _compared(e, folder, scales)) for e in map(load_experiment, GRIDS)]
-    index = folder / "index.html"
-    index.write_text(page(TITLE, [], below=index_of(found)))
+    index, experiments = folder / "index.html", map(load_experiment, GRIDS)
+    with writing(folder):
+        found = [(e, _found(e, folder, scales).compared) for e in experiments]
+        index.write_text(page(TITLE, [], below=index_of(found)))
     return index
 
 
@@ -73,19 +103,36 @@ def _size(folder: Path, name: str) -> int:
 def _write_timed(name: str, folder: Path, scales: Mapping[str, Scale]) -> str:
     """Write one report, and say how many runs it has and how long that took."""
     began = time.monotonic()
-    compared = write_report(load_experiment(name), folder, scales)
-    runs = sum(len(c.rows) for c in compared)
+    found = write_report(load_experiment(name), folder, scales)
+    runs = sum(len(c.rows) for c in found.compared)
     seconds = time.monotonic() - began
-    return f"{runs} runs, {seconds:.0f} s" if compared else "no results"
+    done = f"{runs} runs, {seconds:.0f} s" if found.compared else "no results"
+    return "; ".join(filter(None, (done, found.left_out)))
 
 
 def write_report(
     experiment: Experiment, folder: Path, scales: Mapping[str, Scale] = SCALES
-) -> list[Comparison]:
-    """Write the report in `folder`/NAME. Without results, only its README is filled."""
+) -> Found:
+    """Write the report in `folder`/NAME, and fill its README.
+
+    Without results there is no report afterwards.
+    """
     own = folder / experiment.name
-    compared = _compared(experiment, folder, scales)
-    _fill_readme(own, lambda: readme_results(experiment, folder, scales))
+    if not own.is_dir():
+        return Found([], 0)
+    with writing(own):
+        found = _found(experiment, folder, scales)
+        _fill_readme(own, _readme_of(found, experiment, folder, scales))
+        _write_pages(own, experiment.question, _blocks(found))
+    return found
+
+
+def _blocks(found: Found) -> list[Block]:
+    """Return the content of a report: a section for each scale if there are several.
+
+    Without results it is empty.
+    """
+    compared = found.compared
     if not compared:
         return []
     blocks = blocks_of(compared[0])
@@ -94,36 +141,52 @@ def write_report(
             Section(f"{c.scale.name} scale", _of_scale(blocks_of(c), c.scale.name))
             for c in compared
         ]
-    link = '<p><a href="../index.html">All experiments</a></p>'
-    (own / "report.html").write_text(page(experiment.question, blocks, above=link))
+    return [*blocks, *([Text(found.note)] if found.note else [])]
+
+
+def _write_pages(own: Path, question: str, blocks: Sequence[Block]) -> None:
+    """Write report.html, report.md and its figures; remove them if there is nothing."""
     for old in (own / "figures").glob("*.svg"):
         old.unlink()  # of arms and measures that are no more
+    if not blocks:
+        for name in ("report.html", "report.md"):
+            (own / name).unlink(missing_ok=True)
+        return
+    link = '<p><a href="../index.html">All experiments</a></p>'
+    (own / "report.html").write_text(page(question, blocks, above=link))
     save_figures(blocks, own / "figures")
     text = "\n".join(filter(None, map(to_markdown, blocks)))
-    (own / "report.md").write_text(f"# {experiment.question}\n\n{text}")
-    return compared
+    (own / "report.md").write_text(f"# {question}\n\n{text}")
 
 
 def readme_results(
     experiment: Experiment, folder: Path, scales: Mapping[str, Scale] = SCALES
 ) -> str:
     """Return what stands between the marks of the experiment's README."""
-    compared = _compared(experiment, folder, scales)
-    if compared:
-        return _results(compared, folder)
-    return _not_run(experiment, folder, scales)
+    found = _found(experiment, folder, scales)
+    return _readme_of(found, experiment, folder, scales)
 
 
-def _compared(
-    experiment: Experiment, folder: Path, scales: Mapping[str, Scale]
-) -> list[Comparison]:
+def _readme_of(
+    found: Found, experiment: Experiment, folder: Path, scales: Mapping[str, Scale]
+) -> str:
+    """Return the results of all scales but smoke, which answers nothing."""
+    shown = [c for c in found.compared if c.scale.name != "smoke"]
+    if shown:
+        return _results(shown, folder, found.note)
+    return _not_run(experiment, folder, scales, found.note)
+
+
+def _found(experiment: Experiment, folder: Path, scales: Mapping[str, Scale]) -> Found:
     """Compare the arms at each scale that has results in `folder`."""
     rows = read_results(folder / experiment.name / "results.jsonl")
     run = {row["scale"] for row in rows}
-    compared = [
-        compare(experiment, scales[name], rows) for name in scales if name in run
-    ]
-    return [comparison for comparison in compared if comparison.results]
+    known = [scale for name, scale in scales.items() if name in run]
+    compared = [compare(experiment, scale, rows) for scale in known]
+    older = [row for row in rows if row["scale"] not in scales]
+    for scale in known:
+        older += older_rows(experiment, scale, rows)
+    return Found([c for c in compared if c.results], len(older))
 
 
 def _of_scale(blocks: Sequence[Block], scale: str) -> list[Block]:
@@ -139,34 +202,33 @@ def _of_scale(blocks: Sequence[Block], scale: str) -> list[Block]:
     return named
 
 
-def _not_run(experiment: Experiment, folder: Path, scales: Mapping[str, Scale]) -> str:
+def _not_run(
+    experiment: Experiment, folder: Path, scales: Mapping[str, Scale], note: str
+) -> str:
     """Say so for the scale that a command without `--scale` has."""
     scale = scales[Arguments.scale]
-    text = f"Not run yet at {scale.name} scale. {copies(experiment, scale, folder)}"
-    return f"{text.strip()}\n"
+    said = f"Not run yet at {scale.name} scale."
+    parts = (said, copies(experiment, scale, folder), note)
+    return f"{' '.join(filter(None, parts))}\n"
 
 
-def _results(compared: Sequence[Comparison], folder: Path) -> str:
-    """Return answer, table and copied arms of each scale but smoke, and a link."""
+def _results(compared: Sequence[Comparison], folder: Path, note: str) -> str:
+    """Return answer, table and copied arms of each scale, and a link."""
     parts = []
-    for c in (c for c in compared if c.scale.name != "smoke"):
+    for c in compared:
         table = table_markdown(accuracy_table(c))
         answer = "\n".join(f"- {statement}" for statement in c.statements())
         parts.append(f"**{c.what}**\n\n{answer}\n\n{table}")
-        if said := stopped_note(c):
-            parts.append(f"{said}\n")
-        if said := copies(c.experiment, c.scale, folder):
-            parts.append(f"{said}\n")
-    if not parts:
-        return ""
+        notes = stopped_note(c), arms_note(c), copies(c.experiment, c.scale, folder)
+        parts += [f"{said}\n" for said in notes if said]
     several = any(len(r.rows) > 1 for c in compared for r in c.results.values())
-    more = f"{DEVIATION} {MORE}" if several else MORE
-    return "\n".join([*parts, f"{more}\n"])
+    last = (note, DEVIATION if several else "", MORE)
+    return "\n".join([*parts, f"{' '.join(filter(None, last))}\n"])
 
 
-def _fill_readme(own: Path, results: Callable[[], str]) -> None:
+def _fill_readme(own: Path, body: str) -> None:
     """Write the results between the marks of the README in `own`, if there are any."""
     readme = own / "README.md"
-    if readme.exists() and (body := results()):
+    if readme.exists():
         text = filled(readme.read_text(), "results", body)
         write_atomically(readme, text.encode())

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from experiments.dense.arguments import FOLDER, Arguments
 from experiments.dense.arms import NORMS, RATES, TUNED, USUAL, Arm, arms, settings_of
 from experiments.dense.report import (
     SHOWN,
+    by_chance,
     differences,
     draw,
     spread,
@@ -22,6 +24,7 @@ from experiments.dense.report import (
     tables,
     with_tables,
 )
+from experiments.pages.lock import writing
 
 ROWS = dense.of_settings(Arguments())
 
@@ -89,6 +92,35 @@ def test_differences_are_paired_by_seed():
         "pre-trained, batch of 2 - batch of 8",
         "-3.0 (n 1)",
     ]
+
+
+def test_the_number_of_intervals_says_how_many_would_exclude_0_by_chance():
+    pair = [("untrained", 0.2), ("pre-trained", 0.3)]
+    rows = [row(n, k, f, seed) for n in NORMS for k, f in pair for seed in (0, 1)]
+    said = "The 2 intervals are not corrected for their number: about 0.1 would"
+    assert by_chance(differences(rows)).startswith(said)
+    assert said in tables(rows)["differences"]
+    one_seed = [found for found in rows if found["arm"]["seed"] == 0]
+    assert by_chance(differences(one_seed)) == ""  # it has no intervals
+
+
+def test_a_command_reports_the_rows_that_another_adds_while_it_waits(
+    tmp_path, monkeypatch
+):
+    results, written = tmp_path / "results.jsonl", []
+    lines = (FOLDER / "results.jsonl").read_text().splitlines(keepends=True)
+    results.write_text("".join(lines[:-1]))
+    arguments = Arguments(results=results)
+    monkeypatch.setattr(dense, "write_report", lambda rows, _: written.append(rows))
+    early = dense.of_settings(arguments)
+    command = threading.Thread(target=dense.report, args=(early, arguments))
+    with writing(tmp_path):
+        command.start()
+        command.join(0.5)
+        assert command.is_alive() and not written
+        results.write_text("".join(lines))
+    command.join()
+    assert written == [dense.of_settings(arguments)] != [early]
 
 
 def test_pictures_that_fill_no_batch_are_refused():

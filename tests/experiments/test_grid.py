@@ -426,5 +426,6 @@ def test_the_time_of_another_batch_is_unknown_until_it_is_measured():
     (run,) = (run for run in runs if run.arm == "bn-batch-8")
     assert expected_seconds(run, scale, []) is None
     assert expected_seconds(run, scale, [row(run, 0.5)]) == 200.0
-    assert total_of([60.0, None], 60, ".1f") == "more than 1.0"
-    assert total_of([None], 60, ".1f") == "?" and total_of([], 60, ".1f") == "0.0"
+    assert total_of([60.0, None], 60, ".1f", "min") == "more than 1.0 min"
+    assert total_of([None], 60, ".1f", "min") == "?"
+    assert total_of([], 60, ".1f", "min") == "0.0 min"

@@ -238,6 +238,24 @@ def test_the_front_page_has_the_table_of_the_results():
     assert between(home, "lengths") == table_markdown(results.lengths())
 
 
+@pytest.mark.parametrize(
+    "gn_ws, cells",
+    [
+        ([0.54, None], ("54.0", "55.0", "-1.0 (n 1)")),
+        ([0.54, 0.57, 0.1], ("55.5", "56.0", "-0.5 [-6.9, +5.9] (n 2)")),
+    ],
+)
+def test_the_table_of_the_front_page_is_of_common_seeds(
+    gn_ws, cells, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    experiment = load_experiment("norm_comparison")
+    for row in rows_of(experiment, {"bn": [0.55, 0.57], "gn_ws": gn_ws}):
+        append_row(tmp_path / "experiments" / experiment.name / "results.jsonl", row)
+    (line,) = results.lengths().rows
+    assert line[1:4] == cells
+
+
 def test_a_page_is_filled_between_its_own_marks_only():
     page = "<!-- a -->\nx\n<!-- /a -->\nkept\n<!-- b -->\ny\n<!-- /b -->\n"
     new = filled(page, "b", "\\1 new\n")

@@ -4,6 +4,7 @@ import itertools
 import re
 import shutil
 import subprocess
+import threading
 from math import isfinite, nan
 
 import numpy as np
@@ -17,6 +18,8 @@ from byol_bnfree.files import append_row
 from experiments import GRIDS
 from experiments.comparison import NOT_RUN, compare
 from experiments.grid import Arm, load_experiment, make_runs
+from experiments.pages.blocks import to_markdown
+from experiments.pages.lock import writing
 from experiments.pages.style import (
     NORM_COLORS,
     End,
@@ -28,19 +31,25 @@ from experiments.pages.style import (
     log_axis,
     styled,
 )
-from experiments.report import curves
+from experiments.places import Places
+from experiments.report import curves, state
+from experiments.report import write as reports
 from experiments.report.conditions import conditions
+from experiments.report.content import blocks_of
 from experiments.report.curves import layers as layer_figures
 from experiments.report.index import index_of
 from experiments.report.settings import settings_table
+from experiments.report.state import write_state
 from experiments.report.tables import (
     DEVIATION,
     accuracy_table,
+    arms_note,
     collapse_table,
     cost_table,
 )
 from experiments.report.updates import updates_of_arm
 from experiments.report.write import write_all, write_report
+from experiments.results import read_results
 from experiments.scales import SCALES
 
 FIGURES = {
@@ -327,6 +336,86 @@ def test_a_readme_names_the_arms_that_a_command_copies(tmp_path, collapsed):
     assert have in said and "Not run" not in said and "| bn-none | 40.0 |" in said
     append_row(results, rows_of(experiment, {"bn-l2": [0.4]})[0])
     assert "equal rows" not in filled()
+
+
+def test_rows_of_no_arm_of_today_are_counted_and_leave_no_report(tmp_path):
+    own, said = tmp_path / EXPERIMENT.name, []
+    bn, gn_ws = rows_of(EXPERIMENT, {"bn": [0.4], "gn_ws": [0.5]})
+    (own / "figures").mkdir(parents=True)
+    (own / "README.md").write_text(MARKED)
+
+    def report(*rows) -> str:
+        (own / "results.jsonl").unlink(missing_ok=True)
+        for row in rows:
+            append_row(own / "results.jsonl", row)
+        write_all(tmp_path, said.append)
+        (line,) = (x for x in said[-len(GRIDS) :] if EXPERIMENT.name in x)
+        return line
+
+    old = {"settings": "of old"}
+    one = "1 row has settings that no arm has today"
+    assert report(bn, gn_ws | old).endswith(f" s; {one}")
+    for name in ("README.md", "report.md", "report.html"):
+        assert f"{one}, so no table here has them." in (own / name).read_text()
+    two = "2 rows have settings that no arm has today"
+    assert report(bn | old, gn_ws | {"scale": "no more"}).endswith(f"no results; {two}")
+    text = (own / "README.md").read_text()
+    assert f"Not run yet at cpu scale. {two}, so no" in text and "| bn |" not in text
+    assert not list(own.glob("report.*")) and not list((own / "figures").iterdir())
+    assert report(bn, gn_ws).endswith(" s")
+    assert "no arm has today" not in (own / "report.md").read_text()
+
+
+def test_a_readme_forgets_results_of_which_only_a_smoke_test_is_left(tmp_path):
+    (run,) = (
+        run for run in make_runs(EXPERIMENT, SCALES["smoke"], (0,)) if run.arm == "bn"
+    )
+    readme = tmp_path / EXPERIMENT.name / "README.md"
+    readme.parent.mkdir()
+    readme.write_text(MARKED)
+    text = _filled(tmp_path, [row_of(run, 0.4)])
+    assert "Not run yet at cpu scale." in text and "old" not in text
+
+
+@pytest.mark.parametrize("page", [f"{EXPERIMENT.name}/report.md", "state.html"])
+def test_a_page_has_the_rows_that_another_command_adds_while_it_waits(
+    page, tmp_path, monkeypatch
+):
+    results, read = tmp_path / EXPERIMENT.name / "results.jsonl", []
+    bn, gn_ws = rows_of(EXPERIMENT, {"bn": [0.4], "gn_ws": [0.5]})
+    append_row(results, bn)
+    module, write, arguments = reports, write_report, (EXPERIMENT, tmp_path)
+    if page == "state.html":
+        places = Places(tmp_path, tmp_path, None)
+        module, write, arguments = state, write_state, (SCALES["cpu"], (0,), places)
+
+    def spy(path):
+        read.append(path)
+        return read_results(path)
+
+    monkeypatch.setattr(module, "read_results", spy)
+    command, file = threading.Thread(target=write, args=arguments), tmp_path / page
+    with writing(file.parent):
+        command.start()
+        command.join(0.5)
+        assert command.is_alive() and not read
+        append_row(results, gn_ws)
+    command.join()
+    assert "50.0" in file.read_text()
+
+
+def test_a_report_says_which_arms_have_no_run():
+    few = comparison("loss_normalization", {"bn-l2": [0.4], "gn_ws-l2": [0.4]})
+    missing = [arm.name for arm in few.arms if arm.name not in few.results]
+    assert arms_note(few) == (
+        f"2 of the 8 arms were run. Without a run: {', '.join(missing)}."
+    )
+    many = comparison("rates", {"bn-rate1-decay1": [0.4]})
+    said = "1 of the 84 arms was run. Without a run: 41 of bn, 42 of gn_ws."
+    assert arms_note(many) == said
+    assert said in "".join(map(to_markdown, blocks_of(many)))
+    all_arms = {arm.name: [0.4] for arm in few.arms}
+    assert arms_note(comparison("loss_normalization", all_arms)) == ""
 
 
 @pytest.mark.slow

@@ -182,6 +182,14 @@ def test_a_queue_that_a_signal_ends_says_how_to_go_on(
     assert ended.value.status == 128 + number
 
 
+def test_measured_layers_are_kept_with_few_digits(pretended, monkeypatch):
+    layers = {"trained": {"encoder/conv1": {"rms": 1.23456789}}}
+    monkeypatch.setattr(runner, "_layers", lambda *_: layers)
+    assert run_queue([tiny("arm")], pretended) == ([], [])
+    (row,) = read_rows(pretended.rows("tiny"))
+    assert row["layers"] == {"trained": {"encoder/conv1": {"rms": 1.2346}}}
+
+
 def test_layers_that_a_stop_interrupts_are_measured_by_the_next_queue(
     pretended, monkeypatch
 ):
