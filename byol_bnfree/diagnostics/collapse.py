@@ -47,9 +47,12 @@ def effective_rank(
 ) -> Float32[Array, ""]:
     """Return exp(entropy of the singular values, scaled to sum 1); in [1, min(b, d)].
 
-    As in RankMe the matrix is not centred. Only the first `max_rows` rows are used, so
-    compare values with equal numbers of rows only. Singular values count as 0 if
-    float32 cannot distinguish them from 0. A zero matrix has rank 0; NaN gives NaN.
+    Roughly RankMe: the matrix is not centred. Only the first `max_rows` rows are used,
+    so compare values with equal numbers of rows only. The singular values come from
+    the products of the rows in float32. So those below sqrt(n eps) of the largest (0.55
+    % with 256 rows) count as 0, and with a large common mean the rank is below
+    RankMe's: 1 instead of 20 if the rows differ by 5 % of their mean. A zero matrix has
+    rank 0; NaN gives NaN.
 
     References: Roy & Vetterli 2007, "The effective rank: a measure of effective
     dimensionality"; Garrido et al. 2023 (RankMe), https://arxiv.org/abs/2210.02885.
@@ -74,7 +77,8 @@ def centered_rank(
     """Return the effective rank of l2-normalized representations minus their mean.
 
     Features with a large common offset have an effective rank near 1, like features
-    that vary along one direction. This measure distinguishes the two. It is NaN with
+    that vary along one direction. This measure distinguishes the two, and loses no
+    singular values to the offset. It is NaN with
     fewer than 16 rows, where the rank is always low.
     """
     if len(representation) < 16:

@@ -10,7 +10,8 @@ class OptimConfig:
 
     name: Literal["lars", "sgd", "adamw", "muon"] = "lars"
     """lars has BYOL's order: decay, trust ratio, momentum, then learning rate. muon
-    orthogonalizes the update of each kernel; adam updates biases and scales."""
+    orthogonalizes the update of each kernel; adam with Nesterov's rule updates biases
+    and scales."""
     momentum: float = 0.9
     """Momentum of lars, sgd and muon's kernels; decay of the first moment in adamw. The
     Adam that moves muon's other arrays always has 0.9."""

@@ -49,10 +49,11 @@ def make_optimizer(
       That is another optimizer whenever the rate changes.
     - sgd is the same without the trust ratio.
     - adamw is `optax.adamw`.
-    - muon is `optax.contrib.muon`. It orthogonalizes the momentum of every kernel, seen
-      as a matrix [fan_in, out], so all directions learn at the same rate. Updates are
-      as large as Adam's (`MUON_RMS`). Adam updates all other arrays, without the decay
-      of kernels: vectors, scalars and arrays with "embed" in their own name too.
+    - muon is `optax.contrib.muon` with Nesterov's momentum. It orthogonalizes the
+      momentum of every kernel, seen as a matrix [fan_in, out], so all directions learn
+      at the same rate. Updates are as large as Adam's (`MUON_RMS`). Adam with
+      Nesterov's rule (`optax.nadam`) updates all other arrays, without the decay of
+      kernels: vectors, scalars and arrays with "embed" in their own name too.
 
     All of them multiply the weight decay by the learning rate. `bias_lr_scale`,
     `predictor_lr_scale` and `projector_lr_scale` multiply the finished update.
@@ -145,6 +146,7 @@ def _muon(optim: OptimConfig, schedule: optax.Schedule):
         schedule,
         ns_coeffs=(NEWTON_SCHULZ,) * 5,  # optax loops over these; that compiles faster
         beta=optim.momentum,
+        nesterov=True,  # of Muon and of its Adam; Optax's default, which may change
         weight_decay=optim.weight_decay,
         adam_weight_decay=optim.bias_weight_decay,
         muon_weight_dimension_numbers=_as_matrices,

@@ -73,6 +73,16 @@ def test_effective_rank_equals_its_definition(shape):
     assert measure(rows)["rank"] == pytest.approx(expected, rel=1e-3)
 
 
+def test_effective_rank_counts_small_singular_values_beside_a_large_mean_as_0():
+    """With rows that differ by 2 % of their mean, RankMe is about 6."""
+    rows = np.random.default_rng(0).normal(1, 0.02, (256, 512)).astype("float32")
+    singular = np.linalg.svd(rows.astype("float64"), compute_uv=False)
+    share = singular / singular.sum()
+    assert np.exp(-np.sum(share * np.log(share))) > 5
+    assert collapse.effective_rank(jnp.asarray(rows)) < 1.01
+    assert collapse.centered_rank(jnp.asarray(rows)) > 200
+
+
 def test_rounding_does_not_add_to_the_rank():
     rows = np.outer(normal(1, 256), normal(1, 256, seed=1))
     assert jax.jit(collapse.effective_rank)(rows) < 1.001

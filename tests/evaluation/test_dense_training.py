@@ -102,6 +102,8 @@ def test_the_rate_falls_tenfold_at_70_and_90_percent():
     rates = step_rates(0.5, 100)
     found = [float(rates(step)) for step in (0, 69, 71, 89, 91, 99)]
     np.testing.assert_allclose(found, [0.5, 0.5, 0.05, 0.05, 0.005, 0.005], rtol=1e-5)
+    # 0.7 * 90 is 62.99... as a number.
+    assert [float(step_rates(1.0, 90)(n)) for n in (62, 63)] == pytest.approx([1, 0.1])
 
 
 def test_a_warm_up_rises_from_a_third_in_at_most_a_tenth_of_the_steps():

@@ -34,7 +34,9 @@ from byol_bnfree.evaluation.dense.small_boxes import lost_boxes
 from byol_bnfree.evaluation.dense.task import Score, Shown, Task
 from byol_bnfree.evaluation.dense.training import FitState, Fitter
 
-LEAST_SCORE = 0.05  # of a detection, as in FCOS; lower ones hardly change the precision
+LEAST_SCORE = 0.05
+"""Of a detection: the root of class probability x centre-ness. FCOS has this limit for
+the class probability alone, so it keeps fewer."""
 
 
 def fcos_head(

@@ -18,7 +18,7 @@ def step_rates(rate: float, total: int, warmup: int = 0) -> optax.Schedule:
     It rises from a third in the first `warmup` steps, but in at most a tenth of all.
     """
     falling = optax.piecewise_constant_schedule(
-        rate, {max(1, int(share * total)): 0.1 for share in DROPS}
+        rate, {max(1, round(share * total)): 0.1 for share in DROPS}
     )
     if not (warmup := min(warmup, total // 10)):
         return falling
