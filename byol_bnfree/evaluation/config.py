@@ -122,8 +122,7 @@ class EvaluateConfig:
     """Detection of objects."""
 
     def __post_init__(self):
-        check_types(self)
-        require_positive("", self)
+        check_settings("", self)
         if self.knn.temperature < LEAST_TEMPERATURE:
             raise InputError(
                 f"--knn.temperature is {self.knn.temperature:g}; it must be at least "
@@ -152,12 +151,21 @@ def reads_features(protocol: str, config: EvaluateConfig) -> bool:
     return protocol in FROM_FEATURES and not tunes
 
 
-def require_positive(prefix: str, settings: Any) -> None:
+def check_settings(prefix: str, settings: Any) -> None:
+    """Raise `InputError` for a setting of a wrong type or word, or out of range.
+
+    The functions of the protocols call it too: only commands make an `EvaluateConfig`.
+    """
+    check_types(settings, prefix)
+    _require_positive(prefix, settings)
+
+
+def _require_positive(prefix: str, settings: Any) -> None:
     """Check that every number is positive. Those in MAY_BE_ZERO may be 0."""
     for field in dataclasses.fields(settings):
         name, value = prefix + field.name, getattr(settings, field.name)
         if dataclasses.is_dataclass(value):
-            require_positive(f"{name}.", value)
+            _require_positive(f"{name}.", value)
             continue
         values = value if isinstance(value, tuple) else (value,)
         if not values and field.default != ():

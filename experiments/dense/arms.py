@@ -16,6 +16,7 @@ from experiments.dense.encoders import KINDS, RESCALED
 TUNED = 0  # the seed that chooses the rates of all seeds
 USUAL, SMALL = 8, 2  # pictures of a batch
 IN_SMALL = ("pre-trained", RESCALED)  # encoders that are also fine-tuned with SMALL
+FROZEN_NORMS = "frozen norms"  # fine-tuned but for the norms of the encoder
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0)  # of segmentation with the usual batch
 FURTHER = 3  # rates beyond an end at which the best one is
 LOWER = 0.1  # share of these rates for depth and detection, whose losses are steeper
@@ -37,21 +38,24 @@ class Arm(NamedTuple):
     norm: str
     encoder: str
     tuned: str
-    """fine-tuned, or linear on the frozen encoder."""
+    """fine-tuned, with FROZEN_NORMS, or linear on the frozen encoder."""
     batch: int
 
 
 def arms(seeds: Sequence[int], norms: Sequence[str] = NORMS) -> Iterator[Arm]:
     """Yield all arms of a seed before the next one, the main question first.
 
-    First comes the gain of pre-training in each task, then the batch of 2, then the
-    linear layer on frozen encoders.
+    First comes the gain of pre-training in each task, then the batch of 2, also with
+    frozen norms, then the linear layer on frozen encoders.
     """
     tuned = [(kind, "fine-tuned", USUAL) for kind in KINDS]
-    small = [(kind, "fine-tuned", SMALL) for kind in IN_SMALL]
+    small, without = (
+        [(kind, how, SMALL) for kind in IN_SMALL]
+        for how in ("fine-tuned", FROZEN_NORMS)
+    )
     # A frozen encoder computes the same, whatever the length of its kernels.
     linear = [(kind, "linear", USUAL) for kind in KINDS if kind != RESCALED]
-    for seed, part in itertools.product(seeds, (tuned, small, linear)):
+    for seed, part in itertools.product(seeds, (tuned, small, without, linear)):
         for task, (kind, how, batch), norm in itertools.product(TASKS, part, norms):
             yield Arm(seed, task, norm, kind, how, batch)
 
@@ -88,6 +92,7 @@ def settings_of(arm: Arm, pictures: int, rate: float | None = None) -> DenseSett
         scales=(1.0, 1.0),
         stride=STRIDE,
         encoder="frozen" if frozen else "trained",
+        norms="frozen" if arm.tuned == FROZEN_NORMS else "fine-tuned",
         head="linear" if frozen else "paper",
         **NARROW[arm.task],
     )

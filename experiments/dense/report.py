@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, ScalarFormatter
 from byol_bnfree.evaluation.dense.evaluation import rate_beyond
 from byol_bnfree.files import write_atomically
 from experiments.decisions import in_cell
-from experiments.dense.arms import IN_SMALL, NORMS, SMALL, TUNED, USUAL
+from experiments.dense.arms import FROZEN_NORMS, IN_SMALL, NORMS, SMALL, TUNED, USUAL
 from experiments.dense.encoders import KINDS, RESCALED
 from experiments.pages.blocks import Table, table_markdown
 from experiments.pages.marks import filled
@@ -39,7 +39,7 @@ SHOWN = {
 }
 AT_AN_END = " (end)"  # after a figure; README.md explains it
 TICKS = (5, 10, 20, 50, 100)  # of the relative error, %
-FITS = ("fine-tuned", "linear")
+FITS = ("fine-tuned", FROZEN_NORMS, "linear")
 
 
 CONTRASTS = (
@@ -63,6 +63,7 @@ class Column(NamedTuple):
 COLUMNS = (
     Column("fine-tuned", "fine-tuned", USUAL, "o", filled=True),
     Column(f"batch of {SMALL}", "fine-tuned", SMALL, "^", filled=True),
+    Column(f"batch of {SMALL}, {FROZEN_NORMS}", FROZEN_NORMS, SMALL, "v", filled=False),
     Column("linear", "linear", USUAL, "o", filled=False),
 )
 
@@ -141,7 +142,7 @@ def table(rows: list[Row]) -> Table:
 
 
 def differences(rows: list[Row]) -> Table:
-    """Return what pre-training, labels and a batch of 2 change, paired by seed."""
+    """Return what encoders, a batch of 2 and frozen norms change, paired by seed."""
     heads = ["task", "fit", "difference, points [95 %]", *NORMS]
     found = []
     for task, shown in SHOWN.items():
@@ -151,8 +152,14 @@ def differences(rows: list[Row]) -> Table:
         ]
         for kind in IN_SMALL:
             usual = Line(task, "fine-tuned", USUAL, kind)
+            small = usual._replace(batch=SMALL)
             words = f"{kind}, batch of {SMALL} - batch of {USUAL}"
-            pairs.append((usual.tuned, words, usual._replace(batch=SMALL), usual))
+            pairs.append((usual.tuned, words, small, usual))
+            frozen = small._replace(tuned=FROZEN_NORMS)
+            words = f"{kind}, {FROZEN_NORMS} - trained norms, batch of {SMALL}"
+            pairs.append((FROZEN_NORMS, words, frozen, small))
+            words = f"{kind}, {FROZEN_NORMS}, batch of {SMALL} - batch of {USUAL}"
+            pairs.append((FROZEN_NORMS, words, frozen, usual))
         for fit, words, a, b in pairs:
             cells = [_difference(rows, a, b, norm) for norm in NORMS]
             if any(cells):

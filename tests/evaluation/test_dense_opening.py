@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 
+import jaxtyping
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,6 +16,7 @@ from byol_bnfree.data.set_files import Span
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.checks import check_protocols
 from byol_bnfree.evaluation.config import EvaluateConfig
+from byol_bnfree.evaluation.dense.evaluation import dense_evaluation
 from byol_bnfree.evaluation.dense.opening import (
     _check_disjoint,
     _part,
@@ -238,6 +240,31 @@ def test_impossible_settings_are_refused_in_your_own_code_too(fields):
     (name,) = fields
     with pytest.raises(InputError, match=f"--segmentation.{name} .*(positive|empty)"):
         dense_views(TASKS["segmentation"], *scenes, settings, AugmentConfig())
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({"encoder": "fine-tuned"}, {"norms": "eval"}, {"head": "fcn"}),
+        *({"steps": 2.5}, {"batch_size": 1.5}, {"kernel_lengths": "reset"}),
+        *({"scales": 1.0}, {"scales": ("a", 1.0)}, {"scales": (1.0,)}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("view", [True, False])
+def test_wrong_words_and_types_are_refused_in_your_own_code_too(
+    fields, view, monkeypatch
+):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as for users
+    scenes = Scenes("train", 20, 64), Scenes("test", 20, 64)
+    task, settings = TASKS["segmentation"], SegmentationSettings(**fields)
+    (name,) = fields
+    flag = f"--segmentation.{name.replace('_', '-')} is .*; it must be "
+    with pytest.raises(InputError, match=flag):
+        if view:
+            dense_views(task, *scenes, settings, AugmentConfig())
+        else:
+            dense_evaluation(task, None, *scenes, settings)
 
 
 def test_scales_in_the_wrong_order_are_refused():

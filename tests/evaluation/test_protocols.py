@@ -3,12 +3,20 @@
 import contextlib
 import json
 
+import jaxtyping
 import numpy as np
 import pytest
 
+import tiny
 from byol_bnfree.config import TrainConfig
 from byol_bnfree.errors import InputError
-from byol_bnfree.evaluation import checks
+from byol_bnfree.evaluation import (
+    checks,
+    finetune_evaluation,
+    linear_evaluation,
+    semi_supervised_evaluation,
+    supervised_evaluation,
+)
 from byol_bnfree.evaluation.checks import check_protocols
 from byol_bnfree.evaluation.config import EvaluateConfig
 from byol_bnfree.evaluation.settings import (
@@ -116,3 +124,24 @@ def test_more_labels_than_a_class_has_are_refused_before_any_work():
 def test_settings_that_cannot_be_are_refused(fields, sentence):
     with pytest.raises(InputError, match=sentence):
         EvaluateConfig("w", **fields)
+
+
+OWN_CODE = {
+    "linear": (linear_evaluation, LinearSettings, {"augmentation": "none"}),
+    "semi": (
+        lambda *given: semi_supervised_evaluation(*given[:3], 0.5, settings=given[3]),
+        *(SemiSettings, {"kernel_lengths": "reset"}),
+    ),
+    "finetune": (finetune_evaluation, FinetuneSettings, {"rates": ()}),
+    "supervised": (supervised_evaluation, SupervisedSettings, {"batch_size": 1.5}),
+}
+
+
+@pytest.mark.parametrize("protocol", OWN_CODE)
+def test_impossible_settings_are_refused_in_your_own_code_too(protocol, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as for users
+    evaluation, settings, fields = OWN_CODE[protocol]
+    (name,) = fields
+    flag = f"--{protocol}.{name.replace('_', '-')} is "
+    with pytest.raises(InputError, match=flag):
+        evaluation(tiny.encoder("none"), light(), light(), settings(**fields))

@@ -13,7 +13,17 @@ from byol_bnfree.evaluation.diverged import FitDiverged
 from byol_bnfree.files import read_rows
 from experiments.dense import comparison as dense
 from experiments.dense.arguments import FOLDER, Arguments
-from experiments.dense.arms import NORMS, RATES, TUNED, USUAL, Arm, arms, settings_of
+from experiments.dense.arms import (
+    FROZEN_NORMS,
+    NORMS,
+    RATES,
+    SMALL,
+    TUNED,
+    USUAL,
+    Arm,
+    arms,
+    settings_of,
+)
 from experiments.dense.report import (
     SHOWN,
     by_chance,
@@ -29,8 +39,8 @@ from experiments.pages.lock import writing
 ROWS = dense.of_settings(Arguments())
 
 
-def row(norm, encoder, figure, seed=0, batch=USUAL):
-    arm = Arm(seed, "segmentation", norm, encoder, "fine-tuned", batch)
+def row(norm, encoder, figure, seed=0, batch=USUAL, tuned="fine-tuned"):
+    arm = Arm(seed, "segmentation", norm, encoder, tuned, batch)
     found = {"figures": {"miou": figure}, "cpu_seconds": 40.4, "chosen": {"rate": 0.03}}
     return {"arm": arm._asdict(), "trials": []} | found
 
@@ -49,6 +59,17 @@ def test_a_batch_of_2_takes_four_times_the_steps_at_a_quarter_of_the_rates():
     )
     assert (small.steps, small.trial_steps) == (4 * usual.steps, 4 * usual.trial_steps)
     np.testing.assert_allclose(4 * np.array(small.rates), usual.rates)
+
+
+def test_frozen_norms_are_all_that_their_arms_change():
+    small = {arm for arm in arms((0,)) if arm.batch == SMALL}
+    frozen = {arm for arm in small if arm.tuned == FROZEN_NORMS}
+    trained = {arm._replace(tuned="fine-tuned") for arm in frozen}
+    assert trained == small - frozen
+    assert {arm.task for arm in frozen} == set(SHOWN)
+    for arm in frozen:
+        usual = settings_of(arm._replace(tuned="fine-tuned"), 9600)
+        assert settings_of(arm, 9600) == dataclasses.replace(usual, norms="frozen")
 
 
 def test_the_table_has_means_and_half_ranges_by_norm():
@@ -87,10 +108,21 @@ def test_differences_are_paired_by_seed():
     (cells,) = differences(rows).rows
     assert list(cells[2:]) == ["pre-trained - untrained", "+3.0 [-2.0, +8.0] (n 3)", ""]
     small = [row("bn", "pre-trained", 0.2, batch=2)]
-    batches = differences([*rows, *small]).rows[-1]
+    frozen = [row("bn", "pre-trained", 0.26, batch=2, tuned=FROZEN_NORMS)]
+    *_, batches, norms, both = differences([*rows, *small, *frozen]).rows
     assert list(batches[2:4]) == [
         "pre-trained, batch of 2 - batch of 8",
         "-3.0 (n 1)",
+    ]
+    assert list(norms[1:4]) == [
+        "frozen norms",
+        "pre-trained, frozen norms - trained norms, batch of 2",
+        "+6.0 (n 1)",
+    ]
+    assert list(both[1:4]) == [
+        "frozen norms",
+        "pre-trained, frozen norms, batch of 2 - batch of 8",
+        "+3.0 (n 1)",
     ]
 
 

@@ -1,7 +1,9 @@
 """Dense examples in windows of one size, as batches for training and for tests."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from byol_bnfree.data.dense.transform import (
     transform,
 )
 from byol_bnfree.data.fingerprint import checksum
+from byol_bnfree.data.workers import usable_cores
 
 # The stream of random numbers. NumPy pads seeds with zeros, so without a last number
 # that is not 0 the windows of row 0 would have the numbers of an epoch's order.
@@ -134,32 +137,13 @@ class DenseView:
 
         Windows have settings of their own, so `views` and `augment` have no effect.
         """
-        found = []
-        for index, position in zip(indices, positions, strict=True):
-            key = [self.seed, step, int(position), WINDOW_STREAM]
-            draws = np.random.default_rng(key)
-            example = self.source.example(int(index))
-            size = self._resized(example)
-            windows = self.windows
-            draw = random_draw(
-                draws,
-                size,
-                windows.size,
-                windows.scales,
-                flip=windows.flip,
-                central=windows.central,
-            )
-            found.append(self._cut(example, draw))
-        return stacked(found)
+        places = zip(indices.tolist(), positions.tolist(), strict=True)
+        crop = partial(self._crop, step)
+        return stacked(list(_threads().map(crop, places)))
 
     def examples(self, indices: Int[np.ndarray, " b"]) -> Example:
         """Return the central windows of pictures, as `crops` returns random ones."""
-        found = []
-        for index in indices:
-            example = self.source.example(int(index))
-            draw = central_draw(self._resized(example), self.windows.size)
-            found.append(self._cut(example, draw))
-        return stacked(found)
+        return stacked(list(_threads().map(self._central, indices.tolist())))
 
     def images(self, indices: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w c"]:
         """Return the pictures of `examples`."""
@@ -182,7 +166,30 @@ class DenseView:
         return self.source.file_names(indices)
 
     def close(self) -> None:
-        """Do nothing: no thread runs beside a dense source."""
+        """Do nothing: all views share their threads."""
+
+    def _crop(self, step: int, place: tuple[int, int]) -> Example:
+        """Return a random window for the index and the position of a picture."""
+        index, position = place
+        draws = np.random.default_rng([self.seed, step, position, WINDOW_STREAM])
+        example = self.source.example(index)
+        size = self._resized(example)
+        windows = self.windows
+        draw = random_draw(
+            draws,
+            size,
+            windows.size,
+            windows.scales,
+            flip=windows.flip,
+            central=windows.central,
+        )
+        return self._cut(example, draw)
+
+    def _central(self, index: int) -> Example:
+        """Return the central window of a picture."""
+        example = self.source.example(index)
+        draw = central_draw(self._resized(example), self.windows.size)
+        return self._cut(example, draw)
 
     def _resized(self, example: Example) -> tuple[int, int]:
         """Return the size of a picture at `test_scale`."""
@@ -198,3 +205,9 @@ class DenseView:
             depth_by_scale=self.windows.depth_by_scale,
             fill=self.windows.fill,
         )
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """Return the threads that read the pictures of all views."""
+    return ThreadPoolExecutor(usable_cores(), thread_name_prefix="pictures")

@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from byol_bnfree.data.dense.view import DenseView
 from byol_bnfree.encoder import Encoder
-from byol_bnfree.evaluation.config import require_positive
+from byol_bnfree.evaluation.config import check_settings
 from byol_bnfree.evaluation.dense.known import check_known
 from byol_bnfree.evaluation.dense.settings import DenseSettings
 from byol_bnfree.evaluation.dense.task import Figures, Score, Task
@@ -76,7 +76,7 @@ def dense_evaluation(
         held-out ones knows the target.
       FitDiverged: if the last fit diverges, or all fits that choose its rate do.
     """
-    require_positive(f"{task.name}.", settings)
+    check_settings(f"{task.name}.", settings)
     mesh = mesh or make_mesh()
     start = start_of(encoder, settings.kernel_lengths)
     fitter = task.fitter(

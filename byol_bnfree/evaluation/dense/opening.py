@@ -18,7 +18,7 @@ from byol_bnfree.data.eight_bits import conversion
 from byol_bnfree.data.names import printable, some
 from byol_bnfree.data.tfds_records import check_disjoint
 from byol_bnfree.errors import InputError
-from byol_bnfree.evaluation.config import EvaluateConfig, require_positive
+from byol_bnfree.evaluation.config import EvaluateConfig, check_settings
 from byol_bnfree.evaluation.dense.cleaned import Cleaned
 from byol_bnfree.evaluation.dense.settings import DenseSettings
 from byol_bnfree.evaluation.dense.task import Task
@@ -89,7 +89,7 @@ def dense_views(
       InputError: if a setting is impossible, if a split is no `DenseSource`, is empty
         or does not know the task's target, or if the splits have different classes.
     """
-    require_positive(f"{task.name}.", settings)
+    check_settings(f"{task.name}.", settings)
     check_splits(task, train, test)
     windows = Windows(
         settings.size or PAPER_SIZES[task.name],

@@ -1,6 +1,7 @@
 """The settings of dense tasks. P1 is the BYOL paper (arXiv 2006.07733)."""
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal
 
 from byol_bnfree.errors import InputError
@@ -54,12 +55,12 @@ class DenseSettings:
     """paper: the paper's head. linear: one linear layer on the last map."""
 
     def __post_init__(self):
-        low, high = self.scales
-        if low > high:
-            raise InputError(
-                f"the scales of a dense task are {low:g} {high:g}; give the smallest "
-                f"first."
-            )
+        match self.scales:  # `check_settings` refuses what is no pair of numbers
+            case (Real() as low, Real() as high) if low > high:
+                raise InputError(
+                    f"the scales of a dense task are {low:g} {high:g}; give the "
+                    f"smallest first."
+                )
 
 
 @dataclass(frozen=True)

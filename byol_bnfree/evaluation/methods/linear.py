@@ -27,6 +27,7 @@ from byol_bnfree.data.pipeline import Batches
 from byol_bnfree.data.sources import Source
 from byol_bnfree.encoder import Encoder
 from byol_bnfree.epochs import whole_steps
+from byol_bnfree.evaluation.config import check_settings
 from byol_bnfree.evaluation.diverged import best_of, check_finite
 from byol_bnfree.evaluation.features import encoder_features, feature_width
 from byol_bnfree.evaluation.images.subset import Subset, rows_held_out
@@ -87,9 +88,10 @@ def linear_evaluation(
       `validation_top1`.
 
     Raises:
-      InputError: if no image would be left for training.
+      InputError: if a setting is impossible, or no image would be left for training.
       FitDiverged: if the probes of all rates diverge.
     """
+    check_settings("linear.", settings)
     mesh = mesh or make_mesh()
     features = features or partial(encoder_features, encoder, mesh=mesh)
     rows = rows_held_out(len(train), seed, settings.held_out)

@@ -11,6 +11,7 @@ from jaxtyping import Int
 
 from byol_bnfree.data.sources import Source
 from byol_bnfree.encoder import Encoder
+from byol_bnfree.evaluation.config import check_settings
 from byol_bnfree.evaluation.fine_tuned import start_of
 from byol_bnfree.evaluation.images.subset import Subset, class_balanced, rows_held_out
 from byol_bnfree.evaluation.kept.unfinished import NOTHING, Unfinished
@@ -44,7 +45,11 @@ def semi_supervised_evaluation(
 
     A held-out tenth chooses rate and epochs. It keeps its labels for this, as P1's
     10,009 images do. The chosen network is evaluated as it is.
+
+    Raises:
+      InputError: if a setting is impossible, or a class has too few images.
     """
+    check_settings("semi.", settings)
     start = start_of(encoder, settings.kernel_lengths)
     tuner = Tuner(start, settings.batch_size, seed, mesh or make_mesh(), unfinished)
     source = Subset(train, labelled_subset(train, share, seed))
@@ -85,7 +90,11 @@ def finetune_evaluation(
     See P1 appendix D.3. `metric` chooses on held-out images. `figures(scores, labels)`
     returns the results on the test images. Sources with several labels per image
     (`multilabel`) train a sigmoid per class.
+
+    Raises:
+      InputError: if a setting is impossible.
     """
+    check_settings("finetune.", settings)
     size = settings.batch_size
     start = start_of(encoder, settings.kernel_lengths)
     tuner = Tuner(start, size, seed, mesh or make_mesh(), unfinished)
@@ -109,7 +118,12 @@ def supervised_evaluation(
     mesh: Mesh | None = None,
     unfinished: Unfinished = NOTHING,
 ) -> Outcome:
-    """Train with all labels from an untrained `encoder`, as in the supervised rows."""
+    """Train with all labels from an untrained `encoder`, as in the supervised rows.
+
+    Raises:
+      InputError: if a setting is impossible.
+    """
+    check_settings("supervised.", settings)
     trial = Trial(
         settings.rate,
         settings.epochs,

@@ -1,9 +1,12 @@
 """Generated scenes: the targets agree with the picture and with each other."""
 
+import threading
+
 import numpy as np
 import pytest
 
 from byol_bnfree.data.dense import shapes
+from byol_bnfree.data.dense import view as view_module
 from byol_bnfree.data.dense.example import PADDING, DenseSource
 from byol_bnfree.data.dense.shapes import Scenes
 from byol_bnfree.data.dense.view import DenseView, Windows
@@ -63,6 +66,26 @@ def test_windows_are_fixed_by_seed_step_and_row(depth_by_scale):
     assert not np.array_equal(view.crops(rows, rows, 6)["image"], first["image"])
     alone = view.crops(rows[2:], rows[2:], 5)
     np.testing.assert_array_equal(alone["image"], first["image"][2:])
+
+
+@pytest.mark.parametrize("kind", ["crops", "examples"])
+def test_several_threads_read_the_pictures_of_a_batch(kind, monkeypatch):
+    both = threading.Barrier(2)
+
+    class Meeting(Scenes):
+        def example(self, index):
+            both.wait(timeout=30)  # until another thread reads too
+            return super().example(index)
+
+    monkeypatch.setattr(view_module, "usable_cores", lambda: 2)
+    view_module._threads.cache_clear()
+    view, rows = DenseView(Meeting("train", 2, size=32), Windows((16, 16))), [1, 0]
+    given = {"crops": (np.array(rows), np.arange(2), 5), "examples": (np.array(rows),)}
+    found = getattr(view, kind)(*given[kind])
+    view_module._threads.cache_clear()
+    expected = getattr(DenseView(SCENES, view.windows), kind)(*given[kind])
+    for key, array in expected.items():
+        np.testing.assert_array_equal(found[key], array)
 
 
 def test_windows_have_other_random_numbers_than_the_order_of_an_epoch(monkeypatch):
