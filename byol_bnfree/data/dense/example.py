@@ -58,6 +58,10 @@ class DenseSource(Protocol):
         """Return printable names, relative to the data set."""
 
 
+PROPERTIES = frozenset(DenseSource.__annotations__)
+"""Names of what a source has beside its examples; one that wraps it copies them."""
+
+
 def make_example(
     image: UInt8[np.ndarray, "h w c"],
     mask: Integer[np.ndarray, "_ _"] | None = None,

@@ -4,13 +4,17 @@ import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int, Int32, UInt8
 
 from byol_bnfree.config import AugmentConfig
-from byol_bnfree.data.dense.example import DenseSource, Example, stacked
+from byol_bnfree.data.dense.example import (
+    PROPERTIES,
+    DenseSource,
+    Example,
+    stacked,
+)
 from byol_bnfree.data.dense.transform import (
     HALF,
     central_draw,
@@ -32,10 +36,9 @@ class DenseSubset:
     source: DenseSource
     indices: Int[np.ndarray, " n"]
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name == "source":  # not set yet, as in a copy
-            raise AttributeError(name)
-        return getattr(self.source, name)
+    def __post_init__(self):
+        for name in PROPERTIES - {"fingerprint"}:
+            object.__setattr__(self, name, getattr(self.source, name))
 
     @property
     def fingerprint(self) -> str:

@@ -7,6 +7,7 @@ from jaxtyping import Int
 
 from byol_bnfree.data.dense.example import (
     IGNORE,
+    PROPERTIES,
     DenseSource,
     Example,
     make_example,
@@ -14,10 +15,6 @@ from byol_bnfree.data.dense.example import (
 from byol_bnfree.errors import InputError
 from byol_bnfree.evaluation.dense.boxes import Faults, clean, objects_of
 
-PROPERTIES = (
-    *("name", "split", "targets", "class_names", "box_names"),
-    *("location", "identity", "fingerprint"),
-)
 BOXES = ("boxes", "box_class", "difficult")
 
 
