@@ -54,7 +54,8 @@ class Arguments:
     """Folder for NAME/results.jsonl and the report. None: experiments/. With the scale
     smoke, with --model and in an installed package, None is the folder --out."""
     data_dir: str | None = None
-    """Root of the prepared data sets."""
+    """Root of the prepared data sets. None: $TFDS_DATA_DIR, or
+    ~/tensorflow_datasets."""
     model: str | None = None
     """FILE:FUNCTION that makes the encoder of every arm, as in byol_bnfree.train.
     Results are kept apart from ours: --results is --out, and `report` needs --model

@@ -94,7 +94,7 @@ def layers_for(
     """Return the layer types of one normalization variant.
 
     Args:
-      norm: one of `NORMS`; see the table of this module.
+      norm: one of `NORMS`; see The norms (docs/norms.md).
       groups: largest number of groups in a GroupNorm (`gn`, `gn_ws`).
       min_group_channels: smallest number of channels in a group (`gn`, `gn_ws`).
       standardize_conv: standardize the kernels of convolutions (`gn_ws`, `ws`).
