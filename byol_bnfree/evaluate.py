@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         EvaluateConfig,
         args=argv,
         prog="python -m byol_bnfree.evaluate",
-        description="Evaluate the newest checkpoint of a run with the papers' protocols. "
+        description="Evaluate the newest checkpoint of a run by the papers' protocols. "
         f"{PAPERS}",
     )
     run_in_calling_thread()
