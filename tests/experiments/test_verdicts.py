@@ -466,7 +466,7 @@ def test_a_report_has_the_verdicts_and_a_page_the_state_of_all(tmp_path, monkeyp
         assert "loss_normalization 1 8 0 0 0" in line
         assert "Its finished runs are of other experiments; its command" in line
         assert "bn-l2 0 finished learned 50.0" in line
-        assert "dense 0 54 ? At no scale" in line
+        assert "dense 0 66 ? At no scale" in line
         assert "A run that was stopped at its collapse counts as collapsed" in plain
     page = write_state(SCALES["smoke"], (0,), places).read_text()
     assert re.search(r"\d&nbsp;min", page) and not re.search(r"\d&nbsp;h\b", page)
@@ -478,7 +478,7 @@ def test_the_state_of_all_says_where_nothing_is_left_to_measure(tmp_path):
     page = write_state(SCALES["cpu"], (0,), Places(tmp_path, tmp_path, None))
     plain = re.sub(r"<[^>]+>", " ", page.read_text()).replace("&nbsp;", " ")
     line = " ".join(plain[plain.index("dense") :].split())
-    assert line.startswith("dense 54 54 0 min At no scale")
+    assert line.startswith("dense 66 66 0 min At no scale")
 
 
 def test_each_scale_of_a_report_has_its_own_figures(tmp_path):
