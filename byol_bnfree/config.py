@@ -99,7 +99,7 @@ most, and do not change the layout of a checkpoint."""
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Pre-train BYOL, with or without batch statistics."""
+    """All settings of a run."""
 
     norm: Norm = "gn_ws"
     """Normalization of every part of the network. bn: BatchNorm. gn_ws: GroupNorm and
@@ -134,7 +134,8 @@ class TrainConfig:
     dataset: str = "shapes"
     """shapes (generated), a tensorflow-datasets name, or folder:PATH."""
     data_dir: str | None = None
-    """Root of the prepared data sets."""
+    """Root of the prepared data sets. None: $TFDS_DATA_DIR, or
+    ~/tensorflow_datasets."""
     batch_size: int = 64
     """Global batch size over all devices and processes."""
     epochs: float = 10.0
@@ -165,7 +166,8 @@ class TrainConfig:
     on_collapse: Literal["warn", "stop"] = "warn"
     """warn: go on if the representation collapses. stop: end the run."""
     on_bad_image: Literal["stop", "skip"] = "stop"
-    """stop: end the run at a picture that cannot be decoded. skip: leave it out."""
+    """stop: end the run at a picture that cannot be decoded. skip: train on the next
+    good picture instead, and leave it out of evaluation."""
     coordinator: str | None = None
     """HOST:PORT of process 0, if no launcher sets it."""
     num_processes: int | None = None

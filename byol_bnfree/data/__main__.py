@@ -67,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for command in (preparing, listing):
         command.add_argument(
             "--data-dir",
-            help="root of the prepared sets; default: tensorflow-datasets' own folder",
+            help="root of the prepared data sets; default: $TFDS_DATA_DIR, or "
+            "~/tensorflow_datasets",
         )
     drawing = commands.add_parser(
         "views",

@@ -11,7 +11,10 @@ RATES = (1e-3, 3.2e-3, 1e-2, 3.2e-2, 1e-1)  # five, with equal ratios (P1 append
 
 @dataclass(frozen=True)
 class DenseSettings:
-    """How a dense task trains. Its defaults are those of the task's paper."""
+    """How a dense task trains.
+
+    Its defaults are those of the task's paper, unless a field says otherwise.
+    """
 
     steps: int = 30_000
     """Optimizer steps of each fit. The rate falls tenfold at 70 % and at 90 %."""
@@ -29,8 +32,9 @@ class DenseSettings:
     weight_decay: float = 1e-4
     """Weight decay of kernels."""
     size: tuple[int, int] | None = None
-    """Height and width of the window that is cut from each picture. None: the paper's,
-    and 64 64 for the generated scenes."""
+    """Height and width of the window that is cut from each picture. None: P1's for
+    segmentation and depth; 512 512 for detection (640 640 for COCO); 64 64 for the
+    generated scenes."""
     scales: tuple[float, float] = (1.0, 1.0)
     """Smallest and largest random scale in training."""
     resize: float | None = None
@@ -51,7 +55,8 @@ class DenseSettings:
     running statistics. frozen: neither changes. GroupNorm has no statistics of the
     batch, so there the first two are the same."""
     head: Literal["paper", "linear"] = "paper"
-    """paper: the paper's head. linear: one linear layer on the last map."""
+    """paper: the task's full head (FCN, up-projection or FCOS). linear: one linear
+    layer on the last map."""
 
     def __post_init__(self):
         low, high = self.scales
