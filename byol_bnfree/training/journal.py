@@ -63,6 +63,8 @@ class Journal:
     program: Program
     log: MetricsLog
     progress: Progress
+    in_memory: bool = False
+    """All pictures are decoded before the first step."""
     judge: Judge = field(init=False)
     pace: Pace = field(init=False)
     _recorder: Recorder = field(init=False)
@@ -218,8 +220,13 @@ class Journal:
         if share < MUCH_WAITING or self._said_waiting:
             return
         self._said_waiting = True
+        remedy = (
+            "other programs may use the cores, so give the run more of them"
+            if self.in_memory
+            else "give the run more cores and --data.workers, or store the pictures "
+            "smaller"
+        )
         self.progress.say(
             f"step {step}: {100 * share:.0f} % of the time was spent waiting for "
-            f"pictures; give the run more cores and --data.workers, or store the "
-            f"pictures smaller."
+            f"pictures; {remedy}."
         )

@@ -62,7 +62,7 @@ def run_steps(
                 if state is None:
                     state = program.init(first)
                 _draw_views(program, data, workdir, first)
-                journal = Journal(program, log, shown)
+                journal = Journal(program, log, shown, data.train.in_memory)
                 needed = compiling.result()
                 # A process that arrives at the first step much later than the others
                 # would be taken for lost.

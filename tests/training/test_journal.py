@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax._src.array import ArrayImpl
+from PIL import Image
 
 import runs
 from byol_bnfree import parse_args, train
@@ -121,7 +122,16 @@ def test_a_recorder_hands_out_full_arrays_and_then_the_rest():
     assert recorder.rest() is None
 
 
-def test_a_run_that_waits_for_pictures_says_so_once(monkeypatch, tmp_path, capsys):
+@pytest.mark.parametrize(
+    "gib, remedy",
+    [
+        (4, "other programs may use the cores, so give the run more of them."),
+        (0, "give the run more cores and --data.workers, or store the pictures "),
+    ],
+)
+def test_a_run_that_waits_for_pictures_says_so_once(
+    gib, remedy, monkeypatch, tmp_path, capsys
+):
     next_batch = Journal.next_batch
 
     def slowly(self, stream):
@@ -129,9 +139,14 @@ def test_a_run_that_waits_for_pictures_says_so_once(monkeypatch, tmp_path, capsy
         return next_batch(self, stream)
 
     monkeypatch.setattr(Journal, "next_batch", slowly)
-    arguments = [*runs.ARGUMENTS, f"--workdir={tmp_path}", "--run.log-every=1"]
-    assert train(parse_args(arguments))["data_wait"] > 1
-    assert capsys.readouterr().out.count("waiting for pictures; give") == 1
+    for number in range(16):
+        place = tmp_path / "pictures" / "a" / f"{number}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), (number, 0, 0)).save(place)
+    data = [f"--dataset=folder:{tmp_path}/pictures", f"--data.in-memory-gib={gib}"]
+    arguments = [*runs.ARGUMENTS, *data, f"--workdir={tmp_path}/run"]
+    assert train(parse_args([*arguments, "--run.log-every=1"]))["data_wait"] > 1
+    assert capsys.readouterr().out.count(f"waiting for pictures; {remedy}") == 1
 
 
 @pytest.mark.slow
