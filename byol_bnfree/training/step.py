@@ -139,12 +139,14 @@ def make_train_step(
 
 
 def collapse_metrics(outputs: StepOutputs) -> Metrics:
-    """Return the measures of `collapse_measures` and both ranks, named "collapse/...".
+    """Measure whether the representations of a batch collapse.
 
-    A program of its own for the steps that you log: the ranks need eigenvalues, which
-    are slow on accelerators. A branch inside the step would make a GPU wait for the
-    host.
+    Returns "collapse/feature_std", "collapse/positive_cosine",
+    "collapse/negative_cosine", "collapse/effective_rank" and
+    "collapse/centered_rank". Compile it apart from the step, and call it at the steps
+    that you log: the ranks need eigenvalues, which are slow on accelerators.
     """
+    # A branch inside the step would make a GPU wait for the host.
     y = outputs.representation
     measures = collapse_measures(*outputs)
     measures |= {"effective_rank": effective_rank(y), "centered_rank": centered_rank(y)}
