@@ -99,7 +99,7 @@ most, and do not change the layout of a checkpoint."""
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Pre-train BYOL, with or without batch statistics."""
+    """All settings of a run."""
 
     norm: Norm = "gn_ws"
     """Normalization of every part of the network. bn: BatchNorm. gn_ws: GroupNorm and

@@ -189,13 +189,13 @@ def load_encoder(
       workdir: a run's folder, with config.json, dataset.json and checkpoints. Or a
         file of weights: an export of `byol_bnfree.export`, a checkpoint that DeepMind
         released, or a state dict of torchvision, timm, lightly or solo-learn
-        (`interop.weights`).
+        (docs/interop.md).
       network: "online" or "target". BYOL's papers evaluate the online network.
       kernels: a result of `cpu.choice.choose_kernels`. XLA works on any device.
       encoder: the module that was passed to `train`, if there was one.
       padding, groups, standardized, stem_stride, image_size, mean, std: what a state
-        dict of another program does not state; see `interop.facts.Facts`. None takes
-        the usual.
+        dict of another program does not state. None: what that program usually has
+        (docs/interop.md).
 
     Raises:
       InputError: if the folder is no run or has no usable checkpoint, the file has no

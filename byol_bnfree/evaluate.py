@@ -16,8 +16,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         EvaluateConfig,
         args=argv,
         prog="python -m byol_bnfree.evaluate",
-        description="Evaluate the newest checkpoint of a run by the papers' protocols. "
-        f"{PAPERS}",
+        description="Evaluate the newest checkpoint of a run with the papers' "
+        f"protocols. {PAPERS}",
     )
     run_in_calling_thread()
     keep_freed_memory()

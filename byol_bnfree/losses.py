@@ -33,7 +33,7 @@ def regression_loss(
 ) -> Float[Array, " b"]:
     """|| q/|q| - z/|z| ||^2 = 2 - 2 cos(q, z) per example, in [0, 4] (P1 eq. 2).
 
-    Rows shorter than 1e-6 are divided by 1e-6. Rows whose squares overflow give NaN.
+    Rows shorter than 1e-6 are divided by 1e-6. Rows whose squares overflow become NaN.
 
     Args:
       prediction: q, of any floating dtype.

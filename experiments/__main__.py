@@ -13,7 +13,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         Arguments,
         args=argv,
         prog="python -m experiments",
-        description="Compare BYOL without batch statistics with vanilla BYOL.",
+        description="Repeat the tables of BYOL's papers, with and without batch "
+        "statistics.",
     )
     from experiments.command import carry_out  # after parsing: --help needs no JAX
 

@@ -24,7 +24,7 @@ class Arguments:
     ]
     """Experiments in the order to run them; or all; or report (pages of results); or
     state (which runs are finished, interrupted or new, which of them collapsed or
-    diverged, and the time left)."""
+    diverged, and the time left). report and state take few other flags."""
     seeds: tuple[int, ...] = (0,)
     """Seeds for every arm."""
     scale: Literal[tuple(SCALES)] = "cpu"
@@ -51,8 +51,8 @@ class Arguments:
     out: Path = Path("runs")
     """Folder for the work folders, NAME/SCALE/."""
     results: Path | None = None
-    """Folder for NAME/results.jsonl and the report. None: experiments/. With the scale
-    smoke, with --model and in an installed package, None is the folder --out."""
+    """Folder for NAME/results.jsonl and the report. None: experiments/, or --out with
+    the scale smoke, with --model, or in an installed package."""
     data_dir: str | None = None
     """Root of the prepared data sets. None: $TFDS_DATA_DIR, or
     ~/tensorflow_datasets."""

@@ -125,7 +125,7 @@ def test_layers_serve_a_network_of_ones_own_as_the_readme_says():
 
 def test_a_file_of_ones_own_is_trained_as_the_page_says(tmp_path):
     """Traced as a whole, which finds what the run would refuse."""
-    page = (DOCS / "training.md").read_text()
+    page = (DOCS / "own_code.md").read_text()
     text = re.search(r"<!-- test: mine -->\n```python\n(.*?)```", page, re.S)[1]
     file = tmp_path / "mine.py"
     file.write_text(text)
@@ -143,7 +143,7 @@ def test_a_file_of_ones_own_is_trained_as_the_page_says(tmp_path):
 
 @pytest.mark.slow  # compiles a whole step
 def test_the_training_step_runs_in_a_loop_of_ones_own():
-    page = (DOCS / "training.md").read_text()
+    page = (DOCS / "own_code.md").read_text()
     text = re.search(r"<!-- test: step -->\n```python\n(.*?)```", page, re.S)[1]
     names: dict = {}
     exec(text, names)  # text of this repository
@@ -152,7 +152,7 @@ def test_the_training_step_runs_in_a_loop_of_ones_own():
 
 @pytest.mark.parametrize("norm", ["bn", "gn_ws"])
 def test_a_state_is_saved_restored_and_made_an_encoder(norm, tmp_path, monkeypatch):
-    page = (DOCS / "training.md").read_text()
+    page = (DOCS / "own_code.md").read_text()
     text = re.search(r"<!-- test: save -->\n```python\n(.*?)```", page, re.S)[1]
     config, batch = tiny.config(norm=norm), tiny.batch()
     parts = byol_bnfree.build_parts(config, byol_bnfree.DataShape(48, 3, (8, 8, 3)))
@@ -167,7 +167,7 @@ def test_a_state_is_saved_restored_and_made_an_encoder(norm, tmp_path, monkeypat
 
 
 def test_a_state_of_another_optimizer_is_restored_as_the_page_says(tmp_path):
-    page = (DOCS / "training.md").read_text()
+    page = (DOCS / "own_code.md").read_text()
     text = re.search(r"<!-- test: own_optimizer -->\n```python\n(.*?)```", page, re.S)[
         1
     ]
@@ -191,7 +191,7 @@ def test_a_state_of_another_optimizer_is_restored_as_the_page_says(tmp_path):
 
 @pytest.mark.slow  # compiles a whole step
 def test_a_whole_loop_of_ones_own_trains_and_moves_the_target():
-    page = (DOCS / "training.md").read_text()
+    page = (DOCS / "own_code.md").read_text()
     text = re.search(r"<!-- test: loop -->\n```python\n(.*?)```", page, re.S)[1]
     names: dict = {}
     exec(text, names)  # text of this repository
@@ -220,14 +220,14 @@ def test_the_page_of_the_proofs_has_a_row_for_every_claim():
 
 
 def test_the_loss_serves_a_loop_of_ones_own():
-    page = (DOCS / "training.md").read_text()
+    page = (DOCS / "own_code.md").read_text()
     text = re.search(r"<!-- test: loss -->\n```python\n(.*?)```", page, re.S)[1]
     names: dict = {}
     exec(text, names)  # text of this repository
     one, other = jnp.eye(4), -jnp.eye(4)
     assert names["loss"]((one, one), (one, one)) == 0
     assert names["loss"]((one, one), (other, other)) == 8
-    for name in re.findall(r"`(\w+)\(", page.split("test: loss")[1].split("##")[0]):
+    for name in re.findall(r"`(\w+)\(", page.split("test: loss")[1]):
         assert hasattr(byol_bnfree, name), name
 
 

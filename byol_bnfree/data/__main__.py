@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for command in (preparing, listing):
         command.add_argument(
             "--data-dir",
-            help="root of the prepared sets; default: $TFDS_DATA_DIR, or "
+            help="root of the prepared data sets; default: $TFDS_DATA_DIR, or "
             "~/tensorflow_datasets",
         )
     drawing = commands.add_parser(

@@ -67,7 +67,7 @@ class EvaluateConfig:
     """shapes, a tensorflow-datasets name, or folder:PATH. None: the run's. With
     --weights and no run in --workdir, None is the set that the file names."""
     data_dir: str | None = None
-    """Root of prepared tensorflow-datasets. None: the run's."""
+    """Root of the prepared data sets. None: the run's."""
     train_split: str | None = None
     """Split to fit classifiers on. None: the run's; train for another data set. Dense
     tasks: the data set's usual split, unless the run set another one than train."""

@@ -13,7 +13,7 @@ Padding = Literal["same", "torch", "solo_learn", "bit"]
 
 @dataclass(frozen=True)
 class Facts:
-    """What a state dict of another program does not state. None takes the usual.
+    """What a state dict of another program does not state. None: what it usually has.
 
     `InputError` for a value of another type or range.
     """

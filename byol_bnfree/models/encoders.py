@@ -34,8 +34,8 @@ def create_encoder(
     """Build an encoder by name, for use in your own code.
 
     Args:
-      name: a key of `ARCHITECTURES`, such as "resnet50" or "resnet50v2".
-      norm: normalization variant; see `byol_bnfree.models.norm`.
+      name: a value of --model.name, such as "resnet50" or "resnet50v2".
+      norm: normalization variant; see The norms (docs/norms.md).
       width: factor on the channels of every layer.
       stem: "imagenet" (7x7 stride 2, max-pool) or "small" (3x3, no max-pool).
       stem_stride: stride of the small stem, 1 or 2.

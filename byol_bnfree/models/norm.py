@@ -94,14 +94,15 @@ def layers_for(
     """Return the layer types of one normalization variant.
 
     Args:
-      norm: one of `NORMS`; see The norms (docs/norms.md).
+      norm: a value of `Norm`; see The norms (docs/norms.md).
       groups: largest number of groups in a GroupNorm (`gn`, `gn_ws`).
       min_group_channels: smallest number of channels in a group (`gn`, `gn_ws`).
       standardize_conv: standardize the kernels of convolutions (`gn_ws`, `ws`).
       unit_kernels: give standardized kernels of convolutions variance 1 (`gn_ws`).
       standardize_dense: standardize the kernels of dense layers (`gn_ws`, `ws`).
       stat_groups: number of equal groups of the batch that `bn` normalizes separately.
-      views: views of each image in a training batch, side by side; see `BatchNorm`.
+      views: views of each image in a training batch, side by side. `bn` normalizes
+        each view alone.
       dtype: dtype of activations. Parameters and statistics are float32.
       kernels: the functions that compute the layers.
 

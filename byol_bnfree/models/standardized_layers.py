@@ -33,8 +33,7 @@ class Standardizing:
 
 
 class StdConv(nn.Conv):
-    """`nn.Conv` with weight standardization of its kernel; see
-    `weight_standardize`.
+    """`nn.Conv` with weight standardization of its kernel; see `weight_standardize`.
 
     Each output channel has mean 0 and variance 1 / fan_in (arXiv 1903.10520, with the
     factor of arXiv 2101.08692).

@@ -51,7 +51,7 @@ def make_optimizer(
     - adamw is `optax.adamw`.
     - muon is `optax.contrib.muon` with Nesterov's momentum. It orthogonalizes the
       momentum of every kernel, seen as a matrix [fan_in, out], so all directions learn
-      at the same rate. Updates are as large as Adam's (`MUON_RMS`). Adam with
+      at the same rate. Updates are Updates are as large as Adam's.. Adam with
       Nesterov's rule (`optax.nadam`) updates all other arrays, without the decay of
       kernels: vectors, scalars and arrays with "embed" in their own name too.
 

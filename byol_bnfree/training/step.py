@@ -142,10 +142,11 @@ def collapse_metrics(outputs: StepOutputs) -> Metrics:
     """Measure whether the representations of a batch collapse.
 
     Returns "collapse/feature_std", "collapse/positive_cosine",
-    "collapse/negative_cosine", "collapse/effective_rank" and "collapse/centered_rank".
-    Compile it apart from the step, and call it at the steps that you log: the ranks
-    need eigenvalues, which are slow on accelerators.
+    "collapse/negative_cosine", "collapse/effective_rank" and
+    "collapse/centered_rank". Compile it apart from the step, and call it at the steps
+    that you log: the ranks need eigenvalues, which are slow on accelerators.
     """
+    # A branch inside the step would make a GPU wait for the host.
     y = outputs.representation
     measures = collapse_measures(*outputs)
     measures |= {"effective_rank": effective_rank(y), "centered_rank": centered_rank(y)}

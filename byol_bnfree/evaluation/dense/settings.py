@@ -33,9 +33,9 @@ class DenseSettings:
     weight_decay: float = 1e-4
     """Weight decay of kernels."""
     size: tuple[int, int] | None = None
-    """Height and width of the window that is cut from each picture. None: the paper's
-    for segmentation and depth, 512 512 for detection (640 640 for COCO), and 64 64 for
-    the generated scenes."""
+    """Height and width of the window that is cut from each picture. None: P1's for
+    segmentation and depth; 512 512 for detection (640 640 for COCO); 64 64 for the
+    generated scenes."""
     scales: tuple[float, float] = (1.0, 1.0)
     """Smallest and largest random scale in training."""
     resize: float | None = None
@@ -56,8 +56,8 @@ class DenseSettings:
     running statistics. frozen: neither changes. GroupNorm has no statistics of the
     batch, so there the first two are the same."""
     head: Literal["paper", "linear"] = "paper"
-    """paper: the whole head of the task (FCN, up-projection or FCOS). linear: one
-    linear layer on the last map."""
+    """paper: the task's full head (FCN, up-projection or FCOS). linear: one linear
+    layer on the last map."""
 
     def __post_init__(self):
         match self.scales:  # `check_settings` refuses what is no pair of numbers
