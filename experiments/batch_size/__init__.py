@@ -89,11 +89,12 @@ EXPERIMENT = Experiment(
     axis="images in a group",
     paper_curves={"BYOL": PAPER, "SimCLR": PAPER_SIMCLR},
     note="The number in a name counts images. In arms with batch in their name it is "
-    "the optimizer's batch. In all others that batch is constant, and the number is "
-    "that of a group of statistics (bn, and bn-simclr with the negatives of the whole "
-    "batch) or of a micro-batch (gn_ws, which is exact but for rounding). SimCLR has "
-    "fewer negatives in a smaller batch. The paper averages the gradients of such "
-    "batches instead. Against the paper, rows of SimCLR "
+    "the optimizer's batch. All other arms have the same optimizer's batch. With bn "
+    "their number is that of a group of statistics, and with gn_ws that of a "
+    "micro-batch, which is exact but for rounding. bn-simclr has groups too, and the "
+    "negatives of the whole batch. SimCLR has fewer negatives in a smaller batch. The "
+    "paper averages the gradients of such batches instead. Against the paper, rows of "
+    "SimCLR "
     "are compared with bn-simclr at the largest batch. The paper's SimCLR of this "
     "table (67.9 at 4096) is the original. Ours has BYOL's heads, with which the paper "
     "has 69.2 or 69.4.",

@@ -1,5 +1,9 @@
 """How deep and how wide must the heads be? Tables 14a and 14b of arXiv 2006.07733."""
 
+from collections.abc import Mapping
+from statistics import fmean
+
+from experiments.comparison import Comparison, common_seeds
 from experiments.grid import Arm, Experiment, distinct
 from experiments.recipes import BN, GN_WS
 from experiments.scales import Scale
@@ -58,11 +62,41 @@ def arms(scale: Scale) -> tuple[Arm, ...]:
     return distinct(scale, (*rows("bn", BN), *rows("gn_ws", GN_WS)))
 
 
+def answer(comparison: Comparison) -> str:
+    """Give the means by depth of each head, and the order of the paper's rows."""
+    parts = []
+    for norm in ("bn", "gn_ws"):
+        names = {(a, b): f"{norm}-depth{a}{b}" for a, b in TABLE_14A}
+        if comparison.results.keys() >= {*names.values()}:
+            found = {cell: comparison.results[name] for cell, name in names.items()}
+            if seeds := common_seeds(list(found.values())):
+                figures = {cell: r.mean_over(seeds) for cell, r in found.items()}
+                parts.append(by_depth(norm, figures))
+    if parts:
+        parts.append(by_depth("The paper", TABLE_14A))
+    return "\n".join([*parts, against_paper(comparison)])
+
+
+def by_depth(who: str, figures: Mapping[tuple[int, int], float]) -> str:
+    """Say the mean of each depth over the depths of the other head."""
+    means = [
+        ", ".join(
+            f"{fmean(x for cell, x in figures.items() if cell[part] == depth):.1f}"
+            for depth in (1, 2, 3)
+        )
+        for part in (0, 1)
+    ]
+    return (
+        f"{who}, means over the depths of the other head: predictors of 1, 2 and 3 "
+        f"layers have {means[1]} %, and projectors {means[0]} %."
+    )
+
+
 EXPERIMENT = Experiment(
     name="heads",
     question="How deep and how wide must projector and predictor be?",
     arms=arms,
-    answer=against_paper,
+    answer=answer,
     reference="bn-depth22",
     paper="arXiv 2006.07733, Tables 14a and 14b: BatchNorm, ImageNet, ResNet-50, 300 "
     "epochs, linear top-1",

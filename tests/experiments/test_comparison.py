@@ -49,6 +49,20 @@ def test_the_answer_of_norm_comparison_adds_the_pair_with_more_decay():
     assert "longer runs, gn_ws_decay reaches 57.5 % and bn_decay 60.0 %" in both
 
 
+def test_the_answer_of_heads_has_the_mean_of_each_depth():
+    cells = [(a, b) for a in (1, 2, 3) for b in (1, 2, 3)]
+    figures = {f"gn_ws-depth{a}{b}": [(10 * a + b) / 100] for a, b in cells}
+    said = comparison("heads", figures | {"bn-depth11": [0.4]}).statements()
+    assert said[0].startswith("gn_ws, means over the depths of the other head:")
+    assert said[0].endswith(
+        "have 21.0, 22.0, 23.0 %, and projectors 12.0, 22.0, 32.0 %."
+    )
+    # Of the paper's table: (61.9 + 71.5 + 71.4) / 3, and (61.9 + 65.0 + 65.7) / 3.
+    assert "have 68.3, 69.9, 69.7 %, and projectors 64.2, 71.8, 71.9 %" in said[1]
+    del figures["gn_ws-depth33"]
+    assert "means over" not in comparison("heads", figures).answer()
+
+
 def test_the_gains_over_lars_are_compared_seed_by_seed():
     """By hand: gains of 15, 16, 17 and of 10 points; half of 2.5 is 4.303 / sqrt(3)."""
     figures = {"bn": [0.5, 0.6, 0.7], "bn_lars": [0.4, 0.5, 0.6]}

@@ -275,6 +275,16 @@ def test_answers_beside_the_paper_warn_of_single_seeds_and_carry_the_caveat():
     assert SCALES["cpu"].caveat_beside(300) in said
 
 
+def test_short_runs_of_byol_say_that_a_frozen_target_was_ahead():
+    short = SCALES["cpu4"].caveat_beside(300)
+    assert "4 epochs" in short and "frozen target was ahead" in short
+    for said in (
+        SCALES["cpu4"].caveat_beside(300, byol=False),
+        SCALES["cpu8"].caveat_beside(300),
+    ):
+        assert "frozen" not in said and "fails late in 300 epochs" in said
+
+
 def test_pairs_are_counted():
     figures = {
         "bn-l2": [0.5],
