@@ -215,7 +215,7 @@ def spread(values: list[float]) -> str:
 
 def draw(rows: list[Row]) -> Figure:
     """Draw a panel for each task: each seed a dot, and each mean a bar."""
-    figure = Figure(figsize=(10.5, 3.4), layout="constrained")
+    figure = Figure(figsize=(10.5, 4.2), layout="constrained")
     panels = figure.subplots(1, len(SHOWN))
     for panel, (task, shown) in zip(panels, SHOWN.items(), strict=True):
         for place, (norm, kind) in enumerate(itertools.product(NORMS, COLUMNS)):
@@ -227,6 +227,9 @@ def draw(rows: list[Row]) -> Figure:
             )
         panel.set_xticks(range(len(KINDS)), KINDS, fontsize=LABEL_SIZE)
         panel.set_xlim(-0.5, len(KINDS) - 0.5)
+        panel.grid(visible=False, axis="x")
+        for x in range(1, len(KINDS)):  # between encoders
+            panel.axvline(x - 0.5, color="gray", lw=0.5)
         if task == "depth":  # a few fits of bn are far from all others
             panel.set_yscale("log")
             panel.yaxis.set_major_locator(FixedLocator(TICKS))
@@ -235,7 +238,7 @@ def draw(rows: list[Row]) -> Figure:
         panel.set_title(task)
         panel.set_ylabel(shown.words)
     known = dict(zip(*panels[0].get_legend_handles_labels()[::-1], strict=True))
-    figure.legend(known.values(), known.keys(), loc="outside right center")
+    figure.legend(known.values(), known.keys(), loc="outside lower center", ncol=3)
     return figure
 
 
@@ -244,7 +247,7 @@ def _column(
 ) -> None:
     """Draw the dots and means of one kind of fit at every encoder that has it."""
     color = NORM_COLORS[norm]
-    shift = 0.11 * (place - (len(NORMS) * len(COLUMNS) - 1) / 2)  # side by side
+    shift = 0.1 * (place - (len(NORMS) * len(COLUMNS) - 1) / 2)  # side by side
     label = f"{norm}, {column.words}"
     for x, encoder in enumerate(KINDS):
         line = Line(task, column.tuned, column.batch, encoder)

@@ -24,7 +24,8 @@ from experiments.scales import Scale
 
 STOPPED = (
     "A run that was stopped at its collapse counts as collapsed, and as finished only "
-    "with --stop-collapsed."
+    "with --stop-collapsed. Runs of other lengths have a page of their own, such as "
+    "--scale cpu4."
 )
 HEAD = (
     "experiment",
@@ -97,7 +98,9 @@ def _states(
 def _answer(states: dict[Run, tuple[State, Row | None]], compared: Comparison) -> str:
     """Return the answer of the experiment's own rows."""
     if not compared.results and any(row for _, row in states.values()):
-        return "Its finished runs are of other experiments; its command copies them."
+        return (
+            "Its finished runs are those of other experiments. Its command copies them."
+        )
     return compared.answer()
 
 

@@ -474,7 +474,7 @@ def test_a_report_has_the_verdicts_and_a_page_the_state_of_all(tmp_path, monkeyp
         assert re.match(rf"target_network {finished} 14 0 2 0 2\.\d h ", line)
         # Its bn-l2 is bn-tau0.99, which a grid copies.
         assert "loss_normalization 1 8 0 0 0" in line
-        assert "Its finished runs are of other experiments; its command" in line
+        assert "Its finished runs are those of other experiments. Its command" in line
         assert "bn-l2 0 finished learned 50.0" in line
         assert "dense 0 66 ? At no scale" in line
         assert "A run that was stopped at its collapse counts as collapsed" in plain
